@@ -1,0 +1,57 @@
+# Two commands are all that a new machine needs: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ITEMS ?=
+TO ?= downloads
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format bench chaos up down clean
+
+help: ## say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## make the environment in .venv
+
+run: $(STAMP) ## download ITEMS=items.json TO=folder; without ITEMS, samples from a local stand-in
+ifeq ($(ITEMS),)
+	@$(BIN)/python -m tests.demo --to $(TO)
+else
+	@$(BIN)/geodes-tasks download $(ITEMS) --output-dir $(TO)
+endif
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## figures against peers in the same run, written as JSON
+	$(BIN)/python -m pytest -m bench tests/bench -s
+
+chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
+	$(BIN)/python -m pytest -m chaos tests/fault -s --timeout 3600
+
+up: ## start the compose stack
+	docker-compose up --build --detach
+
+down: ## stop the compose stack
+	docker-compose down
+
+clean: ## remove what was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""``python -m geodes_tasks``."""
+
+from geodes_tasks.cli import main
+
+main()

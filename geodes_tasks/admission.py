@@ -1,0 +1,186 @@
+"""From items to admitted downloads: plan each item, refuse what cannot be, queue the rest."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import OperationalError
+
+from geodes_tasks import destination, stac
+from geodes_tasks.config import masked
+from geodes_tasks.errors import GeodesTasksError, ItemError, LedgerUnavailableError
+from geodes_tasks.ledger import Admission, Refusal, Request
+from geodes_tasks.results import Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from geodes_tasks.app import Sender
+    from geodes_tasks.asset import Asset
+    from geodes_tasks.ledger import Ledger
+
+BLOCK = 200
+"""Downloads in one run of the admission script; items are never cut in two."""
+AUTO = "auto"
+
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which assets of an item are wanted, from where, and where they go."""
+
+    folder: Path
+    """The download folder, absolute."""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    layout: str = destination.DEFAULT_LAYOUT
+    source: str = AUTO
+    """``auto``, or the only source to use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What became of one item: downloads to ask for, and what is refused."""
+
+    requests: list[Request] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def plan(found: Iterable[Mapping[str, Any] | GeodesTasksError], selection: Selection) -> Iterator[
+    Planned
+]:
+    """Turn items, one after the other, into requests; what is wrong with one harms no other.
+
+    Raises:
+        ConfigError: the layout cannot be used at all.
+    """
+    for item in found:
+        if isinstance(item, GeodesTasksError):
+            yield Planned(refusals=[Refusal(str(item.args[0]), "", "", item)])
+        else:
+            yield _plan_item(item, selection)
+
+
+def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
+    name = stac.item_name(item)
+    collection = str(item.get("collection") or "")
+    planned = Planned()
+    try:
+        assets = stac.assets(item, include=selection.include, exclude=selection.exclude)
+    except ItemError as error:
+        planned.refusals.append(Refusal(name, collection, "", error))
+        return planned
+    for asset in assets:
+        try:
+            asset = _from_source(asset, selection.source)  # noqa: PLW2901 - narrowed
+            final = destination.plan(asset, selection.folder, selection.layout).final
+            planned.requests.append(Request(asset, str(final)))
+        except ItemError as error:
+            planned.refusals.append(Refusal(name, collection, asset.key, error))
+    return planned
+
+
+def _from_source(asset: Asset, source: str) -> Asset:
+    """Keep only the href of the source that was asked for."""
+    if source == AUTO:
+        return asset
+    if source not in asset.hrefs:
+        has = ", ".join(sorted(asset.hrefs)) or "none"
+        raise ItemError(asset.item_id, f"asset {asset.key!r} is not on {source} (it is on: {has})")
+    return replace(asset, hrefs={source: asset.hrefs[source]})
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What was asked for and what became of it."""
+
+    batch: str
+    admissions: Counter[str] = field(default_factory=Counter)
+    errors: list[GeodesTasksError] = field(default_factory=list)
+    """Why items were refused, the first hundred."""
+
+    KEPT = 100
+
+    @property
+    def downloads(self) -> int:
+        """Everything in the batch, refused ones included."""
+        return self.admissions.total()
+
+    def refused(self, errors: Iterable[GeodesTasksError]) -> None:
+        """Note refusals."""
+        for error in errors:
+            self.admissions["refused"] += 1
+            if len(self.errors) < self.KEPT:
+                self.errors.append(error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form of ``enqueue --json``."""
+        counts = {str(name): self.admissions[name] for name in (*Admission, "refused")}
+        counts["refused"] += counts.pop(Admission.TAKEN)
+        problems = [{"message": str(error), "hint": error.hint} for error in self.errors]
+        return {"batch": self.batch, "downloads": self.downloads, **counts, "errors": problems}
+
+
+def new_batch_name() -> str:
+    """Make a name that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def admit(
+    planned: Iterable[Planned], batch: str, account: str, ledger: Ledger, sender: Sender
+) -> Receipt:
+    """Admit everything, block by block, and send the first messages.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer. Items are queued whole or not at all;
+            saying the same again completes the batch.
+    """
+    receipt = Receipt(batch)
+    for block in _blocks(planned):
+        _admit_block(block, account, ledger, receipt)
+    try:
+        sender.send(ledger.release())
+    except OperationalError as error:
+        raise LedgerUnavailableError(masked(ledger.url), str(error)) from error
+    return receipt
+
+
+def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:
+    """Gather items into blocks worth a round trip."""
+    block = Planned()
+    for one in planned:
+        block.requests.extend(one.requests)
+        block.refusals.extend(one.refusals)
+        if len(block.requests) + len(block.refusals) >= BLOCK:
+            yield block
+            block = Planned()
+    if block.requests or block.refusals:
+        yield block
+
+
+def _admit_block(block: Planned, account: str, ledger: Ledger, receipt: Receipt) -> None:
+    ledger.refuse(receipt.batch, account, block.refusals)
+    receipt.refused(refusal.error for refusal in block.refusals)
+    answers = ledger.admit(receipt.batch, account, block.requests, proof_at)
+    receipt.admissions.update(answer.admission for answer in answers if answer.error is None)
+    taken = [
+        Refusal(request.asset.item_id, request.asset.collection, request.asset.key, answer.error)
+        for request, answer in zip(block.requests, answers, strict=True)
+        if answer.error is not None
+    ]
+    ledger.refuse(receipt.batch, account, taken)
+    receipt.refused(refusal.error for refusal in taken)
+
+
+def proof_at(path: str) -> Proof | None:
+    """Give what a stat shows at a path now; None for nothing or nothing that can be looked at."""
+    try:
+        return Proof.of(os.stat(path))  # noqa: PTH116 - half the cost of Path.stat, per file
+    except OSError:
+        return None

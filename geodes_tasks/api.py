@@ -1,0 +1,60 @@
+"""Enqueue from Python, and run on one machine: what a notebook or a script calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodes_tasks import admission, config, sources
+from geodes_tasks.app import Sender
+from geodes_tasks.batch import Batch
+from geodes_tasks.destination import DEFAULT_LAYOUT
+from geodes_tasks.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geodes_tasks.config import Settings
+
+
+def enqueue(
+    items: Any,  # noqa: ANN401 - items come in many forms
+    *,
+    download_dir: str | Path | None = None,
+    batch: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    layout: str = DEFAULT_LAYOUT,
+    source: str = admission.AUTO,
+    settings: Settings | None = None,
+) -> Batch:
+    """Queue items for the workers of ``GEODES_TASKS_REDIS_URL``; asking twice is asking once.
+
+    Args:
+        items: ``pystac.Item``, pygeodes items, plain dicts, collections of these, or the name
+            of a file that holds them.
+        download_dir: Where the files go, as the workers see it; default GEODES_TASKS_DOWNLOAD_DIR.
+        batch: A name for what is asked for together; default is made from the time.
+        include: Globs over asset keys, in place of the default choice (data, no XML).
+        exclude: Globs over asset keys that are not wanted.
+        layout: Template of the path below the folder, such as ``{collection}/{item}/{title}``.
+        source: ``auto``, ``geodes`` or ``s3``.
+        settings: In place of environment and file.
+
+    Returns:
+        A handle with ``id``, ``wait()``, ``status()`` and ``results()``. What is wrong with an
+        item is in its record, state FAILURE; the other items are queued.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+        ConfigError: a setting or the layout cannot be used.
+    """
+    settings = settings or config.load()
+    ledger = Ledger.of(settings)
+    ledger.ping()
+    folder = Path(download_dir or settings.download_dir).expanduser().absolute()
+    selection = admission.Selection(folder, tuple(include), tuple(exclude), layout, source)
+    planned = admission.plan(sources.items_of(items), selection)
+    name = batch or admission.new_batch_name()
+    admission.admit(planned, name, settings.account, ledger, Sender(settings))
+    return Batch(name, ledger)

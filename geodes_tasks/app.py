@@ -1,0 +1,122 @@
+"""The Celery application: its settings, each with its reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from kombu import Queue as BrokerQueue
+
+from geodes_tasks.text import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geodes_tasks.config import Settings
+    from geodes_tasks.ledger import Wakeup
+
+TASK = "geodes_tasks.download"
+QUEUE = "geodes"
+BROKER_KEYS = (QUEUE, "unacked", "unacked_index", "unacked_mutex", f"_kombu.binding.{QUEUE}")
+"""What the broker keeps in Redis, below the key prefix."""
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Give the settings that downloads need; measured, see docs/architecture.md."""
+    url = settings.redis_url.get_secret_value()
+    transport = {
+        # The ledger's leases find dead workers, not the broker: this only bounds how long a
+        # message taken by a worker that died before it could claim stays out of sight. A
+        # download that lasts longer is delivered twice, and the second delivery leaves at once.
+        "visibility_timeout": 3600,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        **({} if url.startswith("redis+socket") else {"socket_keepalive": True}),
+        "global_keyprefix": settings.key_prefix,
+    }
+    return {
+        "broker_url": url,
+        "broker_transport_options": transport,
+        # Redis restarts: workers come back by themselves, at start and later, for ever.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # A lost connection ends no download: the lease goes on and the record waits for Redis.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Results are the ledger's records; storing them a second time would only age.
+        "result_backend": "geodes_tasks.backend:LedgerBackend",
+        "result_backend_thread_safe": True,
+        # Acknowledged at the end, so that prefetch 1 means exactly one message a slot: nothing
+        # is hoarded by a busy worker while another is idle.
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        # A killed pool process: the lease runs out and the ledger sends the download again,
+        # bounded by the attempts. A redelivery beside it would have no bound.
+        "task_reject_on_worker_lost": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "task_default_queue": QUEUE,
+        "task_queues": [BrokerQueue(QUEUE)],
+        "task_create_missing_queues": True,
+        # Threads: as many bytes a second as processes with a tenth of the memory, a clean
+        # stop, and Flower's Terminate works.
+        "worker_pool": "threads",
+        "worker_concurrency": 16,
+        # Flower: what is queued, what runs, what became of it.
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "task_track_started": True,
+        # Our own log set-up, so that the worker's lines look like the command line's.
+        "worker_hijack_root_logger": False,
+        "task_store_errors_even_if_ignored": False,
+        "timezone": "UTC",
+        "enable_utc": True,
+    }
+
+
+def make(settings: Settings) -> Celery:
+    """Make the application of a worker; opens no connection."""
+    app = Celery("geodes_tasks", set_as_current=False, include=["geodes_tasks.tasks"])
+    app.conf.update(celery_settings(settings))
+    return app
+
+
+class Sender:
+    """Sends wake-up messages; works in a client that has no worker and no result backend."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; opens no connection."""
+        # With a result backend every message costs a subscription, and a dead Redis 19 s.
+        self.app = Celery("geodes_tasks.sender", set_as_current=False)
+        self.app.conf.update(celery_settings(settings) | {"result_backend": "disabled://"})
+
+    def send(self, wakeups: Sequence[Wakeup]) -> None:
+        """Send one message a download. What is lost on the way, recovery sends again.
+
+        Raises:
+            kombu.exceptions.OperationalError: Redis does not answer.
+        """
+        if not wakeups:
+            return
+        with self.app.producer_or_acquire() as producer, producer.batch(500):
+            for wakeup in wakeups:
+                self.app.send_task(
+                    TASK,
+                    kwargs=readable(wakeup),
+                    task_id=wakeup.download_id,
+                    queue=QUEUE,
+                    producer=producer,
+                    ignore_result=True,
+                )
+
+
+def readable(wakeup: Wakeup) -> dict[str, str]:
+    """Give the arguments of a message: for the eyes only, the task reads the ledger."""
+    return {
+        "item": wakeup.item_id,
+        "file": wakeup.title,
+        "size": human_bytes(wakeup.size_bytes),
+    }
+

@@ -1,0 +1,224 @@
+"""The life of one attempt: its lease kept alive by progress, its end when somebody says so.
+
+One keeper thread a process renews all its leases in one round trip a second and brings the
+answers back; the download itself only notes numbers and looks at a flag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from geodes_tasks.asset import GEODES
+from geodes_tasks.errors import (
+    AttemptEndedError,
+    CancelledError,
+    LeaseLostError,
+    LedgerUnavailableError,
+    QuotaError,
+    WorkerStoppingError,
+)
+from geodes_tasks.ledger import Progress, Renewal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from geodes_tasks.ledger import Claim, Ledger
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.0
+"""How often leases are renewed at least, and progress is told."""
+MARGIN_S = 30.0
+"""Silence beyond every timeout: the thread hangs in the file system, let its lease run out."""
+
+
+class StopSignal:
+    """Tells every process of a worker until when its attempts may go on.
+
+    One shared page of memory, made before the pool forks: children see what the parent writes,
+    and no lock can be left taken by a child that was killed.
+    """
+
+    def __init__(self) -> None:
+        """Map the page."""
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def set(self, grace_s: float) -> None:
+        """Let attempts go on for ``grace_s`` seconds more, then stop them."""
+        self._page[:8] = struct.pack("d", time.monotonic() + grace_s)
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._page[:8] = struct.pack("d", 0.0)
+
+    @property
+    def deadline(self) -> float:
+        """The time of ``time.monotonic`` at which attempts stop; 0.0 is never."""
+        (deadline,) = struct.unpack("d", self._page[:8])
+        return float(deadline)
+
+    @property
+    def expired(self) -> bool:
+        """Whether attempts must stop now."""
+        return 0.0 < self.deadline <= time.monotonic()
+
+
+class LeasedAttempt:
+    """One attempt under a lease, as the engine sees it."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        ledger: Ledger,
+        stop: StopSignal,
+        on_tick: Callable[[LeasedAttempt], None] | None = None,
+    ) -> None:
+        """Begin now."""
+        self.claim, self.ledger, self.stop = claim, ledger, stop
+        self.on_tick = on_tick
+        self.started = self.heard = time.monotonic()
+        self.done_bytes = -1
+        self.received_bytes = 0
+        self.source = ""
+        self.fate: AttemptEndedError | None = None
+        """Set by the keeper: why the attempt must end."""
+
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Note the bytes, and stop when the lease is gone, the download cancelled, the worker ending.
+
+        Raises:
+            AttemptEndedError: one of these.
+        """
+        self.done_bytes = done_bytes
+        self.received_bytes += received_bytes
+        self.heard = time.monotonic()
+        if self.fate is not None:
+            raise self.fate
+        if self.stop.expired:
+            raise WorkerStoppingError(self.claim.download_id)
+
+    def before_open(self, source: str) -> None:
+        """Spend one request of the account's quota; only the portal counts them.
+
+        Raises:
+            QuotaError: the window is used up; nothing was asked of the portal.
+        """
+        self.source = source
+        self.heard = time.monotonic()
+        wait_s = self.ledger.spend(self.claim.account) if source == GEODES else 0.0
+        if wait_s:
+            count, seconds = self.ledger.limits.quota_count, self.ledger.limits.quota_seconds
+            used = f"{count} downloads in the last {seconds:g} s"
+            raise QuotaError(self.claim.asset.hrefs[source], used, wait_s)
+
+    def confirm(self) -> None:
+        """Make sure that the lease still holds, waiting for Redis as long as it takes.
+
+        Raises:
+            AttemptEndedError: it does not, or the worker must end before Redis is back.
+        """
+        while True:
+            self.progress(self.done_bytes)
+            with contextlib.suppress(LedgerUnavailableError):
+                self.hear(self.ledger.renew([self.tell()])[0])
+                self.progress(self.done_bytes)
+                return
+            time.sleep(TICK_S / 4)
+
+    def tell(self) -> Progress:
+        """Say what there is to say at a renewal."""
+        return Progress(
+            self.claim.download_id, self.claim.token, max(self.done_bytes, -1), self.source
+        )
+
+    def hear(self, answer: Renewal) -> None:
+        """Take the answer to a renewal."""
+        if answer is Renewal.LOST:
+            self.fate = LeaseLostError(self.claim.download_id)
+        elif answer is Renewal.CANCELLED:
+            self.fate = CancelledError(self.claim.download_id)
+
+
+class LeaseKeeper:
+    """Keeps the leases of one process alive for as long as their attempts are."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        stop: StopSignal | None = None,
+        silence_s: float = 180.0,
+    ) -> None:
+        """Prepare; the thread starts with the first attempt.
+
+        Args:
+            ledger: Where leases are renewed.
+            stop: Of the worker.
+            silence_s: The longest time an attempt may rightly say nothing, in seconds.
+        """
+        self.ledger, self.stop = ledger, stop or StopSignal()
+        self.silence_s = silence_s + MARGIN_S
+        self.period_s = min(TICK_S, ledger.limits.lease_seconds / 4)
+        self._attempts: dict[str, LeasedAttempt] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def hold(
+        self, claim: Claim, on_tick: Callable[[LeasedAttempt], None] | None = None
+    ) -> Iterator[LeasedAttempt]:
+        """Keep one lease while the block runs.
+
+        Args:
+            claim: What was granted.
+            on_tick: Called about once a second while bytes come in, from the keeper's thread.
+        """
+        attempt = LeasedAttempt(claim, self.ledger, self.stop, on_tick)
+        with self._lock:
+            self._attempts[claim.token] = attempt
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                self._thread.start()
+        try:
+            yield attempt
+        finally:
+            with self._lock:
+                del self._attempts[claim.token]
+
+    def _run(self) -> None:
+        reachable = True
+        while True:
+            time.sleep(self.period_s)
+            try:
+                self.tick()
+            except LedgerUnavailableError as error:
+                if reachable:
+                    logger.warning("%s; downloads under way go on meanwhile", error)
+                reachable = False
+            else:
+                reachable = True
+
+    def tick(self) -> None:
+        """Renew all leases whose attempts are alive, and take the answers.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; the attempts go on meanwhile.
+        """
+        with self._lock:
+            attempts = list(self._attempts.values())
+        now = time.monotonic()
+        alive = [one for one in attempts if now - one.heard <= self.silence_s and one.fate is None]
+        if not alive:
+            return
+        for attempt, answer in zip(
+            alive, self.ledger.renew([one.tell() for one in alive]), strict=True
+        ):
+            attempt.hear(answer)
+            if attempt.on_tick is not None and attempt.done_bytes >= 0:
+                attempt.on_tick(attempt)

@@ -1,0 +1,52 @@
+"""Celery's view of results: ``AsyncResult(id)`` reads the ledger's record, nothing is stored twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import states as celery_states
+from celery.backends.base import BaseBackend
+
+from geodes_tasks import config
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.states import State
+
+
+class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
+    """A result backend without a store of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - celery's signature
+        """Make the backend; opens no connection yet."""
+        super().__init__(*args, **kwargs)
+        self.ledger = Ledger.of(config.load(redis_url=self.app.conf.broker_url))
+
+    def _store_result(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        """Do nothing: the task has recorded what there is to record."""
+
+    def store_result(self, task_id: str, result: Any, state: str, **__: Any) -> Any:  # noqa: ANN401
+        """Do nothing: the task has recorded what there is to record."""
+        return result
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        record = self.ledger.record(task_id)
+        if record is None:
+            return {"status": celery_states.PENDING, "result": None}
+        meta: dict[str, Any] = {
+            "task_id": task_id,
+            "status": str(record.state),
+            "result": record.to_dict(),
+            "traceback": None,
+            "children": [],
+        }
+        if record.state in {State.FAILURE, State.RETRY, State.REVOKED}:
+            meta["result"] = self._as_exception(record.error)
+        return meta
+
+    @staticmethod
+    def _as_exception(error: Any) -> dict[str, Any]:  # noqa: ANN401
+        kind = error.type if error else "TaskRevokedError"
+        module = "geodes_tasks.errors" if error else "celery.exceptions"
+        return {"exc_type": kind, "exc_message": [error.message if error else ""], "exc_module": module}
+
+    def _forget(self, task_id: str) -> None:
+        """Keep the record: it is the ledger's."""

@@ -1,0 +1,90 @@
+"""A batch: what was asked for together, and how it goes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from geodes_tasks import errors
+from geodes_tasks.errors import Reaction
+from geodes_tasks.states import Reason, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geodes_tasks.ledger import Ledger
+    from geodes_tasks.results import BatchStatus, DownloadRecord
+
+POLL_S = 0.5
+
+DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
+"""Exit codes that tell how a batch stands."""
+
+
+class Batch:
+    """A handle on a batch in the ledger; any number of processes may hold one."""
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        """Take the name of a batch; nothing is asked of Redis yet."""
+        self.id, self._ledger = name, ledger
+
+    def __repr__(self) -> str:
+        """Name the batch."""
+        return f"Batch({self.id!r})"
+
+    def status(self) -> BatchStatus:
+        """Count states, outcomes and bytes; one round trip.
+
+        Raises:
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        return self._ledger.status(self.id)
+
+    def results(self) -> list[DownloadRecord]:
+        """Give the record of each download, in the order they were asked for.
+
+        Raises:
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        return list(self._ledger.records(self.id))
+
+    def wait(self, timeout: float | None = None) -> BatchStatus:
+        """Wait until no download of the batch is queued, running or waiting any more.
+
+        Args:
+            timeout: Seconds to wait at most; None is for ever.
+
+        Raises:
+            TimeoutError: it took longer; the batch goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.status()).unfinished:
+            if deadline is not None and time.monotonic() >= deadline:
+                left = f"{status.unfinished} of {status.total} downloads are unfinished"
+                raise TimeoutError(f"batch {self.id}: {left} after {timeout} s")
+            time.sleep(POLL_S)
+        return status
+
+
+def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:
+    """Give the exit code of the contract for a batch as it stands.
+
+    Args:
+        status: The counts.
+        records: Looked at only when something failed.
+    """
+    if status.total == 0:
+        return NOTHING
+    if status.waiting.get(Reason.AUTH) or status.waiting.get(Reason.QUOTA):
+        return ACCOUNT
+    if status.states[State.FAILURE]:
+        failed = [record for record in records if record.state is State.FAILURE]
+        return TRANSIENT if all(map(_is_transient, failed)) else SOME_FAILED
+    if status.waiting.get(Reason.OFFLINE):
+        return OFFLINE
+    return TRANSIENT if status.unfinished else (SOME_FAILED if status.states[State.REVOKED] else DONE)
+
+
+def _is_transient(record: DownloadRecord) -> bool:
+    kind = getattr(errors, record.error.type, None) if record.error else None
+    return getattr(kind, "reaction", Reaction.FINAL) in {Reaction.TRANSIENT, Reaction.CORRUPT}

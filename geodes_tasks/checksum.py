@@ -1,0 +1,106 @@
+"""Checksums: the forms GEODES and STAC write them in, and hashing bytes as they pass."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+READ_BYTES = 1024 * 1024
+
+# hash name -> (multihash prefix: code and length in hex, digest length in hex digits).
+# Source: https://github.com/multiformats/multicodec/blob/master/table.csv
+_MULTIHASH = {
+    "md5": ("d50110", 32),
+    "sha1": ("1114", 40),
+    "sha256": ("1220", 64),
+    "sha384": ("2030", 96),
+    "sha512": ("1340", 128),
+}
+_BARE = {digits: name for name, (_, digits) in _MULTIHASH.items()}
+_HEX = re.compile(r"[0-9a-f]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """One digest, lower-case hex, with the name of its algorithm as hashlib knows it."""
+
+    algorithm: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        """Refuse what could never match.
+
+        Raises:
+            ValueError: unknown algorithm, or a digest of the wrong length or alphabet.
+        """
+        expected = _MULTIHASH.get(self.algorithm)
+        if expected is None:
+            raise ValueError(f"unknown checksum algorithm {self.algorithm!r}")
+        if len(self.digest) != expected[1] or not _HEX.match(self.digest):
+            raise ValueError(f"{self.digest!r} is not a {self.algorithm} digest in hex")
+
+    def __str__(self) -> str:
+        """Give the form used in the ledger and in reports, ``md5:<hex>``."""
+        return f"{self.algorithm}:{self.digest}"
+
+    @property
+    def multihash(self) -> str:
+        """The form of STAC's ``file:checksum``: multihash, hex."""
+        return _MULTIHASH[self.algorithm][0] + self.digest
+
+    def matches(self, other: Checksum) -> bool:
+        """Tell whether both are the same digest."""
+        return self == other
+
+
+def parse(text: str) -> Checksum:
+    """Read ``md5:<hex>``, a multihash in hex, or a bare digest told by its length.
+
+    Raises:
+        ValueError: none of these.
+    """
+    cleaned = text.strip().lower()
+    algorithm, colon, digest = cleaned.partition(":")
+    if colon:
+        return Checksum(algorithm.replace("-", ""), digest.strip())
+    if len(cleaned) in _BARE:
+        return Checksum(_BARE[len(cleaned)], cleaned)
+    for name, (prefix, digits) in _MULTIHASH.items():
+        if cleaned.startswith(prefix) and len(cleaned) == len(prefix) + digits:
+            return Checksum(name, cleaned[len(prefix) :])
+    raise ValueError(f"{text!r} is no checksum: neither a multihash nor a bare hex digest")
+
+
+def new_hash(algorithm: str) -> hashlib._Hash:
+    """Give a fresh hashlib object; MD5 serves integrity here, not security."""
+    return hashlib.new(algorithm, usedforsecurity=False)
+
+
+def hash_file(
+    path: Path, algorithm: str, on_progress: Callable[[int], None] | None = None
+) -> Checksum:
+    """Hash a file from disk with flat memory.
+
+    Args:
+        path: The file.
+        algorithm: As in :class:`Checksum`.
+        on_progress: Called after each block with the bytes read so far. May raise to stop.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    hasher, done = new_hash(algorithm), 0
+    buffer = memoryview(bytearray(READ_BYTES))
+    with path.open("rb", buffering=0) as stream:
+        while size := stream.readinto(buffer):
+            hasher.update(buffer[:size])
+            done += size
+            if on_progress is not None:
+                on_progress(done)
+    return Checksum(algorithm, hasher.hexdigest())

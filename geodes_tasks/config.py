@@ -1,0 +1,343 @@
+"""Settings: defaults, the user's pygeodes file, environment, flags; weakest first.
+
+Nothing is read at import and nothing is ever written.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from geodes_tasks.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+PYGEODES_FILE = "pygeodes-config.json"
+"""The file that pygeodes reads from the current folder; it serves here unchanged."""
+
+# pygeodes key -> our setting; those that say nothing to us map to None.
+_PYGEODES_KEYS: dict[str, str | None] = {
+    "api_key": "api_key",
+    "download_dir": "download_dir",
+    "aws_access_key_id": "aws_access_key_id",
+    "aws_secret_access_key": "aws_secret_access_key",
+    "aws_session_token": "aws_session_token",
+    "region_name": "region_name",
+    "logging_level": None,
+    "checksum_error": None,
+    "use_async_requests": None,
+    "nb_max_items": None,
+}
+
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_QUOTA = re.compile(r"(\d+)\s*/\s*(\d*)\s*(second|minute|hour|day)s?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most ``count`` downloads in any window of ``seconds``."""
+
+    count: int
+    seconds: float
+
+    @classmethod
+    def parse(cls, value: Quota | str | None) -> Quota | None:
+        """Read ``50/hour``, ``10/20seconds`` or ``off`` (None).
+
+        Raises:
+            ValueError: none of these.
+        """
+        if value is None or isinstance(value, Quota):
+            return value
+        text = value.strip().lower()
+        if text in {"", "off", "none"}:
+            return None
+        match = _QUOTA.match(text)
+        if match is None or int(match[1]) < 1:
+            raise ValueError(f"{value!r} is no quota; write 50/hour, 10/20seconds or off")
+        return cls(int(match[1]), int(match[2] or 1) * _SECONDS[match[3]])
+
+    def __str__(self) -> str:
+        """Give a form that ``parse`` reads."""
+        return f"{self.count}/{self.seconds:g}seconds"
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host name is this machine itself, as far as the name shows."""
+    if host in {"localhost", "ip6-localhost"}:
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def masked(url: str) -> str:
+    """Give the URL with its password replaced by stars."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+
+
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{value!r} is not an address; write https://host")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(f"{value!r}: plain http is taken for loopback only; write https://")
+    return value.rstrip("/")
+
+
+def _optional_web_url(value: str | None) -> str | None:
+    return _web_url(value) if value else None
+
+
+def _hosts(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(
+        value, str
+    ) else value
+
+
+WebUrl = Annotated[str, BeforeValidator(_web_url)]
+QuotaSetting = Annotated[Quota | None, BeforeValidator(Quota.parse), NoDecode]
+
+
+def _named(*names: str) -> Any:  # noqa: ANN401 - pydantic types it so
+    """Give the environment names of a field that does not follow the prefix."""
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Every setting, typed. The description of each field is its documentation."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GEODES_TASKS_", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    api_key: SecretStr | None = Field(
+        None,
+        validation_alias=_named("GEODES_API_KEY"),
+        description="Key of the portal account.",
+    )
+    api_key_file: Path | None = Field(
+        None,
+        validation_alias=_named("GEODES_API_KEY_FILE"),
+        description="File that holds the key; read anew when it changes.",
+    )
+    aws_access_key_id: SecretStr | None = Field(
+        None,
+        validation_alias=_named("AWS_ACCESS_KEY_ID"),
+        description="S3 credentials; the rest of the AWS chain is honoured too.",
+    )
+    aws_secret_access_key: SecretStr | None = Field(
+        None,
+        validation_alias=_named("AWS_SECRET_ACCESS_KEY"),
+        description="S3 credentials.",
+    )
+    aws_session_token: SecretStr | None = Field(
+        None,
+        validation_alias=_named("AWS_SESSION_TOKEN"),
+        description="S3 credentials.",
+    )
+    region_name: str = Field(
+        "us-east-1",
+        validation_alias=_named("AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="S3 region for the signature.",
+    )
+    portal_url: WebUrl = Field(
+        "https://geodes-portal.cnes.fr",
+        description="The portal. Plain http is taken for loopback only.",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis of the cluster: redis://, rediss:// or redis+socket:///path.",
+    )
+    download_dir: Path = Field(Path(), description="Where files go.")
+    s3_endpoint_url: WebUrl = Field(
+        "https://s3.datalake.cnes.fr", description="The S3 datalake of CNES, or another."
+    )
+    state_dir: Path = Field(
+        Path("~/.local/state/geodes-tasks"),
+        description="Where one-machine mode keeps its ledger.",
+    )
+    account: str = Field(
+        "default", pattern=r"^[\w.-]{1,64}$", description="Name of the account, the unit of limits."
+    )
+    quota: QuotaSetting = Field(
+        Quota(50, 3600.0), description="Downloads that the account may start: 50/hour, off."
+    )
+    max_concurrent: int = Field(
+        4, ge=1, description="Transfers under way at once, whole fleet, per account."
+    )
+    lease_seconds: float = Field(
+        60.0, ge=1, description="A worker silent for so long has lost its downloads."
+    )
+    connect_seconds: float = Field(15.0, gt=0, description="Longest wait for a connection.")
+    first_byte_seconds: float = Field(
+        120.0, gt=0, description="Longest wait for the first byte of an answer."
+    )
+    stall_seconds: float = Field(
+        60.0, gt=0, description="Longest silence within a body; slow but steady is never cut."
+    )
+    offline_poll_seconds: float = Field(
+        600.0, gt=0, description="How often files on tape are asked for."
+    )
+    max_attempts: int = Field(8, ge=1, description="Attempts that moved bytes before FAILURE.")
+    backoff_seconds: float = Field(
+        2.0, gt=0, description="Wait after a first failure; doubled each time, 5 minutes at most."
+    )
+    grace_seconds: float = Field(
+        10.0, ge=0, description="How long a stopping worker lets downloads end by themselves."
+    )
+    ca_bundle: Path | None = Field(
+        None,
+        validation_alias=_named("GEODES_TASKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+        description="Certificates of a private authority; TLS is always verified.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts), NoDecode] = Field(
+        (),
+        description="Other hosts whose hrefs are opened, without any key (comma-separated).",
+    )
+    key_prefix: str = Field(
+        "geodes:", pattern=r"^[\w.:-]{1,64}$", description="Prefix of every key in Redis."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a fixed signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take flags over environment over file."""
+        return init_settings, env_settings, PygeodesFile(settings_cls)
+
+    def key(self) -> str | None:
+        """Give the API key as it is now; the file is read at each call.
+
+        Raises:
+            ConfigError: the file named by GEODES_API_KEY_FILE cannot be read.
+        """
+        if self.api_key_file is not None:
+            try:
+                return self.api_key_file.expanduser().read_text().strip() or None
+            except OSError as error:
+                raise ConfigError("GEODES_API_KEY_FILE", str(error)) from error
+        return self.api_key.get_secret_value() if self.api_key else None
+
+    def key_name(self) -> str:
+        """Name the key for messages: where it comes from and its last four characters."""
+        origin = f"GEODES_API_KEY_FILE ({self.api_key_file})" if self.api_key_file else (
+            "GEODES_API_KEY"
+        )
+        key = self.key()
+        return f"the key in {origin}, ending in ...{key[-4:]}," if key and len(key) > 8 else (
+            f"the key in {origin}"
+        )
+
+
+class PygeodesFile(PydanticBaseSettingsSource):
+    """The settings that ``pygeodes-config.json`` in the current folder gives."""
+
+    path = Path(PYGEODES_FILE)
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ANN401
+        """Unused: the whole file is read at once."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        """Read the file when it is there."""
+        return read_pygeodes_file(self.path) if self.path.is_file() else {}
+
+
+def read_pygeodes_file(path: Path) -> dict[str, Any]:
+    """Read pygeodes' own configuration file, unchanged; unknown keys warn.
+
+    Raises:
+        ConfigError: not JSON, or no object.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(path), f"cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(str(path), "is not a JSON object")
+    unknown = sorted(set(data) - set(_PYGEODES_KEYS))
+    if unknown:
+        logger.warning("%s: unknown keys are ignored: %s", path, ", ".join(unknown))
+    return _translated(data)
+
+
+def _translated(data: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = ((_PYGEODES_KEYS.get(key), value) for key, value in data.items())
+    return {name: value for name, value in pairs if name and value not in (None, "")}
+
+
+def load(config: Path | None = None, **flags: Any) -> Settings:  # noqa: ANN401 - any field
+    """Read the settings now.
+
+    Args:
+        config: A pygeodes file instead of the one in the current folder.
+        **flags: Fields of :class:`Settings` that win over everything; None is not given.
+
+    Raises:
+        ConfigError: a value cannot be used; the message names its setting.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    if config is not None:
+        # A file named by hand is as strong as a flag, but single flags still win over it.
+        given = read_pygeodes_file(config) | given
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise _as_config_error(error) from None
+
+
+def _as_config_error(error: ValidationError) -> ConfigError:
+    """Say the first problem in one line, without the value: it may be a secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    return ConfigError(environment_name(name), first["msg"].removeprefix("Value error, "))
+
+
+def environment_name(field: str) -> str:
+    """Name the environment variable that sets a field."""
+    info = Settings.model_fields.get(field)
+    alias = info.validation_alias if info else None
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return field if field.isupper() else f"GEODES_TASKS_{field.upper()}"
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Give the variables from which a child process reads the same settings."""
+    variables = {}
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if isinstance(value, Path):
+            value = value.expanduser().absolute()
+        if isinstance(value, tuple):
+            value = ",".join(value)
+        if value is not None:
+            variables[environment_name(name)] = str(value)
+    if settings.quota is None:
+        variables[environment_name("quota")] = "off"
+    return variables

@@ -1,0 +1,489 @@
+"""Every way a download can fail: one class for each different reaction of the caller.
+
+The text of an error says what failed and why, with both values; its ``hint`` says what to do.
+Values are positional and reach ``super().__init__`` unchanged, which is what survives pickle
+and Celery's JSON. This module imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reaction(StrEnum):
+    """What the fleet does about a failure."""
+
+    TRANSIENT = "transient"
+    """Try again after a back-off; the attempt counts."""
+    QUOTA = "quota"
+    """The account waits until its window reopens; no attempt is counted."""
+    THROTTLED = "throttled"
+    """The portal asks for patience: wait as long as it says; no attempt is counted."""
+    AUTH = "auth"
+    """The account pauses until its key is replaced; the queue is kept."""
+    OFFLINE = "offline"
+    """The file is on tape: wait and poll, no slot held, no attempt counted."""
+    CORRUPT = "corrupt"
+    """The bytes are thrown away and fetched again; the attempt counts."""
+    LOCAL = "local"
+    """This worker cannot write: the work goes back for others."""
+    FINAL = "final"
+    """No repetition can help."""
+
+
+class GeodesTasksError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    reaction: Reaction = Reaction.FINAL
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """Join the values; subclasses say more."""
+        return " ".join(str(value) for value in self.args)
+
+
+# --- bad input: said before anything is queued ---------------------------------------------
+
+
+class ConfigError(GeodesTasksError):
+    """A setting cannot be used."""
+
+    def __init__(self, setting: str, problem: str, hint: str = "") -> None:
+        super().__init__(setting, problem, hint)
+        self.setting, self.problem = setting, problem
+        self.hint = hint or f"Correct {setting}; `geodes-tasks doctor` checks the whole set-up."
+
+    def __str__(self) -> str:
+        """Name the setting and the problem."""
+        return f"{self.setting}: {self.problem}"
+
+
+class SourceError(GeodesTasksError):
+    """A SOURCE of items cannot be read."""
+
+    hint = (
+        "Give a STAC Item, an ItemCollection, a list of items or one item a line, "
+        "for example what `pygeodes search -o items.json` writes."
+    )
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(source, problem)
+        self.source, self.problem = source, problem
+
+    def __str__(self) -> str:
+        """Name the source and the problem."""
+        return f"{self.source}: {self.problem}"
+
+
+class NoItemsError(SourceError):
+    """A SOURCE can be read and holds no items: there is nothing to download."""
+
+    hint = "Widen the search that wrote it."
+
+
+class LedgerUnavailableError(GeodesTasksError):
+    """Redis does not answer."""
+
+    hint = "Start Redis or correct GEODES_TASKS_REDIS_URL; nothing was lost, say it again then."
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(url, problem)
+        self.url, self.problem = url, problem
+
+    def __str__(self) -> str:
+        """Name the server (its password masked) and the problem."""
+        return f"no answer from Redis at {self.url}: {self.problem}"
+
+
+class UnknownBatchError(GeodesTasksError):
+    """No batch of that name is in the ledger."""
+
+    hint = "`geodes-tasks status` lists the batches."
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(batch)
+        self.batch = batch
+
+    def __str__(self) -> str:
+        """Name the batch."""
+        return f"batch {self.batch!r} is not in the ledger"
+
+
+# --- items that can never be downloaded ------------------------------------------------------
+
+
+class ItemError(GeodesTasksError):
+    """An item cannot be turned into a download."""
+
+    hint = "The other items of the same source are not affected."
+
+    def __init__(self, item: str, problem: str) -> None:
+        super().__init__(item, problem)
+        self.item, self.problem = item, problem
+
+    def __str__(self) -> str:
+        """Name the item and the problem."""
+        return f"{self.item}: {self.problem}"
+
+
+class NoDataAssetError(ItemError):
+    """The item has no asset that the selection keeps."""
+
+    hint = "Look at the asset keys of the item; --include 'GLOB' selects assets by key."
+
+
+class HostileNameError(ItemError):
+    """The file name in the item would leave the download folder or cannot be a file name."""
+
+    hint = "Choose names yourself, for example --layout '{collection}/{item_id}/{checksum}'."
+
+
+class NameTakenError(GeodesTasksError):
+    """Two different files want one path."""
+
+    hint = "Keep them apart with --layout '{collection}/{item}/{title}'."
+
+    def __init__(self, path: str, item: str, other: str) -> None:
+        super().__init__(path, item, other)
+        self.path, self.item, self.other = path, item, other
+
+    def __str__(self) -> str:
+        """Name the path and both claimants."""
+        return f"{self.path}: {self.item} wants this path, which belongs to {self.other}"
+
+
+class HrefRefusedError(GeodesTasksError):
+    """An href that this program does not open."""
+
+    hint = "Hrefs must be https (plain http for loopback only) or s3."
+
+    def __init__(self, href: str, problem: str) -> None:
+        super().__init__(href, problem)
+        self.href, self.problem = href, problem
+
+    def __str__(self) -> str:
+        """Name the href and the problem."""
+        return f"{self.href}: {self.problem}"
+
+
+# --- transient: the network, the server ------------------------------------------------------
+
+
+class TransferError(GeodesTasksError):
+    """The transfer broke: refused, reset, cut, stalled, or a server error."""
+
+    reaction = Reaction.TRANSIENT
+    hint = "It is tried again by itself; if it keeps failing, the portal or the network is ill."
+
+    def __init__(self, href: str, problem: str) -> None:
+        super().__init__(href, problem)
+        self.href, self.problem = href, problem
+
+    def __str__(self) -> str:
+        """Name the href and the problem."""
+        return f"{self.href}: {self.problem}"
+
+
+class StalledError(TransferError):
+    """The connection is alive but brings no bytes."""
+
+
+class ServerError(TransferError):
+    """The server answered with a 5xx status."""
+
+
+class TruncatedBodyError(GeodesTasksError):
+    """The body ended before the announced size; the part file is kept."""
+
+    reaction = Reaction.TRANSIENT
+    hint = "It is tried again by itself, from the byte reached where the server allows it."
+
+    def __init__(self, href: str, expected: int, received: int) -> None:
+        super().__init__(href, expected, received)
+        self.href, self.expected, self.received = href, expected, received
+
+    def __str__(self) -> str:
+        """Give both sizes."""
+        return f"{self.href}: {self.expected} bytes announced, {self.received} received"
+
+
+class SourceUnavailableError(GeodesTasksError):
+    """This source cannot give the file, another may: no credentials, denied, no such key."""
+
+    reaction = Reaction.TRANSIENT
+    hint = "With --source auto the other source is tried; check the S3 credentials."
+
+    def __init__(self, source: str, href: str, problem: str) -> None:
+        super().__init__(source, href, problem)
+        self.source, self.href, self.problem = source, href, problem
+
+    def __str__(self) -> str:
+        """Name the source, the href and the problem."""
+        return f"{self.source} cannot give {self.href}: {self.problem}"
+
+
+# --- the account ------------------------------------------------------------------------------
+
+
+class QuotaError(GeodesTasksError):
+    """The account's products per hour are used up (a 403, or a 200 with JSON, in GEODES)."""
+
+    reaction = Reaction.QUOTA
+    hint = "Nothing to do: the account goes on by itself when its window reopens."
+
+    def __init__(self, href: str, message: str, wait_s: float | None = None) -> None:
+        super().__init__(href, message, wait_s)
+        self.href, self.message = href, message
+        self.wait_s = wait_s
+        """Seconds until the window moves on, where that is known."""
+
+    def __str__(self) -> str:
+        """Quote the portal."""
+        return f"{self.href}: download quota used up: {self.message}"
+
+
+class ThrottledError(GeodesTasksError):
+    """The server answered 429 or SlowDown."""
+
+    reaction = Reaction.THROTTLED
+    hint = "Nothing to do: it waits as the server asks and goes on."
+
+    def __init__(self, href: str, retry_after_s: float | None) -> None:
+        super().__init__(href, retry_after_s)
+        self.href, self.retry_after_s = href, retry_after_s
+
+    def __str__(self) -> str:
+        """Give the wait that the server asked for."""
+        wait = "no wait named" if self.retry_after_s is None else f"wait {self.retry_after_s:g} s"
+        return f"{self.href}: too many requests ({wait})"
+
+
+class AuthError(GeodesTasksError):
+    """The key or the credentials were refused."""
+
+    reaction = Reaction.AUTH
+    hint = (
+        "Make a new key on the portal (profile, Authentication, API Key), put it in "
+        "GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, then: geodes-tasks resume"
+    )
+
+    def __init__(self, href: str, key_name: str, problem: str) -> None:
+        super().__init__(href, key_name, problem)
+        self.href, self.key_name, self.problem = href, key_name, problem
+
+    def __str__(self) -> str:
+        """Name the key by its name and last characters, never whole."""
+        return f"{self.problem} from {self.href}: {self.key_name} was refused"
+
+
+class KeyMissingError(AuthError):
+    """The portal gives files to holders of a key only, and none can be sent."""
+
+    hint = (
+        "Make a key on the portal (profile, Authentication, API Key), put it in GEODES_API_KEY, "
+        "in a file named by GEODES_API_KEY_FILE or in pygeodes-config.json, then: "
+        "geodes-tasks resume"
+    )
+
+    def __str__(self) -> str:
+        """Name the setting that should hold the key."""
+        return f"{self.href} needs an API key: {self.key_name} {self.problem}"
+
+
+# --- offline ------------------------------------------------------------------------------------
+
+
+class OfflineError(GeodesTasksError):
+    """The file is on tape only."""
+
+    reaction = Reaction.OFFLINE
+    hint = "It waits and starts by itself when the portal has it online."
+
+    def __init__(self, href: str, status: int) -> None:
+        super().__init__(href, status)
+        self.href, self.status = href, status
+
+    def __str__(self) -> str:
+        """Give the status that said so."""
+        return f"{self.href}: not online (HTTP {self.status}), the file is on tape"
+
+
+# --- final ----------------------------------------------------------------------------------------
+
+
+class NotFoundError(GeodesTasksError):
+    """The portal does not know the file."""
+
+    hint = "Search for the item again: it may have been replaced by a newer version."
+
+    def __init__(self, href: str, status: int) -> None:
+        super().__init__(href, status)
+        self.href, self.status = href, status
+
+    def __str__(self) -> str:
+        """Give the status."""
+        return f"{self.href}: no such file (HTTP {self.status})"
+
+
+class LicenceError(NotFoundError):
+    """The licence of the file has not been accepted."""
+
+    hint = "Accept the licence on the portal, then: geodes-tasks retry"
+
+    def __str__(self) -> str:
+        """Give the status."""
+        return f"{self.href}: its licence has not been accepted (HTTP {self.status})"
+
+
+class UnexpectedAnswerError(GeodesTasksError):
+    """An answer that is not the file and that nothing here knows."""
+
+    reaction = Reaction.TRANSIENT
+    hint = "It is tried again by itself; if it stays so, look at the address in a browser."
+
+    def __init__(self, href: str, status: int, problem: str) -> None:
+        super().__init__(href, status, problem)
+        self.href, self.status, self.problem = href, status, problem
+
+    def __str__(self) -> str:
+        """Give the status and what came."""
+        return f"{self.href}: HTTP {self.status}, {self.problem}"
+
+
+# --- bytes -------------------------------------------------------------------------------------
+
+
+class ChecksumMismatchError(GeodesTasksError):
+    """The bytes received do not hash to what the catalogue announced."""
+
+    reaction = Reaction.CORRUPT
+    hint = "The bytes were thrown away; the file is fetched again from byte 0."
+
+    def __init__(self, path: str, expected: str, actual: str, whole: bool = True) -> None:
+        super().__init__(path, expected, actual, whole)
+        self.path, self.expected, self.actual = path, expected, actual
+        self.whole = whole
+        """Fetched in one go from byte 0: a second such copy tells who is wrong."""
+
+    def __str__(self) -> str:
+        """Give both digests."""
+        return f"{self.path}: catalogue says {self.expected}, received {self.actual}"
+
+
+class SizeMismatchError(GeodesTasksError):
+    """More bytes came than the catalogue announced."""
+
+    reaction = Reaction.CORRUPT
+    hint = ChecksumMismatchError.hint
+
+    def __init__(self, path: str, expected: int, actual: int) -> None:
+        super().__init__(path, expected, actual)
+        self.path, self.expected, self.actual = path, expected, actual
+
+    def __str__(self) -> str:
+        """Give both sizes."""
+        return f"{self.path}: catalogue says {self.expected} bytes, received {self.actual}"
+
+
+class CatalogueMismatchError(GeodesTasksError):
+    """Two whole copies agree with each other but not with the catalogue."""
+
+    hint = "The catalogue is wrong about this file; the copy is kept beside it for inspection."
+
+    def __init__(self, path: str, expected: str, actual: str, quarantine: str) -> None:
+        super().__init__(path, expected, actual, quarantine)
+        self.path, self.expected, self.actual = path, expected, actual
+        self.quarantine = quarantine
+
+    def __str__(self) -> str:
+        """Give both digests and where the copy is."""
+        return (
+            f"{self.path}: catalogue says {self.expected}, two full copies say {self.actual}; "
+            f"copy kept at {self.quarantine}"
+        )
+
+
+# --- this worker's disk ----------------------------------------------------------------------
+
+
+class DiskError(GeodesTasksError):
+    """The download folder cannot take the file: full, over quota, read-only, stale."""
+
+    reaction = Reaction.LOCAL
+    hint = "Free space or mend the folder; this worker takes work again when it can write."
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        """Name the path and the problem."""
+        return f"{self.path}: {self.problem}"
+
+
+class UntrustedServerError(GeodesTasksError):
+    """This worker cannot verify the certificate of the portal; nothing was sent."""
+
+    reaction = Reaction.LOCAL
+    hint = (
+        "If a private authority or a proxy signs here, name its certificates with "
+        "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem; check the clock of this machine too. "
+        "Verification cannot be switched off."
+    )
+
+    def __init__(self, href: str, problem: str) -> None:
+        super().__init__(href, problem)
+        self.href, self.problem = href, problem
+
+    def __str__(self) -> str:
+        """Name the address and what is wrong with its certificate."""
+        return f"{self.href}: its TLS certificate is not trusted: {self.problem}"
+
+
+class NotAFileError(GeodesTasksError):
+    """The final name is taken by a folder or something else that is no regular file."""
+
+    hint = "Move it away, or choose another folder with -o or other names with --layout."
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(path, kind)
+        self.path, self.kind = path, kind
+
+    def __str__(self) -> str:
+        """Name the path and what is there."""
+        return f"{self.path}: there is a {self.kind} of this name already"
+
+
+# --- the end of an attempt from outside ----------------------------------------------------------
+
+
+class AttemptEndedError(GeodesTasksError):
+    """The attempt must stop here; what it knows is not recorded."""
+
+    def __init__(self, download_id: str) -> None:
+        super().__init__(download_id)
+        self.download_id = download_id
+
+
+class LeaseLostError(AttemptEndedError):
+    """Another worker holds this download now."""
+
+    def __str__(self) -> str:
+        """Name the download."""
+        return f"{self.download_id}: the lease went to another worker"
+
+
+class CancelledError(AttemptEndedError):
+    """Somebody cancelled this download."""
+
+    def __str__(self) -> str:
+        """Name the download."""
+        return f"{self.download_id}: cancelled"
+
+
+class WorkerStoppingError(AttemptEndedError):
+    """This worker shuts down; the download goes back with its progress kept."""
+
+    def __str__(self) -> str:
+        """Name the download."""
+        return f"{self.download_id}: given back, the worker is stopping"

@@ -1,0 +1,50 @@
+"""The ledger: what was asked for, who works on it, how it ended. The truth, kept in Redis.
+
+Each change of a state is one script (``scripts/``), so that two workers never see half of one.
+``store`` holds the connection, ``queue`` admits and releases, ``leases`` claims and records,
+``reading`` answers questions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Verdict
+from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
+from geodes_tasks.ledger.reading import Reading, Running
+from geodes_tasks.ledger.store import Limits, connect
+
+if TYPE_CHECKING:
+    from geodes_tasks.config import Settings
+
+__all__ = [
+    "Ledger",
+    "Limits",
+    # queue
+    "Admission",
+    "Admitted",
+    "Refusal",
+    "Request",
+    "Wakeup",
+    # leases
+    "Claim",
+    "Progress",
+    "Renewal",
+    "Verdict",
+    # reading
+    "Running",
+]
+
+
+class Ledger(Queue, Leases, Reading):
+    """Every question to the ledger and every change of it."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Make the ledger of these settings; opens no connection yet."""
+        return cls(
+            connect(settings),
+            Limits.of(settings),
+            prefix=settings.key_prefix,
+            url=settings.redis_url.get_secret_value(),
+        )

@@ -1,0 +1,206 @@
+"""The lease side of the ledger: one worker's time-limited right to a download."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from geodes_tasks import checksum as checksums
+from geodes_tasks.asset import Asset
+from geodes_tasks.errors import LeaseLostError
+from geodes_tasks.ledger.queue import Wakeup, error_json, wakeups
+from geodes_tasks.ledger.store import Store
+from geodes_tasks.results import Proof
+from geodes_tasks.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geodes_tasks.checksum import Checksum
+    from geodes_tasks.results import DownloadResult
+    from geodes_tasks.retry import Decision
+
+
+class Verdict(StrEnum):
+    """The answer to a claim."""
+
+    GRANTED = "granted"
+    """The lease is yours."""
+    UNKNOWN = "unknown"
+    """No such download was ever admitted, or it was forgotten."""
+    RUNNING = "running"
+    """Another attempt holds it: this message is a duplicate."""
+    FINISHED = "finished"
+    """It is over: this message is a duplicate."""
+    EARLY = "early"
+    """It waits and is not due yet: this message is a duplicate."""
+    WAITING = "waiting"
+    """The account has no place free or is paused; it is called again."""
+
+
+class Renewal(StrEnum):
+    """The answer to a renewal."""
+
+    OK = "ok"
+    LOST = "lost"
+    """Another worker has it now, or it was ended: stop and record nothing."""
+    CANCELLED = "cancelled"
+    """Somebody cancelled it: stop, leave nothing behind, record REVOKED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A granted lease and all that the attempt needs to know."""
+
+    download_id: str
+    token: str
+    """Fencing token: higher than that of every earlier attempt of any download."""
+    attempt: int
+    """1 for the first."""
+    asset: Asset
+    path: str
+    proof: Proof | None
+    """Of the file as it was last proven."""
+    suspect: Checksum | None
+    """Digest of an earlier whole copy that did not agree with the catalogue."""
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one running attempt has to tell."""
+
+    download_id: str
+    token: str
+    done_bytes: int
+    """On disk so far; -1 when there is nothing new to tell."""
+    source: str = ""
+
+
+class Leases(Store):
+    """Claim, renew, record."""
+
+    def claim(self, download_id: str, worker: str) -> Claim | Verdict:
+        """Ask for the right to a download; a Verdict says why not.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; the lease may have been granted, and
+                runs out by itself then.
+        """
+        verdict, *granted = self.run(
+            "claim", download_id, worker, self.limits.lease_seconds, self.limits.concurrent
+        )
+        if verdict != Verdict.GRANTED:
+            return Verdict(verdict)
+        token, attempt, spec, path, proof, suspect, account = granted
+        return Claim(
+            download_id=download_id,
+            token=token,
+            attempt=int(attempt),
+            asset=Asset.from_dict(json.loads(spec)),
+            path=path,
+            proof=Proof.parse(proof) if proof else None,
+            suspect=checksums.parse(suspect) if suspect else None,
+            account=account,
+        )
+
+    def renew(self, progress: Sequence[Progress]) -> list[Renewal]:
+        """Renew leases and store progress, all in one round trip.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; the leases may be renewed or not.
+        """
+        with self.available():
+            pipeline = self.client.pipeline(transaction=False)
+            for one in progress:
+                self.run(
+                    "renew",
+                    one.download_id,
+                    one.token,
+                    self.limits.lease_seconds,
+                    one.done_bytes,
+                    one.source,
+                    client=pipeline,
+                )
+            return [Renewal(answer) for answer in pipeline.execute()]
+
+    def spend(self, account: str) -> float:
+        """Take one request out of the account's quota.
+
+        Returns:
+            0.0 when granted, else the seconds until the window moves on.
+        """
+        limits = self.limits
+        if not limits.quota_count:
+            return 0.0
+        granted, wait = self.run(
+            "spend", account, limits.quota_count, limits.quota_seconds, uuid.uuid4().hex
+        )
+        return 0.0 if granted else float(wait)
+
+    def succeed(self, claim: Claim, result: DownloadResult) -> list[Wakeup]:
+        """Record a proven file.
+
+        Returns:
+            What to send messages for, now that a place is free.
+
+        Raises:
+            LeaseLostError: the download is another's now; nothing was recorded.
+            LedgerUnavailableError: Redis does not answer; say it again.
+        """
+        said = {
+            "outcome": result.outcome,
+            "verified": result.verified,
+            "bytes": result.bytes_transferred,
+            "source": result.source,
+            "proof": str(result.proof),
+            "size": result.size_bytes,
+            "checksum": str(result.checksum) if result.checksum else None,
+        }
+        return self._record(claim, State.SUCCESS, said)
+
+    def postpone(
+        self, claim: Claim, error: BaseException, decision: Decision, entry: dict[str, Any]
+    ) -> list[Wakeup]:
+        """Record that the download waits, and why. Raises and returns as ``succeed``."""
+        said = {
+            "reason": decision.reason,
+            "delay": decision.delay_s,
+            "counted": decision.counted,
+            "error": error_json(error),
+            "entry": json.dumps(entry),
+            "bytes": entry["transferred"],
+            "suspect": str(decision.suspect) if decision.suspect else None,
+            "pause": decision.pause,
+            "pause_seconds": decision.pause_s,
+        }
+        return self._record(claim, State.RETRY, said)
+
+    def fail(self, claim: Claim, error: BaseException, entry: dict[str, Any]) -> list[Wakeup]:
+        """Record that the download ended with an error. Raises and returns as ``succeed``."""
+        said = {
+            "error": error_json(error),
+            "entry": json.dumps(entry),
+            "bytes": entry["transferred"],
+        }
+        return self._record(claim, State.FAILURE, said)
+
+    def revoke(self, claim: Claim) -> list[Wakeup]:
+        """Record that a cancelled attempt has stopped. Raises and returns as ``succeed``."""
+        return self._record(claim, State.REVOKED, {})
+
+    def _record(self, claim: Claim, state: State, said: dict[str, Any]) -> list[Wakeup]:
+        status, *released = self.run(
+            "record",
+            *self.limits.args(),
+            claim.download_id,
+            claim.token,
+            state,
+            json.dumps({name: value for name, value in said.items() if value is not None}),
+        )
+        if status == "lost":
+            raise LeaseLostError(claim.download_id)
+        return wakeups(released)

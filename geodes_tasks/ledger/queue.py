@@ -1,0 +1,268 @@
+"""The queue side of the ledger: who is admitted, who is next, who is called again."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from geodes_tasks.asset import Asset, download_id
+from geodes_tasks.errors import GeodesTasksError, NameTakenError
+from geodes_tasks.ledger.store import Store
+from geodes_tasks.results import ErrorInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from geodes_tasks.results import Proof
+
+WORKER_SECONDS = 30.0
+"""A worker not seen for so long no longer counts."""
+
+
+class Admission(StrEnum):
+    """What became of one download that was asked for."""
+
+    NEW = "new"
+    """Never asked for before."""
+    JOINED = "joined"
+    """Already queued, running or waiting: it counts in this batch too, no second transfer."""
+    AGAIN = "again"
+    """Finished before: it begins anew, with a look at the file first."""
+    PRESENT = "present"
+    """Proven before and unchanged since, as one stat showed: done."""
+    TAKEN = "taken"
+    """Refused: the path belongs to another file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One download to admit."""
+
+    asset: Asset
+    path: str
+    """Final path, absolute."""
+
+    @property
+    def download_id(self) -> str:
+        """The id of the download."""
+        return download_id(self.path, self.asset)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The answer to one request."""
+
+    download_id: str
+    admission: Admission
+    error: GeodesTasksError | None = None
+    """Why it was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something asked for that can never be downloaded."""
+
+    item_id: str
+    collection: str
+    asset_key: str
+    error: GeodesTasksError
+
+    @property
+    def download_id(self) -> str:
+        """An id of its own, the same each time it is asked for."""
+        named = f"refused {self.item_id} {self.asset_key} {self.error}"
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, named))
+
+
+@dataclass(frozen=True, slots=True)
+class Wakeup:
+    """A message to send: which download, and what a reader of Flower wants to see of it."""
+
+    download_id: str
+    item_id: str
+    title: str
+    size_bytes: int | None
+
+
+def wakeups(answer: Sequence[str]) -> list[Wakeup]:
+    """Read the ``id, spec, id, spec, ...`` that the scripts return."""
+    found = []
+    for identifier, text in zip(answer[::2], answer[1::2], strict=True):
+        spec = json.loads(text)
+        found.append(Wakeup(identifier, spec["item"], spec["title"], spec["size"]))
+    return found
+
+
+class Queue(Store):
+    """Admit, release, recover."""
+
+    def admit(
+        self,
+        batch: str,
+        account: str,
+        requests: Sequence[Request],
+        stat: Callable[[str], Proof | None],
+    ) -> list[Admitted]:
+        """Take downloads into the ledger: all of them or none.
+
+        Args:
+            batch: Name of the batch; made when it is new.
+            account: The account that pays for them.
+            requests: What to admit; a few hundred at most, the script blocks Redis meanwhile.
+            stat: Gives what is at a path now, None for nothing; asked only about files that
+                were proven before.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; say the same again.
+        """
+        answers = self._ask(batch, account, requests, {})
+        proofs = {
+            request.download_id: str(stat(request.path) or "-")
+            for request, answer in zip(requests, answers, strict=True)
+            if answer.startswith("prove:")
+        }
+        if proofs:
+            asked_again = [request for request in requests if request.download_id in proofs]
+            settled = iter(self._ask(batch, account, asked_again, proofs))
+            answers = [next(settled) if a.startswith("prove:") else a for a in answers]
+        return [_admitted(*pair) for pair in zip(requests, answers, strict=True)]
+
+    def _ask(
+        self, batch: str, account: str, requests: Sequence[Request], proofs: dict[str, str]
+    ) -> list[str]:
+        if not requests:
+            return []
+        entries = []
+        for request in requests:
+            entry = {
+                "id": request.download_id,
+                "path": request.path,
+                "size": request.asset.size_bytes or 0,
+                "spec": json.dumps(request.asset.to_dict(), separators=(",", ":")),
+            }
+            if entry["id"] in proofs:
+                entry["proof"] = proofs[entry["id"]]
+            entries.append(entry)
+        answers: list[str] = self.run("admit", batch, account, json.dumps(entries))
+        return answers
+
+    def refuse(self, batch: str, account: str, refusals: Sequence[Refusal]) -> None:
+        """Record what can never be downloaded as FAILURE, so that reports name it.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; nothing was recorded.
+        """
+        entries = [
+            {
+                "id": refusal.download_id,
+                "spec": json.dumps(_refused_spec(refusal)),
+                "error": error_json(refusal.error),
+            }
+            for refusal in refusals
+        ]
+        if entries:
+            self.run("refuse", batch, account, json.dumps(entries))
+
+    def release(self, account: str = "") -> list[Wakeup]:
+        """Choose what to send messages for now: no more than can find a place soon."""
+        return wakeups(self.run("release", account, *self.limits.args()))
+
+    def recover(self, worker: str = "", slots: int = 0) -> tuple[int, int]:
+        """End the leases of dead workers, wake what is due, and be counted as a worker.
+
+        Args:
+            worker: Name of the calling worker; empty for none.
+            slots: How many downloads it runs at once.
+
+        Returns:
+            How many leases were ended, how many downloads were woken.
+        """
+        poison = ErrorInfo(
+            "WorkerLostError",
+            f"{self.limits.max_attempts} workers died, or went silent, while they had this file",
+            "Look at the logs of the workers in its history, then: geodes-tasks retry",
+        )
+        ended, woken = self.run(
+            "recover", worker, slots, WORKER_SECONDS, self.limits.max_attempts, info_json(poison)
+        )
+        return int(ended), int(woken)
+
+    def leave(self, worker: str) -> None:
+        """Stop being counted as a worker."""
+        with self.available():
+            self.client.zrem(self.key("workers"), worker)
+            self.client.delete(self.key("worker", worker))
+
+    def accounts(self) -> list[str]:
+        """Name every account."""
+        with self.available():
+            return sorted(self.client.smembers(self.key("accounts")))
+
+    def sent(self, account: str, older_than_s: float) -> list[str]:
+        """Give the downloads whose message was sent so long ago and never claimed."""
+        with self.available():
+            latest = self.server_time() - older_than_s
+            found: list[str] = self.client.zrangebyscore(
+                self.key("account", account, "sent"), "-inf", latest
+            )
+            return found
+
+    def server_time(self) -> float:
+        """Give the time of Redis, the only clock that all workers share, in seconds."""
+        seconds, microseconds = self.client.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+    def resend(self, account: str, downloads: Iterable[str]) -> int:
+        """Put downloads back whose message is lost; tells how many were."""
+        return int(self.run("resend", account, *downloads))
+
+    def abandon(self, broker_keys: Sequence[str]) -> None:
+        """Begin anew on a private server where nothing else runs; proofs of files are kept."""
+        self.run("abandon", *broker_keys)
+
+    def cancel(self, downloads: Sequence[str]) -> int:
+        """Cancel downloads: running ones stop at their next renewal. Tells how many."""
+        return int(self.run("cancel", *downloads)) if downloads else 0
+
+    def resume(self, account: str) -> bool:
+        """Let a paused account go on. Tells whether it was paused."""
+        with self.available():
+            return bool(
+                self.client.hdel(self.key("account", account), "paused", "paused_until")
+            )
+
+    def again(self, batch: str, downloads: Sequence[str]) -> int:
+        """Ask again for downloads that failed, were cancelled or wait. Tells how many."""
+        return int(self.run("again", batch, *downloads)) if downloads else 0
+
+
+def info_json(info: ErrorInfo) -> str:
+    """Give the form in which the ledger keeps an error."""
+    return json.dumps({"type": info.type, "message": info.message, "hint": info.hint})
+
+
+def error_json(error: BaseException) -> str:
+    """Give the form in which the ledger keeps an error."""
+    return info_json(ErrorInfo.of(error))
+
+
+def _refused_spec(refusal: Refusal) -> dict[str, object]:
+    asset = Asset(
+        item_id=refusal.item_id,
+        collection=refusal.collection,
+        key=refusal.asset_key,
+        title=refusal.asset_key,
+        hrefs={},
+    )
+    return asset.to_dict()
+
+
+def _admitted(request: Request, answer: str) -> Admitted:
+    if answer.startswith("taken:"):
+        other = answer.removeprefix("taken:")
+        error = NameTakenError(request.path, request.asset.item_id, other)
+        return Admitted(request.download_id, Admission.TAKEN, error)
+    return Admitted(request.download_id, Admission(answer))

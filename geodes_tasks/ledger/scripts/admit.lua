@@ -1,0 +1,67 @@
+-- Take a block of downloads into the ledger: all entries of the block or none.
+-- ARGV: batch, account, JSON list of entries {id, path, size, spec, proof}
+--   proof: absent on the first call; on the second what the caller's stat shows, '-' for nothing.
+-- Returns one answer an entry: new | joined | again | present | prove:<proof> | taken:<other item>
+local batch, account = ARGV[1], ARGV[2]
+local entries = cjson.decode(ARGV[3])
+local time = now()
+
+-- The version at the end of a GEODES URN does not make another item.
+local function owner_name(spec)
+  return string.gsub(spec.item, ':V%d+$', '') .. ' ' .. spec.key
+end
+
+-- The item that owns the path already; nil when the path is free for this entry.
+local function taken_by(entry)
+  local other = redis.call('HGET', P .. 'paths', entry.path)
+  if not other or other == entry.id then return nil end
+  local state = field(other, 'state')
+  if not state or state == 'FAILURE' or state == 'REVOKED' then return nil end
+  local spec = cjson.decode(field(other, 'spec'))
+  local same = owner_name(spec) == owner_name(cjson.decode(entry.spec))
+  if state == 'SUCCESS' and same then return nil end
+  return spec.item .. (same and ' (other bytes, still under way)' or '')
+end
+
+local function begin(entry)
+  redis.call('HSET', download(entry.id), 'spec', entry.spec, 'path', entry.path,
+    'size', string.format('%.0f', entry.size), 'account', account, 'attempts', 0)
+  redis.call('HDEL', download(entry.id), 'error', 'finished', 'started', 'source', 'bytes',
+    'suspect', 'cancel', 'history', 'verified')
+  redis.call('HSET', P .. 'paths', entry.path, entry.id)
+  move(entry.id, 'PENDING')
+  set_done(entry.id, 0)
+  make_ready(entry.id)
+end
+
+local function admit(entry)
+  local state = field(entry.id, 'state')
+  if state == 'PENDING' or state == 'STARTED' or state == 'RETRY' then
+    attach(entry.id, batch, state)
+    return 'joined'
+  end
+  local other = taken_by(entry)
+  if other then return 'taken:' .. other end
+  if not state then
+    redis.call('HSET', download(entry.id), 'size', string.format('%.0f', entry.size))
+    attach(entry.id, batch, nil)
+    begin(entry)
+    return 'new'
+  end
+  local proof = state == 'SUCCESS' and field(entry.id, 'proof')
+  if proof and not entry.proof then return 'prove:' .. proof end
+  attach(entry.id, batch, state)
+  if proof and proof == entry.proof then
+    move(entry.id, 'SUCCESS', nil, 'ALREADY_PRESENT')
+    redis.call('HSET', download(entry.id), 'finished', stamp(time), 'bytes', 0)
+    redis.call('HDEL', download(entry.id), 'source')
+    return 'present'
+  end
+  begin(entry)
+  return 'again'
+end
+
+open_batch(batch, account)
+local answers = {}
+for index, entry in ipairs(entries) do answers[index] = admit(entry) end
+return answers

@@ -1,0 +1,31 @@
+-- One worker asks for the lease of a download that a message woke it up for.
+-- ARGV: id, worker, lease seconds, concurrent
+-- Returns {verdict, ...}:
+--   granted, token, attempt, spec, path, proof, suspect
+--   unknown | running (live lease elsewhere) | finished | early (not due yet) | waiting (no place)
+local id, worker, lease_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local state = field(id, 'state')
+if not state then return { 'unknown' } end
+local account, time = field(id, 'account'), now()
+local leases = account_key(account, ':leases')
+redis.call('ZREM', account_key(account, ':sent'), id)
+if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return { 'finished' } end
+-- A dead lease is for the recovery step to end; until then the download counts as running.
+if state == 'STARTED' then return { 'running' } end
+local due = redis.call('ZSCORE', P .. 'due', id)
+if due and tonumber(due) > time then return { 'early' } end
+if is_paused(account, time) or redis.call('ZCARD', leases) >= tonumber(ARGV[4]) then
+  redis.call('ZREM', P .. 'due', id)
+  make_ready(id, true)
+  return { 'waiting' }
+end
+-- Never lower than the clock, so that tokens go on rising when Redis has lost its last second.
+local token = math.max(tonumber(redis.call('GET', P .. 'fence') or '0') + 1, math.floor(time * 1000))
+token = string.format('%.0f', token)
+redis.call('SET', P .. 'fence', token)
+move(id, 'STARTED')
+local attempt = redis.call('HINCRBY', download(id), 'attempts', 1)
+redis.call('HSET', download(id), 'token', token, 'worker', worker, 'started', stamp(time))
+redis.call('ZADD', leases, stamp(time + lease_seconds), id)
+return { 'granted', token, attempt, field(id, 'spec'), field(id, 'path'),
+  field(id, 'proof') or '', field(id, 'suspect') or '', account }

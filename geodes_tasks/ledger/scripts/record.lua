@@ -1,0 +1,62 @@
+-- The holder of a lease says how its attempt ended, and the place goes to the next download.
+-- ARGV: window, concurrent, quota count, quota seconds, id, token, state, JSON of fields:
+--   SUCCESS: {outcome, verified, bytes, source, proof, size, checksum}
+--   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, pause, pause_seconds}
+--            pause: why the whole account waits; without pause_seconds until somebody resumes it
+--   FAILURE: {error, entry, bytes}
+--   REVOKED: {}
+-- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
+local id, token, state = ARGV[5], ARGV[6], ARGV[7]
+if not holds(id, token) then return { 'lost' } end
+local said, time = cjson.decode(ARGV[8]), now()
+local key, account = download(id), field(id, 'account')
+local function transferred()
+  redis.call('HINCRBY', key, 'bytes', string.format('%.0f', said.bytes or 0))
+end
+
+drop_lease(id)
+if state == 'RETRY' and field(id, 'cancel') then state = 'REVOKED' end
+if state == 'SUCCESS' then
+  move(id, 'SUCCESS', nil, said.outcome)
+  redis.call('HSET', key, 'verified', said.verified and '1' or '0', 'proof', said.proof,
+    'finished', stamp(time))
+  if said.checksum then redis.call('HSET', key, 'checksum', said.checksum) end
+  if said.source then redis.call('HSET', key, 'source', said.source) end
+  if tonumber(field(id, 'size')) ~= said.size then
+    count(id, 'bytes_total', string.format('%.0f', said.size - tonumber(field(id, 'size'))))
+    redis.call('HSET', key, 'size', string.format('%.0f', said.size))
+  end
+  redis.call('HDEL', key, 'error', 'suspect')
+  set_done(id, said.size)
+  transferred()
+elseif state == 'RETRY' then
+  move(id, 'RETRY', said.reason)
+  if not said.counted then redis.call('HINCRBY', key, 'attempts', -1) end
+  if said.error then redis.call('HSET', key, 'error', said.error) end
+  if said.entry then remember(id, cjson.decode(said.entry)) end
+  if said.suspect then redis.call('HSET', key, 'suspect', said.suspect) end
+  transferred()
+  if said.pause then
+    redis.call('HSET', account_key(account), 'paused', said.pause, 'paused_until',
+      said.pause_seconds and stamp(time + said.pause_seconds) or 'resume')
+  end
+  if said.delay > 0 then
+    redis.call('ZADD', P .. 'due', stamp(time + said.delay), id)
+    redis.call('HSET', key, 'due', stamp(time + said.delay))
+  else
+    make_ready(id, true)
+  end
+elseif state == 'FAILURE' then
+  move(id, 'FAILURE')
+  redis.call('HSET', key, 'error', said.error, 'finished', stamp(time))
+  if said.entry then remember(id, cjson.decode(said.entry)) end
+  transferred()
+else
+  move(id, 'REVOKED')
+  redis.call('HSET', key, 'finished', stamp(time))
+  redis.call('HDEL', key, 'cancel')
+  set_done(id, 0)
+end
+local answer = { 'ok' }
+for _, value in ipairs(release(account, limits_from(1), time)) do answer[#answer + 1] = value end
+return answer

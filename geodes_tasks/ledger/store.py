@@ -1,0 +1,153 @@
+"""The connection to Redis and the scripts: the one place where commands are sent."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from geodes_tasks.config import masked
+from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.states import ALLOWED_MOVES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from redis.commands.core import Script
+
+    from geodes_tasks.config import Settings
+
+SCHEMA = "1"
+"""Raised when records written by an older version can no longer be read."""
+
+_SCRIPTS = resources.files(__package__) / "scripts"
+
+
+def client_url(url: str) -> str:
+    """Turn the broker's spelling of a Unix socket into redis-py's."""
+    return "unix://" + url.removeprefix("redis+socket://") if url.startswith("redis+socket") else url
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """Make a client of the ledger's Redis; opens no connection yet."""
+    url = client_url(settings.redis_url.get_secret_value())
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    client: redis.Redis = redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=30,
+        socket_connect_timeout=5,
+        **keepalive,
+        # redis-py's own default of ten retries takes seconds to notice a dead server.
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+    )
+    return client
+
+
+def _prelude() -> str:
+    """Give the table of moves as Lua and the functions that all scripts share."""
+    moves = ", ".join(sorted(f"['{old or ''}>{new}'] = true" for old, new in ALLOWED_MOVES))
+    return f"local ALLOWED = {{ {moves} }}\n" + (_SCRIPTS / "common.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an account may do at once, as the caller's settings have it."""
+
+    concurrent: int = 4
+    """Downloads under way in the whole fleet."""
+    quota_count: int = 0
+    """Requests to the portal in any window; 0 is no quota."""
+    quota_seconds: float = 0.0
+    lease_seconds: float = 60.0
+    max_attempts: int = 8
+    window: int = 256
+    """Messages on their way at once, at least; the rest stays in the ledger until its turn."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Take the limits from the settings."""
+        quota = settings.quota
+        return cls(
+            concurrent=settings.max_concurrent,
+            quota_count=quota.count if quota else 0,
+            quota_seconds=quota.seconds if quota else 0.0,
+            lease_seconds=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+        )
+
+    def args(self) -> tuple[int, int, int, float]:
+        """Give them in the order that the scripts read."""
+        return self.window, self.concurrent, self.quota_count, self.quota_seconds
+
+
+class Store:
+    """Redis with the ledger's scripts and key names. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        limits: Limits | None = None,
+        *,
+        prefix: str = "geodes:",
+        url: str = "redis://",
+    ) -> None:
+        """Take a client with ``decode_responses``; sends nothing."""
+        self.client, self.limits = client, limits or Limits()
+        self.prefix, self.url = prefix, url
+
+    @cached_property
+    def _scripts(self) -> dict[str, Script]:
+        prelude = _prelude()
+        names = [entry.name for entry in _SCRIPTS.iterdir() if entry.name.endswith(".lua")]
+        return {
+            name.removesuffix(".lua"): self.client.register_script(
+                prelude + (_SCRIPTS / name).read_text()
+            )
+            for name in names
+            if name != "common.lua"
+        }
+
+    def key(self, *parts: str) -> str:
+        """Name a key."""
+        return self.prefix + ":".join(parts)
+
+    def run(self, script: str, *args: Any, client: Any = None) -> Any:  # noqa: ANN401
+        """Run one script, on a pipeline when one is given.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self.available():
+            return self._scripts[script](keys=[self.prefix], args=list(args), client=client)
+
+    @contextlib.contextmanager
+    def available(self) -> Iterator[None]:
+        """Turn the client's connection errors into one that says what to do."""
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise LedgerUnavailableError(masked(self.url), _reason(error)) from error
+
+    def ping(self) -> None:
+        """Make sure that Redis answers and holds records that this version reads.
+
+        Raises:
+            LedgerUnavailableError: it does not, or its records are of another schema.
+        """
+        with self.available():
+            self.client.set(self.key("schema"), SCHEMA, nx=True)
+            schema = self.client.get(self.key("schema"))
+        if schema != SCHEMA:
+            problem = f"its records have schema {schema}, this version reads {SCHEMA}"
+            raise LedgerUnavailableError(masked(self.url), problem)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

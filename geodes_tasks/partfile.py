@@ -1,0 +1,367 @@
+"""Part files: the only writer of disks. Unproven bytes never bear a final name.
+
+Beside the final file lies ``.geodes-tasks/``, on the same volume, with the part files of the
+attempts under way. A part file belongs to one attempt and carries its token; no two attempts
+ever write to one file, so a worker that was only paused can wake up at any time and harm
+nothing. A next attempt takes over the bytes of a dead one by renaming its part, which robs the
+dead one of the name it would publish, and copying while hashing. No lock is relied upon:
+``flock`` is not to be trusted on Lustre, GPFS or NFS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import queue
+import shutil
+import threading
+from typing import TYPE_CHECKING, Self
+
+from geodes_tasks import checksum as checksums
+from geodes_tasks.checksum import Checksum
+from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError
+from geodes_tasks.results import Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+FOLDER = ".geodes-tasks"
+COPY_BYTES = 1024 * 1024
+ADOPT_MIN_BYTES = 64 * 1024
+"""Less than this is fetched again rather than taken over."""
+THREAD_MIN_BYTES = 8 * 1024 * 1024
+"""Files from this size on are hashed beside the transfer, in a thread of their own."""
+RESERVE_BYTES = 16 * 1024 * 1024
+"""Space that is left free on the volume."""
+NAME_BYTES = 255
+
+# What the operating system says when this worker, not the file, is the problem.
+_LOCAL_ERRNOS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ESTALE,
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENOTCONN,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+
+
+@contextlib.contextmanager
+def local_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about the download folder into ours.
+
+    Raises:
+        DiskError: full, over quota, read-only, no right, stale handle.
+        NotAFileError: a file stands where a folder should be, or the other way round.
+    """
+    try:
+        yield
+    except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise NotAFileError(str(error.filename or path), _kind_in_the_way(error)) from error
+    except OSError as error:
+        if error.errno in _LOCAL_ERRNOS:
+            raise DiskError(str(path), error.strerror or str(error)) from error
+        raise
+
+
+def _kind_in_the_way(error: OSError) -> str:
+    return "folder" if isinstance(error, IsADirectoryError) else "file, where a folder should be,"
+
+
+def stem(final: Path, content: str) -> str:
+    """Name what all part files of one download begin with.
+
+    The name alone does not do: a newer version of the file bears the same. Names at the length
+    limit of the file system are shortened, the digest keeps them apart.
+    """
+    digest = hashlib.sha256(f"{final.name}\n{content}".encode()).hexdigest()[:12]
+    room = NAME_BYTES - 64
+    name = os.fsencode(final.name)[:room].decode(errors="ignore")
+    return f"{name}.{digest}"
+
+
+class PartFile:
+    """The bytes of one attempt, hashed as they are written."""
+
+    def __init__(self, final: Path, content: str, token: str, algorithm: str) -> None:
+        """Name the part file; nothing is touched yet.
+
+        Args:
+            final: Where the file goes once it is proven.
+            content: What the bytes should be; parts for other content are never adopted.
+            token: Of the attempt, a number higher than that of all attempts before it.
+            algorithm: Of the hash.
+        """
+        self.final, self.algorithm = final, algorithm
+        self.folder = final.parent / FOLDER
+        self.stem = stem(final, content)
+        self.token = int(token)
+        self.path = self.folder / f"{self.stem}.{token}.part"
+        self.offset = 0
+        self._fd = -1
+        self._hasher: _Hasher | None = None
+
+    def __enter__(self) -> Self:
+        """Create the file, and the folders above it.
+
+        Raises:
+            DiskError, NotAFileError: it cannot be created.
+        """
+        with local_errors(self.final):
+            self._fd = self._create()
+        self._hasher = _Hasher(self.algorithm)
+        return self
+
+    def _create(self) -> int:
+        # Another attempt that ends may remove the empty folder between the two calls.
+        for _ in range(100):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        raise DiskError(str(self.folder), "the folder vanishes as soon as it is made")
+
+    def __exit__(self, *_: object) -> None:
+        """Close; the bytes stay for the next attempt unless they were published or discarded."""
+        self._close()
+        if self.offset == 0:
+            self.discard()
+
+    def _close(self) -> None:
+        if self._hasher is not None:
+            self._hasher.stop()
+            self._hasher = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def reserve(self, size_bytes: int) -> None:
+        """Make sure that so many more bytes fit on the volume.
+
+        Raises:
+            DiskError: they do not.
+        """
+        free = shutil.disk_usage(self.folder).free
+        if free < size_bytes + RESERVE_BYTES:
+            problem = f"{size_bytes} bytes needed, {free} bytes free on the volume"
+            raise DiskError(str(self.final.parent), problem)
+
+    def expect(self, size_bytes: int | None) -> None:
+        """Choose how to hash: big files in a thread of their own, beside the transfer."""
+        if self._hasher is not None and (size_bytes or 0) >= THREAD_MIN_BYTES:
+            self._hasher.use_thread()
+
+    def write(self, chunk: bytes) -> None:
+        """Append and hash.
+
+        Raises:
+            DiskError: the disk does not take it.
+        """
+        with local_errors(self.final):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._fd, view) :]
+        assert self._hasher is not None  # noqa: S101 - only between enter and exit
+        self._hasher.update(chunk)
+        self.offset += len(chunk)
+
+    def restart(self) -> None:
+        """Throw away what was written and begin again at byte 0."""
+        with local_errors(self.final):
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        threaded = self._hasher is not None and self._hasher.threaded
+        self._close_hasher()
+        self._hasher = _Hasher(self.algorithm)
+        if threaded:
+            self._hasher.use_thread()
+        self.offset = 0
+
+    def _close_hasher(self) -> None:
+        if self._hasher is not None:
+            self._hasher.stop()
+
+    # --- what dead attempts left ---------------------------------------------------------------
+
+    def leftover(self) -> Path | None:
+        """Find the longest part that another attempt at the same content left."""
+        found = [(size, path) for path, size in self._others() if size >= ADOPT_MIN_BYTES]
+        return max(found)[1] if found else None
+
+    def _others(self) -> Iterator[tuple[Path, int]]:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(f"{self.stem}.") and self._is_older(entry.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield self.folder / entry.name, entry.stat().st_size
+
+    def _is_older(self, name: str) -> bool:
+        # Tokens rise: an attempt that lost its lease must not rob the one that has it now.
+        token, _, ending = name.removeprefix(f"{self.stem}.").partition(".")
+        return ending in {"part", "adopted.part"} and token.isdigit() and int(token) < self.token
+
+    def etag_of(self, leftover: Path) -> str | None:
+        """Give the validator that the server named when those bytes were fetched."""
+        with contextlib.suppress(OSError):
+            return _etag_path(leftover).read_text() or None
+        return None
+
+    def note_etag(self, etag: str | None) -> None:
+        """Keep the validator of the bytes for a next attempt; small files are not worth it."""
+        if etag and self._hasher is not None and self._hasher.threaded:
+            with local_errors(self.final):
+                _etag_path(self.path).write_text(etag)
+
+    def adopt(self, leftover: Path, on_progress: Callable[[int], None]) -> None:
+        """Take over the bytes of a dead attempt by copying them while hashing.
+
+        The leftover is renamed first: whoever wrote it can no longer publish it, and if this
+        attempt dies too, the next one finds both.
+        """
+        taken = self.path.with_name(self.path.name.removesuffix(".part") + ".adopted.part")
+        with local_errors(self.final):
+            try:
+                leftover.rename(taken)
+                with taken.open("rb", buffering=0) as stream:
+                    self._copy(stream.fileno(), on_progress)
+            except FileNotFoundError:
+                return  # its owner, or another attempt, was faster
+            taken.unlink(missing_ok=True)
+            _etag_path(leftover).unlink(missing_ok=True)
+
+    def _copy(self, source: int, on_progress: Callable[[int], None]) -> None:
+        # Not beyond the size of this moment: its writer may be paused, not dead.
+        remaining = os.fstat(source).st_size
+        while remaining > 0:
+            chunk = os.read(source, min(COPY_BYTES, remaining))
+            if not chunk:
+                return
+            self.write(chunk)
+            remaining -= len(chunk)
+            on_progress(self.offset)
+
+    def sweep(self) -> None:
+        """Remove what earlier attempts at this download left."""
+        for path, _ in list(self._others()):
+            _remove(path)
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def digest(self) -> Checksum:
+        """Give the digest of all bytes written."""
+        assert self._hasher is not None  # noqa: S101 - only between enter and exit
+        return Checksum(self.algorithm, self._hasher.hexdigest())
+
+    def sync(self) -> None:
+        """Bring the bytes to the disk."""
+        with local_errors(self.final):
+            os.fsync(self._fd)
+
+    def publish(self) -> Proof:
+        """Give the proven file its final name, in one step, and bring the name to the disk.
+
+        Raises:
+            LeaseLostError: another attempt has taken this part over.
+            NotAFileError: the final name is a folder.
+            DiskError: the folder does not take it.
+        """
+        with local_errors(self.final):
+            try:
+                os.replace(self.path, self.final)
+            except FileNotFoundError as error:
+                raise LeaseLostError(str(self.final)) from error
+            proof = Proof.of(os.fstat(self._fd))
+            _sync_folder(self.final.parent)
+        self._close()
+        _etag_path(self.path).unlink(missing_ok=True)
+        self._tidy()
+        return proof
+
+    def quarantine(self) -> Path:
+        """Keep the bytes for inspection under a name that nobody takes for the file."""
+        kept = self.folder / f"{self.stem}.quarantine"
+        with local_errors(self.final):
+            os.replace(self.path, kept)
+        self._close()
+        return kept
+
+    def discard(self) -> None:
+        """Remove the part file, and its folder when that is empty."""
+        self._close()
+        _remove(self.path)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        # Not empty: other attempts are under way. Never an error of this download.
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+
+def _etag_path(part: Path) -> Path:
+    return part.with_name(part.name.removesuffix(".part") + ".etag")
+
+
+def _remove(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _etag_path(part).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Some network file systems do not sync folders; the rename itself is done.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Hasher:
+    """A running hash, in this thread or in one of its own."""
+
+    DEPTH = 8
+    """Chunks that may wait; bounds the memory of a transfer."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._hash = checksums.new_hash(algorithm)
+        self._queue: queue.Queue[bytes | None] | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def threaded(self) -> bool:
+        return self._queue is not None
+
+    def use_thread(self) -> None:
+        if self._thread is None:
+            self._queue = queue.Queue(self.DEPTH)
+            self._thread = threading.Thread(target=self._work, args=(self._queue,), daemon=True)
+            self._thread.start()
+
+    def _work(self, chunks: queue.Queue[bytes | None]) -> None:
+        while (chunk := chunks.get()) is not None:
+            self._hash.update(chunk)
+
+    def update(self, chunk: bytes) -> None:
+        if self._queue is None:
+            self._hash.update(chunk)
+        else:
+            self._queue.put(chunk)
+
+    def stop(self) -> None:
+        if self._thread is not None and self._queue is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = self._queue = None
+
+    def hexdigest(self) -> str:
+        self.stop()
+        return self._hash.hexdigest()

@@ -1,0 +1,174 @@
+"""The live view of a batch: bars in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from geodes_tasks.states import State
+from geodes_tasks.text import human_bytes, human_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from geodes_tasks.ledger import Running
+    from geodes_tasks.results import BatchStatus
+
+LINE_S = 5.0
+"""At most so often comes a line, when nobody watches a screen."""
+SPEED_WINDOW_S = 10.0
+
+
+class View(Protocol):
+    """Shows a batch while it runs. A context manager."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        ...
+
+    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
+        """Show how things stand."""
+        ...
+
+
+@dataclass(slots=True)
+class Speed:
+    """Bytes a second over the last few seconds."""
+
+    seen: list[tuple[float, int]] = field(default_factory=list)
+
+    def update(self, done_bytes: int, now: float) -> float:
+        """Take the bytes done so far; give the speed."""
+        self.seen.append((now, done_bytes))
+        while len(self.seen) > 2 and self.seen[0][0] < now - SPEED_WINDOW_S:
+            self.seen.pop(0)
+        (then, before) = self.seen[0]
+        return max(done_bytes - before, 0) / (now - then) if now > then else 0.0
+
+
+def summary(status: BatchStatus) -> str:
+    """Say in a few words how a batch stands: ``12 of 20 done, 3 running, 5 waiting (quota)``."""
+    states = status.states
+    parts = [f"{states[State.SUCCESS]} of {status.total} done"]
+    for state, word in ((State.STARTED, "running"), (State.PENDING, "queued")):
+        if states[state]:
+            parts.append(f"{states[state]} {word}")
+    if states[State.RETRY]:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in status.waiting.items())
+        parts.append(f"{states[State.RETRY]} waiting ({reasons})")
+    if states[State.FAILURE]:
+        parts.append(f"{states[State.FAILURE]} failed")
+    if states[State.REVOKED]:
+        parts.append(f"{states[State.REVOKED]} cancelled")
+    return ", ".join(parts)
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
+        """Show nothing."""
+
+
+class Lines(Quiet):
+    """One line now and then, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        """Write to this console."""
+        self.console, self.speed = console, Speed()
+        self._last, self._said_at = "", 0.0
+
+    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
+        """Write a line when something changed and the last one is old enough."""
+        now = time.monotonic()
+        speed = self.speed.update(status.bytes_done, now)
+        line = summary(status)
+        if line == self._last or (now - self._said_at < LINE_S and status.unfinished):
+            return
+        self._last, self._said_at = line, now
+        amount = f"{human_bytes(status.bytes_done)} of {human_bytes(status.bytes_total)}"
+        left = status.bytes_total - status.bytes_done
+        eta = f", {human_seconds(left / speed)} left" if speed and left > 0 else ""
+        self.console.print(f"{line}; {amount}, {human_bytes(speed)}/s{eta}", highlight=False)
+
+
+class Bars(Quiet):
+    """A bar for the batch and one for each running download."""
+
+    ROWS = 12
+    """Running downloads shown at most."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on this console."""
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self.total = Progress(TextColumn("[bold]{task.description}"), *columns, console=console)
+        self.files = Progress(TextColumn("  {task.description}"), *columns, console=console)
+        self.line = Text()
+        self._all = self.total.add_task("all", total=None)
+        self._rows: dict[str, object] = {}
+        self._live = Live(
+            Group(self.files, self.total, self.line),
+            console=console, refresh_per_second=8, transient=False,
+        )
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last picture on the screen."""
+        self._live.stop()
+
+    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
+        """Draw how things stand."""
+        self.total.update(self._all, total=status.bytes_total, completed=status.bytes_done)
+        self.line.plain = summary(status)
+        shown = {one.download_id: one for one in running[: self.ROWS]}
+        for gone in set(self._rows) - set(shown):
+            self.files.remove_task(self._rows.pop(gone))  # type: ignore[arg-type] # an opaque id
+        for identifier, one in shown.items():
+            if identifier not in self._rows:
+                self._rows[identifier] = self.files.add_task(shortened(one.title), total=None)
+            self.files.update(
+                self._rows[identifier],  # type: ignore[arg-type] # an opaque id
+                total=one.size_bytes, completed=one.done_bytes,
+            )
+
+
+def shortened(name: str, width: int = 36) -> str:
+    """Keep both ends of a long file name: they tell products apart."""
+    return name if len(name) <= width else f"{name[: width // 2 - 1]}..{name[-(width // 2 - 1) :]}"
+
+
+def view(console: Console, *, quiet: bool) -> View:
+    """Choose how to show progress."""
+    if quiet:
+        return Quiet()
+    return Bars(console) if console.is_terminal else Lines(console)

@@ -1,0 +1,113 @@
+"""What to do about a failed attempt. Pure: an error and a count go in, a decision comes out."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from geodes_tasks import checksum as checksums
+from geodes_tasks.errors import (
+    ChecksumMismatchError,
+    GeodesTasksError,
+    Reaction,
+    ThrottledError,
+    WorkerStoppingError,
+)
+from geodes_tasks.states import Reason
+
+if TYPE_CHECKING:
+    from geodes_tasks.checksum import Checksum
+
+BACKOFF_CAP_S = 300.0
+QUOTA_PROBE_S = 60.0
+"""How long an account waits when the portal says that its quota is used up."""
+THROTTLE_S = 20.0
+"""How long it waits after a 429 that names no time."""
+OFFLINE_S = 600.0
+DISK_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a download whose attempt failed."""
+
+    retry: bool
+    """False: it ends as FAILURE."""
+    reason: Reason = Reason.BACKOFF
+    """Why it waits."""
+    delay_s: float = 0.0
+    """How long it waits; 0 is as soon as there is a place."""
+    counted: bool = True
+    """Whether the attempt counts: only when bytes were really asked for."""
+    suspect: Checksum | None = None
+    """Digest of a whole copy that does not agree with the catalogue."""
+    pause: str | None = None
+    """Why the whole account waits, if it does."""
+    pause_s: float | None = None
+    """How long the account waits; None is until somebody resumes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that decisions depend on."""
+
+    max_attempts: int = 8
+    backoff_s: float = 2.0
+    """Wait after the first failure; doubled after each further one."""
+    offline_poll_s: float = OFFLINE_S
+
+
+def backoff(attempt: int, first_s: float, seed: str) -> float:
+    """Give the wait after the n-th failed attempt: doubling, capped, with jitter.
+
+    The jitter is seeded by the download, so a thousand downloads that failed together do not
+    come back together, and a test sees the same waits each time.
+    """
+    wait = min(first_s * 2 ** min(attempt - 1, 16), BACKOFF_CAP_S)
+    return wait * random.Random(f"{seed} {attempt}").uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:
+    """Map an error and the number of counted attempts to a decision.
+
+    Args:
+        error: What ended the attempt; anything that is no GeodesTasksError is a defect of ours
+            or of a library and is tried again like a transient one.
+        attempt: Counted attempts so far, this one included.
+        seed: Of the jitter; the download's id.
+        policy: The settings.
+    """
+    if isinstance(error, WorkerStoppingError):
+        return Decision(True, Reason.WORKER_STOPPED, counted=False)
+    reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
+    if reaction is Reaction.FINAL:
+        return Decision(False)
+    if reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}:
+        return _after_bytes(error, attempt, seed, policy)
+    return _waiting(error, reaction, policy)
+
+
+def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:
+    if attempt >= policy.max_attempts:
+        return Decision(False)
+    suspect = None
+    if isinstance(error, ChecksumMismatchError) and error.whole:
+        suspect = checksums.parse(error.actual)
+    return Decision(True, Reason.BACKOFF, backoff(attempt, policy.backoff_s, seed), suspect=suspect)
+
+
+def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decision:
+    """Decide about what no attempt is counted for: the account, the tape, the disk."""
+    if reaction is Reaction.QUOTA:
+        wait = getattr(error, "wait_s", None) or QUOTA_PROBE_S
+        return Decision(True, Reason.QUOTA, 0.0, False, pause=Reason.QUOTA, pause_s=wait)
+    if reaction is Reaction.THROTTLED:
+        asked = error.retry_after_s if isinstance(error, ThrottledError) else None
+        wait = THROTTLE_S if asked is None else max(asked, 1.0)
+        return Decision(True, Reason.THROTTLED, 0.0, False, pause=Reason.THROTTLED, pause_s=wait)
+    if reaction is Reaction.AUTH:
+        return Decision(True, Reason.AUTH, 0.0, False, pause=str(error))
+    if reaction is Reaction.OFFLINE:
+        return Decision(True, Reason.OFFLINE, policy.offline_poll_s, False)
+    return Decision(True, Reason.DISK, DISK_S, False)

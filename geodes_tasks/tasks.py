@@ -1,0 +1,259 @@
+"""The Celery task: claim, download, record. The one place where an exception becomes a state."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import celery
+from celery import shared_task
+from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
+
+from geodes_tasks import config, engine, retry
+from geodes_tasks import transports as transport_table
+from geodes_tasks.app import TASK, Sender
+from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper, StopSignal
+from geodes_tasks.errors import (
+    CancelledError,
+    DiskError,
+    GeodesTasksError,
+    LeaseLostError,
+    LedgerUnavailableError,
+)
+from geodes_tasks.ledger import Claim, Ledger, Verdict, Wakeup
+from geodes_tasks.text import human_bytes, progress_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from geodes_tasks.config import Settings
+    from geodes_tasks.results import DownloadResult
+    from geodes_tasks.transports import Transport
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+STOP = StopSignal()
+"""Shared by all processes of this worker; see :class:`StopSignal`."""
+
+
+class Desk:
+    """What the downloads of one process share: settings, ledger, transports, lease keeper."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; opens no connection."""
+        self.settings = settings
+        self.ledger = Ledger.of(settings)
+        self.sender = Sender(settings)
+        silence_s = max(settings.connect_seconds + settings.first_byte_seconds, settings.stall_seconds)
+        self.keeper = LeaseKeeper(self.ledger, stop=STOP, silence_s=silence_s)
+        self.policy = retry.Policy(
+            settings.max_attempts, settings.backoff_seconds, settings.offline_poll_seconds
+        )
+
+    @cached_property
+    def transports(self) -> Mapping[str, Transport]:
+        """The transports in use, the preferred source first."""
+        sources = transport_table.chosen(self.settings)
+        return {name: transport_table.create(name, self.settings) for name in sources}
+
+
+_desks: dict[int, Desk] = {}
+_desks_lock = threading.Lock()
+
+
+def desk() -> Desk:
+    """Give this process its desk; a forked child makes its own, sockets are never shared."""
+    pid = os.getpid()
+    with _desks_lock:
+        if pid not in _desks:
+            _desks.clear()
+            _desks[pid] = Desk(config.load())
+        return _desks[pid]
+
+
+@shared_task(
+    bind=True,
+    name=TASK,
+    # Expected errors are one log line, not a traceback.
+    throws=(GeodesTasksError,),
+)
+def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, Any]:  # noqa: ARG001
+    """Fetch one asset; the arguments are for the reader's eyes, the ledger knows the rest."""
+    claim = claimed(self)
+    with desk().keeper.hold(claim, on_tick=partial(tell_flower, self)) as attempt:
+        try:
+            result = engine.download(
+                claim.asset,
+                Path(claim.path),
+                desk().transports,
+                attempt=attempt,
+                token=claim.token,
+                proof=claim.proof,
+                suspect=claim.suspect,
+            )
+        except LeaseLostError as error:
+            logger.info("%s; what this attempt did is void", error)
+            raise Ignore from error
+        except CancelledError:
+            settle_cancelled(claim)
+        except Exception as error:  # noqa: BLE001 - every failure becomes a state, none is lost
+            settle_failed(self, attempt, error)
+        return settle_done(claim, result)
+
+
+# --- before ------------------------------------------------------------------------------------
+
+
+def claimed(task: celery.Task) -> Claim:
+    """Claim the download that the message names, or leave at once."""
+    identifier = str(task.request.id)
+    answer = patiently(lambda: desk().ledger.claim(identifier, str(task.request.hostname)))
+    if isinstance(answer, Claim):
+        return answer
+    logger.info("%s: nothing to do (%s)", identifier, answer)
+    if answer is Verdict.FINISHED:
+        refresh_flower(task)
+    raise Ignore(str(answer))
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask the ledger until it answers: what is known now must not be lost to a restart of Redis.
+
+    Raises:
+        Ignore: the worker must end first; the lease runs out and others go on.
+    """
+    while True:
+        try:
+            return ask()
+        except LedgerUnavailableError as error:
+            if STOP.expired:
+                raise Ignore(str(error)) from error
+            time.sleep(1.0)
+
+
+# --- after -------------------------------------------------------------------------------------
+
+
+def settle_done(claim: Claim, result: DownloadResult) -> dict[str, Any]:
+    """Record the proven file; what is returned is what Flower shows."""
+    recorded(lambda: desk().ledger.succeed(claim, result))
+    logger.info(
+        "%s %s (%s, %s)",
+        result.outcome,
+        result.path,
+        human_bytes(result.size_bytes),
+        "verified" if result.verified else "unverified: the catalogue has no checksum",
+        extra={"action": "download_done", "download": claim.download_id},
+    )
+    return {
+        "outcome": str(result.outcome),
+        "path": result.path,
+        "size_bytes": result.size_bytes,
+        "checksum": str(result.checksum) if result.checksum else None,
+        "verified": result.verified,
+        "bytes_transferred": result.bytes_transferred,
+        "source": result.source,
+        "attempts": claim.attempt,
+    }
+
+
+def settle_cancelled(claim: Claim) -> None:
+    """Remove what the cancelled attempt has written, and record it."""
+    engine.discard(claim.asset, Path(claim.path), claim.token)
+    recorded(lambda: desk().ledger.revoke(claim))
+    logger.info("%s: cancelled", claim.path)
+    raise Ignore("cancelled")
+
+
+def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -> None:
+    """Record a failed attempt: it waits for a reason, or ends with a named error."""
+    claim, ledger = attempt.claim, desk().ledger
+    if not isinstance(error, GeodesTasksError):
+        logger.error("%s: a defect: %r", claim.path, error, exc_info=error)
+    decision = retry.decide(error, claim.attempt, claim.download_id, desk().policy)
+    entry = history_entry(attempt, str(task.request.hostname), error)
+    if not decision.retry:
+        recorded(lambda: ledger.fail(claim, error, entry))
+        engine.discard(claim.asset, Path(claim.path), claim.token)
+        raise error
+    recorded(lambda: ledger.postpone(claim, error, decision, entry))
+    waits = f"waits {decision.delay_s:.0f} s" if decision.delay_s else "waits for its turn"
+    logger.warning("%s (%s, %s)", error, decision.reason, waits)
+    if isinstance(error, DiskError):
+        intake_closed(error)
+    task.send_event(
+        "task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback=""
+    )
+    raise Ignore(str(decision.reason))
+
+
+def recorded(record: Callable[[], Sequence[Wakeup]]) -> None:
+    """Record, waiting for Redis if need be, and wake up who has a place now.
+
+    Raises:
+        Ignore: the lease is another worker's; nothing was recorded.
+    """
+    try:
+        released = patiently(record)
+    except LeaseLostError as error:
+        logger.info("%s; what this attempt did is void", error)
+        raise Ignore(str(error)) from error
+    try:
+        desk().sender.send(released)
+    except OperationalError as error:
+        # Recovery sends again what has no message.
+        logger.warning("%d messages could not be sent now: %s", len(released), error)
+
+
+def history_entry(attempt: LeasedAttempt, worker: str, error: Exception) -> dict[str, Any]:
+    """Describe a failed attempt for the report."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "worker": worker,
+        "source": attempt.source,
+        "bytes": max(attempt.done_bytes, 0),
+        "transferred": attempt.received_bytes,
+        "error": f"{type(error).__name__}: {error}",
+    }
+
+
+# --- this worker's disk ------------------------------------------------------------------------
+
+_intake_listeners: list[Callable[[DiskError], None]] = []
+
+
+def on_intake_closed(listener: Callable[[DiskError], None]) -> None:
+    """Register what the worker does when its disk takes no more."""
+    _intake_listeners.append(listener)
+
+
+def intake_closed(error: DiskError) -> None:
+    """Tell the worker that it should take no work for now."""
+    for listener in _intake_listeners:
+        listener(error)
+
+
+# --- Flower ------------------------------------------------------------------------------------
+
+
+def tell_flower(task: celery.Task, attempt: LeasedAttempt) -> None:
+    """Show moving numbers; ``result`` is the one free field that Flower keeps in its copies."""
+    speed = attempt.received_bytes / max(time.monotonic() - attempt.started, 0.001)
+    text = progress_text(attempt.done_bytes, attempt.claim.asset.size_bytes, speed)
+    task.send_event("task-progress", result=text)
+
+
+def refresh_flower(task: celery.Task) -> None:
+    """Let a duplicate's row in Flower show how the download ended, not that it started."""
+    record = desk().ledger.record(str(task.request.id))
+    if record is not None and record.outcome is not None:
+        task.send_event("task-succeeded", result=str(record.outcome), runtime=0.0)
+

@@ -1,0 +1,35 @@
+"""How numbers are written for people."""
+
+from __future__ import annotations
+
+
+def human_bytes(count: float | None) -> str:
+    """Write a number of bytes in decimal units: ``764.2 MB``."""
+    if count is None:
+        return "unknown size"
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Write a duration: ``7 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    whole = max(int(seconds + 0.5), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def progress_text(done_bytes: int, size_bytes: int | None, bytes_per_s: float) -> str:
+    """Write where a transfer is: ``42 % of 764.2 MB, 61.0 MB/s, 7 s left``."""
+    speed = f"{human_bytes(bytes_per_s)}/s"
+    if not size_bytes:
+        return f"{human_bytes(done_bytes)}, {speed}"
+    share = f"{100 * done_bytes / size_bytes:.0f} % of {human_bytes(size_bytes)}"
+    if bytes_per_s <= 0:
+        return f"{share}, starting"
+    return f"{share}, {speed}, {human_seconds((size_bytes - done_bytes) / bytes_per_s)} left"

@@ -1,0 +1,238 @@
+"""One GET, redirects followed by hand, to one answer; the only place that calls requests.
+
+requests would take ``X-API-Key`` along to any host, so each hop is judged here and gets the key
+only when it is the portal itself. Nothing is retried and no cookie is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import (
+    ConnectTimeout,
+    InvalidSchema,
+    InvalidURL,
+    MissingSchema,
+    ProxyError,
+    ReadTimeout,
+    RequestException,
+    SSLError,
+)
+from urllib3.exceptions import HTTPError
+
+from geodes_tasks.config import is_loopback
+from geodes_tasks.errors import (
+    AuthError,
+    GeodesTasksError,
+    HrefRefusedError,
+    StalledError,
+    TransferError,
+    UntrustedServerError,
+)
+from geodes_tasks.transports.addresses import redact
+from geodes_tasks.transports.connections import Watch, hide_queries, watched
+from geodes_tasks.transports.stream import BodyReader, cause_name, root_cause
+from geodes_tasks.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geodes_tasks.config import Settings
+    from geodes_tasks.transports.addresses import AddressPolicy
+    from geodes_tasks.transports.key import ApiKey
+
+MAX_HOPS = 5
+MAX_MESSAGE_BYTES = 64 * 1024
+MESSAGE_SECONDS = 10.0
+
+
+class _WatchedAdapter(HTTPAdapter):
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(max_retries=0)
+        self._watch = watch
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = watched(str(pool.scheme), self._watch)  # type: ignore[attr-defined]  # not in the stubs
+        return pool
+
+
+def _new_session(watch: Watch) -> requests.Session:
+    session = requests.Session()
+    session.headers["User-Agent"] = f"geodes-tasks/{__version__}"
+    session.headers["Accept-Encoding"] = "identity"
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    # Set, so that neither a .netrc nor the address itself adds a login of its own.
+    session.auth = _no_login
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, _WatchedAdapter(watch))
+    return session
+
+
+def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One answer, and how it was come by."""
+
+    response: requests.Response
+    href: str
+    """What was asked for, before any redirect."""
+    redirected: bool
+    """Whether a redirect led to this answer."""
+
+    @property
+    def shown(self) -> str:
+        """The href, fit for messages."""
+        return redact(self.href)
+
+    def reader(self, offset: int = 0) -> BodyReader:
+        """Give what reads the body, which starts at ``offset`` of the object."""
+        return BodyReader(self.response.raw, self.shown, offset=offset)
+
+    def message(self) -> bytes:
+        """Read the start of the body, for what it says; a broken body says less."""
+        reader, start, deadline = self.reader(), bytearray(), time.monotonic() + MESSAGE_SECONDS
+        with suppress(GeodesTasksError):
+            while len(start) < MAX_MESSAGE_BYTES and time.monotonic() < deadline:
+                piece = reader.read()
+                if not piece:
+                    break
+                start += piece
+        return bytes(start[:MAX_MESSAGE_BYTES])
+
+
+class Caller:
+    """Asks for hrefs; the portal's with the key, others without. Safe to use from many threads."""
+
+    def __init__(self, settings: Settings, policy: AddressPolicy, key: ApiKey) -> None:
+        self._settings, self._policy, self._key = settings, policy, key
+        self._watch = Watch(policy, settings.stall_seconds)
+        self._local = threading.local()
+
+    def ask(self, href: str, headers: Mapping[str, str]) -> Exchange:
+        """Send the request, and follow redirects to where the answer is.
+
+        Raises:
+            AuthError: the portal sends in circles, which is how GEODES answers a wrong key.
+            HrefRefusedError: the address, or one that a redirect names, is not opened.
+            KeyMissingError: the portal wants a key and there is none; nothing was sent.
+            UntrustedServerError: the portal's certificate cannot be verified.
+            StalledError: no answer in time.
+            TransferError: no connection, or one that broke.
+        """
+        url, came_from, seen = href, "", set[str]()
+        while url not in seen and len(seen) <= MAX_HOPS:
+            seen.add(url)
+            response = self._send(self._prepared(url, came_from, headers), href)
+            target = self._redirect(response)
+            if target is None:
+                return Exchange(response, href, redirected=len(seen) > 1)
+            response.close()
+            url, came_from = target, str(response.url)
+        raise self._lost(href)
+
+    def _redirect(self, response: requests.Response) -> str | None:
+        """Give the whole address that a redirect names; None for any other answer."""
+        try:
+            target = self._session().get_redirect_target(response)
+            return None if target is None else urljoin(str(response.url), target)
+        except ValueError as error:
+            response.close()
+            raise HrefRefusedError(
+                redact(str(response.url)), "it redirects to no address at all"
+            ) from error
+
+    def _lost(self, href: str) -> GeodesTasksError:
+        problem = "redirects without end"
+        if self._policy.is_portal(href):
+            return AuthError(redact(href), self._key.name(), problem)
+        return TransferError(redact(href), problem)
+
+    def _prepared(
+        self, url: str, came_from: str, headers: Mapping[str, str]
+    ) -> requests.PreparedRequest:
+        """Make the request, judge its address, and add the key where it belongs."""
+        try:
+            request = self._session().prepare_request(
+                requests.Request("GET", url, headers=dict(headers))
+            )
+        except (RequestException, ValueError) as error:
+            raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)
+        # Judged is what will be sent, not what was given: parsers differ (CWE-918).
+        sent_to = str(request.url)
+        if came_from:
+            self._policy.check_redirect(came_from, sent_to)
+        else:
+            self._policy.check_href(sent_to)
+        if self._policy.takes_key(sent_to):
+            request.headers.update(self._key.header(sent_to))
+        return request
+
+    def _send(self, request: requests.PreparedRequest, href: str) -> requests.Response:
+        """Send one request by its adapter: a Session would read redirects' bodies to the end."""
+        session, url = self._session(), str(request.url)
+        settings = self._settings
+        try:
+            return session.get_adapter(url).send(
+                request,
+                stream=True,
+                timeout=(settings.connect_seconds, settings.first_byte_seconds),
+                **self._route(session, url),
+            )
+        except (RequestException, HTTPError) as error:
+            raise self._named(error, url, href) from root_cause(error)
+        except OSError as error:
+            # requests raises a bare OSError for a certificate file that is not there.
+            raise self._untrusted(url, str(error)) from error
+
+    def _route(self, session: requests.Session, url: str) -> dict[str, Any]:
+        """Give proxies and certificates; loopback needs no proxy, which would see the key."""
+        bundle = self._settings.ca_bundle
+        verify = str(bundle.expanduser()) if bundle else True
+        route = session.merge_environment_settings(url, {}, True, verify, None)
+        proxies = {} if is_loopback(urlsplit(url).hostname) else route["proxies"]
+        return {"verify": route["verify"], "proxies": proxies}
+
+    def _session(self) -> requests.Session:
+        """Give this thread's session; a forked child must not write to its parent's sockets."""
+        if getattr(self._local, "pid", None) != os.getpid():
+            hide_queries()
+            self._local.session, self._local.pid = _new_session(self._watch), os.getpid()
+        session: requests.Session = self._local.session
+        return session
+
+    def _named(self, error: Exception, url: str, href: str) -> GeodesTasksError:
+        """Give our error for one of requests, whose texts quote whole addresses."""
+        shown, cause, name = redact(href), root_cause(error), cause_name(error)
+        match error:
+            case SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
+                return self._untrusted(url, cause.verify_message)
+            case InvalidURL() | InvalidSchema() | MissingSchema():
+                return HrefRefusedError(redact(url), "this is no web address")
+            case ReadTimeout():
+                waited = self._settings.first_byte_seconds
+                return StalledError(shown, f"no answer within {waited:g} s")
+            case ConnectTimeout():
+                waited = self._settings.connect_seconds
+                return TransferError(shown, f"no connection within {waited:g} s")
+            case ProxyError():
+                return TransferError(shown, f"the proxy does not lead there ({name})")
+        return TransferError(shown, f"the connection failed ({name})")
+
+    def _untrusted(self, url: str, problem: str) -> GeodesTasksError:
+        """Blame this worker when it cannot trust the portal, and the href when it is another's."""
+        error = UntrustedServerError(redact(url), problem)
+        return error if self._policy.is_portal(url) else TransferError(error.href, str(error))

@@ -1,0 +1,101 @@
+"""What botocore's errors mean, and keeping its debug lines free of secrets."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    ProxyConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    ServerError,
+    SourceUnavailableError,
+    StalledError,
+    ThrottledError,
+    TransferError,
+)
+from geodes_tasks.transports.answers import parse_retry_after
+from geodes_tasks.transports.stream import cause_name
+
+if TYPE_CHECKING:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+# Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_SLOW_DOWN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "429", "503"}
+_WORDS = {
+    "NoSuchKey": "no such object",
+    "404": "no such object",
+    "NoSuchBucket": "no such bucket",
+    "AccessDenied": "access denied to these credentials",
+    "403": "access denied to these credentials",
+    "InvalidAccessKeyId": "the access key id is not known there",
+    "SignatureDoesNotMatch": "the secret access key does not belong to the access key id",
+    "ExpiredToken": "the session token has expired",
+    "ExpiredTokenException": "the session token has expired",
+    "InvalidToken": "the session token is not valid",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "InvalidObjectState": "the object is archived",
+}
+# These loggers write whole requests at DEBUG, the session token and the signature among them.
+_TALKATIVE = ("auth", "endpoint", "hooks", "httpsession", "credentials", "client", "regions")
+
+
+def client_failure(error: ClientError, href: str) -> GeodesTasksError:
+    """Give our error for an answer of the S3 server.
+
+    Args:
+        error: What botocore made of the answer.
+        href: What was asked for, fit to be shown.
+    """
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    metadata = error.response.get("ResponseMetadata", {})
+    status = int(metadata.get("HTTPStatusCode", 0))
+    if code in _SLOW_DOWN or status in {429, 503}:
+        told = metadata.get("HTTPHeaders", {}).get("retry-after")
+        return ThrottledError(href, parse_retry_after(told, now=datetime.now(UTC)))
+    if status >= 500:
+        return ServerError(href, f"HTTP {status} ({code})")
+    return SourceUnavailableError("s3", href, _WORDS.get(code) or f"HTTP {status} ({code})")
+
+
+def boto_failure(error: BotoCoreError | ValueError, href: str) -> GeodesTasksError:
+    """Give our error for what went wrong before there was an answer."""
+    match error:
+        case NoCredentialsError():
+            problem = "there are no S3 credentials"
+        case EndpointConnectionError() | ConnectTimeoutError() | ProxyConnectionError():
+            problem = "the S3 endpoint cannot be reached from here"
+        case SSLError():
+            problem = "its TLS certificate is not trusted (GEODES_TASKS_CA_BUNDLE names others)"
+        case ReadTimeoutError():
+            return StalledError(href, "no answer from the S3 endpoint")
+        case ConnectionClosedError() | HTTPClientError():
+            return TransferError(href, f"the connection failed ({cause_name(error)})")
+        case _:
+            problem = f"the S3 settings cannot be used ({type(error).__name__})"
+    return SourceUnavailableError("s3", href, problem)
+
+
+class _NoDebug(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG
+
+
+_NO_DEBUG = _NoDebug()
+
+
+def hide_secrets() -> None:
+    """Keep session tokens and signatures out of botocore's logs; again changes nothing."""
+    for name in _TALKATIVE:
+        logging.getLogger(f"botocore.{name}").addFilter(_NO_DEBUG)

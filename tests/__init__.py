@@ -1,0 +1,1 @@
+"""Tests of geodes_tasks, and the servers they need."""

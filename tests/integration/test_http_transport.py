@@ -1,0 +1,940 @@
+"""Everything that GEODES, or a server that pretends to be a file's home, may answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from geodes_tasks.config import Settings
+from geodes_tasks.errors import (
+    AuthError,
+    GeodesTasksError,
+    HrefRefusedError,
+    KeyMissingError,
+    LicenceError,
+    NotFoundError,
+    OfflineError,
+    QuotaError,
+    Reaction,
+    ServerError,
+    SourceUnavailableError,
+    StalledError,
+    ThrottledError,
+    TransferError,
+    TruncatedBodyError,
+    UnexpectedAnswerError,
+    UntrustedServerError,
+)
+from geodes_tasks.transports.http import HttpTransport
+from tests.integration.scripted import Scripted, answer
+from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.standin import Item
+
+CANARY = "canary-3f9a7c51e0"
+SECRET_QUERY = "signature=hush-5d21"
+SIZE = 300_007
+OLD = GeneratedBody("old", SIZE)
+CONTENT = read(OLD)
+FILE = answer(CONTENT, "Content-Type: application/zip")
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what the environment of whoever runs the tests may add."""
+    for name in os.environ:
+        if name.lower().endswith("_proxy") or name.endswith("CA_BUNDLE") or name == "NETRC":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """Start a portal that knows one key."""
+    with StandIn(api_key=CANARY) as standin:
+        yield standin
+
+
+@pytest.fixture
+def item(standin: StandIn) -> Item:
+    """Put one file on the portal."""
+    return standin.add_item(body=OLD)
+
+
+@pytest.fixture
+def href(standin: StandIn, item: Item) -> str:
+    """Give the file's address."""
+    return standin.url + standin.path_of(item)
+
+
+@pytest.fixture
+def transport(standin: StandIn) -> HttpTransport:
+    """Make a transport for the portal, with waits that suit a test."""
+    return transport_for(standin.url)
+
+
+def transport_for(url: str, **settings: Any) -> HttpTransport:
+    """Make a transport for a portal, with waits that suit a test."""
+    waits = {"connect_seconds": 2, "first_byte_seconds": 3, "stall_seconds": 0.5}
+    return HttpTransport(Settings(**{"portal_url": url, "api_key": CANARY} | waits | settings))
+
+
+def fetch(
+    transport: HttpTransport, href: str, *, offset: int = 0, etag: str | None = None
+) -> tuple[int, bytes]:
+    """Open an object, read it to its end, and give where it started and what came."""
+    with transport.open(href, offset=offset, etag=etag) as body:
+        return body.offset, b"".join(body.chunks)
+
+
+# --- what stands in the place of a file -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "expected", "match"),
+    [
+        ("quota403", {}, QuotaError, "exceeds quota limit"),
+        ("quota403", {"status": 200}, QuotaError, "DownloadQuotaPlugin"),
+        ("json_200", {"body": "the gateway is being updated"}, UnexpectedAnswerError, "gateway"),
+        ("html_200", {}, AuthError, "a login page"),
+        ("html_200", {"body": "Down for maintenance"}, UnexpectedAnswerError, "maintenance"),
+        ("204", {}, UnexpectedAnswerError, "HTTP 204"),
+        ("redirect_loop", {}, AuthError, "redirects without end"),
+        ("bad_key", {"answer": "401"}, AuthError, "HTTP 401"),
+        ("bad_key", {"answer": "403"}, AuthError, "HTTP 403"),
+        ("bad_key", {"answer": "login"}, AuthError, "a login page"),
+        ("bad_key", {"answer": "loop"}, AuthError, "redirects without end"),
+        ("offline_410", {}, OfflineError, "on tape"),
+        ("offline_202", {}, OfflineError, "HTTP 202"),
+        ("gone_404", {}, NotFoundError, "HTTP 404"),
+        ("licence_423", {}, LicenceError, "licence"),
+        ("status_n_times", {"status": 500}, ServerError, "HTTP 500"),
+        ("status_n_times", {"status": 502, "html": True}, ServerError, "Service unavailable"),
+        ("status_n_times", {"status": 503}, ServerError, "HTTP 503"),
+        ("status_n_times", {"status": 504}, ServerError, "HTTP 504"),
+        ("status_n_times", {"status": 418}, UnexpectedAnswerError, "HTTP 418"),
+        ("status_n_times", {"status": 304}, UnexpectedAnswerError, "HTTP 304"),
+        ("gzip", {}, UnexpectedAnswerError, "Content-Encoding 'gzip'"),
+        ("429", {}, ThrottledError, "no wait named"),
+    ],
+)
+def test_an_answer_in_place_of_the_file(
+    standin: StandIn,
+    transport: HttpTransport,
+    href: str,
+    mode: str,
+    options: dict[str, Any],
+    expected: type[GeodesTasksError],
+    match: str,
+) -> None:
+    """Each answer has the error whose reaction suits it, before any byte is handed over."""
+    standin.fault(None, mode, **options)
+
+    with pytest.raises(GeodesTasksError, match=match) as caught:
+        fetch(transport, href)
+
+    assert type(caught.value) is expected
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("form", "wait"),
+    [
+        ("none", None),
+        ("seconds", 7.0),
+        ("past_date", 0.0),
+        ("zero", 0.0),
+        ("huge", 900.0),
+        ("milliseconds", 900.0),
+        ("garbage", None),
+    ],
+)
+def test_retry_after(
+    standin: StandIn, transport: HttpTransport, href: str, form: str, wait: float | None
+) -> None:
+    """A 429 carries the wait that the server asked for, where it makes sense."""
+    standin.fault(None, "429", retry_after=form, seconds=7)
+
+    with pytest.raises(ThrottledError, match="too many requests") as caught:
+        fetch(transport, href)
+
+    assert caught.value.retry_after_s == wait
+
+
+def test_retry_after_as_a_date(standin: StandIn, transport: HttpTransport, href: str) -> None:
+    """A date is turned into the seconds from the server's own clock."""
+    standin.fault(None, "429", retry_after="date", seconds=60)
+
+    with pytest.raises(ThrottledError, match="too many requests") as caught:
+        fetch(transport, href)
+
+    assert caught.value.retry_after_s == pytest.approx(60, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "match"),
+    [
+        (b'{"message": "DownloadQuotaPlugin : used up"}', QuotaError, "used up"),
+        (b'\n [{"error": 1}]', UnexpectedAnswerError, "in place of the file"),
+        (b"<!DOCTYPE html><title>Connexion</title>", AuthError, "a login page"),
+        (b"\n<html><title>Oops</title>" + b"x" * 200_000, UnexpectedAnswerError, "Oops"),
+    ],
+)
+def test_a_message_announced_as_a_file(
+    body: bytes, expected: type[GeodesTasksError], match: str
+) -> None:
+    """A message is told by how it starts when its media type says zip."""
+    with (
+        Scripted(answer(body, "Content-Type: application/zip")) as server,
+        pytest.raises(expected, match=match),
+    ):
+        fetch(transport_for(server.url), server.url + "/file")
+
+
+def test_a_json_file_is_a_file_when_it_is_an_attachment() -> None:
+    """JSON that the portal marks as a file to save is taken as the file."""
+    headers = "Content-Type: application/json", "Content-Disposition: attachment; filename=a.json"
+    with Scripted(answer(b'{"type": "Feature"}', *headers)) as server:
+        content = fetch(transport_for(server.url), server.url + "/file")[1]
+
+    assert content == b'{"type": "Feature"}'
+
+
+def test_an_empty_file_is_legal() -> None:
+    """Content-Length 0 announces an empty file; whether one is due is for the caller to say."""
+    with (
+        Scripted(answer(b"", "Content-Type: application/zip")) as server,
+        transport_for(server.url).open(server.url + "/file") as body,
+    ):
+        content = b"".join(body.chunks)
+
+    assert (body.offset, body.total_bytes, content) == (0, 0, b"")
+
+
+def test_an_endless_error_body_is_not_read_to_the_end() -> None:
+    """Of what a server says, only the beginning is read."""
+    words = answer(b"x" * 30_000_000, status="403 Forbidden")
+    began = time.monotonic()
+
+    with Scripted(words) as server, pytest.raises(AuthError, match="HTTP 403"):
+        fetch(transport_for(server.url), server.url + "/file")
+
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nhello",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: \xff\xfe://x\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+        b"",
+    ],
+)
+def test_what_is_no_http_is_still_our_error(words: bytes) -> None:
+    """Whatever comes, nothing but an error of this package leaves the transport."""
+    with (
+        Scripted(words, close=True) as server,
+        pytest.raises(GeodesTasksError, match="connection|redirects|web address|HTTP"),
+    ):
+        fetch(transport_for(server.url), server.url + "/file")
+
+
+# --- the bytes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected", "match", "kept"),
+    [
+        ("truncate", TruncatedBodyError, "300007 bytes announced, 123456 received", 123_456),
+        ("reset", TransferError, "broke at byte", None),
+        ("chunked_cut", TransferError, "broke at byte 123456", 123_456),
+        ("stall", StalledError, "silent since byte 123456", 123_456),
+    ],
+)
+def test_a_broken_body(
+    standin: StandIn,
+    transport: HttpTransport,
+    href: str,
+    mode: str,
+    expected: type[GeodesTasksError],
+    match: str,
+    kept: int | None,
+) -> None:
+    """What came before the break is handed over, then the error says where it broke."""
+    standin.fault(None, mode, after=123_456)
+    received = bytearray()
+
+    with transport.open(href) as body, pytest.raises(expected, match=match):
+        received.extend(b"".join(each_into(received, body.chunks)))
+
+    assert CONTENT.startswith(bytes(received))
+    assert kept is None or len(received) == kept
+
+
+def each_into(received: bytearray, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Keep each piece at once, so that an error loses none."""
+    for chunk in chunks:
+        received.extend(chunk)
+        yield b""
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "total", "length"),
+    [
+        ("chunked", {}, None, SIZE),
+        ("chunked_clean_short", {"after": 1000}, None, 1000),
+        ("bad_length", {"length": "absent"}, None, SIZE),
+        ("bad_length", {"length": "negative"}, None, SIZE),
+        ("bad_length", {"length": "smaller"}, SIZE - 10, SIZE - 10),
+        ("empty_200", {}, 0, 0),
+    ],
+)
+def test_lengths_that_are_absent_or_wrong(
+    standin: StandIn,
+    transport: HttpTransport,
+    href: str,
+    mode: str,
+    options: dict[str, Any],
+    total: int | None,
+    length: int,
+) -> None:
+    """A length that makes no sense is no length; what came is for the catalogue to judge."""
+    standin.fault(None, mode, **options)
+
+    with transport.open(href) as body:
+        content = b"".join(body.chunks)
+
+    assert body.total_bytes == total
+    assert content == CONTENT[:length]
+
+
+def test_more_announced_than_sent(standin: StandIn, transport: HttpTransport, href: str) -> None:
+    """A body shorter than a length that makes sense is cut off, not complete."""
+    standin.fault(None, "bad_length", length="larger")
+
+    with pytest.raises(TruncatedBodyError, match=f"{SIZE + 10} bytes announced, {SIZE} received"):
+        fetch(transport, href)
+
+
+def test_bytes_beyond_the_length_do_not_spoil_the_next_download(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """What a server sends beyond its Content-Length is never the start of the next answer."""
+    standin.fault(None, "bad_length", length="smaller", times=1)
+    fetch(transport, href)
+
+    assert fetch(transport, href) == (0, CONTENT)
+
+
+def test_a_slow_but_steady_body_is_never_cut(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """A drip much longer than the stall limit arrives whole, in pieces as they come."""
+    standin.fault(None, "slow_drip", rate=200_000)
+
+    with transport.open(href) as body:
+        times = [(time.monotonic(), len(piece)) for piece in body.chunks]
+
+    assert sum(size for _, size in times) == SIZE
+    assert times[-1][0] - times[0][0] > 1  # twice the stall limit
+    assert max(b[0] - a[0] for a, b in zip(times, times[1:], strict=False)) < 0.5
+
+
+def test_the_wait_for_the_answer_may_be_longer_than_a_stall(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """A portal that thinks for longer than a body may pause is waited for."""
+    standin.fault(None, "slow_headers", seconds=1)
+
+    assert fetch(transport, href) == (0, CONTENT)
+
+
+def test_the_wait_for_the_answer_has_an_end(standin: StandIn, href: str) -> None:
+    """A portal that never answers is a stall, not a hang."""
+    standin.fault(None, "slow_headers", seconds=5)
+    transport = transport_for(standin.url, first_byte_seconds=0.3)
+
+    with pytest.raises(StalledError, match=r"no answer within 0\.3 s"):
+        fetch(transport, href)
+
+
+def test_the_stall_limit_holds_on_a_connection_used_before(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """The second answer on a connection has its full first wait, and its stall limit again."""
+    fetch(transport, href)
+    standin.fault(None, "slow_headers", seconds=1)
+    standin.fault(None, "stall", after=100_000)
+    began = time.monotonic()
+
+    with pytest.raises(StalledError, match="silent since byte 100000"):
+        fetch(transport, href)
+
+    assert 1.4 < time.monotonic() - began < 2.9
+
+
+# --- resuming -----------------------------------------------------------------------------------
+
+
+def etag_of(transport: HttpTransport, href: str) -> str | None:
+    """Give the validator that the server names."""
+    with transport.open(href) as body:
+        return body.etag
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "requests"),
+    [
+        ("500", 2),
+        ("ignore", 1),
+        ("wrong_content_range", 2),
+        ("416", 2),
+        ("changed", 2),
+        ("changed_no_etag", 2),
+        ("multipart", 2),
+    ],
+)
+def test_a_rest_that_is_not_proven_starts_from_zero(
+    standin: StandIn, transport: HttpTransport, href: str, behaviour: str, requests: int
+) -> None:
+    """Whatever a server makes of a range, no byte is taken for one that it is not."""
+    standin.settings.range = RangeBehaviour.GOOD
+    etag = etag_of(transport, href)
+    standin.settings.range = RangeBehaviour(behaviour)
+    standin.reset_log()
+
+    assert fetch(transport, href, offset=100_000, etag=etag) == (0, CONTENT)
+    assert len(standin.downloads()) == requests
+
+
+def test_resume_with_and_without_validator(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """Only the rest is sent, and the validator goes along where there is one."""
+    standin.settings.range = RangeBehaviour.GOOD
+    etag = etag_of(transport, href)
+    standin.reset_log()
+
+    assert fetch(transport, href, offset=100_000, etag=etag) == (100_000, CONTENT[100_000:])
+    assert fetch(transport, href, offset=100_000) == (100_000, CONTENT[100_000:])
+    headers = [record.headers for record in standin.downloads()]
+    assert [h.get("Range") for h in headers] == ["bytes=100000-"] * 2
+    assert [h.get("If-Range") for h in headers] == [etag, None]
+
+
+def test_a_changed_file_is_sent_whole_at_once(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """A server that honours If-Range answers another version with all of it: one request."""
+    standin.settings.range = RangeBehaviour.GOOD
+    standin.reset_log()
+
+    assert fetch(transport, href, offset=100_000, etag='"of-yesterday"') == (0, CONTENT)
+    assert len(standin.downloads()) == 1
+
+
+def test_a_host_that_fails_at_ranges_is_asked_only_once(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """After one failure the host gets no ranges for a while: each GET costs quota."""
+    for _ in range(3):
+        assert fetch(transport, href, offset=100_000) == (0, CONTENT)
+
+    ranges = [record.headers.get("Range") for record in standin.downloads()]
+    assert ranges == ["bytes=100000-", None, None, None]
+
+
+def test_a_sick_server_is_not_remembered_as_one_without_ranges(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """When the plain request fails as well, it was not the range."""
+    standin.settings.range = RangeBehaviour.GOOD
+    standin.fault(None, "status_n_times", status=500, times=2)
+
+    with pytest.raises(ServerError, match="HTTP 500"):
+        fetch(transport, href, offset=100_000)
+
+    assert fetch(transport, href, offset=100_000) == (100_000, CONTENT[100_000:])
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("429", ThrottledError),
+        ("quota403", QuotaError),
+        ("gone_404", NotFoundError),
+        ("status_n_times", ServerError),
+    ],
+)
+def test_an_answer_that_is_not_about_the_range_is_not_asked_again(
+    standin: StandIn,
+    transport: HttpTransport,
+    href: str,
+    mode: str,
+    expected: type[GeodesTasksError],
+) -> None:
+    """Quota, throttling and the like mean the same with a range as without."""
+    standin.fault(None, mode)
+
+    with pytest.raises(expected, match="urn|URN"):
+        fetch(transport, href, offset=100_000)
+
+    assert len(standin.downloads()) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Range: bytes 5-9/10", 'ETag: W/"v1"'),
+        ("Content-Range: bytes 5-9/10",),
+        ("Content-Range: bytes 5-8/10", 'ETag: "v1"'),
+        ("Content-Range: bytes 5-9/*", 'ETag: "v1"'),
+        ("Content-Range: bytes 4-9/10", 'ETag: "v1"'),
+        ("Content-Range: bytes 5-10/11", 'ETag: "v1"'),
+        ('ETag: "v1"',),
+    ],
+)
+def test_a_206_that_proves_too_little(headers: tuple[str, ...]) -> None:
+    """A weak or absent validator, another start, an end that is none: all start from zero."""
+    part = answer(b"56789", *headers, status="206 Partial Content")
+    with Scripted(part, answer(b"0123456789")) as server:
+        got = fetch(transport_for(server.url), server.url + "/f", offset=5, etag='"v1"')
+
+    assert got == (0, b"0123456789")
+
+
+def test_weak_validators_are_none() -> None:
+    """A weak ETag is neither given to the caller nor sent back."""
+    whole = answer(b"0123456789", 'ETag: W/"v1"')
+    with Scripted(whole) as server:
+        transport = transport_for(server.url)
+        etag = etag_of(transport, server.url + "/f")
+        fetch(transport, server.url + "/f", offset=5, etag='W/"v1"')
+
+    assert etag is None
+    assert "if-range" not in server.requests[1].lower()
+
+
+def test_a_part_that_nobody_asked_for_is_refused() -> None:
+    """A 206 to a plain request is not the file."""
+    part = answer(b"56789", "Content-Range: bytes 5-9/10", status="206 Partial Content")
+    with Scripted(part) as server, pytest.raises(UnexpectedAnswerError, match="HTTP 206"):
+        fetch(transport_for(server.url), server.url + "/f")
+
+
+# --- the key ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_key_never_reaches_another_host(
+    standin: StandIn, transport: HttpTransport, href: str, status: int
+) -> None:
+    """A redirect is followed, without the key and with nothing else that tells who we are."""
+    standin.fault(None, "redirect_other_host", status=status)
+
+    assert fetch(transport, href) == (0, CONTENT)
+    (record,) = standin.other_host.requests
+    assert CANARY not in repr(record)
+    assert not {"Cookie", "Authorization", "X-API-Key"} & set(record.headers)
+    assert standin.downloads()[0].key == CANARY
+
+
+def test_a_redirect_within_the_portal_keeps_the_key() -> None:
+    """The portal may send on to itself, and wants the key there too."""
+    moved = answer(b"", "Location: /elsewhere", status="302 Found")
+    with Scripted(moved, FILE) as server:
+        content = fetch(transport_for(server.url), server.url + "/f")[1]
+
+    assert content == CONTENT
+    assert all(f"X-API-Key: {CANARY}" in request for request in server.requests)
+    assert server.requests[1].startswith("GET /elsewhere ")
+
+
+def test_the_same_host_on_another_port_is_another_host() -> None:
+    """Scheme, host and port must all be the portal's."""
+    with Scripted(answer(b"")) as portal, Scripted(FILE) as neighbour:
+        content = fetch(transport_for(portal.url), neighbour.url + "/f")[1]
+
+    assert content == CONTENT
+    assert CANARY not in neighbour.requests[0]
+    assert not portal.requests
+
+
+def test_no_key_no_request(standin: StandIn, href: str) -> None:
+    """Without a key the portal is not even asked, and the error says how to give one."""
+    with pytest.raises(KeyMissingError, match="GEODES_API_KEY is not set") as caught:
+        fetch(transport_for(standin.url, api_key=None), href)
+
+    assert caught.value.reaction is Reaction.AUTH
+    assert "GEODES_API_KEY_FILE" in caught.value.hint
+    assert not standin.requests
+
+
+def test_previews_need_no_key() -> None:
+    """The portal gives quicklooks to everybody, so they come without a key too."""
+    with Scripted(answer(b"\xff\xd8jpeg", "Content-Type: image/jpeg")) as server:
+        transport = transport_for(server.url, api_key=None)
+        content = fetch(transport, server.url + "/api/quicklook/urn/files/x?scope=gdh")[1]
+
+    assert content == b"\xff\xd8jpeg"
+
+
+def test_a_replaced_key_file_is_seen_at_once(standin: StandIn, href: str, tmp_path: Path) -> None:
+    """The key is read for each request, so a worker goes on when its key file is replaced."""
+    key_file = tmp_path / "key"
+    key_file.write_text("outdated-key\n")
+    transport = transport_for(standin.url, api_key=None, api_key_file=key_file)
+
+    with pytest.raises(AuthError, match=r"ending in \.\.\.-key, was refused"):
+        fetch(transport, href)
+    key_file.write_text(f"{CANARY}\n")
+
+    assert fetch(transport, href) == (0, CONTENT)
+
+
+def test_an_unreadable_key_file_pauses_the_account(
+    standin: StandIn, href: str, tmp_path: Path
+) -> None:
+    """A key file that is gone is a missing key, not the end of every download in the queue."""
+    transport = transport_for(standin.url, api_key=None, api_key_file=tmp_path / "gone")
+
+    with pytest.raises(KeyMissingError, match="GEODES_API_KEY_FILE"):
+        fetch(transport, href)
+
+
+@pytest.mark.parametrize("key", [f"{CANARY}\r\nX-Evil: 1", f"{CANARY} {CANARY}", f"{CANARY}é"])
+def test_a_key_that_no_header_can_carry(standin: StandIn, href: str, key: str) -> None:
+    """Such a key is not sent and not quoted."""
+    with pytest.raises(KeyMissingError, match="holds characters that no key has") as caught:
+        fetch(transport_for(standin.url, api_key=key), href)
+
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert not standin.requests
+
+
+def test_cookies_and_netrc_logins_are_not_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing goes along but what this program means to send."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password something\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Scripted(answer(CONTENT, "Set-Cookie: session=abc; Path=/")) as server:
+        transport = transport_for(server.url)
+        for _ in range(2):
+            fetch(transport, server.url + "/f")
+
+    heads = "".join(server.requests).lower()
+    assert "cookie" not in heads
+    assert "authorization" not in heads
+    assert "accept-encoding: identity" in heads
+    assert "user-agent: geodes-tasks/" in heads
+
+
+# --- where hrefs may lead ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "match"),
+    [
+        ("https://elsewhere.example/f", "not the portal"),
+        ("https://portal.example.evil.example/f", "not the portal"),
+        ("https://portal.example@evil.example/f", "user name or password"),
+        ("https://me:secret@portal.example/f", "user name or password"),
+        ("https://portal.example\\@evil.example/f", "not the portal|web address|user name"),
+        ("https://portal.example:8443/f", "not the portal"),
+        ("http://portal.example/f", "loopback only"),
+        ("http://127.0.0.1:9/f", "not the portal|private network"),
+        ("https://10.1.2.3/f", "private network"),
+        ("https://169.254.169.254/latest/meta-data", "private network"),
+        ("https://[::ffff:10.0.0.1]/f", "private network"),
+        ("ftp://portal.example/f", "not opened here"),
+        ("file:///etc/passwd", "web address|not opened"),
+        ("/etc/passwd", "web address"),
+        ("https:///f", "web address"),
+        ("https://[broken/f", "web address"),
+        ("https://portal.example:port/f", "web address"),
+    ],
+)
+def test_hrefs_that_are_not_opened(address: str, match: str) -> None:
+    """An href of a stranger reaches neither another host nor the inside of the network."""
+    transport = transport_for("https://portal.example")
+
+    with pytest.raises(HrefRefusedError, match=match) as caught:
+        fetch(transport, address)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_the_refusal_says_how_to_allow_a_host() -> None:
+    """The hint is the line to type."""
+    with pytest.raises(HrefRefusedError, match="not the portal") as caught:
+        fetch(transport_for("https://portal.example"), "https://mirror.example/f")
+
+    assert "GEODES_TASKS_ALLOWED_HOSTS=mirror.example" in caught.value.hint
+
+
+@pytest.mark.parametrize("entry", ["127.0.0.1", "127.0.0.1:{port}"])
+def test_an_allowed_host_is_opened_without_the_key(entry: str) -> None:
+    """A host that the settings name is opened, loopback or not, and gets no key."""
+    with Scripted(FILE) as mirror:
+        allowed = (entry.format(port=mirror.port),)
+        transport = transport_for("https://portal.example", allowed_hosts=allowed)
+        content = fetch(transport, mirror.url + "/f")[1]
+
+    assert content == CONTENT
+    assert CANARY not in mirror.requests[0]
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_another_hosts_refusal_does_not_blame_the_key(status: str) -> None:
+    """The account is not paused for what a host says that never saw the key."""
+    with Scripted(answer(b"no quota for you", status=status)) as mirror:
+        transport = transport_for("https://portal.example", allowed_hosts=("127.0.0.1",))
+
+        with pytest.raises(SourceUnavailableError, match="HTTP 40"):
+            fetch(transport, mirror.url + "/f")
+
+
+@pytest.mark.parametrize(
+    ("target", "match"),
+    [
+        ("ftp://127.0.0.1/f", "not opened"),
+        ("file:///etc/passwd", "web address|not opened"),
+        ("http://elsewhere.example/f", "loopback only"),
+        ("https://169.254.169.254/latest", "private network"),
+        ("https://10.0.0.7/f", "private network"),
+        ("https://someone:secret@elsewhere.example/f", "user name"),
+    ],
+)
+def test_redirects_that_are_not_followed(target: str, match: str) -> None:
+    """A redirect reaches no more of the network than an href does."""
+    with Scripted(answer(b"", f"Location: {target}", status="302 Found")) as server:
+        with pytest.raises(HrefRefusedError, match=match):
+            fetch(transport_for(server.url), server.url + "/f")
+
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "127.1"])
+def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
+    """However it is written, loopback is reached from loopback only (a name may resolve to it)."""
+    with Scripted(FILE) as inside:
+        away = answer(b"", f"Location: https://{host}:{inside.port}/f", status="302 Found")
+        with Scripted(away) as mirror:
+            mirror_host = f"127.0.0.1:{mirror.port}"
+            transport = transport_for(
+                "https://portal.example", allowed_hosts=(mirror_host.replace("127.0.0.1", "ip"),)
+            )
+            transport = transport_for("https://portal.example", allowed_hosts=(mirror_host,))
+            if host == "127.0.0.1":
+                pytest.skip("the mirror itself is this address; the next ones are not allowed")
+
+            with pytest.raises(HrefRefusedError, match="this machine|private network|web address"):
+                fetch(transport, mirror.url + "/f")
+
+        assert not inside.requests
+
+
+def test_too_many_redirects_elsewhere_are_a_broken_transfer() -> None:
+    """Only the portal's circles mean a wrong key."""
+    away = [answer(b"", f"Location: /{n}", status="302 Found") for n in range(9)]
+    with Scripted(*away) as mirror:
+        transport = transport_for("https://portal.example", allowed_hosts=("127.0.0.1",))
+        with pytest.raises(TransferError, match="redirects without end"):
+            fetch(transport, mirror.url + "/f")
+
+    assert len(mirror.requests) == 6  # the first, and five hops
+
+
+def test_a_proxy_of_the_environment_is_used_and_never_sees_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The portal is reached through the proxy by CONNECT; a proxy that refuses is named."""
+    with Scripted(answer(b"", status="403 Forbidden"), close=True) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with pytest.raises(TransferError, match="proxy"):
+            fetch(transport_for("https://portal.example"), "https://portal.example/f")
+
+    assert proxy.requests[0].startswith("CONNECT portal.example:443")
+    assert CANARY not in "".join(proxy.requests)
+
+
+def test_loopback_needs_no_proxy(
+    monkeypatch: pytest.MonkeyPatch, transport: HttpTransport, href: str
+) -> None:
+    """A proxy would see the key that goes to a loopback portal over plain http."""
+    with Scripted(answer(b"", status="403 Forbidden")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("ALL_PROXY", proxy.url)
+        assert fetch(transport, href) == (0, CONTENT)
+
+    assert not proxy.requests
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secure() -> Iterator[StandIn]:
+    """Start a portal that speaks TLS with a certificate of its own making."""
+    with StandIn(api_key=CANARY, tls=True) as standin:
+        yield standin
+
+
+def test_a_private_authority_is_trusted_when_named(secure: StandIn) -> None:
+    """With its certificate in the settings, the portal is downloaded from over TLS."""
+    href = secure.url + secure.path_of(secure.add_item(body=OLD))
+    transport = transport_for(secure.url, ca_bundle=secure.ca_file)
+
+    assert fetch(transport, href) == (0, CONTENT)
+
+
+@pytest.mark.parametrize("bundle", [None, "missing.pem"])
+def test_an_unknown_certificate_stops_this_worker(
+    secure: StandIn, tmp_path: Path, bundle: str | None
+) -> None:
+    """Nothing is sent, the key least of all, and the hint names the setting that mends it."""
+    href = secure.url + secure.path_of(secure.add_item(body=OLD))
+    transport = transport_for(secure.url, ca_bundle=tmp_path / bundle if bundle else None)
+
+    with pytest.raises(UntrustedServerError, match="certificate is not trusted") as caught:
+        fetch(transport, href)
+
+    assert caught.value.reaction is Reaction.LOCAL
+    assert "GEODES_TASKS_CA_BUNDLE" in caught.value.hint
+    assert not secure.requests
+
+
+def test_another_hosts_bad_certificate_is_its_own_fault(secure: StandIn) -> None:
+    """A worker does not stop for a certificate that is not the portal's."""
+    transport = transport_for("https://portal.example", allowed_hosts=("127.0.0.1",))
+
+    with pytest.raises(TransferError, match="certificate is not trusted"):
+        fetch(transport, secure.url + "/f")
+
+
+def test_a_stall_over_tls(secure: StandIn) -> None:
+    """The stall limit holds within TLS as well."""
+    item = secure.add_item(body=OLD)
+    secure.fault(item, "stall", after=123_456)
+    transport = transport_for(secure.url, ca_bundle=secure.ca_file)
+
+    with pytest.raises(StalledError, match="silent since byte 123456"):
+        fetch(transport, secure.url + secure.path_of(item))
+
+
+# --- connections ----------------------------------------------------------------------------------
+
+
+def test_connections_are_kept_between_downloads() -> None:
+    """Small files do not pay for a new connection each."""
+    with Scripted(FILE) as server:
+        transport = transport_for(server.url)
+        for number in range(4):
+            assert fetch(transport, f"{server.url}/{number}")[1] == CONTENT
+
+    assert len(server.connections) == 1
+
+
+def test_a_kept_connection_that_died_is_replaced() -> None:
+    """A server that closed in the meantime costs nothing but a new connection."""
+    with Scripted(FILE, close=True) as server:
+        transport = transport_for(server.url)
+        for number in range(3):
+            assert fetch(transport, f"{server.url}/{number}")[1] == CONTENT
+            time.sleep(0.05)
+
+    assert len(server.connections) == 3
+
+
+def test_threads_do_not_share_connections(standin: StandIn, transport: HttpTransport) -> None:
+    """Many threads with one transport each get the bytes that they asked for."""
+    items = [standin.add_item(size=40_000 + number) for number in range(8)]
+    wrong: list[str] = []
+
+    def many(item: Item) -> None:
+        expected, href = read(standin.body(item)), standin.url + standin.path_of(item)
+        wrong.extend(href for _ in range(10) if fetch(transport, href)[1] != expected)
+
+    threads = [threading.Thread(target=many, args=(item,)) for item in items]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not wrong
+    assert len(standin.downloads()) == 80
+
+
+def test_an_unanswered_connection_has_an_end() -> None:
+    """A name that does not resolve is told in the words of the system, without the query."""
+    transport = transport_for("https://portal.invalid")
+
+    with pytest.raises(TransferError, match="connection failed") as caught:
+        fetch(transport, f"https://portal.invalid/f?{SECRET_QUERY}")
+
+    assert SECRET_QUERY not in "".join(traceback.format_exception(caught.value))
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+def secret_tellers(standin: StandIn) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the faults under which something might be told."""
+    yield from (
+        ("quota403", {}),
+        ("quota403", {"body": f"quota of {CANARY} used up"}),
+        ("json_200", {"body": f"your key {CANARY} is strange"}),
+        ("html_200", {"body": f"Sign in again, {CANARY}"}),
+        ("status_n_times", {"status": 500, "body": f"you sent {CANARY}"}),
+        ("429", {"retry_after": "seconds"}),
+        ("bad_key", {"answer": "401"}),
+        ("bad_key", {"answer": "loop"}),
+        ("bad_key", {"answer": "login"}),
+        ("redirect_other_host", {}),
+        ("redirect_other_host", {"location": f"{standin.other_host.url}/gone?{SECRET_QUERY}"}),
+        ("redirect_other_host", {"location": f"http://elsewhere.example/?{SECRET_QUERY}"}),
+        ("truncate", {"after": 1000}),
+        ("reset", {"after": 1000}),
+        ("stall", {"after": 1000}),
+        ("chunked_cut", {"after": 1000}),
+        ("gzip", {}),
+        ("slow_headers", {"seconds": 5}),
+    )
+
+
+def test_neither_key_nor_query_is_ever_told(
+    standin: StandIn, href: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No error text, value, traceback or log line down to DEBUG holds the key or a query."""
+    caplog.set_level(logging.DEBUG)
+    transport = transport_for(standin.url, first_byte_seconds=0.4, stall_seconds=0.3)
+    told: list[str] = []
+    for mode, options in secret_tellers(standin):
+        standin.clear_faults()
+        standin.fault(None, mode, **options)
+        try:
+            fetch(transport, f"{href}?{SECRET_QUERY}", offset=10)
+        except GeodesTasksError as error:
+            told += [str(error), repr(error), error.hint, *traceback.format_exception(error)]
+            told += [repr(vars(error))]
+    told += [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
+
+    assert len(told) > 100
+    assert not [line for line in told if CANARY in line]
+    assert not [line for line in told if SECRET_QUERY in line]

@@ -1,0 +1,70 @@
+"""What a worker looks at before it begins, and says in one line each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis
+
+from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger import Ledger
+
+if TYPE_CHECKING:
+    from geodes_tasks.config import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def report(settings: Settings) -> None:
+    """Warn about what puts downloads at risk. Nothing here stops the worker."""
+    ledger = Ledger.of(settings)
+    try:
+        ledger.ping()
+        for warning in redis_warnings(ledger):
+            logger.warning("%s", warning)
+    except LedgerUnavailableError as error:
+        logger.warning("%s", error)
+
+
+def redis_warnings(ledger: Ledger) -> list[str]:
+    """Tell what of the server's configuration can lose downloads; empty when nothing does."""
+    try:
+        with ledger.available():
+            persistence = ledger.client.info("persistence")
+            memory = ledger.client.info("memory")
+    except redis.ResponseError:
+        return ["this Redis user may not read INFO: persistence and eviction are not checked"]
+    warnings = []
+    if not int(persistence.get("aof_enabled", 0)):
+        warnings.append(
+            "Redis keeps no append-only file: if it dies, the queue and the records since its "
+            "last snapshot are lost. Set `appendonly yes`."
+        )
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        warnings.append(
+            f"Redis may throw records away when its memory is full (maxmemory-policy {policy}). "
+            "Set `maxmemory-policy noeviction`."
+        )
+    return warnings
+
+
+def can_write(path: str) -> bool:
+    """Tell whether a file can be written beside ``path`` now."""
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    probe = folder / f".geodes-tasks-probe-{uuid.uuid4().hex}"
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, b"\0" * 4096)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            probe.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""The recovery step that every worker runs: dead leases, due downloads, lost messages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import OperationalError
+
+from geodes_tasks.app import QUEUE
+from geodes_tasks.errors import LedgerUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geodes_tasks.app import Sender
+    from geodes_tasks.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+LOST_AFTER_S = 10.0
+"""A message sent so long ago, and found nowhere, is lost."""
+TAKEN_FOR_S = 60.0
+"""A message handed to a worker so long ago is no longer on its way to a claim."""
+SETTLE_S = 3.0
+"""After an outage of Redis: the time in which living workers renew their leases first."""
+
+
+class Recovery(threading.Thread):
+    """Looks after what dead workers and a forgetful broker have left. Any number may run."""
+
+    def __init__(self, ledger: Ledger, sender: Sender, worker: str, slots: int) -> None:
+        """Prepare; ``start()`` begins."""
+        super().__init__(name="recovery", daemon=True)
+        self.ledger, self.sender = ledger, sender
+        self.worker, self.slots = worker, slots
+        self.period_s = min(max(ledger.limits.lease_seconds / 4, 0.5), 5.0)
+        self._ended = threading.Event()
+        self._reachable = True
+
+    def run(self) -> None:
+        """Look every few seconds until stopped."""
+        while not self._ended.is_set():
+            try:
+                self.look()
+            except (LedgerUnavailableError, OperationalError) as error:
+                self._wait_out(error)
+            except Exception:
+                # A defect here must not end recovery for the life of the worker.
+                logger.exception("recovery failed; it goes on at the next look")
+            self._ended.wait(self.period_s)
+
+    def _wait_out(self, error: Exception) -> None:
+        if self._reachable:
+            logger.warning("%s; recovery goes on when it is back", error)
+        self._reachable = False
+
+    def look(self) -> None:
+        """Recover once.
+
+        Raises:
+            LedgerUnavailableError, OperationalError: Redis does not answer.
+        """
+        if not self._reachable:
+            self.ledger.ping()
+            self._reachable = True
+            self._ended.wait(SETTLE_S)
+        ended, _ = self.ledger.recover(self.worker, self.slots)
+        if ended:
+            logger.warning("%d downloads taken back from workers that died or went silent", ended)
+        self._resend_lost()
+        self.sender.send(self.ledger.release())
+
+    def _resend_lost(self) -> None:
+        """Put back the downloads whose message is neither queued nor in a worker's hands."""
+        for account in self.ledger.accounts():
+            old = self.ledger.sent(account, LOST_AFTER_S)
+            if not old:
+                continue
+            known = self._messages()
+            lost = [one for one in old if one not in known]
+            if lost and self.ledger.resend(account, lost):
+                logger.warning("%d messages were lost and are sent again", len(lost))
+
+    def _messages(self) -> set[str]:
+        """Give the ids of all messages that the broker holds; bounded by the window.
+
+        A message that a worker took long ago and never claimed counts as lost: that worker died.
+        """
+        client, key = self.ledger.client, self.ledger.key
+        with self.ledger.available():
+            queued = client.lrange(key(QUEUE), 0, -1)
+            since = self.ledger.server_time() - TAKEN_FOR_S
+            tags = client.zrangebyscore(key("unacked_index"), since, "+inf")
+            taken = client.hmget(key("unacked"), tags) if tags else []
+        return set(message_ids(queued)) | set(message_ids(filter(None, taken)))
+
+    def stop(self) -> None:
+        """End, and no longer count as a worker."""
+        self._ended.set()
+        try:
+            self.ledger.leave(self.worker)
+        except LedgerUnavailableError as error:
+            logger.info("%s; this worker is forgotten by itself", error)
+
+
+def message_ids(texts: Iterable[str]) -> Iterable[str]:
+    """Read the task ids out of messages as kombu stores them; what it cannot read is left out."""
+    for text in texts:
+        try:
+            message: Any = json.loads(text)
+            message = message[0] if isinstance(message, list) else message
+            yield str(message["headers"]["id"])
+        except (ValueError, KeyError, IndexError, TypeError):
+            continue
+
+
