@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from geodes_tasks import destination, stac
 from geodes_tasks.config import masked
-from geodes_tasks.errors import GeodesTasksError, ItemError, LedgerUnavailableError
+from geodes_tasks.errors import ConfigError, GeodesTasksError, ItemError, LedgerUnavailableError
 from geodes_tasks.ledger import Admission, Refusal, Request
 from geodes_tasks.results import Proof
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 BLOCK = 200
 """Downloads in one run of the admission script; items are never cut in two."""
 AUTO = "auto"
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,10 @@ class Planned:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def plan(found: Iterable[Mapping[str, Any] | GeodesTasksError], selection: Selection) -> Iterator[
-    Planned
-]:
-    """Turn items, one after the other, into requests; what is wrong with one harms no other.
-
-    Raises:
-        ConfigError: the layout cannot be used at all.
-    """
+def plan(
+    found: Iterable[Mapping[str, Any] | GeodesTasksError], selection: Selection
+) -> Iterator[Planned]:
+    """Turn items, one after the other, into requests; what is wrong with one harms no other."""
     for item in found:
         if isinstance(item, GeodesTasksError):
             yield Planned(refusals=[Refusal(str(item.args[0]), "", "", item)])
@@ -78,10 +73,10 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
         return planned
     for asset in assets:
         try:
-            asset = _from_source(asset, selection.source)  # noqa: PLW2901 - narrowed
+            asset = _from_source(asset, selection.source)
             final = destination.plan(asset, selection.folder, selection.layout).final
             planned.requests.append(Request(asset, str(final)))
-        except ItemError as error:
+        except (ItemError, ConfigError) as error:
             planned.refusals.append(Refusal(name, collection, asset.key, error))
     return planned
 

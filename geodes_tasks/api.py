@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def enqueue(
-    items: Any,  # noqa: ANN401 - items come in many forms
+    items: Any,
     *,
     download_dir: str | Path | None = None,
     batch: str | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from kombu import Queue as BrokerQueue
+from kombu.entity import Queue as BrokerQueue
 
 from geodes_tasks.text import human_bytes
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TASK = "geodes_tasks.download"
 QUEUE = "geodes"
+PARENT_VARIABLE = "GEODES_TASKS_PARENT_PID"
+"""Tells the worker of one-machine mode whose child it is."""
 BROKER_KEYS = (QUEUE, "unacked", "unacked_index", "unacked_mutex", f"_kombu.binding.{QUEUE}")
 """What the broker keeps in Redis, below the key prefix."""
 
@@ -119,4 +121,3 @@ def readable(wakeup: Wakeup) -> dict[str, str]:
         "file": wakeup.title,
         "size": human_bytes(wakeup.size_bytes),
     }
-

@@ -26,7 +26,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger import Progress, Renewal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from geodes_tasks.ledger import Claim, Ledger
 
@@ -36,6 +36,8 @@ TICK_S = 1.0
 """How often leases are renewed at least, and progress is told."""
 MARGIN_S = 30.0
 """Silence beyond every timeout: the thread hangs in the file system, let its lease run out."""
+OVERDUE_S = 5.0
+"""So long after the stop what still runs is given back over its head."""
 
 
 class StopSignal:
@@ -81,6 +83,8 @@ class LeasedAttempt:
     ) -> None:
         """Begin now."""
         self.claim, self.ledger, self.stop = claim, ledger, stop
+        self.thread = threading.get_ident()
+        """Where it runs, for those who must break off what it waits for."""
         self.on_tick = on_tick
         self.started = self.heard = time.monotonic()
         self.done_bytes = -1
@@ -90,7 +94,7 @@ class LeasedAttempt:
         """Set by the keeper: why the attempt must end."""
 
     def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Note the bytes, and stop when the lease is gone, the download cancelled, the worker ending.
+        """Note the bytes; stop when the lease is gone, somebody cancelled, or the worker ends.
 
         Raises:
             AttemptEndedError: one of these.
@@ -98,10 +102,15 @@ class LeasedAttempt:
         self.done_bytes = done_bytes
         self.received_bytes += received_bytes
         self.heard = time.monotonic()
-        if self.fate is not None:
-            raise self.fate
-        if self.stop.expired:
-            raise WorkerStoppingError(self.claim.download_id)
+        if ending := self.ending:
+            raise ending
+
+    @property
+    def ending(self) -> AttemptEndedError | None:
+        """Why the attempt must end now, if it must; whatever else it met is of no interest then."""
+        if self.fate is None and self.stop.expired:
+            return WorkerStoppingError(self.claim.download_id)
+        return self.fate
 
     def before_open(self, source: str) -> None:
         """Spend one request of the account's quota; only the portal counts them.
@@ -154,6 +163,8 @@ class LeaseKeeper:
         *,
         stop: StopSignal | None = None,
         silence_s: float = 180.0,
+        break_off: Callable[[LeasedAttempt], None] | None = None,
+        give_back: Callable[[Sequence[LeasedAttempt]], None] | None = None,
     ) -> None:
         """Prepare; the thread starts with the first attempt.
 
@@ -161,9 +172,12 @@ class LeaseKeeper:
             ledger: Where leases are renewed.
             stop: Of the worker.
             silence_s: The longest time an attempt may rightly say nothing, in seconds.
+            break_off: Wakes an attempt that must end and waits for the network.
+            give_back: Gives back what still runs long after the stop, and ends the process.
         """
         self.ledger, self.stop = ledger, stop or StopSignal()
         self.silence_s = silence_s + MARGIN_S
+        self.break_off, self.give_back = break_off, give_back
         self.period_s = min(TICK_S, ledger.limits.lease_seconds / 4)
         self._attempts: dict[str, LeasedAttempt] = {}
         self._lock = threading.Lock()
@@ -195,6 +209,7 @@ class LeaseKeeper:
         reachable = True
         while True:
             time.sleep(self.period_s)
+            self._end_those_that_must()
             try:
                 self.tick()
             except LedgerUnavailableError as error:
@@ -203,6 +218,23 @@ class LeaseKeeper:
                 reachable = False
             else:
                 reachable = True
+            self._end_those_that_must()
+
+    @property
+    def attempts(self) -> list[LeasedAttempt]:
+        """The attempts under way."""
+        with self._lock:
+            return list(self._attempts.values())
+
+    def _end_those_that_must(self) -> None:
+        now = time.monotonic()
+        for attempt in self.attempts:
+            stuck = attempt.ending is not None and now - attempt.heard > self.period_s / 2
+            if stuck and self.break_off is not None:
+                self.break_off(attempt)
+        overdue = 0.0 < self.stop.deadline <= now - OVERDUE_S
+        if overdue and self.attempts and self.give_back is not None:
+            self.give_back(self.attempts)
 
     def tick(self) -> None:
         """Renew all leases whose attempts are alive, and take the answers.
@@ -210,9 +242,8 @@ class LeaseKeeper:
         Raises:
             LedgerUnavailableError: Redis does not answer; the attempts go on meanwhile.
         """
-        with self._lock:
-            attempts = list(self._attempts.values())
         now = time.monotonic()
+        attempts = self.attempts
         alive = [one for one in attempts if now - one.heard <= self.silence_s and one.fate is None]
         if not alive:
             return

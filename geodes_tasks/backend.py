@@ -1,4 +1,4 @@
-"""Celery's view of results: ``AsyncResult(id)`` reads the ledger's record, nothing is stored twice."""
+"""Celery's view of results: ``AsyncResult(id)`` reads the ledger's record."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from geodes_tasks.states import State
 class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
     """A result backend without a store of its own."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - celery's signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the backend; opens no connection yet."""
         super().__init__(*args, **kwargs)
         self.ledger = Ledger.of(config.load(redis_url=self.app.conf.broker_url))
 
-    def _store_result(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+    def _store_result(self, *_: Any, **__: Any) -> None:
         """Do nothing: the task has recorded what there is to record."""
 
-    def store_result(self, task_id: str, result: Any, state: str, **__: Any) -> Any:  # noqa: ANN401
+    def store_result(self, task_id: str, result: Any, state: str, **__: Any) -> Any:  # noqa: ARG002 - fixed
         """Do nothing: the task has recorded what there is to record."""
         return result
 
@@ -43,10 +43,14 @@ class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
         return meta
 
     @staticmethod
-    def _as_exception(error: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _as_exception(error: Any) -> dict[str, Any]:
         kind = error.type if error else "TaskRevokedError"
         module = "geodes_tasks.errors" if error else "celery.exceptions"
-        return {"exc_type": kind, "exc_message": [error.message if error else ""], "exc_module": module}
+        return {
+            "exc_type": kind,
+            "exc_message": [error.message if error else ""],
+            "exc_module": module,
+        }
 
     def _forget(self, task_id: str) -> None:
         """Keep the record: it is the ledger's."""

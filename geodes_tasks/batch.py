@@ -82,7 +82,9 @@ def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:
         return TRANSIENT if all(map(_is_transient, failed)) else SOME_FAILED
     if status.waiting.get(Reason.OFFLINE):
         return OFFLINE
-    return TRANSIENT if status.unfinished else (SOME_FAILED if status.states[State.REVOKED] else DONE)
+    return (
+        TRANSIENT if status.unfinished else (SOME_FAILED if status.states[State.REVOKED] else DONE)
+    )
 
 
 def _is_transient(record: DownloadRecord) -> bool:

@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from geodes_tasks import admission, batch as batches, config, sources
+from geodes_tasks import admission, config, sources
+from geodes_tasks import batch as batches
 from geodes_tasks.admission import Selection
 from geodes_tasks.app import Sender
 from geodes_tasks.batch import Batch
@@ -62,7 +63,8 @@ Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCE...", help="STAC JSON files; - is standard input.")
 ]
 Include = Annotated[
-    list[str] | None, typer.Option("--include", "-i", help="Take assets whose key matches this glob.")
+    list[str] | None,
+    typer.Option("--include", "-i", help="Take assets whose key matches this glob."),
 ]
 Exclude = Annotated[
     list[str] | None, typer.Option("--exclude", "-x", help="Leave assets whose key matches out.")
@@ -92,7 +94,9 @@ def download(
     layout: Layout = DEFAULT_LAYOUT,
     from_: From = Source.AUTO,
     slots: Annotated[int | None, typer.Option("-j", min=1, help="Transfers at once.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
     as_json: AsJson = False,
     no_progress: Quiet = False,
     config_file: ConfigFile = None,
@@ -230,7 +234,9 @@ def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"downloads": rows, "bytes_total": total, "refused": refused}))  # noqa: T201
     stderr.print(f"{len(rows)} downloads, {human_bytes(total)}, {refused} refused", highlight=False)
-    raise typer.Exit((batches.SOME_FAILED if refused else 0) if rows or refused else batches.NOTHING)
+    raise typer.Exit(
+        (batches.SOME_FAILED if refused else 0) if rows or refused else batches.NOTHING
+    )
 
 
 # --- enqueue, status, report, watch: a cluster ---------------------------------------------------

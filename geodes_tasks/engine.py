@@ -23,7 +23,7 @@ from geodes_tasks.results import DownloadResult, Proof
 from geodes_tasks.states import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from geodes_tasks.asset import Asset
@@ -183,14 +183,17 @@ class _Fetch:
         if not self.sources:
             known = ", ".join(self.asset.hrefs) or "none"
             raise HrefRefusedError(self.asset.key, f"no source in use has it (it has: {known})")
-        if self._adopted_whole():
-            return
-        for position, (name, transport) in enumerate(self.sources, start=1):
-            try:
-                return self._stream(name, transport)
-            except SourceUnavailableError:
-                if position == len(self.sources):
-                    raise
+        if not self._adopted_whole():
+            self._from_first_able(self.sources)
+
+    def _from_first_able(self, sources: Sequence[tuple[str, Transport]]) -> None:
+        (name, transport), *others = sources
+        try:
+            self._stream(name, transport)
+        except SourceUnavailableError:
+            if not others:
+                raise
+            self._from_first_able(others)
 
     def _adopted_whole(self) -> bool:
         """Take over a dead attempt's part that lacks nothing but its proof."""
@@ -227,12 +230,14 @@ class _Fetch:
         self.attempt.before_open(self.source)
         href = self.asset.hrefs[self.source]
         with transport.open(href, offset=offset, etag=etag) as body:
-            if body.offset and not self._fits(body, leftover):
-                return self._open(transport, 0, None, None)
-            if not body.offset and self.part.offset:
-                self.part.restart()
-            self.resumed = body.offset > 0
-            self._drain(body)
+            fits = not body.offset or self._fits(body, leftover)
+            if fits:
+                if not body.offset and self.part.offset:
+                    self.part.restart()
+                self.resumed = body.offset > 0
+                self._drain(body)
+        if not fits:
+            self._open(transport, 0, None, None)
 
     def _fits(self, body: Body, leftover: Path | None) -> bool:
         """Bring the part to where the body starts; False when that is impossible."""

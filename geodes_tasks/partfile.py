@@ -16,6 +16,7 @@ import hashlib
 import os
 import queue
 import shutil
+import tempfile
 import threading
 from typing import TYPE_CHECKING, Self
 
@@ -72,6 +73,24 @@ def local_errors(path: Path) -> Iterator[None]:
         if error.errno in _LOCAL_ERRNOS:
             raise DiskError(str(path), error.strerror or str(error)) from error
         raise
+
+
+def probe(folder: Path) -> None:
+    """Make sure that files can be written in a folder, which is made when it is not there.
+
+    Raises:
+        DiskError: full, over quota, read-only, no right, stale handle.
+        NotAFileError: something that is no folder stands there.
+    """
+    with local_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".geodes-tasks-probe-", dir=folder)
+        try:
+            os.write(descriptor, b"\0" * 4096)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            os.unlink(name)  # noqa: PTH108 - mkstemp gives a string
 
 
 def _kind_in_the_way(error: OSError) -> str:
@@ -276,7 +295,7 @@ class PartFile:
         """
         with local_errors(self.final):
             try:
-                os.replace(self.path, self.final)
+                self.path.replace(self.final)
             except FileNotFoundError as error:
                 raise LeaseLostError(str(self.final)) from error
             proof = Proof.of(os.fstat(self._fd))
@@ -290,7 +309,7 @@ class PartFile:
         """Keep the bytes for inspection under a name that nobody takes for the file."""
         kept = self.folder / f"{self.stem}.quarantine"
         with local_errors(self.final):
-            os.replace(self.path, kept)
+            self.path.replace(kept)
         self._close()
         return kept
 

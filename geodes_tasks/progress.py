@@ -104,7 +104,7 @@ class Lines(Quiet):
         self.console, self.speed = console, Speed()
         self._last, self._said_at = "", 0.0
 
-    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
+    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:  # noqa: ARG002 - View's
         """Write a line when something changed and the last one is old enough."""
         now = time.monotonic()
         speed = self.speed.update(status.bytes_done, now)
@@ -134,7 +134,9 @@ class Bars(Quiet):
         self._rows: dict[str, object] = {}
         self._live = Live(
             Group(self.files, self.total, self.line),
-            console=console, refresh_per_second=8, transient=False,
+            console=console,
+            refresh_per_second=8,
+            transient=False,
         )
 
     def __enter__(self) -> Self:
@@ -158,7 +160,8 @@ class Bars(Quiet):
                 self._rows[identifier] = self.files.add_task(shortened(one.title), total=None)
             self.files.update(
                 self._rows[identifier],  # type: ignore[arg-type] # an opaque id
-                total=one.size_bytes, completed=one.done_bytes,
+                total=one.size_bytes,
+                completed=one.done_bytes,
             )
 
 

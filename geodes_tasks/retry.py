@@ -64,7 +64,7 @@ def backoff(attempt: int, first_s: float, seed: str) -> float:
     The jitter is seeded by the download, so a thousand downloads that failed together do not
     come back together, and a test sees the same waits each time.
     """
-    wait = min(first_s * 2 ** min(attempt - 1, 16), BACKOFF_CAP_S)
+    wait: float = min(first_s * 2.0 ** min(attempt - 1, 16), BACKOFF_CAP_S)
     return wait * random.Random(f"{seed} {attempt}").uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 

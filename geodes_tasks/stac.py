@@ -49,6 +49,7 @@ _NO_DATA_NAME = re.compile(
 )
 _NO_DATA_TYPE = re.compile(r"text/|image/(?!tiff|jp2|vnd|x-)|application/(.*json|.*xml|pdf)")
 _DATE_FORMS = {"year": "%Y", "month": "%m", "day": "%d"}
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\s]')
 
 
@@ -88,7 +89,9 @@ def item_name(item: object) -> str:
 def printable(value: str, limit: int = 120) -> str:
     r"""Give a text fit for one line: what cannot be printed is escaped (``\n``, ``\u202e``)."""
     # Cut first: a title may be a megabyte long.
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value[: limit + 1])
+    text = value[: limit + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -220,7 +223,7 @@ def _address(href: object) -> tuple[str, str]:
     if not isinstance(href, str) or not href.strip():
         raise ValueError("has no href")
     text = href.strip()
-    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
+    if _UNSENDABLE.search(text):
         raise ValueError(f"has control characters in its href {printable(text)!r}")
     try:
         parts = urlsplit(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -9,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import celery
 from celery import shared_task
@@ -26,6 +27,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     LeaseLostError,
     LedgerUnavailableError,
+    WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Verdict, Wakeup
 from geodes_tasks.text import human_bytes, progress_text
@@ -52,8 +54,16 @@ class Desk:
         self.settings = settings
         self.ledger = Ledger.of(settings)
         self.sender = Sender(settings)
-        silence_s = max(settings.connect_seconds + settings.first_byte_seconds, settings.stall_seconds)
-        self.keeper = LeaseKeeper(self.ledger, stop=STOP, silence_s=silence_s)
+        silence_s = max(
+            settings.connect_seconds + settings.first_byte_seconds, settings.stall_seconds
+        )
+        self.keeper = LeaseKeeper(
+            self.ledger,
+            stop=STOP,
+            silence_s=silence_s,
+            break_off=self.break_off,
+            give_back=self.give_back,
+        )
         self.policy = retry.Policy(
             settings.max_attempts, settings.backoff_seconds, settings.offline_poll_seconds
         )
@@ -63,6 +73,23 @@ class Desk:
         """The transports in use, the preferred source first."""
         sources = transport_table.chosen(self.settings)
         return {name: transport_table.create(name, self.settings) for name in sources}
+
+    def break_off(self, attempt: LeasedAttempt) -> None:
+        """Wake an attempt that waits for the network, by closing its connection."""
+        for transport in self.transports.values():
+            transport.abort(attempt.thread)
+
+    def give_back(self, attempts: Sequence[LeasedAttempt]) -> None:
+        """Give back what could not be woken, and end this process: the last resort of a stop."""
+        for attempt in attempts:
+            error = WorkerStoppingError(attempt.claim.download_id)
+            decision = retry.decide(error, attempt.claim.attempt, "", self.policy)
+            with contextlib.suppress(GeodesTasksError):
+                entry = history_entry(attempt, "", error)
+                self.sender.send(self.ledger.postpone(attempt.claim, error, decision, entry))
+        logger.warning("%d downloads did not end in time and were given back", len(attempts))
+        logging.shutdown()
+        os._exit(0)
 
 
 _desks: dict[int, Desk] = {}
@@ -99,13 +126,8 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
                 proof=claim.proof,
                 suspect=claim.suspect,
             )
-        except LeaseLostError as error:
-            logger.info("%s; what this attempt did is void", error)
-            raise Ignore from error
-        except CancelledError:
-            settle_cancelled(claim)
         except Exception as error:  # noqa: BLE001 - every failure becomes a state, none is lost
-            settle_failed(self, attempt, error)
+            settle(self, attempt, attempt.ending or error)
         return settle_done(claim, result)
 
 
@@ -165,7 +187,17 @@ def settle_done(claim: Claim, result: DownloadResult) -> dict[str, Any]:
     }
 
 
-def settle_cancelled(claim: Claim) -> None:
+def settle(task: celery.Task, attempt: LeasedAttempt, error: Exception) -> NoReturn:
+    """End an attempt that did not succeed."""
+    if isinstance(error, LeaseLostError):
+        logger.info("%s; what this attempt did is void", error)
+        raise Ignore(str(error)) from error
+    if isinstance(error, CancelledError):
+        settle_cancelled(attempt.claim)
+    settle_failed(task, attempt, error)
+
+
+def settle_cancelled(claim: Claim) -> NoReturn:
     """Remove what the cancelled attempt has written, and record it."""
     engine.discard(claim.asset, Path(claim.path), claim.token)
     recorded(lambda: desk().ledger.revoke(claim))
@@ -173,7 +205,7 @@ def settle_cancelled(claim: Claim) -> None:
     raise Ignore("cancelled")
 
 
-def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -> None:
+def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -> NoReturn:
     """Record a failed attempt: it waits for a reason, or ends with a named error."""
     claim, ledger = attempt.claim, desk().ledger
     if not isinstance(error, GeodesTasksError):
@@ -188,10 +220,8 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
     waits = f"waits {decision.delay_s:.0f} s" if decision.delay_s else "waits for its turn"
     logger.warning("%s (%s, %s)", error, decision.reason, waits)
     if isinstance(error, DiskError):
-        intake_closed(error)
-    task.send_event(
-        "task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback=""
-    )
+        close_intake(str(task.request.hostname), claim, error)
+    task.send_event("task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback="")
     raise Ignore(str(decision.reason))
 
 
@@ -227,18 +257,20 @@ def history_entry(attempt: LeasedAttempt, worker: str, error: Exception) -> dict
 
 # --- this worker's disk ------------------------------------------------------------------------
 
-_intake_listeners: list[Callable[[DiskError], None]] = []
+_disk_listeners: list[Callable[[], None]] = []
 
 
-def on_intake_closed(listener: Callable[[DiskError], None]) -> None:
-    """Register what the worker does when its disk takes no more."""
-    _intake_listeners.append(listener)
+def on_disk_error(listener: Callable[[], None]) -> None:
+    """Register who looks at once when this process cannot write."""
+    _disk_listeners.append(listener)
 
 
-def intake_closed(error: DiskError) -> None:
-    """Tell the worker that it should take no work for now."""
-    for listener in _intake_listeners:
-        listener(error)
+def close_intake(worker: str, claim: Claim, error: DiskError) -> None:
+    """Have this worker take no more work until its folder can be written to again."""
+    logger.error("this worker takes no more work: %s. %s", error, error.hint)
+    patiently(lambda: desk().ledger.close(worker, str(Path(claim.path).parent)))
+    for listener in _disk_listeners:
+        listener()
 
 
 # --- Flower ------------------------------------------------------------------------------------
@@ -256,4 +288,3 @@ def refresh_flower(task: celery.Task) -> None:
     record = desk().ledger.record(str(task.request.id))
     if record is not None and record.outcome is not None:
         task.send_event("task-succeeded", result=str(record.outcome), runtime=0.0)
-

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
@@ -51,20 +48,3 @@ def redis_warnings(ledger: Ledger) -> list[str]:
             "Set `maxmemory-policy noeviction`."
         )
     return warnings
-
-
-def can_write(path: str) -> bool:
-    """Tell whether a file can be written beside ``path`` now."""
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    probe = folder / f".geodes-tasks-probe-{uuid.uuid4().hex}"
-    try:
-        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, b"\0" * 4096)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-            probe.unlink(missing_ok=True)
-    except OSError:
-        return False
-    return True

@@ -1,14 +1,17 @@
-"""The recovery step that every worker runs: dead leases, due downloads, lost messages."""
+"""The recovery step of every worker: dead leases, due downloads, lost messages, litter."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
+from geodes_tasks import engine
 from geodes_tasks.app import QUEUE
 from geodes_tasks.errors import LedgerUnavailableError
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.app import Sender
     from geodes_tasks.ledger import Ledger
+    from worker.intake import Intake
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +29,21 @@ LOST_AFTER_S = 10.0
 TAKEN_FOR_S = 60.0
 """A message handed to a worker so long ago is no longer on its way to a claim."""
 SETTLE_S = 3.0
-"""After an outage of Redis: the time in which living workers renew their leases first."""
+"""After a restart of Redis: the time in which living workers renew their leases first."""
 
 
 class Recovery(threading.Thread):
     """Looks after what dead workers and a forgetful broker have left. Any number may run."""
 
-    def __init__(self, ledger: Ledger, sender: Sender, worker: str, slots: int) -> None:
+    def __init__(
+        self, ledger: Ledger, sender: Sender, worker: str, slots: int, intake: Intake | None = None
+    ) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(name="recovery", daemon=True)
-        self.ledger, self.sender = ledger, sender
+        self.ledger, self.sender, self.intake = ledger, sender, intake
         self.worker, self.slots = worker, slots
         self.period_s = min(max(ledger.limits.lease_seconds / 4, 0.5), 5.0)
-        self._ended = threading.Event()
+        self._ended, self._awake = threading.Event(), threading.Event()
         self._reachable = True
 
     def run(self) -> None:
@@ -50,7 +56,12 @@ class Recovery(threading.Thread):
             except Exception:
                 # A defect here must not end recovery for the life of the worker.
                 logger.exception("recovery failed; it goes on at the next look")
-            self._ended.wait(self.period_s)
+            self._awake.wait(self.period_s)
+            self._awake.clear()
+
+    def wake(self, *_: object) -> None:
+        """Look now rather than at the end of the period."""
+        self._awake.set()
 
     def _wait_out(self, error: Exception) -> None:
         if self._reachable:
@@ -63,15 +74,20 @@ class Recovery(threading.Thread):
         Raises:
             LedgerUnavailableError, OperationalError: Redis does not answer.
         """
-        if not self._reachable:
-            self.ledger.ping()
-            self._reachable = True
-            self._ended.wait(SETTLE_S)
-        ended, _ = self.ledger.recover(self.worker, self.slots)
+        self.ledger.ping()
+        self._reachable = True
+        if self.ledger.uptime_s() < SETTLE_S:
+            return
+        if self.intake is not None:
+            self.intake.look()
+        slots = 0 if self.intake is not None and self.intake.closed else self.slots
+        ended, _ = self.ledger.recover(self.worker, slots)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
         self._resend_lost()
         self.sender.send(self.ledger.release())
+        for asset, path in self.ledger.litter():
+            engine.discard(asset, Path(path), str(time.time_ns()))
 
     def _resend_lost(self) -> None:
         """Put back the downloads whose message is neither queued nor in a worker's hands."""
@@ -100,6 +116,7 @@ class Recovery(threading.Thread):
     def stop(self) -> None:
         """End, and no longer count as a worker."""
         self._ended.set()
+        self._awake.set()
         try:
             self.ledger.leave(self.worker)
         except LedgerUnavailableError as error:
@@ -115,5 +132,3 @@ def message_ids(texts: Iterable[str]) -> Iterable[str]:
             yield str(message["headers"]["id"])
         except (ValueError, KeyError, IndexError, TypeError):
             continue
-
-

@@ -12,6 +12,7 @@ from geodes_tasks.asset import Asset, download_id
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import ErrorInfo
+from geodes_tasks.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -219,6 +220,40 @@ class Queue(Store):
         """Put downloads back whose message is lost; tells how many were."""
         return int(self.run("resend", account, *downloads))
 
+    def litter(self, most: int = 50) -> list[tuple[Asset, str]]:
+        """Take over the sweeping of part files that nobody owns: asset and final path of each."""
+        with self.available():
+            found = self.client.lpop(self.key("litter"), most) or []
+            rows = [
+                self.client.hmget(self.key("download", one), "spec", "path", "state")
+                for one in found
+            ]
+        ended = {State.FAILURE, State.REVOKED}
+        return [
+            (Asset.from_dict(json.loads(spec)), path)
+            for spec, path, state in rows
+            if spec and path and state in ended
+        ]
+
+    def closed_by(self, worker: str) -> str | None:
+        """Give the folder that a worker of this name cannot write to; None when it takes work."""
+        with self.available():
+            path: str | None = self.client.hget(self.key("worker", worker), "closed")
+            return path
+
+    def close(self, worker: str, folder: str | None) -> None:
+        """Note which folder a worker cannot write to; None when it takes work again."""
+        with self.available():
+            if folder is None:
+                self.client.hdel(self.key("worker", worker), "closed")
+            else:
+                self.client.hset(self.key("worker", worker), "closed", folder)
+
+    def uptime_s(self) -> float:
+        """Give how long Redis has been up, in seconds."""
+        with self.available():
+            return float(self.client.info("server").get("uptime_in_seconds", 1e9))
+
     def abandon(self, broker_keys: Sequence[str]) -> None:
         """Begin anew on a private server where nothing else runs; proofs of files are kept."""
         self.run("abandon", *broker_keys)
@@ -230,9 +265,7 @@ class Queue(Store):
     def resume(self, account: str) -> bool:
         """Let a paused account go on. Tells whether it was paused."""
         with self.available():
-            return bool(
-                self.client.hdel(self.key("account", account), "paused", "paused_until")
-            )
+            return bool(self.client.hdel(self.key("account", account), "paused", "paused_until"))
 
     def again(self, batch: str, downloads: Sequence[str]) -> int:
         """Ask again for downloads that failed, were cancelled or wait. Tells how many."""

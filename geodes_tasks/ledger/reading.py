@@ -139,7 +139,7 @@ def _running(identifier: str, values: Sequence[str | None]) -> Running:
     )
 
 
-def _counted(counters: Mapping[str, str], kind: str, names: Any) -> dict[str, int]:  # noqa: ANN401
+def _counted(counters: Mapping[str, str], kind: str, names: Any) -> dict[str, int]:
     return {str(name): int(counters.get(f"{kind}:{name}", 0)) for name in names}
 
 

@@ -31,7 +31,9 @@ _SCRIPTS = resources.files(__package__) / "scripts"
 
 def client_url(url: str) -> str:
     """Turn the broker's spelling of a Unix socket into redis-py's."""
-    return "unix://" + url.removeprefix("redis+socket://") if url.startswith("redis+socket") else url
+    return (
+        "unix://" + url.removeprefix("redis+socket://") if url.startswith("redis+socket") else url
+    )
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -99,7 +101,9 @@ class Store:
         url: str = "redis://",
     ) -> None:
         """Take a client with ``decode_responses``; sends nothing."""
-        self.client, self.limits = client, limits or Limits()
+        # Its stubs cannot tell that answers are decoded: every str would be `bytes | str`.
+        self.client: Any = client
+        self.limits = limits or Limits()
         self.prefix, self.url = prefix, url
 
     @cached_property
@@ -118,7 +122,7 @@ class Store:
         """Name a key."""
         return self.prefix + ":".join(parts)
 
-    def run(self, script: str, *args: Any, client: Any = None) -> Any:  # noqa: ANN401
+    def run(self, script: str, *args: Any, client: Any = None) -> Any:
         """Run one script, on a pipeline when one is given.
 
         Raises:

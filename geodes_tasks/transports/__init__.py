@@ -63,6 +63,14 @@ class Transport(Protocol):
         """
         ...
 
+    def abort(self, thread: int) -> None:
+        """Break off what a thread of this process waits for; it then meets a TransferError.
+
+        Args:
+            thread: Of ``threading.get_ident()``; one that waits for nothing is not disturbed.
+        """
+        ...
+
 
 def create(source: str, settings: Settings) -> Transport:
     """Make the transport of a source.

@@ -12,7 +12,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -71,7 +70,6 @@ def _new_session(watch: Watch) -> requests.Session:
     session = requests.Session()
     session.headers["User-Agent"] = f"geodes-tasks/{__version__}"
     session.headers["Accept-Encoding"] = "identity"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     # Set, so that neither a .netrc nor the address itself adds a login of its own.
     session.auth = _no_login
     for scheme in ("https://", "http://"):
@@ -165,6 +163,9 @@ class Caller:
         self, url: str, came_from: str, headers: Mapping[str, str]
     ) -> requests.PreparedRequest:
         """Make the request, judge its address, and add the key where it belongs."""
+        if "\\" in url:
+            # Some parsers take it for a slash, some for a part of the user's name.
+            raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
         try:
             request = self._session().prepare_request(
                 requests.Request("GET", url, headers=dict(headers))
@@ -182,7 +183,10 @@ class Caller:
         return request
 
     def _send(self, request: requests.PreparedRequest, href: str) -> requests.Response:
-        """Send one request by its adapter: a Session would read redirects' bodies to the end."""
+        """Send one request by its adapter.
+
+        A Session would keep cookies, and read the bodies of redirects to their end.
+        """
         session, url = self._session(), str(request.url)
         settings = self._settings
         try:

@@ -36,7 +36,7 @@ class _Front(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _FrontServer
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Print nothing."""
 
     def do_GET(self) -> None:

@@ -27,6 +27,8 @@ class Scripted:
         """Request heads, as they came."""
         self.connections: list[socket.socket] = []
         """Connections, in the order in which they were made."""
+        self.sent = 0
+        """Answers that went out whole."""
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -64,6 +66,7 @@ class Scripted:
                     self.requests.append(head)
                     said = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
                 connection.sendall(said.replace(b"{url}", self.url.encode()))
+                self.sent += 1
                 if self._close:
                     connection.shutdown(socket.SHUT_RDWR)
 

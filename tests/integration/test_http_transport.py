@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import pickle
 import threading
 import time
 import traceback
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.config import Settings
+from geodes_tasks.config import load
 from geodes_tasks.errors import (
     AuthError,
     GeodesTasksError,
@@ -54,8 +54,9 @@ FILE = answer(CONTENT, "Content-Type: application/zip")
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what the environment of whoever runs the tests may add."""
     for name in os.environ:
-        if name.lower().endswith("_proxy") or name.endswith("CA_BUNDLE") or name == "NETRC":
+        if name.lower().endswith("_proxy") or name.startswith("GEODES") or "CA_BUNDLE" in name:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", os.devnull)
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def transport(standin: StandIn) -> HttpTransport:
 def transport_for(url: str, **settings: Any) -> HttpTransport:
     """Make a transport for a portal, with waits that suit a test."""
     waits = {"connect_seconds": 2, "first_byte_seconds": 3, "stall_seconds": 0.5}
-    return HttpTransport(Settings(**{"portal_url": url, "api_key": CANARY} | waits | settings))
+    return HttpTransport(load(**{"portal_url": url, "api_key": CANARY} | waits | settings))
 
 
 def fetch(
@@ -144,7 +145,6 @@ def test_an_answer_in_place_of_the_file(
         fetch(transport, href)
 
     assert type(caught.value) is expected
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -221,15 +221,14 @@ def test_an_empty_file_is_legal() -> None:
     assert (body.offset, body.total_bytes, content) == (0, 0, b"")
 
 
-def test_an_endless_error_body_is_not_read_to_the_end() -> None:
+def test_a_long_error_body_is_not_read_to_the_end() -> None:
     """Of what a server says, only the beginning is read."""
     words = answer(b"x" * 30_000_000, status="403 Forbidden")
-    began = time.monotonic()
+    with Scripted(words) as server:
+        with pytest.raises(AuthError, match="HTTP 403"):
+            fetch(transport_for(server.url), server.url + "/file")
 
-    with Scripted(words) as server, pytest.raises(AuthError, match="HTTP 403"):
-        fetch(transport_for(server.url), server.url + "/file")
-
-    assert time.monotonic() - began < 2
+    assert not server.sent
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ def test_what_is_no_http_is_still_our_error(words: bytes) -> None:
     """Whatever comes, nothing but an error of this package leaves the transport."""
     with (
         Scripted(words, close=True) as server,
-        pytest.raises(GeodesTasksError, match="connection|redirects|web address|HTTP"),
+        pytest.raises(GeodesTasksError, match=r"connection|redirects|web address|HTTP"),
     ):
         fetch(transport_for(server.url), server.url + "/file")
 
@@ -279,17 +278,16 @@ def test_a_broken_body(
     received = bytearray()
 
     with transport.open(href) as body, pytest.raises(expected, match=match):
-        received.extend(b"".join(each_into(received, body.chunks)))
+        drain(body.chunks, received)
 
     assert CONTENT.startswith(bytes(received))
     assert kept is None or len(received) == kept
 
 
-def each_into(received: bytearray, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def drain(chunks: Iterator[bytes], received: bytearray) -> None:
     """Keep each piece at once, so that an error loses none."""
     for chunk in chunks:
         received.extend(chunk)
-        yield b""
 
 
 @pytest.mark.parametrize(
@@ -351,7 +349,7 @@ def test_a_slow_but_steady_body_is_never_cut(
 
     assert sum(size for _, size in times) == SIZE
     assert times[-1][0] - times[0][0] > 1  # twice the stall limit
-    assert max(b[0] - a[0] for a, b in zip(times, times[1:], strict=False)) < 0.5
+    assert max(b[0] - a[0] for a, b in itertools.pairwise(times)) < 0.5
 
 
 def test_the_wait_for_the_answer_may_be_longer_than_a_stall(
@@ -490,7 +488,7 @@ def test_an_answer_that_is_not_about_the_range_is_not_asked_again(
     """Quota, throttling and the like mean the same with a range as without."""
     standin.fault(None, mode)
 
-    with pytest.raises(expected, match="urn|URN"):
+    with pytest.raises(expected, match="URN"):
         fetch(transport, href, offset=100_000)
 
     assert len(standin.downloads()) == 1
@@ -730,21 +728,16 @@ def test_redirects_that_are_not_followed(target: str, match: str) -> None:
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "127.1"])
+@pytest.mark.parametrize("host", ["localhost", "2130706433", "127.1"])
 def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
-    """However it is written, loopback is reached from loopback only (a name may resolve to it)."""
+    """A name is judged by what it resolves to, so no way of writing loopback gets there."""
     with Scripted(FILE) as inside:
         away = answer(b"", f"Location: https://{host}:{inside.port}/f", status="302 Found")
         with Scripted(away) as mirror:
-            mirror_host = f"127.0.0.1:{mirror.port}"
-            transport = transport_for(
-                "https://portal.example", allowed_hosts=(mirror_host.replace("127.0.0.1", "ip"),)
-            )
-            transport = transport_for("https://portal.example", allowed_hosts=(mirror_host,))
-            if host == "127.0.0.1":
-                pytest.skip("the mirror itself is this address; the next ones are not allowed")
+            allowed = (f"127.0.0.1:{mirror.port}",)
+            transport = transport_for("https://portal.example", allowed_hosts=allowed)
 
-            with pytest.raises(HrefRefusedError, match="this machine|private network|web address"):
+            with pytest.raises(HrefRefusedError, match=r"this machine|private network"):
                 fetch(transport, mirror.url + "/f")
 
         assert not inside.requests

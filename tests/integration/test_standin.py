@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
+import urllib3
 
 from tests.standin import (
     RETRY_AFTER_FORMS,
@@ -224,7 +225,7 @@ def test_many_clients_at_once(standin: StandIn) -> None:
 
     assert not failed
     assert len(standin.downloads()) == 800
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
 
 
 def test_stop_is_quick_with_open_connections() -> None:
@@ -237,7 +238,7 @@ def test_stop_is_quick_with_open_connections() -> None:
     began = time.monotonic()
     standin.stop()
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # without the end, ten
     answer.close()
 
 
@@ -249,7 +250,7 @@ def test_rate_limits_each_download(standin: StandIn, item: Item) -> None:
     taken = time.monotonic() - began
 
     assert md5(content) == standin.body(item).md5
-    assert 0.2 < taken < 2
+    assert 0.2 < taken < 8
 
 
 def test_tls_with_its_own_authority() -> None:
@@ -272,7 +273,7 @@ def test_tls_with_its_own_authority() -> None:
     [
         ("401", 401, None),
         ("403", 403, None),
-        ("login", 302, "/login"),
+        ("login", 302, "/login?next=/api/download/"),
         ("loop", 302, "/login/loop"),
     ],
 )
@@ -363,6 +364,13 @@ def test_concurrency_cap(standin: StandIn, item: Item) -> None:
     assert second.headers["Retry-After"] == "2"
     assert standin.wait_idle()
     assert get(standin, item).status_code == 200
+
+
+def test_concurrency_cap_lets_turns_pass(standin: StandIn, item: Item) -> None:
+    """Downloads one after another over fresh connections are never taken for two at a time."""
+    standin.settings.max_open = 1
+
+    assert {get(standin, item).status_code for _ in range(100)} == {200}
 
 
 # Answers in place of the file
@@ -471,28 +479,9 @@ def test_tape_comes_online_after_polls_and_expires(standin: StandIn, item: Item)
     assert get(standin, item).status_code == 410
 
 
-@pytest.mark.parametrize(
-    ("options", "restore"),
-    [
-        ({"gets": 1}, lambda standin, item: get(standin, item)),
-        ({"seconds": 60}, lambda standin, item: standin.advance(61)),
-        ({}, lambda standin, item: standin.bring_online(item)),
-        ({}, lambda standin, item: ask_restoration(standin, item)),
-    ],
-)
-def test_tape_comes_online(
-    standin: StandIn, item: Item, options: dict[str, Any], restore: Callable[..., object]
-) -> None:
-    """GETs, time, an order of the test or a restoration bring a file back."""
-    identifier = item["properties"]["identifier"]
-    standin.fault(identifier if not options else item, "offline_202", **options)
-    if "gets" not in options:
-        assert get(standin, item).status_code == 202
-    restore(standin, item)
-    if not options:
-        standin.bring_online(identifier)
-
-    assert get(standin, item).status_code == 200
+def push_clock(standin: StandIn, item: Item) -> None:
+    """Let the time on tape pass."""
+    standin.advance(61)
 
 
 def ask_restoration(standin: StandIn, item: Item) -> None:
@@ -503,6 +492,34 @@ def ask_restoration(standin: StandIn, item: Item) -> None:
 
     assert answer.status_code == 201
     assert answer.json()["status"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("options", "restore"),
+    [
+        ({"gets": 1}, get),
+        ({"seconds": 60}, push_clock),
+        ({}, StandIn.bring_online),
+        ({}, ask_restoration),
+    ],
+)
+@pytest.mark.parametrize("by_name", [True, False])
+def test_tape_comes_online(
+    standin: StandIn,
+    item: Item,
+    options: dict[str, Any],
+    restore: Callable[..., object],
+    by_name: bool,
+) -> None:
+    """GETs, time, an order of the test or a restoration bring a file back, and nothing else."""
+    name = item["properties"]["identifier"]
+    standin.fault(name if by_name else item, "offline_202", **options)
+    before = availability(standin, item)
+    restore(standin, item)
+
+    assert before is False
+    assert get(standin, item).status_code == 200
+    assert availability(standin, item) is True
 
 
 def test_fast_availability(standin: StandIn, item: Item) -> None:
@@ -633,21 +650,28 @@ def test_bad_length(standin: StandIn, item: Item, length: str | int, declared: s
     assert body == read(standin.body(item))
 
 
-def test_slow_drip_stall_and_slow_headers(standin: StandIn, item: Item) -> None:
-    """Bytes drip, then stop; a line is silent before its first; a client's patience shows it."""
-    standin.fault(item, "slow_drip", rate=20_000, after=2_000, times=1)
+def test_slow_drip_then_silence(standin: StandIn, item: Item) -> None:
+    """Bytes drip at their speed, then nothing comes any more and the connection stays open."""
+    standin.fault(item, "slow_drip", rate=20_000, after=2_000)
     url = standin.url + standin.path_of(item)
-    began, received = time.monotonic(), 0
-    with requests.get(url, headers=AUTH, stream=True, timeout=0.3) as answer:
-        with pytest.raises(requests.ConnectionError, match="timed out"):
-            for chunk in answer.iter_content(100):
-                received += len(chunk)
-    assert received == 2_000
-    assert time.monotonic() - began > 0.3
+    began = time.monotonic()
+    with requests.get(url, headers=AUTH, stream=True, timeout=0.7) as answer:
+        body = answer.raw.read(2_000)
+        taken = time.monotonic() - began
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError, match="timed out"):
+            answer.raw.read(1)
 
-    standin.fault(item, "slow_headers", seconds=0.4, times=1)
+    assert body == read(standin.body(item), 0, 2_000)
+    assert taken > 0.07
+    assert standin.wait_idle()  # the server notices that the client has left
+
+
+def test_slow_headers(standin: StandIn, item: Item) -> None:
+    """The status line is late once; a client's patience decides."""
+    standin.fault(item, "slow_headers", seconds=0.3, times=1)
+
     with pytest.raises(requests.ReadTimeout, match="timed out"):
-        requests.get(url, headers=AUTH, timeout=0.1)
+        requests.get(standin.url + standin.path_of(item), headers=AUTH, timeout=0.1)
     assert get(standin, item).status_code == 200
 
 
@@ -717,7 +741,7 @@ def test_range_behaviours(
     if behaviour == "changed":
         assert first.headers["ETag"] != answer.headers["ETag"]
     if behaviour.endswith("no_etag"):
-        assert "ETag" not in first.headers | answer.headers
+        assert "ETag" not in [*first.headers, *answer.headers]
 
 
 def test_multipart_range(standin: StandIn, item: Item) -> None:

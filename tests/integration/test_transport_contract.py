@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
 
-from geodes_tasks.config import Settings
+from geodes_tasks.config import Settings, load
 from geodes_tasks.errors import (
     AuthError,
     GeodesTasksError,
@@ -38,15 +38,21 @@ def unused_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Errors(NamedTuple):
+    """Which error a source has for what befalls it."""
+
+    missing: type[GeodesTasksError]
+    forbidden: type[GeodesTasksError]
+    unreachable: type[GeodesTasksError]
+
+
 class Rig(Protocol):
     """A source with one object of ``CONTENT``, and the ways to spoil it."""
 
     href: str
     missing_href: str
     settings: Settings
-    missing: type[GeodesTasksError]
-    forbidden: type[GeodesTasksError]
-    unreachable: type[GeodesTasksError]
+    errors: Errors
 
     def change(self) -> bytes:
         """Replace the object by another of the same size, and give its bytes."""
@@ -70,7 +76,7 @@ class Rig(Protocol):
 class PortalRig:
     """The portal, as the stand-in plays it."""
 
-    missing, forbidden, unreachable = NotFoundError, AuthError, TransferError
+    errors = Errors(NotFoundError, AuthError, TransferError)
 
     def __init__(self, standin: StandIn) -> None:
         self._standin = standin
@@ -78,7 +84,7 @@ class PortalRig:
         self._item = standin.add_item(body=OLD)
         self.href = standin.url + standin.path_of(self._item)
         self.missing_href = self.href[:-8] + "00000000"
-        self.settings = Settings(portal_url=standin.url, api_key="standin-key", stall_seconds=5)
+        self.settings = load(portal_url=standin.url, api_key="standin-key", stall_seconds=5)
 
     def change(self) -> bytes:
         """Have ranges answered from another version."""
@@ -111,14 +117,14 @@ class PortalRig:
 class DatalakeRig:
     """The datalake, as moto plays it."""
 
-    missing = forbidden = unreachable = SourceUnavailableError
+    errors = Errors(*[SourceUnavailableError] * 3)
 
     def __init__(self, server: S3Server) -> None:
         self._server = server
         server.put("14/U/a file.zip", CONTENT)
         self.href = f"{server.url}/{BUCKET}/14/U/a%20file.zip"
         self.missing_href = f"{server.url}/{BUCKET}/nothing.zip"
-        self.settings = Settings(
+        self.settings = load(
             s3_endpoint_url=server.url,
             aws_access_key_id="key-id",
             aws_secret_access_key="secret",
@@ -256,21 +262,20 @@ def test_truncated_body_is_told_with_both_sizes(transport: Transport, rig: Rig) 
         transport.open(rig.href) as body,
         pytest.raises(TruncatedBodyError, match=f"{SIZE} bytes announced, 700000 received"),
     ):
-        received.extend(b"".join(iter_into(received, body.chunks)))
+        drain(body.chunks, received)
 
     assert bytes(received) == CONTENT[:700_000]
 
 
-def iter_into(received: bytearray, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def drain(chunks: Iterator[bytes], received: bytearray) -> None:
     """Keep each piece at once, so that an error loses none."""
     for chunk in chunks:
         received.extend(chunk)
-        yield b""
 
 
 def test_missing_object(transport: Transport, rig: Rig) -> None:
     """An object that is not there has its own error."""
-    with pytest.raises(rig.missing, match="no such"):
+    with pytest.raises(rig.errors.missing, match="no such"):
         fetch(transport, rig.missing_href)
 
 
@@ -278,7 +283,7 @@ def test_forbidden(transport: Transport, rig: Rig) -> None:
     """A refusal of the credentials has its own error."""
     rig.forbid()
 
-    with pytest.raises(rig.forbidden, match="refused|denied"):
+    with pytest.raises(rig.errors.forbidden, match=r"refused|denied"):
         fetch(transport, rig.href)
 
 
@@ -295,7 +300,7 @@ def test_unreachable(source: str, rig: Rig) -> None:
     settings, href = rig.elsewhere(unused_port())
     transport = create(source, settings)
 
-    with pytest.raises(rig.unreachable, match="reached|connection failed"):
+    with pytest.raises(rig.errors.unreachable, match=r"reached|connection failed"):
         fetch(transport, href)
 
 

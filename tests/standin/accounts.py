@@ -36,7 +36,9 @@ class Accounts:
         self.open: Counter[str | None] = Counter()
         self._clock = clock
         self._used: defaultdict[str | None, list[float]] = defaultdict(list)
+        self._inside: set[int] = set()
         self._lock = threading.Lock()
+        self._left = threading.Condition()
 
     def knows(self, key: str | None) -> bool:
         """Tell whether a key is good; with no key set at all, everyone is welcome."""
@@ -84,13 +86,25 @@ class Accounts:
         with self._lock:
             self._used.clear()
 
-    def enter(self, key: str | None) -> int:
-        """Count a download as open; return how many the key has open now."""
-        with self._lock:
-            self.open[key] += 1
-            return self.open[key]
+    def enter(self, download: object, key: str | None, limit: int | None) -> bool:
+        """Count a download as open; False when the key has as many open as it may.
 
-    def leave(self, key: str | None) -> None:
-        """Count a download as over."""
-        with self._lock:
-            self.open[key] -= 1
+        A download may have sent its last byte and not be crossed off yet, so a full house
+        is given a moment to empty: a client that takes turns is never refused.
+        """
+        with self._left:
+            if limit is not None:
+                self._left.wait_for(lambda: self.open[key] < limit, timeout=0.1)
+                if self.open[key] >= limit:
+                    return False
+            self._inside.add(id(download))
+            self.open[key] += 1
+            return True
+
+    def leave(self, download: object, key: str | None) -> None:
+        """Count a download as over, if it was let in at all."""
+        with self._left:
+            if id(download) in self._inside:
+                self._inside.remove(id(download))
+                self.open[key] -= 1
+                self._left.notify_all()

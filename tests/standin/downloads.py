@@ -10,7 +10,7 @@ from tests.standin.accounts import Accounts
 from tests.standin.answers import Answer, Ending, Framing
 from tests.standin.bodies import FlippedBody, GeneratedBody
 from tests.standin.faults import Armed, Fault, FaultBook
-from tests.standin.gates import GATES, Scene, over_quota, refuse_key
+from tests.standin.gates import GATES, Scene, over_quota, refuse_key, throttled
 from tests.standin.modes import OFFLINE, BadLength, Mode, Stage
 from tests.standin.ranges import ranged
 from tests.standin.settings import Clock
@@ -28,7 +28,7 @@ class Downloads:
 
     def answer(self, request: Request, file: ServedFile, scene: Scene) -> Answer:
         """Return the answer to one GET of a file."""
-        answer = self.refusal(request, scene) or self._gate(request, file, scene)
+        answer = self.refusal(request, file.names, scene) or self._gate(request, file, scene)
         if answer is None:
             answer = self._paced(file, request, scene, self._file(request, file, scene))
         delay = scene.settings.latency_s
@@ -36,17 +36,28 @@ class Downloads:
             delay += 2.0 if struck[0].seconds is None else struck[0].seconds
         return replace(answer, delay_s=delay)
 
-    def refusal(self, request: Request, scene: Scene) -> Answer | None:
-        """Return what a bad key, a used-up quota or too many open downloads get, or None."""
+    def refusal(self, request: Request, names: set[str], scene: Scene) -> Answer | None:
+        """Return what a bad key, too many open downloads or a used-up quota get, or None."""
         accounts, settings = self._accounts, scene.settings
         if not accounts.knows(request.key):
             how = settings.bad_key if request.key else settings.missing_key
             return refuse_key(how, scene)
+        if crowded := self._crowded(request, names, settings.max_open):
+            return throttled(crowded, scene)
         if not accounts.admit(request.key):
             return over_quota(accounts.quota.status if accounts.quota else 403)
-        if settings.max_open is not None and accounts.open[request.key] > settings.max_open:
-            return GATES[Mode.CONCURRENCY](Fault(Mode.CONCURRENCY), scene)
         return None
+
+    def _crowded(self, request: Request, names: set[str], cap: int | None) -> Fault | None:
+        """Let a download in among the open ones of its key, or return the fault that it meets."""
+        for armed in self._faults.active(names, Stage.CROWD):
+            if not self._accounts.enter(request.entry, request.key, armed.fault.limit):
+                self._faults.strike(armed, request.key)
+                return armed.fault
+            return None
+        if self._accounts.enter(request.entry, request.key, cap):
+            return None
+        return Fault(Mode.CONCURRENCY)
 
     def _gate(self, request: Request, file: ServedFile, scene: Scene) -> Answer | None:
         """Return the answer that a fault puts in the place of the file, or None."""
@@ -60,9 +71,6 @@ class Downloads:
         fault = armed.fault
         if fault.mode in OFFLINE:
             return self._faults.on_tape(armed, self._clock.now(), gets=1)
-        if fault.mode is Mode.CONCURRENCY:
-            over = self._accounts.open[request.key] > fault.limit
-            return over and self._faults.strike(armed, request.key) is not None
         struck = self._faults.strike(armed, request.key)
         if fault.mode is Mode.KEY_REVOKED_MIDWAY:
             return struck is not None and armed.by_key[request.key] > fault.downloads

@@ -92,7 +92,6 @@ def _other_host(fault: Fault, scene: Scene) -> Answer:
 GATES: dict[Mode, Callable[[Fault, Scene], Answer]] = {
     Mode.QUOTA: lambda fault, _scene: over_quota(fault.status or 403, fault.body),
     Mode.THROTTLED: throttled,
-    Mode.CONCURRENCY: throttled,
     Mode.STATUS: _status,
     Mode.HTML_200: lambda fault, _scene: html(200, fault.body or "GEODES - Sign in"),
     Mode.JSON_200: lambda fault, _scene: json_answer(200, {"message": fault.body or QUOTA_WORDS}),

@@ -133,10 +133,6 @@ def _properties(spec: ItemSpec, identifier: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "identifier": identifier,
         "dataset": spec.collection,
-        "platform": identifier[:3],
-        "instrument": "MSI",
-        "product:type": "S2MSI1C",
-        "processing:level": "L1C",
         "processing:version": "05.11",
         "product:timeliness": "Nominal",
         "grid:code": spec.tile,
@@ -147,7 +143,6 @@ def _properties(spec: ItemSpec, identifier: str) -> dict[str, Any]:
         "sat:orbit_state": "Descending",
         "sat:relative_orbit": 141,
         "sat:absolute_orbit": orbit,
-        "sar:instrument_mode": "INS-NOBS",
         "area": 11989.5004,
         "latest": True,
         "version": "00.00",
@@ -158,11 +153,37 @@ def _properties(spec: ItemSpec, identifier: str) -> dict[str, Any]:
         "endpoint_description": "Link to product in datalake",
         "endpoint_url": endpoint_url(spec, identifier),
         "political": {"continents": ["Europe"]},
-    } | spec.properties
+    }
+    values |= _mission(spec.collection, identifier) | spec.properties
     present = {name: value for name, value in values.items() if value is not None}
     if spec.old_names:
         return {OLD_NAMES.get(name, name): value for name, value in present.items()}
     return present
+
+
+def _mission(collection: str, identifier: str) -> dict[str, Any]:
+    """Return the properties that depend on what took the picture; radar has odd ones."""
+    if "S1" in collection:
+        return {
+            "platform": identifier[:3],
+            "instrument": "SAR",
+            "product:type": "GRD",
+            "processing:level": "L1",
+            "product:timeliness": "Fast24h",
+            "swath": "IW",
+            "sar:polarizations": "VV VH",
+            "sar:instrument_mode": "IW",
+            "proj:bbox": "",
+        }
+    level = collection.rsplit("_", 1)[-1]
+    kind = "S2MSI1C" if level == "L1C" else f"REFLECTANCE_{level}"
+    return {
+        "platform": "S2A" if level == "L1C" else "SENTINEL2B",
+        "instrument": "MSI",
+        "product:type": kind,
+        "processing:level": level,
+        "sar:instrument_mode": "INS-NOBS",
+    }
 
 
 def endpoint_url(spec: ItemSpec, identifier: str) -> str | None:

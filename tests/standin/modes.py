@@ -10,6 +10,8 @@ class Stage(Enum):
 
     DELAY = "delay"
     """Before the status line."""
+    CROWD = "crowd"
+    """When the open downloads of a key are counted, before the quota."""
     GATE = "gate"
     """In place of the file; body faults of the same request are not used up."""
     RANGE = "range"
@@ -140,6 +142,7 @@ class BadLength(StrEnum):
 
 STAGES = {
     Mode.SLOW_HEADERS: Stage.DELAY,
+    Mode.CONCURRENCY: Stage.CROWD,
     Mode.RANGE: Stage.RANGE,
     Mode.BAD_LENGTH: Stage.LENGTH,
     Mode.SLOW_DRIP: Stage.PACE,

@@ -86,7 +86,7 @@ class Portal:
         """Close a download's account: it is no longer open, and it may count as complete."""
         if request.entry.route != "download":
             return
-        self.accounts.leave(request.key)
+        self.accounts.leave(request.entry, request.key)
         file = self._file(urlsplit(unquote(request.target)).path)
         whole = file is not None and request.entry.bytes_sent >= file.body.size
         if whole and request.entry.status in (200, 206):
@@ -103,13 +103,12 @@ class Portal:
 
     def _download(self, request: Request, found: Match) -> Answer:
         """Answer a GET or HEAD on a file."""
-        self.accounts.enter(request.key)
         file = self.catalogue.file(found["urn"], found["md5"])
         scene = self.scene(found.string)
         if request.method not in ("GET", "HEAD"):
             return error(405, "Method not allowed", "METHOD_NOT_ALLOWED")
         if file is None or request.method == "HEAD":
-            refused = self._downloads.refusal(request, scene)
+            refused = self._downloads.refusal(request, set(), scene)
             return refused or (Answer(200) if file else error(404, "Unknown file", "NOT_FOUND"))
         return self._downloads.answer(request, file, scene)
 
@@ -257,9 +256,16 @@ class Portal:
             return error(400, "Bad inputs", "BAD_REQUEST")
         self._jobs += 1
         if inputs.get("restoration"):
-            self.faults.bring_online({inputs.get("product-title")}, self.clock.now())
+            self.bring_online(str(inputs.get("product-title")))
         job = {"jobID": f"job-{self._jobs}", "processID": found["name"], "status": "accepted"}
         return json_answer(201, job)
+
+    def bring_online(self, name: str | None) -> None:
+        """Bring the files of a name back from tape, however the fault names them; None: all."""
+        names = None
+        if name is not None:
+            names = {name}.union(*(file.names for file in self.catalogue.files(name)))
+        self.faults.bring_online(names, self.clock.now())
 
     def _login(self, request: Request, found: Match) -> Answer:
         """Answer with a login page, or send the client round once more."""

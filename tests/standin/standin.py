@@ -212,9 +212,8 @@ class StandIn:
         self.portal.faults.clear(self._name(target))
 
     def bring_online(self, target: Target = None) -> None:
-        """Bring a file, or all, back from tape."""
-        name = self._name(target)
-        self.portal.faults.bring_online(None if name is None else {name}, self.portal.clock.now())
+        """Bring a file, or all, back from tape; a fault on all files goes only with all."""
+        self.portal.bring_online(self._name(target))
 
     @property
     def quota(self) -> Quota | None:

@@ -68,7 +68,7 @@ class Server(ThreadingHTTPServer):
         self.closing = threading.Event()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def port(self) -> int:
@@ -82,14 +82,23 @@ class Server(ThreadingHTTPServer):
     def stop(self) -> None:
         """Stop listening and drop every open connection."""
         self.closing.set()
-        self.shutdown()
+        with contextlib.suppress(OSError):  # one more connection, which wakes the accept
+            socket.create_connection(self.socket.getsockname()[:2], timeout=1).close()
+        self._thread.join()
         self.server_close()
         with self._lock:
             left = list(self._open)
         for connection in left:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+
+    def _accept(self) -> None:
+        """Take connections until told to stop; without polling, so a stop costs no time."""
+        while not self.closing.is_set():
+            try:
+                self.process_request(*self.get_request())
+            except OSError:  # out of descriptors, or gone before it was taken: go on
+                self.closing.wait(0.01)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remember a new connection, so that ``stop`` can drop it."""

@@ -7,6 +7,7 @@ for _, id in ipairs(ARGV) do
     move(id, 'REVOKED')
     redis.call('HSET', download(id), 'finished', stamp(now()))
     redis.call('ZREM', account_key(field(id, 'account'), ':sent'), id)
+    leave_litter(id)
     cancelled = cancelled + 1
   elseif state == 'STARTED' then
     redis.call('HSET', download(id), 'cancel', '1')

@@ -15,6 +15,7 @@
 --   due                      zset    waiting downloads by the time they go on
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
+--   litter                   list    ended downloads whose part files nobody owns any more
 --   fence                    string  the last lease token; they only rise
 
 local P = KEYS[1]
@@ -220,6 +221,12 @@ end
 -- The caller holds the lease still: nobody else has claimed and nobody has ended it.
 local function holds(id, token)
   return field(id, 'state') == 'STARTED' and field(id, 'token') == token
+end
+
+-- An ended download that had an attempt: its part files are for the next worker to sweep up.
+local function leave_litter(id)
+  set_done(id, 0)
+  if field(id, 'token') then redis.call('RPUSH', P .. 'litter', id) end
 end
 
 local function drop_lease(id)

@@ -17,10 +17,12 @@ local function end_lease(id)
     move(id, 'REVOKED')
     redis.call('HSET', download(id), 'finished', stamp(time))
     redis.call('HDEL', download(id), 'cancel')
+    leave_litter(id)
   elseif tonumber(field(id, 'attempts')) >= tonumber(ARGV[4]) then
     move(id, 'RETRY', 'worker-lost')
     move(id, 'FAILURE')
     redis.call('HSET', download(id), 'error', ARGV[5], 'finished', stamp(time))
+    leave_litter(id)
   else
     move(id, 'RETRY', 'worker-lost')
     make_ready(id, true)

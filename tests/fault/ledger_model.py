@@ -1,0 +1,176 @@
+"""What the ledger should do, in plain Python: one table of states and a few sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from geodes_tasks.ledger import Admission, Renewal, Verdict
+from geodes_tasks.states import ACTIVE, Outcome, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geodes_tasks.ledger import Claim
+
+WAITS_FOR_ITS_TURN = (State.PENDING, State.RETRY)
+
+
+@dataclass
+class Row:
+    """One download as the model knows it."""
+
+    path: str
+    state: State | None = None
+    outcome: Outcome | None = None
+    attempts: int = 0
+    batches: list[str] = field(default_factory=list)
+    holder: Claim | None = None
+    """Whoever may record; a lease that ran out is still good until somebody ends it."""
+    cancelled: bool = False
+    expired: bool = False
+    due: str | None = None
+    """``later`` or ``past`` while it waits for a time."""
+
+    def move(self, state: State, *, outcome: Outcome | None = None) -> None:
+        """Change the state; every move ends a wait and a lease."""
+        self.state, self.outcome = state, outcome
+        self.due, self.holder, self.expired = None, None, False
+
+    def begin(self) -> None:
+        """Be asked for, from nothing or anew."""
+        self.move(State.PENDING)
+        self.attempts, self.cancelled = 0, False
+
+
+@dataclass
+class Model:
+    """The ledger of one account."""
+
+    concurrent: int
+    max_attempts: int
+    rows: dict[str, Row]
+    owners: dict[str, str] = field(default_factory=dict)
+    """Final path to the download that was last begun there."""
+    sent: set[str] = field(default_factory=set)
+    paused: bool = False
+
+    # --- asked for ---------------------------------------------------------------------------
+
+    def admit(self, batch: str, ids: Iterable[str], *, unchanged: bool) -> dict[str, Admission]:
+        """Foresee the answers; files proven before are asked about after all the others."""
+        proven, answers = [], {}
+        for one in ids:
+            row = self.rows[one]
+            if row.state is State.SUCCESS and not self._taken(one):
+                proven.append(one)
+            else:
+                answers[one] = self._admit(batch, one, unchanged=unchanged)
+        return answers | {one: self._admit(batch, one, unchanged=unchanged) for one in proven}
+
+    def _taken(self, one: str) -> bool:
+        owner = self.owners.get(self.rows[one].path, one)
+        return owner != one and self.rows[owner].state in ACTIVE
+
+    def _admit(self, batch: str, one: str, *, unchanged: bool) -> Admission:
+        row = self.rows[one]
+        if row.state not in ACTIVE and self._taken(one):
+            return Admission.TAKEN
+        if batch not in row.batches:
+            row.batches.append(batch)
+        if row.state in ACTIVE:
+            return Admission.JOINED
+        if row.state is State.SUCCESS and unchanged:
+            row.outcome = Outcome.ALREADY_PRESENT
+            return Admission.PRESENT
+        answer = Admission.AGAIN if row.state else Admission.NEW
+        row.begin()
+        self.owners[row.path] = one
+        return answer
+
+    def again(self, ids: Iterable[str]) -> int:
+        """Foresee how many begin anew."""
+        rows = [self.rows[one] for one in ids]
+        begun = [r for r in rows if r.state in {State.FAILURE, State.REVOKED, State.RETRY}]
+        for row in begun:
+            row.begin()
+        return len(begun)
+
+    def cancel(self, ids: Iterable[str]) -> int:
+        """Foresee how many are cancelled now or will be."""
+        active = [one for one in ids if self.rows[one].state in ACTIVE]
+        for one in active:
+            row = self.rows[one]
+            row.cancelled = row.state is State.STARTED
+            if not row.cancelled:
+                row.move(State.REVOKED)
+                self.sent.discard(one)
+        return len(active)
+
+    def abandon(self) -> None:
+        """Begin anew: what was unfinished is over, no batch is kept."""
+        for row in self.rows.values():
+            if row.state in ACTIVE:
+                row.move(State.REVOKED)
+            row.cancelled, row.batches = False, []
+        self.sent.clear()
+        self.paused = False
+
+    # --- worked on ---------------------------------------------------------------------------
+
+    @property
+    def leased(self) -> int:
+        """How many places are taken."""
+        return sum(row.holder is not None for row in self.rows.values())
+
+    def verdict(self, one: str) -> Verdict:
+        """Foresee the answer to a claim."""
+        row = self.rows[one]
+        if row.state is None:
+            return Verdict.UNKNOWN
+        if row.state not in ACTIVE:
+            return Verdict.FINISHED
+        if row.state is State.STARTED:
+            return Verdict.RUNNING
+        if row.due == "later":
+            return Verdict.EARLY
+        full = self.paused or self.leased >= self.concurrent
+        return Verdict.WAITING if full else Verdict.GRANTED
+
+    def claimed(self, one: str, verdict: Verdict, claim: Claim | None) -> None:
+        """Take note of a claim, granted or not."""
+        row = self.rows[one]
+        self.sent.discard(one)
+        if verdict is Verdict.WAITING:
+            row.due = None
+        if claim is not None:
+            row.move(State.STARTED)
+            row.holder, row.attempts = claim, row.attempts + 1
+
+    def holds(self, claim: Claim) -> bool:
+        """Tell whether this attempt may still renew and record."""
+        return self.rows[claim.download_id].holder == claim
+
+    def renewal(self, claim: Claim) -> Renewal:
+        """Foresee the answer to a renewal."""
+        row = self.rows[claim.download_id]
+        if not self.holds(claim):
+            return Renewal.LOST
+        if row.cancelled:
+            return Renewal.CANCELLED
+        row.expired = False
+        return Renewal.OK
+
+    def recover(self) -> tuple[int, int]:
+        """Foresee how many leases end and how many downloads are woken."""
+        dead = [row for row in self.rows.values() if row.expired]
+        woken = [row for row in self.rows.values() if row.due == "past"]
+        for row in dead:
+            poison = row.attempts >= self.max_attempts
+            row.move(State.FAILURE if poison else State.RETRY)
+            if row.cancelled:
+                row.move(State.REVOKED)
+                row.cancelled = False
+        for row in woken:
+            row.due = None
+        return len(dead), len(woken)

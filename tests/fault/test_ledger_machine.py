@@ -1,0 +1,394 @@
+"""The ledger against a simple model: no order of events breaks what it promises."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import fakeredis
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from geodes_tasks.asset import Asset
+from geodes_tasks.checksum import Checksum
+from geodes_tasks.errors import LeaseLostError, TransferError
+from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal, Request, Verdict
+from geodes_tasks.results import DownloadResult, Proof
+from geodes_tasks.retry import Decision
+from geodes_tasks.states import ACTIVE, Outcome, Reason, State
+from tests.fault.ledger_model import WAITS_FOR_ITS_TURN, Model, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ACCOUNT = "default"
+BATCHES = ("one", "two")
+LIMITS = Limits(concurrent=2, window=3, max_attempts=2, lease_seconds=1000)
+PROOF = Proof(1000, 1, 1)
+LATER_S, ERROR = 1000.0, TransferError("https://portal.invalid/file", "it broke")
+ENTRY = {"at": "2025-01-01T00:00:00+00:00", "worker": "w", "transferred": 7, "error": "broken"}
+
+
+def request(number: int, path: str, size_bytes: int | None = 1000) -> Request:
+    """Make a request whose bytes differ from those of every other number."""
+    asset = Asset(
+        item_id="URN:item:V1",
+        collection="c",
+        key="data",
+        title="file.zip",
+        hrefs={"geodes": f"https://portal.invalid/{number}"},
+        size_bytes=size_bytes,
+        checksum=Checksum("md5", f"{number:032x}"),
+    )
+    return Request(asset, path)
+
+
+# The last two are two versions of one item and share a path.
+REQUESTS = {
+    one.download_id: one
+    for one in (request(1, "/a"), request(2, "/b"), request(3, "/c"), request(4, "/c"))
+}
+IDS = tuple(REQUESTS)
+SOME = st.lists(st.sampled_from(IDS), min_size=1, unique=True)
+
+
+def result_of(request_: Request) -> DownloadResult:
+    """Give what the engine would say of the finished file."""
+    return DownloadResult(
+        outcome=Outcome.DOWNLOADED,
+        path=request_.path,
+        size_bytes=1000,
+        checksum=request_.asset.checksum,
+        verified=True,
+        bytes_transferred=1000,
+        source="geodes",
+        proof=PROOF,
+    )
+
+
+def dump(ledger: Ledger) -> dict[str, Any]:
+    """Read every key, whatever its type."""
+    readers: dict[str, Callable[[str], Any]] = {
+        "string": ledger.client.get,
+        "hash": ledger.client.hgetall,
+        "list": lambda key: ledger.client.lrange(key, 0, -1),
+        "set": ledger.client.smembers,
+        "zset": lambda key: ledger.client.zrange(key, 0, -1, withscores=True),
+    }
+    return {key: readers[ledger.client.type(key)](key) for key in ledger.client.keys("*")}
+
+
+def recount(ledger: Ledger, batch: str) -> Counter[str]:
+    """Count a batch from its records alone."""
+    counted: Counter[str] = Counter()
+    for one in ledger.downloads(batch):
+        row = ledger.client.hgetall(ledger.key("download", one))
+        counted["total"] += 1
+        counted[f"state:{row['state']}"] += 1
+        counted["bytes_total"] += int(row.get("size", 0))
+        counted["bytes_done"] += int(row.get("done", 0))
+        if row["state"] == State.RETRY:
+            counted[f"waiting:{row['reason']}"] += 1
+        if row["state"] == State.SUCCESS:
+            counted[f"outcome:{row['outcome']}"] += 1
+    return counted
+
+
+def counters(ledger: Ledger, batch: str) -> Counter[str]:
+    """Give the counters that the ledger keeps of a batch, without the zeros."""
+    kept = ledger.client.hgetall(ledger.key("batch", batch))
+    # Unary plus drops zeros but negative counts too, and those must be seen.
+    numbers = {n: int(v) for n, v in kept.items() if re.match(r"total|bytes|\w+:", n)}
+    return Counter({name: number for name, number in numbers.items() if number})
+
+
+def reachable(ledger: Ledger) -> set[str]:
+    """Name all downloads that something will start or end without anybody asking again."""
+    client, key = ledger.client, ledger.key
+    found = set(client.zrange(key("due"), 0, -1))
+    for part in ("leases", "sent"):
+        found |= set(client.zrange(key("account", ACCOUNT, part), 0, -1))
+    for batch in client.lrange(key("account", ACCOUNT, "ring"), 0, -1):
+        found |= set(client.lrange(key("batch", batch, "ready"), 0, -1))
+    return found
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Everything that clients, workers, clocks and a forgetful broker can do to the ledger."""
+
+    claims = Bundle("claims")
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.highest = 0
+        self.model = Model(
+            LIMITS.concurrent,
+            LIMITS.max_attempts,
+            {one: Row(request_.path) for one, request_ in REQUESTS.items()},
+        )
+
+    @initialize()
+    def wipe(self) -> None:
+        """Begin with an empty server."""
+        self.ledger.client.flushdb()
+
+    def noted(self, wakeups: list[Any]) -> None:
+        """Check that only what may start gets a message, and remember the messages."""
+        for wakeup in wakeups:
+            row = self.model.rows[wakeup.download_id]
+            assert row.state in WAITS_FOR_ITS_TURN
+            assert row.due is None
+            assert wakeup.download_id not in self.model.sent
+            self.model.sent.add(wakeup.download_id)
+        assert not (wakeups and self.model.paused)
+        assert len(self.model.sent) <= LIMITS.window
+
+    # --- clients -----------------------------------------------------------------------------
+
+    @rule(batch=st.sampled_from(BATCHES), ids=SOME, unchanged=st.booleans())
+    def admit(self, batch: str, ids: list[str], *, unchanged: bool) -> None:
+        """Ask for downloads, new ones or known ones."""
+        requests = [REQUESTS[one] for one in ids]
+        foreseen = self.model.admit(batch, ids, unchanged=unchanged)
+
+        answers = self.ledger.admit(
+            batch, ACCOUNT, requests, lambda _: PROOF if unchanged else None
+        )
+
+        assert {answer.download_id: answer.admission for answer in answers} == foreseen
+
+    @rule(ids=SOME)
+    def cancel(self, ids: list[str]) -> None:
+        """Cancel, in whatever state they are."""
+        assert self.ledger.cancel(ids) == self.model.cancel(ids)
+
+    @rule(batch=st.sampled_from(BATCHES), ids=SOME)
+    def again(self, batch: str, ids: list[str]) -> None:
+        """Ask again for what failed, was cancelled or waits."""
+        known = [one for one in ids if self.model.rows[one].batches]
+        assert self.ledger.again(batch, known) == self.model.again(known)
+
+    @rule()
+    def release(self) -> None:
+        """Choose what gets a message."""
+        self.noted(self.ledger.release())
+
+    @precondition(lambda self: self.model.paused)
+    @rule()
+    def resume(self) -> None:
+        """Let the account go on."""
+        assert self.ledger.resume(ACCOUNT)
+        self.model.paused = False
+
+    # --- workers -----------------------------------------------------------------------------
+
+    @rule(target=claims, one=st.sampled_from(IDS))
+    def claim(self, one: str) -> Any:
+        """Claim, because of a message, a twin of it, or none at all."""
+        foreseen = self.model.verdict(one)
+
+        answer = self.ledger.claim(one, "worker")
+
+        claim = answer if isinstance(answer, Claim) else None
+        self.model.claimed(one, foreseen, claim)
+        if claim is None:
+            assert answer == foreseen
+            return multiple()
+        assert foreseen is Verdict.GRANTED
+        assert claim.attempt == self.model.rows[one].attempts
+        assert int(claim.token) > self.highest, "a token fell"
+        self.highest = int(claim.token)
+        return claim
+
+    @rule(claim=claims, done_bytes=st.sampled_from([-1, 0, 400, 900]))
+    def renew(self, claim: Claim, done_bytes: int) -> None:
+        """Renew a lease, one's own or one that another has by now."""
+        before = dump(self.ledger)
+        foreseen = self.model.renewal(claim)
+        progress = Progress(claim.download_id, claim.token, done_bytes, "geodes")
+
+        assert self.ledger.renew([progress]) == [foreseen]
+        if foreseen is not Renewal.OK:
+            assert dump(self.ledger) == before, "a fenced token changed something"
+
+    def settle(self, claim: Claim, record: Callable[[], list[Any]]) -> bool:
+        """Record, and tell whether it was accepted; a fenced token must change nothing."""
+        if self.model.holds(claim):
+            released = record()
+            self.model.rows[claim.download_id].holder = None
+            self._released = released
+            return True
+        before = dump(self.ledger)
+        with pytest.raises(LeaseLostError, match=claim.download_id):
+            record()
+        assert dump(self.ledger) == before, "a fenced token changed something"
+        return False
+
+    @rule(claim=consumes(claims))
+    def succeed(self, claim: Claim) -> None:
+        """Record a proven file."""
+        result = result_of(REQUESTS[claim.download_id])
+        if self.settle(claim, lambda: self.ledger.succeed(claim, result)):
+            row = self.model.rows[claim.download_id]
+            row.move(State.SUCCESS, outcome=Outcome.DOWNLOADED)
+            self.noted(self._released)
+
+    @rule(
+        claim=consumes(claims),
+        delay_s=st.sampled_from([0.0, LATER_S]),
+        counted=st.booleans(),
+        pause=st.booleans(),
+    )
+    def postpone(self, claim: Claim, delay_s: float, *, counted: bool, pause: bool) -> None:
+        """Record that the download waits, and sometimes that its account does."""
+        reason = Reason.AUTH if pause else Reason.BACKOFF
+        decision = Decision(True, reason, delay_s, counted, pause="key" if pause else None)
+        if self.settle(claim, lambda: self.ledger.postpone(claim, ERROR, decision, dict(ENTRY))):
+            row = self.model.rows[claim.download_id]
+            row.move(State.REVOKED if row.cancelled else State.RETRY)
+            if not row.cancelled:
+                row.due = "later" if delay_s else None
+                row.attempts -= not counted
+                self.model.paused |= pause
+            row.cancelled = False
+            self.noted(self._released)
+
+    @rule(claim=consumes(claims))
+    def fail(self, claim: Claim) -> None:
+        """Record an end with an error."""
+        if self.settle(claim, lambda: self.ledger.fail(claim, ERROR, dict(ENTRY))):
+            self.model.rows[claim.download_id].move(State.FAILURE)
+            self.noted(self._released)
+
+    @rule(claim=consumes(claims))
+    def revoke(self, claim: Claim) -> None:
+        """Record that a cancelled attempt has stopped."""
+        if self.settle(claim, lambda: self.ledger.revoke(claim)):
+            row = self.model.rows[claim.download_id]
+            row.move(State.REVOKED)
+            row.cancelled = False
+            self.noted(self._released)
+
+    # --- time, death and loss ----------------------------------------------------------------
+
+    @rule(claim=claims)
+    def expire(self, claim: Claim) -> None:
+        """Let a lease run out."""
+        if self.model.holds(claim):
+            leases = self.ledger.key("account", ACCOUNT, "leases")
+            self.ledger.client.zadd(leases, {claim.download_id: 1.0})
+            self.model.rows[claim.download_id].expired = True
+
+    @rule(one=st.sampled_from(IDS))
+    def wait_passes(self, one: str) -> None:
+        """Let a due time come."""
+        if self.model.rows[one].due:
+            self.ledger.client.zadd(self.ledger.key("due"), {one: 1.0})
+            self.model.rows[one].due = "past"
+
+    @rule()
+    def recover(self) -> None:
+        """Look after the dead and the due, as every worker does."""
+        assert self.ledger.recover("worker", 1) == self.model.recover()
+
+    @rule(ids=SOME)
+    def resend(self, ids: list[str]) -> None:
+        """Find that the broker has lost messages."""
+        lost = [one for one in ids if one in self.model.sent]
+        if lost:
+            assert self.ledger.resend(ACCOUNT, lost) == len(lost)
+            self.model.sent -= set(lost)
+
+    # --- what always holds -------------------------------------------------------------------
+
+    @invariant()
+    def the_records_are_the_models(self) -> None:
+        """Each download is in the state, with the attempts, that the model foresees."""
+        for one, row in self.model.rows.items():
+            record = self.ledger.record(one)
+            assert (record.state if record else None) == row.state
+            if record is not None:
+                assert (record.outcome, record.attempts) == (row.outcome, row.attempts)
+
+    @invariant()
+    def counters_are_a_recount(self) -> None:
+        """The counters of each batch are what counting its records gives."""
+        for batch in self.ledger.batches():
+            expected = recount(self.ledger, batch)
+            assert counters(self.ledger, batch) == Counter(
+                {name: number for name, number in expected.items() if number}
+            )
+            members = {one for one, row in self.model.rows.items() if batch in row.batches}
+            assert set(self.ledger.downloads(batch)) == members
+
+    @invariant()
+    def one_holder_at_most(self) -> None:
+        """Leases are held by exactly the downloads that run, within the account's places."""
+        leases = self.ledger.client.zrange(self.ledger.key("account", ACCOUNT, "leases"), 0, -1)
+        started = {one for one, row in self.model.rows.items() if row.state is State.STARTED}
+        assert set(leases) == started
+        assert len(leases) <= LIMITS.concurrent
+
+    @invariant()
+    def nothing_is_out_of_reach(self) -> None:
+        """What is unfinished is leased, due, sent, or in a ready list that has its turn."""
+        active = {one for one, row in self.model.rows.items() if row.state in ACTIVE}
+        assert active <= reachable(self.ledger)
+
+    @invariant()
+    def messages_are_accounted_for(self) -> None:
+        """The ledger knows each message that is on its way."""
+        sent = self.ledger.client.zrange(self.ledger.key("account", ACCOUNT, "sent"), 0, -1)
+        assert set(sent) == self.model.sent
+
+
+class AbandonMachine(LedgerMachine):
+    """The same with new beginnings of a private server between."""
+
+    @rule()
+    def abandon(self) -> None:
+        """Begin anew, as one-machine mode does at each start."""
+        self.ledger.abandon(["geodes"])
+        self.model.abandon()
+        assert self.ledger.batches() == []
+
+
+def run(machine: type[LedgerMachine], ledger: Ledger, examples: int) -> None:
+    """Try many orders of events on one server."""
+    profile = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        derandomize=True,
+    )
+    run_state_machine_as_test(lambda: machine(ledger), settings=profile)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def shared_fake() -> Ledger:
+    """Give a ledger in this process's memory."""
+    return Ledger(fakeredis.FakeRedis(decode_responses=True), LIMITS)
+
+
+@pytest.mark.parametrize("machine", [LedgerMachine, AbandonMachine])
+def test_no_order_of_events_breaks_the_ledger(
+    shared_fake: Ledger, machine: type[LedgerMachine]
+) -> None:
+    """No sequence of admit, claim, renew, expire, record, cancel, again breaks an invariant."""
+    run(machine, shared_fake, 60)

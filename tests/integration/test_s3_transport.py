@@ -1,0 +1,297 @@
+"""What is particular to S3: addresses, credentials, error codes, the client."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from geodes_tasks.config import Settings, load
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    ServerError,
+    SourceUnavailableError,
+    StalledError,
+    ThrottledError,
+    TruncatedBodyError,
+)
+from geodes_tasks.transports.s3 import ATTEMPTS, Address, S3Transport, has_credentials
+from tests.integration.s3_server import BUCKET, S3Server
+from tests.integration.scripted import Scripted, answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECRET = "canary-secret-77aa"
+TOKEN = "canary-token-88bb"
+CONTENT = os.urandom(300_007)
+
+
+@pytest.fixture(autouse=True)
+def _no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Take away the credentials of whoever runs the tests."""
+    for name in os.environ:
+        if (
+            name.startswith(("AWS_", "GEODES"))
+            or name.lower().endswith("_proxy")
+            or "CA_BUNDLE" in name
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    """Start one S3 server for all tests here."""
+    with S3Server() as server:
+        server.put("a/b.zip", CONTENT)
+        yield server
+
+
+@pytest.fixture
+def s3(server: S3Server) -> Iterator[S3Server]:
+    """Give the server, right again after each test."""
+    server.seen.clear()
+    yield server
+    server.go_wrong()
+
+
+def settings_for(url: str, **settings: Any) -> Settings:
+    """Make settings with credentials for an endpoint."""
+    values = {
+        "s3_endpoint_url": url,
+        "aws_access_key_id": "key-id",
+        "aws_secret_access_key": SECRET,
+        "aws_session_token": TOKEN,
+        "stall_seconds": 0.5,
+    }
+    return load(**values | settings)
+
+
+def fetch(transport: S3Transport, href: str, *, offset: int = 0, etag: str | None = None) -> bytes:
+    """Open an object and read it to its end."""
+    with transport.open(href, offset=offset, etag=etag) as body:
+        return b"".join(body.chunks)
+
+
+@pytest.mark.parametrize(
+    ("href", "expected"),
+    [
+        ("https://h/b/k.zip", Address("https://h", "b", "k.zip")),
+        ("https://h:9000/b/a/k%20k%2B.zip", Address("https://h:9000", "b", "a/k k+.zip")),
+        ("https://h/b/k.zip?versionId=1", Address("https://h", "b", "k.zip")),
+        ("s3://b/a/k%20.zip", Address(None, "b", "a/k%20.zip")),
+        ("s3://b/a#1?.zip", Address(None, "b", "a#1?.zip")),
+    ],
+)
+def test_addresses(href: str, expected: Address) -> None:
+    """Web addresses are percent-encoded, those of S3 itself are taken as they stand."""
+    assert Address.parse(href) == expected
+
+
+@pytest.mark.parametrize(
+    "href",
+    ["https://h/b", "https://h/b/", "https://h/b/folder/", "s3://b", "s3:///k", "ftp://h/b/k",
+     "https://[h/b/k", "https:///b/k", "https://h:x/b/k", "b/k", ""],
+)  # fmt: skip
+def test_what_names_no_object(href: str) -> None:
+    """Folders and other things are left to the next source."""
+    with pytest.raises(SourceUnavailableError, match="S3 "):
+        Address.parse(href)
+
+
+@pytest.mark.parametrize("form", ["{url}/{bucket}/a/b.zip", "s3://{bucket}/a/b.zip"])
+def test_both_forms_of_address_are_opened(s3: S3Server, form: str) -> None:
+    """The datalake's https addresses and S3's own lead to the same object."""
+    transport = S3Transport(settings_for(s3.url))
+
+    assert fetch(transport, form.format(url=s3.url, bucket=BUCKET)) == CONTENT
+
+
+def test_requests_are_signed_with_the_session_token(s3: S3Server) -> None:
+    """Path style, SigV4, the settings' own credentials and their token."""
+    fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+
+    (headers,) = s3.seen
+    assert headers["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=key-id/")
+    assert headers["X-Amz-Security-Token"] == TOKEN
+
+
+def test_another_host_is_left_alone_unless_allowed(s3: S3Server) -> None:
+    """Credentials are not used towards a host that only an item names."""
+    href = f"{s3.url}/{BUCKET}/a/b.zip"
+    stranger = S3Transport(settings_for("https://s3.example"))
+    friend = S3Transport(settings_for("https://s3.example", allowed_hosts=("127.0.0.1",)))
+
+    with pytest.raises(SourceUnavailableError, match="is not the S3 endpoint"):
+        fetch(stranger, href)
+
+    assert not s3.seen
+    assert fetch(friend, href) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected", "match"),
+    [
+        (404, "NoSuchKey", SourceUnavailableError, "no such object"),
+        (404, "NoSuchBucket", SourceUnavailableError, "no such bucket"),
+        (403, "AccessDenied", SourceUnavailableError, "access denied"),
+        (403, "InvalidAccessKeyId", SourceUnavailableError, "access key id is not known"),
+        (403, "SignatureDoesNotMatch", SourceUnavailableError, "does not belong"),
+        (400, "ExpiredToken", SourceUnavailableError, "session token has expired"),
+        (403, "RequestTimeTooSkewed", SourceUnavailableError, "clock"),
+        (400, "SomethingNew", SourceUnavailableError, "HTTP 400"),
+        (503, "SlowDown", ThrottledError, "wait 7 s"),
+        (429, "TooManyRequests", ThrottledError, "wait 7 s"),
+        (500, "InternalError", ServerError, "HTTP 500"),
+        (502, "", ServerError, "HTTP 502"),
+    ],
+)
+def test_error_codes(
+    s3: S3Server, status: int, code: str, expected: type[GeodesTasksError], match: str
+) -> None:
+    """Each code has the class whose reaction suits it, and says what it means."""
+    s3.go_wrong(status=status, code=code, headers={"Retry-After": "7"})
+
+    with pytest.raises(expected, match=match):
+        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+
+    assert len(s3.seen) <= ATTEMPTS
+
+
+def test_precondition_failed_without_a_condition_is_an_error(s3: S3Server) -> None:
+    """A 412 that cannot be about our validator does not send us round in circles."""
+    s3.go_wrong(status=412, code="PreconditionFailed")
+
+    with pytest.raises(SourceUnavailableError, match="HTTP 412"):
+        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip", offset=5, etag='"v"')
+
+    assert len(s3.seen) == 2
+
+
+def test_a_stall_within_a_body(s3: S3Server) -> None:
+    """Silence within a body is told after the stall limit, with the byte it began at."""
+    s3.go_wrong(stall=123_456)
+
+    with pytest.raises(StalledError, match="silent since byte 123456"):
+        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+
+
+def test_a_cut_within_a_resumed_body(s3: S3Server) -> None:
+    """Sizes in the message are those of the whole object, from wherever the body started."""
+    s3.go_wrong(cut=50_000)
+
+    with pytest.raises(TruncatedBodyError, match="300007 bytes announced, 150000 received"):
+        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip", offset=100_000)
+
+
+def test_no_answer_is_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint that takes the request and says nothing is given up after the stall limit."""
+    with Scripted(b"") as silent:
+        began = time.monotonic()
+        with pytest.raises(StalledError, match="no answer"):
+            fetch(S3Transport(settings_for(silent.url, stall_seconds=0.2)), f"s3://{BUCKET}/k")
+
+    assert time.monotonic() - began < 5
+
+
+def test_without_credentials(s3: S3Server) -> None:
+    """Nobody is asked, and the portal may be tried instead."""
+    settings = settings_for(s3.url, aws_access_key_id=None, aws_secret_access_key=None)
+
+    with pytest.raises(SourceUnavailableError, match="no S3 credentials"):
+        fetch(S3Transport(settings), f"s3://{BUCKET}/a/b.zip")
+
+    assert not s3.seen
+    assert not has_credentials(settings)
+
+
+def test_credentials_of_the_settings() -> None:
+    """Key id and secret in the settings are enough."""
+    assert has_credentials(settings_for("https://s3.example", aws_session_token=None))
+
+
+def test_credentials_of_a_file(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The rest of the AWS chain is honoured: here a profile in the shared file."""
+    (tmp_path / "credentials").write_text(
+        f"[cnes]\naws_access_key_id = of-the-file\naws_secret_access_key = {SECRET}\n"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "cnes")
+    settings = settings_for(s3.url, aws_access_key_id=None, aws_secret_access_key=None)
+    fetch(S3Transport(settings), f"s3://{BUCKET}/a/b.zip")
+
+    assert has_credentials(settings)
+    assert "Credential=of-the-file/" in s3.seen[0]["Authorization"]
+
+
+def test_a_profile_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS settings that cannot be read leave S3 out, they do not stop a download."""
+    monkeypatch.setenv("AWS_PROFILE", "nowhere")
+    settings = settings_for("https://s3.example", aws_access_key_id=None)
+
+    assert not has_credentials(settings)
+    with pytest.raises(SourceUnavailableError, match="ProfileNotFound"):
+        fetch(S3Transport(settings), f"s3://{BUCKET}/a/b.zip")
+
+
+def test_the_metadata_service_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside EC2 that question costs seconds, so it is not put."""
+    with Scripted(answer(b"{}")) as metadata:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url)
+        settings = settings_for("https://s3.example", aws_access_key_id=None)
+
+        assert not has_credentials(settings)
+        assert not metadata.requests
+
+
+def test_out_of_reach_is_known_soon() -> None:
+    """A datalake that drops packets costs seconds, not minutes; then the portal is tried."""
+    # 192.0.2.0/24 leads nowhere (RFC 5737); some networks refuse it at once.
+    transport = S3Transport(settings_for("https://192.0.2.1"))
+    began = time.monotonic()
+
+    with pytest.raises(SourceUnavailableError, match="cannot be reached"):
+        fetch(transport, f"s3://{BUCKET}/k")
+
+    assert time.monotonic() - began < 12
+
+
+def test_one_client_for_all_threads(s3: S3Server) -> None:
+    """Making a client costs much, so threads that start together share one."""
+    transport = S3Transport(settings_for(s3.url))
+    clients: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: clients.append(transport.client())) for _ in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(clients) == 16
+    assert len(set(map(id, clients))) == 1
+
+
+def test_secrets_are_never_told(s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:
+    """No error text, traceback or log line down to DEBUG holds the secret key or the token."""
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+    for fault in ({}, {"status": 403, "code": "SignatureDoesNotMatch"}, {"cut": 5}, {"stall": 5}):
+        s3.go_wrong(**fault)
+        try:
+            fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+        except GeodesTasksError as error:
+            told += [str(error), repr(error), *traceback.format_exception(error)]
+    told += [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
+
+    assert len(told) > 20
+    assert not [line for line in told if SECRET in line or TOKEN in line]

@@ -1,0 +1,63 @@
+"""Whether a worker takes messages: not while its disk takes no files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geodes_tasks import partfile
+from geodes_tasks.app import QUEUE
+from geodes_tasks.errors import GeodesTasksError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from geodes_tasks.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 10.0
+"""How often a folder that could not be written to is tried again."""
+
+
+class Intake:
+    """Closes and opens the intake of one worker.
+
+    The pool's processes note in the ledger what they cannot write to; the main process acts.
+    """
+
+    def __init__(self, ledger: Ledger, app: Celery, worker: str) -> None:
+        """Begin open."""
+        self.ledger, self.app, self.worker = ledger, app, worker
+        self.closed = False
+        self._tried = 0.0
+
+    def look(self) -> None:
+        """Close or open as the ledger and the disk say.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        folder = self.ledger.closed_by(self.worker)
+        if folder is None:
+            return
+        if not self.closed:
+            self._close()
+        elif time.monotonic() - self._tried >= CHECK_S:
+            self._try_to_open(folder)
+
+    def _close(self) -> None:
+        self.app.control.cancel_consumer(QUEUE, destination=[self.worker])
+        self.closed, self._tried = True, time.monotonic()
+
+    def _try_to_open(self, folder: str) -> None:
+        self._tried = time.monotonic()
+        with contextlib.suppress(GeodesTasksError):
+            partfile.probe(Path(folder))
+            self.ledger.close(self.worker, None)
+            self.app.control.add_consumer(QUEUE, destination=[self.worker])
+            self.closed = False
+            logger.warning("%s can be written to again: this worker takes work", folder)
