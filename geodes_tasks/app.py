@@ -19,8 +19,8 @@ TASK = "geodes_tasks.download"
 QUEUE = "geodes"
 PARENT_VARIABLE = "GEODES_TASKS_PARENT_PID"
 """Tells the worker of one-machine mode whose child it is."""
-BROKER_KEYS = (QUEUE, "unacked", "unacked_index", "unacked_mutex", f"_kombu.binding.{QUEUE}")
-"""What the broker keeps in Redis, below the key prefix."""
+BROKER_KEYS = (QUEUE, "unacked", "unacked_index", "unacked_mutex")
+"""Where the broker keeps messages in Redis, below the key prefix."""
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:

@@ -15,14 +15,21 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from geodes_tasks import admission, config, sources
+from geodes_tasks import admission, config, partfile, sources
 from geodes_tasks import batch as batches
 from geodes_tasks.admission import Selection
 from geodes_tasks.app import Sender
 from geodes_tasks.batch import Batch
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.embedded import OneMachine
-from geodes_tasks.errors import ConfigError, GeodesTasksError, SourceError
+from geodes_tasks.errors import (
+    ConfigError,
+    DiskError,
+    GeodesTasksError,
+    NoItemsError,
+    NotAFileError,
+    SourceError,
+)
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.progress import summary, view
 from geodes_tasks.reports import Format, lines
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.admission import Planned, Receipt
     from geodes_tasks.config import Settings
-    from geodes_tasks.results import BatchStatus
+    from geodes_tasks.results import BatchStatus, ErrorInfo
 
 USAGE, UNCLASSIFIED, INTERRUPTED = 2, 1, 130
 POLL_S = 0.25
@@ -111,6 +118,7 @@ def download(
     if dry_run:
         _show_plan(planned, as_json=as_json)
         return
+    _require_folder(selection.folder)
     with OneMachine(settings, selection.folder) as machine:
         receipt = _admit(planned, machine.settings, None)
         batch = Batch(receipt.batch, Ledger.of(machine.settings))
@@ -133,6 +141,13 @@ def _selection(
 ) -> Selection:
     folder = settings.download_dir.expanduser().absolute()
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))
+
+
+def _require_folder(folder: Path) -> None:
+    try:
+        partfile.probe(folder)
+    except (DiskError, NotAFileError) as error:
+        raise ConfigError("--output-dir", str(error), error.hint) from error
 
 
 def _planned(names: list[str], selection: Selection) -> Iterator[Planned]:
@@ -161,15 +176,31 @@ def _admit(planned: Iterator[Planned], settings: Settings, name: str | None) -> 
 def _watch(batch: Batch, settings: Settings, *, quiet: bool, check: OneMachine | None) -> None:
     """Show progress until the batch is over, or nothing can go on without somebody."""
     ledger = Ledger.of(settings)
+    told: set[str] = set()
     with view(stderr, quiet=quiet) as picture:
         while True:
             status = batch.status()
+            _tell_new_waits(status, batch, ledger, told)
             picture.show(status, ledger.running() if status.unfinished and not quiet else [])
             if not status.unfinished or (check is not None and _is_stuck(status)):
                 return
             if check is not None and check.worker is not None:
                 check.check()
             time.sleep(POLL_S)
+
+
+def _tell_new_waits(status: BatchStatus, batch: Batch, ledger: Ledger, told: set[str]) -> None:
+    """Say once for each reason why downloads wait, with the first one's error and hint."""
+    for reason in set(status.waiting) - told:
+        told.add(reason)
+        first = next((one for one in ledger.records(batch.id) if one.reason == reason), None)
+        if first is not None and first.error is not None:
+            _say(f"waits ({reason})", first.error)
+
+
+def _say(word: str, error: ErrorInfo) -> None:
+    text = f"{word}: {error.message.rstrip('.')}. {error.hint}".rstrip()
+    stderr.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _is_stuck(status: BatchStatus) -> bool:
@@ -213,8 +244,7 @@ def _name_failures(batch: Batch, most: int = 20) -> None:
             named += 1
             if named <= most:
                 word = "failed" if record.state is State.FAILURE else f"waits ({record.reason})"
-                text = f"{word}: {record.error.message.rstrip('.')}. {record.error.hint}".rstrip()
-                stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+                _say(word, record.error)
     if named > most:
         stderr.print(f"and {named - most} more", highlight=False)
 
@@ -401,6 +431,9 @@ def main() -> None:
     """Run the command line; every expected error is one clear line, never a traceback."""
     try:
         app()
+    except NoItemsError as error:
+        _complain(error)
+        sys.exit(batches.NOTHING)
     except (ConfigError, SourceError) as error:
         _complain(error)
         sys.exit(USAGE)

@@ -290,6 +290,25 @@ class KeyMissingError(AuthError):
         return f"{self.href} needs an API key: {self.key_name} {self.problem}"
 
 
+class UntrustedServerError(GeodesTasksError):
+    """The certificate of the portal cannot be verified; nothing was sent, the key least of all."""
+
+    reaction = Reaction.AUTH
+    hint = (
+        "If a private authority or a proxy signs here, name its certificates with "
+        "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem, and check the clock of this machine; then: "
+        "geodes-tasks resume. Verification cannot be switched off."
+    )
+
+    def __init__(self, href: str, problem: str) -> None:
+        super().__init__(href, problem)
+        self.href, self.problem = href, problem
+
+    def __str__(self) -> str:
+        """Name the address and what is wrong with its certificate."""
+        return f"{self.href}: its TLS certificate is not trusted: {self.problem}"
+
+
 # --- offline ------------------------------------------------------------------------------------
 
 
@@ -419,25 +438,6 @@ class DiskError(GeodesTasksError):
     def __str__(self) -> str:
         """Name the path and the problem."""
         return f"{self.path}: {self.problem}"
-
-
-class UntrustedServerError(GeodesTasksError):
-    """This worker cannot verify the certificate of the portal; nothing was sent."""
-
-    reaction = Reaction.LOCAL
-    hint = (
-        "If a private authority or a proxy signs here, name its certificates with "
-        "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem; check the clock of this machine too. "
-        "Verification cannot be switched off."
-    )
-
-    def __init__(self, href: str, problem: str) -> None:
-        super().__init__(href, problem)
-        self.href, self.problem = href, problem
-
-    def __str__(self) -> str:
-        """Name the address and what is wrong with its certificate."""
-        return f"{self.href}: its TLS certificate is not trusted: {self.problem}"
 
 
 class NotAFileError(GeodesTasksError):

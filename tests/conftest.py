@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from typing import TYPE_CHECKING, Protocol
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import fakeredis
 import pytest
+from fakeredis.commands_mixins import server_mixin
 
 from geodes_tasks import config
+from geodes_tasks.asset import Asset
+from geodes_tasks.checksum import Checksum
 from geodes_tasks.embedded import server_binary
-from geodes_tasks.errors import ConfigError
+from geodes_tasks.errors import ConfigError, TruncatedBodyError
 from geodes_tasks.ledger import Ledger, Limits
+from geodes_tasks.transports import Body
 from tests.servers import RedisServer, WorkerProcess
 from tests.standin import StandIn
 
@@ -28,6 +36,11 @@ KEY = "standin-key-0123456789"
 _OURS = ("GEODES_", "AWS_", "CELERY_")
 _OF_LIBRARIES = ("_PROXY", "CA_BUNDLE")
 
+KiB = 1024
+
+
+# --- environment ---------------------------------------------------------------------------------
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -41,6 +54,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.chdir(tmp_path)
+
+
+# --- servers -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -106,14 +122,6 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
     ledger.client.close()
 
 
-@pytest.fixture
-def fake_ledger() -> Iterator[Ledger]:
-    """Give a ledger in memory that runs the same scripts."""
-    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
-    yield Ledger(client, Limits())
-    client.close()
-
-
 class WorkerFactory(Protocol):
     """Starts a worker, by default with the test's settings."""
 
@@ -164,3 +172,109 @@ def worker(
             return process.start(wait=wait)
 
         yield start
+
+
+# --- things in memory, for tests of single modules -----------------------------------------------
+
+
+@pytest.fixture
+def fake_ledger() -> Iterator[Ledger]:
+    """Give a ledger in memory that runs the same scripts."""
+    client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+    yield Ledger(client, Limits())
+    client.close()
+
+
+@dataclass(slots=True)
+class Clock:
+    """The time as the ledger in memory sees it."""
+
+    ahead_s: float = 0.0
+
+    def time(self) -> float:
+        """Give the time in seconds."""
+        return time.time() + self.ahead_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.ahead_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the clock of ``fake_ledger``, so that no test waits for a lease to run out."""
+    clock = Clock()
+    monkeypatch.setattr(server_mixin, "time", clock)
+    return clock
+
+
+def some_bytes(size: int, seed: int = 0) -> bytes:
+    """Make bytes that repeat nowhere, the same for the same seed."""
+    return random.Random(seed).randbytes(size)
+
+
+def md5(content: bytes) -> Checksum:
+    """Give the checksum of bytes, as GEODES publishes it."""
+    return Checksum("md5", hashlib.md5(content).hexdigest())
+
+
+def asset_of(content: bytes, name: str = "S2A_T31TCJ.zip", **fields: Any) -> Asset:
+    """Make the asset that a right catalogue has of these bytes.
+
+    Args:
+        content: The bytes.
+        name: The file's name, from which item and href are named too.
+        fields: What differs from that.
+    """
+    known: dict[str, Any] = {
+        "item_id": f"URN:FEATURE:DATA:gdh:{name}:V1",
+        "collection": "PEPS_S2_L1C",
+        "key": name,
+        "title": name,
+        "hrefs": {"geodes": f"https://portal.invalid/{name}"},
+        "size_bytes": len(content),
+        "checksum": md5(content),
+    }
+    return Asset(**known | fields)
+
+
+@dataclass(slots=True)
+class MemoryTransport:
+    """A transport that obeys the contract, over bytes in memory."""
+
+    content: bytes
+    etag: str | None = '"v1"'
+    resumes: bool = True
+    """Whether the server proves ranges; if not, every body starts at 0."""
+    cuts: list[int] = field(default_factory=list)
+    """For the first, second, ... opening: how many bytes come before the connection breaks."""
+    errors: list[Exception] = field(default_factory=list)
+    """Raised by the first, second, ... opening, before any cut counts."""
+    says_total: bool = True
+    opened: list[tuple[int, str | None]] = field(default_factory=list)
+    """Offset and validator of each request so far."""
+    sent_bytes: int = 0
+    chunk_bytes: int = 16 * KiB
+
+    @contextlib.contextmanager
+    def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
+        """Open the bytes from ``offset`` on, if that can be."""
+        self.opened.append((offset, etag))
+        if self.errors:
+            raise self.errors.pop(0)
+        start = offset if self.resumes and etag in {None, self.etag} else 0
+        total = len(self.content) if self.says_total else None
+        cut = self.cuts.pop(0) if self.cuts else None
+        yield Body(start, total, self.etag, self._chunks(href, start, cut))
+
+    def abort(self, thread: int) -> None:
+        """Do nothing: nobody waits for bytes in memory."""
+
+    def _chunks(self, href: str, start: int, cut: int | None) -> Iterator[bytes]:
+        end = len(self.content) if cut is None else min(start + cut, len(self.content))
+        for at in range(start, end, self.chunk_bytes):
+            chunk = self.content[at : min(at + self.chunk_bytes, end)]
+            self.sent_bytes += len(chunk)
+            yield chunk
+        if end < len(self.content):
+            raise TruncatedBodyError(href, len(self.content), end)

@@ -183,14 +183,14 @@ class RedisServer(Process):
         self._sockets = tempfile.TemporaryDirectory(prefix="redis-") if unix else None
 
     @property
-    def socket(self) -> Path | None:
+    def unix_socket(self) -> Path | None:
         """The Unix socket; None when it listens on a port."""
         return Path(self._sockets.name) / "redis.sock" if self._sockets else None
 
     @property
     def url(self) -> str:
         """Its address as the settings take it, database 0."""
-        return f"redis+socket://{self.socket}" if self.socket else f"redis://{HOST}:{self.port}/0"
+        return f"redis+socket://{self.unix_socket}" if self.unix_socket else f"redis://{HOST}:{self.port}/0"
 
     def start(self) -> Self:
         """Start it, or start it again on the same data and the same port.
@@ -212,9 +212,9 @@ class RedisServer(Process):
         raise ServerError(f"{self.log}: {self.text[-3000:]}")
 
     def _command(self) -> list[str]:
-        listen = ["--port", "0" if self.socket else str(self.port), "--bind", HOST]
-        if self.socket:
-            listen += ["--unixsocket", str(self.socket)]
+        listen = ["--port", "0" if self.unix_socket else str(self.port), "--bind", HOST]
+        if self.unix_socket:
+            listen += ["--unixsocket", str(self.unix_socket)]
         keep = ["--dir", str(self.folder), "--save", "", "--appendonly", "yes"]
         keep += ["--appendfsync", self.fsync, "--maxmemory-policy", "noeviction"]
         return [server_binary(), *listen, *keep, "--daemonize", "no"]
@@ -234,12 +234,12 @@ class RedisServer(Process):
             return False
 
     def _connection(self) -> socket.socket:
-        if self.socket is None:
+        if self.unix_socket is None:
             return socket.create_connection((HOST, self.port), timeout=1)
         link = socket.socket(socket.AF_UNIX)
         link.settimeout(1)
         try:
-            link.connect(str(self.socket))
+            link.connect(str(self.unix_socket))
         except OSError:
             link.close()
             raise

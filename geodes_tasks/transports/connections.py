@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from geodes_tasks.transports.addresses import AddressPolicy, refused_inside
+from geodes_tasks.transports.addresses import refused_inside
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from urllib3 import HTTPResponse
+
+    from geodes_tasks.transports.addresses import AddressPolicy
+    from geodes_tasks.transports.calls import Calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Watch:
     """Says which addresses a host may turn out to have."""
     stall_seconds: float
     """Longest silence within a body."""
+    calls: Calls
+    """Learns which socket a thread waits on."""
 
 
 class _Watched(HTTPConnection):
@@ -49,6 +54,7 @@ class _Watched(HTTPConnection):
         except BaseException:
             sock.close()
             raise
+        self._watch.calls.watch(sock)
         return sock
 
     def _judge(self, sock: socket.socket) -> None:
@@ -59,6 +65,7 @@ class _Watched(HTTPConnection):
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
         sock = self.sock
+        self._watch.calls.watch(sock)
         response = super().getresponse()
         # An answer without a body may have closed the socket already.
         with contextlib.suppress(OSError):

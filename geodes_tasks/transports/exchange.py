@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.config import Settings
     from geodes_tasks.transports.addresses import AddressPolicy
+    from geodes_tasks.transports.calls import Call, Calls
     from geodes_tasks.transports.key import ApiKey
 
 MAX_HOPS = 5
@@ -86,6 +87,7 @@ class Exchange:
     """One answer, and how it was come by."""
 
     response: requests.Response
+    call: Call
     href: str
     """What was asked for, before any redirect."""
     redirected: bool
@@ -98,7 +100,7 @@ class Exchange:
 
     def reader(self, offset: int = 0) -> BodyReader:
         """Give what reads the body, which starts at ``offset`` of the object."""
-        return BodyReader(self.response.raw, self.shown, offset=offset)
+        return BodyReader(self.response.raw, self.shown, self.call, offset=offset)
 
     def message(self) -> bytes:
         """Read the start of the body, for what it says; a broken body says less."""
@@ -115,12 +117,14 @@ class Exchange:
 class Caller:
     """Asks for hrefs; the portal's with the key, others without. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings, policy: AddressPolicy, key: ApiKey) -> None:
+    def __init__(
+        self, settings: Settings, policy: AddressPolicy, key: ApiKey, calls: Calls
+    ) -> None:
         self._settings, self._policy, self._key = settings, policy, key
-        self._watch = Watch(policy, settings.stall_seconds)
+        self._watch = Watch(policy, settings.stall_seconds, calls)
         self._local = threading.local()
 
-    def ask(self, href: str, headers: Mapping[str, str]) -> Exchange:
+    def ask(self, href: str, headers: Mapping[str, str], call: Call) -> Exchange:
         """Send the request, and follow redirects to where the answer is.
 
         Raises:
@@ -137,7 +141,7 @@ class Caller:
             response = self._send(self._prepared(url, came_from, headers), href)
             target = self._redirect(response)
             if target is None:
-                return Exchange(response, href, redirected=len(seen) > 1)
+                return Exchange(response, call, href, redirected=len(seen) > 1)
             response.close()
             url, came_from = target, str(response.url)
         raise self._lost(href)
@@ -237,6 +241,6 @@ class Caller:
         return TransferError(shown, f"the connection failed ({name})")
 
     def _untrusted(self, url: str, problem: str) -> GeodesTasksError:
-        """Blame this worker when it cannot trust the portal, and the href when it is another's."""
+        """Pause the account for the portal's certificate, and blame the href for another's."""
         error = UntrustedServerError(redact(url), problem)
         return error if self._policy.is_portal(url) else TransferError(error.href, str(error))

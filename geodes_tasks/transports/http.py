@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from geodes_tasks.errors import GeodesTasksError, UnexpectedAnswerError
 from geodes_tasks.transports import Body, answers
 from geodes_tasks.transports.addresses import AddressPolicy, Origin, origin
+from geodes_tasks.transports.calls import Call, Calls
 from geodes_tasks.transports.exchange import Caller, Exchange
 from geodes_tasks.transports.key import ApiKey
 
@@ -42,7 +43,8 @@ class HttpTransport:
     def __init__(self, settings: Settings) -> None:
         self._policy = AddressPolicy(settings)
         self._key = ApiKey(settings)
-        self._caller = Caller(settings, self._policy, self._key)
+        self._calls = Calls()
+        self._caller = Caller(settings, self._policy, self._key, self._calls)
         self._no_ranges: dict[Origin, float] = {}
 
     @contextmanager
@@ -57,18 +59,24 @@ class HttpTransport:
         Raises:
             GeodesTasksError: a subclass that names the reaction; nothing else leaves here.
         """
-        exchange, body = (
-            self._from(href, offset, answers.strong_etag(etag)) if offset else self._whole(href)
-        )
-        with exchange.response:
-            yield body
+        etag = answers.strong_etag(etag)
+        with self._calls.begin() as call:
+            exchange, body = (
+                self._from(href, call, offset, etag) if offset else self._whole(href, call)
+            )
+            with exchange.response:
+                yield body
 
-    def _from(self, href: str, offset: int, etag: str | None) -> tuple[Exchange, Body]:
+    def abort(self, thread: int) -> None:
+        """Break off what a thread waits for; a connection being made is let finish first."""
+        self._calls.abort(thread)
+
+    def _from(self, href: str, call: Call, offset: int, etag: str | None) -> tuple[Exchange, Body]:
         """Ask for the rest; what does not prove to be the rest is asked for whole."""
         if self._shuns_ranges(href):
-            return self._whole(href)
+            return self._whole(href, call)
         validator = {"If-Range": etag} if etag else {}
-        exchange = self._caller.ask(href, {"Range": f"bytes={offset}-", **validator})
+        exchange = self._caller.ask(href, {"Range": f"bytes={offset}-", **validator}, call)
         status = exchange.response.status_code
         if status == 206 and (body := _rest(exchange, offset, etag)):
             return exchange, body
@@ -81,7 +89,7 @@ class HttpTransport:
             status,
             extra={"action": "download_restarted"},
         )
-        whole = self._whole(href)
+        whole = self._whole(href, call)
         # Only now is it sure that it was the range which failed, and not the server.
         if status != 416 and not _is_other_version(exchange, etag):
             self._no_ranges[origin(href)] = time.monotonic() + NO_RANGES_SECONDS
@@ -94,8 +102,8 @@ class HttpTransport:
         except ValueError:
             return False  # refused with its reason when it is asked for
 
-    def _whole(self, href: str) -> tuple[Exchange, Body]:
-        exchange = self._caller.ask(href, {})
+    def _whole(self, href: str, call: Call) -> tuple[Exchange, Body]:
+        exchange = self._caller.ask(href, {}, call)
         return exchange, self._body_or_close(exchange)
 
     def _body_or_close(self, exchange: Exchange) -> Body:

@@ -12,7 +12,7 @@ import os
 import threading
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import boto3
@@ -25,6 +25,7 @@ from geodes_tasks.errors import SourceUnavailableError
 from geodes_tasks.transports import Body
 from geodes_tasks.transports.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.answers import resumed_total, strong_etag
+from geodes_tasks.transports.calls import Calls
 from geodes_tasks.transports.s3_errors import boto_failure, client_failure, hide_secrets
 from geodes_tasks.transports.stream import BodyReader
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from urllib3 import HTTPResponse
 
     from geodes_tasks.config import Settings
 
@@ -91,6 +93,7 @@ class S3Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._policy = AddressPolicy(settings)
+        self._calls = Calls()
         self._lock = threading.Lock()
         self._clients: dict[str, S3Client] = {}
         self._session: boto3.Session | None = None
@@ -122,10 +125,21 @@ class S3Transport:
         address = Address.parse(href)
         self._check(address, href)
         etag = strong_etag(etag)
-        answer = self._get(address, href, offset, etag)
-        # Not `with answer["Body"]`: its own __enter__ gives urllib3's response, wanted below.
-        with closing(answer["Body"]) as stream, stream as raw:
-            yield _body(answer, raw, href, offset if _is_partial(answer) else 0)
+        with self._calls.begin() as call:
+            answer = self._get(address, href, offset, etag)
+            with closing(answer["Body"]) as stream, stream as inner:
+                # Entered, it gives urllib3's response, which is read as the bytes come; the
+                # stream's own read waits until a piece is full. The stubs do not know.
+                raw = cast("HTTPResponse", inner)
+                call.waits_on(raw.shutdown)
+                start = offset if _is_partial(answer) else 0
+                reader = BodyReader(raw, redact(href), call, offset=start)
+                total = None if reader.length is None else start + reader.length
+                yield Body(start, total, strong_etag(answer.get("ETag")), reader.pieces())
+
+    def abort(self, thread: int) -> None:
+        """Break off the body that a thread waits for; an answer not begun ends when it begins."""
+        self._calls.abort(thread)
 
     def _check(self, address: Address, href: str) -> None:
         """Let pass the configured endpoint and hosts that the settings allow."""
@@ -240,12 +254,6 @@ def _client(session: boto3.Session, endpoint: str, settings: Settings) -> S3Clie
     )
     bundle = str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
     return session.client("s3", endpoint_url=endpoint, config=config, verify=bundle)
-
-
-def _body(answer: GetObjectOutputTypeDef, raw: Any, href: str, offset: int) -> Body:
-    reader = BodyReader(raw, redact(href), offset=offset)
-    total = None if reader.length is None else offset + reader.length
-    return Body(offset, total, strong_etag(answer.get("ETag")), reader.pieces())
 
 
 def _is_partial(answer: GetObjectOutputTypeDef) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse
 
+    from geodes_tasks.transports.calls import Call
+
 PIECE_BYTES = 256 * 1024
 """Most bytes in a piece. Measured on loopback, one read1 of this size is faster than one of
 64 KiB (more calls) or of 1 MiB (each piece is allocated whole before it is cut to what came)."""
@@ -30,8 +32,8 @@ PIECE_BYTES = 256 * 1024
 class BodyReader:
     """Reads one body; ``offset`` is where in the object it starts, for the messages."""
 
-    def __init__(self, raw: BaseHTTPResponse, href: str, *, offset: int = 0) -> None:
-        self._raw, self._href = raw, href
+    def __init__(self, raw: BaseHTTPResponse, href: str, call: Call, *, offset: int = 0) -> None:
+        self._raw, self._href, self._call = raw, href, call
         self._at = offset
         self.length: int | None = getattr(raw, "length_remaining", None)
         """Bytes announced; None when Content-Length is absent, negative or no number."""
@@ -43,13 +45,16 @@ class BodyReader:
         Raises:
             TruncatedBodyError: fewer bytes than announced.
             StalledError: no byte within the socket's timeout.
-            TransferError: cut, reset, or not HTTP any more.
+            TransferError: cut, reset, not HTTP any more, or broken off from outside.
         """
         try:
             # read1, not read: a slow body must show its progress piece by piece.
             piece = self._raw.read1(PIECE_BYTES, decode_content=False)
-        except (HTTPError, HTTPException, OSError) as error:
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
             raise self._named(error) from error
+        if not piece and self._call.broken_off:
+            # An end that was made, not met: it must not pass for the end of the file.
+            raise self._broken_off()
         self._at += len(piece)
         if not piece and self._end is not None and self._at < self._end:
             raise TruncatedBodyError(self._href, self._end, self._at)
@@ -62,7 +67,12 @@ class BodyReader:
             yield piece
             piece = self.read()
 
+    def _broken_off(self) -> TransferError:
+        return TransferError(self._href, f"broken off at byte {self._at}")
+
     def _named(self, error: Exception) -> GeodesTasksError:
+        if self._call.broken_off:
+            return self._broken_off()
         if isinstance(error, ReadTimeoutError | TimeoutError):
             return StalledError(self._href, f"silent since byte {self._at}")
         if self._end is not None and any(isinstance(arg, IncompleteRead) for arg in error.args):

@@ -224,9 +224,8 @@ def test_an_empty_file_is_legal() -> None:
 def test_a_long_error_body_is_not_read_to_the_end() -> None:
     """Of what a server says, only the beginning is read."""
     words = answer(b"x" * 30_000_000, status="403 Forbidden")
-    with Scripted(words) as server:
-        with pytest.raises(AuthError, match="HTTP 403"):
-            fetch(transport_for(server.url), server.url + "/file")
+    with Scripted(words) as server, pytest.raises(AuthError, match="HTTP 403"):
+        fetch(transport_for(server.url), server.url + "/file")
 
     assert not server.sent
 
@@ -615,10 +614,16 @@ def test_an_unreadable_key_file_pauses_the_account(
 
 
 @pytest.mark.parametrize("key", [f"{CANARY}\r\nX-Evil: 1", f"{CANARY} {CANARY}", f"{CANARY}é"])
-def test_a_key_that_no_header_can_carry(standin: StandIn, href: str, key: str) -> None:
-    """Such a key is not sent and not quoted."""
-    with pytest.raises(KeyMissingError, match="holds characters that no key has") as caught:
-        fetch(transport_for(standin.url, api_key=key), href)
+def test_a_key_that_no_header_can_carry(
+    standin: StandIn, href: str, key: str, tmp_path: Path
+) -> None:
+    """Such a key is not sent and not quoted, and the account waits for a better one."""
+    key_file = tmp_path / "key"
+    key_file.write_text(key, encoding="utf-8")
+    transport = transport_for(standin.url, api_key=None, api_key_file=key_file)
+
+    with pytest.raises(KeyMissingError, match="holds") as caught:
+        fetch(transport, href)
 
     assert CANARY not in "".join(traceback.format_exception(caught.value))
     assert not standin.requests
@@ -798,7 +803,7 @@ def test_a_private_authority_is_trusted_when_named(secure: StandIn) -> None:
 
 
 @pytest.mark.parametrize("bundle", [None, "missing.pem"])
-def test_an_unknown_certificate_stops_this_worker(
+def test_an_unknown_certificate_pauses_the_account(
     secure: StandIn, tmp_path: Path, bundle: str | None
 ) -> None:
     """Nothing is sent, the key least of all, and the hint names the setting that mends it."""
@@ -808,13 +813,13 @@ def test_an_unknown_certificate_stops_this_worker(
     with pytest.raises(UntrustedServerError, match="certificate is not trusted") as caught:
         fetch(transport, href)
 
-    assert caught.value.reaction is Reaction.LOCAL
+    assert caught.value.reaction is Reaction.AUTH
     assert "GEODES_TASKS_CA_BUNDLE" in caught.value.hint
     assert not secure.requests
 
 
 def test_another_hosts_bad_certificate_is_its_own_fault(secure: StandIn) -> None:
-    """A worker does not stop for a certificate that is not the portal's."""
+    """The account is not paused for a certificate that is not the portal's."""
     transport = transport_for("https://portal.example", allowed_hosts=("127.0.0.1",))
 
     with pytest.raises(TransferError, match="certificate is not trusted"):
@@ -882,6 +887,54 @@ def test_an_unanswered_connection_has_an_end() -> None:
         fetch(transport, f"https://portal.invalid/f?{SECRET_QUERY}")
 
     assert SECRET_QUERY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("mode", ["slow_headers", "stall"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_wait_is_broken_off_from_outside(mode: str, tls: bool) -> None:
+    """A worker that stops wakes its threads, whether they wait for an answer or within a body."""
+    with StandIn(api_key=CANARY, tls=tls) as portal:
+        href = portal.url + portal.path_of(portal.add_item(body=OLD))
+        portal.fault(
+            None, mode, **({"seconds": 20} if mode == "slow_headers" else {"after": 10**5})
+        )
+        waits = {"first_byte_seconds": 20, "stall_seconds": 20}
+        transport = transport_for(portal.url, ca_bundle=portal.ca_file, **waits)
+        caller = threading.get_ident()
+        timer = threading.Timer(0.3, transport.abort, [caller])
+        timer.start()
+        began = time.monotonic()
+
+        with pytest.raises(TransferError, match=r"broken off|connection failed"):
+            fetch(transport, href)
+
+        timer.join()
+        assert time.monotonic() - began < 5
+
+
+def test_a_body_without_length_that_is_broken_off_is_not_complete(
+    standin: StandIn, transport: HttpTransport, href: str
+) -> None:
+    """The end that breaking off makes does not pass for the end of the file."""
+    standin.fault(None, "bad_length", length="absent")
+    standin.fault(None, "stall", after=100_000)
+    caller = threading.get_ident()
+
+    with transport.open(href) as body:
+        threading.Timer(0.1, transport.abort, [caller]).start()
+        with pytest.raises(TransferError, match="broken off at byte 100000"):
+            drain(body.chunks, bytearray())
+
+
+def test_breaking_off_disturbs_no_one_else() -> None:
+    """A thread that has nothing open, now or any more, keeps its connection."""
+    with Scripted(FILE) as server:
+        transport = transport_for(server.url)
+        for number in range(2):
+            assert fetch(transport, f"{server.url}/{number}") == (0, CONTENT)
+            transport.abort(threading.get_ident())
+
+    assert len(server.connections) == 1
 
 
 # --- secrets ------------------------------------------------------------------------------------

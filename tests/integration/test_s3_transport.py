@@ -18,6 +18,7 @@ from geodes_tasks.errors import (
     SourceUnavailableError,
     StalledError,
     ThrottledError,
+    TransferError,
     TruncatedBodyError,
 )
 from geodes_tasks.transports.s3 import ATTEMPTS, Address, S3Transport, has_credentials
@@ -65,14 +66,14 @@ def s3(server: S3Server) -> Iterator[S3Server]:
 
 def settings_for(url: str, **settings: Any) -> Settings:
     """Make settings with credentials for an endpoint."""
-    values = {
+    values: dict[str, Any] = {
         "s3_endpoint_url": url,
         "aws_access_key_id": "key-id",
         "aws_secret_access_key": SECRET,
         "aws_session_token": TOKEN,
         "stall_seconds": 0.5,
     }
-    return load(**values | settings)
+    return load(**(values | settings))
 
 
 def fetch(transport: S3Transport, href: str, *, offset: int = 0, etag: str | None = None) -> bytes:
@@ -279,6 +280,20 @@ def test_one_client_for_all_threads(s3: S3Server) -> None:
 
     assert len(clients) == 16
     assert len(set(map(id, clients))) == 1
+
+
+def test_a_wait_is_broken_off_from_outside(s3: S3Server) -> None:
+    """A worker that stops wakes a thread that waits within a body."""
+    s3.go_wrong(stall=123_456)
+    transport = S3Transport(settings_for(s3.url, stall_seconds=20))
+    began = time.monotonic()
+
+    with transport.open(f"s3://{BUCKET}/a/b.zip") as body:
+        threading.Timer(0.2, transport.abort, [threading.get_ident()]).start()
+        with pytest.raises(TransferError, match="broken off at byte 123456"):
+            b"".join(body.chunks)
+
+    assert time.monotonic() - began < 5
 
 
 def test_secrets_are_never_told(s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,100 @@
+"""Write docs/settings.md from the settings themselves, so that the two cannot drift apart.
+
+python docs/make_settings.py [FILE]           writes it
+python docs/make_settings.py --check [FILE]   only says whether it is up to date
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import AliasChoices, SecretStr
+
+from geodes_tasks import config
+from geodes_tasks.config import Quota, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.fields import FieldInfo
+
+PAGE = Path(__file__).with_name("settings.md")
+OPENING = """\
+# Settings
+
+<!-- Made by `python docs/make_settings.py`. Change geodes_tasks/config.py, not this page. -->
+
+Weakest first: the defaults below, `pygeodes-config.json` in the current folder, the environment,
+the options of the command line. A file named with `--config` is as strong as an option.
+
+Of `pygeodes-config.json` these keys are read, and the file is never written: {keys}.
+"""
+SECRET = "not set; secret"  # noqa: S105 - a word in a table
+NOTHING = "not set"
+
+
+def page() -> str:
+    """Give the whole page."""
+    keys = ", ".join(f"`{key}`" for key in sorted(_pygeodes_keys()))
+    table = "\n".join(["| variable | default | what it is |", "|---|---|---|", *_rows()])
+    return f"{OPENING.format(keys=keys)}\n{table}\n"
+
+
+def _pygeodes_keys() -> Iterator[str]:
+    return (key for key, ours in config._PYGEODES_KEYS.items() if ours)
+
+
+def _rows() -> Iterator[str]:
+    for name, info in Settings.model_fields.items():
+        variables = " or ".join(f"`{variable}`" for variable in names(name, info))
+        yield f"| {variables} | {_cell(info)} | {info.description} |"
+
+
+def names(field: str, info: FieldInfo) -> list[str]:
+    """Name the environment variables that set a field, the strongest first."""
+    alias = info.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [config.environment_name(field)]
+
+
+def _cell(info: FieldInfo) -> str:
+    secret = "SecretStr" in str(info.annotation)
+    if info.default in (None, ()):
+        return SECRET if secret else NOTHING
+    return f"`{_text(info.default)}`"
+
+
+def _text(default: object) -> str:
+    """Write a default as a user would set it."""
+    if isinstance(default, SecretStr):
+        return default.get_secret_value()
+    if isinstance(default, Quota):
+        return _quota(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _quota(quota: Quota) -> str:
+    """Write a quota with the unit that people use, where there is one."""
+    units = ("second", "minute", "hour", "day")
+    plain = (f"{quota.count}/{unit}" for unit in units)
+    return next((text for text in plain if Quota.parse(text) == quota), str(quota))
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or check it; 1 when it is out of date."""
+    check = "--check" in arguments
+    files = [Path(name) for name in arguments if name != "--check"]
+    target = files[0] if files else PAGE
+    if not check:
+        target.write_text(page())
+    elif not target.is_file() or target.read_text() != page():
+        sys.stderr.write(f"{target} is out of date: run python docs/make_settings.py\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,194 @@
+"""A run: items admitted and watched to their end, on this machine or by a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from pydantic import SecretStr
+
+from geodes_tasks import admission
+from geodes_tasks.app import Sender
+from geodes_tasks.batch import Batch
+from geodes_tasks.embedded import FolderBusyError, OneMachine, runtime_folder
+from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.states import Reason, State
+from geodes_tasks.text import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from geodes_tasks.admission import Planned, Receipt
+    from geodes_tasks.config import Settings
+    from geodes_tasks.progress import View
+    from geodes_tasks.results import BatchStatus
+
+POLL_S = 0.25
+
+
+def has_cluster(settings: Settings) -> bool:
+    """Tell whether somebody named a Redis: then its workers do the work."""
+    return "redis_url" in settings.model_fields_set
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A batch that was admitted, and what works on it."""
+
+    batch: Batch
+    receipt: Receipt
+    ledger: Ledger
+    machine: OneMachine | None = None
+    """Of one-machine mode; None where a cluster works."""
+
+    def watch(self, picture: View, *, rows: bool = True) -> BatchStatus:
+        """Show progress until the batch is over, or nothing can go on without somebody.
+
+        Args:
+            picture: Where it is shown; entered here.
+            rows: Whether the downloads under way are shown one by one.
+
+        Raises:
+            PrivateProcessError: the private worker ended by itself.
+            LedgerUnavailableError: Redis does not answer any more.
+        """
+        if self.machine is not None and self.machine.worker is None and self.status().unfinished:
+            self.machine.start_worker()
+        with picture:
+            while True:
+                status = self.status()
+                picture.show(status, self.ledger.running() if rows and status.unfinished else [])
+                if not status.unfinished or (self.machine is not None and is_stuck(status)):
+                    return status
+                if self.machine is not None:
+                    self.machine.check()
+                time.sleep(POLL_S)
+
+    def status(self) -> BatchStatus:
+        """Count how the batch stands."""
+        return self.batch.status()
+
+    def left(self) -> str:
+        """Say what is left of an interrupted batch."""
+        status = self.status()
+        size = human_bytes(max(status.bytes_total - status.bytes_done, 0))
+        return f"{status.unfinished} of {status.total} downloads ({size}) are left"
+
+    def failures(self, most: int = 20) -> Iterator[str]:
+        """Name what failed or waits, with what to do about it; at most so many."""
+        named = 0
+        for record in self.ledger.records(self.batch.id):
+            if record.error is None or record.state not in {State.FAILURE, State.RETRY}:
+                continue
+            named += 1
+            if named <= most:
+                word = "failed" if record.state is State.FAILURE else f"waits ({record.reason})"
+                message = record.error.message.rstrip(".")
+                yield f"{word}: {message}. {record.error.hint}".rstrip()
+        if named > most:
+            yield f"and {named - most} more"
+
+
+def is_stuck(status: BatchStatus) -> bool:
+    """Tell whether all that is left waits for a new key, or for the tape."""
+    if status.waiting.get(Reason.AUTH, 0) and not status.states[State.STARTED]:
+        return True
+    return status.waiting.get(Reason.OFFLINE, 0) == status.unfinished
+
+
+@contextlib.contextmanager
+def begun(
+    planned: Iterable[Planned], folder: Path, settings: Settings, name: str | None = None
+) -> Iterator[Run]:
+    """Admit downloads where the settings say: to a cluster's Redis, else to this machine.
+
+    Raises:
+        FolderBusyError, PrivateProcessError, ConfigError, LedgerUnavailableError: it cannot begin.
+    """
+    if has_cluster(settings):
+        yield admitted(planned, settings, name)
+        return
+    with on_this_machine(planned, folder, settings, name) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def on_this_machine(
+    planned: Iterable[Planned], folder: Path, settings: Settings, name: str | None = None
+) -> Iterator[Run]:
+    """Start the private server, admit; the worker starts when there is something to do."""
+    with OneMachine(settings, folder) as machine:
+        yield admitted(planned, machine.settings, name, machine)
+
+
+def admitted(
+    planned: Iterable[Planned],
+    settings: Settings,
+    name: str | None = None,
+    machine: OneMachine | None = None,
+) -> Run:
+    """Admit downloads to the Redis of the settings.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
+    ledger = Ledger.of(settings)
+    ledger.ping()
+    name = name or admission.new_batch_name()
+    receipt = admission.admit(planned, name, settings.account, ledger, Sender(settings))
+    return Run(Batch(name, ledger), receipt, ledger, machine)
+
+
+# --- ledgers, for whoever only reads -------------------------------------------------------------
+
+
+class Reopened(OneMachine):
+    """The private server of a folder where nothing runs, started only to read its ledger."""
+
+    def __enter__(self) -> Self:
+        """Start the server; unlike for a run, nothing in its ledger changes.
+
+        Raises:
+            FolderBusyError: a run has the folder.
+            PrivateProcessError, ConfigError: the server does not start.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._locked())
+            server = self._start_server()
+            stack.callback(self._stop_server, server)
+            self._await_server(server)
+            self._stack = stack.pop_all()
+        return self
+
+
+@contextlib.contextmanager
+def ledger_of(settings: Settings, folder: Path) -> Iterator[Ledger | None]:
+    """Give the ledger that knows of a folder: the cluster's, the running or the last private one.
+
+    None where nothing was ever downloaded to the folder in one-machine mode.
+    """
+    if has_cluster(settings):
+        yield Ledger.of(settings)
+        return
+    machine = Reopened(settings, folder)
+    if not machine.state.is_dir():
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FolderBusyError):
+            stack.enter_context(machine)
+        yield Ledger.of(machine.settings)
+
+
+def private_ledgers(settings: Settings) -> Iterator[Ledger]:
+    """Give the ledgers of all one-machine runs of this user that are under way."""
+    for socket in sorted(runtime_folder().glob("*.sock")):
+        url = SecretStr(f"redis+socket://{socket}")
+        ledger = Ledger.of(settings.model_copy(update={"redis_url": url}))
+        with contextlib.suppress(LedgerUnavailableError):
+            ledger.ping()
+            yield ledger

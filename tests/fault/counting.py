@@ -1,0 +1,36 @@
+"""Counting a batch twice: as the ledger keeps its counters, and from its records alone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from geodes_tasks.states import State
+
+if TYPE_CHECKING:
+    from geodes_tasks.ledger import Ledger
+
+
+def recount(ledger: Ledger, batch: str) -> Counter[str]:
+    """Count a batch from its records alone."""
+    counted: Counter[str] = Counter()
+    for one in ledger.downloads(batch):
+        row = ledger.client.hgetall(ledger.key("download", one))
+        counted["total"] += 1
+        counted[f"state:{row['state']}"] += 1
+        counted["bytes_total"] += int(row.get("size", 0))
+        counted["bytes_done"] += int(row.get("done", 0))
+        if row["state"] == State.RETRY:
+            counted[f"waiting:{row['reason']}"] += 1
+        if row["state"] == State.SUCCESS:
+            counted[f"outcome:{row['outcome']}"] += 1
+    return counted
+
+
+def counters(ledger: Ledger, batch: str) -> Counter[str]:
+    """Give the counters that the ledger keeps of a batch, without the zeros."""
+    kept = ledger.client.hgetall(ledger.key("batch", batch))
+    # Unary plus drops zeros but negative counts too, and those must be seen.
+    numbers = {n: int(v) for n, v in kept.items() if re.match(r"total|bytes|\w+:", n)}
+    return Counter({name: number for name, number in numbers.items() if number})

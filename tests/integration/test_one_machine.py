@@ -1,0 +1,427 @@
+"""One-machine mode from end to end: one command, every file proven, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pty
+import signal
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+
+from geodes_tasks import config, sources
+from geodes_tasks.admission import BLOCK, Selection, plan, proof_at
+from geodes_tasks.embedded import OneMachine
+from geodes_tasks.ledger import Claim, Ledger
+from geodes_tasks.results import DownloadResult
+from geodes_tasks.states import Outcome
+from tests.conftest import require_server
+from tests.integration.test_cli import (
+    CommandLine,
+    command,
+    file_of,
+    files_in,
+    one_object,
+    still_running,
+    write_items,
+    wrong_files,
+)
+from tests.servers import wait_until
+from tests.standin import KiB, MiB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from geodes_tasks.admission import Planned
+    from geodes_tasks.ledger import Request
+    from tests.standin import Item, StandIn
+
+SLOW = 100 * KiB
+"""Bytes a second at which no file of these tests ends before somebody interrupts it."""
+STATES = dict.fromkeys(("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED"), 0)
+STOP_S = 20.0
+"""What a killed command's children may take to notice it and end."""
+
+
+@pytest.fixture
+def cli(standin: StandIn) -> CommandLine:
+    """Give the command line, where there is a server for it to start."""
+    require_server()
+    return CommandLine(standin)
+
+
+def seed(standin: StandIn, count: int, size: int) -> list[Item]:
+    """Add items, and write them to ``items.json``."""
+    items = [standin.add_item(size) for _ in range(count)]
+    write_items(items)
+    return items
+
+
+def await_transfers(standin: StandIn) -> None:
+    """Wait until bytes come in."""
+    wait_until(lambda: any(one.bytes_sent for one in standin.downloads()), 30.0, "a transfer")
+
+
+def reap(process: subprocess.Popen[str], timeout_s: float = 30.0) -> tuple[str, str]:
+    """Take what a command wrote, and wait for its end."""
+    try:
+        return process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+
+
+# --- twice ---------------------------------------------------------------------------------------
+
+
+def test_twenty_items_then_nothing_more(cli: CommandLine, standin: StandIn, tmp_path: Path) -> None:
+    """Every file is fetched once and right; asked again, nothing is; nothing is left beside."""
+    items = seed(standin, 20, 2 * MiB)
+
+    first = cli("download", "items.json", "-o", "out", "--json", "-j", "4")
+    requests = len(standin.downloads())
+    second = cli("download", "items.json", "-o", "out", "--json")
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert one_object(first.stdout)["outcomes"]["DOWNLOADED"] == 20
+    assert one_object(second.stdout)["outcomes"]["ALREADY_PRESENT"] == 20
+    assert (requests, len(standin.downloads())) == (20, 20)
+    assert wrong_files(standin, items) == []
+    assert files_in("out") == {file_of(item).name for item in items}
+    assert still_running(tmp_path) == {}
+
+
+def test_wrong_bytes_under_the_right_name_are_replaced(cli: CommandLine, standin: StandIn) -> None:
+    """A name proves nothing: other bytes of the same size are replaced, right ones are kept."""
+    wrong, right = seed(standin, 2, 64 * KiB)
+    Path("out").mkdir()
+    file_of(wrong).write_bytes(bytes(64 * KiB))
+    file_of(right).write_bytes(b"".join(standin.body(right).chunks(0, 64 * KiB)))
+
+    said = cli("download", "items.json", "-o", "out", "--no-progress")
+
+    assert said.stderr == "2 of 2 done (1 DOWNLOADED, 1 ALREADY_PRESENT)\n"
+    assert wrong_files(standin, [wrong, right]) == []
+    assert standin.downloads(right) == []
+
+
+# --- ten thousand --------------------------------------------------------------------------------
+
+MANY = 10_000
+LONG_AGO_NS = 86_400 * 10**9
+"""An access time before every modification time: with ``relatime`` any read moves it."""
+
+
+def many_items(folder: Path, portal_url: str) -> list[Item]:
+    """Write files that nobody has downloaded here yet, and items that announce them."""
+    folder.mkdir()
+    return [small_item(folder, portal_url, number) for number in range(MANY)]
+
+
+def small_item(folder: Path, portal_url: str, number: int) -> Item:
+    """Write one file and announce it; its access time is long ago."""
+    content, title = f"content of file {number}\n".encode(), f"P{number:05}.zip"
+    digest, urn = hashlib.md5(content).hexdigest(), f"URN:FEATURE:DATA:gdh:{number}:V1"
+    path = folder / title
+    path.write_bytes(content)
+    os.utime(path, ns=(LONG_AGO_NS, path.stat().st_mtime_ns))
+    asset = {
+        "href": f"{portal_url}/api/download/{urn}/files/{digest}",
+        "title": title,
+        "roles": ["data"],
+        "description": f"File size: {len(content)} bytes\nChecksum MD5: {digest}",
+    }
+    properties = {"identifier": title[:-4]}
+    return {"type": "Feature", "id": urn, "properties": properties, "assets": {title: asset}}
+
+
+def prove_all(folder: Path, source: str) -> None:
+    """Bring the private ledger to where a first run over these files would have left it."""
+    settings = config.load(download_dir=folder, max_concurrent=BLOCK)
+    with OneMachine(settings, folder) as machine:
+        ledger = Ledger.of(machine.settings)
+        planned: list[Planned] = list(plan(sources.read(source), Selection(folder)))
+        requests = [request for one in planned for request in one.requests]
+        for start in range(0, len(requests), BLOCK):
+            prove(ledger, requests[start : start + BLOCK])
+        ledger.client.close()
+
+
+def prove(ledger: Ledger, requests: list[Request]) -> None:
+    """Record files as downloaded and proven."""
+    ledger.admit("before", "default", requests, proof_at)
+    claims = together(ledger, [partial(ledger.claim, one.download_id, "w") for one in requests])
+    together(ledger, [partial(ledger.succeed, claim, result_of(claim)) for claim in claims])
+
+
+def result_of(claim: Any) -> DownloadResult:
+    """Say what the engine would have said of the file that is there."""
+    assert isinstance(claim, Claim)
+    proof = proof_at(claim.path)
+    assert proof is not None
+    return DownloadResult(
+        outcome=Outcome.DOWNLOADED, path=claim.path, size_bytes=proof.size_bytes,
+        checksum=claim.asset.checksum, verified=True, bytes_transferred=proof.size_bytes,
+        source="geodes", proof=proof,
+    )  # fmt: skip
+
+
+class QueuedError(Exception):
+    """A question was put into the pipeline; its answer comes later."""
+
+
+def together(ledger: Ledger, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Make calls of the ledger in one round trip: each is made twice, to ask and to be answered."""
+    pipeline, run = ledger.client.pipeline(transaction=False), ledger.run
+
+    def queue(script: str, *args: Any) -> None:
+        run(script, *args, client=pipeline)
+        raise QueuedError
+
+    with patch.object(ledger, "run", queue):
+        for call in calls:
+            with contextlib.suppress(QueuedError):
+                call()
+    answers = iter(pipeline.execute())
+    with patch.object(ledger, "run", lambda *_: next(answers)):
+        return [call() for call in calls]
+
+
+def reads_show(path: Path) -> bool:
+    """Tell whether this file system keeps access times, by reading a file of our own."""
+    path.write_bytes(b"x")
+    os.utime(path, ns=(LONG_AGO_NS, path.stat().st_mtime_ns))
+    path.read_bytes()
+    return path.stat().st_atime_ns != LONG_AGO_NS
+
+
+def test_ten_thousand_proven_files_are_not_read(
+    cli: CommandLine, standin: StandIn, tmp_path: Path, record_property: pytest.FixtureRequest
+) -> None:
+    """The second run over 10,000 proven files opens none of them, and asks the portal nothing."""
+    if not reads_show(tmp_path / "control"):
+        pytest.skip("this file system keeps no access times")
+    write_items(many_items(tmp_path / "out", standin.url))
+    prove_all(tmp_path / "out", "items.json")
+    begun = time.monotonic()
+
+    said = cli("download", "items.json", "-o", "out", "--json")
+
+    seconds = time.monotonic() - begun
+    record_property("seconds", round(seconds, 1))  # type: ignore[operator] # a function, untyped
+    print(f"{MANY} proven files: {seconds:.1f} s")
+    assert one_object(said.stdout)["outcomes"]["ALREADY_PRESENT"] == MANY
+    read = [path.name for path in Path("out").iterdir() if path.stat().st_atime_ns != LONG_AGO_NS]
+    assert read == []
+    assert standin.downloads() == []
+    assert seconds < 30.0
+
+
+# --- Ctrl-C, kill --------------------------------------------------------------------------------
+
+
+def interrupt(process: subprocess.Popen[str], whom: str) -> None:
+    """Send SIGINT as ``kill -INT`` does, or to the whole group as a terminal does."""
+    send = os.killpg if whom == "group" else os.kill
+    send(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("whom", ["process", "group"])
+def test_interrupted_then_completed(
+    cli: CommandLine, standin: StandIn, tmp_path: Path, whom: str
+) -> None:
+    """Ctrl-C says what is left and exits 130; the same command again brings the rest."""
+    items = seed(standin, 6, MiB)
+    standin.settings.rate = SLOW
+    process = cli.begin("download", "items.json", "-o", "out", GEODES_TASKS_GRACE_SECONDS="1")
+    await_transfers(standin)
+
+    interrupt(process, whom)
+    _, said = reap(process)
+    left_running = still_running(tmp_path)
+    standin.settings.rate = None
+    again = cli("download", "items.json", "-o", "out")
+
+    assert process.returncode == 130
+    assert "interrupted: 6 of 6 downloads" in said
+    assert "the same command again goes on" in said
+    assert "Traceback" not in said
+    assert left_running == {}
+    assert again.returncode == 0, again.stderr
+    assert wrong_files(standin, items) == []
+    assert files_in("out") == {file_of(item).name for item in items}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="downloads under way get the whole grace time of 10 s, without a word"
+)
+def test_interrupted_stops_within_seconds(cli: CommandLine, standin: StandIn) -> None:
+    """With the settings that everybody has, Ctrl-C takes no more than five seconds."""
+    seed(standin, 2, 4 * MiB)
+    standin.settings.rate = SLOW
+    process = cli.begin("download", "items.json", "-o", "out")
+    await_transfers(standin)
+
+    begun = time.monotonic()
+    interrupt(process, "group")
+    reap(process)
+
+    assert process.returncode == 130
+    assert time.monotonic() - begun < 5.0
+
+
+@pytest.mark.xfail(strict=True, reason="the wait for the worker is left, the worker lives on")
+def test_a_second_ctrl_c_leaves_nothing_running(
+    cli: CommandLine, standin: StandIn, tmp_path: Path
+) -> None:
+    """Impatience is safe: pressed twice, the command ends at once and takes its worker along."""
+    seed(standin, 2, 4 * MiB)
+    standin.settings.rate = SLOW
+    process = cli.begin("download", "items.json", "-o", "out", GEODES_TASKS_GRACE_SECONDS="8")
+    await_transfers(standin)
+
+    interrupt(process, "group")
+    time.sleep(0.7)
+    interrupt(process, "group")
+    _, said = reap(process)
+    left_running = still_running(tmp_path)
+
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert left_running == {}
+
+
+def test_killed_leaves_nothing_running(cli: CommandLine, standin: StandIn, tmp_path: Path) -> None:
+    """When the command is killed, its server and its worker end by themselves."""
+    seed(standin, 2, 2 * MiB)
+    standin.settings.rate = SLOW
+    process = cli.begin("download", "items.json", "-o", "out", GEODES_TASKS_GRACE_SECONDS="1")
+    await_transfers(standin)
+
+    process.kill()
+    reap(process)
+
+    assert still_running(tmp_path) != {}
+    wait_until(lambda: not still_running(tmp_path), STOP_S, "the end of server and worker")
+
+
+def test_killed_and_run_again_at_once(cli: CommandLine, standin: StandIn) -> None:
+    """Nobody has to wait for the remains of a killed command: the next one takes over."""
+    items = seed(standin, 3, 2 * MiB)
+    standin.settings.rate = SLOW
+    process = cli.begin("download", "items.json", "-o", "out", GEODES_TASKS_GRACE_SECONDS="1")
+    await_transfers(standin)
+
+    process.kill()
+    reap(process)
+    standin.settings.rate = None
+    again = cli("download", "items.json", "-o", "out")
+
+    assert again.returncode == 0, again.stderr
+    assert wrong_files(standin, items) == []
+
+
+# --- two at once ---------------------------------------------------------------------------------
+
+
+def test_two_folders_at_once(cli: CommandLine, standin: StandIn) -> None:
+    """Two runs in two folders do not disturb each other, even over the same items."""
+    items = seed(standin, 3, 128 * KiB)
+    standin.settings.rate = 128 * KiB
+
+    runs = [cli.begin("download", "items.json", "-o", folder) for folder in ("one", "two")]
+    said = [reap(run, 60.0)[1] for run in runs]
+
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert wrong_files(standin, items, "one") + wrong_files(standin, items, "two") == []
+
+
+def test_the_same_folder_twice_is_refused(cli: CommandLine, standin: StandIn) -> None:
+    """A second run in a folder is refused in one line that names the first; that one goes on."""
+    items = seed(standin, 2, 320 * KiB)
+    standin.settings.rate = 64 * KiB
+    first = cli.begin("download", "items.json", "-o", "out")
+    await_transfers(standin)
+
+    second = cli("download", "items.json", "-o", "out/")
+    reap(first)
+
+    (line,) = second.stderr.splitlines()
+    assert second.returncode == 1
+    assert "another run downloads into this folder already" in line
+    assert f"process {first.pid}" in line
+    assert first.returncode == 0
+    assert wrong_files(standin, items) == []
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def test_data_to_stdout_plain_lines_to_stderr(cli: CommandLine, standin: StandIn) -> None:
+    """In a pipe: the status as one object on stdout; whole lines without colours on stderr."""
+    seed(standin, 3, 64 * KiB)
+
+    said = cli("download", "items.json", "-o", "out", "--json")
+
+    lines = said.stderr.splitlines()
+    assert one_object(said.stdout) == {
+        "batch": one_object(said.stdout)["batch"],
+        "total": 3,
+        "states": STATES | {"SUCCESS": 3},
+        "outcomes": {"DOWNLOADED": 3, "RESUMED": 0, "ALREADY_PRESENT": 0},
+        "waiting": {},
+        "bytes_total": 3 * 64 * KiB,
+        "bytes_done": 3 * 64 * KiB,
+    }
+    assert "\x1b" not in said.stderr
+    assert lines[-1] == "3 of 3 done (3 DOWNLOADED)"
+    assert all(" of 3 done" in line for line in lines), lines
+
+
+def on_a_terminal(cli: CommandLine, *arguments: str) -> tuple[int, str]:
+    """Run a command whose stderr is a terminal; give its exit code and what was drawn."""
+    ours, theirs = pty.openpty()
+    seen = {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    with subprocess.Popen(
+        command(*arguments), env=os.environ | cli.settings | seen,
+        stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        drawn = drained(ours)
+    os.close(ours)
+    return process.returncode, drawn
+
+
+def drained(terminal: int) -> str:
+    """Read a terminal until nobody holds its other side."""
+    pieces: list[bytes] = []
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # EIO, how Linux says it
+            piece = b""
+        if not piece:
+            return b"".join(pieces).decode(errors="replace")
+        pieces.append(piece)
+
+
+def test_bars_with_file_names_on_a_terminal(cli: CommandLine, standin: StandIn) -> None:
+    """On a terminal every running file has a bar with its name, bytes and speed, and so has all."""
+    names = ["FIRST_SCENE", "SECOND_SCENE"]
+    write_items(standin.add_item(512 * KiB, identifier=name) for name in names)
+    standin.settings.rate = 256 * KiB
+
+    code, drawn = on_a_terminal(cli, "download", "items.json", "-o", "out")
+
+    assert code == 0
+    assert all(f"{name}.zip" in drawn for name in names)
+    assert "━" in drawn
+    assert "524.3 kB" in drawn
+    assert "/s" in drawn
+    assert "2 of 2 done (2 DOWNLOADED)" in drawn

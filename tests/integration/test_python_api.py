@@ -1,0 +1,159 @@
+"""Enqueue from Python against real workers: what a script, a notebook or a service calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pystac
+import pytest
+from pydantic import SecretStr
+
+from geodes_tasks import Batch, enqueue
+from geodes_tasks.errors import ConfigError, LedgerUnavailableError, UnknownBatchError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.states import Outcome, State
+from tests.integration.test_cli import file_of, write_items, wrong_files
+from tests.standin import KiB
+
+if TYPE_CHECKING:
+    from geodes_tasks.config import Settings
+    from tests.conftest import WorkerFactory
+    from tests.standin import StandIn
+
+WAIT_S = 30.0
+IMPORT_S = 0.5
+
+IMPORTING = """
+import sys, time
+opened = []
+sys.addaudithook(lambda event, args: opened.append(event) if event.startswith("socket.") else None)
+begun = time.process_time()
+import geodes_tasks
+seconds = time.process_time() - begun
+from geodes_tasks import Batch, Settings, enqueue
+import json
+print(json.dumps({"seconds": seconds, "opened": opened}))
+"""
+
+
+def test_importing_opens_nothing_and_is_quick() -> None:
+    """``import geodes_tasks`` takes under half a second, and no socket is opened by any of it."""
+    said = subprocess.run(
+        [sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=True
+    )
+
+    found = json.loads(said.stdout)
+    assert found["opened"] == []
+    assert found["seconds"] < IMPORT_S
+
+
+def test_items_of_every_kind(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
+) -> None:
+    """Dicts, pystac Items, a file's name and collections of them are all items."""
+    items = [standin.add_item(32 * KiB) for _ in range(4)]
+    name = write_items(items[3:], str(tmp_path / "items.json"))
+    worker()
+
+    batch = enqueue([items[0], pystac_item(items[1]), [items[2]], name], settings=settings)
+    status = batch.wait(WAIT_S)
+
+    assert status.outcomes == {"DOWNLOADED": 4, "RESUMED": 0, "ALREADY_PRESENT": 0}
+    assert wrong_files(standin, items, str(settings.download_dir)) == []
+
+
+def pystac_item(item: dict[str, object]) -> pystac.Item:
+    """Read an item with pystac, which takes the final version of the standard only."""
+    return pystac.Item.from_dict(item | {"stac_version": "1.0.0", "stac_extensions": []})
+
+
+def test_results_tell_the_whole_story(
+    standin: StandIn, settings: Settings, worker: WorkerFactory
+) -> None:
+    """Each download has its record, in the order of the items; what failed has a named error."""
+    good, bad = standin.add_item(32 * KiB), standin.add_item(data=False)
+    worker()
+
+    batch = enqueue([good, bad], batch="mine", settings=settings)
+    batch.wait(WAIT_S)
+
+    failed, done = sorted(batch.results(), key=lambda record: record.state)
+    assert batch.id == "mine"
+    assert (done.state, done.outcome, done.verified) == (State.SUCCESS, Outcome.DOWNLOADED, True)
+    assert (done.item_id, done.collection) == (good["id"], good["collection"])
+    assert done.path == str(file_of(good, str(settings.download_dir)))
+    assert (done.size_bytes, done.bytes_transferred, done.attempts) == (32 * KiB, 32 * KiB, 1)
+    assert done.checksum == f"md5:{standin.body(good).md5}"
+    assert (done.source, done.error) == ("geodes", None)
+    assert done.started_at is not None
+    assert done.finished_at is not None
+    assert done.started_at <= done.finished_at
+    assert failed.error is not None
+    assert (failed.state, failed.error.type) == (State.FAILURE, "NoDataAssetError")
+
+
+def test_a_running_event_loop_is_no_obstacle(standin: StandIn, settings: Settings) -> None:
+    """A notebook has an event loop of its own; enqueueing in it works as anywhere else."""
+    item = standin.add_item(KiB)
+
+    async def cell() -> Batch:
+        return enqueue(item, settings=settings)
+
+    assert asyncio.run(cell()).status().states["PENDING"] == 1
+
+
+def test_settings_come_from_the_environment(
+    standin: StandIn, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without arguments the queue and the folder are what the environment names."""
+    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", settings.redis_url.get_secret_value())
+    monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_DIR", "here")
+    item = standin.add_item(KiB)
+
+    (record,) = enqueue(item).results()
+
+    assert record.path == str(tmp_path / file_of(item, "here"))
+
+
+def test_waiting_has_an_end(standin: StandIn, settings: Settings) -> None:
+    """Nobody works: waiting ends at its timeout, says how much is left, and cancels nothing."""
+    batch = enqueue(standin.add_item(KiB), settings=settings)
+
+    with pytest.raises(TimeoutError, match=r"1 of 1 downloads are unfinished after 0\.2 s"):
+        batch.wait(timeout=0.2)
+
+    assert batch.status().unfinished == 1
+
+
+def test_no_redis_is_one_clear_error(standin: StandIn, settings: Settings) -> None:
+    """When Redis does not answer, the error says where it was sought."""
+    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://:pw@127.0.0.1:1/0")})
+    item = standin.add_item(KiB)
+
+    with pytest.raises(
+        LedgerUnavailableError, match=r"no answer from Redis at redis://:\*\*\*@127.0.0.1:1/0"
+    ):
+        enqueue(item, settings=nowhere)
+
+
+def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Settings) -> None:
+    """A layout with a field that no item has is refused before anything is queued."""
+    item = standin.add_item(KiB)
+
+    with pytest.raises(ConfigError, match=r"layout: unknown field \{colour\}"):
+        enqueue(item, layout="{colour}/{title}", batch="never", settings=settings)
+
+    assert Ledger.of(settings).batches() == []
+
+
+def test_an_unknown_batch(ledger: Ledger) -> None:
+    """A batch that nobody asked for is an error, not an empty success."""
+    batch = Batch("nobody-asked", ledger)
+
+    with pytest.raises(UnknownBatchError, match="'nobody-asked' is not in the ledger"):
+        batch.status()

@@ -1,0 +1,389 @@
+"""The documents say what the code does: settings, modules, floors, states, commands, pins."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+import typer
+
+from geodes_tasks import batch, cli, config
+from geodes_tasks.app import celery_settings
+from geodes_tasks.config import Settings, environment_name
+from geodes_tasks.states import ALLOWED_MOVES, Outcome, Reason, State
+from geodes_tasks.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+MAKE_SETTINGS = ROOT / "docs" / "make_settings.py"
+PAGES = ("README.md", "CHANGELOG.md", "docs/architecture.md", "docs/settings.md")
+# Said with one word for the package, so that the floor tables stay readable.
+ROOTLESS = {"geodes_tasks.__main__"}
+
+
+def section(text: str, title: str) -> str:
+    """Give what stands below a heading, down to the next one of its rank or higher."""
+    rank = title.index(" ")
+    following = re.search(rf"^#{{1,{rank}}} ", text.split(f"{title}\n", 1)[1], re.MULTILINE)
+    below = text.split(f"{title}\n", 1)[1]
+    return below[: following.start()] if following else below
+
+
+def rows(text: str) -> list[list[str]]:
+    """Give the cells of every table row in a text, headings left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    rules = [number for number, row in enumerate(cells) if set(row[0]) == {"-"}]
+    headings = {number - 1 for number in rules} | set(rules)
+    return [row for number, row in enumerate(cells) if number not in headings]
+
+
+# --- settings ----------------------------------------------------------------------------------
+
+
+def make_settings(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as a person would."""
+    command = [sys.executable, str(MAKE_SETTINGS), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_settings_page_is_up_to_date() -> None:
+    """docs/settings.md is what the settings in the code are."""
+    done = make_settings("--check")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stale_settings_page_is_noticed(tmp_path: Path) -> None:
+    """A page that is behind fails the check, and the message says how to mend it."""
+    page = tmp_path / "settings.md"
+    page.write_text(SETTINGS.replace("`50/hour`", "`10/hour`"))
+
+    done = make_settings("--check", str(page))
+
+    assert done.returncode == 1
+    assert "run python docs/make_settings.py" in done.stderr
+    assert "`10/hour`" in page.read_text()
+
+
+def test_settings_page_is_written(tmp_path: Path) -> None:
+    """Run without --check, the script writes the page that the check then takes."""
+    page = tmp_path / "settings.md"
+
+    written, checked = make_settings(str(page)), make_settings("--check", str(page))
+
+    assert (written.returncode, checked.returncode) == (0, 0)
+    assert page.read_text() == SETTINGS
+
+
+def test_every_setting_is_described() -> None:
+    """No setting is without its line and its sentence."""
+    described = {
+        name for row in rows(SETTINGS) if row[2] for name in re.findall(r"`(\w+)`", row[0])
+    }
+
+    assert {environment_name(field) for field in Settings.model_fields} <= described
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_unknown_variable_is_named(page: str) -> None:
+    """A document names no environment variable that the program does not read."""
+    named = set(re.findall(r"\bGEODES_[A-Z0-9_]+[A-Z0-9]\b", (ROOT / page).read_text()))
+
+    assert named - set(re.findall(r"`(GEODES_\w+)`", SETTINGS)) == set()
+
+
+# --- modules and floors ------------------------------------------------------------------------
+
+
+def module_name(path: Path) -> str:
+    """Give the dotted name of a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Give every module of the project by its dotted name."""
+    found = (path for part in ("geodes_tasks", "worker") for path in (ROOT / part).rglob("*.py"))
+    return {module_name(path): path for path in found}
+
+
+def floors() -> dict[str, int]:
+    """Give the floor of each module as the document has it."""
+    found = {}
+    for number in range(5):
+        title = re.search(rf"^### Floor {number}: \w+$", ARCHITECTURE, re.MULTILINE)
+        assert title is not None
+        for name, _ in rows(section(ARCHITECTURE, title[0])):
+            found[dotted(name.strip("`"))] = number
+    return found
+
+
+def dotted(name: str) -> str:
+    """Turn the short name in the document into the dotted one."""
+    inner = name.replace("/", ".")
+    own_root = inner.partition(".")[0] in {"geodes_tasks", "worker"}
+    return inner if own_root else f"geodes_tasks.{inner}"
+
+
+def imports(name: str) -> Iterator[str]:
+    """Give the project's modules that a module imports anywhere in its text."""
+    known = modules()
+    for node in ast.walk(ast.parse(known[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@cache
+def imported(name: str) -> set[str]:
+    """Give what a module imports of the project, itself left out."""
+    return {other for other in imports(name) if other in modules()} - {name}
+
+
+def test_every_module_has_its_row() -> None:
+    """The floors name every module of the project, and none that is gone."""
+    told, there = set(floors()), set(modules()) - ROOTLESS
+
+    assert sorted(there - told) == []
+    assert sorted(told - there) == []
+
+
+def test_no_module_imports_from_above() -> None:
+    """Imports go down or stay on a floor, lazy and type-only ones included."""
+    floor = floors()
+    above = [
+        f"{name} imports {other}"
+        for name in floor
+        for other in sorted(imported(name))
+        if floor.get(other, 0) > floor[name]
+    ]
+
+    assert above == []
+
+
+def libraries(name: str) -> set[str]:
+    """Give the top-level names of everything that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+    return found
+
+
+def test_each_library_has_its_doors() -> None:
+    """A library with doors is imported behind them only, and behind each of them."""
+    told = {
+        library: sorted(dotted(door) for door in re.findall(r"`([^`]+)`", doors))
+        for library, doors in rows(section(ARCHITECTURE, "## Floors").split("### ")[0])
+    }
+    used = {
+        library: sorted(name for name in modules() if library in libraries(name))
+        for library in told
+    }
+
+    assert told
+    assert used == told
+
+
+def test_imports_have_no_circle() -> None:
+    """Modules can be read in an order in which each needs only those before it."""
+    left = {name: imported(name) for name in modules()}
+    while free := {name for name, needs in left.items() if not needs & set(left)}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+
+    assert left == {}
+
+
+# --- ledger and states -------------------------------------------------------------------------
+
+
+def test_every_move_has_its_reason() -> None:
+    """The document has every move that the ledger allows, with a reason, and no other."""
+    told = {
+        (None if old == "(unknown)" else State(old), State(new))
+        for old, new, reason in rows(section(ARCHITECTURE, "## States"))
+        if reason
+    }
+
+    assert told == ALLOWED_MOVES
+
+
+def test_diagram_has_every_move() -> None:
+    """The picture shows the same moves as the table."""
+    arrows = re.findall(r"^ +(\S+) --> (\S+)$", ARCHITECTURE, re.MULTILINE)
+    drawn = {(None if old == "[*]" else State(old), State(new)) for old, new in arrows}
+
+    assert drawn == ALLOWED_MOVES
+
+
+def test_every_reason_to_wait_is_named() -> None:
+    """Whoever reads a reason in `status` finds it in the document."""
+    text = section(ARCHITECTURE, "## States")
+
+    assert [reason for reason in Reason if f"`{reason}`" not in text] == []
+
+
+def test_every_key_of_the_ledger_is_named() -> None:
+    """The key table has what the scripts say they keep, with the same type."""
+    common = (ROOT / "geodes_tasks" / "ledger" / "scripts" / "common.lua").read_text()
+    kept = set(re.findall(r"^--   (\S+) +(hash|zset|list|set|string) ", common, re.MULTILINE))
+    told = {(key.strip("`"), kind) for key, kind, _ in rows(section(ARCHITECTURE, "## The ledger"))}
+
+    assert kept
+    assert kept - told == set()
+
+
+def test_every_celery_setting_has_its_reason() -> None:
+    """No Celery setting of ours is without its line, and no line is of a setting that is gone."""
+    table = [row for row in rows(section(ARCHITECTURE, "## Celery")) if row[2]]
+    told = {name for row in table for name in re.findall(r"`(\w+)`", row[0])}
+
+    assert told == set(celery_settings(config.load()))
+
+
+def test_every_transport_option_is_explained() -> None:
+    """The options of the broker's transport are all in the text."""
+    text = section(ARCHITECTURE, "## Celery")
+    options = celery_settings(config.load())["broker_transport_options"]
+
+    assert [name for name in options if f"`{name}`" not in text] == []
+
+
+def test_every_named_test_exists() -> None:
+    """Whoever wants to see a promise proven finds the test under the name in the document."""
+    named = re.findall(r"`(\w+/test_\w+)::(test_\w+)`", ARCHITECTURE)
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if f"def {test}(" not in text_of(ROOT / "tests" / f"{file}.py")
+    ]
+
+    assert len(named) > 20
+    assert missing == []
+
+
+def text_of(path: Path) -> str:
+    """Give the text of a file, nothing for a file that is not there."""
+    return path.read_text() if path.is_file() else ""
+
+
+# --- README ------------------------------------------------------------------------------------
+
+
+def commands() -> set[str]:
+    """Give the names of all commands."""
+    group = typer.main.get_command(cli.app)
+    assert isinstance(group, click.Group | typer.core.TyperGroup)
+    return set(group.commands)
+
+
+def test_readme_has_every_command() -> None:
+    """The table of commands is the command line's own list."""
+    told = re.findall(r"^\| `geodes-tasks (\w+)", README, re.MULTILINE)
+
+    assert sorted(told) == sorted(commands())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_unknown_command_is_named(page: str) -> None:
+    """Every `geodes-tasks word` in a document can be typed."""
+    words = re.findall(r"(?:^ +|`)geodes-tasks ([a-z]\w*)", (ROOT / page).read_text(), re.MULTILINE)
+
+    assert set(words) - commands() == set()
+
+
+def test_readme_has_every_exit_code() -> None:
+    """The table of exit codes has each code that the program uses, once."""
+    told = [int(code) for code, _ in rows(section(README, "## How it ends"))]
+    used = {
+        batch.DONE, cli.UNCLASSIFIED, cli.USAGE, batch.SOME_FAILED, batch.NOTHING,
+        batch.TRANSIENT, batch.OFFLINE, batch.ACCOUNT, cli.INTERRUPTED,
+    }  # fmt: skip
+
+    assert told == sorted(used)
+
+
+def test_python_examples_compile() -> None:
+    """The Python in the README is Python, and imports only names that are there."""
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {
+        alias.name
+        for example in examples
+        for node in ast.walk(ast.parse(example))
+        if isinstance(node, ast.ImportFrom) and node.module == "geodes_tasks"
+        for alias in node.names
+    }
+    namespace: dict[str, object] = {}
+    exec(f"from geodes_tasks import {', '.join(sorted(names))}", namespace)  # noqa: S102 - own text
+
+    assert names
+    assert names <= set(namespace)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Links to files of the project lead to files that are there."""
+    text = (ROOT / page).read_text()
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", text)
+
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
+def test_changelog_has_this_version() -> None:
+    """The version in the code is the newest one that the changelog tells of."""
+    versions = re.findall(r"^## \[?(\d[\w.]*)", CHANGELOG, re.MULTILINE)
+
+    assert versions[0] == __version__
+
+
+def test_outcomes_are_told() -> None:
+    """Whoever reads an outcome in a report finds it in a document."""
+    assert [name for name in Outcome if name not in README + ARCHITECTURE] == []
+
+
+# --- pins --------------------------------------------------------------------------------------
+
+
+def normal(name: str) -> str:
+    """Write a package's name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_pins_are_exact_and_from_no_special_place() -> None:
+    """constraints.txt holds one exact version a line: no hash, no address, no path."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.!+]+", pin)] == []
+    assert len({normal(pin.split("==")[0]) for pin in pins}) == len(pins)
+
+
+def test_every_dependency_is_pinned() -> None:
+    """What pyproject.toml asks for by name has a pin."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(one for extra in extras for one in extra)]
+    names = {normal(match[0]) for one in asked if (match := re.match(r"[\w.-]+", one))}
+    pinned = set(re.findall(r"^([^#=\n]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+
+    assert names - {normal(name) for name in pinned} == set()

@@ -1,0 +1,138 @@
+"""What becomes of a failed attempt: a table of errors and decisions."""
+
+from __future__ import annotations
+
+import pytest
+
+from geodes_tasks import errors, retry
+from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.retry import BACKOFF_CAP_S, Decision, Policy, backoff, decide
+from geodes_tasks.states import Reason
+from tests.conftest import md5
+
+POLICY = Policy(max_attempts=3, backoff_s=2.0, offline_poll_s=600.0)
+WRONG = str(md5(b"wrong"))
+RIGHT = str(md5(b"right"))
+
+FINAL = Decision(False)
+BACK_OFF = Decision(True, Reason.BACKOFF, backoff(1, 2.0, "id"))
+
+
+def paused(reason: Reason, seconds: float) -> Decision:
+    """Say that the whole account waits."""
+    return Decision(True, reason, 0.0, counted=False, pause=reason, pause_s=seconds)
+
+
+TABLE: list[tuple[BaseException, Decision]] = [
+    (errors.TransferError("h", "reset"), BACK_OFF),
+    (errors.StalledError("h", "silent"), BACK_OFF),
+    (errors.ServerError("h", "503"), BACK_OFF),
+    (errors.TruncatedBodyError("h", 2, 1), BACK_OFF),
+    (errors.SourceUnavailableError("s3", "h", "denied"), BACK_OFF),
+    (errors.UnexpectedAnswerError("h", 418, "tea"), BACK_OFF),
+    (errors.SizeMismatchError("p", 1, 2), BACK_OFF),
+    (errors.ChecksumMismatchError("p", RIGHT, WRONG, False), BACK_OFF),
+    (ZeroDivisionError("a defect of ours"), BACK_OFF),
+    (OSError(5, "something of a library"), BACK_OFF),
+    (
+        errors.ChecksumMismatchError("p", RIGHT, WRONG, True),
+        Decision(True, Reason.BACKOFF, backoff(1, 2.0, "id"), suspect=md5(b"wrong")),
+    ),
+    (errors.QuotaError("h", "50 an hour", 12.5), paused(Reason.QUOTA, 12.5)),
+    (errors.QuotaError("h", "the portal says so"), paused(Reason.QUOTA, retry.QUOTA_PROBE_S)),
+    (errors.ThrottledError("h", 30.0), paused(Reason.THROTTLED, 30.0)),
+    (errors.ThrottledError("h", 0.0), paused(Reason.THROTTLED, 1.0)),
+    (errors.ThrottledError("h", None), paused(Reason.THROTTLED, retry.THROTTLE_S)),
+    (
+        errors.AuthError("h", "the key in X", "401"),
+        Decision(
+            True,
+            Reason.AUTH,
+            counted=False,
+            pause="401 from h: the key in X was refused",
+        ),
+    ),
+    (errors.OfflineError("h", 410), Decision(True, Reason.OFFLINE, 600.0, counted=False)),
+    (errors.DiskError("p", "full"), Decision(True, Reason.DISK, retry.DISK_S, counted=False)),
+    (errors.WorkerStoppingError("id"), Decision(True, Reason.WORKER_STOPPED, counted=False)),
+    (errors.NotFoundError("h", 404), FINAL),
+    (errors.LicenceError("h", 423), FINAL),
+    (errors.HrefRefusedError("h", "ftp"), FINAL),
+    (errors.NotAFileError("p", "folder"), FINAL),
+    (errors.CatalogueMismatchError("p", RIGHT, WRONG, "q"), FINAL),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), TABLE, ids=[type(error).__name__ for error, _ in TABLE]
+)
+def test_each_error_has_its_reaction(error: BaseException, expected: Decision) -> None:
+    """Transient waits, the account pauses, tape is polled, and the hopeless ends."""
+    assert decide(error, 1, "id", POLICY) == expected
+
+
+@pytest.mark.xfail(
+    strict=True, reason="LedgerUnavailableError has no reaction, so it counts as FINAL"
+)
+def test_an_outage_of_redis_ends_no_download() -> None:
+    """Redis gone while an attempt asks it for quota is no verdict on the file."""
+    error = errors.LedgerUnavailableError("redis://h", "connection refused")
+
+    assert decide(error, 1, "id", POLICY).retry
+
+
+TRANSIENT = [error for error, decision in TABLE if decision.reason is Reason.BACKOFF]
+PATIENT = [error for error, decision in TABLE if not decision.counted]
+
+
+@pytest.mark.parametrize(
+    "error", [e for e in TRANSIENT if decide(e, 1, "id", POLICY).retry], ids=repr
+)
+def test_attempts_that_moved_bytes_are_bounded(error: BaseException) -> None:
+    """The last of the allowed attempts ends the download."""
+    assert decide(error, POLICY.max_attempts - 1, "id", POLICY).retry
+    assert not decide(error, POLICY.max_attempts, "id", POLICY).retry
+
+
+@pytest.mark.parametrize("error", PATIENT, ids=repr)
+def test_waiting_for_account_tape_or_disk_has_no_end(error: BaseException) -> None:
+    """However long the account, the tape or the disk takes, no attempt is used up."""
+    assert decide(error, 10_000, "id", POLICY).retry
+
+
+def test_every_error_that_ends_an_attempt_is_in_the_table() -> None:
+    """A new class of a reaction other than FINAL must say here what it does."""
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    reacting = {
+        kind
+        for kind in kinds
+        if issubclass(kind, GeodesTasksError) and kind.reaction is not errors.Reaction.FINAL
+    }
+    tried = {type(error) for error, _ in TABLE}
+
+    missing = {kind for kind in reacting if not any(issubclass(kind, base) for base in tried)}
+
+    assert missing <= {errors.UntrustedServerError}
+
+
+def test_a_certificate_that_is_not_trusted_uses_no_attempt() -> None:
+    """The set-up is at fault, not the file: it waits until somebody has mended it."""
+    decision = decide(errors.UntrustedServerError("h", "self-signed"), 10_000, "id", POLICY)
+
+    assert (decision.retry, decision.counted) == (True, False)
+
+
+def test_back_off_doubles_up_to_a_cap() -> None:
+    """Each wait lies between half and all of twice the one before, five minutes at most."""
+    for attempt in range(1, 40):
+        wait = min(2.0 * 2.0 ** (attempt - 1), BACKOFF_CAP_S)
+        assert wait / 2 <= backoff(attempt, 2.0, "id") <= wait
+
+
+def test_downloads_that_failed_together_do_not_come_back_together() -> None:
+    """The jitter is the download's own, and the same each time it is asked for."""
+    waits = [backoff(3, 2.0, f"id-{number}") for number in range(100)]
+
+    assert len(set(waits)) == 100
+    assert max(waits) - min(waits) > 3.0
+    assert waits == [backoff(3, 2.0, f"id-{number}") for number in range(100)]
