@@ -7,6 +7,7 @@ import secrets
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
@@ -19,7 +20,6 @@ from geodes_tasks.results import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from geodes_tasks.app import Sender
     from geodes_tasks.asset import Asset
@@ -49,6 +49,14 @@ class Planned:
 
     requests: list[Request] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+
+
+def folder(given: str | Path) -> Path:
+    """Give a download folder in the one spelling that its files' ids are derived from.
+
+    Symbolic links stay: a worker may see them elsewhere than this machine does.
+    """
+    return Path(os.path.normpath(Path(given).expanduser().absolute()))
 
 
 def plan(
@@ -98,9 +106,9 @@ class Receipt:
     batch: str
     admissions: Counter[str] = field(default_factory=Counter)
     errors: list[GeodesTasksError] = field(default_factory=list)
-    """Why items were refused, the first hundred."""
+    """Why items were refused, the first few."""
 
-    KEPT = 100
+    KEPT = 10
 
     @property
     def downloads(self) -> int:

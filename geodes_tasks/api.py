@@ -52,7 +52,7 @@ def enqueue(
     settings = settings or config.load()
     ledger = Ledger.of(settings)
     ledger.ping()
-    folder = Path(download_dir or settings.download_dir).expanduser().absolute()
+    folder = admission.folder(download_dir or settings.download_dir)
     selection = admission.Selection(folder, tuple(include), tuple(exclude), layout, source)
     planned = admission.plan(sources.items_of(items), selection)
     name = batch or admission.new_batch_name()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -62,16 +63,14 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_default_queue": QUEUE,
         "task_queues": [BrokerQueue(QUEUE)],
         "task_create_missing_queues": True,
-        # Threads: as many bytes a second as processes with a tenth of the memory, a clean
-        # stop, and Flower's Terminate works.
+        # Threads: as many bytes a second as processes with a tenth of the memory, and a clean
+        # stop. Celery takes a pool set here for more than `--pool prefork`, so `make` looks.
         "worker_pool": "threads",
         "worker_concurrency": 16,
         # Flower: what is queued, what runs, what became of it.
         "worker_send_task_events": True,
         "task_send_sent_event": True,
         "task_track_started": True,
-        # Our own log set-up, so that the worker's lines look like the command line's.
-        "worker_hijack_root_logger": False,
         "task_store_errors_even_if_ignored": False,
         "timezone": "UTC",
         "enable_utc": True,
@@ -82,7 +81,15 @@ def make(settings: Settings) -> Celery:
     """Make the application of a worker; opens no connection."""
     app = Celery("geodes_tasks", set_as_current=False, include=["geodes_tasks.tasks"])
     app.conf.update(celery_settings(settings))
+    if asks_for_prefork(sys.argv):
+        app.conf.worker_pool = "prefork"
     return app
+
+
+def asks_for_prefork(arguments: Sequence[str]) -> bool:
+    """Tell whether a command line says `--pool prefork`, in one of its spellings."""
+    text = " ".join(arguments)
+    return any(f"{flag}prefork" in text for flag in ("--pool ", "--pool=", "-P ", "-P"))
 
 
 class Sender:

@@ -52,8 +52,10 @@ class StopSignal:
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
 
     def set(self, grace_s: float) -> None:
-        """Let attempts go on for ``grace_s`` seconds more, then stop them."""
-        self._page[:8] = struct.pack("d", time.monotonic() + grace_s)
+        """Let attempts go on for ``grace_s`` seconds more, then stop them; never later than set."""
+        deadline = time.monotonic() + grace_s
+        if not self.deadline or deadline < self.deadline:
+            self._page[:8] = struct.pack("d", deadline)
 
     def clear(self) -> None:
         """Forget it."""
@@ -251,5 +253,13 @@ class LeaseKeeper:
             alive, self.ledger.renew([one.tell() for one in alive]), strict=True
         ):
             attempt.hear(answer)
-            if attempt.on_tick is not None and attempt.done_bytes >= 0:
-                attempt.on_tick(attempt)
+            if attempt.done_bytes >= 0:
+                self._tell(attempt)
+
+    def _tell(self, attempt: LeasedAttempt) -> None:
+        if attempt.on_tick is None:
+            return
+        try:
+            attempt.on_tick(attempt)
+        except Exception as error:  # noqa: BLE001 - news must never cost a lease
+            logger.debug("progress of %s was not told: %s", attempt.claim.download_id, error)

@@ -113,6 +113,9 @@ def download(
     The same command again goes on where the last one stopped.
     """
     settings = config.load(config_file, download_dir=output_dir, max_concurrent=slots)
+    # One folder, one ledger, under whatever name it was given.
+    folder = settings.download_dir.expanduser().resolve()
+    settings = settings.model_copy(update={"download_dir": folder})
     selection = _selection(settings, include, exclude, layout, from_)
     planned = _planned(source, selection)
     if dry_run:
@@ -139,7 +142,7 @@ def _selection(
     layout: str,
     source: Source,
 ) -> Selection:
-    folder = settings.download_dir.expanduser().absolute()
+    folder = admission.folder(settings.download_dir)
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))
 
 
@@ -182,7 +185,7 @@ def _watch(batch: Batch, settings: Settings, *, quiet: bool, check: OneMachine |
             status = batch.status()
             _tell_new_waits(status, batch, ledger, told)
             picture.show(status, ledger.running() if status.unfinished and not quiet else [])
-            if not status.unfinished or (check is not None and _is_stuck(status)):
+            if not status.unfinished or _is_stuck(status, alone=check is not None):
                 return
             if check is not None and check.worker is not None:
                 check.check()
@@ -203,12 +206,12 @@ def _say(word: str, error: ErrorInfo) -> None:
     stderr.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _is_stuck(status: BatchStatus) -> bool:
-    """Tell whether all that is left waits for a new key, or for the tape."""
+def _is_stuck(status: BatchStatus, *, alone: bool) -> bool:
+    """Tell whether all that is left waits for a new key, or, on one machine, for the tape."""
     waiting = status.waiting.get(Reason.AUTH, 0)
     if waiting and not status.states[State.STARTED]:
         return True
-    return status.waiting.get(Reason.OFFLINE, 0) == status.unfinished
+    return alone and status.waiting.get(Reason.OFFLINE, 0) == status.unfinished
 
 
 def _say_what_is_left(batch: Batch) -> None:

@@ -98,7 +98,7 @@ class LedgerUnavailableError(GeodesTasksError):
 class UnknownBatchError(GeodesTasksError):
     """No batch of that name is in the ledger."""
 
-    hint = "`geodes-tasks status` lists the batches."
+    hint = "Without a name the newest batch is taken."
 
     def __init__(self, batch: str) -> None:
         super().__init__(batch)
@@ -264,7 +264,8 @@ class AuthError(GeodesTasksError):
     reaction = Reaction.AUTH
     hint = (
         "Make a new key on the portal (profile, Authentication, API Key), put it in "
-        "GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, then: geodes-tasks resume"
+        "GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, then: geodes-tasks resume "
+        "(on one machine: the same command again)"
     )
 
     def __init__(self, href: str, key_name: str, problem: str) -> None:

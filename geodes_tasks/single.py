@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks import engine, retry
@@ -38,8 +39,12 @@ _NO_USE = {Reaction.AUTH, Reaction.OFFLINE, Reaction.LOCAL, Reaction.FINAL}
 """Waiting in place mends none of these: somebody has to act, or hours pass."""
 
 
+@lru_cache(maxsize=4)
 def transports(settings: Settings) -> Mapping[str, Transport]:
-    """Give the transports that these settings allow, the preferred one first."""
+    """Give the transports that these settings allow, the preferred one first.
+
+    Kept, so that the next file finds connections open; both see a fork by themselves.
+    """
     names = transport_table.chosen(settings)
     return {name: transport_table.create(name, settings) for name in names}
 

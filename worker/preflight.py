@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import redis
+from celery.exceptions import ImproperlyConfigured
 
 from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from geodes_tasks.config import Settings
 
 logger = logging.getLogger(__name__)
+
+
+def refuse_pool(module: str) -> None:
+    """Refuse a pool that loses downloads.
+
+    Raises:
+        ImproperlyConfigured: gevent or eventlet: a cold stop loses their tasks, a dead worker's
+            messages never come back (celery/celery#4976), and they were slower (measured).
+    """
+    name = module.rpartition(".")[2]
+    if name in {"gevent", "eventlet"}:
+        raise ImproperlyConfigured(f"--pool {name} loses downloads: use threads or prefork")
 
 
 def report(settings: Settings) -> None:

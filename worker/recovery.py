@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celery.worker import state as celery_state
 from kombu.exceptions import OperationalError
 
 from geodes_tasks import engine
@@ -84,10 +85,21 @@ class Recovery(threading.Thread):
         ended, _ = self.ledger.recover(self.worker, slots)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
+        self._heed_revoked()
         self._resend_lost()
         self.sender.send(self.ledger.release())
         for asset, path in self.ledger.litter():
             engine.discard(asset, Path(path), str(time.time_ns()))
+
+    def _heed_revoked(self) -> None:
+        """Cancel in the ledger what somebody revoked in Celery or Flower.
+
+        Celery would drop every later message of such an id, for hours: asking again must work.
+        """
+        for identifier in [str(one) for one in celery_state.revoked]:
+            if self.ledger.cancel([identifier]):
+                logger.info("%s: cancelled, as it was revoked", identifier)
+            celery_state.revoked.discard(identifier)
 
     def _resend_lost(self) -> None:
         """Put back the downloads whose message is neither queued nor in a worker's hands."""
@@ -97,7 +109,7 @@ class Recovery(threading.Thread):
                 continue
             known = self._messages()
             lost = [one for one in old if one not in known]
-            if lost and self.ledger.resend(account, lost):
+            if lost and self.ledger.resend(account, LOST_AFTER_S, lost):
                 logger.warning("%d messages were lost and are sent again", len(lost))
 
     def _messages(self) -> set[str]:

@@ -44,6 +44,7 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
     def start(self, parent: WorkController) -> None:
         """Begin, in threads of the worker's main process."""
         settings = config.load()
+        preflight.refuse_pool(type(parent.pool).__module__)
         preflight.report(settings)
         ledger = Ledger.of(settings)
         intake = Intake(ledger, parent.app, parent.hostname)

@@ -216,9 +216,9 @@ class Queue(Store):
         seconds, microseconds = self.client.time()
         return float(seconds) + float(microseconds) / 1e6
 
-    def resend(self, account: str, downloads: Iterable[str]) -> int:
-        """Put downloads back whose message is lost; tells how many were."""
-        return int(self.run("resend", account, *downloads))
+    def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
+        """Put downloads back whose message, sent so long ago, is lost; tells how many were."""
+        return int(self.run("resend", account, older_than_s, *downloads))
 
     def litter(self, most: int = 50) -> list[tuple[Asset, str]]:
         """Take over the sweeping of part files that nobody owns: asset and final path of each."""

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def scene(standin: StandIn, settings: Settings, worker: WorkerFactory) -> Scene:
+def scene(standin: StandIn, settings: Settings, worker: WorkerFactory) -> Iterator[Scene]:
     """Give a cluster on the Redis that all tests share."""
-    return Scene(standin, settings, worker)
+    scene = Scene(standin, settings, worker)
+    yield scene
+    scene.end()
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
 def counters(ledger: Ledger, batch: str) -> Counter[str]:
     """Give the counters that the ledger keeps of a batch, without the zeros."""
     kept = ledger.client.hgetall(ledger.key("batch", batch))
+    counts = re.compile("total|bytes|state:|outcome:|waiting:")
     # Unary plus drops zeros but negative counts too, and those must be seen.
-    numbers = {n: int(v) for n, v in kept.items() if re.match(r"total|bytes|\w+:", n)}
+    numbers = {n: int(v) for n, v in kept.items() if counts.match(n)}
     return Counter({name: number for name, number in numbers.items() if number})

@@ -40,7 +40,18 @@ class Scene:
     def change(self, **values: Any) -> None:
         """Change settings for whatever is started from now on."""
         self.settings = self.settings.model_copy(update=values)
+        self.close()
         self.ledger = Ledger.of(self.settings)
+
+    def close(self) -> None:
+        """Leave no connection behind."""
+        self.ledger.client.close()
+
+    def end(self) -> None:
+        """End all workers at once: waiting for a graceful stop after each test takes minutes."""
+        for one in self.workers:
+            one.kill()
+        self.close()
 
     def worker(self, name: str, **options: Any) -> WorkerProcess:
         """Start a worker and wait until it takes messages."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,29 @@ def test_killed_worker_is_replaced_from_byte_0(cluster: Scene) -> None:
     (record,) = cluster.settled(batch, 20)
     assert is_right(record), cluster.logs
     assert record.outcome is Outcome.DOWNLOADED
+    assert cluster.leftovers() == []
+
+
+def test_killed_pool_process_is_replaced(cluster: Scene) -> None:
+    """The system kills one process of a prefork pool: its download goes on in another."""
+    cluster.standin.settings.change(range="good")
+    (item,) = cluster.items(1, 6 * MiB)
+    cluster.standin.settings.rate = 2 * MiB
+    worker = cluster.worker("first", pool="processes")
+    batch = cluster.enqueue(item)
+    cluster.fetched(item, 2 * MiB)
+
+    # Which of the two children has the download does not matter: both go.
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    assert len(children) >= 2
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    cluster.standin.settings.rate = None
+
+    (record,) = cluster.settled(batch, 20)
+    assert is_right(record), cluster.logs
+    assert record.outcome is Outcome.RESUMED, cluster.logs
+    assert worker.alive
     assert cluster.leftovers() == []
 
 

@@ -359,7 +359,8 @@ def run(machine: type[LedgerMachine], ledger: Ledger, examples: int) -> None:
         # Shrinking takes minutes, beyond every timeout; forty steps can be read as they are.
         phases=[Phase.generate],
     )
-    run_state_machine_as_test(lambda: machine(ledger), settings=profile)  # type: ignore[no-untyped-call]
+    # Its annotation asks for a class; any callable that makes a machine does.
+    run_state_machine_as_test(lambda: machine(ledger), settings=profile)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("machine", [LedgerMachine, AbandonMachine])
@@ -367,7 +368,7 @@ def test_no_order_of_events_breaks_the_ledger(machine: type[LedgerMachine]) -> N
     """No sequence of admit, claim, renew, expire, record, cancel, again breaks an invariant."""
     ledger = Ledger(fakeredis.FakeRedis(decode_responses=True), LIMITS)
 
-    run(machine, ledger, 60)
+    run(machine, ledger, 30)
 
 
 @pytest.mark.parametrize("machine", [LedgerMachine, AbandonMachine])
@@ -378,7 +379,7 @@ def test_no_order_of_events_breaks_the_ledger_on_a_real_server(
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     ledger = Ledger(client, LIMITS)
 
-    run(machine, ledger, 40)
+    run(machine, ledger, 15)
 
     client.close()
 
@@ -410,10 +411,6 @@ def agree(ledger: Ledger, batch: str) -> None:
     assert counters(ledger, batch) == Counter({n: v for n, v in expected.items() if v})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="attach() keeps the forgotten batch of the same name, so the download counts twice",
-)
 def test_batch_name_used_again_after_a_new_beginning(small: Ledger) -> None:
     """A batch that is named as a forgotten one was counts each download once."""
     one = request(1, "/a")
@@ -425,10 +422,6 @@ def test_batch_name_used_again_after_a_new_beginning(small: Ledger) -> None:
     agree(small, "b")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="begin() in admit.lua resets the size without the bytes_total of its batches",
-)
 def test_size_that_the_catalogue_does_not_know(small: Ledger) -> None:
     """A file of unknown size that is asked for, had, lost and asked for again counts once."""
     one = request(1, "/a", None)
@@ -441,10 +434,6 @@ def test_size_that_the_catalogue_does_not_know(small: Ledger) -> None:
     agree(small, "b")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="make_ready() leaves a batch in the ring of the account that came first",
-)
 def test_batch_shared_by_two_accounts(small: Ledger) -> None:
     """A paused account holds up its own downloads alone, also in a batch that two share."""
     mine, other = request(1, "/a"), request(2, "/b")

@@ -74,10 +74,6 @@ def test_lost_messages_are_sent_again(cluster: Scene) -> None:
     assert any("12 messages were lost" in one.text for one in workers), cluster.logs
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="resend.lua does not look at the age: the second of two workers sends fresh ones too",
-)
 def test_two_workers_that_see_the_same_loss_send_again_once(cluster: Scene) -> None:
     """Both have found the same messages lost; what the first has sent again is lost no more."""
     cluster.enqueue(*cluster.items(5, KiB))

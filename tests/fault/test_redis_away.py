@@ -6,8 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from kombu.exceptions import OperationalError
 
+from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper
 from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger import Claim
 from geodes_tasks.states import State
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, wrong
 
@@ -15,22 +18,20 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 LEASE_S = 2
+AWAY_S = LEASE_S + 1.5
 
 
-@pytest.mark.parametrize("down_s", [0.5, LEASE_S + 2.0])
-def test_redis_killed_during_downloads(
-    fragile: Scene, own_redis: RedisServer, down_s: float
-) -> None:
-    """Killed and restarted, within a lease or beyond it: no byte is fetched twice."""
+def test_redis_killed_during_downloads(fragile: Scene, own_redis: RedisServer) -> None:
+    """Killed, and restarted after more than a lease: no byte is fetched twice."""
     items = fragile.items(4, 6 * MiB)
-    # Under way for several leases after the restart: they must be renewed again.
-    fragile.standin.settings.rate = 6 * MiB / (5 + down_s)
+    # Under way for more than a lease after the restart: they must be renewed again.
+    fragile.standin.settings.rate = 6 * MiB / (AWAY_S + 4)
     fragile.worker("first")
     fragile.worker("second")
     batch = fragile.enqueue(*items)
     fragile.until(lambda: len(fragile.standin.downloads()) == 4, 10, "four downloads under way")
 
-    own_redis.restart(kill=True, down_s=down_s)
+    own_redis.restart(kill=True, down_s=AWAY_S)
 
     records = fragile.settled(batch, 30)
     assert wrong(records) == [], fragile.logs
@@ -38,6 +39,47 @@ def test_redis_killed_during_downloads(
     assert [errors_of(one) for one in records] == [[], [], [], []]
     assert {one.attempts for one in records} == {1}
     assert fragile.leftovers() == []
+
+
+def test_redis_frozen_during_downloads(fragile: Scene, own_redis: RedisServer) -> None:
+    """Redis says nothing for longer than a lease and wakes up: the leases are renewed first."""
+    items = fragile.items(4, 6 * MiB)
+    fragile.standin.settings.rate = 6 * MiB / (AWAY_S + 4)
+    fragile.worker("first")
+    fragile.worker("second")
+    batch = fragile.enqueue(*items)
+    fragile.until(lambda: len(fragile.standin.downloads()) == 4, 10, "four downloads under way")
+
+    own_redis.pause()
+    time.sleep(AWAY_S)
+    own_redis.resume()
+
+    records = fragile.settled(batch, 30)
+    assert wrong(records) == [], fragile.logs
+    assert [fragile.downloads(item) for item in items] == [1, 1, 1, 1], fragile.logs
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_leases_are_kept_though_an_event_cannot_be_sent(scene: Scene) -> None:
+    """Redis fails between a renewal and the news for Flower: the next renewal comes still."""
+    scene.change(lease_seconds=1)
+    (item,) = scene.items(1)
+    batch = scene.enqueue(item)
+    claim = scene.ledger.claim(batch.results()[0].download_id, "worker")
+    assert isinstance(claim, Claim)
+    told = []
+
+    def tell(attempt: LeasedAttempt) -> None:
+        told.append(attempt)
+        raise OperationalError("connection refused")
+
+    with LeaseKeeper(scene.ledger).hold(claim, on_tick=tell) as attempt:
+        attempt.progress(1)
+        time.sleep(2.5)
+        ended, _ = scene.ledger.recover()
+
+    assert told
+    assert ended == 0, "the lease was lost"
 
 
 def test_file_that_ends_while_redis_is_away(fragile: Scene, own_redis: RedisServer) -> None:
@@ -79,6 +121,17 @@ def test_worker_started_without_redis_waits_for_it(fragile: Scene, own_redis: Re
 
     assert wrong(fragile.settled(batch, 30)) == [], fragile.logs
     assert "Traceback" not in worker.text, fragile.logs
+
+
+def test_worker_warns_of_a_redis_that_forgets(fragile: Scene, own_redis: RedisServer) -> None:
+    """Without an append-only file, or with eviction, the worker says what is at risk."""
+    fragile.ledger.client.config_set("appendonly", "no")
+    fragile.ledger.client.config_set("maxmemory-policy", "allkeys-lru")
+
+    worker = fragile.worker("first")
+
+    worker.wait_for("Set `appendonly yes`", 5)
+    worker.wait_for("Set `maxmemory-policy noeviction`", 5)
 
 
 def test_enqueue_without_redis_says_so(fragile: Scene, own_redis: RedisServer) -> None:

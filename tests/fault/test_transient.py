@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from geodes_tasks.states import State
+from geodes_tasks.states import Outcome, State
 from tests.fault.scene import KiB, MiB, Scene, errors_of, is_right, md5_of
+
+if TYPE_CHECKING:
+    from geodes_tasks.results import DownloadRecord
 
 FAULTS: dict[str, tuple[dict[str, object], str]] = {
     "truncate": ({}, "TruncatedBodyError"),
@@ -50,9 +55,25 @@ def test_each_transient_fault_once(cluster: Scene) -> None:
     assert cluster.leftovers() == []
 
 
+@pytest.mark.parametrize("answer", ["changed", "lying_content_range"])
+def test_rest_that_is_not_the_rest(cluster: Scene, answer: str) -> None:
+    """Asked for the rest of a file, the portal gives something else: no splice is published."""
+    # Of a size from which on the validator of the bytes is kept.
+    (item,) = cluster.items(1, 9 * MiB)
+    cluster.standin.settings.change(range=answer)
+    cluster.standin.fault(item, "truncate", times=1)
+    cluster.worker("first")
+
+    (record,) = cluster.settled(cluster.enqueue(item), 20)
+
+    assert is_right(record), cluster.logs
+    assert record.outcome is Outcome.DOWNLOADED, cluster.logs
+    assert cluster.leftovers() == []
+
+
 def test_slow_but_steady_is_never_cut(cluster: Scene) -> None:
     """A body that drips for several stall times and leases comes in one request."""
-    (item,) = cluster.items(1, 600 * KiB)
+    (item,) = cluster.items(1, 400 * KiB)
     cluster.standin.fault(item, "slow_drip", rate=100 * KiB)
     cluster.worker("first")
 
@@ -62,51 +83,40 @@ def test_slow_but_steady_is_never_cut(cluster: Scene) -> None:
     assert (record.attempts, cluster.downloads(item)) == (1, 1)
 
 
-def test_two_equal_copies_against_the_catalogue(cluster: Scene) -> None:
-    """The portal sends the same other bytes twice: the catalogue is wrong, a copy is kept."""
-    (item,) = cluster.items(1, MiB)
-    cluster.standin.fault(item, "catalogue_mismatch")
-    cluster.worker("first")
+def test_faults_that_stay(cluster: Scene) -> None:
+    """What never gets better ends as FAILURE, with the history of each attempt."""
+    cluster.change(max_attempts=3)
+    mistaken, damaged, broken = cluster.items(3, MiB)
+    cluster.standin.fault(mistaken, "catalogue_mismatch")
+    cluster.standin.fault(damaged, "corrupt")
+    cluster.standin.fault(broken, "status_n_times", status=500)
+    cluster.worker("first", concurrency=3)
 
-    (record,) = cluster.settled(cluster.enqueue(item), 15)
+    batch = cluster.enqueue(mistaken, damaged, broken)
 
-    assert record.state is State.FAILURE, cluster.logs
+    two_copies, never_twice_the_same, errors = cluster.settled(batch, 20)
+    # Two whole copies agree with each other: it is the catalogue that is wrong.
+    assert error_of(two_copies) == "CatalogueMismatchError", cluster.logs
+    assert cluster.downloads(mistaken) == 2
+    assert error_of(never_twice_the_same) == "ChecksumMismatchError", cluster.logs
+    assert cluster.downloads(damaged) == 3
+    assert error_of(errors) == "ServerError", cluster.logs
+    assert [one.partition(":")[0] for one in errors_of(errors)] == ["ServerError"] * 3
+    assert (errors.attempts, cluster.downloads(broken)) == (3, 3)
+    check_quarantine(cluster, two_copies)
+
+
+def error_of(record: DownloadRecord) -> str:
+    """Name the error with which a download ended."""
+    assert record.state is State.FAILURE, record
     assert record.error is not None
-    assert record.error.type == "CatalogueMismatchError"
-    assert cluster.downloads(item) == 2
-    (kept,) = cluster.parts()
+    return record.error.type
+
+
+def check_quarantine(scene: Scene, record: DownloadRecord) -> None:
+    """Check that of all bytes only the copy that stands against the catalogue is kept."""
+    assert record.error is not None
+    (kept,) = scene.parts()
     assert kept.name.endswith(".quarantine")
     assert md5_of(kept) in record.error.message
     assert str(record.checksum).removeprefix("md5:") in record.error.message
-
-
-def test_bytes_that_are_wrong_each_time(cluster: Scene) -> None:
-    """Bytes damaged anew each time end as FAILURE after the last attempt, and leave nothing."""
-    cluster.change(max_attempts=3)
-    (item,) = cluster.items(1, MiB)
-    cluster.standin.fault(item, "corrupt")
-    cluster.worker("first")
-
-    (record,) = cluster.settled(cluster.enqueue(item), 15)
-
-    assert record.state is State.FAILURE, cluster.logs
-    assert record.error is not None
-    assert record.error.type == "ChecksumMismatchError"
-    assert cluster.downloads(item) == 3
-    assert cluster.leftovers() == []
-
-
-def test_portal_that_fails_for_ever(cluster: Scene) -> None:
-    """Nothing but 500: FAILURE after MAX_ATTEMPTS, each attempt in the history."""
-    cluster.change(max_attempts=3)
-    (item,) = cluster.items(1)
-    cluster.standin.fault(item, "status_n_times", status=500)
-    cluster.worker("first")
-
-    (record,) = cluster.settled(cluster.enqueue(item), 15)
-
-    assert record.state is State.FAILURE, cluster.logs
-    assert record.attempts == 3
-    assert [error.partition(":")[0] for error in errors_of(record)] == ["ServerError"] * 3
-    assert cluster.downloads(item) == 3
-    assert cluster.leftovers() == []

@@ -308,7 +308,9 @@ def test_async_result_is_the_record(
     batch.wait(WAIT_S)
 
     assert (record["item_id"], record["outcome"]) == (good["id"], "DOWNLOADED")
-    assert record == ledger.record(results[good["id"]].id).to_dict()
+    kept = ledger.record(results[good["id"]].id)
+    assert kept is not None
+    assert record == kept.to_dict()
     assert (results[good["id"]].state, results[gone["id"]].state) == ("SUCCESS", "FAILURE")
     error = results[gone["id"]].get(timeout=WAIT_S, propagate=False)
     assert type(error).__name__ == "NotFoundError"

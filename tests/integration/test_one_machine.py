@@ -22,6 +22,7 @@ from geodes_tasks.embedded import OneMachine
 from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.results import DownloadResult
 from geodes_tasks.states import Outcome
+from tests import demo
 from tests.conftest import require_server
 from tests.integration.test_cli import (
     CommandLine,
@@ -425,3 +426,25 @@ def test_bars_with_file_names_on_a_terminal(cli: CommandLine, standin: StandIn) 
     assert "524.3 kB" in drawn
     assert "/s" in drawn
     assert "2 of 2 done (2 DOWNLOADED)" in drawn
+
+
+# --- the demonstration ---------------------------------------------------------------------------
+
+
+def test_the_demonstration_says_what_to_do_next(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A plain ``make run`` needs no key and no network, and ends with what to do next."""
+    require_server()
+    monkeypatch.setattr(demo, "RATE", None)
+    monkeypatch.setattr("sys.argv", ["demo", "--to", "out"])
+
+    code = demo.main()
+
+    said = capfd.readouterr().err
+    assert code == 0
+    assert f"{len(demo.SIZES)} of {len(demo.SIZES)} done" in said
+    assert len(files_in("out")) == len(demo.SIZES)
+    assert "make run ITEMS=items.json TO=out" in said
+    assert "download items.json -o out" in said
+    assert still_running(tmp_path) == {}

@@ -1,7 +1,8 @@
 -- Begin anew on a private server: no worker lives, no message is on its way, no batch is kept.
 -- What was unfinished is cancelled, so that only what is asked for again goes on; proofs stay.
 -- ARGV: names of the broker's keys
-for _, account in ipairs(redis.call('SMEMBERS', P .. 'accounts')) do
+local accounts = redis.call('SMEMBERS', P .. 'accounts')
+for _, account in ipairs(accounts) do
   for _, part in ipairs({ ':leases', ':sent', ':ring', '' }) do
     redis.call('DEL', account_key(account, part))
   end
@@ -14,7 +15,8 @@ for _, name in ipairs(redis.call('ZRANGE', P .. 'batches', 0, -1)) do
       redis.call('HDEL', download(id), 'cancel')
     end
   end
-  redis.call('DEL', batch_key(name), batch_key(name) .. ':downloads', batch_key(name) .. ':ready')
+  redis.call('DEL', batch_key(name), batch_key(name) .. ':downloads')
+  for _, account in ipairs(accounts) do redis.call('DEL', ready_key(name, account)) end
 end
 redis.call('DEL', P .. 'batches', P .. 'due', P .. 'workers', P .. 'slots')
 for _, name in ipairs(ARGV) do redis.call('DEL', P .. name) end

@@ -24,6 +24,8 @@ local function taken_by(entry)
 end
 
 local function begin(entry)
+  -- The catalogue's size once more: after a download the real one stands there.
+  count(entry.id, 'bytes_total', string.format('%.0f', entry.size - (field(entry.id, 'size') or 0)))
   redis.call('HSET', download(entry.id), 'spec', entry.spec, 'path', entry.path,
     'size', string.format('%.0f', entry.size), 'account', account, 'attempts', 0)
   redis.call('HDEL', download(entry.id), 'error', 'finished', 'started', 'source', 'bytes',

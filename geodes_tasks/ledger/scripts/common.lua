@@ -4,7 +4,7 @@
 --   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
 --   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*
 --   batch:<name>:downloads   zset    its downloads in the order they were asked for
---   batch:<name>:ready       list    its downloads that could start; the head is next
+--   batch:<name>:ready:<account>  list  its downloads that could start; the head is next
 --   batches                  zset    every batch by time
 --   account:<name>           hash    paused, paused_until: the account takes no work
 --   account:<name>:ring      list    batches with ready work, served in turn
@@ -15,6 +15,9 @@
 --   due                      zset    waiting downloads by the time they go on
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
+--   worker:<name>            hash    slots, closed: the folder it cannot write to
+--   slots                    string  slots of all live workers
+--   schema                   string  version of this layout
 --   litter                   list    ended downloads whose part files nobody owns any more
 --   fence                    string  the last lease token; they only rise
 
@@ -32,6 +35,7 @@ end
 local function download(id) return P .. 'download:' .. id end
 local function batch_key(name) return P .. 'batch:' .. name end
 local function account_key(name, part) return P .. 'account:' .. name .. (part or '') end
+local function ready_key(name, account) return batch_key(name) .. ':ready:' .. account end
 
 local function field(id, name)
   return redis.call('HGET', download(id), name) or nil
@@ -99,7 +103,8 @@ local function attach(id, name, state)
   redis.call('ZADD', key .. ':downloads', redis.call('HINCRBY', key, 'total', 1), id)
   local kept = {}
   for _, other in ipairs(batches_of(id)) do
-    if redis.call('EXISTS', batch_key(other)) == 1 then kept[#kept + 1] = other end
+    local lives = other ~= name and redis.call('EXISTS', batch_key(other)) == 1
+    if lives then kept[#kept + 1] = other end
   end
   kept[#kept + 1] = name
   redis.call('HSET', download(id), 'batches', table.concat(kept, ' '))
@@ -116,8 +121,8 @@ local function make_ready(id, first)
   local names = batches_of(id)
   local name = names[#names]
   local account = field(id, 'account')
-  redis.call(first and 'LPUSH' or 'RPUSH', batch_key(name) .. ':ready', id)
-  if redis.call('HSETNX', batch_key(name), 'ringed', '1') == 1 then
+  redis.call(first and 'LPUSH' or 'RPUSH', ready_key(name, account), id)
+  if redis.call('HSETNX', batch_key(name), 'ringed:' .. account, '1') == 1 then
     redis.call('LPUSH', account_key(account, ':ring'), name)
   end
 end
@@ -149,13 +154,13 @@ local function next_ready(account)
   while true do
     local name = redis.call('LINDEX', ring, -1)
     if not name then return nil end
-    local id = redis.call('LPOP', batch_key(name) .. ':ready')
+    local id = redis.call('LPOP', ready_key(name, account))
     if id then
       redis.call('RPOPLPUSH', ring, ring)
       return id
     end
     redis.call('RPOP', ring)
-    redis.call('HDEL', batch_key(name), 'ringed')
+    redis.call('HDEL', batch_key(name), 'ringed:' .. account)
   end
 end
 

@@ -1,9 +1,12 @@
--- Put downloads back whose message is lost. ARGV: account, id, id, ...
+-- Put downloads back whose message is lost. ARGV: account, seconds, id, id, ...
+--   seconds: what was sent later than so long ago is on its way again, thanks to another worker
 -- Returns how many were put back.
-local account, put_back = ARGV[1], 0
-for index = 2, #ARGV do
+local account, latest, put_back = ARGV[1], now() - tonumber(ARGV[2]), 0
+for index = 3, #ARGV do
   local id = ARGV[index]
-  if redis.call('ZREM', account_key(account, ':sent'), id) == 1 then
+  local sent = redis.call('ZSCORE', account_key(account, ':sent'), id)
+  if sent and tonumber(sent) <= latest then
+    redis.call('ZREM', account_key(account, ':sent'), id)
     local state = field(id, 'state')
     if state == 'PENDING' or state == 'RETRY' then
       make_ready(id, true)

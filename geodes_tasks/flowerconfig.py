@@ -1,0 +1,133 @@
+"""How Flower shows downloads: columns, limits, readable rows, and when it asks for a password.
+
+``celery -A worker flower`` and ``geodes-tasks flower`` both call :func:`configure` before Flower
+reads its own options, so environment (``FLOWER_*``), conf file and command line still win.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from geodes_tasks.config import is_loopback
+from geodes_tasks.text import human_bytes
+
+COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
+"""What, how it stands, its numbers or its reason, since when, who; the id opens the details."""
+MAX_TASKS = 20_000
+"""Flower keeps its rows in memory, some 7 kB each: its own 100,000 would be 0.7 GB."""
+USER = "geodes"
+OPEN_API = "FLOWER_UNAUTHENTICATED_API"
+_WAIT = re.compile(r" \(waits (\d+) s\)\Z")
+
+
+def configure() -> None:
+    """Choose Flower's defaults; what the user sets in any of its own ways wins."""
+    from flower.options import options
+
+    options.tasks_columns = COLUMNS
+    options.max_tasks = MAX_TASKS
+    options.natural_time = True
+    options.format_task = readable
+    # Its own default is every address of the machine.
+    options.address = "127.0.0.1"
+    # Nobody has said yet; `protect` decides when it knows who may come.
+    options.read_only = None
+    options.add_parse_callback(_Guard(options))
+
+
+class _Guard:
+    """Calls :func:`protect` once the conf file has been read: it may name a password."""
+
+    def __init__(self, options: Any) -> None:
+        self.options, self.readings = options, 0
+
+    def __call__(self) -> None:
+        # Flower reads its command line, then the conf file, then its command line again.
+        self.readings += 1
+        if self.readings > 1 or not Path(self.options.conf).is_file():
+            protect(self.options)
+
+
+def protect(options: Any) -> None:
+    """Have Flower ask for a password unless only this machine can reach it.
+
+    Without a password it shows everything and changes nothing; with one, its buttons work.
+    """
+    private = bool(options.unix_socket) or is_loopback(options.address)
+    if not (private or options.basic_auth or options.auth):
+        options.basic_auth = [f"{USER}:{_new_password(options.address)}"]
+    asks = bool(options.basic_auth or options.auth)
+    if not asks:
+        # Its pages are open then anyway; this opens the same facts to programs.
+        os.environ.setdefault(OPEN_API, "true")
+    if options.read_only is None:
+        options.read_only = not asks
+
+
+def _new_password(address: str) -> str:
+    """Make a password and tell it to whoever started Flower; it is kept nowhere."""
+    password = secrets.token_urlsafe(12)
+    sys.stderr.write(
+        f"Flower listens on {address or 'every address of this machine'}, so it asks for a "
+        f"password: user {USER}, password {password}. "
+        "Name your own with --basic_auth=USER:PASSWORD or FLOWER_BASIC_AUTH.\n"
+    )
+    return password
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def readable(task: Any) -> Any:
+    """Write one row for people; Flower hands over a copy and shows what comes back."""
+    task.kwargs = what(task.kwargs)
+    if task.state == "RETRY":
+        task.result = waiting(task.exception, task.retried)
+    elif task.state == "FAILURE":
+        task.result = task.exception
+    elif task.state == "SUCCESS":
+        task.result = ending(task.result)
+    return task
+
+
+def what(kwargs: str | None) -> str | None:
+    """Write the arguments as ``FILE, SIZE, ITEM``; give them back as they are when they differ."""
+    said = _literal(kwargs)
+    if not said.get("file"):
+        return kwargs
+    return ", ".join(str(said[name]) for name in ("file", "size", "item") if said.get(name))
+
+
+def waiting(exception: str | None, since: float | None) -> str | None:
+    """Write why a download waits, with the time of day when it goes on."""
+    match = _WAIT.search(exception or "")
+    if exception is None or match is None or since is None:
+        return exception
+    due = datetime.fromtimestamp(since + int(match[1]), UTC)
+    return f"waits until {due:%Y-%m-%d %H:%M:%S} UTC: {exception[: match.start()]}"
+
+
+def ending(result: str | None) -> str | None:
+    """Write how success came about."""
+    said = _literal(result)
+    if not said.get("outcome"):
+        return result
+    proven = "verified" if said.get("verified") else "unverified: the catalogue has no checksum"
+    fetched = f"{human_bytes(said.get('bytes_transferred'))} from {said.get('source')}, "
+    return f"{said['outcome']}, {fetched if said.get('source') else ''}{proven}"
+
+
+def _literal(text: str | None) -> dict[str, Any]:
+    """Read a dictionary as Python writes it; empty for anything else, cut-off text included."""
+    try:
+        value = ast.literal_eval(text or "")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,104 @@
+"""The package as users get it: a wheel in an environment of its own, away from the sources."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.version import __version__
+
+ROOT = Path(__file__).parents[2]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+BUILDS_LICENCE_EXPRESSIONS = 77
+"""First version of setuptools that reads what pyproject.toml says of the licence."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy: a build leaves folders beside the sources."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("geodes_tasks", "worker", "pyproject.toml", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
+    command = [*PIP, "wheel", "--no-deps", *isolation(), "--wheel-dir", str(target), str(source)]
+    subprocess.run(command, check=True)
+    (built,) = target.glob("*.whl")
+    return built
+
+
+def isolation() -> list[str]:
+    """Build with the setuptools at hand where it is new enough, else have pip fetch one."""
+    try:
+        version = metadata.version("setuptools")
+    except metadata.PackageNotFoundError:
+        return []
+    enough = int(version.split(".")[0]) >= BUILDS_LICENCE_EXPRESSIONS
+    return ["--no-build-isolation"] if enough else []
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install it into an empty environment, which borrows the libraries of this one."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=False)
+    python = str(folder / "bin" / "python")
+    subprocess.run([*PIP, "--python", python, "install", "--no-deps", str(wheel)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # As a path, its own .pth files are not read: nothing leads back to the sources.
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    return folder
+
+
+def told(environment: Path, *command: str) -> str:
+    """Run a program of the environment, away from the sources, and give what it prints."""
+    return subprocess.run(
+        [str(environment / "bin" / command[0]), *command[1:]],
+        capture_output=True, text=True, check=True, cwd=environment,
+    ).stdout  # fmt: skip
+
+
+def test_the_wheel_holds_what_runs_and_no_more(wheel: Path) -> None:
+    """Scripts of the ledger, the marker of typed packages, the worker: all there, and no tests."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    scripts = (ROOT / "geodes_tasks" / "ledger" / "scripts").glob("*.lua")
+    wanted = {str(path.relative_to(ROOT)) for path in scripts}
+    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "worker").glob("*.py")}
+    wanted |= {"geodes_tasks/py.typed", "geodes_tasks/__main__.py"}
+    assert wanted <= names
+    tops = {name.partition("/")[0] for name in names}
+    assert tops == {"geodes_tasks", "worker", f"geodes_tasks-{__version__}.dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_command_is_installed(environment: Path) -> None:
+    """``geodes-tasks`` is on the path of the environment, as ``python -m geodes_tasks`` is."""
+    assert told(environment, "geodes-tasks", "--version") == f"geodes-tasks {__version__}\n"
+    assert told(environment, "python", "-m", "geodes_tasks", "--version").endswith(
+        __version__ + "\n"
+    )
+
+
+LOOK = """
+from importlib import resources
+import geodes_tasks, worker
+worker.app.loader.import_default_modules()
+script = resources.files("geodes_tasks") / "ledger" / "scripts" / "claim.lua"
+print(geodes_tasks.__file__, worker.__file__, sep="\\n")
+print("geodes_tasks.download" in worker.app.tasks, script.is_file(), sep="\\n")
+"""
+
+
+def test_the_worker_is_installed(environment: Path) -> None:
+    """``celery -A worker`` finds the application and its task, and the ledger its scripts."""
+    package, application, *found = told(environment, "python", "-c", LOOK).splitlines()
+
+    assert found == ["True", "True"]
+    assert Path(package).is_relative_to(environment)
+    assert Path(application).is_relative_to(environment)

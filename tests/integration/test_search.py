@@ -1,0 +1,441 @@
+"""Search against a portal with every trap of the real one: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from geodes_tasks import cli_search, config
+from geodes_tasks.catalog import Catalog, CatalogueUnavailableError
+from geodes_tasks.cli_search import Found
+from geodes_tasks.downloadqueue import DownloadQueue
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.geodes import Geodes, TooManyItemsError
+from geodes_tasks.item import Item
+from geodes_tasks.searching import Search, SearchError
+from geodes_tasks.states import State
+from geodes_tasks.tables import Table
+from geodes_tasks.userconfig import Config
+from tests.standin import StandIn
+
+if TYPE_CHECKING:
+    from geodes_tasks.config import Settings
+
+KEY = "standin-key-0123456789"
+S2, S1 = "PEPS_S2_L1C", "PEPS_S1_L1"
+
+
+@pytest.fixture(autouse=True)
+def own_sockets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the private servers of this test apart from those of others."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def portal() -> Iterator[StandIn]:
+    """Start a portal with 100 small items of two collections."""
+    with StandIn(KEY) as standin:
+        fill(standin, 60, S2)
+        fill(standin, 40, S1)
+        yield standin
+
+
+def fill(standin: StandIn, count: int, collection: str, **options: Any) -> None:
+    """Add items."""
+    for number in range(count):
+        day = f"2025-{number % 12 + 1:02d}-15T10:00:00.000Z"
+        standin.add_item(
+            size=100,
+            collection=collection,
+            start_datetime=day,
+            cloud_cover=float(number),
+            **options,
+        )
+
+
+def settings_for(standin: StandIn, **more: Any) -> Settings:
+    """Give settings for a portal, with short waits."""
+    return config.load(
+        **{
+            "portal_url": standin.url,
+            "api_key": KEY,
+            "backoff_seconds": 0.05,
+            "connect_seconds": 2,
+            "first_byte_seconds": 5,
+            "quota": "off",
+            "s3_endpoint_url": "http://127.0.0.1:1",
+            **more,
+        }
+    )
+
+
+def found(standin: StandIn, **search: Any) -> list[str]:
+    """Give the ids of what a search finds."""
+    return [item["id"] for item in Catalog(settings_for(standin)).search(Search(**search))]
+
+
+def searches(standin: StandIn) -> list[int]:
+    """Give the statuses of the searches so far."""
+    return [one.status or 0 for one in standin.requests if one.route == "search"]
+
+
+# --- traps -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        {},
+        {"page_limit": 7},
+        {"page_limit": 50, "page_limit_error": True},
+        {"counts": "numbers"},
+        {"counts": "numbers", "page_limit": 30},
+        {"counts": "both"},
+        {"matched_grows": True},
+        {"failing_page": 1},
+        {"failing_page": 2},
+        {"search_rate": 40, "page_limit": 30},
+    ],
+    ids=str,
+)
+def test_everything_is_found_once(portal: StandIn, trap: dict[str, Any]) -> None:
+    """However the portal cuts, counts and fails its pages, each item comes exactly once."""
+    portal.settings.change(**trap)
+
+    ids = found(portal, collections=[S2, S1])
+
+    assert sorted(ids) == sorted(item["id"] for item in portal.items)
+
+
+def test_a_page_that_fails_is_asked_for_alone(portal: StandIn) -> None:
+    """One failed page costs one request more, not the search from its beginning."""
+    portal.settings.change(failing_page=2, page_limit=30)
+
+    found(portal, start="2020")
+
+    assert searches(portal) == [200, 500, 200, 200, 200]
+
+
+def test_the_order_is_the_same_each_time(portal: StandIn) -> None:
+    """Two searches give one order, page limits and all."""
+    portal.settings.change(page_limit=13)
+
+    assert found(portal, start="2020") == found(portal, start="2020")
+
+
+def test_a_point_finds_what_it_lies_in(portal: StandIn) -> None:
+    """A point, which the portal ignores, finds the items around it and no others."""
+    far = portal.add_item(size=100, bbox=(10.0, 10.0, 11.0, 11.0))
+
+    ids = found(portal, intersects={"type": "Point", "coordinates": [10.5, 10.5]})
+
+    assert ids == [far["id"]]
+
+
+def test_a_window_is_about_acquisition(portal: StandIn) -> None:
+    """Start and end limit when the picture was taken, not when it was published."""
+    ids = found(portal, collections=S2, start="2025-03", end="2025-03-31")
+
+    months = {
+        item["properties"]["start_datetime"][:7] for item in portal.items if item["id"] in ids
+    }
+    assert (len(ids), months) == (5, {"2025-03"})
+
+
+@pytest.mark.parametrize(
+    ("search", "problem"),
+    [
+        ({"query": {"dataType": {"eq": S2}}}, "Unknown property dataType"),
+        ({"query": {"platform": {"like": "S2%"}}}, "Unknown operator like"),
+        ({"collections": ["NO_SUCH_ONE"]}, "Unknown collection NO_SUCH_ONE"),
+    ],
+)
+def test_the_portals_refusal_is_quoted(
+    portal: StandIn, search: dict[str, Any], problem: str
+) -> None:
+    """What the portal does not understand is said in its own words, after one request."""
+    with pytest.raises(SearchError, match=problem):
+        found(portal, **search)
+
+    assert searches(portal) == [400]
+
+
+def test_a_portal_that_is_away_is_named() -> None:
+    """When nobody answers, the address and the number of attempts are said."""
+    catalog = Catalog(config.load(portal_url="http://127.0.0.1:1", backoff_seconds=0.01))
+
+    with pytest.raises(CatalogueUnavailableError, match=r"127.0.0.1:1/.*ConnectionError.*6 times"):
+        catalog.count(Search(start="2025"))
+
+
+def test_no_key_is_sent(portal: StandIn) -> None:
+    """Search needs no key, so none leaves the machine."""
+    found(portal, start="2025")
+
+    assert all(KEY not in str(request.headers) for request in portal.requests)
+
+
+def test_a_search_holds_one_page(portal: StandIn) -> None:
+    """Walking through a search holds pages, not items: memory does not grow with what is found."""
+    fill(portal, 900, S2)
+    catalog = Catalog(settings_for(portal))
+    tracemalloc.start()
+
+    def peak(items: int) -> int:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in itertools.islice(catalog.search(Search(start="2020")), items):
+            pass
+        return tracemalloc.get_traced_memory()[1] - before
+
+    peak(80)  # what is loaded once
+    # The stand-in shares this process, so a page is counted several times over.
+    few, many = peak(160), peak(1000)
+    tracemalloc.stop()
+    assert many < few * 1.5
+
+
+# --- Geodes ------------------------------------------------------------------------------------
+
+
+def test_search_items_gives_items_and_a_table(portal: StandIn) -> None:
+    """As in pygeodes: a list of items, and a table with the columns that were asked about."""
+    geodes = Geodes(settings_for(portal))
+
+    items, table = geodes.search_items(query={"eo:cloud_cover": {"lte": 9}}, get_all=True)
+
+    assert len(items) == len(table) == 20
+    assert all(isinstance(item, Item) for item in items)
+    assert {"id", "collection", "eo:cloud_cover", "item"} <= set(table.columns)
+
+
+def test_without_geopandas_there_is_a_plain_table(
+    portal: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where geopandas is not installed the second value is a table all the same."""
+    monkeypatch.setitem(sys.modules, "geopandas", None)
+    geodes = Geodes(settings_for(portal))
+
+    items, table = geodes.search_items(bbox=[1, 43, 2, 44], collections=S1)
+
+    assert isinstance(table, Table)
+    assert table["item"] == items
+    assert "<table>" in table._repr_html_()
+
+
+def test_one_page_is_the_default(portal: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without ``get_all`` one page comes, and how many there are is said."""
+    items = Geodes(settings_for(portal)).search_items(start="2025", return_df=False)
+
+    assert len(items) == 80
+    assert "80 of 100 items" in capfd.readouterr().err
+
+
+def test_too_many_items_are_not_fetched(portal: StandIn) -> None:
+    """Above ``nb_max_items`` the number is said and no page is fetched."""
+    conf = Config(portal_url=portal.url, nb_max_items=50)
+    geodes = Geodes(conf)
+
+    with pytest.raises(TooManyItemsError, match="finds 100 items, 50 are allowed"):
+        geodes.search_items(start="2025", get_all=True)
+
+    assert len(searches(portal)) == 1
+
+
+def test_a_search_without_any_limit_is_refused(portal: StandIn) -> None:
+    """Nobody wants all 37 million items by mistake."""
+    with pytest.raises(SearchError, match="give a query"):
+        Geodes(settings_for(portal)).search_items(get_all=True)
+
+
+def test_collections_are_found_by_words(portal: StandIn) -> None:
+    """All words must be there, in whatever case and field."""
+    geodes = Geodes(settings_for(portal))
+
+    collections, table = geodes.search_collections(full_text_search="theia snow")
+
+    assert [one.id for one in collections] == ["THEIA_SNOW_SENTINEL2_L2B"]
+    assert len(table) == 1
+
+
+def test_availability_is_told_by_asset(portal: StandIn) -> None:
+    """The archive is told from other files by its checksum, whatever their names."""
+    (item, *_) = portal.items
+    geodes = Geodes(settings_for(portal))
+
+    online = geodes.check_item_availability(item)
+    portal.fault(item, "offline_410")
+    on_tape = geodes.check_item_availability(item)
+
+    assert (online["data"], on_tape["data"]) == ("available", "not available")
+
+
+# --- command line ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(portal: StandIn, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give what runs the command ``search`` against the portal."""
+    monkeypatch.setenv("GEODES_TASKS_PORTAL_URL", portal.url)
+    app = typer.Typer()
+    cli_search.register(app)
+    app.callback()(lambda: None)
+    return lambda *words: CliRunner().invoke(app, ["search", *words])
+
+
+def test_search_writes_one_item_a_line(run: Any, portal: StandIn) -> None:
+    """Items go to stdout, the count to stderr: the output is what ``download -`` reads."""
+    done = run("--collection", S1, "--cloud-cover", "4")
+
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {item["collection"] for item in lines} == {S1}
+    assert (len(lines), done.exit_code) == (5, 0)
+    assert "found 5 items" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["items.json", "items.jsonl"])
+def test_search_writes_a_file(run: Any, tmp_path: Path, name: str) -> None:
+    """Both forms of file are what the downloader reads, and appear whole."""
+    path = tmp_path / name
+
+    done = run("--collection", S2, "--tile", "31TCJ", "--start", "2025", "-o", str(path))
+
+    items = DownloadQueue(str(path), tmp_path / "files")._planned()
+    assert (done.exit_code, sum(len(one.requests) for one in items)) == (0, 60)
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--bbox", "10,10,11,11"), 4),
+        (("--bbox", "1,2"), 1),
+        ((), 1),
+        (("--collection", S2, "--count"), 0),
+        (("--intersects", "nowhere.json"), 1),
+        (("--query", "{"), 1),
+    ],
+)
+def test_search_ends_with_a_code(run: Any, words: tuple[str, ...], code: int) -> None:
+    """Nothing found is 4; what makes no sense is an error that the frame turns into 2."""
+    done = run(*words)
+
+    assert done.exit_code == code
+    assert code != 1 or isinstance(done.exception, SearchError)
+
+
+def test_many_items_need_a_yes(portal: StandIn) -> None:
+    """More than a settable number is not downloaded unasked where nobody can be asked."""
+    settings = settings_for(portal)
+
+    with pytest.raises(ConfigError, match="finds 100 items, more than 99"):
+        cli_search.agreed(Search(start="2025"), settings, ask_above=99, yes=False)
+
+    agreed = cli_search.agreed(Search(start="2025"), settings, ask_above=99, yes=True)
+    assert isinstance(agreed, Found)
+    assert len(list(agreed.items)) == 100
+
+
+# --- what other libraries find -----------------------------------------------------------------
+
+
+EODAG = """
+import sys
+from eodag import EODataAccessGateway
+from geodes_tasks.downloadqueue import DownloadQueue
+url, key, folder = sys.argv[1:]
+dag = EODataAccessGateway()
+dag.update_providers_config(f'''
+geodes:
+  search:
+    api_endpoint: {url}/api/stac/search
+    discover_collections:
+      fetch_url: {url}/api/stac/collections
+''')
+window = {"start": "2025-01-01", "end": "2026-01-01"}
+found = dag.search(provider="geodes", collection="S2_MSI_L1C", raise_errors=True, **window)
+assert len(found) == 20, found
+queue = DownloadQueue(found, folder)
+queue.run()
+assert queue.check_integrity() == []
+for one in queue.results:
+    print(one.item_id, one.path)
+"""
+
+PYGEODES = """
+import sys
+from pygeodes import Config, Geodes
+from geodes_tasks.downloadqueue import DownloadQueue
+url, key, folder = sys.argv[1:]
+conf = Config(api_key=key, download_dir=folder, use_async_requests=False)
+geodes = Geodes(conf=conf, base_url=url)
+query = {"dataset": {"eq": "PEPS_S2_L1C"}, "eo:cloud_cover": {"lte": 9}}
+items, frame = geodes.search_items(query=query, quiet=True, get_all=True)
+queue = DownloadQueue(items, folder)
+queue.run()
+assert queue.check_integrity() == []
+queue = DownloadQueue(frame, folder)
+queue.run()
+for one in queue.results:
+    print(one.item_id, one.path)
+"""
+
+
+def environment(standin: StandIn, home: Path) -> dict[str, str]:
+    """Give a script what it needs to find the portal, and a home of its own."""
+    settings = settings_for(standin, state_dir=home / "state")
+    named = config.environment(settings)
+    del named["GEODES_TASKS_REDIS_URL"]
+    return named | {"HOME": str(home), "EODAG_CFG_DIR": str(home), "PATH": "/usr/bin:/bin"}
+
+
+@pytest.mark.parametrize(
+    ("library", "script", "count"),
+    [("eodag", EODAG, 20), ("pygeodes", PYGEODES, 10)],
+    ids=["eodag", "pygeodes"],
+)
+def test_items_of_other_libraries_are_downloaded(
+    portal: StandIn, tmp_path: Path, library: str, script: str, count: int
+) -> None:
+    """What eodag and pygeodes really find is downloaded under the portal's own names."""
+    pytest.importorskip(library)
+    folder = tmp_path / "files"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, portal.url, KEY, str(folder)],
+        env=environment(portal, tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("URN:")]
+    titles = {item["id"]: f"{item['properties']['identifier']}.zip" for item in portal.items}
+    assert len(rows) == count
+    assert all(Path(path).name == titles[item] for item, path in rows)
+    assert len(portal.downloads()) == count
+
+
+def test_a_collection_of_another_library_is_taken(portal: StandIn, settings: Settings) -> None:
+    """A pystac ItemCollection, which pystac_client gives too, is a list of items."""
+    import pystac
+
+    items = Geodes(settings_for(portal)).search_items(collections=S1, return_df=False)
+    queue = DownloadQueue(pystac.ItemCollection(items), settings=settings)
+
+    planned = [request for one in queue._planned() for request in one.requests]
+
+    assert len(planned) == 40
+    assert State.PENDING not in {record.state for record in queue.results}
