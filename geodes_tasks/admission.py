@@ -42,6 +42,14 @@ class Selection:
     source: str = AUTO
     """``auto``, or the only source to use."""
 
+    def __post_init__(self) -> None:
+        """Refuse a layout that no item could fill.
+
+        Raises:
+            ConfigError: the layout cannot be used.
+        """
+        destination.check_layout(self.layout)
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -105,15 +113,12 @@ class Receipt:
 
     batch: str
     admissions: Counter[str] = field(default_factory=Counter)
+    downloads: int = 0
+    """Everything in the batch, refused ones included; a file named twice counts once."""
     errors: list[GeodesTasksError] = field(default_factory=list)
     """Why items were refused, the first few."""
 
     KEPT = 10
-
-    @property
-    def downloads(self) -> int:
-        """Everything in the batch, refused ones included."""
-        return self.admissions.total()
 
     def refused(self, errors: Iterable[GeodesTasksError]) -> None:
         """Note refusals."""
@@ -147,6 +152,8 @@ def admit(
     receipt = Receipt(batch)
     for block in _blocks(planned):
         _admit_block(block, account, ledger, receipt)
+    if receipt.admissions:
+        receipt.downloads = ledger.status(batch).total
     try:
         sender.send(ledger.release())
     except OperationalError as error:

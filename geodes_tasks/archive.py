@@ -115,14 +115,11 @@ def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> lis
         DiskError: the folder does not take it.
     """
     with local_errors(folder):
-        scratch = folder / RESERVED
-        scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="members-", dir=scratch) as hidden:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not in the folder of part files: a download that ends may remove that at any time.
+        with tempfile.TemporaryDirectory(prefix=f"{RESERVED}-members-", dir=folder) as hidden:
             wanted = [name for name in names if not name.endswith("/")]
-            taken = [_extracted(archive, name, Path(hidden), folder) for name in wanted]
-        with contextlib.suppress(OSError):
-            scratch.rmdir()
-    return taken
+            return [_extracted(archive, name, Path(hidden), folder) for name in wanted]
 
 
 def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) -> Path:

@@ -12,7 +12,7 @@ import mmap
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from geodes_tasks.asset import GEODES
 from geodes_tasks.errors import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from geodes_tasks.ledger import Claim, Ledger
 
 logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 TICK_S = 1.0
 """How often leases are renewed at least, and progress is told."""
@@ -122,7 +123,7 @@ class LeasedAttempt:
         """
         self.source = source
         self.heard = time.monotonic()
-        wait_s = self.ledger.spend(self.claim.account) if source == GEODES else 0.0
+        wait_s = self._patiently(self._spend) if source == GEODES else 0.0
         if wait_s:
             count, seconds = self.ledger.limits.quota_count, self.ledger.limits.quota_seconds
             used = f"{count} downloads in the last {seconds:g} s"
@@ -134,12 +135,21 @@ class LeasedAttempt:
         Raises:
             AttemptEndedError: it does not, or the worker must end before Redis is back.
         """
+        self.hear(self._patiently(self._renew))
+        self.progress(self.done_bytes)
+
+    def _renew(self) -> Renewal:
+        return self.ledger.renew([self.tell()])[0]
+
+    def _spend(self) -> float:
+        return self.ledger.spend(self.claim.account)
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask until Redis answers, or the attempt must end."""
         while True:
             self.progress(self.done_bytes)
             with contextlib.suppress(LedgerUnavailableError):
-                self.hear(self.ledger.renew([self.tell()])[0])
-                self.progress(self.done_bytes)
-                return
+                return ask()
             time.sleep(TICK_S / 4)
 
     def tell(self) -> Progress:

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import states as celery_states
 from celery.backends.base import BaseBackend
+from celery.exceptions import TaskRevokedError
 
 from geodes_tasks import config
 from geodes_tasks.ledger import Ledger
@@ -39,18 +40,8 @@ class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
             "children": [],
         }
         if record.state in {State.FAILURE, State.RETRY, State.REVOKED}:
-            meta["result"] = self._as_exception(record.error)
+            meta["result"] = self.ledger.error(task_id) or TaskRevokedError("cancelled")
         return meta
-
-    @staticmethod
-    def _as_exception(error: Any) -> dict[str, Any]:
-        kind = error.type if error else "TaskRevokedError"
-        module = "geodes_tasks.errors" if error else "celery.exceptions"
-        return {
-            "exc_type": kind,
-            "exc_message": [error.message if error else ""],
-            "exc_module": module,
-        }
 
     def _forget(self, task_id: str) -> None:
         """Keep the record: it is the ledger's."""

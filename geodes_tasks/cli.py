@@ -130,6 +130,8 @@ def download(
                 machine.start_worker()
             _watch(batch, machine.settings, quiet=no_progress, check=machine)
         except KeyboardInterrupt:
+            stderr.print("interrupted: stopping", highlight=False)
+            machine.stop_worker()
             _say_what_is_left(batch)
             raise typer.Exit(INTERRUPTED) from None
         _finish(batch, as_json=as_json)
@@ -218,7 +220,7 @@ def _say_what_is_left(batch: Batch) -> None:
     status = batch.status()
     left = human_bytes(max(status.bytes_total - status.bytes_done, 0))
     stderr.print(
-        f"interrupted: {status.unfinished} of {status.total} downloads ({left}) are left; "
+        f"{status.unfinished} of {status.total} downloads ({left}) are left; "
         "the same command again goes on",
         highlight=False,
     )
@@ -235,6 +237,9 @@ def _finish(batch: Batch, *, as_json: bool) -> NoReturn:
     raise typer.Exit(batches.exit_code(status, batch.results() if status.states["FAILURE"] else []))
 
 
+_NAMED = frozenset({State.FAILURE, State.RETRY})
+
+
 def _how(status: BatchStatus) -> str:
     outcomes = [f"{count} {name}" for name, count in status.outcomes.items() if count]
     return f" ({', '.join(outcomes)})" if outcomes else ""
@@ -243,7 +248,8 @@ def _how(status: BatchStatus) -> str:
 def _name_failures(batch: Batch, most: int = 20) -> None:
     named = 0
     for record in batch.results():
-        if record.error is not None and record.state in {State.FAILURE, State.RETRY}:
+        # What has no path was refused at the door, and named there.
+        if record.error is not None and record.path and record.state in _NAMED:
             named += 1
             if named <= most:
                 word = "failed" if record.state is State.FAILURE else f"waits ({record.reason})"
@@ -414,9 +420,9 @@ def frame(
 ) -> None:
     """Set up logging for all commands."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(
-        level=level, format="%(message)s", handlers=[RichHandler(console=stderr, show_path=False)]
-    )
+    pretty = RichHandler(console=stderr, show_path=False)
+    lines_only: logging.Handler = pretty if stderr.is_terminal else logging.StreamHandler()
+    logging.basicConfig(level=level, format="%(message)s", handlers=[lines_only])
 
 
 def _say_version(*, on: bool) -> None:

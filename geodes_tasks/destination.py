@@ -65,7 +65,7 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destinatio
         HostileNameError: the name would leave the folder, or cannot be a file name everywhere.
     """
     name = printable(asset.fields.get("item") or asset.item_id or "item without id")
-    _check_layout(layout)
+    check_layout(layout)
     relative = asset.title if layout == DEFAULT_LAYOUT else _filled(layout, asset, name)
     for segment in relative.split("/"):
         if problem := _problem(relative, segment):
@@ -79,7 +79,7 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destinatio
 # --- the layout --------------------------------------------------------------------------------
 
 
-def _check_layout(layout: str) -> None:
+def check_layout(layout: str) -> None:
     """Refuse a layout that no item could fill.
 
     Raises:

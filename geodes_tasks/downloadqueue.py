@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks import admission, config, foreign, notebook, runs, sources
+from geodes_tasks import admission, config, foreign, notebook, partfile, runs, sources
 from geodes_tasks import checksum as checksums
 from geodes_tasks.admission import Selection
 from geodes_tasks.destination import DEFAULT_LAYOUT
@@ -91,8 +90,7 @@ class DownloadQueue:
         # What can be walked through only once must last for a second run().
         self.items = list(items) if isinstance(items, Iterator) else items
         self.settings = settings or (PORTALS.last().settings if PORTALS else config.load())
-        folder = Path(os.fspath(download_dir or self.settings.download_dir))
-        self.download_dir = folder.expanduser().absolute()
+        self.download_dir = runs.folder_of(self.settings, download_dir)
         self.quiet = quiet
         self.id = admission.new_batch_name()
         self.results: list[DownloadRecord] = []
@@ -119,9 +117,13 @@ class DownloadQueue:
         Raises:
             KeyboardInterrupt: it was interrupted; what is left was said.
             ConfigError: the layout or a setting cannot be used.
+            DiskError, NotAFileError: the folder takes no files.
             FolderBusyError: another process downloads into the folder, on this machine.
             LedgerUnavailableError: the cluster's Redis does not answer.
         """
+        if not runs.has_cluster(self.settings):
+            # Said at once, and once, in place of by every download.
+            partfile.probe(self.download_dir)
         with runs.begun(self._planned(), self.download_dir, self.settings, self._name()) as run:
             if not run.receipt.downloads:
                 self._say("nothing to download: there are no items")
@@ -152,7 +154,8 @@ class DownloadQueue:
             self._say("no worker is there yet: start one with `geodes-tasks worker`; waiting")
 
     def _watched(self, run: Run) -> BatchStatus:
-        return run.watch(notebook.progress(quiet=self.quiet), rows=not self.quiet)
+        picture = notebook.progress(quiet=self.quiet)
+        return run.watch(picture, rows=not self.quiet, tell=self._say)
 
     def _finished(self, run: Run, status: BatchStatus) -> BatchStatus:
         self.results = run.batch.results()

@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 SERVERS = ("valkey-server", "redis-server")
 START_S = 20.0
+GRACE_S = 1.0
+"""Whoever presses Ctrl-C does not want to wait for downloads to end by themselves."""
+WORKER_PATIENCE_S = 15.0
 
 
 class FolderBusyError(GeodesTasksError):
@@ -206,14 +209,20 @@ class OneMachine:
     def start_worker(self) -> None:
         """Start the worker; not needed where everything is present already."""
         self.worker = self._worker_process()
-        self._stack.callback(end, self.worker, signal.SIGTERM, self.settings.grace_seconds + 10.0)
+        self._stack.callback(self.stop_worker)
+
+    def stop_worker(self) -> None:
+        """Stop the worker; what it had under way is given back with its progress kept."""
+        if self.worker is not None:
+            end(self.worker, signal.SIGTERM, WORKER_PATIENCE_S)
 
     def _worker_process(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "celery", "-A", "worker", "worker"]
         command += ["--pool", "threads", "--concurrency", str(self.settings.max_concurrent)]
         command += ["--hostname", f"one-machine-{os.getpid()}@%h", "--loglevel", "INFO"]
         command += ["--without-gossip", "--without-mingle"]
-        variables = config.environment(self.settings) | {PARENT_VARIABLE: str(os.getpid())}
+        settings = self.settings.model_copy(update={"grace_seconds": GRACE_S})
+        variables = config.environment(settings) | {PARENT_VARIABLE: str(os.getpid())}
         with self.worker_log.open("wb") as output:
             return subprocess.Popen(
                 command,
@@ -244,6 +253,11 @@ def end(process: subprocess.Popen[bytes], first: signal.Signals, patience_s: flo
             process.wait(patience_s)
         except subprocess.TimeoutExpired:
             process.kill()
+        except BaseException:
+            # A second Ctrl-C: no more patience, but nothing is left running either.
+            process.kill()
+            process.wait()
+            raise
     process.wait()
 
 

@@ -95,7 +95,7 @@ def download(
         GeodesTasksError: what the transports and ``attempt`` raise.
     """
     attempt = attempt or Unwatched()
-    token = token or str(time.time_ns())
+    token = token or str(time.time_ns() // 1_000_000)
     present = _present(asset, final, proof, attempt)
     if present is not None:
         return present

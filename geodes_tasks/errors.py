@@ -84,6 +84,7 @@ class NoItemsError(SourceError):
 class LedgerUnavailableError(GeodesTasksError):
     """Redis does not answer."""
 
+    reaction = Reaction.TRANSIENT
     hint = "Start Redis or correct GEODES_TASKS_REDIS_URL; nothing was lost, say it again then."
 
     def __init__(self, url: str, problem: str) -> None:

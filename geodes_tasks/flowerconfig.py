@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from geodes_tasks.config import is_loopback
-from geodes_tasks.text import human_bytes
+from geodes_tasks.text import human_bytes, shortened
 
 COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
 """What, how it stands, its numbers or its reason, since when, who; the id opens the details."""
@@ -24,7 +24,11 @@ MAX_TASKS = 20_000
 """Flower keeps its rows in memory, some 7 kB each: its own 100,000 would be 0.7 GB."""
 USER = "geodes"
 OPEN_API = "FLOWER_UNAUTHENTICATED_API"
+NAME_WIDTH = 28
+"""So much of a file's name is in the list; both ends of it, for they tell files apart."""
 _WAIT = re.compile(r" \(waits (\d+) s\)\Z")
+# The list has little room, and the whole text is on the page of the task.
+_ADDRESS = re.compile(r"'?https?://[^\s']+(?:', |: )")
 
 
 def configure() -> None:
@@ -91,7 +95,7 @@ def readable(task: Any) -> Any:
     if task.state == "RETRY":
         task.result = waiting(task.exception, task.retried)
     elif task.state == "FAILURE":
-        task.result = task.exception
+        task.result = _ADDRESS.sub("", task.exception or "")
     elif task.state == "SUCCESS":
         task.result = ending(task.result)
     return task
@@ -102,16 +106,19 @@ def what(kwargs: str | None) -> str | None:
     said = _literal(kwargs)
     if not said.get("file"):
         return kwargs
-    return ", ".join(str(said[name]) for name in ("file", "size", "item") if said.get(name))
+    file, item = str(said["file"]), str(said.get("item"))
+    whole = [] if len(file) <= NAME_WIDTH else [file]
+    return ", ".join([shortened(file, NAME_WIDTH), str(said.get("size")), item, *whole])
 
 
 def waiting(exception: str | None, since: float | None) -> str | None:
     """Write why a download waits, with the time of day when it goes on."""
     match = _WAIT.search(exception or "")
     if exception is None or match is None or since is None:
-        return exception
+        return _ADDRESS.sub("", exception or "")
     due = datetime.fromtimestamp(since + int(match[1]), UTC)
-    return f"waits until {due:%Y-%m-%d %H:%M:%S} UTC: {exception[: match.start()]}"
+    reason = _ADDRESS.sub("", exception[: match.start()])
+    return f"until {due:%H:%M:%S} UTC ({due:%d %b}), {reason}"
 
 
 def ending(result: str | None) -> str | None:

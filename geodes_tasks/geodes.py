@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks import archive, destination, notebook, single, tables
+from geodes_tasks import archive, destination, notebook, runs, single, tables
 from geodes_tasks.asset import GEODES
 from geodes_tasks.catalog import Catalog
 from geodes_tasks.config import Settings
@@ -268,7 +268,7 @@ class Geodes:
     @property
     def folder(self) -> Path:
         """The download folder, absolute."""
-        return self.settings.download_dir.expanduser().absolute()
+        return runs.folder_of(self.settings)
 
     def _final(self, asset: Any, outfile: str | Path | None) -> Path:
         if outfile is None:

@@ -38,6 +38,7 @@ THREAD_MIN_BYTES = 8 * 1024 * 1024
 RESERVE_BYTES = 16 * 1024 * 1024
 """Space that is left free on the volume."""
 NAME_BYTES = 255
+_ENDINGS = frozenset({"part", "adopted.part", "etag", "adopted.etag"})
 
 # What the operating system says when this worker, not the file, is the problem.
 _LOCAL_ERRNOS = frozenset(
@@ -82,15 +83,19 @@ def probe(folder: Path) -> None:
         DiskError: full, over quota, read-only, no right, stale handle.
         NotAFileError: something that is no folder stands there.
     """
-    with local_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".geodes-tasks-probe-", dir=folder)
-        try:
-            os.write(descriptor, b"\0" * 4096)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-            os.unlink(name)  # noqa: PTH108 - mkstemp gives a string
+    try:
+        with local_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_and_remove(folder)
+    except OSError as error:
+        raise DiskError(str(folder), error.strerror or str(error)) from error
+
+
+def _write_and_remove(folder: Path) -> None:
+    with tempfile.NamedTemporaryFile(prefix=".geodes-tasks-probe-", dir=folder) as stream:
+        stream.write(b"\0" * 4096)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _kind_in_the_way(error: OSError) -> str:
@@ -169,7 +174,8 @@ class PartFile:
         Raises:
             DiskError: they do not.
         """
-        free = shutil.disk_usage(self.folder).free
+        with local_errors(self.final):
+            free = shutil.disk_usage(self.folder).free
         if free < size_bytes + RESERVE_BYTES:
             problem = f"{size_bytes} bytes needed, {free} bytes free on the volume"
             raise DiskError(str(self.final.parent), problem)
@@ -213,20 +219,24 @@ class PartFile:
 
     def leftover(self) -> Path | None:
         """Find the longest part that another attempt at the same content left."""
-        found = [(size, path) for path, size in self._others() if size >= ADOPT_MIN_BYTES]
+        parts = [path for path in self._others() if path.name.endswith(".part")]
+        found = [(size, path) for path in parts if (size := _size(path)) >= ADOPT_MIN_BYTES]
         return max(found)[1] if found else None
 
-    def _others(self) -> Iterator[tuple[Path, int]]:
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+    def _others(self) -> Iterator[Path]:
+        """Name all that earlier attempts at the same content left."""
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.folder) as entries,
+        ):
             for entry in entries:
                 if entry.name.startswith(f"{self.stem}.") and self._is_older(entry.name):
-                    with contextlib.suppress(FileNotFoundError):
-                        yield self.folder / entry.name, entry.stat().st_size
+                    yield self.folder / entry.name
 
     def _is_older(self, name: str) -> bool:
         # Tokens rise: an attempt that lost its lease must not rob the one that has it now.
         token, _, ending = name.removeprefix(f"{self.stem}.").partition(".")
-        return ending in {"part", "adopted.part"} and token.isdigit() and int(token) < self.token
+        return ending in _ENDINGS and token.isdigit() and int(token) < self.token
 
     def etag_of(self, leftover: Path) -> str | None:
         """Give the validator that the server named when those bytes were fetched."""
@@ -250,12 +260,13 @@ class PartFile:
         with local_errors(self.final):
             try:
                 leftover.rename(taken)
+                with contextlib.suppress(FileNotFoundError):
+                    _etag_path(leftover).rename(_etag_path(taken))
                 with taken.open("rb", buffering=0) as stream:
                     self._copy(stream.fileno(), on_progress)
             except FileNotFoundError:
                 return  # its owner, or another attempt, was faster
-            taken.unlink(missing_ok=True)
-            _etag_path(leftover).unlink(missing_ok=True)
+            _remove(taken)
 
     def _copy(self, source: int, on_progress: Callable[[int], None]) -> None:
         # Not beyond the size of this moment: its writer may be paused, not dead.
@@ -270,8 +281,8 @@ class PartFile:
 
     def sweep(self) -> None:
         """Remove what earlier attempts at this download left."""
-        for path, _ in list(self._others()):
-            _remove(path)
+        for path in list(self._others()):
+            path.unlink(missing_ok=True)
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -310,6 +321,7 @@ class PartFile:
         kept = self.folder / f"{self.stem}.quarantine"
         with local_errors(self.final):
             self.path.replace(kept)
+            _etag_path(self.path).unlink(missing_ok=True)
         self._close()
         return kept
 
@@ -325,13 +337,22 @@ class PartFile:
             self.folder.rmdir()
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _etag_path(part: Path) -> Path:
     return part.with_name(part.name.removesuffix(".part") + ".etag")
 
 
 def _remove(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _etag_path(part).unlink(missing_ok=True)
+    # NotADirectoryError: a file stands where the folder would be, so there is nothing to remove.
+    with contextlib.suppress(NotADirectoryError):
+        part.unlink(missing_ok=True)
+        _etag_path(part).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

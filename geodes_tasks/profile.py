@@ -210,7 +210,7 @@ def _row(one: Download) -> list[str]:
 
 @contextlib.contextmanager
 def _ledgers(settings: Settings, download_dir: str | Path | None) -> Iterator[list[Ledger]]:
-    folder = Path(download_dir or settings.download_dir).expanduser().absolute()
+    folder = runs.folder_of(settings, download_dir)
     live = [] if runs.has_cluster(settings) else list(runs.private_ledgers(settings))
     with runs.ledger_of(settings, folder) as own:
         # The folder's own run may be under way, and then be among the live ones too.

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from geodes_tasks.states import State
-from geodes_tasks.text import human_bytes, human_seconds
+from geodes_tasks.text import human_bytes, human_seconds, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,14 +108,16 @@ class Lines(Quiet):
         """Write a line when something changed and the last one is old enough."""
         now = time.monotonic()
         speed = self.speed.update(status.bytes_done, now)
-        line = summary(status)
-        if line == self._last or (now - self._said_at < LINE_S and status.unfinished):
+        line, news = summary(status), f"{summary(status)} {status.bytes_done}"
+        if news == self._last or (now - self._said_at < LINE_S and status.unfinished):
             return
-        self._last, self._said_at = line, now
+        self._last, self._said_at = news, now
         amount = f"{human_bytes(status.bytes_done)} of {human_bytes(status.bytes_total)}"
         left = status.bytes_total - status.bytes_done
-        eta = f", {human_seconds(left / speed)} left" if speed and left > 0 else ""
-        self.console.print(f"{line}; {amount}, {human_bytes(speed)}/s{eta}", highlight=False)
+        goes_on = speed and left > 0 and status.unfinished
+        eta = f", {human_seconds(left / speed)} left" if goes_on else ""
+        text = f"{line}; {amount}, {human_bytes(speed)}/s{eta}"
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Bars(Quiet):
@@ -163,11 +165,6 @@ class Bars(Quiet):
                 total=one.size_bytes,
                 completed=one.done_bytes,
             )
-
-
-def shortened(name: str, width: int = 36) -> str:
-    """Keep both ends of a long file name: they tell products apart."""
-    return name if len(name) <= width else f"{name[: width // 2 - 1]}..{name[-(width // 2 - 1) :]}"
 
 
 def view(console: Console, *, quiet: bool) -> View:

@@ -1,9 +1,11 @@
-"""What is known of a download afterwards: the engine's result and the ledger's record."""
+"""What is known of a download afterwards: result, decision, record, counts."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from geodes_tasks.states import Reason
 
 if TYPE_CHECKING:
     import os
@@ -57,6 +59,26 @@ class DownloadResult:
     source: str | None
     """Which source gave the last byte; None when nothing was fetched."""
     proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a download whose attempt failed."""
+
+    retry: bool
+    """False: it ends as FAILURE."""
+    reason: Reason = Reason.BACKOFF
+    """Why it waits."""
+    delay_s: float = 0.0
+    """How long it waits; 0 is as soon as there is a place."""
+    counted: bool = True
+    """Whether the attempt counts: only when bytes were really asked for."""
+    suspect: Checksum | None = None
+    """Digest of a whole copy that does not agree with the catalogue."""
+    pause: str | None = None
+    """Why the whole account waits, if it does."""
+    pause_s: float | None = None
+    """How long the account waits; None is until somebody resumes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from geodes_tasks import checksum as checksums
 from geodes_tasks.errors import (
@@ -14,10 +13,8 @@ from geodes_tasks.errors import (
     ThrottledError,
     WorkerStoppingError,
 )
+from geodes_tasks.results import Decision
 from geodes_tasks.states import Reason
-
-if TYPE_CHECKING:
-    from geodes_tasks.checksum import Checksum
 
 BACKOFF_CAP_S = 300.0
 QUOTA_PROBE_S = 60.0
@@ -26,26 +23,6 @@ THROTTLE_S = 20.0
 """How long it waits after a 429 that names no time."""
 OFFLINE_S = 600.0
 DISK_S = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What becomes of a download whose attempt failed."""
-
-    retry: bool
-    """False: it ends as FAILURE."""
-    reason: Reason = Reason.BACKOFF
-    """Why it waits."""
-    delay_s: float = 0.0
-    """How long it waits; 0 is as soon as there is a place."""
-    counted: bool = True
-    """Whether the attempt counts: only when bytes were really asked for."""
-    suspect: Checksum | None = None
-    """Digest of a whole copy that does not agree with the catalogue."""
-    pause: str | None = None
-    """Why the whole account waits, if it does."""
-    pause_s: float | None = None
-    """How long the account waits; None is until somebody resumes it."""
 
 
 @dataclass(frozen=True, slots=True)

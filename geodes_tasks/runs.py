@@ -19,13 +19,13 @@ from geodes_tasks.states import Reason, State
 from geodes_tasks.text import human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from geodes_tasks.admission import Planned, Receipt
     from geodes_tasks.config import Settings
     from geodes_tasks.progress import View
-    from geodes_tasks.results import BatchStatus
+    from geodes_tasks.results import BatchStatus, ErrorInfo
 
 POLL_S = 0.25
 
@@ -33,6 +33,16 @@ POLL_S = 0.25
 def has_cluster(settings: Settings) -> bool:
     """Tell whether somebody named a Redis: then its workers do the work."""
     return "redis_url" in settings.model_fields_set
+
+
+def folder_of(settings: Settings, given: str | Path | None = None) -> Path:
+    """Give the download folder in the one spelling that its ledger goes by.
+
+    On one machine links are followed: one folder has one ledger, whatever it is called. In a
+    cluster they stay, for a worker may see them elsewhere.
+    """
+    folder = admission.folder(given or settings.download_dir)
+    return folder if has_cluster(settings) else folder.resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +55,15 @@ class Run:
     machine: OneMachine | None = None
     """Of one-machine mode; None where a cluster works."""
 
-    def watch(self, picture: View, *, rows: bool = True) -> BatchStatus:
+    def watch(
+        self, picture: View, *, rows: bool = True, tell: Callable[[str], None] | None = None
+    ) -> BatchStatus:
         """Show progress until the batch is over, or nothing can go on without somebody.
 
         Args:
             picture: Where it is shown; entered here.
             rows: Whether the downloads under way are shown one by one.
+            tell: Hears once of each reason for which downloads wait.
 
         Raises:
             PrivateProcessError: the private worker ended by itself.
@@ -58,15 +71,28 @@ class Run:
         """
         if self.machine is not None and self.machine.worker is None and self.status().unfinished:
             self.machine.start_worker()
+        told: set[str] = set()
         with picture:
             while True:
                 status = self.status()
+                if tell is not None:
+                    for line in self._new_waits(status, told):
+                        tell(line)
                 picture.show(status, self.ledger.running() if rows and status.unfinished else [])
-                if not status.unfinished or (self.machine is not None and is_stuck(status)):
+                if not status.unfinished or is_stuck(status, alone=self.machine is not None):
                     return status
                 if self.machine is not None:
                     self.machine.check()
                 time.sleep(POLL_S)
+
+    def _new_waits(self, status: BatchStatus, told: set[str]) -> Iterator[str]:
+        """Say for each new reason why downloads wait, with the first one's error and hint."""
+        for reason in sorted(set(status.waiting) - told):
+            told.add(reason)
+            records = self.ledger.records(self.batch.id)
+            first = next((one for one in records if one.reason == reason), None)
+            if first is not None and first.error is not None:
+                yield in_words(f"waits ({reason})", first.error)
 
     def status(self) -> BatchStatus:
         """Count how the batch stands."""
@@ -87,17 +113,21 @@ class Run:
             named += 1
             if named <= most:
                 word = "failed" if record.state is State.FAILURE else f"waits ({record.reason})"
-                message = record.error.message.rstrip(".")
-                yield f"{word}: {message}. {record.error.hint}".rstrip()
+                yield in_words(word, record.error)
         if named > most:
             yield f"and {named - most} more"
 
 
-def is_stuck(status: BatchStatus) -> bool:
-    """Tell whether all that is left waits for a new key, or for the tape."""
+def in_words(word: str, error: ErrorInfo) -> str:
+    """Say in one line what is wrong and what to do about it."""
+    return f"{word}: {error.message.rstrip('.')}. {error.hint}".rstrip()
+
+
+def is_stuck(status: BatchStatus, *, alone: bool) -> bool:
+    """Tell whether all that is left waits for a new key, or, on one machine, for the tape."""
     if status.waiting.get(Reason.AUTH, 0) and not status.states[State.STARTED]:
         return True
-    return status.waiting.get(Reason.OFFLINE, 0) == status.unfinished
+    return alone and status.waiting.get(Reason.OFFLINE, 0) == status.unfinished
 
 
 @contextlib.contextmanager

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from geodes_tasks.asset import Asset
     from geodes_tasks.config import Settings
     from geodes_tasks.progress import View
-    from geodes_tasks.results import DownloadResult
-    from geodes_tasks.retry import Decision
+    from geodes_tasks.results import Decision, DownloadResult
     from geodes_tasks.transports import Transport
 
 logger = logging.getLogger(__name__)

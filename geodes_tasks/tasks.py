@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -115,7 +116,7 @@ def desk() -> Desk:
 def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, Any]:  # noqa: ARG001
     """Fetch one asset; the arguments are for the reader's eyes, the ledger knows the rest."""
     claim = claimed(self)
-    with desk().keeper.hold(claim, on_tick=partial(tell_flower, self)) as attempt:
+    with desk().keeper.hold(claim, on_tick=partial(tell_flower, Row.of(self))) as attempt:
         try:
             result = engine.download(
                 claim.asset,
@@ -221,7 +222,9 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
     logger.warning("%s (%s, %s)", error, decision.reason, waits)
     if isinstance(error, DiskError):
         close_intake(str(task.request.hostname), claim, error)
-    task.send_event("task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback="")
+    Row.of(task).tell(
+        "task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback=""
+    )
     raise Ignore(str(decision.reason))
 
 
@@ -276,15 +279,38 @@ def close_intake(worker: str, claim: Claim, error: DiskError) -> None:
 # --- Flower ------------------------------------------------------------------------------------
 
 
-def tell_flower(task: celery.Task, attempt: LeasedAttempt) -> None:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The row of one task in Flower; usable from any thread, unlike the task itself."""
+
+    app: celery.Celery
+    identifier: str
+    worker: str
+
+    @classmethod
+    def of(cls, task: celery.Task) -> Row:
+        """Give the row of the task that runs in this thread."""
+        return cls(task.app, str(task.request.id), str(task.request.hostname))
+
+    def tell(self, event: str, **fields: object) -> None:
+        """Send an event; what is recorded must not suffer from news that cannot be sent."""
+        try:
+            with self.app.events.default_dispatcher(hostname=self.worker) as dispatcher:
+                dispatcher.send(event, uuid=self.identifier, retry=False, **fields)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
+            logger.debug("%s: event %s was not sent: %s", self.identifier, event, error)
+
+
+def tell_flower(row: Row, attempt: LeasedAttempt) -> None:
     """Show moving numbers; ``result`` is the one free field that Flower keeps in its copies."""
     speed = attempt.received_bytes / max(time.monotonic() - attempt.started, 0.001)
     text = progress_text(attempt.done_bytes, attempt.claim.asset.size_bytes, speed)
-    task.send_event("task-progress", result=text)
+    row.tell("task-progress", result=text)
 
 
 def refresh_flower(task: celery.Task) -> None:
     """Let a duplicate's row in Flower show how the download ended, not that it started."""
-    record = desk().ledger.record(str(task.request.id))
-    if record is not None and record.outcome is not None:
-        task.send_event("task-succeeded", result=str(record.outcome), runtime=0.0)
+    with contextlib.suppress(LedgerUnavailableError):
+        record = desk().ledger.record(str(task.request.id))
+        if record is not None and record.outcome is not None:
+            Row.of(task).tell("task-succeeded", result=str(record.outcome), runtime=0.0)

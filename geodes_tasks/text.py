@@ -33,3 +33,8 @@ def progress_text(done_bytes: int, size_bytes: int | None, bytes_per_s: float) -
     if bytes_per_s <= 0:
         return f"{share}, starting"
     return f"{share}, {speed}, {human_seconds((size_bytes - done_bytes) / bytes_per_s)} left"
+
+
+def shortened(name: str, width: int = 36) -> str:
+    """Keep both ends of a long file name: they tell products apart."""
+    return name if len(name) <= width else f"{name[: width // 2 - 1]}..{name[-(width // 2 - 1) :]}"

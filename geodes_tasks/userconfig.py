@@ -98,8 +98,12 @@ class Config:
 
     @property
     def download_dir(self) -> str:
-        """The download folder, absolute."""
+        """The download folder, absolute. Can be set, as every field."""
         return str(self.settings.download_dir.expanduser().absolute())
+
+    @download_dir.setter
+    def download_dir(self, value: str | Path) -> None:
+        self.__setattr__("download_dir", value)
 
     @property
     def has_api_key(self) -> bool:

@@ -190,7 +190,11 @@ class RedisServer(Process):
     @property
     def url(self) -> str:
         """Its address as the settings take it, database 0."""
-        return f"redis+socket://{self.unix_socket}" if self.unix_socket else f"redis://{HOST}:{self.port}/0"
+        return (
+            f"redis+socket://{self.unix_socket}"
+            if self.unix_socket
+            else f"redis://{HOST}:{self.port}/0"
+        )
 
     def start(self) -> Self:
         """Start it, or start it again on the same data and the same port.

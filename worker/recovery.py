@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +28,6 @@ LOST_AFTER_S = 10.0
 """A message sent so long ago, and found nowhere, is lost."""
 TAKEN_FOR_S = 60.0
 """A message handed to a worker so long ago is no longer on its way to a claim."""
-SETTLE_S = 3.0
-"""After a restart of Redis: the time in which living workers renew their leases first."""
 
 
 class Recovery(threading.Thread):
@@ -77,8 +74,6 @@ class Recovery(threading.Thread):
         """
         self.ledger.ping()
         self._reachable = True
-        if self.ledger.uptime_s() < SETTLE_S:
-            return
         if self.intake is not None:
             self.intake.look()
         slots = 0 if self.intake is not None and self.intake.closed else self.slots
@@ -88,8 +83,8 @@ class Recovery(threading.Thread):
         self._heed_revoked()
         self._resend_lost()
         self.sender.send(self.ledger.release())
-        for asset, path in self.ledger.litter():
-            engine.discard(asset, Path(path), str(time.time_ns()))
+        for left in self.ledger.litter():
+            engine.discard(left.asset, Path(left.path), left.token)
 
     def _heed_revoked(self) -> None:
         """Cancel in the ledger what somebody revoked in Celery or Flower.

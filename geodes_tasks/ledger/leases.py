@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from geodes_tasks.checksum import Checksum
-    from geodes_tasks.results import DownloadResult
-    from geodes_tasks.retry import Decision
+    from geodes_tasks.results import Decision, DownloadResult
 
 
 class Verdict(StrEnum):

@@ -12,7 +12,6 @@ from geodes_tasks.asset import Asset, download_id
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import ErrorInfo
-from geodes_tasks.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -86,6 +85,16 @@ class Wakeup:
     item_id: str
     title: str
     size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Litter:
+    """Part files of an ended download that no attempt owns any more."""
+
+    asset: Asset
+    path: str
+    token: str
+    """Of the last attempt; what a later one writes is not litter."""
 
 
 def wakeups(answer: Sequence[str]) -> list[Wakeup]:
@@ -187,7 +196,13 @@ class Queue(Store):
             "Look at the logs of the workers in its history, then: geodes-tasks retry",
         )
         ended, woken = self.run(
-            "recover", worker, slots, WORKER_SECONDS, self.limits.max_attempts, info_json(poison)
+            "recover",
+            worker,
+            slots,
+            WORKER_SECONDS,
+            self.limits.max_attempts,
+            info_json(poison),
+            self.limits.lease_seconds,
         )
         return int(ended), int(woken)
 
@@ -220,19 +235,18 @@ class Queue(Store):
         """Put downloads back whose message, sent so long ago, is lost; tells how many were."""
         return int(self.run("resend", account, older_than_s, *downloads))
 
-    def litter(self, most: int = 50) -> list[tuple[Asset, str]]:
-        """Take over the sweeping of part files that nobody owns: asset and final path of each."""
+    def litter(self, most: int = 50) -> list[Litter]:
+        """Take over the sweeping of part files that nobody owns."""
         with self.available():
             found = self.client.lpop(self.key("litter"), most) or []
             rows = [
-                self.client.hmget(self.key("download", one), "spec", "path", "state")
-                for one in found
+                (token, *self.client.hmget(self.key("download", one), "spec", "path"))
+                for one, token in map(str.split, found)
             ]
-        ended = {State.FAILURE, State.REVOKED}
         return [
-            (Asset.from_dict(json.loads(spec)), path)
-            for spec, path, state in rows
-            if spec and path and state in ended
+            Litter(Asset.from_dict(json.loads(spec)), path, token)
+            for token, spec, path in rows
+            if spec and path
         ]
 
     def closed_by(self, worker: str) -> str | None:
@@ -248,11 +262,6 @@ class Queue(Store):
                 self.client.hdel(self.key("worker", worker), "closed")
             else:
                 self.client.hset(self.key("worker", worker), "closed", folder)
-
-    def uptime_s(self) -> float:
-        """Give how long Redis has been up, in seconds."""
-        with self.available():
-            return float(self.client.info("server").get("uptime_in_seconds", 1e9))
 
     def abandon(self, broker_keys: Sequence[str]) -> None:
         """Begin anew on a private server where nothing else runs; proofs of files are kept."""
@@ -278,8 +287,13 @@ def info_json(info: ErrorInfo) -> str:
 
 
 def error_json(error: BaseException) -> str:
-    """Give the form in which the ledger keeps an error."""
-    return info_json(ErrorInfo.of(error))
+    """Give the form in which the ledger keeps an error, from which it can be raised again."""
+    info = ErrorInfo.of(error)
+    values = list(error.args) if isinstance(error, GeodesTasksError) else []
+    return json.dumps(
+        {"type": info.type, "message": info.message, "hint": info.hint, "values": values},
+        default=str,
+    )
 
 
 def _refused_spec(refusal: Refusal) -> dict[str, object]:

@@ -6,9 +6,10 @@ import itertools
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from geodes_tasks.errors import UnknownBatchError
+from geodes_tasks import errors
+from geodes_tasks.errors import GeodesTasksError, UnknownBatchError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import BatchStatus, DownloadRecord, ErrorInfo
 from geodes_tasks.states import Outcome, State
@@ -88,6 +89,18 @@ class Reading(Store):
         """Give one record; None when the download is unknown."""
         return self._read([download_id])[0]
 
+    def error(self, download_id: str) -> Exception | None:
+        """Give the error of a download as an exception of its own class; None without one."""
+        with self.available():
+            text = self.client.hget(self.key("download", download_id), "error")
+        if not text:
+            return None
+        error = json.loads(text)
+        kind = getattr(errors, error["type"], None)
+        if not error.get("values") or kind is None:
+            return GeodesTasksError(f"{error['type']}: {error['message']}")
+        return cast("Exception", kind(*error["values"]))
+
     def _read(self, ids: Sequence[str]) -> list[DownloadRecord | None]:
         with self.available():
             pipeline = self.client.pipeline(transaction=False)
@@ -158,6 +171,10 @@ def _moment(text: str | None) -> str | None:
     return datetime.fromtimestamp(float(text), UTC).isoformat(timespec="milliseconds")
 
 
+def _info(error: Mapping[str, Any]) -> ErrorInfo:
+    return ErrorInfo(error["type"], error["message"], error["hint"])
+
+
 def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
     """Read the hash of one download."""
     spec = json.loads(data["spec"])
@@ -180,7 +197,7 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         source=data.get("source"),
         started_at=_moment(data.get("started")),
         finished_at=_moment(data.get("finished")),
-        error=ErrorInfo(**error) if error and state is not State.SUCCESS else None,
+        error=_info(error) if error and state is not State.SUCCESS else None,
         download_id=identifier,
         reason=data.get("reason"),
         due_at=_moment(data.get("due")),

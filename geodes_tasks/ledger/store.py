@@ -43,11 +43,13 @@ def connect(settings: Settings) -> redis.Redis:
     client: redis.Redis = redis.Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=30,
+        socket_timeout=15,
         socket_connect_timeout=5,
         **keepalive,
         # redis-py's own default of ten retries takes seconds to notice a dead server.
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+        # Only a refused or broken connection is tried again: a server that does not answer has
+        # cost one timeout by then.
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2, (redis.ConnectionError,)),
     )
     return client
 

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import GeodesTasksError, UnexpectedAnswerError
-from geodes_tasks.transports import Body, answers
+from geodes_tasks.transports import answers
 from geodes_tasks.transports.addresses import AddressPolicy, Origin, origin
+from geodes_tasks.transports.base import Body
 from geodes_tasks.transports.calls import Call, Calls
 from geodes_tasks.transports.exchange import Caller, Exchange
 from geodes_tasks.transports.key import ApiKey

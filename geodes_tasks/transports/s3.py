@@ -22,9 +22,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from geodes_tasks.config import is_loopback
 from geodes_tasks.errors import SourceUnavailableError
-from geodes_tasks.transports import Body
 from geodes_tasks.transports.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.answers import resumed_total, strong_etag
+from geodes_tasks.transports.base import Body
 from geodes_tasks.transports.calls import Calls
 from geodes_tasks.transports.s3_errors import boto_failure, client_failure, hide_secrets
 from geodes_tasks.transports.stream import BodyReader

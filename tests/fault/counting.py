@@ -32,6 +32,6 @@ def counters(ledger: Ledger, batch: str) -> Counter[str]:
     """Give the counters that the ledger keeps of a batch, without the zeros."""
     kept = ledger.client.hgetall(ledger.key("batch", batch))
     counts = re.compile("total|bytes|state:|outcome:|waiting:")
-    # Unary plus drops zeros but negative counts too, and those must be seen.
     numbers = {n: int(v) for n, v in kept.items() if counts.match(n)}
+    # Not a unary plus: it drops negative counts too, and those must be seen.
     return Counter({name: number for name, number in numbers.items() if number})

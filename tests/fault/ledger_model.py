@@ -90,11 +90,19 @@ class Model:
 
     def again(self, ids: Iterable[str]) -> int:
         """Foresee how many begin anew."""
-        rows = [self.rows[one] for one in ids]
-        begun = [r for r in rows if r.state in {State.FAILURE, State.REVOKED, State.RETRY}]
-        for row in begun:
-            row.begin()
-        return len(begun)
+        begun = 0
+        for one in filter(self._may_begin_again, ids):
+            self.rows[one].begin()
+            self.owners[self.rows[one].path] = one
+            begun += 1
+        return begun
+
+    def _may_begin_again(self, one: str) -> bool:
+        row = self.rows[one]
+        ended = (State.FAILURE, State.REVOKED)
+        owner = self.owners.get(row.path, one)
+        free = owner == one or self.rows[owner].state in ended
+        return row.state is State.RETRY or (row.state in ended and free)
 
     def cancel(self, ids: Iterable[str]) -> int:
         """Foresee how many are cancelled now or will be."""

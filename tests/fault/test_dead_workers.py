@@ -85,7 +85,7 @@ def test_killed_pool_process_is_replaced(cluster: Scene) -> None:
     cluster.standin.settings.change(range="good")
     (item,) = cluster.items(1, 6 * MiB)
     cluster.standin.settings.rate = 2 * MiB
-    worker = cluster.worker("first", pool="processes")
+    worker = cluster.worker("first", pool="prefork")
     batch = cluster.enqueue(item)
     cluster.fetched(item, 2 * MiB)
 

@@ -26,8 +26,7 @@ from geodes_tasks.asset import Asset
 from geodes_tasks.checksum import Checksum
 from geodes_tasks.errors import LeaseLostError, TransferError
 from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal, Request, Verdict
-from geodes_tasks.results import DownloadResult, Proof
-from geodes_tasks.retry import Decision
+from geodes_tasks.results import Decision, DownloadResult, Proof
 from geodes_tasks.states import ACTIVE, Outcome, Reason, State
 from tests.fault.counting import counters, recount
 from tests.fault.ledger_model import WAITS_FOR_ITS_TURN, Model, Row
@@ -99,7 +98,7 @@ def reachable(ledger: Ledger) -> set[str]:
     for part in ("leases", "sent"):
         found |= set(client.zrange(key("account", ACCOUNT, part), 0, -1))
     for batch in client.lrange(key("account", ACCOUNT, "ring"), 0, -1):
-        found |= set(client.lrange(key("batch", batch, "ready"), 0, -1))
+        found |= set(client.lrange(key("batch", batch, "ready", ACCOUNT), 0, -1))
     return found
 
 
@@ -289,7 +288,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Find that the broker has lost messages."""
         lost = [one for one in ids if one in self.model.sent]
         if lost:
-            assert self.ledger.resend(ACCOUNT, lost) == len(lost)
+            assert self.ledger.resend(ACCOUNT, 0, lost) == len(lost)
             self.model.sent -= set(lost)
 
     # --- what always holds -------------------------------------------------------------------

@@ -80,10 +80,10 @@ def test_two_workers_that_see_the_same_loss_send_again_once(cluster: Scene) -> N
     lost = lose_messages(cluster)
     both = [cluster.ledger.sent("default", 10) for _ in range(2)]
     assert [sorted(found) for found in both] == [sorted(lost)] * 2
-    assert cluster.ledger.resend("default", both[0]) == 5
+    assert cluster.ledger.resend("default", 10, both[0]) == 5
     assert len(cluster.ledger.release()) == 5
 
-    put_back = cluster.ledger.resend("default", both[1])
+    put_back = cluster.ledger.resend("default", 10, both[1])
 
     assert put_back == 0
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 GRACE_S = 1
 STOPPED_S = GRACE_S + 5
 """Two slow processors, and Celery's own shutdown."""
-# Celery takes "prefork" for "not chosen" where the application names a pool of its own.
-POOLS = ("threads", "processes")
+POOLS = ("threads", "prefork")
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ def send_events(settings: Settings, count: int) -> None:
     app = Sender(settings).app
     with (
         app.connection_for_write() as link,
-        app.events.Dispatcher(
-            link, hostname="load@host", buffer_while_offline=False
-        ) as dispatcher,
+        app.events.Dispatcher(link, hostname="load@host", buffer_while_offline=False) as dispatcher,
     ):
         for number in range(count):
             name = str(uuid.UUID(int=number))

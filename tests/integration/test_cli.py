@@ -34,6 +34,7 @@ class CommandLine:
 
     def __init__(self, standin: StandIn) -> None:
         """Take the portal."""
+        self.begun: list[subprocess.Popen[str]] = []
         self.settings = {
             "GEODES_API_KEY": KEY,
             "GEODES_TASKS_PORTAL_URL": standin.url,
@@ -52,10 +53,19 @@ class CommandLine:
 
     def begin(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own, as a terminal does."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command(*arguments), env=os.environ | self.settings | variables,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
+        self.begun.append(process)
+        return process
+
+    def close(self) -> None:
+        """Kill what a failing test has left; its server and worker end by themselves then."""
+        for process in self.begun:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def command(*arguments: str) -> list[str]:

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from geodes_tasks import config, enqueue, stac
 from geodes_tasks.app import QUEUE, TASK, Sender, make
 from geodes_tasks.asset import download_id
-from geodes_tasks.errors import NoDataAssetError
+from geodes_tasks.errors import NoDataAssetError, NotFoundError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.states import State
 from tests.conftest import KEY
@@ -296,24 +296,32 @@ def test_pickle_is_refused(
 def test_async_result_is_the_record(
     standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
 ) -> None:
-    """``AsyncResult(id).get()`` waits and gives the ledger's record; a failure raises its error."""
-    good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
-    standin.fault(gone, "gone_404")
+    """``AsyncResult(id).get()`` waits, and gives the record that the ledger has."""
+    item = standin.add_item(64 * KiB)
     worker()
-    batch = enqueue([good, gone], settings=settings)
-    app = make(settings)
+    (asked,) = enqueue(item, settings=settings).results()
+    result = AsyncResult(asked.download_id, app=make(settings))
 
-    results = {r.item_id: AsyncResult(r.download_id, app=app) for r in batch.results()}
-    record = results[good["id"]].get(timeout=WAIT_S)
-    batch.wait(WAIT_S)
+    record = result.get(timeout=WAIT_S)
 
-    assert (record["item_id"], record["outcome"]) == (good["id"], "DOWNLOADED")
-    kept = ledger.record(results[good["id"]].id)
+    kept = ledger.record(asked.download_id)
     assert kept is not None
     assert record == kept.to_dict()
-    assert (results[good["id"]].state, results[gone["id"]].state) == ("SUCCESS", "FAILURE")
-    error = results[gone["id"]].get(timeout=WAIT_S, propagate=False)
-    assert type(error).__name__ == "NotFoundError"
+    assert (result.state, record["outcome"]) == ("SUCCESS", "DOWNLOADED")
+
+
+def test_async_result_raises_the_named_error(
+    standin: StandIn, settings: Settings, worker: WorkerFactory
+) -> None:
+    """``AsyncResult(id).get()`` of a failed download raises the error that its record names."""
+    gone = standin.add_item(64 * KiB)
+    standin.fault(gone, "gone_404")
+    worker()
+    (asked,) = enqueue(gone, settings=settings).results()
+    result = AsyncResult(asked.download_id, app=make(settings))
+
+    with pytest.raises(NotFoundError, match="no such file"):
+        result.get(timeout=WAIT_S)
 
 
 # --- S3 ------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def per_cent(text: str | None) -> int | None:
     return int(match[1]) if match else None
 
 
-def rising(look: Any, seconds: float = 20.0) -> list[int]:
+def rising(look: Any, seconds: float = 15.0) -> list[int]:
     """Look again and again, and give the different per cents seen until three were."""
     seen: list[int] = []
     deadline = time.monotonic() + seconds
@@ -146,7 +146,7 @@ def test_numbers_rise_on_the_page(
         found = [row for row in page if row[0].startswith(f"SCENE.zip, 2.1 MB, {item['id']}")]
         return per_cent(found[0][2]) if found else None
 
-    seen = rising(look, 40.0)
+    seen = rising(look, 25.0)
 
     assert len(seen) == 3
     assert seen == sorted(seen)
@@ -170,7 +170,7 @@ def test_every_kind_of_row_can_be_read(
 
     assert page["A.zip"][1:3] == ["SUCCESS", "DOWNLOADED, 65.5 kB from geodes, verified"]
     assert page["B.zip"][1] == "RETRY"
-    assert re.match(r"waits until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: offline: ", page["B.zip"][2])
+    assert re.match(r"until \d\d:\d\d:\d\d UTC \(\d\d \w+\), offline: not", page["B.zip"][2])
     assert page["C.zip"][1] == "FAILURE"
     assert "404" in page["C.zip"][2]
 
@@ -241,9 +241,6 @@ def test_below_a_prefix(flower: FlowerProcess) -> None:
     assert flower.get("/tasks")[0] == 200
 
 
-@pytest.mark.xfail(
-    strict=True, reason="worker/__init__.py does not call flowerconfig.configure() yet"
-)
 def test_plain_celery_has_the_columns(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

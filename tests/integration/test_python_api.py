@@ -141,7 +141,6 @@ def test_no_redis_is_one_clear_error(standin: StandIn, settings: Settings) -> No
         enqueue(item, settings=nowhere)
 
 
-@pytest.mark.xfail(strict=True, reason="every item is refused instead, one by one")
 def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Settings) -> None:
     """A layout that no item could fill is refused before anything is queued."""
     item = standin.add_item(KiB)

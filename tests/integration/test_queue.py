@@ -1,4 +1,4 @@
-"""DownloadQueue and Profile: interrupted and gone on with, checked, watched; alone or as a fleet."""
+"""DownloadQueue and Profile: interrupted and gone on with, checked, watched; alone, in a fleet."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 
 from geodes_tasks import admission, config, runs, sources
 from geodes_tasks.admission import Selection
 from geodes_tasks.downloadqueue import DownloadQueue, Problem
 from geodes_tasks.embedded import FolderBusyError
+from geodes_tasks.errors import NotAFileError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.profile import Profile
 from geodes_tasks.progress import Quiet
@@ -116,6 +118,31 @@ def test_one_failure_does_not_stop_the_others(
     assert "none of its assets is data" in said
 
 
+def test_a_refused_key_is_said_at_once(
+    standin: StandIn, alone: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a bad key the run ends, says which key and what to do, and goes on with a good one."""
+    items = fill(standin, 2)
+    bad = alone.model_copy(update={"api_key": SecretStr("a-key-that-is-not-known")})
+
+    status = DownloadQueue(items, settings=bad).run()
+
+    assert status.waiting == {"auth": 2}
+    said = capfd.readouterr().err
+    assert "was refused. Make a new key" in said
+    assert "a-key-that-is-not-known" not in said
+    assert DownloadQueue(items, settings=alone).run().states[State.SUCCESS] == 2
+
+
+def test_a_folder_that_takes_nothing_is_said_at_once(alone: Settings, tmp_path: Path) -> None:
+    """Where the download folder is a file, that is said before anything starts."""
+    (tmp_path / "taken").write_text("a file")
+    queue = DownloadQueue([], tmp_path / "taken", settings=alone)
+
+    with pytest.raises(NotAFileError, match="taken"):
+        queue.run()
+
+
 def test_an_empty_queue_is_no_error(alone: Settings) -> None:
     """A search that found nothing gives a queue that has nothing to do."""
     assert DownloadQueue([], settings=alone).run().total == 0
@@ -139,9 +166,6 @@ def test_two_queues_in_one_folder_are_told_apart(standin: StandIn, alone: Settin
         queue.run()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="common.lua, attach: a name used again after `abandon` is counted twice"
-)
 def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Settings) -> None:
     """The counts of a batch are right too when a forgotten batch had the same name."""
     selection = Selection(alone.download_dir.absolute())

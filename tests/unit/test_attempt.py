@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,15 @@ def test_a_stop_lets_attempts_go_on_for_the_grace_time() -> None:
 
     assert (never, soon, now, stop.expired) == (False, False, True, False)
     assert stop.deadline == 0.0
+
+
+def test_a_second_stop_is_never_a_later_one() -> None:
+    """A worker asked to end at once ends at once, whoever asks more kindly afterwards."""
+    stop = StopSignal()
+    stop.set(0.0)
+    stop.set(60.0)
+
+    assert stop.expired
 
 
 # --- progress ------------------------------------------------------------------------------------
@@ -155,11 +165,6 @@ def away_at_first(real: object) -> object:
     return ask
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=LedgerUnavailableError,
-    reason="before_open() lets an outage of Redis through, and it is recorded as FAILURE",
-)
 @pytest.mark.usefixtures("_redis_comes_back")
 def test_an_outage_before_a_request_is_waited_out(attempt: LeasedAttempt) -> None:
     """Redis away while quota is asked for: the attempt waits, as it does before publishing."""
@@ -224,6 +229,23 @@ def test_a_tick_renews_and_tells(
     assert keeper.attempts == []
 
 
+def test_news_never_cost_a_lease(
+    keeper: LeaseKeeper, claim: Claim, fake_ledger: Ledger, clock: Clock
+) -> None:
+    """Flower out of reach is no reason to lose a download."""
+
+    def broken(_: LeasedAttempt) -> None:
+        raise OSError("no broker")
+
+    with keeper.hold(claim, on_tick=broken) as attempt:
+        attempt.progress(3)
+        clock.advance(59.0)
+        keeper.tick()
+        clock.advance(59.0)
+
+    assert fake_ledger.recover() == (0, 0)
+
+
 def test_a_tick_brings_bad_news(
     keeper: LeaseKeeper, claim: Claim, fake_ledger: Ledger, clock: Clock
 ) -> None:
@@ -264,17 +286,28 @@ def test_without_attempts_redis_is_left_alone(
 
 
 @pytest.fixture
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the keeper's thread tick every few milliseconds."""
+def quick(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., LeaseKeeper]]:
+    """Make keepers whose thread ticks every few milliseconds."""
     monkeypatch.setattr(attempts, "TICK_S", 0.002)
-    yield
-    # Its thread lives as long as the process: from here on it should sleep.
-    monkeypatch.undo()
+    made: list[LeaseKeeper] = []
+
+    def make(**options: Any) -> LeaseKeeper:
+        made.append(LeaseKeeper(fake_ledger, **options))
+        return made[-1]
+
+    yield make
+    for keeper in made:
+        # Its thread lives as long as the process: from here on it sleeps.
+        keeper.period_s = 3600.0
 
 
-@pytest.mark.usefixtures("_quick")
 def test_an_outage_of_redis_ends_no_attempt(
-    claim: Claim, fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    claim: Claim,
+    fake_ledger: Ledger,
+    quick: Callable[..., LeaseKeeper],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While Redis is away downloads go on, and the keeper is there when it is back."""
     asked = threading.Semaphore(0)
@@ -285,7 +318,7 @@ def test_an_outage_of_redis_ends_no_attempt(
         unanswered()
 
     monkeypatch.setattr(Ledger, "renew", away)
-    with LeaseKeeper(fake_ledger).hold(claim) as attempt:
+    with quick().hold(claim) as attempt:
         assert asked.acquire(timeout=5)
         assert asked.acquire(timeout=5)
         attempt.progress(5)
@@ -296,11 +329,12 @@ def test_an_outage_of_redis_ends_no_attempt(
     assert attempt.fate is None
 
 
-@pytest.mark.usefixtures("_quick")
-def test_an_attempt_that_waits_for_the_network_is_woken(claim: Claim, fake_ledger: Ledger) -> None:
+def test_an_attempt_that_waits_for_the_network_is_woken(
+    claim: Claim, fake_ledger: Ledger, quick: Callable[..., LeaseKeeper]
+) -> None:
     """Cancelled while no byte comes, an attempt is broken off, not waited for."""
     woken: list[LeasedAttempt] = []
-    keeper = LeaseKeeper(fake_ledger, break_off=woken.append)
+    keeper = quick(break_off=woken.append)
 
     with keeper.hold(claim) as attempt:
         fake_ledger.cancel([REQUEST.download_id])
@@ -310,15 +344,14 @@ def test_an_attempt_that_waits_for_the_network_is_woken(claim: Claim, fake_ledge
     assert woken[0] is attempt
 
 
-@pytest.mark.usefixtures("_quick")
 def test_what_outlives_the_stop_is_given_back(
-    claim: Claim, fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    claim: Claim, quick: Callable[..., LeaseKeeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long after the grace time the attempts that still run are handed over."""
     monkeypatch.setattr(attempts, "OVERDUE_S", 0.01)
     given: list[LeasedAttempt] = []
     stop = StopSignal()
-    keeper = LeaseKeeper(fake_ledger, stop=stop, give_back=given.extend)
+    keeper = quick(stop=stop, give_back=given.extend)
 
     with keeper.hold(claim) as attempt:
         stop.set(0.0)

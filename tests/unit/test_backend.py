@@ -67,15 +67,6 @@ def test_a_success_gives_the_record(result: Any, claim: Claim, fake_ledger: Ledg
     )
 
 
-def test_a_failure_raises_its_text(result: Any, claim: Claim, fake_ledger: Ledger) -> None:
-    """get() raises, and what it raises quotes the record's error."""
-    fake_ledger.fail(claim, TransferError("href", "reset"), ENTRY)
-
-    with pytest.raises(Exception, match=r"TransferError.*href: reset"):
-        result.get(timeout=1)
-
-
-@pytest.mark.xfail(strict=True, reason="the text of an error is taken for its first value")
 @pytest.mark.parametrize(
     "error",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_waiting_ends_with_the_last_download(
     def cancel(_: float) -> None:
         fake_ledger.cancel([request_.download_id])
 
-    monkeypatch.setattr("time.sleep", cancel)
+    monkeypatch.setattr(batches, "time", SimpleNamespace(sleep=cancel))
     status = Batch("b", fake_ledger).wait()
 
     assert status.states[State.REVOKED] == 1

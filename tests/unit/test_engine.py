@@ -656,9 +656,6 @@ def test_discarding_removes_all_parts_of_a_download(final: Path) -> None:
     assert [name.partition(".zip.")[0] for name in names(final)] == [f"{FOLDER}/b"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=NotADirectoryError, reason="sweep() does not expect a file as the folder"
-)
 def test_discarding_below_a_file_is_no_error(final: Path) -> None:
     """Where a file stands in place of the folder there is nothing to remove."""
     final.parent.write_bytes(b"a file")

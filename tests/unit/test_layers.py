@@ -21,8 +21,8 @@ FLOORS: dict[int, str] = {
     0: "text errors states checksum asset results config version stac sources destination"
     " searching foreign tables userconfig",
     1: "transports partfile ledger retry catalog item",
-    2: "engine attempt archive",
-    3: "app tasks backend flowerconfig",
+    2: "engine attempt app archive",
+    3: "tasks backend flowerconfig",
     4: "admission batch reports worker",
     5: "embedded progress cli_search",
     6: "api runs single notebook",
@@ -40,7 +40,12 @@ DOORS: dict[str, tuple[str, ...]] = {
     "redis": ("geodes_tasks.ledger.store", "worker.preflight"),
     "celery": ("geodes_tasks.app", "geodes_tasks.tasks", "geodes_tasks.backend", "worker"),
     "kombu": ("geodes_tasks.app", "geodes_tasks.tasks", "geodes_tasks.admission", "worker"),
-    "rich": ("geodes_tasks.cli", "geodes_tasks.progress"),
+    "rich": (
+        "geodes_tasks.cli",
+        "geodes_tasks.progress",
+        "geodes_tasks.notebook",
+        "geodes_tasks.profile",
+    ),
     "typer": ("geodes_tasks.cli",),
 }
 """Library to the modules that may import it; a name stands for its submodules and neighbours
@@ -112,38 +117,18 @@ def may_import(module: str, other: str) -> bool:
     return theirs < mine or same_package or mine == theirs == 0
 
 
-BREACHES = {
-    "geodes_tasks.tasks": "tasks -> app, both on floor 3",
-    "geodes_tasks.ledger.leases": "ledger.leases -> retry (type only), both on floor 1",
-}
-"""Imports that the table does not allow and that nobody has settled yet."""
-
-
-def modules() -> list[object]:
-    """Give every module; those with a known breach are expected to fail."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=BREACHES[name]))
-        if name in BREACHES
-        else name
-        for name in SOURCES
-    ]
-
-
 @pytest.mark.parametrize("module", SOURCES)
 def test_every_module_has_a_floor(module: str) -> None:
     """A new module says in the table above where it belongs."""
     assert floor_of(module) is not None
 
 
-@pytest.mark.parametrize("module", modules())
+@pytest.mark.parametrize("module", SOURCES)
 def test_a_module_imports_only_from_floors_below(module: str) -> None:
     """Neither at run time, nor lazily, nor for types does a module look up."""
     wrong = {other for other in ours(module) if not may_import(module, other)}
 
     assert wrong == set()
-
-
-KNOWN_KNOT = ("geodes_tasks.transports", "geodes_tasks.transports.s3")
 
 
 def knot(graph: dict[str, set[str]]) -> list[str]:
@@ -158,26 +143,11 @@ def knot(graph: dict[str, set[str]]) -> list[str]:
 def test_there_is_no_knot() -> None:
     """No two modules need each other, not even for types."""
     graph = {name: ours(name) for name in SOURCES}
-    graph[KNOWN_KNOT[0]].discard(KNOWN_KNOT[1])
 
     assert knot(graph) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="transports.chosen() loads transports.s3, which needs transports.Body"
-)
-def test_the_table_of_transports_needs_none_of_them() -> None:
-    """The contract is below the transports that obey it."""
-    assert knot({name: ours(name) for name in KNOWN_KNOT}) == []
-
-
-def libraries() -> list[object]:
-    """Give every library; a known breach is expected to fail."""
-    breach = pytest.mark.xfail(strict=True, reason="notebook and profile draw with rich themselves")
-    return [pytest.param(name, marks=breach) if name == "rich" else name for name in DOORS]
-
-
-@pytest.mark.parametrize("library", libraries())
+@pytest.mark.parametrize("library", DOORS)
 def test_each_library_has_one_door(library: str) -> None:
     """Whoever looks for what is asked of a library finds it in one place."""
     users = {

@@ -37,8 +37,7 @@ from geodes_tasks.ledger import (
 )
 from geodes_tasks.ledger import store as ledger_store
 from geodes_tasks.ledger.store import Store
-from geodes_tasks.results import DownloadRecord, DownloadResult, Proof
-from geodes_tasks.retry import Decision
+from geodes_tasks.results import Decision, DownloadRecord, DownloadResult, Proof
 from geodes_tasks.states import ALLOWED_MOVES, Outcome, Reason, State
 from tests.conftest import Clock, asset_of, md5
 
@@ -297,7 +296,6 @@ def test_a_failed_download_leaves_its_path(fake_ledger: Ledger) -> None:
     assert answer.admission is Admission.NEW
 
 
-@pytest.mark.xfail(strict=True, reason="again.lua does not ask who owns the path now")
 def test_asking_again_does_not_take_a_path_back(fake_ledger: Ledger) -> None:
     """A failed download whose path went to another file is not queued on top of that file."""
     loser = request_of("a", b"one")
@@ -310,7 +308,6 @@ def test_asking_again_does_not_take_a_path_back(fake_ledger: Ledger) -> None:
     assert state_of(fake_ledger, loser) is State.FAILURE
 
 
-@pytest.mark.xfail(strict=True, reason="begin() in admit.lua sets the size, batches keep the old")
 def test_bytes_are_counted_once_where_the_catalogue_is_silent(fake_ledger: Ledger) -> None:
     """A file whose size only the transfer told counts once, however often it is asked for."""
     request = request_of(size_bytes=None)
@@ -810,10 +807,12 @@ def test_a_lost_message_is_sent_again(fake_ledger: Ledger, clock: Clock) -> None
     clock.advance(11.0)
 
     old = fake_ledger.sent(ACCOUNT, 10.0)
-    put_back = fake_ledger.resend(ACCOUNT, [*old, running.download_id])
+    put_back = fake_ledger.resend(ACCOUNT, 10.0, [*old, running.download_id])
 
     assert (old, put_back) == ([lost.download_id], 1)
     assert sent_ids(fake_ledger) == [lost.download_id]
+    # Another worker that found the same loss comes too late: it is on its way again.
+    assert fake_ledger.resend(ACCOUNT, 10.0, old) == 0
 
 
 # --- cancel, again, abandon ----------------------------------------------------------------------
@@ -927,7 +926,6 @@ def test_a_private_server_begins_anew(fake_ledger: Ledger) -> None:
     assert_counts_are_right(fake_ledger)
 
 
-@pytest.mark.xfail(strict=True, reason="attach() lists a batch twice when its name was used before")
 def test_a_batch_name_may_be_used_again_after_a_new_beginning(fake_ledger: Ledger) -> None:
     """Counts of a batch are right, also when one of the same name was forgotten."""
     request = request_of()

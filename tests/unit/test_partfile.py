@@ -357,7 +357,6 @@ def test_the_validator_of_big_files_is_kept_for_the_next_attempt(tmp_path: Path)
     assert files(tmp_path) == ["a.zip"]
 
 
-@pytest.mark.xfail(strict=True, reason="quarantine() leaves the .etag file of the part behind")
 def test_quarantine_keeps_the_copy_only(tmp_path: Path) -> None:
     """Beside the copy that is kept for inspection nothing stays."""
     with part_of(tmp_path / "a.zip") as part:
@@ -369,7 +368,6 @@ def test_quarantine_keeps_the_copy_only(tmp_path: Path) -> None:
     assert files(tmp_path) == [str(kept.relative_to(tmp_path))]
 
 
-@pytest.mark.xfail(strict=True, reason="adopt() cut short orphans the .etag of the leftover")
 def test_validators_of_dead_attempts_are_swept_up(tmp_path: Path) -> None:
     """However often an attempt dies while adopting, success leaves the file alone."""
     final = tmp_path / "a.zip"

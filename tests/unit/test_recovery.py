@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import ImproperlyConfigured
+from celery.worker import state as celery_state
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.app import QUEUE
 from geodes_tasks.errors import LedgerUnavailableError, TransferError
 from geodes_tasks.ledger import Claim, Ledger, Request, Wakeup
 from geodes_tasks.partfile import FOLDER, PartFile
-from geodes_tasks.retry import Decision
+from geodes_tasks.results import Decision
 from geodes_tasks.states import Reason, State
 from tests.conftest import Clock, asset_of
 from worker import intake as intakes
@@ -255,9 +257,6 @@ def test_parts_that_nobody_owns_are_swept_up(
     assert fake_ledger.litter() == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="litter is discarded with the clock's token, higher than any attempt's"
-)
 def test_sweeping_never_robs_a_later_attempt(
     recovery: Recovery, fake_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +265,8 @@ def test_sweeping_never_robs_a_later_attempt(
     claimed(fake_ledger, request)
     fake_ledger.cancel([request.download_id])
     fake_ledger.revoke(fake_claim(fake_ledger, request))
-    fake_ledger.client.rpush(fake_ledger.key("litter"), request.download_id)
+    former = fake_ledger.client.hget(fake_ledger.key("download", request.download_id), "token")
+    fake_ledger.client.rpush(fake_ledger.key("litter"), f"{request.download_id} {former}")
     parts: list[PartFile] = []
     real = Ledger.litter
 
@@ -290,6 +290,20 @@ def fake_claim(ledger: Ledger, request: Request) -> Claim:
     """Make the claim of whoever has the lease."""
     token = ledger.client.hget(ledger.key("download", request.download_id), "token")
     return Claim(request.download_id, str(token), 1, request.asset, request.path, None, None, "acc")
+
+
+# --- what was revoked elsewhere ------------------------------------------------------------------
+
+
+def test_what_is_revoked_in_celery_is_cancelled(recovery: Recovery, fake_ledger: Ledger) -> None:
+    """Flower's button cancels, and does not keep the same download from being asked for again."""
+    request = asked(fake_ledger)
+    celery_state.revoked.add(request.download_id)
+
+    recovery.look()
+
+    assert state_of(fake_ledger, request) is State.REVOKED
+    assert request.download_id not in celery_state.revoked
 
 
 # --- this worker's disk --------------------------------------------------------------------------
@@ -366,3 +380,16 @@ def test_a_redis_that_can_lose_downloads_is_warned_about(
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
     assert all("Set `" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_a_pool_that_loses_downloads_is_refused(pool: str) -> None:
+    """What to use instead is in the message."""
+    with pytest.raises(ImproperlyConfigured, match="use threads or prefork"):
+        preflight.refuse_pool(f"celery.concurrency.{pool}")
+
+
+@pytest.mark.parametrize("pool", ["thread", "prefork", "solo"])
+def test_other_pools_are_taken(pool: str) -> None:
+    """Threads, processes and the pool of one."""
+    preflight.refuse_pool(f"celery.concurrency.{pool}")

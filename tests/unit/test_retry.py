@@ -6,7 +6,8 @@ import pytest
 
 from geodes_tasks import errors, retry
 from geodes_tasks.errors import GeodesTasksError
-from geodes_tasks.retry import BACKOFF_CAP_S, Decision, Policy, backoff, decide
+from geodes_tasks.results import Decision
+from geodes_tasks.retry import BACKOFF_CAP_S, Policy, backoff, decide
 from geodes_tasks.states import Reason
 from tests.conftest import md5
 
@@ -31,6 +32,7 @@ TABLE: list[tuple[BaseException, Decision]] = [
     (errors.SourceUnavailableError("s3", "h", "denied"), BACK_OFF),
     (errors.UnexpectedAnswerError("h", 418, "tea"), BACK_OFF),
     (errors.SizeMismatchError("p", 1, 2), BACK_OFF),
+    (errors.LedgerUnavailableError("redis://h", "connection refused"), BACK_OFF),
     (errors.ChecksumMismatchError("p", RIGHT, WRONG, False), BACK_OFF),
     (ZeroDivisionError("a defect of ours"), BACK_OFF),
     (OSError(5, "something of a library"), BACK_OFF),
@@ -52,6 +54,15 @@ TABLE: list[tuple[BaseException, Decision]] = [
             pause="401 from h: the key in X was refused",
         ),
     ),
+    (
+        errors.UntrustedServerError("h", "self-signed"),
+        Decision(
+            True,
+            Reason.AUTH,
+            counted=False,
+            pause="h: its TLS certificate is not trusted: self-signed",
+        ),
+    ),
     (errors.OfflineError("h", 410), Decision(True, Reason.OFFLINE, 600.0, counted=False)),
     (errors.DiskError("p", "full"), Decision(True, Reason.DISK, retry.DISK_S, counted=False)),
     (errors.WorkerStoppingError("id"), Decision(True, Reason.WORKER_STOPPED, counted=False)),
@@ -69,16 +80,6 @@ TABLE: list[tuple[BaseException, Decision]] = [
 def test_each_error_has_its_reaction(error: BaseException, expected: Decision) -> None:
     """Transient waits, the account pauses, tape is polled, and the hopeless ends."""
     assert decide(error, 1, "id", POLICY) == expected
-
-
-@pytest.mark.xfail(
-    strict=True, reason="LedgerUnavailableError has no reaction, so it counts as FINAL"
-)
-def test_an_outage_of_redis_ends_no_download() -> None:
-    """Redis gone while an attempt asks it for quota is no verdict on the file."""
-    error = errors.LedgerUnavailableError("redis://h", "connection refused")
-
-    assert decide(error, 1, "id", POLICY).retry
 
 
 TRANSIENT = [error for error, decision in TABLE if decision.reason is Reason.BACKOFF]
@@ -112,14 +113,7 @@ def test_every_error_that_ends_an_attempt_is_in_the_table() -> None:
 
     missing = {kind for kind in reacting if not any(issubclass(kind, base) for base in tried)}
 
-    assert missing <= {errors.UntrustedServerError}
-
-
-def test_a_certificate_that_is_not_trusted_uses_no_attempt() -> None:
-    """The set-up is at fault, not the file: it waits until somebody has mended it."""
-    decision = decide(errors.UntrustedServerError("h", "self-signed"), 10_000, "id", POLICY)
-
-    assert (decision.retry, decision.counted) == (True, False)
+    assert missing == set()
 
 
 def test_back_off_doubles_up_to_a_cap() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,7 +88,9 @@ def bench(fake_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     bench = Bench(fake_ledger, tmp_path / "downloads")
     monkeypatch.setattr(tasks, "desk", lambda: bench.desk)
     monkeypatch.setattr(type(bench.task), "send_event", lambda _, *a, **k: bench.event(*a, **k))
-    monkeypatch.setattr("time.sleep", lambda _: None)
+    # Of this module only: other threads of the process go on sleeping.
+    clock = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
+    monkeypatch.setattr(tasks, "time", clock)
     yield bench
     tasks.STOP.clear()
 

@@ -17,8 +17,9 @@
 --   workers                  zset    workers by the time they were last seen
 --   worker:<name>            hash    slots, closed: the folder it cannot write to
 --   slots                    string  slots of all live workers
+--   looked, settles          string  when somebody last recovered; until when leases are spared
 --   schema                   string  version of this layout
---   litter                   list    ended downloads whose part files nobody owns any more
+--   litter                   list    ended downloads, with the last token: nobody owns their parts
 --   fence                    string  the last lease token; they only rise
 
 local P = KEYS[1]
@@ -231,7 +232,8 @@ end
 -- An ended download that had an attempt: its part files are for the next worker to sweep up.
 local function leave_litter(id)
   set_done(id, 0)
-  if field(id, 'token') then redis.call('RPUSH', P .. 'litter', id) end
+  local token = field(id, 'token')
+  if token then redis.call('RPUSH', P .. 'litter', id .. ' ' .. token) end
 end
 
 local function drop_lease(id)

@@ -1,5 +1,5 @@
 -- What every worker does now and then: end dead leases, wake what is due, count the slots.
--- ARGV: worker or '', slots, worker seconds, maximum attempts, error (JSON) for poison
+-- ARGV: worker or '', slots, worker seconds, maximum attempts, error (JSON) for poison, lease seconds
 -- Returns {ended leases, woken}
 local time, ended, woken = now(), 0, 0
 if ARGV[1] ~= '' then
@@ -29,7 +29,15 @@ local function end_lease(id)
   end
 end
 
-for _, account in ipairs(redis.call('SMEMBERS', P .. 'accounts')) do
+-- Nobody has looked for a while: Redis was away or out of reach, and nobody could renew either.
+local last = tonumber(redis.call('GET', P .. 'looked') or '0')
+redis.call('SET', P .. 'looked', stamp(time))
+if last > 0 and time - last > tonumber(ARGV[6]) / 2 then
+  redis.call('SET', P .. 'settles', stamp(time + 3))
+end
+local settled = tonumber(redis.call('GET', P .. 'settles') or '0') <= time
+
+for _, account in ipairs(settled and redis.call('SMEMBERS', P .. 'accounts') or {}) do
   local leases = account_key(account, ':leases')
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', stamp(time), 'LIMIT', 0, 500)) do
     end_lease(id)

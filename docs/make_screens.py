@@ -1,0 +1,151 @@
+"""Make the pictures in docs/img again: Flower and ``watch`` beside real workers.
+
+    python docs/make_screens.py [flower|watch ...]
+
+Needs Chromium, and tmux for ``watch``. The portal is the stand-in of the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from geodes_tasks import config, enqueue  # noqa: E402 - the tests' package lies in the root
+from geodes_tasks.ledger import Ledger  # noqa: E402
+from tests.browser import shoot  # noqa: E402
+from tests.integration.test_flower import FlowerProcess  # noqa: E402
+from tests.servers import RedisServer, WorkerProcess, wait_until  # noqa: E402
+from tests.standin import KiB, MiB, StandIn  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geodes_tasks.batch import Batch
+    from geodes_tasks.config import Settings
+
+IMAGES = ROOT / "docs" / "img"
+KEY = "standin-key-0123456789"
+RATE = 700 * KiB
+COLUMNS, LINES = 80, 32
+PAGE = """<!doctype html><meta charset="utf-8"><style>
+body {{ background: #111; margin: 18px; color: #ddd }}
+pre {{ font: 15px/1.25 "DejaVu Sans Mono", monospace; margin: 0 }}
+</style>{foreground}{code}"""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A batch under way: some done, some moving, some waiting, one failed."""
+
+    settings: Settings
+    batch: Batch
+    folder: Path
+
+
+@contextlib.contextmanager
+def scene() -> Iterator[Scene]:
+    """Set the scene, and leave nothing of it running."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="screens-")))
+        redis = stack.enter_context(RedisServer(folder / "redis"))
+        standin = stack.enter_context(StandIn(KEY))
+        settings = config.load(
+            api_key=KEY, portal_url=standin.url, s3_endpoint_url="http://127.0.0.1:1",
+            redis_url=redis.url, download_dir=folder / "downloads", quota="500/hour",
+            max_concurrent=4, offline_poll_seconds=600, max_attempts=2, backoff_seconds=30,
+        )  # fmt: skip
+        for name in ("node1", "node2"):
+            worker = WorkerProcess(settings, folder / name, name=name, concurrency=2)
+            stack.callback(worker.stop)
+            worker.start()
+        yield Scene(settings, filled(standin, settings), folder)
+
+
+def filled(standin: StandIn, settings: Settings) -> Batch:
+    """Enqueue files of every fate."""
+    small = [standin.add_item(900 * KiB) for _ in range(6)]
+    tape, gone, ill = (standin.add_item(3 * MiB) for _ in range(3))
+    large = [standin.add_item(size * MiB) for size in (18, 22, 25, 28, 30, 20)]
+    standin.fault(tape, "offline_410")
+    standin.fault(gone, "gone_404")
+    standin.fault(ill, "status_n_times", status=503)
+    standin.settings.rate = RATE
+    return enqueue([*small, tape, gone, ill, *large], settings=settings, batch="pyrenees-2025-04")
+
+
+def flower(scene: Scene) -> None:
+    """Take the list of tasks, and one task."""
+    process = FlowerProcess(scene.settings, scene.folder, app="worker")
+    try:
+        process.start()
+        again(scene)
+        time.sleep(6)
+        shoot(f"{process.url}/tasks", IMAGES / "flower-tasks.png", width=1900, height=760)
+        shoot(f"{process.url}/workers", IMAGES / "flower-workers.png", width=1500, height=420)
+        running = Ledger.of(scene.settings).running()[0].download_id
+        shoot(f"{process.url}/task/{running}", IMAGES / "flower-task.png", width=1100, height=900)
+    finally:
+        process.stop()
+
+
+def again(scene: Scene) -> None:
+    """Wait until something of each kind is to be seen."""
+    wait_until(lambda: scene.batch.status().states["SUCCESS"] >= 4, 60.0)
+
+
+def watch(scene: Scene) -> None:
+    """Take the live view as it stands in a terminal of 80 columns."""
+    again(scene)
+    text = terminal(scene, [sys.executable, "-m", "tests.integration.commands_app", "watch"])
+    console = Console(record=True, width=COLUMNS, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    console.print(Text.from_ansi(text))
+    html = console.export_html(inline_styles=True, code_format=PAGE.replace("{foreground}", ""))
+    page = scene.folder / "watch.html"
+    page.write_text(html)
+    shoot(page.as_uri(), IMAGES / "watch.png", width=800, height=LINES * 19 + 30)
+
+
+def terminal(scene: Scene, command: list[str], seconds: float = 6.0) -> str:
+    """Run a command in a terminal, and give its screen with colours."""
+    name = f"screens-{scene.folder.name}"
+    tmux = [str(shutil.which("tmux")), "-L", name]
+    variables = [f"{key}={value}" for key, value in config.environment(scene.settings).items()]
+    size = ["-x", str(COLUMNS), "-y", str(LINES)]
+    shell = ["env", *variables, "TERM=xterm-256color", "COLORTERM=truecolor", *command]
+    subprocess.run([*tmux, "new-session", "-d", *size, *shell], check=True)
+    try:
+        time.sleep(seconds)
+        shown = subprocess.run(
+            [*tmux, "capture-pane", "-p", "-e"], check=True, capture_output=True, text=True
+        ).stdout
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False)
+    return shown
+
+
+SCREENS = {"flower": flower, "watch": watch}
+
+
+def main() -> None:
+    """Make the pictures that are named, or all."""
+    IMAGES.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or SCREENS:
+        with scene() as set_scene:
+            SCREENS[name](set_scene)
+
+
+if __name__ == "__main__":
+    main()

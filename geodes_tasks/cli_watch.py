@@ -1,0 +1,160 @@
+"""The command ``watch``: the live view, and the keys that steer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from geodes_tasks import batch as batches
+from geodes_tasks import config
+from geodes_tasks.keyboard import Keyboard, keyboard
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.progress import Lines, summary
+from geodes_tasks.states import State
+from geodes_tasks.steering import Steering
+from geodes_tasks.watching import Look, Watcher
+from geodes_tasks.watchview import picture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PERIOD_S = 0.5
+KEYS = "keys: p pause, r resume, t retry failed, c cancel, q quit"
+stderr = Console(stderr=True)
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[BATCH]...", help="Default: all that are not over.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(watch)
+
+
+def watch(
+    batch: Names = None,
+    once: Annotated[bool, typer.Option("--once", help="One picture, then end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One look as JSON, then end.")] = False,
+) -> None:
+    """Watch batches until they are over; keys pause, resume, retry and cancel."""
+    settings = config.load()
+    watcher = Watcher(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
+    if as_json:
+        print(json.dumps(watcher.look().to_dict()))  # noqa: T201 - data goes to stdout
+    elif once:
+        Console().print(picture(watcher.look()))
+    elif stderr.is_terminal:
+        finish(live(watcher, Desk(Steering(settings), watcher.batches)), watcher)
+    else:
+        finish(in_lines(watcher), watcher)
+
+
+def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
+    """Give the batches that are named, else those not over, else the newest."""
+    if names:
+        return list(names)
+    known = ledger.batches()
+    if not known:
+        stderr.print("no batch in the ledger yet")
+        raise typer.Exit(batches.NOTHING)
+    return [name for name in known if ledger.status(name).unfinished] or known[:1]
+
+
+# --- in a pipe, in a terminal --------------------------------------------------------------------
+
+
+def in_lines(watcher: Watcher) -> Look:
+    """Write a line a batch now and then, until all are over."""
+    views = {name: Lines(Console(stderr=True)) for name in watcher.batches}
+    idle = Keyboard(None)
+    while True:
+        look = watcher.look()
+        for status in look.batches:
+            views[status.batch].show(status, [])
+        if look.over:
+            return look
+        idle.key(PERIOD_S)
+
+
+def live(watcher: Watcher, desk: Desk) -> Look:
+    """Draw until all batches are over or somebody has seen enough."""
+    with keyboard() as keys, Live(console=stderr, auto_refresh=False, screen=False) as screen:
+        while True:
+            look = watcher.look()
+            note = Text(desk.note, no_wrap=True, overflow="ellipsis", style=desk.style)
+            screen.update(picture(look, height=stderr.height - 1, note=note), refresh=True)
+            if look.over or desk.press(keys.key(PERIOD_S), look):
+                return look
+
+
+class Desk:
+    """What the keys do. Cancelling is asked for twice: it cannot be taken back."""
+
+    def __init__(self, steering: Steering, names: Sequence[str]) -> None:
+        """Begin with nothing asked."""
+        self.steering, self.names = steering, names
+        self.note, self.style = KEYS, "dim"
+        self._asked = False
+
+    def press(self, key: str, look: Look) -> bool:
+        """Take a key, or none. Tells whether to end."""
+        if not key:
+            return False
+        if self._asked:
+            self._asked = False
+            self._say(self._cancel() if key == "y" else f"nothing cancelled; {KEYS}")
+            return False
+        actions: dict[str, Callable[[], str]] = {
+            "p": lambda: self._accounts(look, "paused", self.steering.pause),
+            "r": lambda: self._accounts(look, "goes on", self.steering.resume),
+            "t": self._retry,
+            "c": lambda: self._ask(look),
+        }
+        if key in actions:
+            self._say(actions[key]())
+        return key == "q"
+
+    def _say(self, note: str) -> None:
+        self.note, self.style = note, "bold" if note != KEYS else "dim"
+
+    def _accounts(self, look: Look, word: str, act: Callable[[str], bool]) -> str:
+        for account in look.accounts:
+            act(account.name)
+        named = ", ".join(account.name for account in look.accounts)
+        return f"{named}: {word}; {KEYS}"
+
+    def _retry(self) -> str:
+        begun = sum(self.steering.retry(name) for name in self.names)
+        return f"{begun} failed downloads begin anew; {KEYS}"
+
+    def _ask(self, look: Look) -> str:
+        self._asked = True
+        left = sum(status.unfinished for status in look.batches)
+        return f"cancel {left} downloads of {len(self.names)} batch(es)? y is yes, any other key no"
+
+    def _cancel(self) -> str:
+        return f"{sum(map(self.steering.cancel, self.names))} downloads cancelled; {KEYS}"
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def finish(look: Look, watcher: Watcher) -> NoReturn:
+    """Say how each batch stands, name the errors, and exit with the code that tells."""
+    codes = []
+    for status in look.batches:
+        outcomes = [f"{count} {name}" for name, count in status.outcomes.items() if count]
+        how = f" ({', '.join(outcomes)})" if outcomes else ""
+        stderr.print(f"{status.batch}: {summary(status)}{how}", highlight=False, soft_wrap=True)
+        failed = watcher.ledger.records(status.batch) if status.states[State.FAILURE] else []
+        codes.append(batches.exit_code(status, failed))
+    for group in look.failures:
+        text = f"{group.count} {group.type}: {group.example.message}. {group.example.hint}"
+        stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(next((code for code in codes if code), 0))

@@ -1,0 +1,295 @@
+"""What people and monitors want to know of the ledger beyond counts; reads, never changes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from geodes_tasks.ledger.store import Store
+from geodes_tasks.results import ErrorInfo
+from geodes_tasks.states import Outcome, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+BLOCK = 500
+"""Records asked for in one round trip."""
+DUE_SAMPLE = 1000
+"""Of so many waiting downloads the due times are looked at, the earliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A download under way. Times are seconds of the server's clock."""
+
+    download_id: str
+    item_id: str
+    title: str
+    size_bytes: int | None
+    done_bytes: int
+    worker: str
+    source: str
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """How an account stands."""
+
+    name: str
+    paused: str | None
+    """Why it takes no work; None when it does."""
+    paused_until: float | None
+    """When it goes on by itself; None when somebody must resume it, or it is not paused."""
+    running: int
+    concurrent: int
+    """Downloads that it may have under way, over the whole fleet."""
+    quota_count: int
+    """Requests in any window; 0 is no quota."""
+    quota_seconds: float
+    quota_left: int
+    quota_reopens: float | None
+    """When the next request is allowed; None while some are left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Downloads that wait for one reason."""
+
+    reason: str
+    count: int
+    next_due: float | None
+    """When the first of them goes on; None when that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Downloads with errors of one class."""
+
+    state: State
+    """FAILURE, or RETRY for those that are tried again."""
+    type: str
+    count: int
+    example: ErrorInfo
+    item_id: str
+    """Whose error the example is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One record as a monitor sees it."""
+
+    download_id: str
+    state: State
+    outcome: Outcome | None
+    collection: str
+    source: str
+    transferred_bytes: int
+    """Over the network, all attempts that have ended."""
+    reason: str | None
+    history: tuple[Mapping[str, Any], ...]
+
+
+class Insight(Store):
+    """Questions of the live view, the reports and the exporter."""
+
+    def clock(self) -> float:
+        """Give the server's time, in seconds: every time in the ledger is of this clock."""
+        with self.available():
+            seconds, micros = self.client.time()
+        return float(seconds) + float(micros) / 1e6
+
+    # --- under way -------------------------------------------------------------------------------
+
+    def moving(self) -> list[Moving]:
+        """Give every download under way, the longest under way first."""
+        with self.available():
+            names = sorted(self.client.smembers(self.key("accounts")))
+            leases = [self.client.zrange(self.key("account", n, "leases"), 0, -1) for n in names]
+        ids = [identifier for found in leases for identifier in found]
+        rows = self._fields(ids, "spec", "done", "worker", "source", "started", "state")
+        moving = [
+            _moving(identifier, row)
+            for identifier, row in zip(ids, rows, strict=True)
+            if row[0] and row[5] == State.STARTED
+        ]
+        return sorted(moving, key=lambda one: one.started)
+
+    def accounts(self) -> list[AccountState]:
+        """Give every account, by name."""
+        now = self.clock()
+        with self.available():
+            names = sorted(self.client.smembers(self.key("accounts")))
+        return [self._account(name, now) for name in names]
+
+    def _account(self, name: str, now: float) -> AccountState:
+        limits, key = self.limits, self.key("account", name)
+        with self.available():
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.hmget(key, "paused", "paused_until")
+            pipeline.zcard(f"{key}:leases")
+            pipeline.zrangebyscore(
+                f"{key}:spent", f"({now - limits.quota_seconds}", "+inf", withscores=True
+            )
+            (paused, until), running, spent = pipeline.execute()
+        left = max(limits.quota_count - len(spent), 0)
+        used_up = limits.quota_count and not left
+        pause_over = until not in (None, "resume") and float(until) <= now
+        return AccountState(
+            name=name,
+            paused=None if pause_over else paused,
+            paused_until=None if until in (None, "resume") or pause_over else float(until),
+            running=running,
+            concurrent=limits.concurrent,
+            quota_count=limits.quota_count,
+            quota_seconds=limits.quota_seconds,
+            quota_left=left,
+            quota_reopens=spent[0][1] + limits.quota_seconds if used_up else None,
+        )
+
+    # --- what waits, and what went wrong ---------------------------------------------------------
+
+    def waits(self, batches: Sequence[str]) -> list[Wait]:
+        """Tell for each reason how many downloads of the batches wait, and when the first goes on.
+
+        A download in two batches counts twice. Due times are those of the whole ledger: who
+        waits for one reason waits for one account.
+        """
+        counts: dict[str, int] = {}
+        with self.available():
+            for name in batches:
+                for field, value in self.client.hgetall(self.key("batch", name)).items():
+                    kind, _, reason = field.partition(":")
+                    if kind == "waiting" and int(value) > 0:
+                        counts[reason] = counts.get(reason, 0) + int(value)
+        due = self._first_due() if counts else {}
+        return [Wait(reason, count, due.get(reason)) for reason, count in sorted(counts.items())]
+
+    def _first_due(self) -> dict[str, float]:
+        with self.available():
+            found = self.client.zrange(self.key("due"), 0, DUE_SAMPLE - 1, withscores=True)
+        reasons = self._fields([identifier for identifier, _ in found], "reason")
+        first: dict[str, float] = {}
+        for (_, due), (reason,) in zip(found, reasons, strict=True):
+            if reason:
+                first.setdefault(reason, due)
+        return first
+
+    def failures(self, batch: str) -> list[FailureGroup]:
+        """Group the errors of a batch by class, what failed for good first, then by number.
+
+        Reads the whole batch: some 20,000 downloads a second.
+        """
+        groups: dict[tuple[State, str], FailureGroup] = {}
+        for row in self._batch_fields(batch, "state", "error", "spec"):
+            state, error, spec = row
+            if error and spec and state in {State.FAILURE, State.RETRY}:
+                info = _info(error)
+                key = (State(state), info.type)
+                count = groups[key].count + 1 if key in groups else 1
+                groups[key] = FailureGroup(*key, count, info, json.loads(spec)["item"])
+        return sorted(groups.values(), key=lambda one: (one.state != State.FAILURE, -one.count))
+
+    def failed(self, batch: str, kinds: Sequence[str] = ()) -> list[str]:
+        """Give the ids of a batch's downloads that failed, of these error classes or of any."""
+        with self.available():
+            ids: list[str] = self.client.zrange(self.key("batch", batch, "downloads"), 0, -1)
+        rows = self._batch_fields(batch, "state", "error")
+        return [
+            identifier
+            for identifier, (state, error) in zip(ids, rows, strict=False)
+            if state == State.FAILURE
+            and (not kinds or (error and json.loads(error)["type"] in kinds))
+        ]
+
+    def _batch_fields(self, batch: str, *names: str) -> Iterator[list[str | None]]:
+        with self.available():
+            ids = iter(self.client.zrange(self.key("batch", batch, "downloads"), 0, -1))
+        while block := list(itertools.islice(ids, BLOCK)):
+            yield from self._fields(block, *names)
+
+    def _fields(self, ids: Sequence[str], *names: str) -> list[list[str | None]]:
+        with self.available():
+            pipeline = self.client.pipeline(transaction=False)
+            for identifier in ids:
+                pipeline.hmget(self.key("download", identifier), *names)
+            rows: list[list[str | None]] = pipeline.execute()
+        return rows
+
+    # --- for monitors ----------------------------------------------------------------------------
+
+    def unfinished_batches(self) -> list[str]:
+        """Name the batches that are not over, the newest first."""
+        with self.available():
+            names = self.client.zrevrange(self.key("batches"), 0, -1)
+            pipeline = self.client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hmget(
+                    self.key("batch", name), "state:PENDING", "state:STARTED", "state:RETRY"
+                )
+            rows = pipeline.execute()
+        return [
+            name
+            for name, row in zip(names, rows, strict=True)
+            if any(int(value or 0) for value in row)
+        ]
+
+    def oldest_unfinished(self) -> float | None:
+        """Give the time at which the oldest batch that is not over was asked for."""
+        names = self.unfinished_batches()
+        if not names:
+            return None
+        with self.available():
+            score = self.client.zscore(self.key("batches"), names[-1])
+        return float(score) if score is not None else None
+
+    def sightings(self) -> Iterator[Sighting]:
+        """Give every record once, in no order, block by block; those made meanwhile may lack."""
+        prefix = self.key("download", "")
+        with self.available():
+            keys = self.client.scan_iter(match=f"{prefix}*", count=1000)
+            ids = (key.removeprefix(prefix) for key in keys)
+            while block := list(dict.fromkeys(itertools.islice(ids, BLOCK))):
+                rows = self._fields(
+                    block, "state", "outcome", "spec", "source", "bytes", "reason", "history"
+                )
+                yield from (
+                    _sighting(identifier, row)
+                    for identifier, row in zip(block, rows, strict=True)
+                    if row[0] and row[2]
+                )
+
+
+def _info(text: str) -> ErrorInfo:
+    said = json.loads(text)
+    return ErrorInfo(said["type"], said["message"], said.get("hint", ""))
+
+
+def _moving(identifier: str, row: Sequence[str | None]) -> Moving:
+    spec = json.loads(row[0] or "{}")
+    return Moving(
+        download_id=identifier,
+        item_id=spec["item"],
+        title=spec["title"],
+        size_bytes=spec["size"],
+        done_bytes=int(row[1] or 0),
+        worker=row[2] or "",
+        source=row[3] or "",
+        started=float(row[4] or 0),
+    )
+
+
+def _sighting(identifier: str, row: Sequence[str | None]) -> Sighting:
+    state = State(row[0] or "")
+    return Sighting(
+        download_id=identifier,
+        state=state,
+        outcome=Outcome(row[1]) if row[1] and state is State.SUCCESS else None,
+        collection=json.loads(row[2] or "{}")["collection"],
+        source=row[3] or "",
+        transferred_bytes=int(row[4] or 0),
+        reason=row[5] if state is State.RETRY else None,
+        history=tuple(json.loads(row[6] or "[]")),
+    )
