@@ -8,8 +8,6 @@ Needs Chromium, and tmux for ``watch``. The portal is the stand-in of the tests.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +28,7 @@ from tests.browser import shoot  # noqa: E402
 from tests.integration.test_flower import FlowerProcess  # noqa: E402
 from tests.servers import RedisServer, WorkerProcess, wait_until  # noqa: E402
 from tests.standin import KiB, MiB, StandIn  # noqa: E402
+from tests.terminal import Terminal  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 IMAGES = ROOT / "docs" / "img"
 KEY = "standin-key-0123456789"
 RATE = 700 * KiB
-COLUMNS, LINES = 80, 32
+COLUMNS, LINES = 80, 24
 PAGE = """<!doctype html><meta charset="utf-8"><style>
-body {{ background: #111; margin: 18px; color: #ddd }}
+body {{ background: #0c0c0c; margin: 18px; color: #ddd }}
 pre {{ font: 15px/1.25 "DejaVu Sans Mono", monospace; margin: 0 }}
-</style>{foreground}{code}"""
+</style><pre>{code}</pre>"""
 
 
 @dataclass(frozen=True)
@@ -112,28 +112,19 @@ def watch(scene: Scene) -> None:
     text = terminal(scene, [sys.executable, "-m", "tests.integration.commands_app", "watch"])
     console = Console(record=True, width=COLUMNS, file=Path("/dev/null").open("w"))  # noqa: SIM115
     console.print(Text.from_ansi(text))
-    html = console.export_html(inline_styles=True, code_format=PAGE.replace("{foreground}", ""))
+    html = console.export_html(inline_styles=True, code_format=PAGE, theme=MONOKAI)
     page = scene.folder / "watch.html"
     page.write_text(html)
-    shoot(page.as_uri(), IMAGES / "watch.png", width=800, height=LINES * 19 + 30)
+    shoot(page.as_uri(), IMAGES / "watch.png", width=790, height=LINES * 19 + 40)
 
 
 def terminal(scene: Scene, command: list[str], seconds: float = 6.0) -> str:
     """Run a command in a terminal, and give its screen with colours."""
-    name = f"screens-{scene.folder.name}"
-    tmux = [str(shutil.which("tmux")), "-L", name]
-    variables = [f"{key}={value}" for key, value in config.environment(scene.settings).items()]
-    size = ["-x", str(COLUMNS), "-y", str(LINES)]
-    shell = ["env", *variables, "TERM=xterm-256color", "COLORTERM=truecolor", *command]
-    subprocess.run([*tmux, "new-session", "-d", *size, *shell], check=True)
-    try:
+    variables = config.environment(scene.settings) | {"COLORTERM": "truecolor"}
+    with Terminal(columns=COLUMNS, lines=LINES) as opened:
+        opened.run(command, variables | {"PYTHONPATH": str(ROOT)})
         time.sleep(seconds)
-        shown = subprocess.run(
-            [*tmux, "capture-pane", "-p", "-e"], check=True, capture_output=True, text=True
-        ).stdout
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=False)
-    return shown
+        return opened.screen(colours=True)
 
 
 SCREENS = {"flower": flower, "watch": watch}

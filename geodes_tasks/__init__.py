@@ -1,7 +1,8 @@
 """Distributed, idempotent, proven downloads from GEODES, the Earth-observation portal of CNES.
 
 ``enqueue(items, download_dir=...)`` queues items for the workers of a cluster and gives a
-:class:`Batch`. Importing this package opens no connection and loads nothing that is not used.
+:class:`Batch`; :class:`Geodes`, :class:`DownloadQueue` and :class:`Profile` are pygeodes' names
+for search and download. Importing this package opens no connection and loads only what is used.
 """
 
 from __future__ import annotations
@@ -15,11 +16,33 @@ if TYPE_CHECKING:
     from geodes_tasks.api import enqueue
     from geodes_tasks.batch import Batch
     from geodes_tasks.config import Settings
+    from geodes_tasks.downloadqueue import DownloadQueue
+    from geodes_tasks.geodes import Geodes
+    from geodes_tasks.item import Item
+    from geodes_tasks.profile import Profile
+    from geodes_tasks.userconfig import Config
 
-__all__ = ["Batch", "Settings", "__version__", "enqueue"]
+__all__ = [
+    # the user's page
+    "Geodes",
+    "Config",
+    "Item",
+    "DownloadQueue",
+    "Profile",
+    # a cluster
+    "enqueue",
+    "Batch",
+    "Settings",
+    "__version__",
+]
 
 _HOMES = {
     "Batch": "geodes_tasks.batch",
+    "Config": "geodes_tasks.userconfig",
+    "DownloadQueue": "geodes_tasks.downloadqueue",
+    "Geodes": "geodes_tasks.geodes",
+    "Item": "geodes_tasks.item",
+    "Profile": "geodes_tasks.profile",
     "Settings": "geodes_tasks.config",
     "enqueue": "geodes_tasks.api",
 }

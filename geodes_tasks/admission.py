@@ -118,7 +118,7 @@ class Receipt:
     errors: list[GeodesTasksError] = field(default_factory=list)
     """Why items were refused, the first few."""
 
-    KEPT = 10
+    KEPT = 100
 
     def refused(self, errors: Iterable[GeodesTasksError]) -> None:
         """Note refusals."""

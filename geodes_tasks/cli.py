@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from geodes_tasks import admission, config, partfile, sources
+from geodes_tasks import admission, cli_search, config, partfile, sources
 from geodes_tasks import batch as batches
 from geodes_tasks.admission import Selection
 from geodes_tasks.app import Sender
@@ -69,6 +69,12 @@ class Source(StrEnum):
 Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCE...", help="STAC JSON files; - is standard input.")
 ]
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SOURCE]...", help="STAC JSON files; - is standard input; or search (below)."
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option("--include", "-i", help="Take assets whose key matches this glob."),
@@ -94,7 +100,7 @@ BatchName = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="Defaul
 
 @app.command()
 def download(
-    source: Sources,
+    source: Files = None,
     output_dir: Folder = None,
     include: Include = None,
     exclude: Exclude = None,
@@ -107,6 +113,16 @@ def download(
     as_json: AsJson = False,
     no_progress: Quiet = False,
     config_file: ConfigFile = None,
+    collection: cli_search.Collections = None,
+    bbox: cli_search.Bbox = None,
+    intersects: cli_search.Intersects = None,
+    start: cli_search.Start = None,
+    end: cli_search.End = None,
+    cloud_cover: cli_search.CloudCover = None,
+    tile: cli_search.Tile = None,
+    query: cli_search.Query = None,
+    ask_above: cli_search.AskAbove = cli_search.ASK_ABOVE,
+    yes: cli_search.Yes = False,
 ) -> None:
     """Download on this machine; nothing needs installing or configuring first.
 
@@ -117,7 +133,17 @@ def download(
     folder = settings.download_dir.expanduser().resolve()
     settings = settings.model_copy(update={"download_dir": folder})
     selection = _selection(settings, include, exclude, layout, from_)
-    planned = _planned(source, selection)
+    wanted = cli_search.asked(
+        collection=collection, bbox=bbox, intersects=intersects, start=start, end=end,
+        cloud_cover=cloud_cover, tile=tile, query=query,
+    )  # fmt: skip
+    if (wanted is None) is not bool(source):
+        raise ConfigError("SOURCE", "give files, or a search such as --collection, one of the two")
+    if wanted is None:
+        planned = _planned(source or [], selection)
+    else:
+        found = cli_search.agreed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
+        planned = admission.plan(found.items, selection)
     if dry_run:
         _show_plan(planned, as_json=as_json)
         return
@@ -406,6 +432,9 @@ def _become_celery(command: str, arguments: list[str]) -> NoReturn:
     os.execv(  # noqa: S606 - no shell
         sys.executable, [sys.executable, "-m", "celery", "-A", "worker", command, *arguments]
     )
+
+
+cli_search.register(app)
 
 
 # --- the frame -----------------------------------------------------------------------------------

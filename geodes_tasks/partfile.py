@@ -16,6 +16,7 @@ import hashlib
 import os
 import queue
 import shutil
+import stat
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Self
@@ -149,10 +150,20 @@ class PartFile:
     def _create(self) -> int:
         # Another attempt that ends may remove the empty folder between the two calls.
         for _ in range(100):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             with contextlib.suppress(FileNotFoundError):
                 return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         raise DiskError(str(self.folder), "the folder vanishes as soon as it is made")
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            # pathlib looks whether a folder stands there only after mkdir has failed: it may be
+            # gone by then, and then nothing is wrong.
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(self.folder.stat().st_mode):
+                    raise
 
     def __exit__(self, *_: object) -> None:
         """Close; the bytes stay for the next attempt unless they were published or discarded."""

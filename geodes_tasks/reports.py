@@ -9,10 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geodes_tasks.reports_stac import stac_lines
+from geodes_tasks.reports_summary import markdown_lines
 from geodes_tasks.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from geodes_tasks.results import DownloadRecord
 
@@ -34,11 +36,34 @@ class Format(StrEnum):
     """With a header line; the error in three columns."""
     MD5SUMS = "md5sums"
     """What `md5sum -c` reads, proven files only, paths absolute."""
+    MARKDOWN = "markdown"
+    """A page for people: counts, and the errors by class with what to do."""
+    STAC = "stac"
+    """An ItemCollection of the files that are here."""
 
 
-def lines(records: Iterable[DownloadRecord], form: Format) -> Iterator[str]:
-    """Write records in a format, line by line, with flat memory."""
-    if form is Format.JSONL:
+def lines(
+    records: Iterable[DownloadRecord],
+    form: Format,
+    *,
+    batch: str = "",
+    footprint_of: Callable[[str], str | None] = lambda _: None,
+    left_out: list[str] | None = None,
+) -> Iterator[str]:
+    """Write records in a format, line by line, with flat memory.
+
+    Args:
+        records: Of one batch, in its order.
+        form: The format.
+        batch: Its name, for the page.
+        footprint_of: For STAC: what was kept of an item's place and time.
+        left_out: For STAC: takes the ids of items of which nothing was kept.
+    """
+    if form is Format.MARKDOWN:
+        yield from markdown_lines(records, batch)
+    elif form is Format.STAC:
+        yield from stac_lines(records, footprint_of, left_out)
+    elif form is Format.JSONL:
         yield from (json.dumps(record.to_dict()) for record in records)
     elif form is Format.JSON:
         yield json.dumps([record.to_dict() for record in records], indent=2)

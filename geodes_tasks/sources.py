@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geodes_tasks import foreign
 from geodes_tasks.errors import GeodesTasksError, ItemError, NoItemsError, SourceError
 from geodes_tasks.stac import json_kind, printable
 
@@ -194,7 +195,7 @@ def _from_json(value: object, where: str, depth: int = 0) -> Iterator[Found]:
         for number, element in enumerate(elements, 1):
             yield from _from_json(element, f"element {number} of {where}", depth + 1)
     elif item is not None:
-        yield item
+        yield foreign.restored(item)
     else:
         yield ItemError(where, _no_item(value) if depth < _DEEPEST else "is nested too deeply")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 NAME_WIDTH = 30
 BATCHES, ROWS, ERRORS = 4, 10, 4
 """So many of each are shown at most."""
+# A line is short, and the address is the same for most.
+_ADDRESS = re.compile(r"https?://\S+: ")
 WORDS: dict[str, str] = {
     Reason.BACKOFF: "after an error",
     Reason.QUOTA: "quota used up",
@@ -170,7 +173,8 @@ def _errors(groups: Iterable[FailureGroup]) -> Iterator[RenderableType]:
         yield _heading("errors", f"{sum(one.count for one in found)}")
     for one in found[:ERRORS]:
         word, style = ("failed", "red") if one.state is State.FAILURE else ("waits", "yellow")
-        line = f"  {one.count:>6}  {one.type} ({word}): {one.example.message}"
+        problem = _ADDRESS.sub("", one.example.message)
+        line = f"  {one.count:>6}  {one.type} ({word}): {problem}"
         yield Text(line, style=style, no_wrap=True, overflow="ellipsis")
         if one.example.hint:
             hint = f"          {one.example.hint}"

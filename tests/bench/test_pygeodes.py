@@ -74,7 +74,7 @@ def seconds_of(script: str, portal: StandIn, folder: Path) -> list[float]:
     """Run a script in a process of its own; gives how long its two runs took."""
     (folder / "items.json").write_text(json.dumps(portal.items))
     done = subprocess.run(
-        [sys.executable, "-c", script, portal.url, KEY, str(folder / script[8:12].strip())],
+        [sys.executable, "-c", script, portal.url, KEY, str(folder / "files")],
         cwd=folder,
         env=os.environ | {"GEODES_TASKS_STATE_DIR": str(folder / "state")},
         capture_output=True,

@@ -5,10 +5,16 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.models import CommandInfo
 
-from geodes_tasks import cli, cli_watch
+from geodes_tasks import cli, cli_metrics, cli_report, cli_watch
 
-MODULES = (cli_watch,)
+MODULES = (cli_metrics, cli_report, cli_watch)
+
+
+def named(command: CommandInfo) -> str:
+    """Give the name under which a command is typed."""
+    return command.name or getattr(command.callback, "__name__", "").replace("_", "-")
 
 
 def main() -> None:
@@ -16,12 +22,9 @@ def main() -> None:
     whole = typer.Typer(no_args_is_help=True)
     for module in MODULES:
         module.register(whole)
-    ours = {str(one.name or one.callback.__name__) for one in whole.registered_commands}
-    cli.app.registered_commands = [
-        one
-        for one in cli.app.registered_commands
-        if (one.name or (one.callback.__name__ if one.callback else "")) not in ours
-    ] + whole.registered_commands
+    ours = {named(one) for one in whole.registered_commands}
+    kept = [one for one in cli.app.registered_commands if named(one) not in ours]
+    cli.app.registered_commands = [*kept, *whole.registered_commands]
     sys.argv[0] = "geodes-tasks"
     cli.main()
 

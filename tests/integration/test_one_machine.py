@@ -251,7 +251,8 @@ def test_interrupted_then_completed(cli: CommandLine, standin: StandIn, tmp_path
     again = cli("download", "items.json", "-o", "out")
 
     assert process.returncode == 130
-    assert "interrupted: 4 of 4 downloads" in said
+    assert "interrupted: stopping" in said
+    assert "4 of 4 downloads" in said
     assert "the same command again goes on" in said
     assert "Traceback" not in said
     assert left_running == {}
@@ -271,7 +272,8 @@ def test_interrupted_by_process_id(cli: CommandLine, standin: StandIn, tmp_path:
     _, said = reap(process)
 
     assert process.returncode == 130
-    assert "interrupted: 2 of 2 downloads" in said
+    assert "interrupted: stopping" in said
+    assert "2 of 2 downloads" in said
     assert still_running(tmp_path) == {}
 
 

@@ -199,7 +199,8 @@ print(json.dumps([str(finding) for finding in queue.check_integrity()]))
 @pytest.fixture
 def script(standin: StandIn, alone: Settings, tmp_path: Path) -> Iterator[Any]:
     """Give what starts a plain script with a queue of slow items."""
-    standin.settings.change(rate=1.5 * MiB, range="good")
+    # Slow enough that no file ends within the grace of a stopping worker.
+    standin.settings.change(rate=0.6 * MiB, range="good")
     items = fill(standin, 4, 2 * MiB)
     (tmp_path / "items.json").write_text(json.dumps(items))
     variables = config.environment(alone)

@@ -360,7 +360,6 @@ def command(standin: StandIn, home: Path, *words: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.xfail(strict=True, reason="cli.py: `download` has no options to search with yet")
 def test_download_searches(portal: StandIn, tmp_path: Path) -> None:
     """From a query to files in one command; the number found is said before."""
     window = ("--start", "2025-01", "--end", "2025-12", "--bbox", "1,43,2,44")
@@ -375,7 +374,6 @@ def test_download_searches(portal: StandIn, tmp_path: Path) -> None:
     assert len(list((tmp_path / "files").glob("*.zip"))) == 5
 
 
-@pytest.mark.xfail(strict=True, reason="cli.py: `download` has no options to search with yet")
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -395,7 +393,6 @@ def test_download_asks_before_many(
     assert portal.downloads() == []
 
 
-@pytest.mark.xfail(strict=True, reason="cli.py does not register cli_search yet")
 def test_search_and_download_in_a_pipe(portal: StandIn, tmp_path: Path) -> None:
     """What ``search`` writes is what ``download`` reads."""
     found_items = command(portal, tmp_path, "search", "-c", S2, "--tile", "31TCJ", "-o", "i.jsonl")
@@ -490,9 +487,6 @@ def test_items_of_other_libraries_are_downloaded(
     assert len(portal.downloads()) == count
 
 
-@pytest.mark.xfail(
-    strict=True, reason="sources.items_of does not put eodag's items back into the portal's words"
-)
 def test_eodag_items_are_enqueued(settings: Settings) -> None:
     """``enqueue`` takes what eodag found: the archive, under its own name."""
     digest = "9e71434d40c22a2cdf6b29f4550fa322"

@@ -118,7 +118,6 @@ def run_page(folder: Path, standin: StandIn, s3_url: str) -> str:
     return done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="geodes_tasks/__init__.py lacks Geodes, Config, ...")
 def test_the_page_runs_as_a_script(standin: StandIn, tmp_path: Path) -> None:
     """With pygeodes' file unchanged and an API key, each file is where the page says."""
     items = [standin.add_item(size=30 * KiB) for _ in range(4)]
@@ -142,7 +141,6 @@ def test_the_page_runs_as_a_script(standin: StandIn, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="geodes_tasks/__init__.py lacks Geodes, Config, ...")
 def test_with_s3_credentials_the_page_uses_s3(
     standin: StandIn, s3: S3Server, tmp_path: Path
 ) -> None:

@@ -57,12 +57,14 @@ def test_order_of_strength(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(download_dir=None).download_dir == Path("/environment")
 
 
-def test_file_named_by_hand_is_as_strong_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is named wins over the environment, but not over single flags."""
-    monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_DIR", "/environment")
+def test_file_named_by_hand_is_a_file_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is named takes the place of the usual one: environment and flags win over it."""
+    pygeodes_file(download_dir="/usual")
     named = pygeodes_file("mine.json", download_dir="/named")
 
     assert load(named).download_dir == Path("/named")
+    monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_DIR", "/environment")
+    assert load(named).download_dir == Path("/environment")
     assert load(named, download_dir=Path("/flag")).download_dir == Path("/flag")
 
 

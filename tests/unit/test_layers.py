@@ -19,13 +19,13 @@ PACKAGES = ("geodes_tasks.transports", "geodes_tasks.ledger", "worker")
 
 FLOORS: dict[int, str] = {
     0: "text errors states checksum asset results config version stac sources destination"
-    " searching foreign tables userconfig",
+    " searching foreign tables userconfig keyboard",
     1: "transports partfile ledger retry catalog item",
     2: "engine attempt app archive",
     3: "tasks backend flowerconfig",
-    4: "admission batch reports worker",
-    5: "embedded progress cli_search",
-    6: "api runs single notebook",
+    4: "admission batch reports worker metrics steering watching",
+    5: "embedded progress watchview cli_search cli_metrics",
+    6: "api runs single notebook cli_watch",
     7: "downloadqueue profile",
     8: "geodes cli",
     9: "__main__ __init__",
@@ -45,6 +45,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "geodes_tasks.progress",
         "geodes_tasks.notebook",
         "geodes_tasks.profile",
+        "geodes_tasks.watchview",
     ),
     "typer": ("geodes_tasks.cli",),
 }

@@ -39,12 +39,6 @@ class Mailbox:
         self.sent.extend(wakeup.download_id for wakeup in wakeups)
 
 
-@pytest.fixture(autouse=True)
-def _long_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis has been up for long."""
-    monkeypatch.setattr(Ledger, "uptime_s", lambda _: 1e6)
-
-
 @pytest.fixture
 def mailbox() -> Mailbox:
     """Where messages go."""
@@ -134,8 +128,8 @@ def test_after_a_restart_of_redis_leases_are_renewed_first(
     """Redis away longer than a lease does not make every living worker a dead one."""
     request = asked(fake_ledger)
     claimed(fake_ledger, request)
+    recovery.look()
     clock.advance(61.0)
-    monkeypatch.setattr(Ledger, "uptime_s", lambda _: 1.0)
 
     recovery.look()
 

@@ -87,7 +87,7 @@ def bench(fake_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(attempts.LeaseKeeper, "_run", lambda _: None)
     bench = Bench(fake_ledger, tmp_path / "downloads")
     monkeypatch.setattr(tasks, "desk", lambda: bench.desk)
-    monkeypatch.setattr(type(bench.task), "send_event", lambda _, *a, **k: bench.event(*a, **k))
+    monkeypatch.setattr(tasks.Row, "tell", lambda _, *a, **k: bench.event(*a, **k))
     # Of this module only: other threads of the process go on sleeping.
     clock = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
     monkeypatch.setattr(tasks, "time", clock)

@@ -1,0 +1,65 @@
+"""The command ``metrics``: an exporter for Prometheus."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from rich.console import Console
+
+from geodes_tasks import config
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.metrics import LedgerCollector, Reader
+from geodes_tasks.steering import insight_of
+
+PORT = 9808
+stderr = Console(stderr=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(metrics)
+
+
+def metrics(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port.")] = PORT,
+    address: Annotated[
+        str, typer.Option("--address", help="Address to listen on; it asks for no password.")
+    ] = "127.0.0.1",
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, help="Seconds between two readings of all records.")
+    ] = 15.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics, then end.")] = False,
+) -> None:
+    """Tell Prometheus what the ledger holds; no label names an item."""
+    ledger = Ledger.of(config.load())
+    ledger.ping()
+    reader = Reader(insight_of(ledger), every)
+    reader.read()
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LedgerCollector(ledger, reader))
+    if once:
+        print(generate_latest(registry).decode(), end="")  # noqa: T201 - data goes to stdout
+        return
+    reader.start()
+    serve(port, address, registry)
+
+
+def serve(port: int, address: str, registry: CollectorRegistry) -> None:
+    """Answer until somebody ends the process."""
+    try:
+        server, thread = start_http_server(port, addr=address, registry=registry)
+    except OSError as error:
+        raise ConfigError("--port", f"{address}:{port}: {error.strerror}") from error
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    place = f"http://{address}:{server.server_port}/metrics"
+    stderr.print(f"metrics at {place}", highlight=False, soft_wrap=True)
+    ended.wait()
+    server.shutdown()
+    thread.join()

@@ -1,0 +1,68 @@
+"""The command ``report``: one record a download, in the format that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from geodes_tasks import batch as batches
+from geodes_tasks import config, sources, stac
+from geodes_tasks.footprint import footprint
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.reports import Format, lines
+from geodes_tasks.steering import insight_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+stderr = Console(stderr=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(report)
+
+
+def report(
+    batch: Annotated[
+        str | None, typer.Argument(metavar="[BATCH]", help="Default: the newest.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="The format.")] = Format.JSONL,
+    items: Annotated[
+        list[str] | None,
+        typer.Option("--items", help="For stac: STAC JSON files with place and time of the items."),
+    ] = None,
+) -> None:
+    """Write one record a download, or a summary of them."""
+    ledger = Ledger.of(config.load())
+    names = [batch] if batch else ledger.batches()
+    if not names:
+        stderr.print("no batch in the ledger yet")
+        raise typer.Exit(batches.NOTHING)
+    left_out: list[str] = []
+    look_up = _look_up(ledger, names[0], items or [])
+    for line in lines(
+        ledger.records(names[0]), form, batch=names[0], footprint_of=look_up, left_out=left_out
+    ):
+        print(line)  # noqa: T201 - data goes to stdout
+    if left_out:
+        stderr.print(
+            f"{len(left_out)} items are left out: their place and time are not in the ledger, "
+            f"the first is {left_out[0]}. Give the files they came from: --items FILE",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _look_up(ledger: Ledger, batch: str, names: list[str]) -> Callable[[str], str | None]:
+    """Look into the files that were given first, then into the ledger."""
+    given: dict[str, str | None] = {}
+    for name in names:
+        for item in sources.read(name):
+            if isinstance(item, Mapping):
+                # Records bear the name that items go by in this program.
+                given |= dict.fromkeys((stac.item_name(item), str(item.get("id"))), footprint(item))
+    kept = insight_of(ledger).footprints(batch)
+    return lambda item_id: given[item_id] if item_id in given else kept(item_id)

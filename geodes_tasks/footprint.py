@@ -1,0 +1,121 @@
+"""What is kept of an item beside its asset, so that a report can be STAC again: small and true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+KEPT = (
+    "datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "grid:code",
+    "processing:level", "product:type", "sat:orbit_state", "sat:relative_orbit",
+)  # fmt: skip
+"""Properties that later work chooses files by; the rest stays in the catalogue."""
+TIMES = ("datetime", "start_datetime", "end_datetime")
+GEOMETRY_BYTES = 1500
+"""A longer geometry gives way to the box around it, and a property says so."""
+BOXED = "geodes_tasks:geometry"
+DIGITS = 6
+"""Of a degree: a tenth of a metre."""
+
+
+def footprint(item: Mapping[str, Any]) -> str | None:
+    """Give compact JSON of place, time and origin of an item, below 3 KiB.
+
+    None when the item has no time: then no valid STAC can be made of it.
+    """
+    known = item.get("properties")
+    known = known if isinstance(known, Mapping) else {}
+    properties = {name: known[name] for name in KEPT if _is_plain(known.get(name))}
+    for name in TIMES:
+        if not _is_time(properties.get(name)):
+            properties.pop(name, None)
+    if not ("datetime" in properties or {"start_datetime", "end_datetime"} <= set(properties)):
+        return None
+    properties.setdefault("datetime", None)
+    geometry, box = _geometry(item)
+    if geometry is not None and len(_compact(geometry)) > GEOMETRY_BYTES and box:
+        geometry = _around(box)
+        properties[BOXED] = "bbox"
+    kept = {"geometry": geometry, "bbox": box, "properties": properties, "self": _origin(item)}
+    return _compact({name: value for name, value in kept.items() if value is not None})
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 64)
+
+
+def _is_time(value: object) -> bool:
+    """Tell whether this is a time as RFC 3339 has it, with its zone."""
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _origin(item: Mapping[str, Any]) -> str | None:
+    links = item.get("links")
+    for link in links if isinstance(links, Sequence) else ():
+        if isinstance(link, Mapping) and link.get("rel") == "self":
+            href = link.get("href")
+            return href if isinstance(href, str) and len(href) <= 512 else None
+    return None
+
+
+# --- where ---------------------------------------------------------------------------------------
+
+
+def _geometry(item: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[float] | None]:
+    """Give geometry and box, both or none: STAC asks for a box exactly where a geometry is."""
+    geometry = item.get("geometry")
+    if not isinstance(geometry, Mapping) or not isinstance(geometry.get("type"), str):
+        return None, None
+    coordinates = _unwrapped(str(geometry["type"]), _rounded(geometry.get("coordinates")))
+    points = list(_points(coordinates))
+    if not points:
+        return None, None
+    east = [point[0] for point in points]
+    north = [point[1] for point in points]
+    box = [min(east), min(north), max(east), max(north)]
+    given = item.get("bbox")
+    if isinstance(given, Sequence) and len(given) == 4 and all(map(_is_number, given)):
+        box = [round(float(edge), DIGITS) for edge in given]
+    return {"type": geometry["type"], "coordinates": coordinates}, box
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_rounded(one) for one in value]
+    return round(float(value), DIGITS) if _is_number(value) else None
+
+
+def _unwrapped(kind: str, coordinates: Any) -> Any:
+    """Take one level out of polygons that GEODES nests one deeper than GeoJSON has them."""
+    deep, probe = 0, coordinates
+    while isinstance(probe, list) and probe:
+        deep, probe = deep + 1, probe[0]
+    return coordinates[0] if (kind, deep) == ("Polygon", 4) else coordinates
+
+
+def _points(coordinates: Any) -> list[list[float]]:
+    if not isinstance(coordinates, list) or not coordinates:
+        return []
+    if _is_number(coordinates[0]):
+        whole = len(coordinates) >= 2 and all(map(_is_number, coordinates))
+        return [coordinates] if whole else []
+    return [point for one in coordinates for point in _points(one)]
+
+
+def _around(box: list[float]) -> dict[str, Any]:
+    west, south, east, north = box
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}

@@ -1,0 +1,223 @@
+"""``watch`` beside real workers: in a real terminal of 80 columns, in a pipe, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from geodes_tasks import config, enqueue
+from geodes_tasks.states import State
+from tests.servers import wait_until
+from tests.standin import KiB
+from tests.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geodes_tasks.config import Settings
+    from geodes_tasks.ledger import Ledger
+    from tests.conftest import WorkerFactory
+    from tests.standin import StandIn
+
+COMMAND = [sys.executable, "-m", "tests.integration.commands_app"]
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """Give a terminal of 80 columns and 24 lines."""
+    if shutil.which("tmux") is None:
+        pytest.skip("no tmux is installed")
+    with Terminal() as opened:
+        yield opened
+
+
+def watched(
+    settings: Settings, *options: str, text: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run ``watch`` in a pipe, to its end."""
+    return subprocess.run(
+        [*COMMAND, "watch", *options], env=os.environ | variables(settings),
+        capture_output=True, text=text, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """Give the environment of a command with these settings."""
+    from tests.integration import commands_app
+
+    root = os.path.dirname(os.path.dirname(os.path.dirname(commands_app.__file__)))  # noqa: PTH120
+    return config.environment(settings) | {"PYTHONPATH": root}
+
+
+def test_everything_is_on_the_screen(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
+) -> None:
+    """Batches, running files with speed, waits with their end, errors with hints, the account."""
+    tape, gone, slow = (standin.add_item(size * KiB) for size in (64, 64, 4096))
+    standin.fault(tape, "offline_410")
+    standin.fault(gone, "gone_404")
+    standin.settings.rate = 200 * KiB
+    limited = settings.model_copy(
+        update={"quota": config.Quota(50, 3600.0), "offline_poll_seconds": 300.0}
+    )
+    worker(settings=limited)
+    enqueue([tape, gone, slow], settings=limited, batch="pyrenees")
+
+    terminal.run([*COMMAND, "watch"], variables(limited))
+    terminal.wait_for("NotFoundError", "offline", "running  1 on 1 worker")
+    screen = terminal.wait_for("kB/s", "% of 4.2 MB")
+
+    assert re.search(r"^pyrenees .* of 4\.3 MB", screen, re.MULTILINE)
+    assert "0 of 3 done, 1 running, 1 waiting (offline 1), 1 failed" in screen
+    assert re.search(r"one@\S+ from geodes: 1 at \d", screen)
+    assert re.search(r"1  offline: on tape, goes on \d\d:\d\d:\d\d UTC \(in \d", screen)
+    assert "1  NotFoundError (failed): no such file (HTTP 404)" in screen
+    assert "Search for the item again" in screen
+    assert re.search(r"default: quota 4\d of 50 left, 1 of 4 places", screen)
+    assert "p pause" in screen
+    assert max(map(len, screen.splitlines())) <= 80
+
+
+def test_keys_pause_and_resume(
+    standin: StandIn, settings: Settings, ledger: Ledger, terminal: Terminal
+) -> None:
+    """``p`` holds the account, said once or twice; ``r`` lets it go on."""
+    enqueue(standin.add_item(64 * KiB), settings=settings)
+    terminal.run([*COMMAND, "watch"], variables(settings))
+    terminal.wait_for("p pause")
+
+    terminal.type("pp")
+    held = terminal.wait_for("PAUSED (by hand)")
+    paused = ledger.client.hgetall(ledger.key("account", "default"))
+    terminal.type("r")
+    terminal.wait_for("default: goes on")
+
+    assert "default: paused" in held
+    assert paused == {"paused": "by hand", "paused_until": "resume"}
+    assert ledger.client.hgetall(ledger.key("account", "default")) == {}
+
+
+def test_paused_account_starts_nothing(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
+) -> None:
+    """A worker leaves a paused account alone, and takes the work up when it is let go."""
+    batch = enqueue(standin.add_item(64 * KiB), settings=settings)
+    terminal.run([*COMMAND, "watch"], variables(settings))
+    terminal.wait_for("p pause")
+    terminal.type("p")
+    terminal.wait_for("PAUSED")
+    worker()
+
+    before = (len(standin.downloads()), batch.status().states[State.PENDING])
+    terminal.type("r")
+    ended = batch.wait(20)
+
+    assert before == (0, 1)
+    assert ended.states[State.SUCCESS] == 1
+
+
+def test_key_retries_what_failed(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
+) -> None:
+    """``t`` asks again for what failed, and for nothing else."""
+    gone, tape = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
+    standin.fault(gone, "gone_404")
+    standin.fault(tape, "offline_410")
+    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
+    batch = enqueue([gone, tape], settings=settings)
+    terminal.run([*COMMAND, "watch"], variables(settings))
+    terminal.wait_for("1 failed", "1 waiting")
+    standin.clear_faults(gone)
+
+    terminal.type("t")
+    terminal.wait_for("1 failed downloads begin anew")
+
+    wait_until(lambda: batch.status().states[State.SUCCESS] == 1, 20.0)
+    assert batch.status().waiting == {"offline": 1}
+
+
+def test_cancel_is_asked_for_twice(
+    standin: StandIn, settings: Settings, ledger: Ledger, terminal: Terminal
+) -> None:
+    """``c`` alone cancels nothing, nor does another key after it; ``c`` and ``y`` do."""
+    batch = enqueue([standin.add_item(KiB) for _ in range(3)], settings=settings, batch="mine")
+    terminal.run([*COMMAND, "watch"], variables(settings))
+    terminal.wait_for("c cancel")
+
+    terminal.type("c")
+    terminal.wait_for("cancel 3 downloads of 1 batch(es)? y is yes")
+    terminal.type("n")
+    terminal.wait_for("nothing cancelled")
+    spared = batch.status().states[State.PENDING]
+    terminal.type("c")
+    terminal.wait_for("y is yes")
+    terminal.type("y")
+    screen = terminal.wait_for("mine: 0 of 3 done, 3 cancelled")
+
+    assert spared == 3
+    assert batch.status().states[State.REVOKED] == 3
+    assert "Traceback" not in screen
+
+
+def test_q_leaves_everything_running(
+    standin: StandIn, settings: Settings, terminal: Terminal
+) -> None:
+    """``q`` ends the view and nothing else; the terminal echoes again."""
+    batch = enqueue(standin.add_item(KiB), settings=settings)
+    shell = ["sh", "-c", f"{' '.join(COMMAND)} watch; stty -a | grep -o ' echo '; cat"]
+    terminal.run(shell, variables(settings))
+    terminal.wait_for("q quit")
+
+    terminal.type("q")
+    screen = terminal.wait_for("0 of 1 done, 1 queued", "echo")
+
+    assert "Traceback" not in screen
+    assert batch.status().states[State.PENDING] == 1
+
+
+def test_lines_in_a_pipe(standin: StandIn, settings: Settings, worker: WorkerFactory) -> None:
+    """Without a terminal there are plain lines on standard error, and the exit code tells."""
+    good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
+    standin.fault(gone, "gone_404")
+    enqueue([good, gone], settings=settings, batch="mine")
+    worker()
+
+    said = watched(settings, "mine")
+
+    assert said.returncode == 3
+    assert said.stdout == ""
+    assert "\x1b" not in said.stderr
+    assert "mine: 1 of 2 done, 1 failed (1 DOWNLOADED)" in said.stderr
+    assert "1 NotFoundError: " in said.stderr
+
+
+def test_one_look_as_json(standin: StandIn, settings: Settings, worker: WorkerFactory) -> None:
+    """``--json`` gives one look for programs: batches, running, waiting, accounts, workers."""
+    standin.settings.rate = 100 * KiB
+    batch = enqueue(standin.add_item(2048 * KiB), settings=settings, batch="mine")
+    worker()
+    wait_until(lambda: batch.status().bytes_done > 0, 20.0)
+
+    said = watched(settings, "--json")
+
+    look = json.loads(said.stdout)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert look["batches"][0]["batch"] == "mine"
+    assert look["batches"][0]["bytes_per_s"] > 10_000
+    assert look["running"][0]["bytes_per_s"] > 10_000
+    assert look["accounts"][0]["running"] == look["workers"] == 1
+
+
+def test_nothing_to_watch(settings: Settings) -> None:
+    """In an empty ledger one line says so, with the code for nothing."""
+    said = watched(settings)
+
+    assert (said.returncode, said.stdout) == (4, "")
+    assert said.stderr == "no batch in the ledger yet\n"

@@ -1,0 +1,142 @@
+"""What the live view and the monitors ask of the ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.insight import Insight
+from geodes_tasks.ledger.store import Limits
+from geodes_tasks.results import Decision
+from geodes_tasks.states import Reason, State
+from tests.unit.test_ledger import (
+    ACCOUNT,
+    BATCH,
+    ask,
+    claimed,
+    failed,
+    postponed,
+    proven,
+    request_of,
+)
+
+LATER = Decision(True, Reason.BACKOFF, delay_s=30.0)
+
+
+@pytest.fixture
+def insight(fake_ledger: Ledger) -> Insight:
+    """Give the questions on the ledger in memory, with a quota of two requests a minute."""
+    limits = Limits(concurrent=3, quota_count=2, quota_seconds=60.0)
+    fake_ledger.limits = limits
+    return Insight(fake_ledger.client, limits, prefix=fake_ledger.prefix)
+
+
+def test_moving_tells_file_worker_and_bytes(fake_ledger: Ledger, insight: Insight) -> None:
+    """What runs is told with its file, worker and start; what waits is not among it."""
+    ask(fake_ledger, request_of("a"), request_of("b"))
+    claimed(fake_ledger, request_of("a"), "node1")
+
+    (one,) = insight.moving()
+
+    assert (one.title, one.worker, one.done_bytes) == ("a.zip", "node1", 0)
+    assert abs(one.started - insight.clock()) < 5
+
+
+def test_account_counts_quota_and_places(fake_ledger: Ledger, insight: Insight) -> None:
+    """Requests in the window are taken off the quota; used up, the moment it reopens is known."""
+    ask(fake_ledger, request_of("a"))
+    claimed(fake_ledger, request_of("a"))
+    fake_ledger.spend(ACCOUNT)
+    (before,) = insight.accounts()
+    fake_ledger.spend(ACCOUNT)
+
+    (after,) = insight.accounts()
+
+    assert (before.quota_left, before.quota_reopens) == (1, None)
+    assert (after.quota_left, after.running, after.concurrent) == (0, 1, 3)
+    assert after.quota_reopens is not None
+    assert 50 < after.quota_reopens - insight.clock() <= 60
+    assert after.paused is None
+
+
+def test_pause_that_is_over_is_none(fake_ledger: Ledger, insight: Insight) -> None:
+    """A pause whose time has come is not shown, though nobody has removed it yet."""
+    ask(fake_ledger, request_of("a"))
+    key = fake_ledger.key("account", ACCOUNT)
+    now = insight.clock()
+    fake_ledger.client.hset(key, mapping={"paused": "throttled", "paused_until": now - 1})
+    (over,) = insight.accounts()
+    fake_ledger.client.hset(key, "paused_until", now + 100)
+
+    (held,) = insight.accounts()
+
+    assert (over.paused, over.paused_until) == (None, None)
+    assert held.paused == "throttled"
+    assert held.paused_until == pytest.approx(now + 100)
+
+
+def test_waits_by_reason_with_the_first_due(fake_ledger: Ledger, insight: Insight) -> None:
+    """Each reason has its number and the time at which its first download goes on."""
+    ask(fake_ledger, request_of("a"), request_of("b"))
+    for name, delay in (("a", 90.0), ("b", 30.0)):
+        postponed(
+            fake_ledger,
+            claimed(fake_ledger, request_of(name)),
+            Decision(True, Reason.BACKOFF, delay_s=delay),
+        )
+
+    (wait,) = insight.waits([BATCH])
+
+    assert (wait.reason, wait.count) == ("backoff", 2)
+    assert wait.next_due is not None
+    assert 25 < wait.next_due - insight.clock() <= 30
+
+
+def test_failures_are_grouped(fake_ledger: Ledger, insight: Insight) -> None:
+    """Errors are grouped by class, those for good first, each with one example and its item."""
+    for name in ("a", "b"):
+        failed(fake_ledger, request_of(name))
+    ask(fake_ledger, request_of("c"))
+    postponed(fake_ledger, claimed(fake_ledger, request_of("c")), LATER)
+
+    groups = insight.failures(BATCH)
+
+    assert [(one.state, one.type, one.count) for one in groups] == [
+        (State.FAILURE, "TransferError", 2),
+        (State.RETRY, "TransferError", 1),
+    ]
+    assert groups[0].example.hint
+    assert "a.zip" in groups[0].item_id
+
+
+def test_failed_by_class(fake_ledger: Ledger, insight: Insight) -> None:
+    """The downloads that failed with a class of error are found, and no others."""
+    failed(fake_ledger, request_of("a"))
+    proven(fake_ledger, request_of("b"))
+
+    assert insight.failed(BATCH) == [request_of("a").download_id]
+    assert insight.failed(BATCH, ["TransferError"]) == [request_of("a").download_id]
+    assert insight.failed(BATCH, ["NotFoundError"]) == []
+
+
+def test_sightings_give_every_record_once(fake_ledger: Ledger, insight: Insight) -> None:
+    """Each download is seen once, however many batches it is in, with what monitors count."""
+    proven(fake_ledger, request_of("a"))
+    failed(fake_ledger, request_of("b"))
+    ask(fake_ledger, request_of("a"), request_of("c"), batch="other")
+
+    seen = {one.download_id: one for one in insight.sightings()}
+
+    assert set(seen) == {request_of(name).download_id for name in "abc"}
+    broken = seen[request_of("b").download_id]
+    assert (broken.state, broken.collection) == (State.FAILURE, "PEPS_S2_L1C")
+    assert [entry["error"] for entry in broken.history] == ["x"]
+
+
+def test_unfinished_batches(fake_ledger: Ledger, insight: Insight) -> None:
+    """Batches that are over are left out."""
+    proven(fake_ledger, request_of("a"), batch="over")
+    ask(fake_ledger, request_of("b"), batch="open")
+
+    assert insight.unfinished_batches() == ["open"]
+    assert insight.oldest_unfinished() == pytest.approx(insight.clock(), abs=5)

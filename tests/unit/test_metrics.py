@@ -1,0 +1,225 @@
+"""The exporter: counters that only rise, gauges of this moment, the same words on all panels."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.insight import Insight, Sighting
+from geodes_tasks.metrics import LedgerCollector, Reader, Tally, error_class, moment
+from geodes_tasks.states import Outcome, Reason, State
+from tests.unit.test_insight import LATER
+from tests.unit.test_ledger import ask, claimed, failed, postponed, proven, request_of
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "geodes-tasks.json").read_text())
+ONE = Sighting("id", State.SUCCESS, Outcome.DOWNLOADED, "S2", "geodes", 100, None, ())
+BROKEN = {"at": "2026-01-01T00:00:00+00:00", "error": "TransferError: reset"}
+LOST = {"at": "1790000000.5", "error": "worker lost"}
+
+
+def scraped(ledger: Ledger) -> str:
+    """Give what Prometheus reads of a ledger."""
+    reader = Reader(Insight(ledger.client, ledger.limits, prefix=ledger.prefix), 15.0)
+    reader.read()
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(ledger, reader))
+    return generate_latest(registry).decode()
+
+
+def values(text: str) -> dict[str, float]:
+    """Read the samples."""
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
+
+
+@pytest.fixture
+def busy(fake_ledger: Ledger) -> Ledger:
+    """Give a ledger with downloads of every kind."""
+    proven(fake_ledger, request_of("done"))
+    failed(fake_ledger, request_of("failed"))
+    ask(fake_ledger, *(request_of(name) for name in ("waits", "runs", "queued")))
+    postponed(fake_ledger, claimed(fake_ledger, request_of("waits")), LATER)
+    claimed(fake_ledger, request_of("runs"))
+    fake_ledger.recover("node1", 4)
+    return fake_ledger
+
+
+def test_every_state_is_counted(busy: Ledger) -> None:
+    """Files, bytes, errors, waits and workers have the numbers that the ledger has."""
+    seen = values(scraped(busy))
+
+    assert seen['geodes_tasks_files{outcome="DOWNLOADED",state="SUCCESS"}'] == 1
+    assert seen['geodes_tasks_files{outcome="",state="FAILURE"}'] == 1
+    assert seen['geodes_tasks_files{outcome="",state="PENDING"}'] == 1
+    assert seen['geodes_tasks_waiting{reason="backoff"}'] == 1
+    assert seen['geodes_tasks_waiting{reason="offline"}'] == 0
+    assert seen['geodes_tasks_running_limit{account="acc"}'] == 4
+    assert seen["geodes_tasks_workers"] == 1
+    assert seen["geodes_tasks_slots"] == 4
+    assert seen["geodes_tasks_ledger_up"] == 1
+    total = 'geodes_tasks_transferred_bytes_total{collection="PEPS_S2_L1C",source="geodes"}'
+    assert seen[total] == 7
+
+
+def test_no_label_names_an_item(busy: Ledger) -> None:
+    """However many items there are, the number of series stays the same."""
+    text = scraped(busy)
+    before = len(values(text))
+    ask(busy, *(request_of(f"more{number}") for number in range(50)))
+
+    assert len(values(scraped(busy))) == before
+    assert "URN" not in text
+    assert ".zip" not in text
+
+
+def test_counters_never_fall() -> None:
+    """Asked for again, a download's record begins at 0: the bytes before stay counted."""
+    tally = Tally()
+
+    tally.update([ONE])
+    tally.update([ONE])
+    tally.update([replace(ONE, transferred_bytes=0, state=State.PENDING, outcome=None)])
+    tally.update([replace(ONE, transferred_bytes=40)])
+    tally.update([])
+
+    assert tally.transferred == {("geodes", "S2"): 140}
+
+
+def test_each_failed_attempt_counts_once() -> None:
+    """Entries of the history are counted when they are new, also once the oldest are dropped."""
+    tally = Tally()
+    entries = [BROKEN | {"at": f"2026-01-01T00:00:{second:02}+00:00"} for second in range(30)]
+
+    for end in (1, 1, 5, 24):
+        tally.update([replace(ONE, history=tuple(entries[max(end - 20, 0) : end]))])
+    tally.update([replace(ONE, history=(*entries[5:24], LOST))])
+
+    assert tally.errors == {"TransferError": 24, "WorkerLostError": 1}
+
+
+def test_classes_of_errors() -> None:
+    """Whatever a history says, the label is a class name or one of two words."""
+    assert error_class("TransferError: https://x: reset") == "TransferError"
+    assert error_class("worker lost") == "WorkerLostError"
+    assert error_class("something odd: here") == "other"
+
+
+def test_both_forms_of_time() -> None:
+    """ISO 8601 and seconds are the same moment."""
+    assert moment("2026-01-01T00:00:00+00:00") == moment("1767225600.000")
+
+
+def test_redis_away_is_a_zero(fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Redis is away the exporter answers, says so, and keeps what it has counted."""
+    proven(fake_ledger, request_of("done"))
+    reader = Reader(Insight(fake_ledger.client, fake_ledger.limits), 15.0)
+    reader.read()
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(fake_ledger, reader))
+    fake_ledger.client.connection_pool.connection_kwargs["server"].connected = False
+
+    seen = values(generate_latest(registry).decode())
+
+    assert seen["geodes_tasks_ledger_up"] == 0
+    assert seen['geodes_tasks_files{outcome="DOWNLOADED",state="SUCCESS"}'] == 1
+    assert "geodes_tasks_workers" not in seen
+
+
+# --- dashboard and alerts ------------------------------------------------------------------------
+
+
+def metric_names(expression: str) -> set[str]:
+    """Give the names of ours in a query."""
+    return set(re.findall(r"\bgeodes_tasks_\w+", expression))
+
+
+def queries() -> list[str]:
+    """Give every query of the dashboard."""
+    return [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+
+def exported(busy: Ledger) -> set[str]:
+    """Give the names that the exporter has, those of samples included."""
+    text = scraped(busy)
+    return {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+
+
+def test_dashboard_asks_for_what_is_exported(busy: Ledger) -> None:
+    """No panel and no alert asks for a metric or a label value that does not exist."""
+    busy.limits = replace(busy.limits, quota_count=50, quota_seconds=3600.0)
+    asked = metric_names(" ".join(queries()) + (DEPLOY / "prometheus" / "alerts.yml").read_text())
+
+    assert asked - exported(busy) == set()
+    text = " ".join(queries()) + (DEPLOY / "prometheus" / "alerts.yml").read_text()
+    assert set(re.findall(r'reason="(\w+)"', text)) <= set(Reason)
+    assert set(re.findall(r"PENDING|STARTED|RETRY|FAILURE|SUCCESS", text)) <= set(State)
+
+
+def test_dashboard_is_one_that_grafana_takes() -> None:
+    """Panels have ids of their own, do not overlap, and ask the data source that is chosen."""
+    panels = DASHBOARD["panels"]
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) < 24
+    assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
+    assert {panel["type"] for panel in panels} <= {"stat", "timeseries"}
+    assert DASHBOARD["templating"]["list"][0]["query"] == "prometheus"
+    assert DASHBOARD["schemaVersion"] >= 30
+
+
+def promtool(*arguments: str, cwd: Path, text: str | None = None) -> None:
+    """Run Prometheus' own checker; skip where it is not installed."""
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool is installed (Debian: apt-get install prometheus)")
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=cwd, input=text, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", "alerts.yml"),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "alerts_test.yml"),
+    ],
+)
+def test_prometheus_takes_the_files(arguments: tuple[str, ...]) -> None:
+    """Rules and configuration pass promtool, and the alerts rise when they should."""
+    promtool(*arguments, cwd=DEPLOY / "prometheus")
+
+
+def test_prometheus_reads_every_query(tmp_path: Path) -> None:
+    """Each query of the dashboard is one that Prometheus can read."""
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, query in enumerate(queries())
+    ]
+    groups = {"groups": [{"name": "dashboard", "rules": rules}]}
+    (tmp_path / "rules.yml").write_text(json.dumps(groups))
+
+    promtool("check", "rules", "rules.yml", cwd=tmp_path)
+
+
+def test_prometheus_takes_the_metrics(busy: Ledger) -> None:
+    """What is exported is what Prometheus' own linter accepts."""
+    promtool("check", "metrics", cwd=DEPLOY, text=scraped(busy))
