@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Fault of the stand-in -> the class of error by which a file ends, or waits alone.
 FILE_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "status_n_times": ({"status": 503}, "ServerError"),
-    "json_200": ({}, "UnexpectedAnswerError"),
+    "204": ({}, "UnexpectedAnswerError"),
     "offline_410": ({}, "OfflineError"),
     "gone_404": ({}, "NotFoundError"),
     "licence_423": ({}, "LicenceError"),

@@ -7,9 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -20,9 +18,7 @@ from geodes_tasks.app import celery_settings
 from geodes_tasks.config import Settings, environment_name
 from geodes_tasks.states import ALLOWED_MOVES, Outcome, Reason, State
 from geodes_tasks.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.unit.test_layers import SOURCES, floor_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -30,7 +26,9 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 MAKE_SETTINGS = ROOT / "docs" / "make_settings.py"
-PAGES = ("README.md", "CHANGELOG.md", "docs/architecture.md", "docs/settings.md")
+PAGES = (
+    "README.md", "CHANGELOG.md", "docs/architecture.md", "docs/migration.md", "docs/settings.md",
+)  # fmt: skip
 # Said with one word for the package, so that the floor tables stay readable.
 ROOTLESS = {"geodes_tasks.__main__"}
 
@@ -110,79 +108,37 @@ def test_no_unknown_variable_is_named(page: str) -> None:
 # --- modules and floors ------------------------------------------------------------------------
 
 
-def module_name(path: Path) -> str:
-    """Give the dotted name of a module."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Give every module of the project by its dotted name."""
-    found = (path for part in ("geodes_tasks", "worker") for path in (ROOT / part).rglob("*.py"))
-    return {module_name(path): path for path in found}
-
-
-def floors() -> dict[str, int]:
-    """Give the floor of each module as the document has it."""
-    found = {}
-    for number in range(5):
-        title = re.search(rf"^### Floor {number}: \w+$", ARCHITECTURE, re.MULTILINE)
-        assert title is not None
-        for name, _ in rows(section(ARCHITECTURE, title[0])):
-            found[dotted(name.strip("`"))] = number
-    return found
-
-
 def dotted(name: str) -> str:
     """Turn the short name in the document into the dotted one."""
-    inner = name.replace("/", ".")
+    inner = name.strip("`").replace("/", ".")
     own_root = inner.partition(".")[0] in {"geodes_tasks", "worker"}
     return inner if own_root else f"geodes_tasks.{inner}"
 
 
-def imports(name: str) -> Iterator[str]:
-    """Give the project's modules that a module imports anywhere in its text."""
-    known = modules()
-    for node in ast.walk(ast.parse(known[name].read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in known else node.module
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+def test_every_module_has_its_floor() -> None:
+    """The document has every module, none that is gone, each on the floor that is enforced."""
+    storeys = section(ARCHITECTURE, "## Floors").split("\n### ")[1:]
+    told = {
+        dotted(name): int(floor) for storey in storeys for floor, name, what in rows(storey) if what
+    }
+
+    assert told == {name: floor_of(name) for name in SOURCES if name not in ROOTLESS}
 
 
-@cache
-def imported(name: str) -> set[str]:
-    """Give what a module imports of the project, itself left out."""
-    return {other for other in imports(name) if other in modules()} - {name}
+def test_storeys_say_which_floors_they_have() -> None:
+    """The heading of each storey names the floors in its table, the highest first."""
+    for storey in section(ARCHITECTURE, "## Floors").split("\n### ")[1:]:
+        heading = [int(number) for number in re.findall(r"\d+", storey.partition(":")[0])]
+        floors = [int(floor) for floor, *_ in rows(storey)]
 
-
-def test_every_module_has_its_row() -> None:
-    """The floors name every module of the project, and none that is gone."""
-    told, there = set(floors()), set(modules()) - ROOTLESS
-
-    assert sorted(there - told) == []
-    assert sorted(told - there) == []
-
-
-def test_no_module_imports_from_above() -> None:
-    """Imports go down or stay on a floor, lazy and type-only ones included."""
-    floor = floors()
-    above = [
-        f"{name} imports {other}"
-        for name in floor
-        for other in sorted(imported(name))
-        if floor.get(other, 0) > floor[name]
-    ]
-
-    assert above == []
+        assert floors == sorted(floors, reverse=True)
+        assert set(floors) <= set(range(heading[0], heading[-1] + 1))
 
 
 def libraries(name: str) -> set[str]:
     """Give the top-level names of everything that a module imports."""
     found = set()
-    for node in ast.walk(ast.parse(modules()[name].read_text())):
+    for node in ast.walk(ast.parse(SOURCES[name].read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.partition(".")[0])
         elif isinstance(node, ast.Import):
@@ -197,21 +153,11 @@ def test_each_library_has_its_doors() -> None:
         for library, doors in rows(section(ARCHITECTURE, "## Floors").split("### ")[0])
     }
     used = {
-        library: sorted(name for name in modules() if library in libraries(name))
-        for library in told
+        library: sorted(name for name in SOURCES if library in libraries(name)) for library in told
     }
 
     assert told
     assert used == told
-
-
-def test_imports_have_no_circle() -> None:
-    """Modules can be read in an order in which each needs only those before it."""
-    left = {name: imported(name) for name in modules()}
-    while free := {name for name, needs in left.items() if not needs & set(left)}:
-        left = {name: needs for name, needs in left.items() if name not in free}
-
-    assert left == {}
 
 
 # --- ledger and states -------------------------------------------------------------------------
@@ -246,11 +192,13 @@ def test_every_reason_to_wait_is_named() -> None:
 def test_every_key_of_the_ledger_is_named() -> None:
     """The key table has what the scripts say they keep, with the same type."""
     common = (ROOT / "geodes_tasks" / "ledger" / "scripts" / "common.lua").read_text()
-    kept = set(re.findall(r"^--   (\S+) +(hash|zset|list|set|string) ", common, re.MULTILINE))
-    told = {(key.strip("`"), kind) for key, kind, _ in rows(section(ARCHITECTURE, "## The ledger"))}
+    lines = re.findall(r"^--   (\S+(?:, \S+)*) +(hash|zset|list|set|string) ", common, re.MULTILINE)
+    kept = {(key, kind) for keys, kind in lines for key in keys.split(", ")}
+    table = rows(section(ARCHITECTURE, "## The ledger"))
+    told = {(key, kind) for keys, kind, _ in table for key in re.findall(r"`([^`]+)`", keys)}
 
     assert kept
-    assert kept - told == set()
+    assert kept == told
 
 
 def test_every_celery_setting_has_its_reason() -> None:

@@ -32,7 +32,8 @@ end
 -- Nobody has looked for a while: Redis was away or out of reach, and nobody could renew either.
 local last = tonumber(redis.call('GET', P .. 'looked') or '0')
 redis.call('SET', P .. 'looked', stamp(time))
-if last > 0 and time - last > tonumber(ARGV[6]) / 2 then
+-- Two seconds at least: looks are half a second apart where leases are short.
+if last > 0 and time - last > math.max(tonumber(ARGV[6]) / 2, 2) then
   redis.call('SET', P .. 'settles', stamp(time + 3))
 end
 local settled = tonumber(redis.call('GET', P .. 'settles') or '0') <= time
