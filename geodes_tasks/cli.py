@@ -15,7 +15,18 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from geodes_tasks import admission, cli_search, config, partfile, sources
+from geodes_tasks import (
+    admission,
+    cli_doctor,
+    cli_metrics,
+    cli_report,
+    cli_search,
+    cli_verify,
+    cli_watch,
+    config,
+    partfile,
+    sources,
+)
 from geodes_tasks import batch as batches
 from geodes_tasks.admission import Selection
 from geodes_tasks.app import Sender
@@ -32,8 +43,8 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.progress import summary, view
-from geodes_tasks.reports import Format, lines
 from geodes_tasks.states import Reason, State
+from geodes_tasks.steering import Steering
 from geodes_tasks.text import human_bytes
 from geodes_tasks.version import __version__
 
@@ -346,58 +357,38 @@ def status(batch_name: BatchName = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def report(
+def retry(
     batch_name: BatchName = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="The format.")] = Format.JSONL,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--class", help="Only failures of this error class.")
+    ] = None,
 ) -> None:
-    """Write one record a download."""
-    batch = _batch(batch_name)
-    ledger = Ledger.of(config.load())
-    for line in lines(ledger.records(batch.id), form):
-        print(line)  # noqa: T201 - data goes to stdout
-
-
-@app.command()
-def watch(batch_name: BatchName = None) -> None:
-    """Watch a batch until it is over."""
-    batch = _batch(batch_name)
-    _watch(batch, config.load(), quiet=False, check=None)
-    _finish(batch, as_json=False)
-
-
-@app.command()
-def retry(batch_name: BatchName = None) -> None:
-    """Ask again for what failed, was cancelled or waits."""
-    batch = _batch(batch_name)
-    settings = config.load()
-    ledger = Ledger.of(settings)
-    wanted = [
-        record.download_id
-        for record in ledger.records(batch.id)
-        if record.state in {State.FAILURE, State.REVOKED, State.RETRY}
-    ]
-    begun = ledger.again(batch.id, wanted)
-    Sender(settings).send(ledger.release())
-    stderr.print(f"{begun} of {len(wanted)} downloads begin anew", highlight=False)
+    """Ask again for what failed."""
+    begun = Steering(config.load()).retry(_batch(batch_name).id, kinds or ())
+    stderr.print(f"{begun} downloads begin anew", highlight=False)
 
 
 @app.command()
 def cancel(batch_name: BatchName = None) -> None:
     """Cancel a batch: what has not started never will, what runs stops."""
-    batch = _batch(batch_name)
-    ledger = Ledger.of(config.load())
-    print(ledger.cancel(ledger.downloads(batch.id)))  # noqa: T201 - data goes to stdout
+    cancelled = Steering(config.load()).cancel(_batch(batch_name).id)
+    stderr.print(f"{cancelled} downloads are cancelled", highlight=False)
+
+
+Account = Annotated[str, typer.Argument(help="The account.")]
 
 
 @app.command()
-def resume(
-    account: Annotated[str, typer.Argument(help="The account.")] = "default",
-) -> None:
+def pause(account: Account = "default") -> None:
+    """Hold an account: what runs ends by itself, nothing new starts."""
+    began = Steering(config.load()).pause(account)
+    stderr.print(f"{account}: {'paused' if began else 'was paused already'}", highlight=False)
+
+
+@app.command()
+def resume(account: Account = "default") -> None:
     """Let a paused account go on, for example after its key was replaced."""
-    settings = config.load()
-    ledger = Ledger.of(settings)
-    was = ledger.resume(account)
-    Sender(settings).send(ledger.release())
+    was = Steering(config.load()).resume(account)
     stderr.print(f"{account}: {'goes on' if was else 'was not paused'}", highlight=False)
 
 
@@ -463,6 +454,10 @@ def _say_version(*, on: bool) -> None:
 def _complain(error: GeodesTasksError) -> None:
     text = f"error: {str(error).rstrip('.')}. {error.hint}".rstrip()
     stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+for module in (cli_watch, cli_report, cli_verify, cli_doctor, cli_metrics):
+    module.register(app)
 
 
 def main() -> None:

@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         10.0, ge=0, description="How long a stopping worker lets downloads end by themselves."
     )
+    on_file: str = Field("", description="Command or webhook for each finished file.")
+    on_batch: str = Field("", description="Command or webhook for each finished batch.")
+    hook_seconds: float = Field(60.0, gt=0, description="Longest time that such a call may take.")
     ca_bundle: Path | None = Field(
         None,
         validation_alias=_named("GEODES_TASKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),

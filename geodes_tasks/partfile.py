@@ -135,6 +135,7 @@ class PartFile:
         self.offset = 0
         self._fd = -1
         self._hasher: _Hasher | None = None
+        self._flusher: _Flusher | None = None
 
     def __enter__(self) -> Self:
         """Create the file, and the folders above it.
@@ -175,6 +176,9 @@ class PartFile:
         if self._hasher is not None:
             self._hasher.stop()
             self._hasher = None
+        if self._flusher is not None:
+            self._flusher.wait()
+            self._flusher = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -195,6 +199,7 @@ class PartFile:
         """Choose how to hash: big files in a thread of their own, beside the transfer."""
         if self._hasher is not None and (size_bytes or 0) >= THREAD_MIN_BYTES:
             self._hasher.use_thread()
+            self._flusher = _Flusher(self._fd)
 
     def write(self, chunk: bytes) -> None:
         """Append and hash.
@@ -209,6 +214,8 @@ class PartFile:
         assert self._hasher is not None  # noqa: S101 - only between enter and exit
         self._hasher.update(chunk)
         self.offset += len(chunk)
+        if self._flusher is not None:
+            self._flusher.written(len(chunk))
 
     def restart(self) -> None:
         """Throw away what was written and begin again at byte 0."""
@@ -305,6 +312,8 @@ class PartFile:
     def sync(self) -> None:
         """Bring the bytes to the disk."""
         with local_errors(self.final):
+            if self._flusher is not None:
+                self._flusher.finish()
             os.fsync(self._fd)
 
     def publish(self) -> Proof:
@@ -374,6 +383,41 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class _Flusher:
+    """Has the disk write big files while they come in, so that the last sync is short."""
+
+    EVERY_BYTES = 64 * 1024 * 1024
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._unsynced = fd, 0
+        self._thread: threading.Thread | None = None
+        self._error: OSError | None = None
+
+    def written(self, size_bytes: int) -> None:
+        self._unsynced += size_bytes
+        busy = self._thread is not None and self._thread.is_alive()
+        if self._unsynced >= self.EVERY_BYTES and not busy:
+            self._unsynced = 0
+            self._thread = threading.Thread(target=self._flush, daemon=True)
+            self._thread.start()
+
+    def _flush(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            # The system tells of a failed write once only: it must not be lost here.
+            self._error = error
+
+    def wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def finish(self) -> None:
+        self.wait()
+        if self._error is not None:
+            raise self._error
 
 
 class _Hasher:

@@ -30,6 +30,7 @@ from geodes_tasks.errors import (
     LedgerUnavailableError,
     WorkerStoppingError,
 )
+from geodes_tasks.hooks import Hooks
 from geodes_tasks.ledger import Claim, Ledger, Verdict, Wakeup
 from geodes_tasks.text import human_bytes, progress_text
 
@@ -65,6 +66,7 @@ class Desk:
             break_off=self.break_off,
             give_back=self.give_back,
         )
+        self.hooks = Hooks(settings.on_file, settings.on_batch, settings.hook_seconds)
         self.policy = retry.Policy(
             settings.max_attempts, settings.backoff_seconds, settings.offline_poll_seconds
         )
@@ -168,6 +170,7 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 def settle_done(claim: Claim, result: DownloadResult) -> dict[str, Any]:
     """Record the proven file; what is returned is what Flower shows."""
     recorded(lambda: desk().ledger.succeed(claim, result))
+    desk().hooks.file_done(claim, result)
     logger.info(
         "%s %s (%s, %s)",
         result.outcome,

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from geodes_tasks import engine
 from geodes_tasks.app import QUEUE
 from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.tasks import desk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,6 +84,7 @@ class Recovery(threading.Thread):
         self._heed_revoked()
         self._resend_lost()
         self.sender.send(self.ledger.release())
+        desk().hooks.batches_done(self.ledger)
         for left in self.ledger.litter():
             engine.discard(left.asset, Path(left.path), left.token)
 

@@ -54,7 +54,7 @@ def test_killed_worker_is_replaced_and_its_bytes_are_kept(cluster: Scene) -> Non
     assert record.outcome is Outcome.RESUMED, cluster.logs
     assert record.worker is not None
     assert record.worker.startswith("second@")
-    assert errors_of(record) == ["worker lost"]
+    assert errors_of(record) == ["WorkerLostError: its worker died or went silent"]
     # What was under way in the sockets of the dead worker counts as sent.
     assert cluster.sent_bytes() <= size + 8 * MiB
     assert took_s < TAKEN_OVER_S, cluster.logs
@@ -122,7 +122,7 @@ def test_file_that_kills_its_workers_ends_as_failure(cluster: Scene) -> None:
     assert record.state is State.FAILURE, cluster.logs
     assert record.error is not None
     assert record.error.type == "WorkerLostError"
-    assert errors_of(record) == ["worker lost", "worker lost"]
+    assert errors_of(record) == ["WorkerLostError: its worker died or went silent"] * 2
     assert [str(entry["worker"]).partition("@")[0] for entry in record.history] == [
         "first",
         "second",

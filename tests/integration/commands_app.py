@@ -7,9 +7,9 @@ import sys
 import typer
 from typer.models import CommandInfo
 
-from geodes_tasks import cli, cli_metrics, cli_report, cli_verify, cli_watch
+from geodes_tasks import cli, cli_doctor, cli_metrics, cli_report, cli_verify, cli_watch
 
-MODULES = (cli_metrics, cli_report, cli_verify, cli_watch)
+MODULES = (cli_doctor, cli_metrics, cli_report, cli_verify, cli_watch)
 
 
 def named(command: CommandInfo) -> str:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from geodes_tasks.config import Settings
 
 
-def send_events(settings: Settings, count: int) -> None:
-    """Send what a worker tells of so many downloads: received, started, moving or done."""
+def send_events(settings: Settings, count: int) -> bool:
+    """Send what a worker tells of so many downloads, moving or done. Gives False: not seen yet."""
     app = Sender(settings).app
     with (
         app.connection_for_write() as link,
@@ -27,3 +27,4 @@ def send_events(settings: Settings, count: int) -> None:
                 dispatcher.send("task-progress", uuid=name, result="42 % of 2.1 MB, 1.0 MB/s")
             else:
                 dispatcher.send("task-succeeded", uuid=name, result="'DOWNLOADED'", runtime=1.0)
+    return False

@@ -180,6 +180,8 @@ def test_ten_thousand_tasks_stay_usable(settings: Settings, flower: FlowerProces
     from tests.integration.flower_load import send_events
 
     flower.start()
+    # It answers before it listens to events.
+    wait_until(lambda: send_events(settings, 1) or loaded(flower), 20.0, "the first event")
     send_events(settings, 10_000)
     wait_until(lambda: loaded(flower) >= 10_000, 60.0, "10,000 tasks in Flower")
 

@@ -230,6 +230,21 @@ def test_every_named_test_exists() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", ["docs/migration.md", "tests/fault/CASES.md"])
+def test_every_test_named_in_short_exists(page: str) -> None:
+    """The same where a test is named by its file alone, or by the file of the one before it."""
+    file, missing = "", []
+    named = re.findall(r"`(?:(test_\w+)\.py)?::(test_\w+)`", (ROOT / page).read_text())
+    for said, test in named:
+        file = said or file
+        texts = [path.read_text() for path in (ROOT / "tests").glob(f"*/{file}.py")]
+        if not any(f"def {test}(" in text for text in texts):
+            missing.append(f"{file}::{test}")
+
+    assert len(named) > 10
+    assert missing == []
+
+
 def text_of(path: Path) -> str:
     """Give the text of a file, nothing for a file that is not there."""
     return path.read_text() if path.is_file() else ""

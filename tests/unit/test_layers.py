@@ -20,14 +20,15 @@ PACKAGES = ("geodes_tasks.transports", "geodes_tasks.ledger", "worker")
 FLOORS: dict[int, str] = {
     0: "text errors states checksum asset results config version stac sources destination"
     " searching foreign footprint",
-    1: "transports partfile ledger retry catalog item",
-    2: "engine attempt archive",
-    3: "app backend flowerconfig batch reports_stac reports_summary",
+    1: "transports partfile ledger retry catalog item portalcheck",
+    2: "engine attempt archive verify",
+    3: "app backend flowerconfig hooks batch reports_stac reports_summary",
     4: "tasks admission steering metrics reports",
-    5: "worker embedded progress cli_search cli_metrics cli_report userconfig tables keyboard",
+    5: "worker embedded progress repair cli_search cli_metrics cli_report userconfig tables"
+    " keyboard",
     6: "api runs single notebook watching",
-    7: "downloadqueue profile watchview",
-    8: "geodes cli_watch",
+    7: "downloadqueue profile watchview cli_verify doctor",
+    8: "geodes cli_watch cli_doctor",
     9: "cli __init__",
     10: "__main__",
 }

@@ -745,7 +745,7 @@ def test_a_dead_workers_download_goes_on_elsewhere(fake_ledger: Ledger, clock: C
 
     record = record_of(fake_ledger, request)
     assert (ended, record.state, record.reason) == (1, State.RETRY, "worker-lost")
-    assert record.history[0]["error"] == "worker lost"
+    assert record.history[0]["error"] == "WorkerLostError: its worker died or went silent"
     assert record.history[0]["worker"] == "dead"
     assert sent_ids(fake_ledger) == [request.download_id]
     assert_counts_are_right(fake_ledger)

@@ -12,7 +12,7 @@ local function end_lease(id)
   if field(id, 'state') ~= 'STARTED' then return end
   ended = ended + 1
   remember(id, { at = stamp(time), worker = field(id, 'worker'), source = field(id, 'source') or '',
-    bytes = tonumber(field(id, 'done') or '0'), error = 'worker lost' })
+    bytes = tonumber(field(id, 'done') or '0'), error = 'WorkerLostError: its worker died or went silent' })
   if field(id, 'cancel') then
     move(id, 'REVOKED')
     redis.call('HSET', download(id), 'finished', stamp(time))

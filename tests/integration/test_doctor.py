@@ -1,0 +1,226 @@
+"""``doctor``: every part of the set-up is looked at, and what is wrong comes with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+
+from geodes_tasks import config, portalcheck
+from geodes_tasks.doctor import Check, Level, examine, file_system, skew
+from geodes_tasks.portalcheck import Reply, _judged
+from tests.conftest import KEY
+from tests.integration.test_report_command import command
+from tests.servers import RedisServer, wait_until
+from tests.standin import Quota, StandIn
+
+if TYPE_CHECKING:
+    from geodes_tasks.config import Settings
+    from geodes_tasks.ledger import Ledger
+    from tests.conftest import WorkerFactory
+
+
+def checked(settings: Settings) -> dict[str, Check]:
+    """Examine, and give the checks by name; of several with one name the worst."""
+    order = list(Level)
+    found: dict[str, Check] = {}
+    for check in examine(settings):
+        before = found.get(check.name)
+        if before is None or order.index(check.level) > order.index(before.level):
+            found[check.name] = check
+    return found
+
+
+def test_all_is_well(
+    standin: StandIn, settings: Settings, ledger: Ledger, worker: WorkerFactory
+) -> None:
+    """With everything right every line is ok, the quota is told, and no download was spent."""
+    standin.quota = Quota(50)
+    worker()
+    wait_until(ledger.workers, 10.0)
+
+    said = command(settings, "doctor")
+
+    lines = said.stdout.splitlines()
+    assert said.returncode == 0, said.stdout
+    assert [line for line in lines if not line.startswith("ok ")] == [], said.stdout
+    assert "is accepted, 50 of 50 downloads left" in said.stdout
+    assert "1 alive with 2 slots" in said.stdout
+    assert "append-only file" in said.stdout
+    assert standin.downloads() == []
+    assert KEY not in said.stdout + said.stderr
+
+
+def test_json_for_programs(settings: Settings) -> None:
+    """``--json`` has name, level, text and remedy of each check; warnings alone are code 0."""
+    said = command(settings, "doctor", "--json")
+
+    checks = {one["name"]: one for one in json.loads(said.stdout)}
+    assert said.returncode == 0
+    assert checks["workers"] == {
+        "name": "workers", "level": "warning", "mend": "Start one: geodes-tasks worker",
+        "text": "none is alive: nothing will be downloaded",
+    }  # fmt: skip
+
+
+def test_no_redis(settings: Settings) -> None:
+    """Without Redis that is a problem with its remedy; the other checks go on."""
+    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://:secret@127.0.0.1:1/0")})
+
+    found = checked(nowhere)
+
+    assert found["redis"].level is Level.PROBLEM
+    assert "GEODES_TASKS_REDIS_URL" in found["redis"].mend
+    assert "secret" not in found["redis"].text
+    assert found["key"].level is Level.OK
+
+
+def test_redis_that_forgets(settings: Settings, tmp_path: Path) -> None:
+    """A server without append-only file, or that evicts, is told with the line to set."""
+    with RedisServer(tmp_path / "redis") as server:
+        careless = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        from geodes_tasks.ledger import Ledger
+
+        client = Ledger.of(careless).client
+        client.config_set("appendonly", "no")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        found = checked(careless)
+        client.close()
+
+    assert found["redis persistence"].level is Level.WARNING
+    assert found["redis eviction"].level is Level.PROBLEM
+    assert found["redis eviction"].mend == "Set `maxmemory-policy noeviction`."
+
+
+@pytest.mark.parametrize("how", ["401", "403", "login", "loop"])
+def test_key_that_is_refused(standin: StandIn, settings: Settings, how: str) -> None:
+    """However the portal refuses a key, it is one problem, with the way to a new one."""
+    standin.settings.change(bad_key=how)
+    standin.set_key("another-key")
+
+    key = checked(settings)["key"]
+
+    assert key.level is Level.PROBLEM
+    assert "was refused" in key.text
+    assert "Make a new key" in key.mend
+    assert KEY not in key.text
+
+
+def test_no_key(standin: StandIn, settings: Settings) -> None:
+    """Without a key nothing is sent, and the setting is named."""
+    key = checked(settings.model_copy(update={"api_key": None}))["key"]
+
+    assert (key.level, key.text) == (Level.PROBLEM, "GEODES_API_KEY is not set")
+    assert [request for request in standin.requests if "processing" in request.path] == []
+
+
+def test_quota_used_up(standin: StandIn, settings: Settings) -> None:
+    """No download left in this hour is a warning: it goes on by itself."""
+    line = _judged(Reply(200, b'{"quota": {"maxQuota": 50, "remainingQuota": 0}}', None), "the key")
+
+    assert (line.level, line.mend) == ("warning", "Wait: downloads go on by themselves.")
+    assert line.text == "the key is accepted, 0 of 50 downloads left in this hour"
+
+
+def test_portal_that_does_not_tell() -> None:
+    """An answer that says nothing of a quota is a warning, not a verdict on the key."""
+    assert _judged(Reply(404, b"", None), "the key").level == "warning"
+    assert _judged(Reply(200, b"<html>", None), "the key").level == "warning"
+
+
+def test_certificate_that_is_not_trusted(settings: Settings) -> None:
+    """A certificate of a private authority is a problem until its bundle is named."""
+    with StandIn(KEY, tls=True) as secure:
+        stranger = settings.model_copy(update={"portal_url": secure.url})
+        before = checked(stranger)
+        after = checked(stranger.model_copy(update={"ca_bundle": secure.ca_file}))
+        sent = [request for request in secure.requests if "processing" in request.path]
+
+    assert before["portal"].level is Level.PROBLEM
+    assert "certificate is not trusted" in before["portal"].text
+    assert "GEODES_TASKS_CA_BUNDLE" in before["portal"].mend
+    assert after["portal"].level is Level.OK
+    assert after["key"].level is Level.OK
+    assert len(sent) == 1
+
+
+def test_datalake(settings: Settings, standin: StandIn) -> None:
+    """With credentials an endpoint that answers is ok; one that does not is a warning."""
+    owner = settings.model_copy(update={"aws_access_key_id": SecretStr("id")})
+
+    away = checked(owner)["s3"]
+    there = checked(owner.model_copy(update={"s3_endpoint_url": standin.url}))["s3"]
+
+    assert (away.level, there.level) == (Level.WARNING, Level.OK)
+    assert "inside CNES" in away.mend
+
+
+def test_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
+    """A file where the folder should be is a problem; a folder not made yet stays unmade."""
+    (tmp_path / "file").write_text("x")
+
+    unmade = checked(settings.model_copy(update={"download_dir": tmp_path / "new" / "folder"}))
+    blocked = checked(settings.model_copy(update={"download_dir": tmp_path / "file"}))
+
+    assert unmade["folder"].level in {Level.OK, Level.WARNING}
+    assert not (tmp_path / "new").exists()
+    assert blocked["folder"].level is Level.PROBLEM
+
+
+def test_kind_of_file_system(tmp_path: Path) -> None:
+    """The innermost mount point above a path decides, spaces in its name included."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
+        "40 22 0:40 / /work rw - lustre mds:/work rw\n"
+        "41 40 0:41 / /work/my\\040data rw - nfs4 host:/d rw\n"
+    )
+
+    kinds = [file_system(Path(p), mounts) for p in ("/home/x", "/work/x", "/work/my data/x")]
+
+    assert kinds == ["ext4", "lustre", "nfs4"]
+
+
+def test_clocks() -> None:
+    """Clocks that are far apart are a warning that says which is behind."""
+    assert skew("clock", 1.0).level is Level.OK
+    assert skew("clock", -90.0).text == "90.0 s behind this machine"
+    assert skew("clock", -90.0).level is Level.WARNING
+    assert portalcheck._clock(400).level == "warning"
+
+
+def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:
+    """A worker that closed its intake is named with its folder."""
+    ledger.recover("node1", 4)
+    ledger.close("node1", "/full/disk")
+
+    workers = checked(settings)["workers"]
+
+    assert workers.level is Level.PROBLEM
+    assert workers.text == "node1 takes no work: it cannot write to /full/disk"
+
+
+def test_workers_of_two_versions(settings: Settings, ledger: Ledger) -> None:
+    """A worker that tells another version than this one is named."""
+    ledger.recover("node1", 4)
+    ledger.client.hset(ledger.key("worker", "node1"), "version", "0.0.1")
+
+    versions = checked(settings)["versions"]
+
+    assert versions.level is Level.WARNING
+    assert "node1 0.0.1" in versions.text
+
+
+def test_one_machine_mode(standin: StandIn) -> None:
+    """Without a Redis of one's own the private server is looked for, and the state folder."""
+    alone = config.load(api_key=KEY, portal_url=standin.url)
+
+    found = checked(alone)
+
+    assert found["redis"].text.startswith("one-machine mode brings its own: ")
+    assert found["state"].level is Level.OK
+    assert os.environ["GEODES_TASKS_STATE_DIR"] in found["state"].text

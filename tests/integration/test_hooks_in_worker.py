@@ -1,0 +1,54 @@
+"""Hooks of a real worker: told of each file and each batch, and harmless when they are wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from geodes_tasks import enqueue
+from tests.servers import wait_until
+from tests.standin import KiB
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geodes_tasks.config import Settings
+    from tests.conftest import WorkerFactory
+    from tests.standin import StandIn
+
+
+@pytest.mark.xfail(strict=True, reason="tasks.py and worker/recovery.py call no hooks yet")
+def test_worker_tells_files_and_batches(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
+) -> None:
+    """Each proven file is told with its facts, and the batch once when it is over."""
+    files, over = tmp_path / "files", tmp_path / "over"
+    worker(
+        env={
+            "GEODES_TASKS_ON_FILE": f"sh -c 'cat >> {files}; echo >> {files}'",
+            "GEODES_TASKS_ON_BATCH": f"sh -c 'echo {{batch}} {{done}} >> {over}'",
+        }
+    )
+
+    items = [standin.add_item(64 * KiB) for _ in range(3)]
+    enqueue(items, settings=settings, batch="mine").wait(20)
+    wait_until(over.exists, 10.0)
+
+    told = [json.loads(line) for line in files.read_text().splitlines()]
+    assert {one["item"] for one in told} == {item["id"] for item in items}
+    assert over.read_text() == "mine 3\n"
+
+
+def test_hook_that_fails_harms_nothing(
+    standin: StandIn, settings: Settings, worker: WorkerFactory
+) -> None:
+    """A hook that does not exist costs no download and no attempt."""
+    worker(env={"GEODES_TASKS_ON_FILE": "/no/such/command {path}"})
+    batch = enqueue([standin.add_item(64 * KiB) for _ in range(3)], settings=settings)
+
+    status = batch.wait(20)
+
+    assert status.outcomes["DOWNLOADED"] == 3
+    assert [record.attempts for record in batch.results()] == [1, 1, 1]
