@@ -177,10 +177,10 @@ def test_kind_of_file_system(tmp_path: Path) -> None:
     mounts.write_text(
         "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
         "40 22 0:40 / /work rw - lustre mds:/work rw\n"
-        "41 40 0:41 / /work/my\\040data rw - nfs4 host:/d rw\n"
+        "41 40 0:41 / /data/my\\040data rw - nfs4 host:/d rw\n"
     )
 
-    kinds = [file_system(Path(p), mounts) for p in ("/home/x", "/work/x", "/work/my data/x")]
+    kinds = [file_system(Path(p), mounts) for p in ("/home/x", "/data/x", "/data/my data/x")]
 
     assert kinds == ["ext4", "lustre", "nfs4"]
 

@@ -21,13 +21,13 @@ def test_every_state_is_active_or_terminal() -> None:
     assert not ACTIVE & TERMINAL
 
 
-@pytest.mark.parametrize("state", ACTIVE)
+@pytest.mark.parametrize("state", sorted(ACTIVE))
 def test_every_active_state_can_end(state: State) -> None:
     """No download is stuck in a state: each can be cancelled, at least."""
     assert may_move(state, State.REVOKED)
 
 
-@pytest.mark.parametrize("state", TERMINAL)
+@pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_what_ended_goes_on_only_when_asked_for_again(state: State) -> None:
     """From an end the way leads through PENDING, or a file is present still."""
     onward = {new for old, new in ALLOWED_MOVES if old is state}
