@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper
@@ -14,9 +16,10 @@ from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal
 from geodes_tasks.states import State
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, wrong
+from tests.servers import RedisServer, wait_until
 
 if TYPE_CHECKING:
-    from tests.servers import RedisServer
+    from pathlib import Path
 
 LEASE_S = 2
 AWAY_S = LEASE_S + 1.5
@@ -40,6 +43,45 @@ def test_redis_killed_during_downloads(fragile: Scene, own_redis: RedisServer) -
     assert [errors_of(one) for one in records] == [[], [], [], []]
     assert {one.attempts for one in records} == {1}
     assert fragile.leftovers() == []
+
+
+def test_redis_fails_over_to_its_replica(
+    fragile: Scene, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    """The primary dies for good and its replica takes the address over: nothing is lost."""
+    items = fragile.items(4, 6 * MiB)
+    fragile.standin.settings.rate = 6 * MiB / (AWAY_S + 3.5)
+    replica = RedisServer(tmp_path / "replica").start()
+    try:
+        replica_of(replica, own_redis)
+        fragile.worker("first")
+        batch = fragile.enqueue(*items)
+        fragile.until(lambda: len(fragile.standin.downloads()) == 4, 10, "four are under way")
+
+        own_redis.kill()
+        replica.kill()
+        promote(replica.folder, own_redis.folder)
+        own_redis.start()
+    finally:
+        replica.close()
+
+    records = fragile.settled(batch, 40)
+    assert wrong(records) == [], fragile.logs
+    assert [fragile.downloads(item) for item in items] == [1, 1, 1, 1], fragile.logs
+    assert fragile.leftovers() == []
+
+
+def replica_of(replica: RedisServer, primary: RedisServer) -> None:
+    """Have one server follow another, and wait until it does."""
+    with redis.Redis.from_url(replica.url) as client:
+        client.replicaof("127.0.0.1", str(primary.port))
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", 10, "in step")
+
+
+def promote(replica: Path, primary: Path) -> None:
+    """Put the replica's data in the place of the dead primary's."""
+    shutil.rmtree(primary)
+    shutil.copytree(replica, primary)
 
 
 def test_redis_frozen_for_longer_than_a_lease(fragile: Scene, own_redis: RedisServer) -> None:
