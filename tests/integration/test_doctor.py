@@ -176,7 +176,7 @@ def test_kind_of_file_system(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(
         "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
-        "40 22 0:40 / /work rw - lustre mds:/work rw\n"
+        "40 22 0:40 / /data rw - lustre mds:/work rw\n"
         "41 40 0:41 / /data/my\\040data rw - nfs4 host:/d rw\n"
     )
 
