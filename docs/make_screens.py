@@ -109,7 +109,7 @@ def again(scene: Scene) -> None:
 def watch(scene: Scene) -> None:
     """Take the live view as it stands in a terminal of 80 columns."""
     again(scene)
-    text = terminal(scene, [sys.executable, "-m", "tests.integration.commands_app", "watch"])
+    text = terminal(scene, [sys.executable, "-m", "geodes_tasks", "watch"])
     console = Console(record=True, width=COLUMNS, file=Path("/dev/null").open("w"))  # noqa: SIM115
     console.print(Text.from_ansi(text))
     html = console.export_html(inline_styles=True, code_format=PAGE, theme=MONOKAI)

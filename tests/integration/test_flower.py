@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
-APP = "tests.integration.flower_app"
+APP = "worker"
 RUNNING = re.compile(r"(\d+) % of (\S+ \S+), (\S+) (\S+)/s, (.+) left")
 
 

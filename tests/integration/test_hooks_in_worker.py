@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-
 from geodes_tasks import enqueue
 from tests.servers import wait_until
 from tests.standin import KiB
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from tests.standin import StandIn
 
 
-@pytest.mark.xfail(strict=True, reason="tasks.py and worker/recovery.py call no hooks yet")
 def test_worker_tells_files_and_batches(
     standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
 ) -> None:

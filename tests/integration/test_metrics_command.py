@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def exporter(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """Start the exporter on a free port."""
     process = Process(tmp_path_factory.mktemp("metrics") / "metrics.log")
-    command = [sys.executable, "-m", "tests.integration.commands_app", "metrics"]
+    command = [sys.executable, "-m", "geodes_tasks", "metrics"]
     import os
 
     process.spawn([*command, "--port", "0", "--every", "0.2"], env=os.environ | variables(settings))

@@ -50,7 +50,7 @@ ACCOUNT_FAULTS = {
 def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command with these settings, to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "tests.integration.commands_app", *words],
+        [sys.executable, "-m", "geodes_tasks", *words],
         env=os.environ | variables(settings),
         capture_output=True,
         text=True,

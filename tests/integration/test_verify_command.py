@@ -91,12 +91,9 @@ def test_folder_is_mended_on_one_machine(
 
 def ours(cli: CommandLine, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command of one-machine mode."""
-    from tests.integration import commands_app
-
-    root = str(Path(commands_app.__file__).parents[2])
     return subprocess.run(
-        [sys.executable, "-m", "tests.integration.commands_app", *words],
-        env=os.environ | cli.settings | {"PYTHONPATH": root},
+        [sys.executable, "-m", "geodes_tasks", *words],
+        env=os.environ | cli.settings,
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
@@ -113,7 +110,7 @@ def test_report_alone_is_enough(
     nowhere = variables(settings) | {"GEODES_TASKS_REDIS_URL": "redis://127.0.0.1:1/0"}
 
     said = subprocess.run(
-        [sys.executable, "-m", "tests.integration.commands_app", "verify", "--against", "r.jsonl"],
+        [sys.executable, "-m", "geodes_tasks", "verify", "--against", "r.jsonl"],
         env=os.environ | nowhere, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
-COMMAND = [sys.executable, "-m", "tests.integration.commands_app"]
+COMMAND = [sys.executable, "-m", "geodes_tasks"]
 
 
 @pytest.fixture
@@ -50,10 +50,7 @@ def watched(
 
 def variables(settings: Settings) -> dict[str, str]:
     """Give the environment of a command with these settings."""
-    from tests.integration import commands_app
-
-    root = os.path.dirname(os.path.dirname(os.path.dirname(commands_app.__file__)))  # noqa: PTH120
-    return config.environment(settings) | {"PYTHONPATH": root}
+    return config.environment(settings)
 
 
 def test_everything_is_on_the_screen(
