@@ -102,7 +102,9 @@ class OneMachine:
         self.folder = folder
         self.state = settings.state_dir.expanduser() / digest
         # A Unix socket's path may have 107 characters, and not every file system takes one.
-        self.socket = runtime_folder() / f"{digest}.sock"
+        # One name a run: a server that ends removes its socket, and must not remove the next one's.
+        self.sockets = f"{digest}-*.sock"
+        self.socket = runtime_folder() / f"{digest}-{os.getpid()}.sock"
         url = SecretStr(f"redis+socket://{self.socket}")
         self.settings = settings.model_copy(update={"redis_url": url, "download_dir": folder})
         self._stack = contextlib.ExitStack()
@@ -167,15 +169,15 @@ class OneMachine:
 
     def _end_orphan(self) -> None:
         """Stop the server of a run that was killed: the lock shows that nobody uses it."""
-        if not self.socket.exists():
-            return
-        ledger = Ledger.of(self.settings)
-        with contextlib.suppress(GeodesTasksError, OSError):
-            ledger.ping()
-            logger.info("stopping the server that a killed run left behind")
-            with contextlib.suppress(Exception):
-                ledger.client.shutdown()
-        self.socket.unlink(missing_ok=True)
+        for left in runtime_folder().glob(self.sockets):
+            url = SecretStr(f"redis+socket://{left}")
+            ledger = Ledger.of(self.settings.model_copy(update={"redis_url": url}))
+            with contextlib.suppress(GeodesTasksError, OSError):
+                ledger.ping()
+                logger.info("stopping the server that a killed run left behind")
+                with contextlib.suppress(Exception):
+                    ledger.client.shutdown()
+            left.unlink(missing_ok=True)
 
     @property
     def server_log(self) -> Path:

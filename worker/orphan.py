@@ -32,14 +32,28 @@ class OrphanWatch(threading.Thread):
 
     def run(self) -> None:
         """Watch."""
+        server = self._server()
         while os.getppid() == self.parent_pid:
             time.sleep(POLL_S)
         logger.warning("the command that started this worker is gone: it ends too")
+        # Not a daemon: the interpreter waits for it, however soon Celery's own shutdown is over.
+        threading.Thread(target=self._clean_up, args=(server,), daemon=False).start()
+
+    def _clean_up(self, server: str | None) -> None:
+        """Have the downloads given back, then end the server and this process."""
         STOP.set(0.0)
         os.kill(os.getpid(), signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE_S
         while desk().keeper.attempts and time.monotonic() < deadline:
             time.sleep(POLL_S)
         with contextlib.suppress(Exception):
-            self.ledger.client.shutdown()
+            # The same command again may have a new server at this address already.
+            if server is not None and self._server() == server:
+                self.ledger.client.shutdown()
         os._exit(0)
+
+    def _server(self) -> str | None:
+        """Tell servers at one address apart; None when none answers."""
+        with contextlib.suppress(Exception):
+            return str(self.ledger.client.info("server")["run_id"])
+        return None

@@ -98,6 +98,7 @@ def test_a_gibibyte_verified(tmp_path: Path) -> None:
         )
     finally:
         server.terminate()
+        server.stdout.close()
         server.wait()
     ratio = seconds["geodes_tasks"] / max(seconds["curl"], seconds["md5sum"])
     figures = {name: round(value, 2) for name, value in seconds.items()}

@@ -120,7 +120,8 @@ def still_running(folder: Path) -> dict[int, str]:
         # Some end while one looks, and some are other people's.
         with contextlib.suppress(OSError):
             line = (process / "cmdline").read_bytes()
-            if line and mark in (process / "environ").read_bytes() + line:
+            seen = (process / "environ").read_bytes() + os.fsencode((process / "cwd").readlink())
+            if line and mark in seen + line:
                 found[int(process.name)] = line.replace(b"\0", b" ").decode(errors="replace")
     return found
 
