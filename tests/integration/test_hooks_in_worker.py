@@ -24,7 +24,8 @@ def test_worker_tells_files_and_batches(
     files, over = tmp_path / "files", tmp_path / "over"
     worker(
         env={
-            "GEODES_TASKS_ON_FILE": f"sh -c 'cat >> {files}; echo >> {files}'",
+            # One write a line: hooks of several files run at once.
+            "GEODES_TASKS_ON_FILE": f"""sh -c 'line=$(cat); echo "$line" >> {files}'""",
             "GEODES_TASKS_ON_BATCH": f"sh -c 'echo {{batch}} {{done}} >> {over}'",
         }
     )
