@@ -8,14 +8,23 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import os
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from geodes_tasks.errors import ConfigError
@@ -129,6 +138,33 @@ def _hosts(value: object) -> object:
     return value
 
 
+def _paths(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    paths = tuple(Path(part) for part in value.split(os.pathsep) if part.strip())
+    if relative := [str(path) for path in paths if not path.is_absolute()]:
+        raise ValueError(f"{relative[0]!r} is a relative path; a root is an absolute one")
+    return paths
+
+
+def _with_password(url: str, file: Path) -> str:
+    """Put the password of a file into an address that names none; sockets need none."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"redis", "rediss"} or parts.password:
+        return url
+    try:
+        password = file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        # Not the error's own text: that of a wrong encoding quotes the file.
+        problem = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ValueError(f"its password file {file} cannot be read: {problem}") from None
+    if not password:
+        raise ValueError(f"its password file {file} is empty")
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username or ""
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
 WebUrl = Annotated[str, BeforeValidator(_web_url)]
 SecretWord = Annotated[SecretStr | None, BeforeValidator(_secret_word)]
 QuotaSetting = Annotated[Quota | None, BeforeValidator(Quota.parse), NoDecode]
@@ -184,11 +220,21 @@ class Settings(BaseSettings):
         "https://geodes-portal.cnes.fr",
         description="The portal. Plain http is taken for loopback only.",
     )
+    # Before the address: its validator reads it.
+    redis_password_file: Path | None = Field(
+        None,
+        description="File that holds the password for GEODES_TASKS_REDIS_URL; read at the start.",
+    )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis of the cluster: redis://, rediss:// or redis+socket:///path.",
     )
     download_dir: Path = Field(Path(), description="Where files go.")
+    download_roots: Annotated[tuple[Path, ...], BeforeValidator(_paths), NoDecode] = Field(
+        (),
+        description="A worker writes below these folders only (colon-separated); "
+        "not set: wherever a batch says.",
+    )
     s3_endpoint_url: WebUrl = Field(
         "https://s3.datalake.cnes.fr", description="The S3 datalake of CNES, or another."
     )
@@ -240,6 +286,12 @@ class Settings(BaseSettings):
     key_prefix: str = Field(
         "geodes:", pattern=r"^[\w.:-]{1,64}$", description="Prefix of every key in Redis."
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _complete(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        file = info.data.get("redis_password_file")
+        return SecretStr(_with_password(url.get_secret_value(), file)) if file else url
 
     @classmethod
     def settings_customise_sources(
@@ -373,7 +425,8 @@ def environment(settings: Settings) -> dict[str, str]:
         if isinstance(value, Path):
             value = value.expanduser().absolute()
         if isinstance(value, tuple):
-            value = ",".join(value)
+            between = os.pathsep if name == "download_roots" else ","
+            value = between.join(map(str, value))
         if value is not None:
             variables[environment_name(name)] = str(value)
     if settings.quota is None:

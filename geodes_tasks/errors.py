@@ -96,6 +96,20 @@ class LedgerUnavailableError(GeodesTasksError):
         return f"no answer from Redis at {self.url}: {self.problem}"
 
 
+class LedgerForbiddenError(GeodesTasksError):
+    """Redis answers and this user of it may not do what was asked."""
+
+    hint = "Use a user of Redis that may: deploy/redis/users.acl.example says who may do what."
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(url, problem)
+        self.url, self.problem = url, problem
+
+    def __str__(self) -> str:
+        """Name the server (its password masked) and quote it."""
+        return f"Redis at {self.url} refuses: {self.problem}"
+
+
 class UnknownBatchError(GeodesTasksError):
     """No batch of that name is in the ledger."""
 
@@ -165,6 +179,23 @@ class HrefRefusedError(GeodesTasksError):
     def __str__(self) -> str:
         """Name the href and the problem."""
         return f"{self.href}: {self.problem}"
+
+
+class OutsideRootsError(GeodesTasksError):
+    """A download whose file would lie where this worker may not write."""
+
+    hint = (
+        "Download into a folder below GEODES_TASKS_DOWNLOAD_ROOTS of the workers, "
+        "or have that setting name one more."
+    )
+
+    def __init__(self, path: str, roots: str) -> None:
+        super().__init__(path, roots)
+        self.path, self.roots = path, roots
+
+    def __str__(self) -> str:
+        """Name the path and the folders that are allowed."""
+        return f"{self.path}: this worker writes below {self.roots} only"
 
 
 # --- transient: the network, the server ------------------------------------------------------

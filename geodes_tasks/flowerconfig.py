@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from geodes_tasks.config import is_loopback
+from geodes_tasks.errors import ConfigError
 from geodes_tasks.text import human_bytes, shortened
 
 COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
@@ -23,6 +24,8 @@ COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
 MAX_TASKS = 20_000
 """Flower keeps its rows in memory, some 7 kB each: its own 100,000 would be 0.7 GB."""
 USER = "geodes"
+AUTH_FILE = "FLOWER_BASIC_AUTH_FILE"
+"""Names a file with USER:PASSWORD, one a line: an environment is easier to read than a file."""
 OPEN_API = "FLOWER_UNAUTHENTICATED_API"
 NAME_WIDTH = 28
 """So much of a file's name is in the list; both ends of it, for they tell files apart."""
@@ -64,6 +67,8 @@ def protect(options: Any) -> None:
 
     Without a password it shows everything and changes nothing; with one, its buttons work.
     """
+    if not options.basic_auth and (file := os.environ.get(AUTH_FILE)):
+        options.basic_auth = credentials(Path(file))
     private = bool(options.unix_socket) or is_loopback(options.address)
     if not (private or options.basic_auth or options.auth):
         options.basic_auth = [f"{USER}:{_new_password(options.address)}"]
@@ -73,6 +78,21 @@ def protect(options: Any) -> None:
         os.environ.setdefault(OPEN_API, "true")
     if options.read_only is None:
         options.read_only = not asks
+
+
+def credentials(file: Path) -> list[str]:
+    """Read who may come.
+
+    Raises:
+        ConfigError: the file cannot be read, or has nobody in it; Flower must not start open.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise ConfigError(AUTH_FILE, f"{file}: {error.strerror}") from None
+    if not (known := [line for line in lines if re.fullmatch(r"[^:]+:.+", line)]):
+        raise ConfigError(AUTH_FILE, f"{file} has no line USER:PASSWORD")
+    return known
 
 
 def _new_password(address: str) -> str:

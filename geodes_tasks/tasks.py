@@ -28,15 +28,18 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     LeaseLostError,
     LedgerUnavailableError,
+    OutsideRootsError,
     WorkerStoppingError,
 )
 from geodes_tasks.hooks import Hooks
 from geodes_tasks.ledger import Claim, Ledger, Verdict, Wakeup
+from geodes_tasks.roots import Roots
 from geodes_tasks.text import human_bytes, progress_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from geodes_tasks.asset import Asset
     from geodes_tasks.config import Settings
     from geodes_tasks.results import DownloadResult
     from geodes_tasks.transports import Transport
@@ -67,6 +70,7 @@ class Desk:
             give_back=self.give_back,
         )
         self.hooks = Hooks(settings.on_file, settings.on_batch, settings.hook_seconds)
+        self.roots = Roots(settings.download_roots)
         self.policy = retry.Policy(
             settings.max_attempts, settings.backoff_seconds, settings.offline_poll_seconds
         )
@@ -120,9 +124,10 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
     claim = claimed(self)
     with desk().keeper.hold(claim, on_tick=partial(tell_flower, Row.of(self))) as attempt:
         try:
+            # Whoever can write to Redis chooses the path; this worker's settings have a say too.
             result = engine.download(
                 claim.asset,
-                Path(claim.path),
+                desk().roots.checked(claim.path),
                 desk().transports,
                 attempt=attempt,
                 token=claim.token,
@@ -201,9 +206,15 @@ def settle(task: celery.Task, attempt: LeasedAttempt, error: Exception) -> NoRet
     settle_failed(task, attempt, error)
 
 
+def discard(asset: Asset, path: str, token: str) -> None:
+    """Remove what attempts have left; nothing where this worker may not write."""
+    with contextlib.suppress(OutsideRootsError):
+        engine.discard(asset, desk().roots.checked(path), token)
+
+
 def settle_cancelled(claim: Claim) -> NoReturn:
     """Remove what the cancelled attempt has written, and record it."""
-    engine.discard(claim.asset, Path(claim.path), claim.token)
+    discard(claim.asset, claim.path, claim.token)
     recorded(lambda: desk().ledger.revoke(claim))
     logger.info("%s: cancelled", claim.path)
     raise Ignore("cancelled")
@@ -218,7 +229,7 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
     entry = history_entry(attempt, str(task.request.hostname), error)
     if not decision.retry:
         recorded(lambda: ledger.fail(claim, error, entry))
-        engine.discard(claim.asset, Path(claim.path), claim.token)
+        discard(claim.asset, claim.path, claim.token)
         raise error
     recorded(lambda: ledger.postpone(claim, error, decision, entry))
     waits = f"waits {decision.delay_s:.0f} s" if decision.delay_s else "waits for its turn"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodes_tasks import partfile
 from geodes_tasks.app import QUEUE
 from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.tasks import desk
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -56,7 +56,7 @@ class Intake:
     def _try_to_open(self, folder: str) -> None:
         self._tried = time.monotonic()
         with contextlib.suppress(GeodesTasksError):
-            partfile.probe(Path(folder))
+            partfile.probe(desk().roots.checked(folder))
             self.ledger.close(self.worker, None)
             self.app.control.add_consumer(QUEUE, destination=[self.worker])
             self.closed = False

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import redis
 from celery.exceptions import ImproperlyConfigured
 
-from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def redis_warnings(ledger: Ledger) -> list[str]:
         with ledger.available():
             persistence = ledger.client.info("persistence")
             memory = ledger.client.info("memory")
-    except redis.ResponseError:
+    except LedgerForbiddenError:
         return ["this Redis user may not read INFO: persistence and eviction are not checked"]
     warnings = []
     if not int(persistence.get("aof_enabled", 0)):

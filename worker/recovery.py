@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery.worker import state as celery_state
 from kombu.exceptions import OperationalError
 
-from geodes_tasks import engine
 from geodes_tasks.app import QUEUE
 from geodes_tasks.errors import LedgerUnavailableError
-from geodes_tasks.tasks import desk
+from geodes_tasks.tasks import desk, discard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +84,7 @@ class Recovery(threading.Thread):
         self.sender.send(self.ledger.release())
         desk().hooks.batches_done(self.ledger)
         for left in self.ledger.litter():
-            engine.discard(left.asset, Path(left.path), left.token)
+            discard(left.asset, left.path, left.token)
 
     def _heed_revoked(self) -> None:
         """Cancel in the ledger what somebody revoked in Celery or Flower.

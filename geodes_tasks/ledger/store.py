@@ -13,7 +13,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from geodes_tasks.config import masked
-from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
 from geodes_tasks.states import ALLOWED_MOVES
 
 if TYPE_CHECKING:
@@ -135,11 +135,13 @@ class Store:
 
     @contextlib.contextmanager
     def available(self) -> Iterator[None]:
-        """Turn the client's connection errors into one that says what to do."""
+        """Turn the client's errors of connection and of rights into ones that say what to do."""
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise LedgerUnavailableError(masked(self.url), _reason(error)) from error
+        except redis.exceptions.NoPermissionError as error:
+            raise LedgerForbiddenError(masked(self.url), _reason(error)) from error
 
     def ping(self) -> None:
         """Make sure that Redis answers and holds records that this version reads.
@@ -148,11 +150,17 @@ class Store:
             LedgerUnavailableError: it does not, or its records are of another schema.
         """
         with self.available():
-            self.client.set(self.key("schema"), SCHEMA, nx=True)
-            schema = self.client.get(self.key("schema"))
+            schema = self.client.get(self.key("schema")) or self._begin()
         if schema != SCHEMA:
             problem = f"its records have schema {schema}, this version reads {SCHEMA}"
             raise LedgerUnavailableError(masked(self.url), problem)
+
+    def _begin(self) -> str:
+        # Whoever may only read finds an empty ledger, in which no record is of another schema.
+        with contextlib.suppress(redis.exceptions.NoPermissionError):
+            self.client.set(self.key("schema"), SCHEMA, nx=True)
+            return str(self.client.get(self.key("schema")))
+        return SCHEMA
 
 
 def _reason(error: Exception) -> str:

@@ -335,3 +335,61 @@ def test_every_field_has_a_name_and_a_description() -> None:
     for name, info in Settings.model_fields.items():
         assert info.description, name
         assert environment_name(name).startswith(("GEODES_", "AWS_")), name
+
+
+# --- the password of Redis in a file --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("redis://host:6379/0", "redis://:p%40ss%2Fword@host:6379/0"),
+        ("rediss://worker@host/3?a=b", "rediss://worker:p%40ss%2Fword@host/3?a=b"),
+        ("redis://worker:own@host/0", "redis://worker:own@host/0"),
+        ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock"),
+    ],
+)
+def test_password_of_redis_in_a_file(url: str, whole: str, tmp_path: Path) -> None:
+    """The file's password goes into an address that has none; a socket needs none."""
+    (tmp_path / "password").write_text("p@ss/word\n")
+
+    settings = load(redis_url=url, redis_password_file=tmp_path / "password")
+
+    assert settings.redis_url.get_secret_value() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"", "is empty"), (b"\xff\xfe", "not UTF-8 text"), (None, "No such file")],
+)
+def test_password_file_that_will_not_do(
+    content: bytes | None, problem: str, tmp_path: Path
+) -> None:
+    """What is wrong with the file is said, and nothing of what it holds."""
+    if content is not None:
+        (tmp_path / "password").write_bytes(content)
+
+    with pytest.raises(ConfigError, match=problem):
+        load(redis_password_file=tmp_path / "password")
+
+
+# --- roots ----------------------------------------------------------------------------------------
+
+
+def test_roots_are_read_like_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several folders stand between colons; a child process reads the same ones."""
+    monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_ROOTS", "/data:/scratch/geodes:")
+
+    settings = load()
+
+    assert settings.download_roots == (Path("/data"), Path("/scratch/geodes"))
+    told = config.environment(settings)["GEODES_TASKS_DOWNLOAD_ROOTS"]
+    assert told == "/data:/scratch/geodes"
+
+
+def test_a_relative_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A root that depends on the current folder would protect nothing."""
+    monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_ROOTS", "downloads")
+
+    with pytest.raises(ConfigError, match="'downloads' is a relative path"):
+        load()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from geodes_tasks import flowerconfig
+from geodes_tasks.errors import ConfigError
 from geodes_tasks.flowerconfig import OPEN_API, protect, readable
 
 
@@ -164,3 +166,31 @@ def test_moving_numbers_are_left_alone() -> None:
     text = "42 % of 764.2 MB, 61.0 MB/s, 7 s left"
 
     assert readable(task(state="PROGRESS", result=text)).result == text
+
+
+# --- a password in a file -------------------------------------------------------------------------
+
+
+def test_password_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may come stands in a file, one a line; the file's name alone is in the environment."""
+    (tmp_path / "auth").write_text("ann:secret one\n\nbob:two:three\n")
+    monkeypatch.setenv("FLOWER_BASIC_AUTH_FILE", str(tmp_path / "auth"))
+    chosen = options(address="0.0.0.0")  # noqa: S104 - the point
+
+    protect(chosen)
+
+    assert chosen.basic_auth == ["ann:secret one", "bob:two:three"]
+    assert chosen.read_only is False
+
+
+@pytest.mark.parametrize("content", ["", "only-a-name\n", None])
+def test_password_file_that_will_not_do(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower does not start open because a file is empty or missing."""
+    if content is not None:
+        (tmp_path / "auth").write_text(content)
+    monkeypatch.setenv("FLOWER_BASIC_AUTH_FILE", str(tmp_path / "auth"))
+
+    with pytest.raises(ConfigError, match="FLOWER_BASIC_AUTH_FILE"):
+        protect(options())

@@ -20,7 +20,7 @@ PACKAGES = ("geodes_tasks.transports", "geodes_tasks.ledger", "worker")
 FLOORS: dict[int, str] = {
     0: "text errors states checksum asset results config version stac sources destination"
     " searching foreign footprint",
-    1: "transports partfile ledger retry catalog item portalcheck",
+    1: "transports partfile roots ledger retry catalog item portalcheck",
     2: "engine attempt archive verify",
     3: "app backend flowerconfig hooks batch reports_stac reports_summary",
     4: "tasks admission steering metrics reports",
@@ -40,7 +40,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "boto3": ("geodes_tasks.transports.s3",),
     "botocore": ("geodes_tasks.transports.s3",),
     "mypy_boto3_s3": ("geodes_tasks.transports.s3",),
-    "redis": ("geodes_tasks.ledger.store", "worker.preflight"),
+    "redis": ("geodes_tasks.ledger.store",),
     "celery": ("geodes_tasks.app", "geodes_tasks.tasks", "geodes_tasks.backend", "worker"),
     "kombu": ("geodes_tasks.app", "geodes_tasks.tasks", "geodes_tasks.admission", "worker"),
     "rich": (

@@ -23,11 +23,13 @@ from geodes_tasks.errors import (
     LedgerUnavailableError,
     NotFoundError,
     OfflineError,
+    OutsideRootsError,
     TransferError,
 )
 from geodes_tasks.ledger import Ledger, Request, Wakeup
-from geodes_tasks.partfile import FOLDER
+from geodes_tasks.partfile import FOLDER, stem
 from geodes_tasks.results import DownloadRecord
+from geodes_tasks.roots import Roots
 from geodes_tasks.states import Outcome, State
 from tests.conftest import Clock, KiB, MemoryTransport, asset_of, some_bytes
 
@@ -449,3 +451,36 @@ def test_without_s3_credentials_the_portal_is_the_only_source() -> None:
     desk = tasks.Desk(config.load())
 
     assert list(desk.transports) == ["geodes"]
+
+
+def test_a_path_outside_the_roots_is_refused(bench: Bench, tmp_path: Path) -> None:
+    """What somebody wrote into Redis: nothing is asked of the network, nothing is written."""
+    bench.desk.roots = Roots((tmp_path / "allowed",))
+    request = bench.request()
+
+    with pytest.raises(OutsideRootsError, match="allowed only"):
+        bench.run(request)
+
+    record = bench.record(request)
+    assert record.state is State.FAILURE
+    assert record.error is not None
+    assert record.error.type == "OutsideRootsError"
+    assert bench.transport.opened == []
+    assert not (bench.folder / FOLDER).exists()
+
+
+def test_litter_outside_the_roots_stays(bench: Bench, tmp_path: Path) -> None:
+    """A worker removes nothing where it may not write, whoever asks for it."""
+    request = bench.request()
+    folder = bench.folder / FOLDER
+    folder.mkdir(parents=True)
+    part = folder / f"{stem(Path(request.path), str(request.asset.checksum))}.1.part"
+    part.write_bytes(b"bytes")
+    bench.desk.roots = Roots((tmp_path / "allowed",))
+
+    tasks.discard(request.asset, request.path, "2")
+    assert part.exists()
+
+    bench.desk.roots = Roots(())
+    tasks.discard(request.asset, request.path, "2")
+    assert not part.exists()
