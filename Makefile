@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 4
 ITEMS ?=
 TO ?= downloads
 
@@ -29,8 +30,8 @@ else
 	@$(BIN)/geodes-tasks download $(ITEMS) --output-dir $(TO)
 endif
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## run the tests, JOBS at once; most of them wait most of the time
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(STAMP) ## lint, format, types
 	$(BIN)/ruff check .

@@ -284,8 +284,8 @@ def on_disk_error(listener: Callable[[], None]) -> None:
 
 def close_intake(worker: str, claim: Claim, error: DiskError) -> None:
     """Have this worker take no more work until its folder can be written to again."""
-    logger.error("this worker takes no more work: %s. %s", error, error.hint)
-    patiently(lambda: desk().ledger.close(worker, str(Path(claim.path).parent)))
+    if patiently(lambda: desk().ledger.close(worker, str(Path(claim.path).parent))):
+        logger.error("this worker takes no more work: %s. %s", error, error.hint)
     for listener in _disk_listeners:
         listener()
 

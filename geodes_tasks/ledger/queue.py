@@ -255,13 +255,15 @@ class Queue(Store):
             path: str | None = self.client.hget(self.key("worker", worker), "closed")
             return path
 
-    def close(self, worker: str, folder: str | None) -> None:
-        """Note which folder a worker cannot write to; None when it takes work again."""
+    def close(self, worker: str, folder: str | None) -> bool:
+        """Note which folder a worker cannot write to; None when it takes work again.
+
+        Tells whether that is news.
+        """
         with self.available():
             if folder is None:
-                self.client.hdel(self.key("worker", worker), "closed")
-            else:
-                self.client.hset(self.key("worker", worker), "closed", folder)
+                return bool(self.client.hdel(self.key("worker", worker), "closed"))
+            return bool(self.client.hset(self.key("worker", worker), "closed", folder))
 
     def abandon(self, broker_keys: Sequence[str]) -> None:
         """Begin anew on a private server where nothing else runs; proofs of files are kept."""

@@ -18,6 +18,7 @@ from geodes_tasks import config, enqueue, flowerconfig
 from tests import browser
 from tests.servers import Process, free_port, wait_until
 from tests.standin import KiB
+from tests.tools import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +86,8 @@ def flower(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def need_browser() -> None:
-    """Skip where no browser is installed."""
-    if browser.browser() is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    """Skip where no browser is installed; fail in CI."""
+    need("chromium", *browser.NAMES)
 
 
 def per_cent(text: str | None) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from geodes_tasks.states import State
 from tests.servers import wait_until
 from tests.standin import KiB
 from tests.terminal import Terminal
+from tests.tools import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,7 @@ COMMAND = [sys.executable, "-m", "geodes_tasks"]
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
     """Give a terminal of 80 columns and 24 lines."""
-    if shutil.which("tmux") is None:
-        pytest.skip("no tmux is installed")
+    need("tmux", "tmux")
     with Terminal() as opened:
         yield opened
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.insight import Insight, Sighting
 from geodes_tasks.metrics import LedgerCollector, Reader, Tally, error_class, moment
 from geodes_tasks.states import Outcome, Reason, State
+from tests.tools import need
 from tests.unit.test_insight import LATER
 from tests.unit.test_ledger import ask, claimed, failed, postponed, proven, request_of
 
@@ -186,8 +186,7 @@ def test_dashboard_is_one_that_grafana_takes() -> None:
 
 def promtool(*arguments: str, cwd: Path, text: str | None = None) -> None:
     """Run Prometheus' own checker; skip where it is not installed."""
-    if shutil.which("promtool") is None:
-        pytest.skip("no promtool is installed (Debian: apt-get install prometheus)")
+    need("prometheus", "promtool")
     done = subprocess.run(
         ["promtool", *arguments], cwd=cwd, input=text, capture_output=True, text=True, check=False
     )

@@ -332,6 +332,17 @@ def test_a_full_disk_closes_this_worker(bench: Bench, monkeypatch: pytest.Monkey
     assert looked == [1]
 
 
+def test_a_full_disk_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """What was on its way when the disk filled up goes back without a second alarm."""
+    bench.transport.errors = [DiskError("/data", "No space left on device")] * 2
+
+    for name in ("a", "b"):
+        with pytest.raises(Ignore, match="disk"):
+            bench.run(bench.request(name=name))
+
+    assert caplog.text.count("takes no more work") == 1
+
+
 def test_a_file_without_a_source_in_use_fails_with_its_reason(bench: Bench) -> None:
     """Only on S3 and no S3 credentials: the record says so."""
     request = bench.request(hrefs={"s3": "s3://bucket/a"})
