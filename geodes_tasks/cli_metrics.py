@@ -8,16 +8,15 @@ from typing import Annotated
 
 import typer
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
-from rich.console import Console
 
 from geodes_tasks import config
+from geodes_tasks.cli_words import say
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.metrics import LedgerCollector, Reader
 from geodes_tasks.steering import insight_of
 
 PORT = 9808
-stderr = Console(stderr=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -58,8 +57,7 @@ def serve(port: int, address: str, registry: CollectorRegistry) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    place = f"http://{address}:{server.server_port}/metrics"
-    stderr.print(f"metrics at {place}", highlight=False, soft_wrap=True)
+    say(f"metrics at http://{address}:{server.server_port}/metrics")
     ended.wait()
     server.shutdown()
     thread.join()

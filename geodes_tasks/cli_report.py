@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from geodes_tasks import batch as batches
 from geodes_tasks import config, sources, stac
+from geodes_tasks.cli_words import BatchName, batch_of, say
 from geodes_tasks.footprint import footprint
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.reports import Format, lines
@@ -18,8 +17,6 @@ from geodes_tasks.steering import insight_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-stderr = Console(stderr=True)
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -27,9 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    batch: Annotated[
-        str | None, typer.Argument(metavar="[BATCH]", help="Default: the newest.")
-    ] = None,
+    batch: BatchName = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="The format.")] = Format.JSONL,
     items: Annotated[
         list[str] | None,
@@ -38,22 +33,18 @@ def report(
 ) -> None:
     """Write one record a download, or a summary of them."""
     ledger = Ledger.of(config.load())
-    names = [batch] if batch else ledger.batches()
-    if not names:
-        stderr.print("no batch in the ledger yet")
-        raise typer.Exit(batches.NOTHING)
+    name = batch_of(batch, ledger).id
     left_out: list[str] = []
-    look_up = _look_up(ledger, names[0], items or [])
+    look_up = _look_up(ledger, name, items or [])
     for line in lines(
-        ledger.records(names[0]), form, batch=names[0], footprint_of=look_up, left_out=left_out
+        ledger.records(name), form, batch=name, footprint_of=look_up, left_out=left_out
     ):
         print(line)  # noqa: T201 - data goes to stdout
     if left_out:
-        stderr.print(
+        say(
             f"{len(left_out)} items are left out: their place and time are not in the ledger, "
-            f"the first is {left_out[0]}. Give the files they came from: --items FILE",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+            f"the first is {left_out[0]}. Give the files they came from: --items FILE"
+        )
 
 
 def _look_up(ledger: Ledger, batch: str, names: list[str]) -> Callable[[str], str | None]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from geodes_tasks import batch as batches
 from geodes_tasks import config
 from geodes_tasks.catalog import Catalog
+from geodes_tasks.cli_words import ConfigFile, say
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.searching import Search, SearchError, tile_code
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ASK_ABOVE = 1000
 LINES = {".jsonl", ".ndjson", ".geojsonl"}
 """Suffixes of files with one item a line."""
-stderr = Console(stderr=True)
 
 Collections = Annotated[
     list[str] | None, typer.Option("--collection", "-c", help="Collection; may be given again.")
@@ -80,9 +79,7 @@ def search(
     output: Output = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", help="A pygeodes-config.json elsewhere.")
-    ] = None,
+    config_file: ConfigFile = None,
 ) -> None:
     """Search for items; they go to standard output, one a line, or to a file."""
     settings = config.load(config_file)
@@ -171,7 +168,7 @@ def _ask(matched: int, ask_above: int) -> None:
 def say_found(matched: int | None) -> None:
     """Say how many items were found."""
     number = "an unknown number of items" if matched is None else f"{matched} items"
-    stderr.print(f"found {number}", highlight=False)
+    say(f"found {number}")
 
 
 # --- output ------------------------------------------------------------------------------------
@@ -191,7 +188,7 @@ def write(items: Iterable[Item], output: Path | None) -> int:
         raise ConfigError("--output", str(error)) from error
     finally:
         part.unlink(missing_ok=True)
-    stderr.print(f"{written} items in {output}", highlight=False)
+    say(f"{written} items in {output}")
     return written
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geodes_tasks import batch as batches
 from geodes_tasks import config, verify
 from geodes_tasks.admission import new_batch_name
+from geodes_tasks.cli_words import say, stderr
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.progress import view
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from geodes_tasks.admission import Planned
     from geodes_tasks.config import Settings
-
-stderr = Console(stderr=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -85,7 +83,7 @@ def known(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
         return
     with ledger_of(settings, folder) as ledger:
         if ledger is None:
-            stderr.print(f"nothing was downloaded to {folder}", highlight=False, soft_wrap=True)
+            say(f"nothing was downloaded to {folder}")
             raise typer.Exit(batches.NOTHING)
         yield ledger
 
@@ -114,7 +112,7 @@ def mend(asked: list[Planned], folder: Path | None, settings: Settings) -> None:
             run = admitted(asked, settings, name)
         else:
             run = stack.enter_context(on_this_machine(asked, folder, settings, name))
-        stderr.print(f"{len(asked)} files are fetched again, batch {name}", highlight=False)
+        say(f"{len(asked)} files are fetched again, batch {name}")
         run.watch(view(stderr, quiet=not stderr.is_terminal))
 
 
@@ -135,7 +133,7 @@ def look(wanted: list[Expected], processes: int | None, *, as_json: bool) -> lis
                 bad.append(one)
                 _tell(one, as_json=as_json)
     told = ", ".join(f"{counts[kind]} {kind}" for kind in verify.Finding if counts[kind])
-    stderr.print(f"{len(wanted)} files, {human_bytes(read)}: {told or 'none'}", highlight=False)
+    say(f"{len(wanted)} files, {human_bytes(read)}: {told or 'none'}")
     return bad
 
 
@@ -157,6 +155,6 @@ def _tell(one: Audited, *, as_json: bool) -> None:
 def finish(bad: list[Audited], wanted: list[Expected]) -> NoReturn:
     """End with the code that tells."""
     if not wanted:
-        stderr.print("nothing to verify: no finished download is known")
+        say("nothing to verify: no finished download is known")
         raise typer.Exit(batches.NOTHING)
     raise typer.Exit(batches.SOME_FAILED if any(one.finding in BAD for one in bad) else 0)

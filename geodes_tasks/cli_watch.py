@@ -13,9 +13,10 @@ from rich.text import Text
 
 from geodes_tasks import batch as batches
 from geodes_tasks import config
+from geodes_tasks.cli_words import say, stderr
 from geodes_tasks.keyboard import Keyboard, keyboard
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.progress import Lines, summary
+from geodes_tasks.progress import Lines, outcomes, summary
 from geodes_tasks.states import State
 from geodes_tasks.steering import Steering
 from geodes_tasks.watching import Look, Watcher
@@ -28,7 +29,6 @@ PERIOD_S = 0.5
 SPEED_S = 1.2
 """Workers tell of their progress once a second."""
 KEYS = "keys: p pause, r resume, t retry failed, c cancel, q quit"
-stderr = Console(stderr=True)
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[BATCH]...", help="Default: all that are not over.")
@@ -64,7 +64,7 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
         return list(names)
     known = ledger.batches()
     if not known:
-        stderr.print("no batch in the ledger yet")
+        say("no batch in the ledger yet")
         raise typer.Exit(batches.NOTHING)
     return [name for name in known if ledger.status(name).unfinished] or known[:1]
 
@@ -161,12 +161,9 @@ def finish(look: Look, watcher: Watcher) -> NoReturn:
     """Say how each batch stands, name the errors, and exit with the code that tells."""
     codes = []
     for status in look.batches:
-        outcomes = [f"{count} {name}" for name, count in status.outcomes.items() if count]
-        how = f" ({', '.join(outcomes)})" if outcomes else ""
-        stderr.print(f"{status.batch}: {summary(status)}{how}", highlight=False, soft_wrap=True)
+        say(f"{status.batch}: {summary(status)}{outcomes(status)}")
         failed = watcher.ledger.records(status.batch) if status.states[State.FAILURE] else []
         codes.append(batches.exit_code(status, failed))
     for group in look.failures:
-        text = f"{group.count} {group.type}: {group.example.message}. {group.example.hint}"
-        stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(f"{group.count} {group.type}: {group.example.message}. {group.example.hint}")
     raise typer.Exit(next((code for code in codes if code), 0))

@@ -13,7 +13,7 @@ from geodes_tasks import checksum as checksums
 from geodes_tasks.admission import Selection
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.item import PORTALS
-from geodes_tasks.progress import summary
+from geodes_tasks.progress import outcomes, summary
 from geodes_tasks.results import BatchStatus
 from geodes_tasks.states import State
 
@@ -159,8 +159,7 @@ class DownloadQueue:
 
     def _finished(self, run: Run, status: BatchStatus) -> BatchStatus:
         self.results = run.batch.results()
-        outcomes = ", ".join(f"{count} {name}" for name, count in status.outcomes.items() if count)
-        self._say(summary(status) + (f" ({outcomes})" if outcomes else ""))
+        self._say(summary(status) + outcomes(status))
         for line in run.failures():
             self._say(line)
         return status

@@ -82,6 +82,12 @@ def summary(status: BatchStatus) -> str:
     return ", ".join(parts)
 
 
+def outcomes(status: BatchStatus) -> str:
+    """Say how success came about: `` (3 DOWNLOADED, 1 RESUMED)``; nothing where there is none."""
+    counts = [f"{count} {name}" for name, count in status.outcomes.items() if count]
+    return f" ({', '.join(counts)})" if counts else ""
+
+
 class Quiet:
     """Shows nothing."""
 

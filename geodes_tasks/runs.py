@@ -104,11 +104,23 @@ class Run:
         size = human_bytes(max(status.bytes_total - status.bytes_done, 0))
         return f"{status.unfinished} of {status.total} downloads ({size}) are left"
 
-    def failures(self, most: int = 20) -> Iterator[str]:
-        """Name what failed or waits, with what to do about it; at most so many."""
+    def stop(self) -> None:
+        """Stop the private worker, if there is one: it gives its downloads back."""
+        if self.machine is not None:
+            self.machine.stop_worker()
+
+    def failures(self, most: int = 20, *, refused: bool = True) -> Iterator[str]:
+        """Name what failed or waits, with what to do about it; at most so many.
+
+        Args:
+            most: So many lines at most.
+            refused: Whether those count that were refused at the door; they have no path.
+        """
         named = 0
         for record in self.ledger.records(self.batch.id):
             if record.error is None or record.state not in {State.FAILURE, State.RETRY}:
+                continue
+            if not (record.path or refused):
                 continue
             named += 1
             if named <= most:

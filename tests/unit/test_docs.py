@@ -13,7 +13,7 @@ import click
 import pytest
 import typer
 
-from geodes_tasks import batch, cli, config
+from geodes_tasks import batch, cli, cli_download, config
 from geodes_tasks.app import celery_settings
 from geodes_tasks.config import Settings, environment_name
 from geodes_tasks.states import ALLOWED_MOVES, Outcome, Reason, State
@@ -280,7 +280,7 @@ def test_readme_has_every_exit_code() -> None:
     told = [int(code) for code, _ in rows(section(README, "## How it ends"))]
     used = {
         batch.DONE, cli.UNCLASSIFIED, cli.USAGE, batch.SOME_FAILED, batch.NOTHING,
-        batch.TRANSIENT, batch.OFFLINE, batch.ACCOUNT, cli.INTERRUPTED,
+        batch.TRANSIENT, batch.OFFLINE, batch.ACCOUNT, cli_download.INTERRUPTED,
     }  # fmt: skip
 
     assert told == sorted(used)

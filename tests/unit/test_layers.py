@@ -23,11 +23,11 @@ FLOORS: dict[int, str] = {
     1: "transports partfile roots ledger retry catalog item portalcheck",
     2: "engine attempt archive verify",
     3: "app backend flowerconfig hooks batch reports_stac reports_summary",
-    4: "tasks admission steering metrics reports",
-    5: "worker embedded progress repair cli_search cli_metrics cli_report userconfig tables"
-    " keyboard",
+    4: "tasks admission steering metrics reports cli_words",
+    5: "worker embedded progress repair cli_search cli_metrics cli_report cli_steer cli_processes"
+    " userconfig tables keyboard",
     6: "api runs single notebook watching",
-    7: "downloadqueue profile watchview cli_verify doctor",
+    7: "downloadqueue profile watchview cli_verify cli_download cli_status doctor",
     8: "geodes cli_watch cli_doctor",
     9: "cli __init__",
     10: "__main__",

@@ -1,0 +1,227 @@
+"""The commands ``download`` and ``enqueue``: items in, proven files out, here or on a cluster."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from geodes_tasks import admission, cli_search, config, partfile, runs, sources
+from geodes_tasks import batch as batches
+from geodes_tasks.admission import Selection
+from geodes_tasks.cli_words import AsJson, ConfigFile, complain, say, stderr
+from geodes_tasks.destination import DEFAULT_LAYOUT
+from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
+from geodes_tasks.progress import outcomes, summary, view
+from geodes_tasks.text import human_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geodes_tasks.admission import Planned, Receipt
+    from geodes_tasks.config import Settings
+    from geodes_tasks.runs import Run
+
+INTERRUPTED = 130
+
+
+class Source(StrEnum):
+    """Where the bytes come from."""
+
+    AUTO = "auto"
+    S3 = "s3"
+    GEODES = "geodes"
+
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="SOURCE...", help="STAC JSON files; - is standard input.")
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SOURCE]...", help="STAC JSON files; - is standard input; or search (below)."
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option("--include", "-i", help="Take assets whose key matches this glob."),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", "-x", help="Leave assets whose key matches out.")
+]
+Layout = Annotated[
+    str, typer.Option("--layout", help="Path below the folder, e.g. {collection}/{item}/{title}.")
+]
+From = Annotated[Source, typer.Option("--source", help="Where the bytes come from.")]
+Folder = Annotated[Path | None, typer.Option("--output-dir", "-o", help="The download folder.")]
+Quiet = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(download)
+    app.command()(enqueue)
+
+
+def download(
+    source: Files = None,
+    output_dir: Folder = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    layout: Layout = DEFAULT_LAYOUT,
+    from_: From = Source.AUTO,
+    slots: Annotated[int | None, typer.Option("-j", min=1, help="Transfers at once.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    as_json: AsJson = False,
+    no_progress: Quiet = False,
+    config_file: ConfigFile = None,
+    collection: cli_search.Collections = None,
+    bbox: cli_search.Bbox = None,
+    intersects: cli_search.Intersects = None,
+    start: cli_search.Start = None,
+    end: cli_search.End = None,
+    cloud_cover: cli_search.CloudCover = None,
+    tile: cli_search.Tile = None,
+    query: cli_search.Query = None,
+    ask_above: cli_search.AskAbove = cli_search.ASK_ABOVE,
+    yes: cli_search.Yes = False,
+) -> None:
+    """Download on this machine; nothing needs installing or configuring first.
+
+    The same command again goes on where the last one stopped.
+    """
+    settings = config.load(config_file, download_dir=output_dir, max_concurrent=slots)
+    # One folder, one ledger, under whatever name it was given.
+    folder = settings.download_dir.expanduser().resolve()
+    settings = settings.model_copy(update={"download_dir": folder})
+    selection = _selection(settings, include, exclude, layout, from_)
+    wanted = cli_search.asked(
+        collection=collection, bbox=bbox, intersects=intersects, start=start, end=end,
+        cloud_cover=cloud_cover, tile=tile, query=query,
+    )  # fmt: skip
+    if (wanted is None) is not bool(source):
+        raise ConfigError("SOURCE", "give files, or a search such as --collection, one of the two")
+    if wanted is None:
+        planned = _planned(source or [], selection)
+    else:
+        found = cli_search.agreed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
+        planned = admission.plan(found.items, selection)
+    if dry_run:
+        _show_plan(planned, as_json=as_json)
+    _require_folder(selection.folder)
+    with runs.on_this_machine(planned, selection.folder, settings) as run:
+        _tell(run.receipt)
+        try:
+            run.watch(view(stderr, quiet=no_progress), rows=not no_progress, tell=say)
+        except KeyboardInterrupt:
+            stderr.print("interrupted: stopping", highlight=False)
+            run.stop()
+            say(f"{run.left()}; the same command again goes on")
+            raise typer.Exit(INTERRUPTED) from None
+        _finish(run, as_json=as_json)
+
+
+def enqueue(
+    source: Sources,
+    output_dir: Folder = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    layout: Layout = DEFAULT_LAYOUT,
+    from_: From = Source.AUTO,
+    batch_name: Annotated[str | None, typer.Option("--batch", help="A name for the batch.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over.")] = False,
+    as_json: AsJson = False,
+    no_progress: Quiet = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """Queue items for the workers of GEODES_TASKS_REDIS_URL; prints the batch id."""
+    settings = config.load(config_file, download_dir=output_dir)
+    selection = _selection(settings, include, exclude, layout, from_)
+    run = runs.admitted(_planned(source, selection), settings, batch_name)
+    _tell(run.receipt)
+    if not wait:
+        print(json.dumps(run.receipt.to_dict()) if as_json else run.batch.id)  # noqa: T201
+        return
+    run.watch(view(stderr, quiet=no_progress), rows=not no_progress, tell=say)
+    _finish(run, as_json=as_json)
+
+
+# --- before --------------------------------------------------------------------------------------
+
+
+def _selection(
+    settings: Settings,
+    include: list[str] | None,
+    exclude: list[str] | None,
+    layout: str,
+    source: Source,
+) -> Selection:
+    folder = admission.folder(settings.download_dir)
+    return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))
+
+
+def _require_folder(folder: Path) -> None:
+    try:
+        partfile.probe(folder)
+    except (DiskError, NotAFileError) as error:
+        raise ConfigError("--output-dir", str(error), error.hint) from error
+
+
+def _planned(names: list[str], selection: Selection) -> Iterator[Planned]:
+    """Plan the items of all sources; a source that cannot be read at all ends the command."""
+    for name in names:
+        yield from admission.plan(sources.read(name), selection)
+
+
+def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:
+    rows, total, refused = [], 0, 0
+    for one in planned:
+        for request in one.requests:
+            total += request.asset.size_bytes or 0
+            rows.append({"path": request.path, "size_bytes": request.asset.size_bytes})
+            if not as_json:
+                size = human_bytes(request.asset.size_bytes)
+                print(f"{size:>12}  {request.path}")  # noqa: T201 - data goes to stdout
+        for refusal in one.refusals:
+            refused += 1
+            complain(refusal.error)
+    if as_json:
+        print(json.dumps({"downloads": rows, "bytes_total": total, "refused": refused}))  # noqa: T201
+    stderr.print(f"{len(rows)} downloads, {human_bytes(total)}, {refused} refused", highlight=False)
+    raise typer.Exit(
+        (batches.SOME_FAILED if refused else 0) if rows or refused else batches.NOTHING
+    )
+
+
+# --- after ---------------------------------------------------------------------------------------
+
+
+def _tell(receipt: Receipt) -> None:
+    """Name what was refused; end where there is nothing to download."""
+    for error in receipt.errors:
+        complain(error)
+    unnamed = receipt.admissions["refused"] - len(receipt.errors)
+    if unnamed > 0:
+        stderr.print(f"and {unnamed} more refused: see geodes-tasks report {receipt.batch}")
+    if not receipt.downloads:
+        stderr.print("nothing to download: the source holds no items")
+        raise typer.Exit(batches.NOTHING)
+
+
+def _finish(run: Run, *, as_json: bool) -> NoReturn:
+    """Say how it ended, name what failed, and exit with the code that tells."""
+    status = run.status()
+    stderr.print(summary(status) + outcomes(status), highlight=False)
+    if status.states["FAILURE"] or status.waiting:
+        # What was refused at the door was named there.
+        for line in run.failures(refused=False):
+            say(line)
+    if as_json:
+        print(json.dumps(status.to_dict()))  # noqa: T201 - data goes to stdout
+    failed = run.batch.results() if status.states["FAILURE"] else []
+    raise typer.Exit(batches.exit_code(status, failed))
