@@ -14,7 +14,6 @@ from geodes_tasks.cli_words import say
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.metrics import LedgerCollector, Reader
-from geodes_tasks.steering import insight_of
 
 PORT = 9808
 
@@ -37,7 +36,7 @@ def metrics(
     """Tell Prometheus what the ledger holds; no label names an item."""
     ledger = Ledger.of(config.load())
     ledger.ping()
-    reader = Reader(insight_of(ledger), every)
+    reader = Reader(ledger, every)
     reader.read()
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(ledger, reader))

@@ -12,7 +12,6 @@ from geodes_tasks.cli_words import BatchName, batch_of, say
 from geodes_tasks.footprint import footprint
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.reports import Format, lines
-from geodes_tasks.steering import insight_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,5 +54,5 @@ def _look_up(ledger: Ledger, batch: str, names: list[str]) -> Callable[[str], st
             if isinstance(item, Mapping):
                 # Records bear the name that items go by in this program.
                 given |= dict.fromkeys((stac.item_name(item), str(item.get("id"))), footprint(item))
-    kept = insight_of(ledger).footprints(batch)
+    kept = ledger.footprints(batch)
     return lambda item_id: given[item_id] if item_id in given else kept(item_id)

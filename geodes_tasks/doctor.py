@@ -17,7 +17,6 @@ from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.portalcheck import portal_checks, s3_checks
 from geodes_tasks.runs import has_cluster
-from geodes_tasks.steering import insight_of
 from geodes_tasks.text import human_bytes
 from geodes_tasks.version import __version__
 
@@ -82,7 +81,7 @@ def _redis(settings: Settings) -> Iterator[Check]:
     ms = 1000 * (time.monotonic() - begun)
     yield Check("redis", Level.OK, f"answers in {ms:.0f} ms")
     yield from _kept(ledger)
-    yield skew("clock of redis", insight_of(ledger).clock() - time.time())
+    yield skew("clock of redis", ledger.server_time() - time.time())
     yield from _workers(ledger)
 
 

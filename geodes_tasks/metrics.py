@@ -18,7 +18,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from geodes_tasks.errors import LedgerUnavailableError
-from geodes_tasks.ledger.insight import Insight
 from geodes_tasks.states import Outcome, Reason, State
 
 if TYPE_CHECKING:
@@ -108,10 +107,10 @@ def moment(text: str) -> float:
 class Reader(threading.Thread):
     """Reads all records now and then, and keeps what they add up to."""
 
-    def __init__(self, insight: Insight, every_s: float) -> None:
+    def __init__(self, ledger: Ledger, every_s: float) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(name="metrics", daemon=True)
-        self.insight, self.every_s = insight, every_s
+        self.ledger, self.every_s = ledger, every_s
         self.tally = Tally()
         self.took_s = 0.0
         self.lock = threading.Lock()
@@ -133,7 +132,7 @@ class Reader(threading.Thread):
             LedgerUnavailableError: Redis does not answer; the last reading stays.
         """
         begun = time.monotonic()
-        sightings = list(self.insight.sightings())
+        sightings = list(self.ledger.sightings())
         with self.lock:
             self.tally.update(sightings)
         self.took_s = time.monotonic() - begun
@@ -186,12 +185,12 @@ class LedgerCollector(Collector):
         return files
 
     def _present(self) -> Iterator[Metric]:
-        insight = self.reader.insight
-        now = insight.clock()
+        insight = self.ledger
+        now = insight.server_time()
         yield from self._waits(insight, now)
         running = _gauge("running", "Downloads under way.", None, "source")
         in_flight = _gauge("running_bytes", "Bytes on disk of downloads under way.", None, "source")
-        moving = insight.moving()
+        moving = insight.running()
         for source in sorted({"geodes", "s3"} | {one.source for one in moving if one.source}):
             here = [one for one in moving if one.source == source]
             running.add_metric([source], len(here))
@@ -202,7 +201,7 @@ class LedgerCollector(Collector):
         yield _gauge("workers", "Workers alive.", len(workers))
         yield _gauge("slots", "Downloads that these can run at once.", sum(workers.values()))
 
-    def _waits(self, insight: Insight, now: float) -> Iterator[Metric]:
+    def _waits(self, insight: Ledger, now: float) -> Iterator[Metric]:
         waiting = _gauge("waiting", "Downloads that wait.", None, "reason")
         counts = {wait.reason: wait.count for wait in insight.waits(insight.unfinished_batches())}
         for reason in Reason:
@@ -217,12 +216,12 @@ class LedgerCollector(Collector):
         yield oldest
 
     @staticmethod
-    def _accounts(insight: Insight) -> Iterator[Metric]:
+    def _accounts(insight: Ledger) -> Iterator[Metric]:
         limit = _gauge("running_limit", "Downloads an account may run.", None, "account")
         paused = _gauge("account_paused", "Whether an account takes no work.", None, "account")
         quota = _gauge("quota_limit", "Requests allowed in a window.", None, "account")
         left = _gauge("quota_left", "Requests left in this window.", None, "account")
-        for one in insight.accounts():
+        for one in insight.account_states():
             limit.add_metric([one.name], one.concurrent)
             paused.add_metric([one.name], one.paused is not None)
             if one.quota_count:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from geodes_tasks.app import Sender
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.insight import Insight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,18 +16,12 @@ BY_HAND = "by hand"
 """Why an account is paused that somebody paused."""
 
 
-def insight_of(ledger: Ledger) -> Insight:
-    """Give the questions of :class:`Insight` on the connection of a ledger."""
-    return Insight(ledger.client, ledger.limits, prefix=ledger.prefix, url=ledger.url)
-
-
 class Steering:
     """What a person may do about downloads, in the words of the command line."""
 
     def __init__(self, settings: Settings) -> None:
         """Prepare; opens no connection."""
         self.ledger = Ledger.of(settings)
-        self.insight = insight_of(self.ledger)
         self._sender = Sender(settings)
 
     def pause(self, account: str) -> bool:
@@ -56,7 +49,7 @@ class Steering:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        begun = self.ledger.again(batch, self.insight.failed(batch, kinds))
+        begun = self.ledger.again(batch, self.ledger.failed(batch, kinds))
         self._sender.send(self.ledger.release())
         return begun
 

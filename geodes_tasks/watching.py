@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.progress import Speed
 from geodes_tasks.states import State
-from geodes_tasks.steering import insight_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodes_tasks.ledger import Ledger
-    from geodes_tasks.ledger.insight import AccountState, FailureGroup, Moving, Wait
+    from geodes_tasks.ledger import AccountState, FailureGroup, Ledger, Running, Wait
     from geodes_tasks.results import BatchStatus
 
 FAILURES_S = 10.0
@@ -30,7 +28,7 @@ class Look:
     batches: Sequence[BatchStatus]
     batch_speeds: Sequence[float]
     """Bytes a second, in the order of ``batches``."""
-    moving: Sequence[Moving]
+    moving: Sequence[Running]
     speeds: Sequence[float]
     """Bytes a second, in the order of ``moving``."""
     waits: Sequence[Wait]
@@ -82,21 +80,21 @@ class Watcher:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        insight, now = insight_of(self.ledger), time.monotonic()
-        statuses = [self.ledger.status(name) for name in self.batches]
-        moving = insight.moving()
+        ledger, now = self.ledger, time.monotonic()
+        statuses = [ledger.status(name) for name in self.batches]
+        moving = ledger.running()
         known = [*self.batches, *(one.download_id for one in moving)]
         self._speeds = {name: self._speeds.get(name, Speed()) for name in known}
         return Look(
-            at=insight.clock(),
+            at=ledger.server_time(),
             batches=statuses,
             batch_speeds=[self._speeds[s.batch].update(s.bytes_done, now) for s in statuses],
             moving=moving,
             speeds=[self._speeds[m.download_id].update(m.done_bytes, now) for m in moving],
-            waits=insight.waits(self.batches),
+            waits=ledger.waits(self.batches),
             failures=self._errors(statuses, now),
-            accounts=insight.accounts(),
-            workers=len(self.ledger.workers()),
+            accounts=ledger.account_states(),
+            workers=len(ledger.workers()),
         )
 
     def _errors(self, statuses: Sequence[BatchStatus], now: float) -> list[FailureGroup]:
@@ -105,12 +103,11 @@ class Watcher:
         fresh = counts == self._failed_counts or now - self._read_at < FAILURES_S
         if fresh and self._read_at > float("-inf"):
             return self._failures
-        insight = insight_of(self.ledger)
         self._failed_counts, self._read_at = counts, now
         self._failures = [
             group
             for status in statuses
             if status.states[State.FAILURE] or status.states[State.RETRY]
-            for group in insight.failures(status.batch)
+            for group in self.ledger.failures(status.batch)
         ]
         return self._failures

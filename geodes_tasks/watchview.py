@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from geodes_tasks.ledger.insight import AccountState, FailureGroup, Moving, Wait
+    from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
     from geodes_tasks.results import BatchStatus
     from geodes_tasks.watching import Look
 
@@ -111,7 +111,7 @@ def _running(look: Look, most: int) -> Iterator[RenderableType]:
         yield Text(f"    and {len(rows) - drawn} more", style="dim")
 
 
-def _drawn(rows: list[tuple[Moving, float]], most: int) -> int:
+def _drawn(rows: list[tuple[Running, float]], most: int) -> int:
     """Count the downloads that have a row of their own."""
     shown = drawn = 0
     for _, group in groupby(rows, key=lambda row: (row[0].worker, row[0].source)):
@@ -122,7 +122,7 @@ def _drawn(rows: list[tuple[Moving, float]], most: int) -> int:
     return drawn
 
 
-def _rows(rows: Iterable[tuple[Moving, float]]) -> Table:
+def _rows(rows: Iterable[tuple[Running, float]]) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=3)
     table.add_column(no_wrap=True, width=NAME_WIDTH)

@@ -2,13 +2,14 @@
 
 Each change of a state is one script (``scripts/``), so that two workers never see half of one.
 ``store`` holds the connection, ``queue`` admits and releases, ``leases`` claims and records,
-``reading`` answers questions.
+``reading`` answers questions, ``insight`` those of monitors.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Wait
 from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Verdict
 from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
 from geodes_tasks.ledger.reading import Reading, Running
@@ -33,10 +34,14 @@ __all__ = [
     "Verdict",
     # reading
     "Running",
+    # insight
+    "AccountState",
+    "FailureGroup",
+    "Wait",
 ]
 
 
-class Ledger(Queue, Leases, Reading):
+class Ledger(Queue, Leases, Reading, Insight):
     """Every question to the ledger and every change of it."""
 
     @classmethod

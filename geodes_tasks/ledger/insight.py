@@ -21,20 +21,6 @@ DUE_SAMPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Moving:
-    """A download under way. Times are seconds of the server's clock."""
-
-    download_id: str
-    item_id: str
-    title: str
-    size_bytes: int | None
-    done_bytes: int
-    worker: str
-    source: str
-    started: float
-
-
-@dataclass(frozen=True, slots=True)
 class AccountState:
     """How an account stands."""
 
@@ -95,31 +81,9 @@ class Sighting:
 class Insight(Store):
     """Questions of the live view, the reports and the exporter."""
 
-    def clock(self) -> float:
-        """Give the server's time, in seconds: every time in the ledger is of this clock."""
-        with self.available():
-            seconds, micros = self.client.time()
-        return float(seconds) + float(micros) / 1e6
-
-    # --- under way -------------------------------------------------------------------------------
-
-    def moving(self) -> list[Moving]:
-        """Give every download under way, the longest under way first."""
-        with self.available():
-            names = sorted(self.client.smembers(self.key("accounts")))
-            leases = [self.client.zrange(self.key("account", n, "leases"), 0, -1) for n in names]
-        ids = [identifier for found in leases for identifier in found]
-        rows = self._fields(ids, "spec", "done", "worker", "source", "started", "state")
-        moving = [
-            _moving(identifier, row)
-            for identifier, row in zip(ids, rows, strict=True)
-            if row[0] and row[5] == State.STARTED
-        ]
-        return sorted(moving, key=lambda one: one.started)
-
-    def accounts(self) -> list[AccountState]:
-        """Give every account, by name."""
-        now = self.clock()
+    def account_states(self) -> list[AccountState]:
+        """Tell how every account stands, by name."""
+        now = self.server_time()
         with self.available():
             names = sorted(self.client.smembers(self.key("accounts")))
         return [self._account(name, now) for name in names]
@@ -284,20 +248,6 @@ class Insight(Store):
 def _info(text: str) -> ErrorInfo:
     said = json.loads(text)
     return ErrorInfo(said["type"], said["message"], said.get("hint", ""))
-
-
-def _moving(identifier: str, row: Sequence[str | None]) -> Moving:
-    spec = json.loads(row[0] or "{}")
-    return Moving(
-        download_id=identifier,
-        item_id=spec["item"],
-        title=spec["title"],
-        size_bytes=spec["size"],
-        done_bytes=int(row[1] or 0),
-        worker=row[2] or "",
-        source=row[3] or "",
-        started=float(row[4] or 0),
-    )
 
 
 def _sighting(identifier: str, row: Sequence[str | None]) -> Sighting:

@@ -226,11 +226,6 @@ class Queue(Store):
             )
             return found
 
-    def server_time(self) -> float:
-        """Give the time of Redis, the only clock that all workers share, in seconds."""
-        seconds, microseconds = self.client.time()
-        return float(seconds) + float(microseconds) / 1e6
-
     def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
         """Put downloads back whose message, sent so long ago, is lost; tells how many were."""
         return int(self.run("resend", account, older_than_s, *downloads))

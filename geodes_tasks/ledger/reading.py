@@ -31,6 +31,8 @@ class Running:
     done_bytes: int
     worker: str
     source: str
+    started: float = 0.0
+    """Seconds of the server's clock."""
 
 
 class Reading(Store):
@@ -124,11 +126,12 @@ class Reading(Store):
             pipeline = self.client.pipeline(transaction=False)
             for identifier in ids:
                 pipeline.hmget(
-                    self.key("download", identifier), "spec", "done", "worker", "source", "started"
+                    self.key("download", identifier),
+                    *("spec", "done", "worker", "source", "started", "state"),
                 )
             rows = zip(ids, pipeline.execute(), strict=True)
-        known = sorted((row for row in rows if row[1][0]), key=lambda row: row[1][4] or "")
-        return [_running(identifier, values) for identifier, values in known]
+        known = [_running(*row) for row in rows if row[1][0] and row[1][5] == State.STARTED]
+        return sorted(known, key=lambda one: one.started)
 
     def workers(self) -> dict[str, int]:
         """Give the live workers with their slots."""
@@ -139,7 +142,7 @@ class Reading(Store):
 
 
 def _running(identifier: str, values: Sequence[str | None]) -> Running:
-    spec, done, worker, source, _ = values
+    spec, done, worker, source, started, _ = values
     data = json.loads(spec or "{}")
     return Running(
         identifier,
@@ -149,6 +152,7 @@ def _running(identifier: str, values: Sequence[str | None]) -> Running:
         int(done or 0),
         worker or "",
         source or "",
+        float(started or 0),
     )
 
 

@@ -143,6 +143,16 @@ class Store:
         except redis.exceptions.NoPermissionError as error:
             raise LedgerForbiddenError(masked(self.url), _reason(error)) from error
 
+    def server_time(self) -> float:
+        """Give the time of Redis, the only clock that all workers share, in seconds.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self.available():
+            seconds, microseconds = self.client.time()
+        return float(seconds) + float(microseconds) / 1e6
+
     def ping(self) -> None:
         """Make sure that Redis answers and holds records that this version reads.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.insight import Insight
 from geodes_tasks.ledger.store import Limits
 from geodes_tasks.results import Decision
 from geodes_tasks.states import Reason, State
@@ -24,82 +23,81 @@ LATER = Decision(True, Reason.BACKOFF, delay_s=30.0)
 
 
 @pytest.fixture
-def insight(fake_ledger: Ledger) -> Insight:
-    """Give the questions on the ledger in memory, with a quota of two requests a minute."""
-    limits = Limits(concurrent=3, quota_count=2, quota_seconds=60.0)
-    fake_ledger.limits = limits
-    return Insight(fake_ledger.client, limits, prefix=fake_ledger.prefix)
+def limited(fake_ledger: Ledger) -> Ledger:
+    """Give the ledger in memory with a quota of two requests a minute."""
+    fake_ledger.limits = Limits(concurrent=3, quota_count=2, quota_seconds=60.0)
+    return fake_ledger
 
 
-def test_moving_tells_file_worker_and_bytes(fake_ledger: Ledger, insight: Insight) -> None:
+def test_running_tells_file_worker_and_bytes(limited: Ledger) -> None:
     """What runs is told with its file, worker and start; what waits is not among it."""
-    ask(fake_ledger, request_of("a"), request_of("b"))
-    claimed(fake_ledger, request_of("a"), "node1")
+    ask(limited, request_of("a"), request_of("b"))
+    claimed(limited, request_of("a"), "node1")
 
-    (one,) = insight.moving()
+    (one,) = limited.running()
 
     assert (one.title, one.worker, one.done_bytes) == ("a.zip", "node1", 0)
-    assert abs(one.started - insight.clock()) < 5
+    assert abs(one.started - limited.server_time()) < 5
 
 
-def test_account_counts_quota_and_places(fake_ledger: Ledger, insight: Insight) -> None:
+def test_account_counts_quota_and_places(limited: Ledger) -> None:
     """Requests in the window are taken off the quota; used up, the moment it reopens is known."""
-    ask(fake_ledger, request_of("a"))
-    claimed(fake_ledger, request_of("a"))
-    fake_ledger.spend(ACCOUNT)
-    (before,) = insight.accounts()
-    fake_ledger.spend(ACCOUNT)
+    ask(limited, request_of("a"))
+    claimed(limited, request_of("a"))
+    limited.spend(ACCOUNT)
+    (before,) = limited.account_states()
+    limited.spend(ACCOUNT)
 
-    (after,) = insight.accounts()
+    (after,) = limited.account_states()
 
     assert (before.quota_left, before.quota_reopens) == (1, None)
     assert (after.quota_left, after.running, after.concurrent) == (0, 1, 3)
     assert after.quota_reopens is not None
-    assert 50 < after.quota_reopens - insight.clock() <= 60
+    assert 50 < after.quota_reopens - limited.server_time() <= 60
     assert after.paused is None
 
 
-def test_pause_that_is_over_is_none(fake_ledger: Ledger, insight: Insight) -> None:
+def test_pause_that_is_over_is_none(limited: Ledger) -> None:
     """A pause whose time has come is not shown, though nobody has removed it yet."""
-    ask(fake_ledger, request_of("a"))
-    key = fake_ledger.key("account", ACCOUNT)
-    now = insight.clock()
-    fake_ledger.client.hset(key, mapping={"paused": "throttled", "paused_until": now - 1})
-    (over,) = insight.accounts()
-    fake_ledger.client.hset(key, "paused_until", now + 100)
+    ask(limited, request_of("a"))
+    key = limited.key("account", ACCOUNT)
+    now = limited.server_time()
+    limited.client.hset(key, mapping={"paused": "throttled", "paused_until": now - 1})
+    (over,) = limited.account_states()
+    limited.client.hset(key, "paused_until", now + 100)
 
-    (held,) = insight.accounts()
+    (held,) = limited.account_states()
 
     assert (over.paused, over.paused_until) == (None, None)
     assert held.paused == "throttled"
     assert held.paused_until == pytest.approx(now + 100)
 
 
-def test_waits_by_reason_with_the_first_due(fake_ledger: Ledger, insight: Insight) -> None:
+def test_waits_by_reason_with_the_first_due(limited: Ledger) -> None:
     """Each reason has its number and the time at which its first download goes on."""
-    ask(fake_ledger, request_of("a"), request_of("b"))
+    ask(limited, request_of("a"), request_of("b"))
     for name, delay in (("a", 90.0), ("b", 30.0)):
         postponed(
-            fake_ledger,
-            claimed(fake_ledger, request_of(name)),
+            limited,
+            claimed(limited, request_of(name)),
             Decision(True, Reason.BACKOFF, delay_s=delay),
         )
 
-    (wait,) = insight.waits([BATCH])
+    (wait,) = limited.waits([BATCH])
 
     assert (wait.reason, wait.count) == ("backoff", 2)
     assert wait.next_due is not None
-    assert 25 < wait.next_due - insight.clock() <= 30
+    assert 25 < wait.next_due - limited.server_time() <= 30
 
 
-def test_failures_are_grouped(fake_ledger: Ledger, insight: Insight) -> None:
+def test_failures_are_grouped(limited: Ledger) -> None:
     """Errors are grouped by class, those for good first, each with one example and its item."""
     for name in ("a", "b"):
-        failed(fake_ledger, request_of(name))
-    ask(fake_ledger, request_of("c"))
-    postponed(fake_ledger, claimed(fake_ledger, request_of("c")), LATER)
+        failed(limited, request_of(name))
+    ask(limited, request_of("c"))
+    postponed(limited, claimed(limited, request_of("c")), LATER)
 
-    groups = insight.failures(BATCH)
+    groups = limited.failures(BATCH)
 
     assert [(one.state, one.type, one.count) for one in groups] == [
         (State.FAILURE, "TransferError", 2),
@@ -109,23 +107,23 @@ def test_failures_are_grouped(fake_ledger: Ledger, insight: Insight) -> None:
     assert "a.zip" in groups[0].item_id
 
 
-def test_failed_by_class(fake_ledger: Ledger, insight: Insight) -> None:
+def test_failed_by_class(limited: Ledger) -> None:
     """The downloads that failed with a class of error are found, and no others."""
-    failed(fake_ledger, request_of("a"))
-    proven(fake_ledger, request_of("b"))
+    failed(limited, request_of("a"))
+    proven(limited, request_of("b"))
 
-    assert insight.failed(BATCH) == [request_of("a").download_id]
-    assert insight.failed(BATCH, ["TransferError"]) == [request_of("a").download_id]
-    assert insight.failed(BATCH, ["NotFoundError"]) == []
+    assert limited.failed(BATCH) == [request_of("a").download_id]
+    assert limited.failed(BATCH, ["TransferError"]) == [request_of("a").download_id]
+    assert limited.failed(BATCH, ["NotFoundError"]) == []
 
 
-def test_sightings_give_every_record_once(fake_ledger: Ledger, insight: Insight) -> None:
+def test_sightings_give_every_record_once(limited: Ledger) -> None:
     """Each download is seen once, however many batches it is in, with what monitors count."""
-    proven(fake_ledger, request_of("a"))
-    failed(fake_ledger, request_of("b"))
-    ask(fake_ledger, request_of("a"), request_of("c"), batch="other")
+    proven(limited, request_of("a"))
+    failed(limited, request_of("b"))
+    ask(limited, request_of("a"), request_of("c"), batch="other")
 
-    seen = {one.download_id: one for one in insight.sightings()}
+    seen = {one.download_id: one for one in limited.sightings()}
 
     assert set(seen) == {request_of(name).download_id for name in "abc"}
     broken = seen[request_of("b").download_id]
@@ -133,10 +131,10 @@ def test_sightings_give_every_record_once(fake_ledger: Ledger, insight: Insight)
     assert [entry["error"] for entry in broken.history] == ["x"]
 
 
-def test_unfinished_batches(fake_ledger: Ledger, insight: Insight) -> None:
+def test_unfinished_batches(limited: Ledger) -> None:
     """Batches that are over are left out."""
-    proven(fake_ledger, request_of("a"), batch="over")
-    ask(fake_ledger, request_of("b"), batch="open")
+    proven(limited, request_of("a"), batch="over")
+    ask(limited, request_of("b"), batch="open")
 
-    assert insight.unfinished_batches() == ["open"]
-    assert insight.oldest_unfinished() == pytest.approx(insight.clock(), abs=5)
+    assert limited.unfinished_batches() == ["open"]
+    assert limited.oldest_unfinished() == pytest.approx(limited.server_time(), abs=5)

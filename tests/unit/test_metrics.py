@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.insight import Insight, Sighting
+from geodes_tasks.ledger.insight import Sighting
 from geodes_tasks.metrics import LedgerCollector, Reader, Tally, error_class, moment
 from geodes_tasks.states import Outcome, Reason, State
 from tests.tools import need
@@ -29,7 +29,7 @@ LOST = {"at": "1790000000.5", "error": "worker lost"}
 
 def scraped(ledger: Ledger) -> str:
     """Give what Prometheus reads of a ledger."""
-    reader = Reader(Insight(ledger.client, ledger.limits, prefix=ledger.prefix), 15.0)
+    reader = Reader(ledger, 15.0)
     reader.read()
     registry = CollectorRegistry()
     registry.register(LedgerCollector(ledger, reader))
@@ -122,7 +122,7 @@ def test_both_forms_of_time() -> None:
 def test_redis_away_is_a_zero(fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """While Redis is away the exporter answers, says so, and keeps what it has counted."""
     proven(fake_ledger, request_of("done"))
-    reader = Reader(Insight(fake_ledger.client, fake_ledger.limits), 15.0)
+    reader = Reader(fake_ledger, 15.0)
     reader.read()
     registry = CollectorRegistry()
     registry.register(LedgerCollector(fake_ledger, reader))

@@ -14,7 +14,6 @@ from pystac.extensions.file import FileExtension
 
 from geodes_tasks.footprint import BOXED, footprint
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.insight import Insight
 from geodes_tasks.reports import Format, lines
 from geodes_tasks.results import DownloadRecord
 from geodes_tasks.states import State
@@ -184,7 +183,7 @@ def test_ledger_gives_footprints_in_any_order(fake_ledger: Ledger) -> None:
     kept = {name: f'{{"n":{n}}}' for n, name in enumerate(names[:2])}
     fake_ledger.client.hset(fake_ledger.key("items"), mapping=kept)
 
-    look_up = Insight(fake_ledger.client, fake_ledger.limits).footprints(BATCH)
+    look_up = fake_ledger.footprints(BATCH)
 
     order = [*names, names[0], "unknown", names[1]]
     assert [look_up(name) for name in order] == [
