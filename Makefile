@@ -9,7 +9,7 @@ ITEMS ?=
 TO ?= downloads
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench chaos up down clean
+.PHONY: help install run test check format bench chaos fuzz up down clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,12 @@ bench: $(STAMP) ## figures against peers in the same run, written as JSON
 chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 	$(BIN)/python -m pytest -m chaos tests/fault -s --timeout 3600
 
+SECONDS ?= 60
+fuzz: $(STAMP) ## every property test with hostile bytes: atheris where it is had, SECONDS each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' \
+		|| echo 'atheris cannot be had here: hypothesis does it, with many examples'
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 up: ## start the compose stack
 	docker-compose up --build --detach
 
@@ -55,4 +61,4 @@ down: ## stop the compose stack
 	docker-compose down
 
 clean: ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BLOCK = 200
 """Downloads in one run of the admission script; items are never cut in two."""
 AUTO = "auto"
+BATCH_NAME = 128
+"""Characters of a batch's name, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,20 @@ class Receipt:
         return {"batch": self.batch, "downloads": self.downloads, **counts, "errors": problems}
 
 
+def check_batch_name(name: str) -> None:
+    """Refuse a name under which a batch could not be found again, or that is another's key.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    hint = "Give it a short name, for example --batch april."
+    if not name.strip() or not name.isprintable() or len(name) > BATCH_NAME:
+        problem = f"{stac.printable(name)!r} is no name: 1 to {BATCH_NAME} printable characters"
+        raise ConfigError("--batch", problem, hint)
+    if ":downloads" in name or ":ready" in name:
+        raise ConfigError("--batch", f"{name!r} is what the ledger calls parts of a batch", hint)
+
+
 def new_batch_name() -> str:
     """Make a name that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -146,9 +162,11 @@ def admit(
     """Admit everything, block by block, and send the first messages.
 
     Raises:
+        ConfigError: the batch cannot be called so.
         LedgerUnavailableError: Redis does not answer. Items are queued whole or not at all;
             saying the same again completes the batch.
     """
+    check_batch_name(batch)
     receipt = Receipt(batch)
     for block in _blocks(planned):
         _admit_block(block, account, ledger, receipt)

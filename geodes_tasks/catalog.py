@@ -69,12 +69,16 @@ class Page:
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Page:
         """Read an answer; ``context`` is optional, newer portals count at the top level."""
-        features = answer.get("features")
+        features = _objects(answer.get("features"))
         context = answer.get("context")
         context = context if isinstance(context, dict) else {}
         matched = _count(context.get("matched"), answer.get("numberMatched"))
-        items = [one for one in features or () if isinstance(one, dict)]
-        return cls(items, matched, _count(context.get("limit")))
+        return cls(features, matched, _count(context.get("limit")))
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    """Give the objects in a list; nothing for what is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _count(*values: object) -> int | None:
@@ -174,8 +178,8 @@ class Catalog:
         body: dict[str, Any] = {"page": 1, "limit": COLLECTIONS_LIMIT}
         if query:
             body["query"] = dict(query)
-        found = self._asked("/api/stac/collections", body).get("collections")
-        return [one for one in found or () if isinstance(one, dict) and _has(one, words)]
+        found = _objects(self._asked("/api/stac/collections", body).get("collections"))
+        return [one for one in found if _has(one, words)]
 
     def item(self, collection: str, identifier: str) -> Item:
         """Give one item by its id.
@@ -202,9 +206,7 @@ class Catalog:
         online: dict[str, bool] = {}
         for start in range(0, len(asked), AVAILABILITY_ITEMS):
             block = asked[start : start + AVAILABILITY_ITEMS]
-            for product in self._asked("/fastavailability", {"availability": block})["products"]:
-                files = product.get("files") or ()
-                online |= {file["checksum"]: bool(file.get("available")) for file in files}
+            online |= _online(self._asked("/fastavailability", {"availability": block}))
         return online
 
     # --- requests ------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ def _new_session(settings: Settings) -> requests.Session:
 
 
 def _json_object(response: requests.Response) -> dict[str, Any] | None:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         found = response.json()
         return found if isinstance(found, dict) else None
     return None
@@ -272,6 +274,20 @@ def _refusal(address: str, response: requests.Response, found: Mapping[str, Any]
     if 400 <= status < 500 and status not in _BUSY:
         raise SearchError(f"{address}: HTTP {status}", said or "the portal refuses the search")
     return f"HTTP {status}" + (f": {said}" if said else ", no JSON" if found is None else "")
+
+
+def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
+    """Read which files an answer says are online, by checksum; what is malformed is unknown."""
+    files = [
+        file
+        for product in _objects(answer.get("products"))
+        for file in _objects(product.get("files"))
+    ]
+    return {
+        file["checksum"]: bool(file.get("available"))
+        for file in files
+        if isinstance(file.get("checksum"), str)
+    }
 
 
 def _retry_after_s(response: requests.Response) -> float:

@@ -52,7 +52,9 @@ _PYGEODES_KEYS: dict[str, str | None] = {
 }
 
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
-_QUOTA = re.compile(r"(\d+)\s*/\s*(\d*)\s*(second|minute|hour|day)s?\Z")
+_LONGEST_S = 1e9 - 1
+"""Window of a quota: some thirty years, in as many digits as are read."""
+_QUOTA = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{0,9})\s*(second|minute|hour|day)s?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,14 @@ class Quota:
         if text in {"", "off", "none"}:
             return None
         match = _QUOTA.match(text)
-        if match is None or int(match[1]) < 1:
+        seconds = int(match[2] or 1) * _SECONDS[match[3]] if match else 0.0
+        if match is None or int(match[1]) < 1 or not 1 <= seconds <= _LONGEST_S:
             raise ValueError(f"{value!r} is no quota; write 50/hour, 10/20seconds or off")
-        return cls(int(match[1]), int(match[2] or 1) * _SECONDS[match[3]])
+        return cls(int(match[1]), seconds)
 
     def __str__(self) -> str:
         """Give a form that ``parse`` reads."""
-        return f"{self.count}/{self.seconds:g}seconds"
+        return f"{self.count}/{self.seconds:.15g}seconds"
 
 
 def is_loopback(host: str | None) -> bool:

@@ -18,6 +18,10 @@ GEOMETRY_BYTES = 1500
 BOXED = "geodes_tasks:geometry"
 DIGITS = 6
 """Of a degree: a tenth of a metre."""
+DEEPEST = 8
+"""Lists within lists of coordinates; GeoJSON has four."""
+LARGEST = 1e7
+"""Degrees and heights in metres are smaller; what is not, is no coordinate."""
 
 
 def footprint(item: Mapping[str, Any]) -> str | None:
@@ -47,7 +51,7 @@ def _compact(value: object) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 64)
+    return _is_number(value) or (isinstance(value, str) and len(value) <= 64)
 
 
 def _is_time(value: object) -> bool:
@@ -89,12 +93,14 @@ def _geometry(item: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[floa
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Tell whether this is a number that may be a coordinate: neither infinite nor NaN."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and -LARGEST <= value <= LARGEST  # type: ignore[operator] # a number
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_rounded(one) for one in value]
+def _rounded(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str) and depth < DEEPEST:
+        return [_rounded(one, depth + 1) for one in value]
     return round(float(value), DIGITS) if _is_number(value) else None
 
 

@@ -43,6 +43,8 @@ def _assets(
 ) -> Iterator[tuple[str, Any]]:
     assets = item.get("assets")
     for key, asset in (assets if isinstance(assets, Mapping) else {}).items():
+        if not isinstance(asset, Mapping):
+            continue
         is_data = asset.get("href") == own[LINK] or asset.get("geodes:datatype") == _RAW
         if not is_data:
             yield key, asset
@@ -55,8 +57,15 @@ def _title(known: str, own: Mapping[str, Any], identifier: str) -> str:
     """Give the archive its file name back, of which eodag keeps the suffix alone."""
     if "." in known and known.startswith(identifier):
         return known
-    path = urlsplit(str(own.get("endpoint_url") or "")).path
-    name = unquote(path).rpartition("/")[2]
+    name = _last_part(str(own.get("endpoint_url") or ""))
     if name.startswith(identifier) and name.endswith(f".{known}"):
         return name
     return f"{identifier}.{known}"
+
+
+def _last_part(href: str) -> str:
+    """Give the file name that an address ends in; nothing for what is no address."""
+    try:
+        return unquote(urlsplit(href).path).rpartition("/")[2]
+    except ValueError:
+        return ""

@@ -164,7 +164,7 @@ def _number(body: bytes, word: str) -> int | None:
     """Find a number by its name, however deep it lies."""
     try:
         found = [json.loads(body)]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     for value in found:
         if isinstance(value, dict):

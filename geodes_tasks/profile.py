@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from geodes_tasks import config, notebook, runs
 from geodes_tasks.item import PORTALS
@@ -176,7 +177,7 @@ class Profile:
             table.add_column(column, overflow="fold")
         shown = self.just_finished_downloads(finished_s), self.current_downloads()
         for one in (*shown[0], *shown[1], *self.pending_downloads()[:20]):
-            table.add_row(*_row(one), style=_COLOURS.get(one.record.state))
+            table.add_row(*map(Text, _row(one)), style=_COLOURS.get(one.record.state))
         return table
 
 

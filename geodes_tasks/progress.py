@@ -135,8 +135,11 @@ class Bars(Quiet):
     def __init__(self, console: Console) -> None:
         """Draw on this console."""
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self.total = Progress(TextColumn("[bold]{task.description}"), *columns, console=console)
-        self.files = Progress(TextColumn("  {task.description}"), *columns, console=console)
+        # Without markup: a file may be called [/b].zip.
+        total = TextColumn("{task.description}", style="bold", markup=False)
+        name = TextColumn("  {task.description}", markup=False)
+        self.total = Progress(total, *columns, console=console)
+        self.files = Progress(name, *columns, console=console)
         self.line = Text()
         self._all = self.total.add_task("all", total=None)
         self._rows: dict[str, object] = {}

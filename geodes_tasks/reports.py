@@ -84,8 +84,9 @@ def _csv(records: Iterable[DownloadRecord]) -> Iterator[str]:
 
 def _csv_line(values: Iterable[object]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(["" if v is None else v for v in values])
-    return buffer.getvalue()
+    # Only what the line terminator holds is quoted: without it, a lone CR would end the line.
+    csv.writer(buffer, lineterminator="\r\n").writerow(["" if v is None else v for v in values])
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 def _md5sums(records: Iterable[DownloadRecord]) -> Iterator[str]:

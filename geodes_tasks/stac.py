@@ -39,9 +39,13 @@ _RENAMED = {
     "dataType": "dataset",
     "spaceborne:tile": "grid:code",
 }
-_SIZE_LINE = re.compile(r"^\s*file size\s*:\s*([0-9]{1,18})\b", re.IGNORECASE | re.MULTILINE)
+# Blanks within a line only: over lines, a description of empty lines would take for ever.
+_SIZE_LINE = re.compile(
+    r"^[ \t]*file size[ \t]*:[ \t]*([0-9]{1,18})\b", re.IGNORECASE | re.MULTILINE
+)
 _CHECKSUM_LINE = re.compile(
-    r"^\s*checksum\s+([\w-]+)\s*:\s*([0-9a-f]+)\s*$", re.IGNORECASE | re.MULTILINE
+    r"^[ \t]*checksum[ \t]+([\w-]+)[ \t]*:[ \t]*([0-9a-f]+)[ \t\r]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _HREF_TAIL = re.compile(r"/files/([0-9a-f]{32})/?\Z", re.IGNORECASE)
 _NO_DATA_NAME = re.compile(

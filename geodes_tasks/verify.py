@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 CHUNK = 8
 """Files given to a process at once, when there are many."""
-_SUM_LINE = re.compile(r"(\\?)([0-9a-fA-F]{32,128})[ ][ *](.+)\Z", re.DOTALL)
+_SUM_LINE = re.compile(
+    r"(\\?)([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{96}|[0-9a-fA-F]{128})"
+    r"[ ][ *](.+)\Z",
+    re.DOTALL,
+)
 _ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
 
@@ -97,6 +101,9 @@ def audit(expected: Expected) -> Audited:
         return Audited(expected, Finding.MISSING)
     except OSError as error:
         return Audited(expected, Finding.UNREADABLE, 0, error.strerror or str(error))
+    except ValueError as error:
+        # A NUL in the name: no file can be called so.
+        return Audited(expected, Finding.UNREADABLE, 0, str(error))
 
 
 def _hashed(expected: Expected, path: Path, size: int) -> Audited:
@@ -165,7 +172,7 @@ def _of_json(report: Path, text: str) -> list[Expected]:
         stripped = text.lstrip()
         rows = json.loads(text) if stripped[:1] == "[" else map(json.loads, stripped.splitlines())
         return [_of_row(report, row) for row in rows if row["state"] == State.SUCCESS]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(str(report), f"is no report: {error!r}") from error
 
 

@@ -134,7 +134,7 @@ def _rows(rows: Iterable[tuple[Running, float]]) -> Table:
         share = f"{100 * done / size:.0f} % of {human_bytes(size)}" if size else human_bytes(done)
         left = human_seconds((size - done) / speed) if size and speed else ""
         name = shortened(one.title, NAME_WIDTH)
-        table.add_row("", name, share, f"{human_bytes(speed)}/s", left)
+        table.add_row("", Text(name), share, f"{human_bytes(speed)}/s", left)
     return table
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import fakeredis
 import pytest
 from fakeredis.commands_mixins import server_mixin
+from hypothesis import settings as hypothesis_settings
 
 from geodes_tasks import config
 from geodes_tasks.asset import Asset
@@ -38,6 +39,13 @@ _OURS = ("GEODES_", "AWS_", "CELERY_")
 _OF_LIBRARIES = ("_PROXY", "CA_BUNDLE")
 
 KiB = 1024
+
+# No example has a deadline: machines are busy at times, and slow code has tests of its own.
+hypothesis_settings.register_profile("usual", deadline=None)
+hypothesis_settings.register_profile("long", deadline=None, max_examples=20_000)
+if not os.environ.get("CI"):
+    # With CI set, hypothesis takes its own profile: the same examples each time.
+    hypothesis_settings.load_profile("usual")
 
 
 # --- environment ---------------------------------------------------------------------------------

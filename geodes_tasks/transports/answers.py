@@ -35,11 +35,13 @@ milliseconds, some the time since 1970) or an hour, and asking again in between 
 
 _QUOTED = 300
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?\Z")
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)\Z")
+# 18 digits are an exabyte; Python refuses to read numbers of more than 4300.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})\Z")
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"\Z')
 _HTML_START = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 _JSON_START = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\]])')
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+# Ends at the next tag, whichever: a page of many titles without an end costs one look each.
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _QUOTA_WORDS = re.compile(r"quota|exceeds", re.IGNORECASE)
 _LOGIN_WORDS = re.compile(
     r"log ?in|sign ?in|password|connexion|authenti|mot de passe|keycloak", re.IGNORECASE
