@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 4
 ITEMS ?=
 TO ?= downloads
+ONLY ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format bench chaos fuzz up down clean
@@ -42,8 +43,8 @@ format: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## figures against peers in the same run, written as JSON
-	$(BIN)/python -m pytest -m bench tests/bench -s
+bench: $(STAMP) ## figures against peers in the same run, as JSON too; ONLY=big_file for one
+	$(BIN)/python -m pytest -m bench tests/bench$(if $(ONLY),/test_$(ONLY).py)
 
 chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 	$(BIN)/python -m pytest -m chaos tests/fault -s --timeout 3600

@@ -1,0 +1,24 @@
+"""Items with pygeodes' queue, twice: python pygeodes_queue.py URL KEY ITEMS.json FOLDER."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from pygeodes import Config, Geodes
+from pygeodes.utils.profile import DownloadQueue, Profile
+from pygeodes.utils.stac import Item
+
+url, key, items_file, folder = sys.argv[1:]
+Path(folder).mkdir(parents=True)
+Profile.reset()
+Geodes(conf=Config(api_key=key, download_dir=folder, use_async_requests=False), base_url=url)
+items = [Item.from_dict(one) for one in json.loads(Path(items_file).read_text())]
+seconds = []
+for _ in range(2):
+    began = time.perf_counter()
+    DownloadQueue(items, download_dir=folder).run()
+    seconds.append(time.perf_counter() - began)
+print(json.dumps(seconds))

@@ -1,0 +1,136 @@
+"""What most benches play in: files on a server, items that lead to them, Redis, one worker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import geodes_tasks
+from geodes_tasks import config
+from geodes_tasks.ledger import Ledger
+from tests.servers import RedisServer, WorkerProcess
+from tests.standin.bodies import GeneratedBody, read
+from tests.standin.items import build
+from tests.standin.spec import ItemSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from geodes_tasks.batch import Batch
+    from tests.standin.bodies import Body
+
+KEY = "bench-key-of-no-use"
+POLL_S = 0.01
+Item = dict[str, Any]
+
+
+def item(number: int, url: str, body: Body | None = None, md5: str | None = None) -> Item:
+    """Make one item as the portal writes it, without a quicklook.
+
+    Args:
+        number: Names are made from it.
+        url: Where its file is.
+        body: Its bytes.
+        md5: In place of the true one, for items whose bytes nobody asks for.
+    """
+    spec = ItemSpec(body=body, quicklook=False, endpoint_url=None, catalogue_md5=md5)
+    return build(spec, url, number)[0]
+
+
+def href_of(one: Item) -> str:
+    """Give the address of an item's only file."""
+    (asset,) = one["assets"].values()
+    return str(asset["href"])
+
+
+def publish(root: Path, url: str, count: int, size: int) -> list[Item]:
+    """Make items, and put their files where a server of ``root`` finds them."""
+    items = []
+    for number in range(count):
+        body = GeneratedBody(f"bench {number}", size)
+        items.append(item(number, url, body))
+        target = root / href_of(items[-1]).removeprefix(f"{url}/")
+        target.parent.mkdir(parents=True)
+        target.write_bytes(read(body))
+    return items
+
+
+def many(count: int, url: str = "http://127.0.0.1:9") -> Iterator[Item]:
+    """Make items whose files nobody asks for, one at a time."""
+    for number in range(count):
+        yield item(number, url, md5=f"{number:032x}")
+
+
+def write_lines(path: Path, items: Iterable[Item]) -> Path:
+    """Write items to a file, one a line."""
+    with path.open("w") as stream:
+        stream.writelines(json.dumps(one) + "\n" for one in items)
+    return path
+
+
+class Cluster:
+    """A private Redis, settings, and as many workers as are started."""
+
+    def __init__(self, folder: Path, url: str = "http://127.0.0.1:9", **flags: Any) -> None:
+        """Prepare; ``with`` starts the Redis.
+
+        Args:
+            folder: Where everything goes.
+            url: Of the portal; by default nobody listens there.
+            flags: Settings that a bench wants otherwise.
+        """
+        self.folder, self._url, self._flags = folder, url, flags
+        self.redis = RedisServer(folder / "redis")
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start the Redis."""
+        self._stack.enter_context(self.redis)
+        usual: dict[str, Any] = {
+            "api_key": KEY,
+            "portal_url": self._url,
+            "s3_endpoint_url": "http://127.0.0.1:9",
+            "redis_url": self.redis.url,
+            "download_dir": self.folder / "files",
+            "quota": "off",
+            "max_concurrent": 16,
+        }
+        self.settings = config.load(**usual | self._flags)
+        self.ledger = Ledger.of(self.settings)
+        self._stack.callback(self.ledger.client.close)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop workers and Redis."""
+        self._stack.close()
+
+    def worker(self, slots: int = 16, name: str = "one") -> WorkerProcess:
+        """Start a worker, ready for messages."""
+        worker = WorkerProcess(self.settings, self.folder / "workers", name=name, concurrency=slots)
+        self._stack.callback(worker.stop)
+        return worker.start()
+
+    def enqueue(self, items: Any, download_dir: Path | None = None) -> Batch:
+        """Queue items, as a program would."""
+        return geodes_tasks.enqueue(items, settings=self.settings, download_dir=download_dir)
+
+    def seconds(self, items: Any, download_dir: Path | None = None) -> float:
+        """Queue items and wait for the end of the last; every one has to succeed."""
+        began = time.perf_counter()
+        batch = self.enqueue(items, download_dir)
+        while (status := batch.status()).unfinished:
+            time.sleep(POLL_S)
+        seconds = time.perf_counter() - began
+        assert status.states["SUCCESS"] == status.total, status
+        return seconds
+
+    def commands(self) -> int:
+        """Give how many commands Redis has carried out so far."""
+        return int(self.ledger.client.info("stats")["total_commands_processed"])
+
+    def used_bytes(self) -> int:
+        """Give the memory that the data of Redis takes."""
+        return int(self.ledger.client.info("memory")["used_memory"])

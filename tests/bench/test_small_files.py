@@ -1,0 +1,131 @@
+"""Thousands of small files through one worker: what ledger, lease, progress and proof cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bench import peers
+from tests.bench.fileserver import FileServer
+from tests.bench.harness import AT_LEAST, AT_MOST, ROOT, Bench, last_json, scaled
+from tests.bench.scene import KEY, POLL_S, Cluster, href_of, publish
+from tests.servers import Process, RedisServer
+from tests.standin.bodies import KiB
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.bench.scene import Item
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(1200)]
+
+COUNT, SIZE, SLOTS = scaled(2000, 100), 64 * KiB, 16
+FEW = scaled(500, 50)
+"""For pygeodes, which slows down as its list of downloads grows: fewer is in its favour."""
+OVERHEAD, FASTER = 1.5, 20.0
+PEERS = Path(peers.__file__).parent
+
+
+class PlainCelery:
+    """A worker whose task does ``requests.get`` and nothing else, with a Redis of its own."""
+
+    def __init__(self, folder: Path, pool: str, slots: int) -> None:
+        """Start it, ready for messages."""
+        folder.mkdir()
+        self.redis = RedisServer(folder).start()
+        self.environment = {"PLAIN_BROKER": self.redis.url}
+        self.worker = Process(folder / "worker.log")
+        command = [sys.executable, "-m", "celery", "-A", "tests.bench.peers.plain_celery"]
+        command += ["worker", "--pool", pool, "--concurrency", str(slots), "--loglevel", "INFO"]
+        self.worker.spawn(command, env=os.environ | self.environment, cwd=ROOT)
+        self.worker.wait_for(" ready.")
+
+    def seconds(self, hrefs: Sequence[str]) -> float:
+        """Send a message for each, and wait for the end of the last, which the log tells."""
+        from celery import Celery
+
+        app = Celery("client", broker=self.redis.url)
+        at = self.worker.log.stat().st_size
+        began = time.perf_counter()
+        for href in hrefs:
+            app.send_task("plain.fetch", (href,), ignore_result=True)
+        while self._succeeded(at) < len(hrefs):
+            assert self.worker.alive, self.worker.text[-3000:]
+            time.sleep(POLL_S)
+        app.close()
+        return time.perf_counter() - began
+
+    def _succeeded(self, at: int) -> int:
+        """Count the tasks that the log, from a place on, tells the end of."""
+        with self.worker.log.open() as log:
+            log.seek(at)
+            return log.read().count(" succeeded in ")
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.worker.stop()
+        self.redis.close()
+
+
+def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
+    """All that we promise of a file costs at most half of a bare task that only fetches it."""
+    bench = Bench("small_files", f"{COUNT} files of {SIZE // KiB} KiB through one worker")
+    www = folder / "www"
+    www.mkdir()
+    with FileServer(www) as server, Cluster(folder, server.url, max_concurrent=SLOTS) as cluster:
+        items = publish(www, server.url, COUNT, SIZE)
+        cluster.worker(SLOTS)
+        threads = PlainCelery(folder / "threads", "threads", SLOTS)
+        request.addfinalizer(threads.stop)
+        prefork = PlainCelery(folder / "prefork", "prefork", os.cpu_count() or 2)
+        request.addfinalizer(prefork.stop)
+        hrefs = [href_of(one) for one in items]
+        bench.conditions = {
+            "server": server.called, "files": COUNT, "bytes of each": SIZE, "slots": SLOTS,
+            "files for pygeodes": FEW,
+        }  # fmt: skip
+        seen = bench.in_turn(
+            {
+                "plain Celery, threads": lambda: threads.seconds(hrefs),
+                "geodes_tasks": lambda: ours(cluster, items, folder),
+                "plain Celery, prefork": lambda: prefork.seconds(hrefs),
+                "pygeodes": lambda: pygeodes(server.url, items, folder),
+            }
+        )
+    mine = seen["geodes_tasks"]
+    work = f"{COUNT} small files, time"
+    bench.line("small files a second", "(none)", mine.per(COUNT, "files/s"))
+    threaded, forked = seen["plain Celery, threads"], seen["plain Celery, prefork"]
+    bench.line(work, "a plain task with as many threads", mine.over(threaded), AT_MOST, OVERHEAD)
+    bench.line(work, "a plain task on prefork, a process a core", mine.over(forked))
+    rates = mine.per(COUNT, "files/s"), seen["pygeodes"].per(FEW, "files/s")
+    bench.line("small files, times faster", "pygeodes", rates[0].over(rates[1]), AT_LEAST, FASTER)
+    bench.finish()
+
+
+def ours(cluster: Cluster, items: list[Item], folder: Path) -> float:
+    """Download all, to a folder that is empty and unknown."""
+    target = folder / f"files-{time.monotonic_ns()}"
+    seconds = cluster.seconds(items, target)
+    assert sum(1 for path in target.rglob("*.zip") if path.is_file()) == len(items)
+    shutil.rmtree(target)
+    return seconds
+
+
+def pygeodes(url: str, items: list[Item], folder: Path) -> float:
+    """Download the first few with pygeodes' queue."""
+    home = folder / f"pygeodes-{time.monotonic_ns()}"
+    home.mkdir()
+    (home / "items.json").write_text(json.dumps(items[:FEW]))
+    command = [sys.executable, str(PEERS / "pygeodes_queue.py"), url, KEY]
+    command += [str(home / "items.json"), str(home / "files")]
+    first, _again = last_json(command, env=os.environ | {"HOME": str(home)}, cwd=home)
+    shutil.rmtree(home)
+    return float(first)
