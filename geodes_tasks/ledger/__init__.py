@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Wait
+from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
 from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Verdict
 from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
 from geodes_tasks.ledger.reading import Reading, Running
@@ -37,6 +37,7 @@ __all__ = [
     # insight
     "AccountState",
     "FailureGroup",
+    "Totals",
     "Wait",
 ]
 
