@@ -291,23 +291,29 @@ def _size_bytes(asset: StacAsset) -> int | None:
 def _checksum(asset: StacAsset, href: str, label: str) -> Checksum | None:
     """``file:checksum``, else the description, else the tail of a GEODES href.
 
-    When two of them disagree the first one counts and a warning names both. That is safe: bytes
-    are only published when they agree with it, so a wrong choice ends in a named failure that
-    keeps the copy, never in a wrong file. The tail counts least, for it is an address, while
-    the other two are statements about the bytes.
+    When they disagree, the one that two of the three give counts, else the first, and a warning
+    names both. That is safe: bytes are only published when they agree with it, so a wrong choice
+    ends in a named failure that keeps the copy, never in a wrong file. Alone the tail counts
+    least, for it is an address, while the other two are statements about the bytes.
     """
     said = [_file_checksum(asset, label), _description_checksum(asset), _href_checksum(href)]
     known = [checksum for checksum in said if checksum is not None]
-    for other in known[1:]:
-        if other.algorithm == known[0].algorithm and not other.matches(known[0]):
-            logger.warning(
-                "%s: the catalogue gives two checksums, %s and %s; the first one counts",
-                label,
-                known[0],
-                other,
-                extra={"action": "checksum_conflict", "asset": label},
-            )
-    return known[0] if known else None
+    if not known:
+        return None
+    first = known[0]
+    others = [one for one in known[1:] if one.algorithm == first.algorithm and one != first]
+    if not others:
+        return first
+    chosen = others[0] if others[1:] == others[:1] else first
+    logger.warning(
+        "%s: the catalogue gives two checksums, %s and %s; %s counts",
+        label,
+        first,
+        others[0],
+        "the second, which it gives twice," if chosen is not first else "the first",
+        extra={"action": "checksum_conflict", "asset": label},
+    )
+    return chosen
 
 
 def _file_checksum(asset: StacAsset, label: str) -> Checksum | None:

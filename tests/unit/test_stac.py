@@ -244,11 +244,22 @@ def test_description_wins_over_the_href_tail(caplog: pytest.LogCaptureFixture) -
 
 def test_file_checksum_wins_over_the_description(caplog: pytest.LogCaptureFixture) -> None:
     """``file:checksum`` counts before the description, and a disagreement is said."""
+    href = "https://portal.example/without/a/digest"
     with caplog.at_level(logging.WARNING):
-        asset = only(**{"file:checksum": "d50110" + OTHER})
+        asset = only(href=href, **{"file:checksum": "d50110" + OTHER})
 
     assert asset.checksum == Checksum("md5", OTHER)
     assert MD5 in caplog.text
+
+
+def test_two_of_three_checksums_outvote_the_third(caplog: pytest.LogCaptureFixture) -> None:
+    """Description and address agree: a ``file:checksum`` alone against them does not count."""
+    with caplog.at_level(logging.WARNING):
+        asset = only(**{"file:checksum": "d50110" + OTHER})
+
+    assert asset.checksum == Checksum("md5", MD5)
+    assert caplog.text.count("two checksums") == 1
+    assert OTHER in caplog.text
 
 
 def test_unreadable_file_checksum_is_said(caplog: pytest.LogCaptureFixture) -> None:
