@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 JOBS ?= 4
 ITEMS ?=
@@ -16,23 +15,16 @@ ONLY ?=
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-
-$(RUNTIME): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -e .
-	@touch $(RUNTIME)
-
-# What tests and checks need beside it comes with the first of them.
-$(STAMP): $(RUNTIME)
-	$(PIP_INSTALL) -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $(STAMP)
 
 install: $(STAMP) ## make the environment in .venv
 
-run: $(RUNTIME) ## download ITEMS=items.json TO=folder; without ITEMS, samples from a local stand-in
+run: $(STAMP) ## download ITEMS=items.json TO=folder; without ITEMS, samples from a local stand-in
 ifeq ($(ITEMS),)
 	@$(BIN)/python -m tests.demo --to $(TO)
 else
@@ -59,7 +51,7 @@ chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 
 SECONDS ?= 60
 fuzz: $(STAMP) ## every property test with hostile bytes: atheris where it is had, SECONDS each
-	$(PIP_INSTALL) -e '.[fuzz]' \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' \
 		|| echo 'atheris cannot be had here: hypothesis does it, with many examples'
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 

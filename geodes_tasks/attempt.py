@@ -23,7 +23,7 @@ from geodes_tasks.errors import (
     QuotaError,
     WorkerStoppingError,
 )
-from geodes_tasks.ledger import Progress, Renewal
+from geodes_tasks.ledger import Progress, Renewal, Spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,6 +103,8 @@ class LeasedAttempt:
             AttemptEndedError: one of these.
         """
         self.done_bytes = done_bytes
+        if received_bytes and not self.received_bytes and self.claim.probes:
+            self._tell_opened()
         self.received_bytes += received_bytes
         self.heard = time.monotonic()
         if ending := self.ending:
@@ -123,11 +125,15 @@ class LeasedAttempt:
         """
         self.source = source
         self.heard = time.monotonic()
-        wait_s = self._patiently(self._spend) if source == GEODES else 0.0
-        if wait_s:
+        if source != GEODES or not self.claim.metered:
+            return
+        spent = self._patiently(self._spend)
+        if spent.wait_s:
             count, seconds = self.ledger.limits.quota_count, self.ledger.limits.quota_seconds
             used = f"{count} downloads in the last {seconds:g} s"
-            raise QuotaError(self.claim.asset.hrefs[source], used, wait_s)
+            if spent.told:
+                used = "the portal says that none is left"
+            raise QuotaError(self.claim.asset.hrefs[source], used, spent.wait_s)
 
     def confirm(self) -> None:
         """Make sure that the lease still holds, waiting for Redis as long as it takes.
@@ -141,8 +147,13 @@ class LeasedAttempt:
     def _renew(self) -> Renewal:
         return self.ledger.renew([self.tell()])[0]
 
-    def _spend(self) -> float:
-        return self.ledger.spend(self.claim.account)
+    def _spend(self) -> Spent:
+        return self.ledger.spend(self.claim.account, self.claim.download_id)
+
+    def _tell_opened(self) -> None:
+        """Tell those who wait for what this one finds; its record says it too, later."""
+        with contextlib.suppress(LedgerUnavailableError):
+            self.ledger.opened(self.claim)
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
         """Ask until Redis answers, or the attempt must end."""

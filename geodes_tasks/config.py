@@ -5,6 +5,7 @@ Nothing is read at import and nothing is ever written.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import logging
@@ -20,6 +21,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -265,7 +267,10 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Longest silence within a body; slow but steady is never cut."
     )
     offline_poll_seconds: float = Field(
-        600.0, gt=0, description="How often files on tape are asked for."
+        600.0, gt=0, description="How often files on tape are asked for, all at once."
+    )
+    probe_seconds: float = Field(
+        60.0, gt=0, description="How often one request tries whether a used-up quota is back."
     )
     max_attempts: int = Field(8, ge=1, description="Attempts that moved bytes before FAILURE.")
     backoff_seconds: float = Field(
@@ -308,11 +313,18 @@ class Settings(BaseSettings):
         """Take flags over environment over file."""
         return init_settings, env_settings, PygeodesFile(settings_cls)
 
+    _key_variable: str = PrivateAttr("GEODES_API_KEY")
+
+    @property
+    def key_variable(self) -> str:
+        """The variable that holds the key of this account; with ``_FILE`` it names a file."""
+        return self._key_variable
+
     def key(self) -> str | None:
         """Give the API key as it is now; the file is read at each call.
 
         Raises:
-            ConfigError: the file named by GEODES_API_KEY_FILE cannot be read.
+            ConfigError: the file that should hold it cannot be read.
         """
         if self.api_key_file is not None:
             try:
@@ -320,17 +332,18 @@ class Settings(BaseSettings):
                 return str(_secret_word(text) or "") or None
             except UnicodeDecodeError:
                 # Not chained: the error's text quotes the file.
-                raise ConfigError("GEODES_API_KEY_FILE", "the file is not UTF-8 text") from None
+                variable = f"{self.key_variable}_FILE"
+                raise ConfigError(variable, "the file is not UTF-8 text") from None
             except (OSError, ValueError) as error:
-                raise ConfigError("GEODES_API_KEY_FILE", str(error)) from error
+                raise ConfigError(f"{self.key_variable}_FILE", str(error)) from error
         return self.api_key.get_secret_value() if self.api_key else None
 
     def key_name(self) -> str:
         """Name the key for messages: where it comes from and its last four characters."""
         origin = (
-            f"GEODES_API_KEY_FILE ({self.api_key_file})"
+            f"{self.key_variable}_FILE ({self.api_key_file})"
             if self.api_key_file
-            else ("GEODES_API_KEY")
+            else self.key_variable
         )
         key = self.key()
         return (
@@ -338,6 +351,68 @@ class Settings(BaseSettings):
             if key and len(key) > 8
             else (f"the key in {origin}")
         )
+
+
+def named_key(account: str) -> str:
+    """Name the variable that holds the key of a named account.
+
+    Raises:
+        ConfigError: the name would read as that of a file.
+    """
+    word = re.sub(r"\W", "_", account).upper()
+    if word.endswith("FILE"):
+        problem = f"account {account!r}: a name that ends in `file` cannot have a key of its own"
+        raise ConfigError("GEODES_TASKS_ACCOUNT", problem, "Choose another name.")
+    return f"GEODES_API_KEY_{word}"
+
+
+def of_account(settings: Settings, account: str) -> Settings:
+    """Give the settings with the key of one account; all else is the same for all.
+
+    ``GEODES_API_KEY`` is the key of the account that the settings name. Every account may have
+    one in ``GEODES_API_KEY_<NAME>`` or a file named by ``GEODES_API_KEY_<NAME>_FILE``.
+
+    Raises:
+        ConfigError: the key or the name cannot be used.
+    """
+    variable = named_key(account)
+    text, file = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
+    if account == settings.account and not (text or file):
+        return settings
+    try:
+        key = _secret_word(text)
+    except ValueError as error:
+        raise ConfigError(variable, str(error)) from None
+    found = settings.model_copy(
+        update={
+            "account": account,
+            "api_key": SecretStr(str(key)) if key else None,
+            "api_key_file": Path(file) if file else None,
+        }
+    )
+    found._key_variable = variable
+    return found
+
+
+def named_accounts(settings: Settings) -> list[str]:
+    """Name the accounts that have a key of their own here, in lower case, and the settings' own."""
+    found = {settings.account}
+    for name, value in os.environ.items():
+        word = name.removeprefix("GEODES_API_KEY_").removesuffix("_FILE")
+        if value and name.startswith("GEODES_API_KEY_") and name != "GEODES_API_KEY_FILE":
+            found.add(word.lower())
+    return sorted(found)
+
+
+def loose_key_files(settings: Settings) -> list[Path]:
+    """Name the key files that others than their owner may read."""
+    loose = []
+    for account in named_accounts(settings):
+        file = of_account(settings, account).api_key_file
+        with contextlib.suppress(OSError):
+            if file is not None and file.expanduser().stat().st_mode & 0o077:
+                loose.append(file)
+    return loose
 
 
 _named_file: ContextVar[Path | None] = ContextVar("_named_file", default=None)

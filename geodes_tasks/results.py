@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.states import Reason
@@ -61,6 +62,17 @@ class DownloadResult:
     proof: Proof
 
 
+class Complaint(StrEnum):
+    """What an answer to one request says of all requests of its account."""
+
+    THROTTLED = "throttled"
+    """Too many at once: fewer places from now on."""
+    BROKEN = "broken"
+    """The connection broke: fewer places when that happens again and again."""
+    REFUSED = "refused"
+    """The quota is used up, though the settings did not know: one request at a time tries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What becomes of a download whose attempt failed."""
@@ -79,6 +91,8 @@ class Decision:
     """Why the whole account waits, if it does."""
     pause_s: float | None = None
     """How long the account waits; None is until somebody resumes it."""
+    complaint: Complaint | None = None
+    """What the portal's answer says of the whole account."""
 
 
 @dataclass(frozen=True, slots=True)

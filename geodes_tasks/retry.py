@@ -11,16 +11,19 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     Reaction,
     ThrottledError,
+    TransferError,
     WorkerStoppingError,
 )
-from geodes_tasks.results import Decision
+from geodes_tasks.results import Complaint, Decision
 from geodes_tasks.states import Reason
 
 BACKOFF_CAP_S = 300.0
 QUOTA_PROBE_S = 60.0
-"""How long an account waits when the portal says that its quota is used up."""
+"""How long an account waits when the portal says that its quota is used up, before one tries."""
 THROTTLE_S = 20.0
 """How long it waits after a 429 that names no time."""
+FIRST_OFFLINE = 0.25
+"""The first question for a file on tape comes after this part of the period."""
 OFFLINE_S = 600.0
 DISK_S = 15.0
 
@@ -33,6 +36,7 @@ class Policy:
     backoff_s: float = 2.0
     """Wait after the first failure; doubled after each further one."""
     offline_poll_s: float = OFFLINE_S
+    probe_s: float = QUOTA_PROBE_S
 
 
 def backoff(attempt: int, first_s: float, seed: str) -> float:
@@ -71,20 +75,42 @@ def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) 
     suspect = None
     if isinstance(error, ChecksumMismatchError) and error.whole:
         suspect = checksums.parse(error.actual)
-    return Decision(True, Reason.BACKOFF, backoff(attempt, policy.backoff_s, seed), suspect=suspect)
+    wait = backoff(attempt, policy.backoff_s, seed)
+    complaint = Complaint.BROKEN if isinstance(error, TransferError) else None
+    return Decision(True, Reason.BACKOFF, wait, suspect=suspect, complaint=complaint)
 
 
 def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decision:
     """Decide about what no attempt is counted for: the account, the tape, the disk."""
     if reaction is Reaction.QUOTA:
-        wait = getattr(error, "wait_s", None) or QUOTA_PROBE_S
-        return Decision(True, Reason.QUOTA, 0.0, False, pause=Reason.QUOTA, pause_s=wait)
+        return _out_of_quota(getattr(error, "wait_s", None), policy)
     if reaction is Reaction.THROTTLED:
         asked = error.retry_after_s if isinstance(error, ThrottledError) else None
         wait = THROTTLE_S if asked is None else max(asked, 1.0)
-        return Decision(True, Reason.THROTTLED, 0.0, False, pause=Reason.THROTTLED, pause_s=wait)
+        return Decision(
+            True,
+            Reason.THROTTLED,
+            counted=False,
+            pause=Reason.THROTTLED,
+            pause_s=wait,
+            complaint=Complaint.THROTTLED,
+        )
     if reaction is Reaction.AUTH:
         return Decision(True, Reason.AUTH, 0.0, False, pause=str(error))
     if reaction is Reaction.OFFLINE:
-        return Decision(True, Reason.OFFLINE, policy.offline_poll_s, False)
+        # Not when it goes on, but when it is first asked about, in bulk.
+        return Decision(True, Reason.OFFLINE, policy.offline_poll_s * FIRST_OFFLINE, False)
     return Decision(True, Reason.DISK, DISK_S, False)
+
+
+def _out_of_quota(wait_s: float | None, policy: Policy) -> Decision:
+    """Wait for the window that is known, else have one download a while try."""
+    complaint = None if wait_s else Complaint.REFUSED
+    return Decision(
+        True,
+        Reason.QUOTA,
+        counted=False,
+        pause=Reason.QUOTA,
+        pause_s=wait_s or policy.probe_s,
+        complaint=complaint,
+    )

@@ -146,7 +146,7 @@ class _Watched:
         """
         if self._ledger is None or source != GEODES:
             return
-        if wait_s := self._ledger.spend(self._account):
+        if wait_s := self._ledger.spend(self._account).wait_s:
             limits = self._ledger.limits
             used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
             raise QuotaError(self._asset.hrefs[source], used, wait_s)

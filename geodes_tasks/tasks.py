@@ -24,8 +24,10 @@ from geodes_tasks.app import TASK, Sender
 from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper, StopSignal
 from geodes_tasks.errors import (
     CancelledError,
+    ConfigError,
     DiskError,
     GeodesTasksError,
+    KeyMissingError,
     LeaseLostError,
     LedgerUnavailableError,
     OutsideRootsError,
@@ -34,6 +36,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.hooks import Hooks
 from geodes_tasks.ledger import Claim, Ledger, Verdict, Wakeup
 from geodes_tasks.roots import Roots
+from geodes_tasks.states import Reason
 from geodes_tasks.text import human_bytes, progress_text
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.asset import Asset
     from geodes_tasks.config import Settings
-    from geodes_tasks.results import DownloadResult
+    from geodes_tasks.results import Decision, DownloadResult
     from geodes_tasks.transports import Transport
 
 logger = logging.getLogger(__name__)
@@ -57,6 +60,9 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         """Prepare; opens no connection."""
         self.settings = settings
+        self._lock = threading.Lock()
+        self._others: dict[str, Mapping[str, Transport]] = {}
+        """Transports of accounts that have a key of their own, by account."""
         self.ledger = Ledger.of(settings)
         self.sender = Sender(settings)
         silence_s = max(
@@ -72,19 +78,44 @@ class Desk:
         self.hooks = Hooks(settings.on_file, settings.on_batch, settings.hook_seconds)
         self.roots = Roots(settings.download_roots)
         self.policy = retry.Policy(
-            settings.max_attempts, settings.backoff_seconds, settings.offline_poll_seconds
+            settings.max_attempts,
+            settings.backoff_seconds,
+            settings.offline_poll_seconds,
+            settings.probe_seconds,
         )
 
     @cached_property
     def transports(self) -> Mapping[str, Transport]:
         """The transports in use, the preferred source first."""
-        sources = transport_table.chosen(self.settings)
-        return {name: transport_table.create(name, self.settings) for name in sources}
+        return self._made(self.settings)
+
+    @staticmethod
+    def _made(settings: Settings) -> Mapping[str, Transport]:
+        sources = transport_table.chosen(settings)
+        return {name: transport_table.create(name, settings) for name in sources}
+
+    def transports_of(self, claim: Claim) -> Mapping[str, Transport]:
+        """The transports with the key of the account that pays, without the sources held."""
+        try:
+            settings = config.of_account(self.settings, claim.account)
+        except ConfigError as error:
+            raise KeyMissingError(self.settings.portal_url, error.setting, error.problem) from error
+        if settings is self.settings:
+            found = self.transports
+        else:
+            with self._lock:
+                if claim.account not in self._others:
+                    self._others[claim.account] = self._made(settings)
+                found = self._others[claim.account]
+        return {name: found[name] for name in found if name not in claim.held_sources}
 
     def break_off(self, attempt: LeasedAttempt) -> None:
         """Wake an attempt that waits for the network, by closing its connection."""
-        for transport in self.transports.values():
-            transport.abort(attempt.thread)
+        with self._lock:
+            all_of_them = [self.transports, *self._others.values()]
+        for transports in all_of_them:
+            for transport in transports.values():
+                transport.abort(attempt.thread)
 
     def give_back(self, attempts: Sequence[LeasedAttempt]) -> None:
         """Give back what could not be woken, and end this process: the last resort of a stop."""
@@ -128,7 +159,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
             result = engine.download(
                 claim.asset,
                 desk().roots.checked(claim.path),
-                desk().transports,
+                desk().transports_of(claim),
                 attempt=attempt,
                 token=claim.token,
                 proof=claim.proof,
@@ -232,7 +263,7 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
         discard(claim.asset, claim.path, claim.token)
         raise error
     recorded(lambda: ledger.postpone(claim, error, decision, entry))
-    waits = f"waits {decision.delay_s:.0f} s" if decision.delay_s else "waits for its turn"
+    waits = wait_text(decision)
     logger.warning("%s (%s, %s)", error, decision.reason, waits)
     if isinstance(error, DiskError):
         close_intake(str(task.request.hostname), claim, error)
@@ -240,6 +271,16 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
         "task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback=""
     )
     raise Ignore(str(decision.reason))
+
+
+def wait_text(decision: Decision) -> str:
+    """Say how long a download waits, as far as that is known."""
+    if decision.reason is Reason.OFFLINE:
+        return "waits until it is online"
+    if decision.pause and decision.pause_s is None:
+        return "waits until somebody resumes the account"
+    wait_s = decision.pause_s or decision.delay_s
+    return f"waits {wait_s:.0f} s" if wait_s else "waits for its turn"
 
 
 def recorded(record: Callable[[], Sequence[Wakeup]]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from celery.exceptions import ImproperlyConfigured
 
+from geodes_tasks.config import loose_key_files
 from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 
@@ -30,6 +31,8 @@ def refuse_pool(module: str) -> None:
 
 def report(settings: Settings) -> None:
     """Warn about what puts downloads at risk. Nothing here stops the worker."""
+    for file in loose_key_files(settings):
+        logger.warning("%s holds a key and others may read it: chmod 600 %s", file, file)
     ledger = Ledger.of(settings)
     try:
         ledger.ping()

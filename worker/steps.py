@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.worker import WorkController
 
+    from worker.poller import Poller
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,6 +42,7 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         """Prepare; the threads begin with ``start``."""
         super().__init__(parent, **kwargs)
         self.recovery: Recovery | None = None
+        self.poller: Poller | None = None
 
     def start(self, parent: WorkController) -> None:
         """Begin, in threads of the worker's main process."""
@@ -53,6 +56,11 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         )
         on_disk_error(self.recovery.wake)
         self.recovery.start()
+        # Here, not above: it brings the network libraries, which look around when imported.
+        from worker.poller import Poller
+
+        self.poller = Poller(settings, ledger, Sender(settings), parent.hostname)
+        self.poller.start()
         if parent_pid := os.environ.get(PARENT_VARIABLE):
             OrphanWatch(int(parent_pid), ledger).start()
 
@@ -60,6 +68,8 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         """End."""
         if self.recovery is not None:
             self.recovery.stop()
+        if self.poller is not None:
+            self.poller.stop()
 
 
 def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG001

@@ -2,18 +2,20 @@
 
 Each change of a state is one script (``scripts/``), so that two workers never see half of one.
 ``store`` holds the connection, ``queue`` admits and releases, ``leases`` claims and records,
-``reading`` answers questions, ``insight`` those of monitors.
+``tape`` keeps what waits for the portal to say something, ``reading`` answers questions,
+``insight`` those of monitors.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
-from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Verdict
+from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Wait
+from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Spent, Verdict
 from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
 from geodes_tasks.ledger.reading import Reading, Running
 from geodes_tasks.ledger.store import Limits, connect
+from geodes_tasks.ledger.tape import Tape, TapeAnswer
 
 if TYPE_CHECKING:
     from geodes_tasks.config import Settings
@@ -31,18 +33,20 @@ __all__ = [
     "Claim",
     "Progress",
     "Renewal",
+    "Spent",
     "Verdict",
+    # tape
+    "TapeAnswer",
     # reading
     "Running",
     # insight
     "AccountState",
     "FailureGroup",
-    "Totals",
     "Wait",
 ]
 
 
-class Ledger(Queue, Leases, Reading, Insight):
+class Ledger(Queue, Leases, Tape, Reading, Insight):
     """Every question to the ledger and every change of it."""
 
     @classmethod

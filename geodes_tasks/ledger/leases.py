@@ -66,6 +66,34 @@ class Claim:
     suspect: Checksum | None
     """Digest of an earlier whole copy that did not agree with the catalogue."""
     account: str
+    notes: frozenset[str] = frozenset()
+    """What it must know of its account: ``metered``, ``probe``, ``held:<source>``."""
+
+    @property
+    def metered(self) -> bool:
+        """Whether its requests to the portal are counted, or must be asked for."""
+        return "metered" in self.notes
+
+    @property
+    def probes(self) -> bool:
+        """Whether it tries if there is quota again, and everybody waits for what it finds."""
+        return "probe" in self.notes
+
+    @property
+    def held_sources(self) -> frozenset[str]:
+        """Sources that somebody holds: not to be asked."""
+        words = (note.partition(":") for note in self.notes)
+        return frozenset(source for word, _, source in words if word == "held")
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The answer to a request for quota."""
+
+    wait_s: float = 0.0
+    """Seconds until more is to be had; 0.0: granted."""
+    told: bool = False
+    """Whether it was the portal that said so, not the window of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +118,16 @@ class Leases(Store):
                 runs out by itself then.
         """
         verdict, *granted = self.run(
-            "claim", download_id, worker, self.limits.lease_seconds, self.limits.concurrent
+            "claim",
+            download_id,
+            worker,
+            self.limits.lease_seconds,
+            self.limits.concurrent,
+            self.limits.quota_count,
         )
         if verdict != Verdict.GRANTED:
             return Verdict(verdict)
-        token, attempt, spec, path, proof, suspect, account = granted
+        token, attempt, spec, path, proof, suspect, account, notes = granted
         return Claim(
             download_id=download_id,
             token=token,
@@ -104,6 +137,7 @@ class Leases(Store):
             proof=Proof.parse(proof) if proof else None,
             suspect=checksums.parse(suspect) if suspect else None,
             account=account,
+            notes=frozenset(notes.split()),
         )
 
     def renew(self, progress: Sequence[Progress]) -> list[Renewal]:
@@ -126,19 +160,31 @@ class Leases(Store):
                 )
             return [Renewal(answer) for answer in pipeline.execute()]
 
-    def spend(self, account: str) -> float:
-        """Take one request out of the account's quota.
+    def spend(self, account: str, download_id: str = "") -> Spent:
+        """Take one request out of the account's quota: its window, and what the portal tells.
 
-        Returns:
-            0.0 when granted, else the seconds until the window moves on.
+        Args:
+            account: Who pays.
+            download_id: For what; the download that probes may ask though nothing is left.
         """
         limits = self.limits
-        if not limits.quota_count:
-            return 0.0
-        granted, wait = self.run(
-            "spend", account, limits.quota_count, limits.quota_seconds, uuid.uuid4().hex
+        granted, wait, told = self.run(
+            "spend",
+            account,
+            limits.quota_count,
+            limits.counted_seconds,
+            uuid.uuid4().hex,
+            download_id,
         )
-        return 0.0 if granted else float(wait)
+        return Spent() if granted else Spent(float(wait), told != "")
+
+    def opened(self, claim: Claim) -> None:
+        """Tell that the download which probes gets its file: there is quota, all go on.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        self.run("opened", claim.download_id, claim.token)
 
     def succeed(self, claim: Claim, result: DownloadResult) -> list[Wakeup]:
         """Record a proven file.
@@ -155,7 +201,6 @@ class Leases(Store):
             "verified": result.verified,
             "bytes": result.bytes_transferred,
             "source": result.source,
-            "collection": claim.asset.collection,
             "proof": str(result.proof),
             "size": result.size_bytes,
             "checksum": str(result.checksum) if result.checksum else None,
@@ -173,11 +218,10 @@ class Leases(Store):
             "error": error_json(error),
             "entry": json.dumps(entry),
             "bytes": entry["transferred"],
-            "source": entry.get("source"),
-            "collection": claim.asset.collection,
             "suspect": str(decision.suspect) if decision.suspect else None,
             "pause": decision.pause,
             "pause_seconds": decision.pause_s,
+            "complaint": decision.complaint,
         }
         return self._record(claim, State.RETRY, said)
 
@@ -187,8 +231,6 @@ class Leases(Store):
             "error": error_json(error),
             "entry": json.dumps(entry),
             "bytes": entry["transferred"],
-            "source": entry.get("source"),
-            "collection": claim.asset.collection,
         }
         return self._record(claim, State.FAILURE, said)
 

@@ -271,7 +271,8 @@ class Queue(Store):
     def resume(self, account: str) -> bool:
         """Let a paused account go on. Tells whether it was paused."""
         with self.available():
-            return bool(self.client.hdel(self.key("account", account), "paused", "paused_until"))
+            key = self.key("account", account)
+            return bool(self.client.hdel(key, "paused", "paused_until", "probe"))
 
     def again(self, batch: str, downloads: Sequence[str]) -> int:
         """Ask again for downloads that failed, were cancelled or wait. Tells how many."""

@@ -1,4 +1,4 @@
-"""One GET, redirects followed by hand, to one answer; the only place that calls requests.
+"""One request, redirects followed by hand, to one answer; the only place that calls requests.
 
 requests would take ``X-API-Key`` along to any host, so each hop is judged here and gets the key
 only when it is the portal itself. Nothing is retried and no cookie is kept.
@@ -102,16 +102,16 @@ class Exchange:
         """Give what reads the body, which starts at ``offset`` of the object."""
         return BodyReader(self.response.raw, self.shown, self.call, offset=offset)
 
-    def message(self) -> bytes:
+    def message(self, most: int = MAX_MESSAGE_BYTES) -> bytes:
         """Read the start of the body, for what it says; a broken body says less."""
         reader, start, deadline = self.reader(), bytearray(), time.monotonic() + MESSAGE_SECONDS
         with suppress(GeodesTasksError):
-            while len(start) < MAX_MESSAGE_BYTES and time.monotonic() < deadline:
+            while len(start) < most and time.monotonic() < deadline:
                 piece = reader.read()
                 if not piece:
                     break
                 start += piece
-        return bytes(start[:MAX_MESSAGE_BYTES])
+        return bytes(start[:most])
 
 
 class Caller:
@@ -124,8 +124,16 @@ class Caller:
         self._watch = Watch(policy, settings.stall_seconds, calls)
         self._local = threading.local()
 
-    def ask(self, href: str, headers: Mapping[str, str], call: Call) -> Exchange:
+    def ask(
+        self, href: str, headers: Mapping[str, str], call: Call, question: bytes | None = None
+    ) -> Exchange:
         """Send the request, and follow redirects to where the answer is.
+
+        Args:
+            href: Where to.
+            headers: Sent along.
+            call: Of this thread.
+            question: A body, for a POST; None for a GET.
 
         Raises:
             AuthError: the portal sends in circles, which is how GEODES answers a wrong key.
@@ -138,7 +146,7 @@ class Caller:
         url, came_from, seen = href, "", set[str]()
         while url not in seen and len(seen) <= MAX_HOPS:
             seen.add(url)
-            response = self._send(self._prepared(url, came_from, headers), href)
+            response = self._send(self._prepared(url, came_from, headers, question), href)
             target = self._redirect(response)
             if target is None:
                 return Exchange(response, call, href, redirected=len(seen) > 1)
@@ -164,7 +172,7 @@ class Caller:
         return TransferError(redact(href), problem)
 
     def _prepared(
-        self, url: str, came_from: str, headers: Mapping[str, str]
+        self, url: str, came_from: str, headers: Mapping[str, str], question: bytes | None
     ) -> requests.PreparedRequest:
         """Make the request, judge its address, and add the key where it belongs."""
         if "\\" in url:
@@ -172,7 +180,9 @@ class Caller:
             raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
         try:
             request = self._session().prepare_request(
-                requests.Request("GET", url, headers=dict(headers))
+                requests.Request(
+                    "GET" if question is None else "POST", url, dict(headers), data=question
+                )
             )
         except (RequestException, ValueError) as error:
             raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)

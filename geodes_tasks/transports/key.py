@@ -39,7 +39,7 @@ class ApiKey:
         if not key and urlsplit(url).path.startswith(_KEYLESS):
             return {}
         if not key:
-            raise KeyMissingError(redact(url), "GEODES_API_KEY", "is not set")
+            raise KeyMissingError(redact(url), self._settings.key_variable, "is not set")
         if not _SENDABLE.match(key):
             # Said here, because http.client would quote the key in its complaint.
             raise KeyMissingError(redact(url), self.name(), "holds characters that no key has")

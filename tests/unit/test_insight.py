@@ -53,7 +53,7 @@ def test_account_counts_quota_and_places(limited: Ledger) -> None:
     assert (before.quota_left, before.quota_reopens) == (1, None)
     assert (after.quota_left, after.running, after.concurrent) == (0, 1, 3)
     assert after.quota_reopens is not None
-    assert 50 < after.quota_reopens - limited.server_time() <= 60
+    assert 52 < after.quota_reopens - limited.server_time() <= 62
     assert after.paused is None
 
 
@@ -117,15 +117,24 @@ def test_failed_by_class(limited: Ledger) -> None:
     assert limited.failed(BATCH, ["NotFoundError"]) == []
 
 
-def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:
-    """Every record counts once in the whole ledger, however many batches it is in."""
+def test_sightings_give_every_record_once(limited: Ledger) -> None:
+    """Each download is seen once, however many batches it is in, with what monitors count."""
     proven(limited, request_of("a"))
     failed(limited, request_of("b"))
     ask(limited, request_of("a"), request_of("c"), batch="other")
 
-    totals = limited.totals()
+    seen = {one.download_id: one for one in limited.sightings()}
 
-    states = {name: count for name, count in totals.parts("state").items() if count}
-    assert states == {"FAILURE": 1, "PENDING": 2}
-    assert totals.parts("errors") == {"x": 1}
-    assert totals.since["turn"] == pytest.approx(totals.at, abs=5)
+    assert set(seen) == {request_of(name).download_id for name in "abc"}
+    broken = seen[request_of("b").download_id]
+    assert (broken.state, broken.collection) == (State.FAILURE, "PEPS_S2_L1C")
+    assert [entry["error"] for entry in broken.history] == ["x"]
+
+
+def test_unfinished_batches(limited: Ledger) -> None:
+    """Batches that are over are left out."""
+    proven(limited, request_of("a"), batch="over")
+    ask(limited, request_of("b"), batch="open")
+
+    assert limited.unfinished_batches() == ["open"]
+    assert limited.oldest_unfinished() == pytest.approx(limited.server_time(), abs=5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from geodes_tasks import errors, retry
 from geodes_tasks.errors import GeodesTasksError
-from geodes_tasks.results import Decision
+from geodes_tasks.results import Complaint, Decision
 from geodes_tasks.retry import BACKOFF_CAP_S, Policy, backoff, decide
 from geodes_tasks.states import Reason
 from tests.conftest import md5
@@ -17,17 +19,23 @@ RIGHT = str(md5(b"right"))
 
 FINAL = Decision(False)
 BACK_OFF = Decision(True, Reason.BACKOFF, backoff(1, 2.0, "id"))
+BROKEN = replace(BACK_OFF, complaint=Complaint.BROKEN)
 
 
-def paused(reason: Reason, seconds: float) -> Decision:
+def paused(reason: Reason, seconds: float, complaint: Complaint | None = None) -> Decision:
     """Say that the whole account waits."""
-    return Decision(True, reason, 0.0, counted=False, pause=reason, pause_s=seconds)
+    return Decision(True, reason, counted=False, pause=reason, pause_s=seconds, complaint=complaint)
+
+
+def throttled(seconds: float) -> Decision:
+    """Say that the whole account waits, and has fewer places afterwards."""
+    return paused(Reason.THROTTLED, seconds, Complaint.THROTTLED)
 
 
 TABLE: list[tuple[BaseException, Decision]] = [
-    (errors.TransferError("h", "reset"), BACK_OFF),
-    (errors.StalledError("h", "silent"), BACK_OFF),
-    (errors.ServerError("h", "503"), BACK_OFF),
+    (errors.TransferError("h", "reset"), BROKEN),
+    (errors.StalledError("h", "silent"), BROKEN),
+    (errors.ServerError("h", "503"), BROKEN),
     (errors.TruncatedBodyError("h", 2, 1), BACK_OFF),
     (errors.SourceUnavailableError("s3", "h", "denied"), BACK_OFF),
     (errors.UnexpectedAnswerError("h", 418, "tea"), BACK_OFF),
@@ -41,10 +49,13 @@ TABLE: list[tuple[BaseException, Decision]] = [
         Decision(True, Reason.BACKOFF, backoff(1, 2.0, "id"), suspect=md5(b"wrong")),
     ),
     (errors.QuotaError("h", "50 an hour", 12.5), paused(Reason.QUOTA, 12.5)),
-    (errors.QuotaError("h", "the portal says so"), paused(Reason.QUOTA, retry.QUOTA_PROBE_S)),
-    (errors.ThrottledError("h", 30.0), paused(Reason.THROTTLED, 30.0)),
-    (errors.ThrottledError("h", 0.0), paused(Reason.THROTTLED, 1.0)),
-    (errors.ThrottledError("h", None), paused(Reason.THROTTLED, retry.THROTTLE_S)),
+    (
+        errors.QuotaError("h", "the portal says so"),
+        paused(Reason.QUOTA, retry.QUOTA_PROBE_S, Complaint.REFUSED),
+    ),
+    (errors.ThrottledError("h", 30.0), throttled(30.0)),
+    (errors.ThrottledError("h", 0.0), throttled(1.0)),
+    (errors.ThrottledError("h", None), throttled(retry.THROTTLE_S)),
     (
         errors.AuthError("h", "the key in X", "401"),
         Decision(
@@ -63,7 +74,7 @@ TABLE: list[tuple[BaseException, Decision]] = [
             pause="h: its TLS certificate is not trusted: self-signed",
         ),
     ),
-    (errors.OfflineError("h", 410), Decision(True, Reason.OFFLINE, 600.0, counted=False)),
+    (errors.OfflineError("h", 410), Decision(True, Reason.OFFLINE, 150.0, counted=False)),
     (errors.DiskError("p", "full"), Decision(True, Reason.DISK, retry.DISK_S, counted=False)),
     (errors.WorkerStoppingError("id"), Decision(True, Reason.WORKER_STOPPED, counted=False)),
     (errors.NotFoundError("h", 404), FINAL),

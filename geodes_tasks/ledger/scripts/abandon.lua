@@ -3,7 +3,8 @@
 -- ARGV: names of the broker's keys
 local accounts = redis.call('SMEMBERS', P .. 'accounts')
 for _, account in ipairs(accounts) do
-  for _, part in ipairs({ ':leases', ':sent', ':ring', '' }) do
+  for _, level in ipairs(levels_of(account)) do redis.call('DEL', ring_key(account, level)) end
+  for _, part in ipairs({ ':leases', ':sent', ':levels', ':poll', ':changes', '' }) do
     redis.call('DEL', account_key(account, part))
   end
 end
@@ -18,6 +19,7 @@ for _, name in ipairs(redis.call('ZRANGE', P .. 'batches', 0, -1)) do
   redis.call('DEL', batch_key(name), batch_key(name) .. ':downloads')
   for _, account in ipairs(accounts) do redis.call('DEL', ready_key(name, account)) end
 end
-redis.call('DEL', P .. 'batches', P .. 'due', P .. 'workers', P .. 'slots')
+redis.call('DEL', P .. 'batches', P .. 'due', P .. 'workers', P .. 'slots', P .. 'holds')
+for _, source in ipairs({ 'geodes', 's3' }) do redis.call('DEL', P .. 'held:' .. source) end
 for _, name in ipairs(ARGV) do redis.call('DEL', P .. name) end
 return redis.status_reply('OK')

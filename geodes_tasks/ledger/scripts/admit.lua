@@ -29,7 +29,7 @@ local function begin(entry)
   redis.call('HSET', download(entry.id), 'spec', entry.spec, 'path', entry.path,
     'size', string.format('%.0f', entry.size), 'account', account, 'attempts', 0)
   redis.call('HDEL', download(entry.id), 'error', 'finished', 'started', 'source', 'bytes',
-    'suspect', 'cancel', 'history', 'verified')
+    'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since')
   redis.call('HSET', P .. 'paths', entry.path, entry.id)
   move(entry.id, 'PENDING')
   set_done(entry.id, 0)
@@ -47,7 +47,6 @@ local function admit(entry)
   if not state then
     redis.call('HSET', download(entry.id), 'size', string.format('%.0f', entry.size))
     attach(entry.id, batch, nil)
-    total('bytes_total', string.format('%.0f', entry.size))
     begin(entry)
     return 'new'
   end

@@ -18,7 +18,7 @@ for index = 2, #ARGV do
     move(id, 'PENDING')
     redis.call('HSET', P .. 'paths', field(id, 'path'), id)
     redis.call('HSET', download(id), 'attempts', 0)
-    redis.call('HDEL', download(id), 'error', 'finished', 'suspect', 'cancel')
+    redis.call('HDEL', download(id), 'error', 'finished', 'suspect', 'cancel', 'gone', 'offline_since')
     make_ready(id, true)
     begun = begun + 1
   end

@@ -1,7 +1,9 @@
 -- One worker asks for the lease of a download that a message woke it up for.
--- ARGV: id, worker, lease seconds, concurrent
+-- ARGV: id, worker, lease seconds, concurrent, quota count
 -- Returns {verdict, ...}:
---   granted, token, attempt, spec, path, proof, suspect
+--   granted, token, attempt, spec, path, proof, suspect, account, notes
+--     notes: metered (its requests are counted), probe (it tries whether there is quota),
+--            held:<source> (not to be asked)
 --   unknown | running (live lease elsewhere) | finished | early (not due yet) | waiting (no place)
 local id, worker, lease_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local state = field(id, 'state')
@@ -14,7 +16,12 @@ if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return { 
 if state == 'STARTED' then return { 'running' } end
 local due = redis.call('ZSCORE', P .. 'due', id)
 if due and tonumber(due) > time then return { 'early' } end
-if is_paused(account, time) or redis.call('ZCARD', leases) >= tonumber(ARGV[4]) then
+if not due and waits(id, state) then return { 'early' } end
+local notes, stays = '', false
+if redis.call('EXISTS', P .. 'holds') == 1 then notes, stays = heed_holds(id) end
+if stays then return { 'waiting' } end
+if is_paused(account, time) or probes_left(account) < 1
+    or redis.call('ZCARD', leases) >= places_of(account, tonumber(ARGV[4])) then
   redis.call('ZREM', P .. 'due', id)
   make_ready(id, true)
   return { 'waiting' }
@@ -28,4 +35,5 @@ local attempt = redis.call('HINCRBY', download(id), 'attempts', 1)
 redis.call('HSET', download(id), 'token', token, 'worker', worker, 'started', stamp(time))
 redis.call('ZADD', leases, stamp(time + lease_seconds), id)
 return { 'granted', token, attempt, field(id, 'spec'), field(id, 'path'),
-  field(id, 'proof') or '', field(id, 'suspect') or '', account }
+  field(id, 'proof') or '', field(id, 'suspect') or '', account,
+  notes .. account_notes(id, account, tonumber(ARGV[5]), time) }

@@ -1,10 +1,10 @@
 -- The holder of a lease says how its attempt ended, and the place goes to the next download.
 -- ARGV: window, concurrent, quota count, quota seconds, id, token, state, JSON of fields:
---   SUCCESS: {outcome, verified, bytes, source, collection, proof, size, checksum}
---   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, source, collection,
---             pause, pause_seconds}
+--   SUCCESS: {outcome, verified, bytes, source, proof, size, checksum}
+--   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, pause, pause_seconds}
 --            pause: why the whole account waits; without pause_seconds until somebody resumes it
---   FAILURE: {error, entry, bytes, source, collection}
+--            complaint: throttled | broken | refused: what the portal's answer says of the account
+--   FAILURE: {error, entry, bytes}
 --   REVOKED: {}
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, state = ARGV[5], ARGV[6], ARGV[7]
@@ -12,11 +12,10 @@ if not holds(id, token) then return { 'lost' } end
 local said, time = cjson.decode(ARGV[8]), now()
 local key, account = download(id), field(id, 'account')
 local function transferred()
-  local bytes = string.format('%.0f', said.bytes or 0)
-  redis.call('HINCRBY', key, 'bytes', bytes)
-  if bytes ~= '0' then total('bytes:' .. (said.source or '') .. ':' .. said.collection, bytes) end
+  redis.call('HINCRBY', key, 'bytes', string.format('%.0f', said.bytes or 0))
 end
 
+local began, most = tonumber(field(id, 'started') or '0'), tonumber(ARGV[2])
 drop_lease(id)
 if state == 'RETRY' and field(id, 'cancel') then state = 'REVOKED' end
 if state == 'SUCCESS' then
@@ -29,7 +28,7 @@ if state == 'SUCCESS' then
     count(id, 'bytes_total', string.format('%.0f', said.size - tonumber(field(id, 'size'))))
     redis.call('HSET', key, 'size', string.format('%.0f', said.size))
   end
-  redis.call('HDEL', key, 'error', 'suspect')
+  redis.call('HDEL', key, 'error', 'suspect', 'gone', 'offline_since')
   set_done(id, said.size)
   transferred()
 elseif state == 'RETRY' then
@@ -39,11 +38,11 @@ elseif state == 'RETRY' then
   if said.entry then remember(id, cjson.decode(said.entry)) end
   if said.suspect then redis.call('HSET', key, 'suspect', said.suspect) end
   transferred()
-  if said.pause then
-    redis.call('HSET', account_key(account), 'paused', said.pause, 'paused_until',
-      said.pause_seconds and stamp(time + said.pause_seconds) or 'resume')
-  end
-  if said.delay > 0 then
+  if said.pause then pause_account(account, said.pause, said.pause_seconds, time) end
+  heed_complaint(account, said.complaint, most, began, said.pause_seconds, time)
+  if said.reason == 'offline' then
+    park(id, said.delay, time)
+  elseif said.delay > 0 then
     redis.call('ZADD', P .. 'due', stamp(time + said.delay), id)
     redis.call('HSET', key, 'due', stamp(time + said.delay))
   else
@@ -60,6 +59,8 @@ else
   redis.call('HDEL', key, 'cancel')
   set_done(id, 0)
 end
+probe_ended(id, account, time, state == 'SUCCESS' and (said.source or 'nowhere'))
+if state == 'SUCCESS' and said.source then went_well(account, most, time) end
 local answer = { 'ok' }
 for _, value in ipairs(release(account, limits_from(1), time)) do answer[#answer + 1] = value end
 return answer

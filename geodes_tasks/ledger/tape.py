@@ -1,0 +1,95 @@
+"""The side of the ledger that waits for the portal to say something: files on tape, quota left.
+
+What waits costs no request of its own. One worker of the fleet at a time asks for all, and writes
+down what it heard.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from geodes_tasks.asset import Asset
+from geodes_tasks.ledger.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ASK_SECONDS = 60.0
+"""The right to ask lasts so long after each answer; a dead poller is replaced then."""
+TOLD_NOTHING = -1
+"""The portal has no answer to the question for the quota."""
+
+
+@dataclass(slots=True)
+class TapeAnswer:
+    """What the portal says of some files on tape, by the id of their download."""
+
+    online: list[str] = field(default_factory=list)
+    """The copy that expires first comes first."""
+    offline: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    """It does not say: each asks for its file itself, now and then."""
+
+
+class Tape(Store):
+    """Who waits for the portal, and what it said."""
+
+    def tape_begin(self, account: str, worker: str) -> list[str]:
+        """Ask for the right to ask; gives the downloads to ask for when it is time and granted."""
+        found: list[str] = self.run("tape_begin", account, worker, ASK_SECONDS)
+        return found
+
+    def tape_answer(self, account: str, worker: str, answer: TapeAnswer, wait_s: float) -> int:
+        """Write an answer down: what is online goes on, before everything else.
+
+        Args:
+            account: Whose downloads.
+            worker: Who asked.
+            answer: What was said.
+            wait_s: After so long a download that nothing was said of asks for its file itself;
+                twice as long each further time.
+
+        Returns:
+            How many go on; -1 when another worker has the right to ask by now.
+        """
+        said = {
+            # The last one put at the head of the queue is the first to go.
+            "online": answer.online[::-1],
+            "offline": answer.offline,
+            "unknown": answer.unknown,
+            "wait": wait_s,
+        }
+        return int(self.run("tape_answer", account, worker, ASK_SECONDS, json.dumps(said)))
+
+    def tape_end(
+        self, account: str, worker: str, first_s: float, longest_s: float, came: int
+    ) -> None:
+        """Give the right back: asked again later each time, soon when something came."""
+        self.run("tape_end", account, worker, first_s, longest_s, came)
+
+    def assets(self, downloads: Sequence[str]) -> dict[str, Asset]:
+        """Give what the downloads are to fetch; those forgotten meanwhile are left out."""
+        with self.available():
+            pipeline = self.client.pipeline(transaction=False)
+            for identifier in downloads:
+                pipeline.hget(self.key("download", identifier), "spec")
+            specs = pipeline.execute()
+        pairs = zip(downloads, specs, strict=True)
+        return {one: Asset.from_dict(json.loads(spec)) for one, spec in pairs if spec}
+
+    # --- quota -----------------------------------------------------------------------------------
+
+    def quota_begin(self, account: str, worker: str, every_s: float) -> float | None:
+        """Ask for the right to ask the portal for the quota left; gives the time it was granted.
+
+        None when it is not worth a question: the window of the settings serves, nothing runs or
+        waits, somebody asked not long ago, or the account waits for a person.
+        """
+        granted = self.run("quota_begin", account, worker, self.limits.quota_count, every_s)
+        return float(granted) if granted else None
+
+    def told(self, account: str, left: int, asked: float, every_s: float) -> None:
+        """Write down how many requests the portal says are left; TOLD_NOTHING: it does not say."""
+        self.run("told", account, left, asked, every_s)
