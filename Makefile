@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
 STAMP := $(VENV)/.installed
 JOBS ?= 4
 ITEMS ?=
@@ -15,16 +16,23 @@ ONLY ?=
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): pyproject.toml constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+$(RUNTIME): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(PIP_INSTALL) -e .
+	@touch $(RUNTIME)
+
+# What tests and checks need beside it comes with the first of them.
+$(STAMP): $(RUNTIME)
+	$(PIP_INSTALL) -e '.[test]'
 	@touch $(STAMP)
 
 install: $(STAMP) ## make the environment in .venv
 
-run: $(STAMP) ## download ITEMS=items.json TO=folder; without ITEMS, samples from a local stand-in
+run: $(RUNTIME) ## download ITEMS=items.json TO=folder; without ITEMS, samples from a local stand-in
 ifeq ($(ITEMS),)
 	@$(BIN)/python -m tests.demo --to $(TO)
 else
@@ -51,7 +59,7 @@ chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 
 SECONDS ?= 60
 fuzz: $(STAMP) ## every property test with hostile bytes: atheris where it is had, SECONDS each
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' \
+	$(PIP_INSTALL) -e '.[fuzz]' \
 		|| echo 'atheris cannot be had here: hypothesis does it, with many examples'
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 

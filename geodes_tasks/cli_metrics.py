@@ -13,7 +13,7 @@ from geodes_tasks import config
 from geodes_tasks.cli_words import say
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.metrics import LedgerCollector, Reader
+from geodes_tasks.metrics import LedgerCollector
 
 PORT = 9808
 
@@ -28,22 +28,16 @@ def metrics(
     address: Annotated[
         str, typer.Option("--address", help="Address to listen on; it asks for no password.")
     ] = "127.0.0.1",
-    every: Annotated[
-        float, typer.Option("--every", min=0.1, help="Seconds between two readings of all records.")
-    ] = 15.0,
     once: Annotated[bool, typer.Option("--once", help="Print the metrics, then end.")] = False,
 ) -> None:
     """Tell Prometheus what the ledger holds; no label names an item."""
     ledger = Ledger.of(config.load())
     ledger.ping()
-    reader = Reader(ledger, every)
-    reader.read()
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(LedgerCollector(ledger, reader))
+    registry.register(LedgerCollector(ledger))
     if once:
         print(generate_latest(registry).decode(), end="")  # noqa: T201 - data goes to stdout
         return
-    reader.start()
     serve(port, address, registry)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Wait
+from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
 from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Spent, Verdict
 from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
 from geodes_tasks.ledger.reading import Reading, Running
@@ -42,6 +42,7 @@ __all__ = [
     # insight
     "AccountState",
     "FailureGroup",
+    "Totals",
     "Wait",
 ]
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import ErrorInfo
-from geodes_tasks.states import Outcome, State
+from geodes_tasks.states import Reason, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BLOCK = 500
 """Records asked for in one round trip."""
+TURN = "turn"
+"""Why a download waits that nobody has taken yet."""
 DUE_SAMPLE = 1000
 """Of so many waiting downloads the due times are looked at, the earliest first."""
 
@@ -64,18 +66,23 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """One record as a monitor sees it."""
+class Totals:
+    """What the whole ledger adds up to."""
 
-    download_id: str
-    state: State
-    outcome: Outcome | None
-    collection: str
-    source: str
-    transferred_bytes: int
-    """Over the network, all attempts that have ended."""
-    reason: str | None
-    history: tuple[Mapping[str, Any], ...]
+    at: float
+    """Seconds of the server's clock."""
+    counters: Mapping[str, int]
+    """As scripts keep them: ``state:<S>``, ``outcome:<O>``, ``waiting:<reason>``, ``bytes_done``,
+    ``errors:<class>``, ``bytes:<source>:<collection>``, ..."""
+    since: Mapping[str, float]
+    """Reason, or ``turn``, to the time since when the first download waits for it."""
+    later: int
+    """Waiting downloads whose time has not come."""
+
+    def parts(self, kind: str) -> dict[str, int]:
+        """Give the counters of a kind by what follows its colon."""
+        found = ((name.partition(":"), value) for name, value in self.counters.items())
+        return {rest: value for (word, _, rest), value in found if word == kind}
 
 
 class Insight(Store):
@@ -203,62 +210,28 @@ class Insight(Store):
 
     # --- for monitors ----------------------------------------------------------------------------
 
-    def unfinished_batches(self) -> list[str]:
-        """Name the batches that are not over, the newest first."""
+    def totals(self) -> Totals:
+        """Count the whole ledger: as quick with a million records as with one."""
+        reasons, now = (*Reason, TURN), self.server_time()
         with self.available():
-            names = self.client.zrevrange(self.key("batches"), 0, -1)
             pipeline = self.client.pipeline(transaction=False)
-            for name in names:
-                pipeline.hmget(
-                    self.key("batch", name), "state:PENDING", "state:STARTED", "state:RETRY"
-                )
-            rows = pipeline.execute()
-        return [
-            name
-            for name, row in zip(names, rows, strict=True)
-            if any(int(value or 0) for value in row)
-        ]
-
-    def oldest_unfinished(self) -> float | None:
-        """Give the time at which the oldest batch that is not over was asked for."""
-        names = self.unfinished_batches()
-        if not names:
-            return None
-        with self.available():
-            score = self.client.zscore(self.key("batches"), names[-1])
-        return float(score) if score is not None else None
-
-    def sightings(self) -> Iterator[Sighting]:
-        """Give every record once, in no order, block by block; those made meanwhile may lack."""
-        prefix = self.key("download", "")
-        with self.available():
-            keys = self.client.scan_iter(match=f"{prefix}*", count=1000)
-            ids = (key.removeprefix(prefix) for key in keys)
-            while block := list(dict.fromkeys(itertools.islice(ids, BLOCK))):
-                rows = self._fields(
-                    block, "state", "outcome", "spec", "source", "bytes", "reason", "history"
-                )
-                yield from (
-                    _sighting(identifier, row)
-                    for identifier, row in zip(block, rows, strict=True)
-                    if row[0] and row[2]
-                )
+            pipeline.hgetall(self.key("totals"))
+            pipeline.zcount(self.key("due"), f"({now}", "+inf")
+            for reason in reasons:
+                pipeline.zrange(self.key("since", reason), 0, 0, withscores=True)
+            counters, later, *firsts = pipeline.execute()
+        return Totals(
+            at=now,
+            counters={name: int(value) for name, value in counters.items()},
+            since={
+                str(reason): first[0][1]
+                for reason, first in zip(reasons, firsts, strict=True)
+                if first
+            },
+            later=later,
+        )
 
 
 def _info(text: str) -> ErrorInfo:
     said = json.loads(text)
     return ErrorInfo(said["type"], said["message"], said.get("hint", ""))
-
-
-def _sighting(identifier: str, row: Sequence[str | None]) -> Sighting:
-    state = State(row[0] or "")
-    return Sighting(
-        download_id=identifier,
-        state=state,
-        outcome=Outcome(row[1]) if row[1] and state is State.SUCCESS else None,
-        collection=json.loads(row[2] or "{}")["collection"],
-        source=row[3] or "",
-        transferred_bytes=int(row[4] or 0),
-        reason=row[5] if state is State.RETRY else None,
-        history=tuple(json.loads(row[6] or "[]")),
-    )

@@ -201,6 +201,7 @@ class Leases(Store):
             "verified": result.verified,
             "bytes": result.bytes_transferred,
             "source": result.source,
+            "collection": claim.asset.collection,
             "proof": str(result.proof),
             "size": result.size_bytes,
             "checksum": str(result.checksum) if result.checksum else None,
@@ -218,6 +219,8 @@ class Leases(Store):
             "error": error_json(error),
             "entry": json.dumps(entry),
             "bytes": entry["transferred"],
+            "source": entry.get("source"),
+            "collection": claim.asset.collection,
             "suspect": str(decision.suspect) if decision.suspect else None,
             "pause": decision.pause,
             "pause_seconds": decision.pause_s,
@@ -231,6 +234,8 @@ class Leases(Store):
             "error": error_json(error),
             "entry": json.dumps(entry),
             "bytes": entry["transferred"],
+            "source": entry.get("source"),
+            "collection": claim.asset.collection,
         }
         return self._record(claim, State.FAILURE, said)
 

@@ -8,16 +8,20 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from geodes_tasks import enqueue
+from geodes_tasks.metrics import LedgerCollector
 from tests.integration.test_watch import variables
 from tests.servers import Process
 from tests.standin import KiB
+from tests.unit.test_ledger import ask, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geodes_tasks.config import Settings
+    from geodes_tasks.ledger import Ledger
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -29,7 +33,7 @@ def exporter(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> It
     command = [sys.executable, "-m", "geodes_tasks", "metrics"]
     import os
 
-    process.spawn([*command, "--port", "0", "--every", "0.2"], env=os.environ | variables(settings))
+    process.spawn([*command, "--port", "0"], env=os.environ | variables(settings))
     process.wait_for("/metrics")
     yield process
     process.stop()
@@ -60,3 +64,33 @@ def test_exporter_counts_a_transfer(
     assert "geodes_tasks_workers 1.0" in text
     exporter.term()
     assert exporter.wait(10) == 0
+
+
+def test_a_scrape_reads_no_records(ledger: Ledger) -> None:
+    """With 2000 records a scrape sends the same few commands as with 20, and none that searches."""
+    sent = [commands_of_a_scrape(ledger, records) for records in (20, 2000)]
+
+    assert sent[0] == sent[1]
+    assert not sent[0].keys() & {"keys", "scan", "hscan", "zscan", "sscan", "zrevrange"}
+    assert sum(sent[0].values()) < 40
+
+
+def commands_of_a_scrape(ledger: Ledger, records: int) -> dict[str, int]:
+    """Count the commands, by name, that one scrape sends to a ledger with so many records."""
+    requests = [request_of(f"file{number}") for number in range(records)]
+    for begin in range(0, records, 200):
+        ask(ledger, *requests[begin : begin + 200])
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LedgerCollector(ledger))
+    before = calls(ledger)
+    text = generate_latest(registry).decode()
+    after = calls(ledger)
+
+    assert f'state="PENDING"}} {float(records)}' in text
+    return {name: after[name] - before.get(name, 0) for name in after if name != "info"}
+
+
+def calls(ledger: Ledger) -> dict[str, int]:
+    """Read how often each command was called so far."""
+    facts = ledger.client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): int(fact["calls"]) for name, fact in facts.items()}

@@ -117,24 +117,15 @@ def test_failed_by_class(limited: Ledger) -> None:
     assert limited.failed(BATCH, ["NotFoundError"]) == []
 
 
-def test_sightings_give_every_record_once(limited: Ledger) -> None:
-    """Each download is seen once, however many batches it is in, with what monitors count."""
+def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:
+    """Every record counts once in the whole ledger, however many batches it is in."""
     proven(limited, request_of("a"))
     failed(limited, request_of("b"))
     ask(limited, request_of("a"), request_of("c"), batch="other")
 
-    seen = {one.download_id: one for one in limited.sightings()}
+    totals = limited.totals()
 
-    assert set(seen) == {request_of(name).download_id for name in "abc"}
-    broken = seen[request_of("b").download_id]
-    assert (broken.state, broken.collection) == (State.FAILURE, "PEPS_S2_L1C")
-    assert [entry["error"] for entry in broken.history] == ["x"]
-
-
-def test_unfinished_batches(limited: Ledger) -> None:
-    """Batches that are over are left out."""
-    proven(limited, request_of("a"), batch="over")
-    ask(limited, request_of("b"), batch="open")
-
-    assert limited.unfinished_batches() == ["open"]
-    assert limited.oldest_unfinished() == pytest.approx(limited.server_time(), abs=5)
+    states = {name: count for name, count in totals.parts("state").items() if count}
+    assert states == {"FAILURE": 1, "PENDING": 2}
+    assert totals.parts("errors") == {"x": 1}
+    assert totals.since["turn"] == pytest.approx(totals.at, abs=5)

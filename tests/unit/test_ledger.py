@@ -36,6 +36,7 @@ from geodes_tasks.ledger import (
     Verdict,
 )
 from geodes_tasks.ledger import store as ledger_store
+from geodes_tasks.ledger.insight import TURN
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import Decision, DownloadRecord, DownloadResult, Proof
 from geodes_tasks.states import ALLOWED_MOVES, Outcome, Reason, State
@@ -125,6 +126,29 @@ def assert_counts_are_right(ledger: Ledger) -> None:
         assert nonzero(status.waiting) == Counter(str(r.reason) for r in records if r.reason)
         assert status.bytes_total == sum(int(row.get("size", 0)) for row in rows)
         assert status.bytes_done == sum(int(row.get("done", 0)) for row in rows)
+    assert_totals_are_right(ledger)
+
+
+def assert_totals_are_right(ledger: Ledger) -> None:
+    """Compare the counters of the whole ledger with a count over all records."""
+    names = ledger.client.keys(ledger.key("download", "*"))
+    rows = {name.rpartition(":")[2]: ledger.client.hgetall(name) for name in names}
+    totals = ledger.totals()
+    outcomes = [row["outcome"] for row in rows.values() if row["state"] == State.SUCCESS]
+    assert nonzero(totals.parts("state")) == Counter(row["state"] for row in rows.values())
+    assert nonzero(totals.parts("outcome")) == Counter(outcomes)
+    assert nonzero(totals.parts("waiting")) == Counter(
+        row["reason"] for row in rows.values() if row.get("reason")
+    )
+    for name, field in (("bytes_total", "size"), ("bytes_done", "done")):
+        assert totals.counters.get(name, 0) == sum(int(r.get(field, 0)) for r in rows.values())
+    for reason in (*Reason, TURN):
+        waits = {
+            one
+            for one, row in rows.items()
+            if row.get("reason") == reason or (reason == TURN and row["state"] == State.PENDING)
+        }
+        assert set(ledger.client.zrange(ledger.key("since", reason), 0, -1)) == waits
 
 
 def nonzero(counts: object) -> dict[str, int]:

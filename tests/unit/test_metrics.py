@@ -12,27 +12,32 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from geodes_tasks.errors import TransferError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.insight import Sighting
-from geodes_tasks.metrics import LedgerCollector, Reader, Tally, error_class, moment
-from geodes_tasks.states import Outcome, Reason, State
+from geodes_tasks.metrics import LedgerCollector
+from geodes_tasks.states import Reason, State
+from tests.conftest import Clock
 from tests.tools import need
 from tests.unit.test_insight import LATER
-from tests.unit.test_ledger import ask, claimed, failed, postponed, proven, request_of
+from tests.unit.test_ledger import (
+    AGAIN_AT_ONCE,
+    ENTRY,
+    ask,
+    claimed,
+    failed,
+    postponed,
+    proven,
+    request_of,
+)
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "geodes-tasks.json").read_text())
-ONE = Sighting("id", State.SUCCESS, Outcome.DOWNLOADED, "S2", "geodes", 100, None, ())
-BROKEN = {"at": "2026-01-01T00:00:00+00:00", "error": "TransferError: reset"}
-LOST = {"at": "1790000000.5", "error": "worker lost"}
 
 
 def scraped(ledger: Ledger) -> str:
     """Give what Prometheus reads of a ledger."""
-    reader = Reader(ledger, 15.0)
-    reader.read()
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(ledger, reader))
+    registry.register(LedgerCollector(ledger))
     return generate_latest(registry).decode()
 
 
@@ -68,7 +73,7 @@ def test_every_state_is_counted(busy: Ledger) -> None:
     assert seen["geodes_tasks_slots"] == 4
     assert seen["geodes_tasks_ledger_up"] == 1
     total = 'geodes_tasks_transferred_bytes_total{collection="PEPS_S2_L1C",source="geodes"}'
-    assert seen[total] == 7
+    assert seen[total] == 13
 
 
 def test_no_label_names_an_item(busy: Ledger) -> None:
@@ -82,57 +87,70 @@ def test_no_label_names_an_item(busy: Ledger) -> None:
     assert ".zip" not in text
 
 
-def test_counters_never_fall() -> None:
+def test_bytes_stay_counted(fake_ledger: Ledger) -> None:
     """Asked for again, a download's record begins at 0: the bytes before stay counted."""
-    tally = Tally()
+    proven(fake_ledger, request_of("a"))
+    proven(fake_ledger, request_of("a"))
 
-    tally.update([ONE])
-    tally.update([ONE])
-    tally.update([replace(ONE, transferred_bytes=0, state=State.PENDING, outcome=None)])
-    tally.update([replace(ONE, transferred_bytes=40)])
-    tally.update([])
-
-    assert tally.transferred == {("geodes", "S2"): 140}
+    assert fake_ledger.totals().parts("bytes") == {"geodes:PEPS_S2_L1C": 14}
+    assert values(scraped(fake_ledger))['geodes_tasks_files{outcome="",state="PENDING"}'] == 0
 
 
-def test_each_failed_attempt_counts_once() -> None:
-    """Entries of the history are counted when they are new, also once the oldest are dropped."""
-    tally = Tally()
-    entries = [BROKEN | {"at": f"2026-01-01T00:00:{second:02}+00:00"} for second in range(30)]
+def test_each_failed_attempt_counts_once(fake_ledger: Ledger, clock: Clock) -> None:
+    """Every failed attempt counts by its class, a dead worker's too, however often one looks."""
+    ask(fake_ledger, request_of("a"))
+    for _ in range(3):
+        claim = claimed(fake_ledger, request_of("a"))
+        error = TransferError("href", "reset")
+        fake_ledger.postpone(claim, error, AGAIN_AT_ONCE, ENTRY | {"error": "TransferError: x"})
+    claimed(fake_ledger, request_of("a"))
+    fake_ledger.recover()
+    clock.advance(30.0)
+    fake_ledger.recover()
+    for seconds in (31.0, 5.0):
+        clock.advance(seconds)
+        fake_ledger.recover()
 
-    for end in (1, 1, 5, 24):
-        tally.update([replace(ONE, history=tuple(entries[max(end - 20, 0) : end]))])
-    tally.update([replace(ONE, history=(*entries[5:24], LOST))])
+    seen = values(scraped(fake_ledger))
 
-    assert tally.errors == {"TransferError": 24, "WorkerLostError": 1}
-
-
-def test_classes_of_errors() -> None:
-    """Whatever a history says, the label is a class name or one of two words."""
-    assert error_class("TransferError: https://x: reset") == "TransferError"
-    assert error_class("worker lost") == "WorkerLostError"
-    assert error_class("something odd: here") == "other"
-
-
-def test_both_forms_of_time() -> None:
-    """ISO 8601 and seconds are the same moment."""
-    assert moment("2026-01-01T00:00:00+00:00") == moment("1767225600.000")
+    assert seen['geodes_tasks_attempt_errors_total{error="TransferError"}'] == 3
+    assert seen['geodes_tasks_attempt_errors_total{error="WorkerLostError"}'] == 1
+    assert values(scraped(fake_ledger)) == pytest.approx(seen, abs=5)
 
 
-def test_redis_away_is_a_zero(fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While Redis is away the exporter answers, says so, and keeps what it has counted."""
+def test_oldest_wait_is_the_first_that_still_waits(busy: Ledger) -> None:
+    """The age of a wait is that of the first one; it is 0 again when nobody waits any more."""
+    key, now = busy.key("since", "backoff"), busy.server_time()
+    busy.client.zadd(key, {request_of("waits").download_id: now - 500})
+
+    before = values(scraped(busy))
+    busy.cancel([request_of("waits").download_id])
+    after = values(scraped(busy))
+
+    assert before['geodes_tasks_oldest_wait_seconds{reason="backoff"}'] == pytest.approx(500, abs=5)
+    assert after['geodes_tasks_oldest_wait_seconds{reason="backoff"}'] == 0
+    assert after['geodes_tasks_oldest_wait_seconds{reason="turn"}'] < 60
+
+
+def test_backlog_is_what_workers_could_take(busy: Ledger) -> None:
+    """Queued and running count, a wait counts when it is over: nobody scales down to its ruin."""
+    before = values(scraped(busy))["geodes_tasks_backlog"]
+    busy.client.zadd(busy.key("due"), {request_of("waits").download_id: busy.server_time() - 1})
+
+    assert before == 2
+    assert values(scraped(busy))["geodes_tasks_backlog"] == 3
+
+
+def test_redis_away_is_a_zero(fake_ledger: Ledger) -> None:
+    """While Redis is away the exporter answers and says so, and makes up no numbers."""
     proven(fake_ledger, request_of("done"))
-    reader = Reader(fake_ledger, 15.0)
-    reader.read()
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(fake_ledger, reader))
+    registry.register(LedgerCollector(fake_ledger))
     fake_ledger.client.connection_pool.connection_kwargs["server"].connected = False
 
     seen = values(generate_latest(registry).decode())
 
-    assert seen["geodes_tasks_ledger_up"] == 0
-    assert seen['geodes_tasks_files{outcome="DOWNLOADED",state="SUCCESS"}'] == 1
-    assert "geodes_tasks_workers" not in seen
+    assert seen == {"geodes_tasks_ledger_up": 0}
 
 
 # --- dashboard and alerts ------------------------------------------------------------------------

@@ -47,6 +47,7 @@ local function admit(entry)
   if not state then
     redis.call('HSET', download(entry.id), 'size', string.format('%.0f', entry.size))
     attach(entry.id, batch, nil)
+    total('bytes_total', string.format('%.0f', entry.size))
     begin(entry)
     return 'new'
   end

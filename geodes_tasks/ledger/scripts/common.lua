@@ -21,6 +21,8 @@
 --   held:<source>            list    ready downloads that only this held source has
 --   accounts                 set     every account
 --   due                      zset    waiting downloads by the time they go on
+--   since:<reason>           zset    the same and those not taken yet, by the time since when
+--   totals                   hash    the counters of a batch and more, over the whole ledger
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
 --   worker:<name>            hash    slots, closed: the folder it cannot write to
@@ -59,9 +61,15 @@ local function batches_of(id)
   return names
 end
 
--- Add to one counter in every batch of a download.
+-- Add to one counter of the whole ledger, so that monitors need not read all records.
+local function total(counter, amount)
+  redis.call('HINCRBY', P .. 'totals', counter, amount)
+end
+
+-- Add to one counter of the ledger, and in every batch of a download.
 local function count(id, counter, amount)
   if amount == 0 then return end
+  total(counter, amount)
   for _, name in ipairs(batches_of(id)) do
     -- A batch that was forgotten must not come back to life by being counted in.
     if redis.call('EXISTS', batch_key(name)) == 1 then
@@ -79,6 +87,12 @@ local function set_done(id, bytes)
   end
 end
 
+-- Since when downloads wait, for a reason or for their turn: monitors want the first one.
+local function wait_of(id, state)
+  if state == 'PENDING' then return P .. 'since:turn' end
+  return state == 'RETRY' and P .. 'since:' .. field(id, 'reason')
+end
+
 -- Every state change goes through here: refused unless the table of moves has it.
 -- `reason` goes with RETRY, `outcome` with SUCCESS.
 local function move(id, to, reason, outcome)
@@ -86,6 +100,8 @@ local function move(id, to, reason, outcome)
   if not ALLOWED[(from or '') .. '>' .. to] then
     error('BADMOVE ' .. id .. ' ' .. (from or 'unknown') .. ' to ' .. to)
   end
+  local wait = wait_of(id, from)
+  if wait then redis.call('ZREM', wait, id) end
   if from then count(id, 'state:' .. from, -1) end
   if from == 'RETRY' then
     local reason = field(id, 'reason')
@@ -103,6 +119,8 @@ local function move(id, to, reason, outcome)
   if reason then redis.call('HSET', download(id), 'reason', reason) end
   if outcome then redis.call('HSET', download(id), 'outcome', outcome) end
   redis.call('ZREM', P .. 'due', id)
+  wait = wait_of(id, to)
+  if wait then redis.call('ZADD', wait, stamp(now()), id) end
 end
 
 local function open_batch(name, account)
@@ -146,6 +164,7 @@ end
 
 -- One more entry in the history of failed attempts; the oldest go first.
 local function remember(id, entry)
+  total('errors:' .. string.match(entry.error, '^[%w_]*'), 1)
   local history = cjson.decode(field(id, 'history') or '[]')
   history[#history + 1] = entry
   while #history > 20 do table.remove(history, 1) end

@@ -1,10 +1,11 @@
 -- The holder of a lease says how its attempt ended, and the place goes to the next download.
 -- ARGV: window, concurrent, quota count, quota seconds, id, token, state, JSON of fields:
---   SUCCESS: {outcome, verified, bytes, source, proof, size, checksum}
---   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, pause, pause_seconds}
+--   SUCCESS: {outcome, verified, bytes, source, collection, proof, size, checksum}
+--   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, source, collection,
+--             pause, pause_seconds}
 --            pause: why the whole account waits; without pause_seconds until somebody resumes it
 --            complaint: throttled | broken | refused: what the portal's answer says of the account
---   FAILURE: {error, entry, bytes}
+--   FAILURE: {error, entry, bytes, source, collection}
 --   REVOKED: {}
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, state = ARGV[5], ARGV[6], ARGV[7]
@@ -12,7 +13,9 @@ if not holds(id, token) then return { 'lost' } end
 local said, time = cjson.decode(ARGV[8]), now()
 local key, account = download(id), field(id, 'account')
 local function transferred()
-  redis.call('HINCRBY', key, 'bytes', string.format('%.0f', said.bytes or 0))
+  local bytes = string.format('%.0f', said.bytes or 0)
+  redis.call('HINCRBY', key, 'bytes', bytes)
+  if bytes ~= '0' then total('bytes:' .. (said.source or '') .. ':' .. said.collection, bytes) end
 end
 
 local began, most = tonumber(field(id, 'started') or '0'), tonumber(ARGV[2])
