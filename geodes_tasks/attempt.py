@@ -12,6 +12,7 @@ import mmap
 import struct
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from geodes_tasks.asset import GEODES
@@ -28,6 +29,7 @@ from geodes_tasks.ledger import Progress, Renewal, Spent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from geodes_tasks.errors import GeodesTasksError
     from geodes_tasks.ledger import Claim, Ledger
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,10 @@ class LeasedAttempt:
         self.started = self.heard = time.monotonic()
         self.done_bytes = -1
         self.received_bytes = 0
+        self.received: Counter[str] = Counter()
+        """Bytes that came over the network, by source."""
+        self.refusals: dict[str, GeodesTasksError] = {}
+        """Why sources did not give the file, where another one went on."""
         self.source = ""
         self.fate: AttemptEndedError | None = None
         """Set by the keeper: why the attempt must end."""
@@ -103,9 +109,11 @@ class LeasedAttempt:
             AttemptEndedError: one of these.
         """
         self.done_bytes = done_bytes
-        if received_bytes and not self.received_bytes and self.claim.probes:
-            self._tell_opened()
-        self.received_bytes += received_bytes
+        if received_bytes:
+            if self.claim.probes and self.source == GEODES and not self.received[GEODES]:
+                self._tell_opened()
+            self.received_bytes += received_bytes
+            self.received[self.source] += received_bytes
         self.heard = time.monotonic()
         if ending := self.ending:
             raise ending
@@ -134,6 +142,10 @@ class LeasedAttempt:
             if spent.told:
                 used = "the portal says that none is left"
             raise QuotaError(self.claim.asset.hrefs[source], used, spent.wait_s)
+
+    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+        """Note why a source did not give the file; the download goes on over another."""
+        self.refusals[source] = error
 
     def confirm(self) -> None:
         """Make sure that the lease still holds, waiting for Redis as long as it takes.

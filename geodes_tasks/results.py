@@ -60,6 +60,8 @@ class DownloadResult:
     source: str | None
     """Which source gave the last byte; None when nothing was fetched."""
     proof: Proof
+    sources: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that came over the network in this attempt, by source."""
 
 
 class Complaint(StrEnum):
@@ -131,6 +133,8 @@ class DownloadRecord:
     """ISO 8601, UTC."""
     finished_at: str | None
     error: ErrorInfo | None
+    sources: Mapping[str, int] = field(default_factory=dict)
+    """Which source gave which bytes, over all attempts: ``{"s3": n, "geodes": m}``."""
     download_id: str = ""
     reason: str | None = None
     """Why it waits (state RETRY)."""

@@ -151,6 +151,9 @@ class _Watched:
             used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
             raise QuotaError(self._asset.hrefs[source], used, wait_s)
 
+    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+        """Ignore it: another source goes on."""
+
     def confirm(self) -> None:
         """Allow it."""
 

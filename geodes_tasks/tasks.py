@@ -223,6 +223,7 @@ def settle_done(claim: Claim, result: DownloadResult) -> dict[str, Any]:
         "verified": result.verified,
         "bytes_transferred": result.bytes_transferred,
         "source": result.source,
+        "sources": dict(result.sources),
         "attempts": claim.attempt,
     }
 
@@ -309,8 +310,16 @@ def history_entry(attempt: LeasedAttempt, worker: str, error: Exception) -> dict
         "source": attempt.source,
         "bytes": max(attempt.done_bytes, 0),
         "transferred": attempt.received_bytes,
+        "sources": dict(attempt.received),
         "error": f"{type(error).__name__}: {error}",
+        **refused_by(attempt, error),
     }
+
+
+def refused_by(attempt: LeasedAttempt, error: Exception) -> dict[str, Any]:
+    """Say for the report why other sources did not give the file either."""
+    others = {name: str(why) for name, why in attempt.refusals.items() if why is not error}
+    return {"refused": others} if others else {}
 
 
 # --- this worker's disk ------------------------------------------------------------------------

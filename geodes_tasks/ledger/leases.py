@@ -202,6 +202,7 @@ class Leases(Store):
             "bytes": result.bytes_transferred,
             "source": result.source,
             "collection": claim.asset.collection,
+            "sources": result.sources or None,
             "proof": str(result.proof),
             "size": result.size_bytes,
             "checksum": str(result.checksum) if result.checksum else None,
@@ -221,6 +222,7 @@ class Leases(Store):
             "bytes": entry["transferred"],
             "source": entry.get("source"),
             "collection": claim.asset.collection,
+            "sources": entry.get("sources") or None,
             "suspect": str(decision.suspect) if decision.suspect else None,
             "pause": decision.pause,
             "pause_seconds": decision.pause_s,
@@ -236,6 +238,7 @@ class Leases(Store):
             "bytes": entry["transferred"],
             "source": entry.get("source"),
             "collection": claim.asset.collection,
+            "sources": entry.get("sources") or None,
         }
         return self._record(claim, State.FAILURE, said)
 

@@ -202,6 +202,11 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         started_at=_moment(data.get("started")),
         finished_at=_moment(data.get("finished")),
         error=_info(error) if error and state is not State.SUCCESS else None,
+        sources={
+            name.removeprefix("bytes:"): int(value)
+            for name, value in sorted(data.items())
+            if name.startswith("bytes:") and name != "bytes:" and int(value)
+        },
         download_id=identifier,
         reason=data.get("reason"),
         due_at=_moment(data.get("due")),

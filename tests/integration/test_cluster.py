@@ -366,6 +366,7 @@ def test_s3_with_credentials(
 
     ((found,), (elsewhere,)) = (by_itself.results(), portal_only.results())
     assert (found.source, found.outcome, found.verified) == ("s3", "DOWNLOADED", True)
+    assert found.sources == {"s3": 64 * KiB}
     assert len(signed) == len(datalake.seen) == 1
     assert signed[0].startswith("AWS4-HMAC-SHA256 Credential=key-id/")
     assert (elsewhere.source, elsewhere.verified) == ("geodes", True)

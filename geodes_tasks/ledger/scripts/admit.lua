@@ -29,7 +29,7 @@ local function begin(entry)
   redis.call('HSET', download(entry.id), 'spec', entry.spec, 'path', entry.path,
     'size', string.format('%.0f', entry.size), 'account', account, 'attempts', 0)
   redis.call('HDEL', download(entry.id), 'error', 'finished', 'started', 'source', 'bytes',
-    'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since')
+    'bytes:s3', 'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since')
   redis.call('HSET', P .. 'paths', entry.path, entry.id)
   move(entry.id, 'PENDING')
   set_done(entry.id, 0)
@@ -57,7 +57,7 @@ local function admit(entry)
   if proof and proof == entry.proof then
     move(entry.id, 'SUCCESS', nil, 'ALREADY_PRESENT')
     redis.call('HSET', download(entry.id), 'finished', stamp(time), 'bytes', 0)
-    redis.call('HDEL', download(entry.id), 'source')
+    redis.call('HDEL', download(entry.id), 'source', 'bytes:s3', 'bytes:geodes')
     return 'present'
   end
   begin(entry)

@@ -1,11 +1,11 @@
 -- The holder of a lease says how its attempt ended, and the place goes to the next download.
 -- ARGV: window, concurrent, quota count, quota seconds, id, token, state, JSON of fields:
---   SUCCESS: {outcome, verified, bytes, source, collection, proof, size, checksum}
---   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, source, collection,
+--   SUCCESS: {outcome, verified, bytes, source, sources, collection, proof, size, checksum}
+--   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, source, sources, collection,
 --             pause, pause_seconds}
 --            pause: why the whole account waits; without pause_seconds until somebody resumes it
 --            complaint: throttled | broken | refused: what the portal's answer says of the account
---   FAILURE: {error, entry, bytes, source, collection}
+--   FAILURE: {error, entry, bytes, source, sources, collection}
 --   REVOKED: {}
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, state = ARGV[5], ARGV[6], ARGV[7]
@@ -15,7 +15,13 @@ local key, account = download(id), field(id, 'account')
 local function transferred()
   local bytes = string.format('%.0f', said.bytes or 0)
   redis.call('HINCRBY', key, 'bytes', bytes)
-  if bytes ~= '0' then total('bytes:' .. (said.source or '') .. ':' .. said.collection, bytes) end
+  for source, part in pairs(said.sources or { [said.source or ''] = said.bytes or 0 }) do
+    part = string.format('%.0f', part)
+    if part ~= '0' then
+      redis.call('HINCRBY', key, 'bytes:' .. source, part)
+      total('bytes:' .. source .. ':' .. said.collection, part)
+    end
+  end
 end
 
 local began, most = tonumber(field(id, 'started') or '0'), tonumber(ARGV[2])

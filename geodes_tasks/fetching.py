@@ -1,0 +1,291 @@
+"""The way of the bytes into a part file: over the first source that gives them, else the next.
+
+The same checksum names the same bytes wherever they come from, so a file begun over one source
+goes on over the other at the byte that was reached. Without a checksum only a source's own
+validator can prove that, and another source begins at byte 0.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+from geodes_tasks.errors import (
+    AttemptEndedError,
+    ChecksumMismatchError,
+    DiskError,
+    GeodesTasksError,
+    HrefRefusedError,
+    LedgerUnavailableError,
+    NotAFileError,
+    Reaction,
+    SizeMismatchError,
+    SourceUnavailableError,
+    TransferError,
+    TruncatedBodyError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from geodes_tasks.asset import Asset
+    from geodes_tasks.checksum import Checksum
+    from geodes_tasks.partfile import PartFile
+    from geodes_tasks.transports import Body, Transport
+
+logger = logging.getLogger(__name__)
+
+GAIN_BYTES = 1024 * 1024
+"""A source that broke after so many new bytes is asked once more before another one is."""
+
+_NOT_OF_A_SOURCE = (AttemptEndedError, DiskError, LedgerUnavailableError, NotAFileError)
+_WAITS = {Reaction.QUOTA, Reaction.THROTTLED, Reaction.AUTH, Reaction.OFFLINE}
+
+
+class Attempt(Protocol):
+    """Who watches a download. Each method may raise to stop it."""
+
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Hear how many bytes are on disk, and how many of them just came over the network."""
+        ...
+
+    def before_open(self, source: str) -> None:
+        """Hear that a request is about to be made; the place to spend quota."""
+        ...
+
+    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+        """Hear why a source did not give the file, where that does not end the download."""
+        ...
+
+    def confirm(self) -> None:
+        """Be asked, just before a file is published, whether the right to do so still holds."""
+        ...
+
+
+class Unwatched:
+    """Nobody watches: a notebook, a unit test, a benchmark."""
+
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Ignore it."""
+
+    def before_open(self, source: str) -> None:
+        """Allow it."""
+
+    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+        """Ignore it."""
+
+    def confirm(self) -> None:
+        """Allow it."""
+
+
+class Fetch:
+    """One file on its way into its part file."""
+
+    def __init__(
+        self,
+        asset: Asset,
+        part: PartFile,
+        attempt: Attempt,
+        transports: Mapping[str, Transport],
+    ) -> None:
+        """Prepare; nothing is asked for yet.
+
+        Args:
+            asset: What to fetch.
+            part: Where the bytes go, entered.
+            attempt: Who watches.
+            transports: By source name, the preferred one first.
+        """
+        self.asset, self.part, self.attempt = asset, part, attempt
+        self.source: str | None = None
+        """Which source gave the last byte."""
+        self.received: Counter[str] = Counter()
+        """Bytes that came over the network, by source."""
+        self.resumed = False
+        """Whether bytes of an earlier attempt are in the part."""
+        self.whole = True
+        """Whether all bytes are of one body: a wrong one then tells who is wrong."""
+        self.wrong: list[Checksum] = []
+        """Digests of whole copies in this attempt that the catalogue does not agree with."""
+        self._left = [(name, transports[name]) for name in transports if name in asset.hrefs]
+        self._etags: dict[str, str | None] = {}
+        self._errors: list[GeodesTasksError] = []
+        self._trusts_leftovers = True
+
+    def run(self) -> None:
+        """Bring the part to its end.
+
+        Raises:
+            GeodesTasksError: no source could; of several errors the one that waits is raised,
+                and those that say the least last.
+        """
+        if not self._left:
+            known = ", ".join(self.asset.hrefs) or "none"
+            raise HrefRefusedError(self.asset.key, f"no source in use has it (it has: {known})")
+        if not self._adopted_whole():
+            while self._left:
+                self._from_next()
+
+    def _from_next(self) -> None:
+        """Fetch over the next source; when that ends the matter, no source is left."""
+        name, transport = self._left.pop(0)
+        try:
+            self._over(name, transport)
+            self._check()
+            self._left.clear()
+        except _NOT_OF_A_SOURCE:
+            raise
+        except GeodesTasksError as error:
+            self._errors.append(error)
+            answer = min(reversed(self._errors), key=_weight)
+            if self._left or answer is not error:
+                self.attempt.gave_up(name, error)
+            if not self._left:
+                raise answer from (None if answer is error else error)
+            logger.info(
+                "%s; going on over %s at byte %d",
+                error,
+                self._left[0][0],
+                self.part.offset,
+                extra={"action": "source_changed"},
+            )
+
+    def _adopted_whole(self) -> bool:
+        """Take over a dead attempt's part that lacks nothing but its proof."""
+        leftover = self.part.leftover()
+        size = self.asset.size_bytes
+        if leftover is None or size is None or leftover.stat().st_size != size:
+            return False
+        self.part.adopt(leftover, self.attempt.progress)
+        if self.part.offset != size:
+            return False
+        self.resumed, self.whole = True, False
+        return True
+
+    def _over(self, name: str, transport: Transport) -> None:
+        """Fetch over one source. Where it breaks with another left, it has one more chance.
+
+        Never without a gain: a source that always breaks at the same byte must not be asked
+        for ever.
+        """
+        best = self.part.offset
+        while True:
+            try:
+                return self._stream(name, transport)
+            except (TransferError, TruncatedBodyError):
+                if not self._left or self.part.offset < best + GAIN_BYTES:
+                    raise
+                best = self.part.offset
+
+    def _stream(self, name: str, transport: Transport) -> None:
+        self.source = name
+        leftover = self._resumable()
+        etag = _own(self.part.etag_of(leftover), name) if leftover else self._etags.get(name)
+        if self.asset.checksum is None and etag is None:
+            leftover = None
+            if self.part.offset:
+                self._restart()
+        offset = self.part.offset or (leftover.stat().st_size if leftover else 0)
+        self._open(transport, offset, etag, leftover)
+
+    def _resumable(self) -> Path | None:
+        """Find bytes worth going on from: shorter than the file."""
+        leftover = self.part.leftover()
+        if leftover is None or self.part.offset or not self._trusts_leftovers:
+            return None
+        size = self.asset.size_bytes
+        return None if size is not None and leftover.stat().st_size >= size else leftover
+
+    def _open(
+        self, transport: Transport, offset: int, etag: str | None, leftover: Path | None
+    ) -> None:
+        assert self.source is not None  # noqa: S101 - set by the caller
+        self.attempt.before_open(self.source)
+        href = self.asset.hrefs[self.source]
+        with transport.open(href, offset=offset, etag=etag) as body:
+            self._refuse_other_size(body, href)
+            fits = not body.offset or self._fits(body, leftover)
+            if fits:
+                if not body.offset and self.part.offset:
+                    self._restart()
+                self.whole = body.offset == 0
+                self._drain(body, href)
+        if not fits:
+            self._open(transport, 0, None, None)
+
+    def _refuse_other_size(self, body: Body, href: str) -> None:
+        """Leave an object of another size alone as long as there is another source."""
+        total, size = body.total_bytes, self.asset.size_bytes
+        if self._left and None not in {total, size} and total != size:
+            assert self.source is not None  # noqa: S101 - a body has a source
+            problem = f"it has {total} bytes there, the catalogue says {size}"
+            raise SourceUnavailableError(self.source, href, problem)
+
+    def _fits(self, body: Body, leftover: Path | None) -> bool:
+        """Bring the part to where the body starts; False when that is impossible."""
+        if body.total_bytes is not None and self.asset.size_bytes not in (None, body.total_bytes):
+            return False
+        if leftover is not None and self.part.offset == 0:
+            self.part.adopt(leftover, self.attempt.progress)
+            self.resumed = self.part.offset > 0
+        if self.part.offset != body.offset:
+            self._restart()
+            return False
+        return True
+
+    def _restart(self) -> None:
+        self.part.restart()
+        self.resumed, self.whole = False, True
+
+    def _drain(self, body: Body, href: str) -> None:
+        assert self.source is not None  # noqa: S101 - a body has a source
+        part, progress, name = self.part, self.attempt.progress, self.source
+        self._etags[name] = body.etag
+        if body.etag:
+            part.note_etag(f"{name} {body.etag}")
+        limit = self.asset.size_bytes
+        for chunk in body.chunks:
+            part.write(chunk)
+            self.received[name] += len(chunk)
+            if limit is not None and part.offset > limit:
+                got = part.offset
+                self._restart()
+                raise SizeMismatchError(str(part.final), limit, got)
+            progress(part.offset, len(chunk))
+        expected = limit if limit is not None else body.total_bytes
+        if expected is not None and part.offset < expected:
+            raise TruncatedBodyError(href, expected, part.offset)
+
+    def _check(self) -> None:
+        """Throw wrong bytes away as long as another source may have the right ones.
+
+        Raises:
+            ChecksumMismatchError: they are wrong, and were thrown away.
+        """
+        expected = self.asset.checksum
+        if not self._left or expected is None or (actual := self.part.digest()) == expected:
+            return
+        if self.whole:
+            self.wrong.append(actual)
+        error = ChecksumMismatchError(str(self.part.final), str(expected), str(actual), self.whole)
+        self._restart()
+        self.part.expect(self.asset.size_bytes)
+        self._trusts_leftovers = False
+        raise error
+
+
+def _own(noted: str | None, name: str) -> str | None:
+    """Give the validator that was noted beside a part if it is of this source."""
+    source, _, etag = (noted or "").partition(" ")
+    return etag or None if source == name else None
+
+
+def _weight(error: GeodesTasksError) -> int:
+    """Order errors by how much the caller has to do with them, the most telling one first."""
+    if isinstance(error, SourceUnavailableError):
+        return 3
+    if error.reaction in _WAITS:
+        return 0
+    return 2 if error.reaction is Reaction.FINAL else 1
