@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from geodes_tasks import destination, stac
 from geodes_tasks.config import masked
 from geodes_tasks.errors import ConfigError, GeodesTasksError, ItemError, LedgerUnavailableError
+from geodes_tasks.footprint import footprint
 from geodes_tasks.ledger import Admission, Refusal, Request
 from geodes_tasks.results import Proof
 
@@ -89,11 +90,14 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
     except ItemError as error:
         planned.refusals.append(Refusal(name, collection, "", error))
         return planned
+    # One of them keeps it for all: the item's place and time, for a report that is STAC again.
+    place: str | None = footprint(item) or ""
     for asset in assets:
         try:
             asset = _from_source(asset, selection.source)
             final = destination.plan(asset, selection.folder, selection.layout).final
-            planned.requests.append(Request(asset, str(final)))
+            planned.requests.append(Request(asset, str(final), place))
+            place = None
         except (ItemError, ConfigError) as error:
             planned.refusals.append(Refusal(name, collection, asset.key, error))
     return planned

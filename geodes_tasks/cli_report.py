@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from geodes_tasks.cli_words import BatchName, batch_of, say
 from geodes_tasks.footprint import footprint
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.reports import Format, lines
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def register(app: typer.Typer) -> None:
@@ -34,9 +31,9 @@ def report(
     ledger = Ledger.of(config.load())
     name = batch_of(batch, ledger).id
     left_out: list[str] = []
-    look_up = _look_up(ledger, name, items or [])
+    given = _footprints(items or [])
     for line in lines(
-        ledger.records(name), form, batch=name, footprint_of=look_up, left_out=left_out
+        ledger.records(name), form, batch=name, footprint_of=given.get, left_out=left_out
     ):
         print(line)  # noqa: T201 - data goes to stdout
     if left_out:
@@ -46,13 +43,12 @@ def report(
         )
 
 
-def _look_up(ledger: Ledger, batch: str, names: list[str]) -> Callable[[str], str | None]:
-    """Look into the files that were given first, then into the ledger."""
+def _footprints(names: list[str]) -> dict[str, str | None]:
+    """Read place and time of the items in files."""
     given: dict[str, str | None] = {}
     for name in names:
         for item in sources.read(name):
             if isinstance(item, Mapping):
                 # Records bear the name that items go by in this program.
                 given |= dict.fromkeys((stac.item_name(item), str(item.get("id"))), footprint(item))
-    kept = ledger.footprints(batch)
-    return lambda item_id: given[item_id] if item_id in given else kept(item_id)
+    return given

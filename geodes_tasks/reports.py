@@ -56,7 +56,7 @@ def lines(
         records: Of one batch, in its order.
         form: The format.
         batch: Its name, for the page.
-        footprint_of: For STAC: what was kept of an item's place and time.
+        footprint_of: For STAC: place and time of an item, where the records have none.
         left_out: For STAC: takes the ids of items of which nothing was kept.
     """
     if form is Format.MARKDOWN:

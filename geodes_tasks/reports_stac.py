@@ -35,14 +35,17 @@ def stac_lines(
 
     Args:
         records: Those of one item one after the other, as a batch keeps them.
-        footprint_of: Gives what was kept of an item by its id, as ``footprint.footprint`` makes it.
+        footprint_of: Gives place and time of an item by its id, as ``footprint.footprint`` makes
+            them; what a record has itself is left aside then.
         left_out: Takes the ids of items whose place and time nobody kept.
     """
     yield '{"type": "FeatureCollection", "features": ['
     comma = ""
-    for item_id, group in groupby(records, key=lambda record: record.item_id):
+    for item_id, grouped in groupby(records, key=lambda record: record.item_id):
+        group = list(grouped)
         present = [record for record in group if record.state is State.SUCCESS]
-        kept = footprint_of(item_id) if present else None
+        own = next((record.footprint for record in group if record.footprint), None)
+        kept = (footprint_of(item_id) or own) if present else None
         if kept is not None:
             yield comma + json.dumps(stac_item(item_id, present, json.loads(kept)))
             comma = ","

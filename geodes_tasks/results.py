@@ -143,10 +143,14 @@ class DownloadRecord:
     worker: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     """One entry an attempt that failed: at, worker, source, bytes, error."""
+    footprint: str | None = field(default=None, repr=False)
+    """Place and time of the item as JSON, in one record of each item; not part of the JSON form."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form."""
-        return asdict(self)
+        form = asdict(self)
+        del form["footprint"]
+        return form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

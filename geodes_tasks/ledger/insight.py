@@ -12,7 +12,7 @@ from geodes_tasks.results import ErrorInfo
 from geodes_tasks.states import Reason, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 BLOCK = 500
 """Records asked for in one round trip."""
@@ -174,25 +174,6 @@ class Insight(Store):
             if state == State.FAILURE
             and (not kinds or (error and json.loads(error)["type"] in kinds))
         ]
-
-    def footprints(self, batch: str) -> Callable[[str], str | None]:
-        """Give a look-up of what was kept of each item's place and time; None where nothing was.
-
-        Quick and with flat memory when asked in the order of the batch, right in any order.
-        """
-        names = (json.loads(row[0] or "{}")["item"] for row in self._batch_fields(batch, "spec"))
-        known: dict[str, str | None] = {}
-
-        def look_up(item_id: str) -> str | None:
-            if item_id not in known:
-                known.clear()
-                block = [item_id, *itertools.islice(names, BLOCK)]
-                with self.available():
-                    found = self.client.hmget(self.key("items"), block)
-                known.update(zip(block, found, strict=True))
-            return known[item_id]
-
-        return look_up
 
     def _batch_fields(self, batch: str, *names: str) -> Iterator[list[str | None]]:
         with self.available():

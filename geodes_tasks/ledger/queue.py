@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from geodes_tasks import footprint
 from geodes_tasks.asset import Asset, download_id
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.store import Store
@@ -44,6 +45,9 @@ class Request:
     asset: Asset
     path: str
     """Final path, absolute."""
+    footprint: str | None = None
+    """Place and time of its item as JSON, empty where it has none: with the first request of each
+    item, None with its others."""
 
     @property
     def download_id(self) -> str:
@@ -153,6 +157,8 @@ class Queue(Store):
                 "size": request.asset.size_bytes or 0,
                 "spec": json.dumps(request.asset.to_dict(), separators=(",", ":")),
             }
+            if request.footprint is not None:
+                entry["footprint"] = request.footprint and footprint.packed(request.footprint)
             if entry["id"] in proofs:
                 entry["proof"] = proofs[entry["id"]]
             entries.append(entry)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from geodes_tasks import errors
+from geodes_tasks import errors, footprint
 from geodes_tasks.errors import GeodesTasksError, UnknownBatchError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import BatchStatus, DownloadRecord, ErrorInfo
@@ -211,5 +211,6 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         reason=data.get("reason"),
         due_at=_moment(data.get("due")),
         worker=data.get("worker"),
+        footprint=footprint.unpacked(data["footprint"]) if data.get("footprint") else None,
         history=tuple(json.loads(data.get("history") or "[]")),
     )

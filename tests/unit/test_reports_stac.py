@@ -12,13 +12,13 @@ import pystac
 import pytest
 from pystac.extensions.file import FileExtension
 
-from geodes_tasks.footprint import BOXED, footprint
+from geodes_tasks.footprint import BOXED, footprint, packed, unpacked
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.reports import Format, lines
 from geodes_tasks.results import DownloadRecord
 from geodes_tasks.states import State
 from tests.standin import StandIn
-from tests.unit.test_ledger import BATCH, ask, request_of
+from tests.unit.test_ledger import BATCH, ask, proven, request_of
 from tests.unit.test_reports import GOOD
 
 
@@ -175,17 +175,42 @@ def test_span_without_moment(catalogue: list[dict[str, Any]], tmp_path: Path) ->
     assert found.datetime is None
 
 
-def test_ledger_gives_footprints_in_any_order(fake_ledger: Ledger) -> None:
-    """What was kept is found for the items of a batch, in order or not; None for the others."""
-    requests = [request_of(name) for name in "abc"]
-    ask(fake_ledger, *requests)
-    names = [request.asset.item_id for request in requests]
-    kept = {name: f'{{"n":{n}}}' for n, name in enumerate(names[:2])}
-    fake_ledger.client.hset(fake_ledger.key("items"), mapping=kept)
+def test_one_record_keeps_the_footprint_of_its_item(fake_ledger: Ledger) -> None:
+    """The first file of an item that is not refused keeps its place and time, no other does."""
+    taken, first, second, other = (request_of(name) for name in ("t", "a", "b", "c"))
+    proven(fake_ledger, taken)
+    ask(
+        fake_ledger,
+        replace(request_of("new", b"else"), path=taken.path, footprint='{"n":1}'),
+        first,
+        second,
+        replace(other, footprint=""),
+        batch="mine",
+    )
 
-    look_up = fake_ledger.footprints(BATCH)
+    kept = {record.path: record.footprint for record in fake_ledger.records("mine")}
 
-    order = [*names, names[0], "unknown", names[1]]
-    assert [look_up(name) for name in order] == [
-        '{"n":0}', '{"n":1}', None, '{"n":0}', None, '{"n":1}',
-    ]  # fmt: skip
+    assert kept == {first.path: '{"n":1}', second.path: None, other.path: None}
+
+
+def test_reports_do_not_repeat_footprints(fake_ledger: Ledger) -> None:
+    """Place and time are for STAC: the lines of the other reports stay what they are."""
+    ask(fake_ledger, replace(request_of("a"), footprint='{"n":1}'))
+
+    (record,) = fake_ledger.records(BATCH)
+
+    assert record.footprint == '{"n":1}'
+    assert "footprint" not in record.to_dict()
+
+
+def test_packed_footprints_are_small_and_the_same(catalogue: list[dict[str, Any]]) -> None:
+    """The ledger keeps a third of the text, and gives all of it back."""
+    ring = [[n / 7, 43 + n / 11] for n in range(9)]
+    geometry = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    kept = str(footprint(catalogue[0] | {"geometry": geometry}))
+
+    small = packed(kept)
+
+    assert unpacked(small) == kept
+    assert unpacked(packed('{"é":"x"}')) == '{"é":"x"}'
+    assert len(small) < 0.45 * len(kept)

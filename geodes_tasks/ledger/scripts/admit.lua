@@ -1,6 +1,7 @@
 -- Take a block of downloads into the ledger: all entries of the block or none.
--- ARGV: batch, account, JSON list of entries {id, path, size, spec, proof}
+-- ARGV: batch, account, JSON list of entries {id, path, size, spec, proof, footprint}
 --   proof: absent on the first call; on the second what the caller's stat shows, '-' for nothing.
+--   footprint: of the item, with its first entry; kept with the first that is not refused.
 -- Returns one answer an entry: new | joined | again | present | prove:<proof> | taken:<other item>
 local batch, account = ARGV[1], ARGV[2]
 local entries = cjson.decode(ARGV[3])
@@ -65,6 +66,13 @@ local function admit(entry)
 end
 
 open_batch(batch, account)
-local answers = {}
-for index, entry in ipairs(entries) do answers[index] = admit(entry) end
+local answers, footprint = {}, ''
+for index, entry in ipairs(entries) do
+  answers[index] = admit(entry)
+  footprint = entry.footprint or footprint
+  if footprint ~= '' and string.match(answers[index], '^%l+$') then
+    redis.call('HSET', download(entry.id), 'footprint', footprint)
+    footprint = ''
+  end
+end
 return answers

@@ -37,7 +37,7 @@ if state == 'SUCCESS' then
     count(id, 'bytes_total', string.format('%.0f', said.size - tonumber(field(id, 'size'))))
     redis.call('HSET', key, 'size', string.format('%.0f', said.size))
   end
-  redis.call('HDEL', key, 'error', 'suspect', 'gone', 'offline_since')
+  redis.call('HDEL', key, 'error', 'suspect', 'token', 'gone', 'offline_since')
   set_done(id, said.size)
   transferred()
 elseif state == 'RETRY' then
