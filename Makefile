@@ -11,10 +11,10 @@ TO ?= downloads
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench chaos fuzz up down clean
+.PHONY: help install run test check format bench chaos fuzz audit scan release-check up down clean
 
 help: ## say what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -62,6 +62,21 @@ fuzz: $(STAMP) ## every property test with hostile bytes: atheris where it is ha
 	$(PIP_INSTALL) -e '.[fuzz]' \
 		|| echo 'atheris cannot be had here: hypothesis does it, with many examples'
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+audit: $(STAMP) ## known vulnerabilities among the pins, where the index has the data
+	$(PIP_INSTALL) -e '.[audit]'
+	$(BIN)/python -m tests.audit
+
+IMAGE ?= geodes-tasks
+scan: ## scan the image IMAGE with trivy or grype, where one is installed
+	@if command -v trivy >/dev/null; then \
+		trivy image --exit-code 1 --severity HIGH,CRITICAL $(IMAGE); \
+	elif command -v grype >/dev/null; then grype --fail-on high $(IMAGE); \
+	else echo 'skipped: neither trivy nor grype is installed here'; fi
+
+release-check: $(STAMP) ## wheel and sdist, installed and used with every Python from 3.11 to 3.13
+	$(PIP_INSTALL) -e '.[release]'
+	$(BIN)/python -m tests.release $(PYTHONS)
 
 up: ## start the compose stack
 	docker-compose up --build --detach

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
 import venv
 import zipfile
 from importlib import metadata
@@ -13,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks.version import __version__
+from tests.release import VERSIONS
 
 ROOT = Path(__file__).parents[2]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -55,11 +60,16 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def away_from_the_sources() -> dict[str, str]:
+    """Give the environment without what leads to the sources."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def told(environment: Path, *command: str) -> str:
     """Run a program of the environment, away from the sources, and give what it prints."""
     return subprocess.run(
         [str(environment / "bin" / command[0]), *command[1:]],
-        capture_output=True, text=True, check=True, cwd=environment,
+        capture_output=True, text=True, check=True, cwd=environment, env=away_from_the_sources(),
     ).stdout  # fmt: skip
 
 
@@ -102,3 +112,43 @@ def test_the_worker_is_installed(environment: Path) -> None:
     assert found == ["True", "True"]
     assert Path(package).is_relative_to(environment)
     assert Path(application).is_relative_to(environment)
+
+
+BUILD_SDIST = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+
+
+def test_the_sdist_holds_the_project(tmp_path: Path) -> None:
+    """Who packages it again finds tests, documents and pins in the sdist, and no litter."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("these sources are no checkout of git")
+    source = tmp_path / "source"
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in files.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+
+    subprocess.run(
+        [sys.executable, "-c", BUILD_SDIST, str(tmp_path)], cwd=source, check=True,
+        capture_output=True,
+    )  # fmt: skip
+
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"CHANGELOG.md", "LICENSE", "constraints.txt", "tests/demo.py", "docs/settings.md"}
+    assert built.name == f"geodes_tasks-{__version__}.tar.gz"
+    assert wanted <= names
+    assert [name for name in names if name.endswith((".pyc", "__pycache__"))] == []
+
+
+def test_the_release_is_checked_with_every_python_it_is_for() -> None:
+    """The versions of the classifiers are those that `make release-check` looks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = [one.rpartition(" ")[2] for one in project["classifiers"] if ":: 3." in one]
+
+    assert told == list(VERSIONS)
+    assert project["requires-python"] == f">={VERSIONS[0]}"
+    assert "version" not in project
