@@ -1,39 +1,109 @@
-"""The commands that steer: ``retry``, ``cancel``, ``pause``, ``resume``. Each is safe twice."""
+"""The commands that steer: retry, cancel, pause, resume, forget. Each is safe to say twice."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
 
 from geodes_tasks import config
-from geodes_tasks.cli_words import BatchName, batch_of, say
+from geodes_tasks.cli_words import BatchName, batch_of, complain, say
+from geodes_tasks.errors import BatchUnfinishedError, ConfigError, UnknownBatchError
 from geodes_tasks.steering import Steering
 
+KEPT = 1
+"""Exit code when a batch could not be forgotten."""
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+Items = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ITEM]...", help="Items, file names or ids of downloads."),
+]
 Account = Annotated[str, typer.Argument(help="The account.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (retry, cancel, pause, resume):
+    for command in (retry, cancel, pause, resume, forget):
         app.command()(command)
 
 
 def retry(
     batch_name: BatchName = None,
+    items: Items = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="All that failed; so it is when nothing is named.")
+    ] = False,
     kinds: Annotated[
         list[str] | None, typer.Option("--class", help="Only failures of this error class.")
     ] = None,
 ) -> None:
-    """Ask again for what failed."""
-    begun = Steering(config.load()).retry(batch_of(batch_name).id, kinds or ())
+    """Ask again for what failed or, by name, for what was cancelled or waits, too."""
+    if items and (failed or kinds):
+        raise ConfigError("ITEM", "name downloads, or say --failed or --class, not both")
+    begun = Steering(config.load()).retry(batch_of(batch_name).id, kinds or (), items or ())
     say(f"{begun} downloads begin anew")
 
 
-def cancel(batch_name: BatchName = None) -> None:
-    """Cancel a batch: what has not started never will, what runs stops."""
-    cancelled = Steering(config.load()).cancel(batch_of(batch_name).id)
+def cancel(batch_name: BatchName = None, items: Items = None) -> None:
+    """Cancel a batch or some of it: what has not started never will, what runs stops."""
+    cancelled = Steering(config.load()).cancel(batch_of(batch_name).id, items or ())
     say(f"{cancelled} downloads are cancelled")
+
+
+def forget(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[BATCH]...")] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="AGE", help="All asked for longer ago: 30d, 12h, 90min."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Unfinished ones too: what is left is cancelled.")
+    ] = False,
+) -> None:
+    """Remove batches and their records from the ledger; files stay where they are.
+
+    A file that is asked for again is read once, to prove it.
+    """
+    if bool(names) is (older_than is not None):
+        raise ConfigError("BATCH", "name batches, or say --older-than, one of the two")
+    steering = Steering(config.load())
+    chosen = names or steering.ledger.older_batches(seconds_of(older_than or ""))
+    refused = 0
+    for name in chosen:
+        refused += not _forgotten(steering, name, force=force)
+    if not chosen:
+        say("no batch is that old")
+    raise typer.Exit(KEPT if refused else 0)
+
+
+def _forgotten(steering: Steering, name: str, *, force: bool) -> bool:
+    """Forget one batch, and tell; another one that cannot be forgotten stops nothing."""
+    try:
+        swept = steering.forget(name, unfinished=force)
+    except UnknownBatchError:
+        say(f"{name}: not in the ledger, or forgotten before")
+    except BatchUnfinishedError as error:
+        complain(error)
+        return False
+    else:
+        later = f"; {swept.left} more go when a worker has swept up after them"
+        say(f"{name}: forgotten with {swept.removed} records{later if swept.left else ''}")
+    return True
+
+
+def seconds_of(age: str) -> float:
+    """Read an age such as ``30d``.
+
+    Raises:
+        ConfigError: it is not a number and a unit.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d|w)", age.strip())
+    if found is None:
+        raise ConfigError("--older-than", f"{age!r} is not an age", "Say 30d, 12h or 90min.")
+    return float(found[1]) * UNITS[found[2]]
 
 
 def pause(account: Account = "default") -> None:

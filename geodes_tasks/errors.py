@@ -124,6 +124,34 @@ class UnknownBatchError(GeodesTasksError):
         return f"batch {self.batch!r} is not in the ledger"
 
 
+class BatchUnfinishedError(GeodesTasksError):
+    """A batch has downloads that are not over."""
+
+    hint = "Wait for its end (geodes-tasks watch), or cancel and forget it in one: --force."
+
+    def __init__(self, batch: str, unfinished: int) -> None:
+        super().__init__(batch, unfinished)
+        self.batch, self.unfinished = batch, unfinished
+
+    def __str__(self) -> str:
+        """Tell how many are not over."""
+        return f"batch {self.batch!r} is kept: {self.unfinished} downloads are unfinished"
+
+
+class UnknownDownloadError(GeodesTasksError):
+    """A batch has no download of that name."""
+
+    hint = "Give the id of an item, a file name or the id of a download, as in the report."
+
+    def __init__(self, batch: str, name: str) -> None:
+        super().__init__(batch, name)
+        self.batch, self.name = batch, name
+
+    def __str__(self) -> str:
+        """Name both."""
+        return f"batch {self.batch!r} has no download of {self.name!r}"
+
+
 # --- items that can never be downloaded ------------------------------------------------------
 
 

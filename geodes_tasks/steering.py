@@ -1,4 +1,4 @@
-"""Steer what is under way: pause, resume, retry, cancel. Each is safe to say twice."""
+"""Steer what is under way: pause, resume, retry, cancel, forget. Each is safe to say twice."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from geodes_tasks.app import Sender
 from geodes_tasks.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from geodes_tasks.config import Settings
+    from geodes_tasks.ledger import Forgotten
 
+BLOCK = 1000
+"""Downloads in one run of a script."""
 BY_HAND = "by hand"
 """Why an account is paused that somebody paused."""
 
@@ -43,20 +46,62 @@ class Steering:
         self._sender.send(self.ledger.release())
         return was
 
-    def retry(self, batch: str, kinds: Sequence[str] = ()) -> int:
-        """Ask again for what failed, of these error classes or of any. Tells how many.
+    def retry(self, batch: str, kinds: Sequence[str] = (), names: Sequence[str] = ()) -> int:
+        """Ask again for what failed or, by name, for what failed, was cancelled or waits.
+
+        Args:
+            batch: Name of the batch.
+            kinds: Classes of errors; none is any.
+            names: Items, file names or ids; in place of all that failed.
+
+        Returns:
+            How many begin anew.
 
         Raises:
+            UnknownDownloadError: the batch has none of that name; nothing was asked for.
             LedgerUnavailableError: Redis does not answer.
         """
-        begun = self.ledger.again(batch, self.ledger.failed(batch, kinds))
+        wanted = self.ledger.named(batch, names) if names else self.ledger.failed(batch, kinds)
+        begun = sum(self.ledger.again(batch, block) for block in _blocks(wanted))
         self._sender.send(self.ledger.release())
         return begun
 
-    def cancel(self, batch: str) -> int:
-        """Cancel what is not over in a batch. Tells how many downloads that were.
+    def cancel(self, batch: str, names: Sequence[str] = ()) -> int:
+        """Cancel what is not over in a batch, or some of it. Tells how many downloads that were.
 
         Raises:
-            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+            UnknownBatchError, UnknownDownloadError: no such batch, or it has none of that name.
+            LedgerUnavailableError: Redis does not answer.
         """
-        return self.ledger.cancel(self.ledger.downloads(batch))
+        wanted = self.ledger.downloads(batch)
+        if names:
+            wanted = self.ledger.named(batch, names)
+        return sum(map(self.ledger.cancel, _blocks(wanted)))
+
+    def forget(self, batch: str, *, unfinished: bool = False) -> Forgotten:
+        """Remove a batch from the ledger, and the records that no other batch has.
+
+        Files stay; should one be asked for again, it is read once to prove it. Workers remove
+        later what is running now, or has part files to be swept.
+
+        Args:
+            batch: Its name.
+            unfinished: Also when it is not over: what no other batch has is cancelled.
+
+        Raises:
+            UnknownBatchError: there is none of this name.
+            BatchUnfinishedError: it is not over; nothing was changed.
+            LedgerUnavailableError: Redis does not answer; say it again.
+        """
+        if unfinished:
+            for block in _blocks(self.ledger.alone_in(batch)):
+                self.ledger.cancel(block)
+        self.ledger.forget(batch, unfinished=unfinished)
+        swept = self.ledger.sweep()
+        self._sender.send(self.ledger.release())
+        return swept
+
+
+def _blocks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut into pieces that hold Redis up for some milliseconds each."""
+    return (ids[first : first + BLOCK] for first in range(0, len(ids), BLOCK))

@@ -85,6 +85,7 @@ class Recovery(threading.Thread):
         desk().hooks.batches_done(self.ledger)
         for left in self.ledger.litter():
             discard(left.asset, left.path, left.token)
+        self.ledger.sweep()
 
     def _heed_revoked(self) -> None:
         """Cancel in the ledger what somebody revoked in Celery or Flower.

@@ -3,13 +3,14 @@
 Each change of a state is one script (``scripts/``), so that two workers never see half of one.
 ``store`` holds the connection, ``queue`` admits and releases, ``leases`` claims and records,
 ``tape`` keeps what waits for the portal to say something, ``reading`` answers questions,
-``insight`` those of monitors.
+``insight`` those of monitors, ``forgetting`` lets go.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from geodes_tasks.ledger.forgetting import Forgetting, Forgotten
 from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
 from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Spent, Verdict
 from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
@@ -44,10 +45,12 @@ __all__ = [
     "FailureGroup",
     "Totals",
     "Wait",
+    # forgetting
+    "Forgotten",
 ]
 
 
-class Ledger(Queue, Leases, Tape, Reading, Insight):
+class Ledger(Queue, Leases, Tape, Reading, Insight, Forgetting):
     """Every question to the ledger and every change of it."""
 
     @classmethod

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from geodes_tasks.errors import UnknownDownloadError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import ErrorInfo
 from geodes_tasks.states import Reason, State
@@ -174,6 +176,25 @@ class Insight(Store):
             if state == State.FAILURE
             and (not kinds or (error and json.loads(error)["type"] in kinds))
         ]
+
+    def named(self, batch: str, names: Sequence[str]) -> list[str]:
+        """Give the ids of a batch's downloads by item, file name or id, each once.
+
+        Raises:
+            UnknownDownloadError: the batch has none of that name.
+        """
+        found: dict[str, list[str]] = {name: [] for name in names}
+        with self.available():
+            ids: list[str] = self.client.zrange(self.key("batch", batch, "downloads"), 0, -1)
+        rows = self._batch_fields(batch, "spec", "path")
+        for identifier, (spec, path) in zip(ids, rows, strict=False):
+            item = json.loads(spec)["item"] if spec else ""
+            for name in {identifier, item, PurePath(path or "").name} & found.keys():
+                found[name].append(identifier)
+        for name, those in found.items():
+            if not those:
+                raise UnknownDownloadError(batch, name)
+        return list(dict.fromkeys(itertools.chain.from_iterable(found.values())))
 
     def _batch_fields(self, batch: str, *names: str) -> Iterator[list[str | None]]:
         with self.available():

@@ -22,6 +22,8 @@
 --   accounts                 set     every account
 --   due                      zset    waiting downloads by the time they go on
 --   since:<reason>           zset    the same and those not taken yet, by the time since when
+--   forgotten                set     batches whose records are still to be removed
+--   forgotten:<name>         zset    these records, of a batch and the time when it was forgotten
 --   totals                   hash    the counters of a batch and more, over the whole ledger
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
