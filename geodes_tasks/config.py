@@ -216,6 +216,11 @@ class Settings(BaseSettings):
         validation_alias=_named("AWS_SESSION_TOKEN"),
         description="S3 credentials.",
     )
+    s3_credentials_command: str = Field(
+        "",
+        description="Command that prints fresh S3 credentials as JSON (key, secret, token, expiry),"
+        " or `module:function` that gives them.",
+    )
     region_name: str = Field(
         "us-east-1",
         validation_alias=_named("AWS_REGION", "AWS_DEFAULT_REGION"),

@@ -273,9 +273,11 @@ class SourceUnavailableError(GeodesTasksError):
     reaction = Reaction.TRANSIENT
     hint = "With --source auto the other source is tried; check the S3 credentials."
 
-    def __init__(self, source: str, href: str, problem: str) -> None:
-        super().__init__(source, href, problem)
+    def __init__(self, source: str, href: str, problem: str, whole: bool = False) -> None:
+        super().__init__(source, href, problem, whole)
         self.source, self.href, self.problem = source, href, problem
+        self.whole = whole
+        """Whether the source as a whole is out, for now, and not this file alone."""
 
     def __str__(self) -> str:
         """Name the source, the href and the problem."""

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from geodes_tasks.transports.base import Body, Transport
+from geodes_tasks.transports.s3_credentials import are_thinkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,5 +43,11 @@ def chosen(settings: Settings) -> list[str]:
 
     S3 comes first, and only where credentials are there: it is the faster one.
     """
-    s3 = import_module("geodes_tasks.transports.s3")
-    return [name for name in TRANSPORTS if name != "s3" or s3.has_credentials(settings)]
+    return [name for name in TRANSPORTS if name != "s3" or _has_credentials(settings)]
+
+
+def _has_credentials(settings: Settings) -> bool:
+    """Look for credentials; boto3 is loaded only where the first look finds a trace of some."""
+    if not are_thinkable(settings):
+        return False
+    return bool(import_module("geodes_tasks.transports.s3").has_credentials(settings))

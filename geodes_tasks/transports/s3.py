@@ -1,88 +1,92 @@
-"""Opens objects of the S3 datalake, or of another S3 endpoint; the only place that calls boto3.
+"""Opens objects of the S3 datalake, or of another S3 endpoint.
 
 Every way in which the datalake cannot give a file while the portal may (no credentials, expired
 ones, denied, no such key, out of reach) is SourceUnavailableError, so that the caller goes on
 with the next source.
+
+Each object is asked for from the wanted byte to the end of the first range. What is small comes
+whole that way; the rest of what is large follows in ranges side by side, each on the condition
+that the object is still the one of which the beginning came.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import re
 import threading
-from contextlib import closing, contextmanager
+import time
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+)
 
 from geodes_tasks.config import is_loopback
-from geodes_tasks.errors import SourceUnavailableError
+from geodes_tasks.errors import (
+    ConfigError,
+    GeodesTasksError,
+    SourceUnavailableError,
+    ThrottledError,
+    TransferError,
+    TruncatedBodyError,
+)
 from geodes_tasks.transports.addresses import AddressPolicy, origin, redact
-from geodes_tasks.transports.answers import resumed_total, strong_etag
+from geodes_tasks.transports.answers import strong_etag
 from geodes_tasks.transports.base import Body
 from geodes_tasks.transports.calls import Calls
-from geodes_tasks.transports.s3_errors import boto_failure, client_failure, hide_secrets
+from geodes_tasks.transports.s3_address import Address
+from geodes_tasks.transports.s3_client import ATTEMPTS, Clients, has_credentials
+from geodes_tasks.transports.s3_errors import EXPIRED, boto_failure, client_failure
+from geodes_tasks.transports.s3_ranges import RANGE_BYTES, Ranges
+from geodes_tasks.transports.s3_reach import Reach
 from geodes_tasks.transports.stream import BodyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
     from urllib3 import HTTPResponse
 
     from geodes_tasks.config import Settings
+    from geodes_tasks.transports.calls import Call
+
+__all__ = ["ATTEMPTS", "Address", "S3Transport", "has_credentials"]
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 3.0
-"""Short, because outside the CNES network the datalake is out of reach and the portal is not."""
-ATTEMPTS = 2
-"""Within boto3, for one request; the retry rules of the program do the rest."""
-CONNECTIONS = 64
+PATIENCE_SECONDS = 3.0
+"""How long SlowDown is waited out before the caller hears of it."""
+SLOW_DOWN_SECONDS = 0.5
+"""Wait after a SlowDown that names no time; doubled each time."""
 
-_SCHEMES = {"http", "https"}
-# 412: another version (If-Match). 416: fewer bytes than the caller has.
-_NOT_THE_REST = {412, 416}
+_NOT_THE_REST = {412: "IfMatch", 416: "Range"}
+"""Statuses that say so, with the condition that they answer: another version, fewer bytes."""
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where an object is."""
+class _Answer:
+    """The beginning of an object, or of its rest."""
 
-    endpoint: str | None
-    """Scheme and host; None when the href names a bucket only (``s3://``)."""
-    bucket: str
-    """Name of the bucket."""
-    key: str
-    """Key within it, as S3 knows it."""
+    response: HTTPResponse
+    start: int
+    end: int | None
+    """The byte after the last of this answer."""
+    total: int | None
+    etag: str | None
 
-    @classmethod
-    def parse(cls, href: str) -> Address:
-        """Read ``https://host/bucket/key`` (percent-encoded) or ``s3://bucket/key`` (not).
-
-        Raises:
-            SourceUnavailableError: neither, or no single object.
-        """
-        try:
-            parts = urlsplit(href)
-            if parts.scheme in _SCHEMES:
-                origin(href)
-        except ValueError as error:
-            raise SourceUnavailableError("s3", redact(href), "no S3 address") from error
-        if parts.scheme == "s3":
-            endpoint, bucket, key = None, parts.netloc, href.partition("://")[2].partition("/")[2]
-        else:
-            endpoint = f"{parts.scheme}://{parts.netloc}"
-            bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
-        if parts.scheme not in _SCHEMES | {"s3"} or not bucket or not key or key.endswith("/"):
-            raise SourceUnavailableError("s3", redact(href), "no address of a single S3 object")
-        return cls(endpoint, bucket, key)
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing follows."""
+        return self.end is None or self.end == self.total
 
 
 class S3Transport:
@@ -94,26 +98,16 @@ class S3Transport:
         self._settings = settings
         self._policy = AddressPolicy(settings)
         self._calls = Calls()
-        self._lock = threading.Lock()
-        self._clients: dict[str, S3Client] = {}
-        self._session: boto3.Session | None = None
-        self._pid = os.getpid()
+        self._clients = Clients(settings)
+        self._reach = Reach()
 
     def client(self, endpoint: str | None = None) -> S3Client:
         """Give this process's client of an endpoint; without one, of the datalake.
 
         Raises:
-            BotoCoreError: the AWS settings cannot be read.
+            BotoCoreError, ConfigError: the AWS settings or credentials cannot be had.
         """
-        url = endpoint or self._settings.s3_endpoint_url
-        with self._lock:
-            if self._pid != os.getpid():
-                # A forked child must not write to its parent's connections.
-                self._clients, self._session, self._pid = {}, None, os.getpid()
-            if url not in self._clients:
-                self._session = self._session or _session(self._settings)
-                self._clients[url] = _client(self._session, url, self._settings)
-            return self._clients[url]
+        return self._clients.lease(endpoint)[0]
 
     @contextmanager
     def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
@@ -124,21 +118,15 @@ class S3Transport:
         """
         address = Address.parse(href)
         self._check(address, href)
-        etag = strong_etag(etag)
         with self._calls.begin() as call:
-            answer = self._get(address, href, offset, etag)
-            with closing(answer["Body"]) as stream, stream as inner:
-                # Entered, it gives urllib3's response, which is read as the bytes come; the
-                # stream's own read waits until a piece is full. The stubs do not know.
-                raw = cast("HTTPResponse", inner)
-                call.waits_on(raw.shutdown)
-                start = offset if _is_partial(answer) else 0
-                reader = BodyReader(raw, redact(href), call, offset=start)
-                total = None if reader.length is None else start + reader.length
-                yield Body(start, total, strong_etag(answer.get("ETag")), reader.pieces())
+            asked = _Asked(self, address, redact(href), call)
+            answer = _patiently(lambda: asked.begin(offset, strong_etag(etag)), asked.href, call)
+            with closing(answer.response) as response, closing(asked.pieces(answer)) as pieces:
+                call.waits_on(response.shutdown)
+                yield Body(answer.start, answer.total, answer.etag, pieces)
 
     def abort(self, thread: int) -> None:
-        """Break off the body that a thread waits for; an answer not begun ends when it begins."""
+        """Break off whatever a thread waits for."""
         self._calls.abort(thread)
 
     def _check(self, address: Address, href: str) -> None:
@@ -153,112 +141,194 @@ class S3Transport:
             problem = f"{host} is not the S3 endpoint; allow it with GEODES_TASKS_ALLOWED_HOSTS"
             raise SourceUnavailableError("s3", redact(href), problem)
 
-    def _get(
-        self, address: Address, href: str, offset: int, etag: str | None
+    def get(
+        self, address: Address, shown: str, condition: dict[str, Any], again: bool = True
     ) -> GetObjectOutputTypeDef:
-        """Ask for the rest, and for the whole where the rest cannot be had."""
-        if offset:
-            answer = self._rest(address, href, offset, etag)
-            if answer is not None:
-                return answer
-            logger.info(
-                "%s: does not resume, starting from byte 0",
-                redact(href),
-                extra={"action": "download_restarted"},
-            )
-        return self._ask(address, href, {})
+        """Ask once for an object; once more with fresh credentials when they have ended.
 
-    def _rest(
-        self, address: Address, href: str, offset: int, etag: str | None
-    ) -> GetObjectOutputTypeDef | None:
-        """Ask for the bytes from ``offset`` on; None when they are not to be had or not proven."""
-        condition = {"IfMatch": etag} if etag else {}
+        Raises:
+            GeodesTasksError: the class names the reaction.
+        """
+        endpoint = self._endpoint(address)
         try:
-            answer = self._ask(address, href, {"Range": f"bytes={offset}-", **condition})
-        except _NotTheRestError:
-            return None
-        if not _is_partial(answer):
-            return answer  # the whole object, from byte 0
-        headers = {"Content-Range": answer.get("ContentRange", ""), "ETag": answer.get("ETag", "")}
-        if resumed_total(headers, answer.get("ContentLength"), offset, etag) is not None:
-            return answer
-        answer["Body"].close()
-        return None
-
-    def _ask(
-        self, address: Address, href: str, condition: dict[str, Any]
-    ) -> GetObjectOutputTypeDef:
+            client, generation = self._clients.lease(endpoint)
+        except (BotoCoreError, ValueError) as error:
+            raise boto_failure(error, shown) from error
+        except ConfigError as error:
+            raise SourceUnavailableError("s3", shown, str(error), True) from error
+        self._reach.check(endpoint)
         try:
-            client = self.client(self._endpoint(address))
             return client.get_object(Bucket=address.bucket, Key=address.key, **condition)
         except ClientError as error:
-            if condition and _status(error) in _NOT_THE_REST:
+            if _NOT_THE_REST.get(_status(error)) in condition:
                 raise _NotTheRestError from error
-            raise client_failure(error, redact(href)) from error
+            if again and _code(error) in EXPIRED and self._clients.renewed(generation):
+                return self.get(address, shown, condition, again=False)
+            raise client_failure(error, shown) from error
         except (BotoCoreError, ValueError) as error:
-            raise boto_failure(error, redact(href)) from error
+            if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
+                self._reach.lost(endpoint)
+            raise boto_failure(error, shown) from error
 
-    def _endpoint(self, address: Address) -> str | None:
+    def _endpoint(self, address: Address) -> str:
         own = self._settings.s3_endpoint_url
-        same = address.endpoint and urlsplit(address.endpoint).netloc == urlsplit(own).netloc
-        return None if same else address.endpoint
+        if address.endpoint is None or urlsplit(address.endpoint).netloc == urlsplit(own).netloc:
+            return own
+        return address.endpoint
+
+
+class _Asked:
+    """One object that somebody has asked for."""
+
+    def __init__(self, transport: S3Transport, address: Address, href: str, call: Call) -> None:
+        self._transport, self._address, self._call = transport, address, call
+        self.href = href
+
+    def begin(self, offset: int, etag: str | None) -> _Answer:
+        """Get the first range from ``offset`` on, or from 0 where the rest cannot be had."""
+        try:
+            return self._first(offset, etag)
+        except _NotTheRestError:
+            if offset:
+                logger.info(
+                    "%s: does not resume, starting from byte 0",
+                    self.href,
+                    extra={"action": "download_restarted"},
+                )
+                return self.begin(0, None)
+        return self._whole()  # it is empty: no range fits
+
+    def _first(self, offset: int, etag: str | None) -> _Answer:
+        answer = self._ask(offset, offset + RANGE_BYTES, etag)
+        if answer.start != offset or (etag and answer.etag != etag):
+            if answer.start == 0 and answer.is_all:
+                return answer  # a server without ranges: the whole object, from byte 0
+            answer.response.close()
+            raise _NotTheRestError
+        if answer.is_all or answer.etag:
+            return answer
+        # Nothing could prove that further ranges are of the same version.
+        answer.response.close()
+        return self._ask(offset, None, None) if offset else self._whole()
+
+    def _whole(self) -> _Answer:
+        return self._read(self._get({}), None)
+
+    def _ask(self, start: int, end: int | None, etag: str | None) -> _Answer:
+        condition = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        return self._read(self._get(condition | ({"IfMatch": etag} if etag else {})), start)
+
+    def _read(self, given: GetObjectOutputTypeDef, start: int | None) -> _Answer:
+        """Take an answer for what it proves to be.
+
+        Raises:
+            _NotTheRestError: a part, and not the one that was asked for.
+        """
+        # Entered, the stream gives urllib3's response, which is read as the bytes come; its own
+        # read waits until a piece is full. The stubs do not know.
+        response = cast("HTTPResponse", given["Body"].__enter__())
+        etag, length = strong_etag(given.get("ETag")), given.get("ContentLength")
+        if given["ResponseMetadata"]["HTTPStatusCode"] != 206:
+            return _Answer(response, 0, None, length, etag)
+        match = _CONTENT_RANGE.match(given.get("ContentRange", ""))
+        if match is None or int(match[1]) != start or int(match[2]) + 1 - start != length:
+            response.close()
+            raise _NotTheRestError
+        return _Answer(response, start, int(match[2]) + 1, int(match[3]), etag)
+
+    def _get(self, condition: dict[str, Any]) -> GetObjectOutputTypeDef:
+        """Ask, and wait out a server that wants it slower, for a while."""
+        patience, wait = time.monotonic() + PATIENCE_SECONDS, SLOW_DOWN_SECONDS
+        while True:
+            try:
+                return self._transport.get(self._address, self.href, condition)
+            except ThrottledError as error:
+                wait_s = wait if error.retry_after_s is None else error.retry_after_s
+                if self._call.broken_off or time.monotonic() + wait_s > patience:
+                    raise
+            time.sleep(wait_s)
+            wait *= 2
+
+    def pieces(self, answer: _Answer) -> Generator[bytes]:
+        """Yield the bytes of an answer and of the ranges that follow it."""
+        reader = BodyReader(answer.response, self.href, self._call, offset=answer.start)
+        if answer.is_all:
+            return reader.pieces()
+        return self._pieces(answer, reader)
+
+    def _pieces(self, answer: _Answer, reader: BodyReader) -> Generator[bytes]:
+        assert answer.end is not None  # noqa: S101 - else it is all
+        assert answer.total is not None  # noqa: S101
+        etag = answer.etag or ""
+        ranges = Ranges(
+            lambda start, end: self._range(start, end, etag),
+            answer.end, answer.total, self.href, self._call,
+        )  # fmt: skip
+        with closing(ranges):
+            ranges.start()
+            try:
+                yield from reader.pieces()
+            except TruncatedBodyError as error:
+                raise TruncatedBodyError(self.href, answer.total, error.received) from error
+            self._call.waits_on(ranges.close)
+            yield from ranges.pieces()
+
+    def _range(self, start: int, end: int, etag: str) -> HTTPResponse:
+        """Open one range of the version that was begun.
+
+        Raises:
+            TransferError: there is another version now, or the server gave something else.
+        """
+        try:
+            answer = self._ask(start, end, etag)
+        except _NotTheRestError as error:
+            problem = f"the object changed while it was fetched, or ends before byte {end}"
+            raise TransferError(self.href, problem) from error
+        if (answer.start, answer.end, answer.etag) != (start, end, etag):
+            answer.response.close()
+            raise TransferError(self.href, f"the server did not give the range at byte {start}")
+        return answer.response
 
 
 class _NotTheRestError(Exception):
     """The object is not the one of which the caller has the beginning."""
 
 
-def has_credentials(settings: Settings) -> bool:
-    """Tell whether S3 is worth trying: settings, environment or files give credentials.
+def _patiently(act: Callable[[], _Answer], href: str, call: Call) -> _Answer:
+    """Do something in a thread of its own, so that the wait for it can be broken off.
 
-    The EC2 metadata service is never asked: elsewhere it costs seconds and finds nothing.
+    botocore's sockets are out of reach until an answer has begun, and a silent server may take
+    minutes.
+
+    Raises:
+        GeodesTasksError: what ``act`` raises, or that it was broken off.
     """
-    if settings.aws_access_key_id and settings.aws_secret_access_key:
-        return True
-    try:
-        return _session(settings).get_credentials() is not None
-    except (BotoCoreError, ValueError, OSError) as error:
-        logger.warning("the AWS settings cannot be used: %s", type(error).__name__)
-        return False
+    done: SimpleQueue[_Answer | BaseException | None] = SimpleQueue()
 
+    def run() -> None:
+        try:
+            answer = act()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            done.put(error)
+            return
+        done.put(answer)
+        if call.broken_off:
+            with suppress(OSError, ValueError):
+                answer.response.close()
 
-def _session(settings: Settings) -> boto3.Session:
-    """Make a session; its credentials are the settings' own, else those of the AWS chain."""
-    hide_secrets()
-    core = botocore.session.get_session()
-    # Credentials of the datalake never come from the machine that EC2 says this is.
-    core.get_component("credential_provider").remove("iam-role")
-    access, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    token = settings.aws_session_token
-    if access and secret:
-        core.set_credentials(
-            access.get_secret_value(),
-            secret.get_secret_value(),
-            token.get_secret_value() if token else None,
-        )
-    return boto3.Session(botocore_session=core, region_name=settings.region_name)
-
-
-def _client(session: boto3.Session, endpoint: str, settings: Settings) -> S3Client:
-    """Make a client; path style and SigV4 are what the datalake takes."""
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=settings.stall_seconds,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        max_pool_connections=CONNECTIONS,
-        # Other checksums than AWS's own are unknown to many S3 servers; MD5 proves the file.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    bundle = str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
-    return session.client("s3", endpoint_url=endpoint, config=config, verify=bundle)
-
-
-def _is_partial(answer: GetObjectOutputTypeDef) -> bool:
-    return answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+    threading.Thread(target=run, name="s3-get", daemon=True).start()
+    call.waits_on(lambda: done.put(None))
+    answer = done.get()
+    if answer is None or (call.broken_off and isinstance(answer, GeodesTasksError)):
+        raise TransferError(href, "broken off before the answer")
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
 
 
 def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

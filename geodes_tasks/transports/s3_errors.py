@@ -47,6 +47,16 @@ _WORDS = {
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
     "InvalidObjectState": "the object is archived",
 }
+EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+}
+"""Codes after which other credentials may help: some servers forget a key when it ends."""
+# Refusals that are about us, whatever the object.
+_OF_THE_WHOLE = EXPIRED | {"SignatureDoesNotMatch", "RequestTimeTooSkewed"}
 # These loggers write whole requests at DEBUG, the session token and the signature among them.
 _TALKATIVE = ("auth", "endpoint", "hooks", "httpsession", "credentials", "client", "regions")
 
@@ -66,7 +76,8 @@ def client_failure(error: ClientError, href: str) -> GeodesTasksError:
         return ThrottledError(href, parse_retry_after(told, now=datetime.now(UTC)))
     if status >= 500:
         return ServerError(href, f"HTTP {status} ({code})")
-    return SourceUnavailableError("s3", href, _WORDS.get(code) or f"HTTP {status} ({code})")
+    problem = _WORDS.get(code) or f"HTTP {status} ({code})"
+    return SourceUnavailableError("s3", href, problem, code in _OF_THE_WHOLE)
 
 
 def boto_failure(error: BotoCoreError | ValueError, href: str) -> GeodesTasksError:
@@ -84,7 +95,7 @@ def boto_failure(error: BotoCoreError | ValueError, href: str) -> GeodesTasksErr
             return TransferError(href, f"the connection failed ({cause_name(error)})")
         case _:
             problem = f"the S3 settings cannot be used ({type(error).__name__})"
-    return SourceUnavailableError("s3", href, problem)
+    return SourceUnavailableError("s3", href, problem, True)
 
 
 class _NoDebug(logging.Filter):

@@ -18,7 +18,7 @@ from geodes_tasks.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from urllib3.response import BaseHTTPResponse
 
@@ -60,7 +60,7 @@ class BodyReader:
             raise TruncatedBodyError(self._href, self._end, self._at)
         return piece
 
-    def pieces(self, first: bytes = b"") -> Iterator[bytes]:
+    def pieces(self, first: bytes = b"") -> Generator[bytes]:
         """Yield the pieces in order, ``first`` being one that was read already."""
         piece = first or self.read()
         while piece:

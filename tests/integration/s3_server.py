@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
 import boto3
 from moto.server import ThreadedMotoServer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BUCKET = "sentinel2-l1c"
+PIECE = 64 * 1024
 
 
 @dataclass
@@ -30,6 +37,16 @@ class Fault:
     """Body bytes after which nothing more comes."""
     ignore_range: bool = False
     """Whether ``Range`` and ``If-Match`` are not passed on."""
+    silent: bool = False
+    """Whether there is no answer at all."""
+    stop_after: int | None = None
+    """Body bytes, of all GETs together, after which the server is gone."""
+    end_after: int | None = None
+    """Body bytes, of all GETs together, after which the present session token has ended."""
+    change_after: int | None = None
+    """Body bytes, of all GETs together, after which the object is another one."""
+    change_to: bytes = b""
+    """That one."""
 
 
 class _Front(BaseHTTPRequestHandler):
@@ -43,6 +60,13 @@ class _Front(BaseHTTPRequestHandler):
         """Pass a GET on to moto, unless something is to go wrong."""
         fault, headers = self.server.fault, dict(self.headers.items())
         self.server.seen.append(headers)
+        if fault.silent:
+            self.server.closing.wait(30)
+            return
+        if self._has_ended(fault, headers.get("X-Amz-Security-Token", "")):
+            fault = Fault(status=400, code="ExpiredToken")
+        if fault.change_after is not None and self.server.sent >= fault.change_after:
+            self.server.change(self.path, fault)
         if fault.status is not None:
             text = f"<Error><Code>{fault.code}</Code><Message>no</Message></Error>".encode()
             self._head(fault.status, fault.headers | {"Content-Length": str(len(text))})
@@ -51,6 +75,14 @@ class _Front(BaseHTTPRequestHandler):
         if fault.ignore_range:
             headers = {n: v for n, v in headers.items() if n.lower() not in {"range", "if-match"}}
         self._pass_on(headers, fault)
+
+    def _has_ended(self, fault: Fault, token: str) -> bool:
+        """Tell whether this token is one of those that end."""
+        if fault.end_after is not None and self.server.sent >= fault.end_after:
+            fault.end_after = None
+            self.server.ended.add(self.server.last_token or token)
+        self.server.last_token = token
+        return token in self.server.ended
 
     def _pass_on(self, headers: dict[str, str], fault: Fault) -> None:
         upstream = HTTPConnection("127.0.0.1", self.server.moto_port)
@@ -61,7 +93,14 @@ class _Front(BaseHTTPRequestHandler):
         kept = {n: v for n, v in answer.getheaders() if n.lower() not in {"connection", "server"}}
         self._head(answer.status, kept)
         stop = fault.cut if fault.stall is None else fault.stall
-        self.wfile.write(body[:stop])
+        body = body[:stop]
+        for at in range(0, len(body), PIECE):
+            if fault.stop_after is not None and self.server.sent >= fault.stop_after:
+                self.server.go_away()
+                return
+            self.wfile.write(body[at : at + PIECE])
+            with self.server.lock:
+                self.server.sent += len(body[at : at + PIECE])
         if fault.stall is not None:
             self.server.closing.wait(30)
         self.close_connection = stop is not None
@@ -82,7 +121,34 @@ class _FrontServer(ThreadingHTTPServer):
         self.moto_port = moto_port
         self.fault = Fault()
         self.seen: list[dict[str, str]] = []
+        self.sent = 0
+        self.lock = threading.Lock()
+        self.ended: set[str] = set()
+        self.last_token = ""
         self.closing = threading.Event()
+        self.connections: list[socket.socket] = []
+        self.put: Callable[[str, bytes], None]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Keep the connection, to be able to break it."""
+        self.connections.append(request)
+        super().process_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that leave."""
+
+    def go_away(self) -> None:
+        """End as a server that was stopped: connections broken, none taken."""
+        self.shutdown()
+        self.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def change(self, path: str, fault: Fault) -> None:
+        """Replace an object, once."""
+        fault.change_after = None
+        self.put(unquote(path.split("/", 2)[2].partition("?")[0]), fault.change_to)
 
 
 class S3Server:
@@ -106,6 +172,7 @@ class S3Server:
             region_name="us-east-1",
         )
         self._admin.create_bucket(Bucket=BUCKET)
+        self._front.put = self.put
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,6 +190,11 @@ class S3Server:
     def go_wrong(self, **fault: Any) -> None:
         """Make GETs go wrong from now on; without arguments, go right again."""
         self._front.fault = Fault(**fault)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Body bytes that were sent so far."""
+        return self._front.sent
 
     @property
     def seen(self) -> list[dict[str, str]]:

@@ -1,0 +1,192 @@
+"""The boto3 clients of one process: one for each endpoint, with credentials that are renewed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.transports import s3_credentials
+from geodes_tasks.transports.s3_errors import hide_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+    from geodes_tasks.config import Settings
+    from geodes_tasks.transports.s3_credentials import Fresh
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 2.0
+"""Short, because outside the CNES network the datalake is out of reach and the portal is not."""
+ATTEMPTS = 2
+"""Within boto3, for one request; the retry rules of the program do the rest."""
+CONNECTIONS = 64
+AGAIN_SECONDS = 15.0
+"""How soon credentials are asked for again after that brought nothing new."""
+
+
+class Clients:
+    """Makes clients and renews their credentials, once a process however many threads ask."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; opens no connection and asks for nothing."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._forget()
+        self.generation = 0
+        """Rises with the credentials."""
+
+    def _forget(self) -> None:
+        self._clients: dict[str, S3Client] = {}
+        self._session: boto3.Session | None = None
+        self._identity: tuple[object, ...] | None = None
+        self._due = float("inf")
+        self._in_vain = 0.0
+        self._pid = os.getpid()
+
+    def lease(self, endpoint: str | None = None) -> tuple[S3Client, int]:
+        """Give this process's client of an endpoint, by default the datalake's.
+
+        Returns:
+            The client, and the generation of its credentials.
+
+        Raises:
+            BotoCoreError, ConfigError: the credentials or AWS settings cannot be had.
+        """
+        url = endpoint or self._settings.s3_endpoint_url
+        with self._lock:
+            if self._pid != os.getpid():
+                # A forked child must not write to its parent's connections.
+                self._forget()
+            if self._session is None:
+                self._renew()
+            elif time.monotonic() >= self._due:
+                self._renew_in_time()
+            if url not in self._clients:
+                assert self._session is not None  # noqa: S101 - made above, or it was raised
+                self._clients[url] = _client(self._session, url, self._settings)
+            return self._clients[url], self.generation
+
+    def renewed(self, generation: int) -> bool:
+        """Tell whether there are other credentials than those, which the server refused."""
+        with self._lock:
+            now = time.monotonic()
+            if generation == self.generation and now >= self._in_vain:
+                try:
+                    self._renew()
+                except (BotoCoreError, ConfigError, ValueError, OSError) as error:
+                    logger.warning("no fresh S3 credentials: %s", _said(error))
+                if generation == self.generation:
+                    self._in_vain = now + AGAIN_SECONDS
+            return generation != self.generation
+
+    def _renew_in_time(self) -> None:
+        """Replace credentials before they end; while that fails, the old ones serve."""
+        try:
+            self._renew()
+        except (BotoCoreError, ConfigError, ValueError, OSError) as error:
+            logger.warning("no fresh S3 credentials yet: %s", _said(error))
+            self._due = time.monotonic() + AGAIN_SECONDS
+
+    def _renew(self) -> None:
+        """Ask for credentials anew: the command, the function, or the whole AWS chain."""
+        session, self._due = session_of(self._settings)
+        found = session.get_credentials()
+        frozen = found.get_frozen_credentials() if found else None
+        identity = tuple(frozen[:3]) if frozen else ()
+        if identity != self._identity or self._session is None:
+            self._session, self._identity, self._clients = session, identity, {}
+            self.generation += 1
+            logger.info("S3 credentials read", extra={"action": "s3_credentials"})
+
+
+def _said(error: Exception) -> str:
+    # What botocore says of a credential process may quote its output.
+    return str(error) if isinstance(error, ConfigError) else type(error).__name__
+
+
+def has_credentials(settings: Settings) -> bool:
+    """Tell whether S3 is worth trying: settings, environment or files give credentials.
+
+    The EC2 metadata service is never asked: elsewhere it costs seconds and finds nothing. A
+    command or function for credentials is not asked here either.
+    """
+    if settings.s3_credentials_command:
+        return True
+    if settings.aws_access_key_id and settings.aws_secret_access_key:
+        return True
+    try:
+        return session_of(settings)[0].get_credentials() is not None
+    except (BotoCoreError, ValueError, OSError) as error:
+        logger.warning("the AWS settings cannot be used: %s", type(error).__name__)
+        return False
+
+
+def session_of(settings: Settings) -> tuple[boto3.Session, float]:
+    """Make a session: credentials of the command or function, else the settings', else AWS's.
+
+    Returns:
+        The session, and when its credentials should be replaced (of ``time.monotonic``).
+
+    Raises:
+        BotoCoreError, ConfigError: they cannot be had.
+    """
+    hide_secrets()
+    core = botocore.session.get_session()
+    # Credentials of the datalake never come from the machine that EC2 says this is.
+    core.get_component("credential_provider").remove("iam-role")
+    due = float("inf")
+    access, secret = settings.aws_access_key_id, settings.aws_secret_access_key
+    token = settings.aws_session_token
+    if ask := s3_credentials.provider(settings):
+        fresh = _asked(ask)
+        due = time.monotonic() + fresh.due_in_s(datetime.now(UTC))
+        core.set_credentials(fresh.access, fresh.secret, fresh.token)
+    elif access and secret:
+        core.set_credentials(
+            access.get_secret_value(),
+            secret.get_secret_value(),
+            token.get_secret_value() if token else None,
+        )
+    return boto3.Session(botocore_session=core, region_name=settings.region_name), due
+
+
+def _asked(ask: Callable[[], Fresh]) -> Fresh:
+    try:
+        return ask()
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # A function of the user's: whatever it raises, S3 is not to be had, and is told by name
+        # only, for the text might hold what it was given.
+        problem = f"the function failed ({type(error).__name__})"
+        raise ConfigError(s3_credentials.SETTING, problem) from None
+
+
+def _client(session: boto3.Session, endpoint: str, settings: Settings) -> S3Client:
+    """Make a client; path style and SigV4 are what the datalake takes."""
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=settings.stall_seconds,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=CONNECTIONS,
+        # Other checksums than AWS's own are unknown to many S3 servers; MD5 proves the file.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    bundle = str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
+    return session.client("s3", endpoint_url=endpoint, config=config, verify=bundle)
