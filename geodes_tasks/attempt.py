@@ -24,7 +24,7 @@ from geodes_tasks.errors import (
     QuotaError,
     WorkerStoppingError,
 )
-from geodes_tasks.ledger import Progress, Renewal, Spent
+from geodes_tasks.ledger import Progress, Renewal, Spent, clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +39,8 @@ TICK_S = 1.0
 """How often leases are renewed at least, and progress is told."""
 MARGIN_S = 30.0
 """Silence beyond every timeout: the thread hangs in the file system, let its lease run out."""
+FRESH_S = 1.0
+"""A lease that was granted or renewed so recently need not be asked for before publishing."""
 OVERDUE_S = 5.0
 """So long after the stop what still runs is given back over its head."""
 
@@ -99,6 +101,8 @@ class LeasedAttempt:
         self.refusals: dict[str, GeodesTasksError] = {}
         """Why sources did not give the file, where another one went on."""
         self.source = ""
+        self.sure_at = claim.asked_at
+        """When the lease was last asked for and granted, by the ledger's clock."""
         self.fate: AttemptEndedError | None = None
         """Set by the keeper: why the attempt must end."""
 
@@ -150,10 +154,15 @@ class LeasedAttempt:
     def confirm(self) -> None:
         """Make sure that the lease still holds, waiting for Redis as long as it takes.
 
+        A small file is there so soon after its lease was granted that nobody can have it yet.
+
         Raises:
             AttemptEndedError: it does not, or the worker must end before Redis is back.
         """
-        self.hear(self._patiently(self._renew))
+        fresh_s = min(FRESH_S, self.ledger.limits.lease_seconds / 4)
+        if clock() - self.sure_at > fresh_s:
+            asked_at = clock()
+            self.hear(self._patiently(self._renew), asked_at)
         self.progress(self.done_bytes)
 
     def _renew(self) -> Renewal:
@@ -181,8 +190,10 @@ class LeasedAttempt:
             self.claim.download_id, self.claim.token, max(self.done_bytes, -1), self.source
         )
 
-    def hear(self, answer: Renewal) -> None:
-        """Take the answer to a renewal."""
+    def hear(self, answer: Renewal, asked_at: float = 0.0) -> None:
+        """Take the answer to a renewal that was asked for at a time of the ledger's clock."""
+        if answer is Renewal.OK:
+            self.sure_at = max(self.sure_at, asked_at)
         if answer is Renewal.LOST:
             self.fate = LeaseLostError(self.claim.download_id)
         elif answer is Renewal.CANCELLED:
@@ -282,10 +293,10 @@ class LeaseKeeper:
         alive = [one for one in attempts if now - one.heard <= self.silence_s and one.fate is None]
         if not alive:
             return
-        for attempt, answer in zip(
-            alive, self.ledger.renew([one.tell() for one in alive]), strict=True
-        ):
-            attempt.hear(answer)
+        asked_at = clock()
+        answers = self.ledger.renew([one.tell() for one in alive])
+        for attempt, answer in zip(alive, answers, strict=True):
+            attempt.hear(answer, asked_at)
             if attempt.done_bytes >= 0:
                 self._tell(attempt)
 

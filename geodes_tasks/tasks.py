@@ -21,6 +21,7 @@ from kombu.exceptions import OperationalError
 from geodes_tasks import config, engine, retry
 from geodes_tasks import transports as transport_table
 from geodes_tasks.app import TASK, Sender
+from geodes_tasks.asset import GEODES, S3
 from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper, StopSignal
 from geodes_tasks.errors import (
     CancelledError,
@@ -87,10 +88,19 @@ class Desk:
     @cached_property
     def transports(self) -> Mapping[str, Transport]:
         """The transports in use, the preferred source first."""
-        return self._made(self.settings)
+        return self._made(self.settings) | self._portal_only
+
+    @cached_property
+    def _portal_only(self) -> dict[str, Transport]:
+        return {GEODES: transport_table.create(GEODES, self.settings)}
+
+    def _own(self, hrefs: Mapping[str, str]) -> Mapping[str, Transport]:
+        """The transports of the default account; boto3 takes a while to load, and memory."""
+        known = "transports" in vars(self)
+        return self.transports if known or S3 in hrefs else self._portal_only
 
     @staticmethod
-    def _made(settings: Settings) -> Mapping[str, Transport]:
+    def _made(settings: Settings) -> dict[str, Transport]:
         sources = transport_table.chosen(settings)
         return {name: transport_table.create(name, settings) for name in sources}
 
@@ -101,7 +111,7 @@ class Desk:
         except ConfigError as error:
             raise KeyMissingError(self.settings.portal_url, error.setting, error.problem) from error
         if settings is self.settings:
-            found = self.transports
+            found = self._own(claim.asset.hrefs)
         else:
             with self._lock:
                 if claim.account not in self._others:
@@ -112,7 +122,7 @@ class Desk:
     def break_off(self, attempt: LeasedAttempt) -> None:
         """Wake an attempt that waits for the network, by closing its connection."""
         with self._lock:
-            all_of_them = [self.transports, *self._others.values()]
+            all_of_them = [self._own({}), *self._others.values()]
         for transports in all_of_them:
             for transport in transports.values():
                 transport.abort(attempt.thread)

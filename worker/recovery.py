@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 LOST_AFTER_S = 10.0
 """A message sent so long ago, and found nowhere, is lost."""
-TAKEN_FOR_S = 60.0
-"""A message handed to a worker so long ago is no longer on its way to a claim."""
 
 
 class Recovery(threading.Thread):
@@ -98,28 +96,23 @@ class Recovery(threading.Thread):
             celery_state.revoked.discard(identifier)
 
     def _resend_lost(self) -> None:
-        """Put back the downloads whose message is neither queued nor in a worker's hands."""
+        """Put back the downloads whose message is neither queued nor claimed."""
         for account in self.ledger.accounts():
             old = self.ledger.sent(account, LOST_AFTER_S)
             if not old:
                 continue
-            known = self._messages()
-            lost = [one for one in old if one not in known]
+            queued = self._queued()
+            lost = [one for one in old if one not in queued]
             if lost and self.ledger.resend(account, LOST_AFTER_S, lost):
                 logger.warning("%d messages were lost and are sent again", len(lost))
 
-    def _messages(self) -> set[str]:
-        """Give the ids of all messages that the broker holds; bounded by the window.
+    def _queued(self) -> set[str]:
+        """Give the ids of all messages in the queue; bounded by the window.
 
-        A message that a worker took long ago and never claimed counts as lost: that worker died.
+        One that a worker has taken is claimed at once, unless that worker died.
         """
-        client, key = self.ledger.client, self.ledger.key
         with self.ledger.available():
-            queued = client.lrange(key(QUEUE), 0, -1)
-            since = self.ledger.server_time() - TAKEN_FOR_S
-            tags = client.zrangebyscore(key("unacked_index"), since, "+inf")
-            taken = client.hmget(key("unacked"), tags) if tags else []
-        return set(message_ids(queued)) | set(message_ids(filter(None, taken)))
+            return set(message_ids(self.ledger.client.lrange(self.ledger.key(QUEUE), 0, -1)))
 
     def stop(self) -> None:
         """End, and no longer count as a worker."""

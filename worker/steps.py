@@ -20,6 +20,7 @@ from worker.recovery import Recovery
 if TYPE_CHECKING:
     from celery import Celery
     from celery.worker import WorkController
+    from celery.worker.consumer import Consumer
 
     from worker.poller import Poller
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 def install(app: Celery) -> Celery:
     """Add the step to an application."""
     app.steps["worker"].add(DownloadsStep)
+    app.steps["consumer"].add(MessagesStep)
     signals.worker_shutting_down.connect(_on_stop, weak=False)
     return app
 
@@ -70,6 +72,20 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
             self.recovery.stop()
         if self.poller is not None:
             self.poller.stop()
+
+
+class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
+    """Has the broker's client forget messages: the ledger sends again what was not claimed.
+
+    It would put back those of downloads under way when a connection breaks, and write them to a
+    file in the temporary folder when it cannot.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Consumer) -> None:
+        """Do so for a connection just made."""
+        parent.task_consumer.channel.do_restore = False
 
 
 def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG001

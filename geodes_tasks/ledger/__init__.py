@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from geodes_tasks.ledger.forgetting import Forgetting, Forgotten
 from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
-from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Spent, Verdict
+from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Spent, Verdict, clock
 from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
 from geodes_tasks.ledger.reading import Reading, Running
 from geodes_tasks.ledger.store import Limits, connect
@@ -36,6 +36,7 @@ __all__ = [
     "Renewal",
     "Spent",
     "Verdict",
+    "clock",
     # tape
     "TapeAnswer",
     # reading

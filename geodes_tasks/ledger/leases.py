@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
     from geodes_tasks.checksum import Checksum
     from geodes_tasks.results import Decision, DownloadResult
+
+
+def clock() -> float:
+    """Give seconds of a clock that goes on while this process is frozen or the machine asleep."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Verdict(StrEnum):
@@ -66,6 +72,8 @@ class Claim:
     suspect: Checksum | None
     """Digest of an earlier whole copy that did not agree with the catalogue."""
     account: str
+    asked_at: float = 0.0
+    """When it was asked for, by :func:`clock`: the lease ends no sooner than its length after."""
     notes: frozenset[str] = frozenset()
     """What it must know of its account: ``metered``, ``probe``, ``held:<source>``."""
 
@@ -117,6 +125,7 @@ class Leases(Store):
             LedgerUnavailableError: Redis does not answer; the lease may have been granted, and
                 runs out by itself then.
         """
+        asked_at = clock()
         verdict, *granted = self.run(
             "claim",
             download_id,
@@ -137,6 +146,7 @@ class Leases(Store):
             proof=Proof.parse(proof) if proof else None,
             suspect=checksums.parse(suspect) if suspect else None,
             account=account,
+            asked_at=asked_at,
             notes=frozenset(notes.split()),
         )
 

@@ -130,7 +130,7 @@ def test_file_that_ends_while_redis_is_away(fragile: Scene, own_redis: RedisServ
     """What came to its end without Redis is recorded when Redis is back, and not fetched again."""
     (item,) = fragile.items(1, 2 * MiB)
     fragile.standin.settings.rate = 1 * MiB
-    fragile.worker("first")
+    worker = fragile.worker("first")
     batch = fragile.enqueue(item)
     fragile.fetched(item, MiB // 2)
 
@@ -142,6 +142,7 @@ def test_file_that_ends_while_redis_is_away(fragile: Scene, own_redis: RedisServ
     records = fragile.settled(batch, 20)
     assert wrong(records) == [], fragile.logs
     assert fragile.downloads(item) == 1, fragile.logs
+    assert "unacknowledged" not in worker.text, "the broker's client keeps messages of its own"
 
 
 def test_workers_go_on_after_redis_is_back(fragile: Scene, own_redis: RedisServer) -> None:

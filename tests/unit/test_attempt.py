@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from geodes_tasks import attempt as attempts
-from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper, StopSignal
+from geodes_tasks.attempt import FRESH_S, LeasedAttempt, LeaseKeeper, StopSignal
 from geodes_tasks.errors import (
     CancelledError,
     LeaseLostError,
@@ -18,7 +18,7 @@ from geodes_tasks.errors import (
     QuotaError,
     WorkerStoppingError,
 )
-from geodes_tasks.ledger import Claim, Ledger, Limits, Request
+from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal, Request, clock
 from geodes_tasks.results import DownloadRecord
 from tests.conftest import Clock, asset_of
 
@@ -176,18 +176,71 @@ def test_an_outage_before_a_request_is_waited_out(attempt: LeasedAttempt) -> Non
 # --- confirm -------------------------------------------------------------------------------------
 
 
+def older(attempt: LeasedAttempt, seconds: float) -> LeasedAttempt:
+    """Have the lease of an attempt been asked for so much earlier."""
+    attempt.sure_at -= seconds
+    return attempt
+
+
+def test_a_lease_just_granted_is_not_asked_for(
+    attempt: LeasedAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file costs no round trip before it is published: nobody can have its lease yet."""
+    monkeypatch.setattr(Ledger, "renew", unanswered)
+
+    attempt.confirm()
+
+    assert clock() - attempt.sure_at < FRESH_S
+
+
+def test_a_renewal_counts_from_when_it_was_asked_for(
+    keeper: LeaseKeeper, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a slow Redis answers may be old already; a renewal that the keeper had is as good."""
+    with keeper.hold(claim) as attempt:
+        older(attempt, 20.0)
+        before = clock()
+        keeper.tick()
+        monkeypatch.setattr(Ledger, "renew", unanswered)
+        attempt.confirm()
+
+    assert before <= attempt.sure_at <= clock()
+
+
+@pytest.mark.parametrize(("lease_s", "asks"), [(60.0, False), (1.0, True)])
+def test_a_short_lease_is_asked_for_sooner(
+    attempt: LeasedAttempt, monkeypatch: pytest.MonkeyPatch, lease_s: float, asks: bool
+) -> None:
+    """Fresh is a quarter of a lease at most, so that it surely holds until the file is named."""
+    asked: list[int] = []
+    ledger = Ledger(attempt.ledger.client, Limits(lease_seconds=lease_s))
+
+    def renew(progress: list[Progress]) -> list[Renewal]:
+        asked.append(len(progress))
+        return [Renewal.OK]
+
+    monkeypatch.setattr(ledger, "renew", renew)
+    attempt.ledger = ledger
+
+    older(attempt, 0.5).confirm()
+
+    assert bool(asked) is asks
+
+
 @pytest.mark.usefixtures("_redis_comes_back")
 def test_confirming_waits_for_redis(attempt: LeasedAttempt) -> None:
     """A proven file is not thrown away because Redis restarts at that moment."""
-    attempt.confirm()
+    older(attempt, 2.0).confirm()
 
     assert attempt.fate is None
+    assert clock() - attempt.sure_at < FRESH_S
 
 
 def test_confirming_ends_with_the_worker(
     attempt: LeasedAttempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that must end does not wait for Redis for ever."""
+    older(attempt, 2.0)
     monkeypatch.setattr(attempts, "TICK_S", 0.004)
     monkeypatch.setattr(Ledger, "renew", unanswered)
     attempt.stop.set(0.02)
@@ -201,6 +254,7 @@ def test_confirming_asks_whose_lease_it_is(
 ) -> None:
     """A worker that was paused learns just before publishing that its lease is gone."""
     clock.advance(61.0)
+    older(attempt, 61.0)
     fake_ledger.recover()
 
     with pytest.raises(LeaseLostError, match="the lease went to another worker"):

@@ -21,7 +21,7 @@ FLOORS: dict[int, str] = {
     0: "text errors states checksum asset results config version stac sources destination"
     " searching foreign footprint",
     1: "transports partfile roots ledger retry catalog item portalcheck",
-    2: "fetching attempt archive verify",
+    2: "fetching attempt archive verify events",
     3: "engine app backend flowerconfig hooks batch reports_stac reports_summary",
     4: "tasks admission steering metrics reports cli_words",
     5: "worker embedded progress repair cli_search cli_metrics cli_report cli_steer cli_processes"
@@ -41,8 +41,20 @@ DOORS: dict[str, tuple[str, ...]] = {
     "botocore": ("geodes_tasks.transports.s3",),
     "mypy_boto3_s3": ("geodes_tasks.transports.s3",),
     "redis": ("geodes_tasks.ledger.store",),
-    "celery": ("geodes_tasks.app", "geodes_tasks.tasks", "geodes_tasks.backend", "worker"),
-    "kombu": ("geodes_tasks.app", "geodes_tasks.tasks", "geodes_tasks.admission", "worker"),
+    "celery": (
+        "geodes_tasks.app",
+        "geodes_tasks.events",
+        "geodes_tasks.tasks",
+        "geodes_tasks.backend",
+        "worker",
+    ),
+    "kombu": (
+        "geodes_tasks.app",
+        "geodes_tasks.events",
+        "geodes_tasks.tasks",
+        "geodes_tasks.admission",
+        "worker",
+    ),
     "rich": (
         "geodes_tasks.cli",
         "geodes_tasks.progress",
