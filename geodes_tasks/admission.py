@@ -155,13 +155,35 @@ def check_batch_name(name: str) -> None:
         raise ConfigError("--batch", f"{name!r} is what the ledger calls parts of a batch", hint)
 
 
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """How a batch shares its account with others."""
+
+    priority: int = 0
+    """Nothing of a lower one starts while a higher one has work."""
+    weight: int = 1
+    """Turns in a row among batches of one priority."""
+
+
+def rank_of(priority: int | None, weight: int | None) -> Rank | None:
+    """Give the rank that was asked for; None leaves a batch with the one it has."""
+    if priority is None and weight is None:
+        return None
+    return Rank(priority or 0, weight or 1)
+
+
 def new_batch_name() -> str:
     """Make a name that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def admit(
-    planned: Iterable[Planned], batch: str, account: str, ledger: Ledger, sender: Sender
+    planned: Iterable[Planned],
+    batch: str,
+    account: str,
+    ledger: Ledger,
+    sender: Sender,
+    rank: Rank | None = None,
 ) -> Receipt:
     """Admit everything, block by block, and send the first messages.
 
@@ -171,6 +193,8 @@ def admit(
             saying the same again completes the batch.
     """
     check_batch_name(batch)
+    if rank is not None:
+        ledger.rank(batch, rank.priority, rank.weight)
     receipt = Receipt(batch)
     for block in _blocks(planned):
         _admit_block(block, account, ledger, receipt)

@@ -26,6 +26,9 @@ def enqueue(
     exclude: Sequence[str] = (),
     layout: str = DEFAULT_LAYOUT,
     source: str = admission.AUTO,
+    account: str | None = None,
+    priority: int | None = None,
+    weight: int | None = None,
     settings: Settings | None = None,
 ) -> Batch:
     """Queue items for the workers of ``GEODES_TASKS_REDIS_URL``; asking twice is asking once.
@@ -39,6 +42,9 @@ def enqueue(
         exclude: Globs over asset keys that are not wanted.
         layout: Template of the path below the folder, such as ``{collection}/{item}/{title}``.
         source: ``auto``, ``geodes`` or ``s3``.
+        account: Who pays; default GEODES_TASKS_ACCOUNT. The workers have its key.
+        priority: Nothing of a lower one starts while a batch of a higher one has work.
+        weight: Turns in a row among batches of one priority.
         settings: In place of environment and file.
 
     Returns:
@@ -50,11 +56,15 @@ def enqueue(
         ConfigError: a setting or the layout cannot be used.
     """
     settings = settings or config.load()
+    if account is not None:
+        config.named_key(account)
+        settings = settings.model_copy(update={"account": account})
     ledger = Ledger.of(settings)
     ledger.ping()
     folder = admission.folder(download_dir or settings.download_dir)
     selection = admission.Selection(folder, tuple(include), tuple(exclude), layout, source)
     planned = admission.plan(sources.items_of(items), selection)
     name = batch or admission.new_batch_name()
-    admission.admit(planned, name, settings.account, ledger, Sender(settings))
+    rank = admission.rank_of(priority, weight)
+    admission.admit(planned, name, settings.account, ledger, Sender(settings), rank)
     return Batch(name, ledger)

@@ -26,7 +26,7 @@ class Batch:
 
     def __init__(self, name: str, ledger: Ledger) -> None:
         """Take the name of a batch; nothing is asked of Redis yet."""
-        self.id, self._ledger = name, ledger
+        self.id, self.ledger = name, ledger
 
     def __repr__(self) -> str:
         """Name the batch."""
@@ -38,7 +38,7 @@ class Batch:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return self._ledger.status(self.id)
+        return self.ledger.status(self.id)
 
     def results(self) -> list[DownloadRecord]:
         """Give the record of each download, in the order they were asked for.
@@ -46,7 +46,7 @@ class Batch:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return list(self._ledger.records(self.id))
+        return list(self.ledger.records(self.id))
 
     def wait(self, timeout: float | None = None) -> BatchStatus:
         """Wait until no download of the batch is queued, running or waiting any more.

@@ -16,7 +16,7 @@ from geodes_tasks.cli_words import AsJson, ConfigFile, complain, say, stderr
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
 from geodes_tasks.progress import outcomes, summary, view
-from geodes_tasks.text import human_bytes
+from geodes_tasks.text import human_bytes, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,26 @@ Layout = Annotated[
 ]
 From = Annotated[Source, typer.Option("--source", help="Where the bytes come from.")]
 Folder = Annotated[Path | None, typer.Option("--output-dir", "-o", help="The download folder.")]
+MaxWait = Annotated[
+    float | None,
+    typer.Option(
+        "--max-wait",
+        parser=seconds_of,
+        metavar="DURATION",
+        help="End when all that is left has been on tape for so long: 90, 15m, 2h (exit code 6).",
+    ),
+]
+OfAccount = Annotated[
+    str | None, typer.Option("--account", help="Who pays: an account whose key the workers have.")
+]
+Priority = Annotated[
+    int | None,
+    typer.Option("--priority", min=-9, max=9, help="Goes before all batches of a lower one."),
+]
+Weight = Annotated[
+    int | None,
+    typer.Option("--weight", min=1, max=100, help="Turns to one of a batch of weight 1."),
+]
 Quiet = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
 
 
@@ -90,6 +110,7 @@ def download(
     query: cli_search.Query = None,
     ask_above: cli_search.AskAbove = cli_search.ASK_ABOVE,
     yes: cli_search.Yes = False,
+    max_wait: MaxWait = None,
 ) -> None:
     """Download on this machine; nothing needs installing or configuring first.
 
@@ -117,7 +138,8 @@ def download(
     with runs.on_this_machine(planned, selection.folder, settings) as run:
         _tell(run.receipt)
         try:
-            run.watch(view(stderr, quiet=no_progress), rows=not no_progress, tell=say)
+            picture = view(stderr, quiet=no_progress)
+            run.watch(picture, rows=not no_progress, tell=say, max_wait_s=max_wait)
         except KeyboardInterrupt:
             stderr.print("interrupted: stopping", highlight=False)
             run.stop()
@@ -138,16 +160,23 @@ def enqueue(
     as_json: AsJson = False,
     no_progress: Quiet = False,
     config_file: ConfigFile = None,
+    account: OfAccount = None,
+    priority: Priority = None,
+    weight: Weight = None,
+    max_wait: MaxWait = None,
 ) -> None:
     """Queue items for the workers of GEODES_TASKS_REDIS_URL; prints the batch id."""
-    settings = config.load(config_file, download_dir=output_dir)
+    settings = config.load(config_file, download_dir=output_dir, account=account)
+    config.named_key(settings.account)
     selection = _selection(settings, include, exclude, layout, from_)
-    run = runs.admitted(_planned(source, selection), settings, batch_name)
+    rank = admission.rank_of(priority, weight)
+    run = runs.admitted(_planned(source, selection), settings, batch_name, rank=rank)
     _tell(run.receipt)
     if not wait:
         print(json.dumps(run.receipt.to_dict()) if as_json else run.batch.id)  # noqa: T201
         return
-    run.watch(view(stderr, quiet=no_progress), rows=not no_progress, tell=say)
+    picture = view(stderr, quiet=no_progress)
+    run.watch(picture, rows=not no_progress, tell=say, max_wait_s=max_wait)
     _finish(run, as_json=as_json)
 
 

@@ -19,7 +19,16 @@ Items = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ITEM]...", help="Items, file names or ids of downloads."),
 ]
-Account = Annotated[str, typer.Argument(help="The account.")]
+KINDS = ("account", "batch", "source")
+What = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[WHAT]", help="A source (geodes, s3), a batch or an account; default: the account."
+    ),
+]
+OfAccount = Annotated[str | None, typer.Option("--account", help="An account by this name.")]
+OfBatch = Annotated[str | None, typer.Option("--batch", help="A batch by this name.")]
+OfSource = Annotated[str | None, typer.Option("--source", help="A source: geodes or s3.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -106,13 +115,33 @@ def seconds_of(age: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def pause(account: Account = "default") -> None:
-    """Hold an account: what runs ends by itself, nothing new starts."""
-    began = Steering(config.load()).pause(account)
-    say(f"{account}: {'paused' if began else 'was paused already'}")
+def pause(
+    what: What = None, account: OfAccount = None, batch: OfBatch = None, source: OfSource = None
+) -> None:
+    """Hold an account, a batch or a source: what runs ends by itself, nothing new starts."""
+    steering = Steering(config.load())
+    kind, name = _named(steering, what, account, batch, source)
+    began = steering.pause(name) if kind == "account" else steering.hold(kind, name)
+    say(f"{name}: {'paused' if began else 'was paused already'}")
 
 
-def resume(account: Account = "default") -> None:
-    """Let a paused account go on, for example after its key was replaced."""
-    was = Steering(config.load()).resume(account)
-    say(f"{account}: {'goes on' if was else 'was not paused'}")
+def resume(
+    what: What = None, account: OfAccount = None, batch: OfBatch = None, source: OfSource = None
+) -> None:
+    """Let what was paused go on, for example an account after its key was replaced."""
+    steering = Steering(config.load())
+    kind, name = _named(steering, what, account, batch, source)
+    was = steering.resume(name) if kind == "account" else steering.let_go(kind, name)
+    say(f"{name}: {'goes on' if was else 'was not paused'}")
+
+
+def _named(steering: Steering, what: str | None, *named: str | None) -> tuple[str, str]:
+    """Tell kind and name of what is meant: an option says so, else the name shows it."""
+    options = [pair for pair in zip(KINDS, named, strict=True) if pair[1]]
+    if len(options) + bool(what) > 1:
+        raise ConfigError("WHAT", "name one account, one batch or one source at a time")
+    if options:
+        kind, name = options[0]
+        return kind, str(name)
+    name = what or config.load().account
+    return steering.kind_of(name), name

@@ -53,6 +53,7 @@ _PYGEODES_KEYS: dict[str, str | None] = {
     "nb_max_items": None,
 }
 
+ACCOUNT_NAME = r"^[\w.-]{1,64}$"
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _LONGEST_S = 1e9 - 1
 """Window of a quota: some thirty years, in as many digits as are read."""
@@ -253,7 +254,7 @@ class Settings(BaseSettings):
         description="Where one-machine mode keeps its ledger.",
     )
     account: str = Field(
-        "default", pattern=r"^[\w.-]{1,64}$", description="Name of the account, the unit of limits."
+        "default", pattern=ACCOUNT_NAME, description="Name of the account, the unit of limits."
     )
     quota: QuotaSetting = Field(
         Quota(50, 3600.0), description="Downloads that the account may start: 50/hour, off."
@@ -362,8 +363,10 @@ def named_key(account: str) -> str:
     """Name the variable that holds the key of a named account.
 
     Raises:
-        ConfigError: the name would read as that of a file.
+        ConfigError: this is no name, or it would read as that of a file.
     """
+    if not re.fullmatch(ACCOUNT_NAME, account):
+        raise ConfigError("GEODES_TASKS_ACCOUNT", f"{account!r} is no name for an account")
     word = re.sub(r"\W", "_", account).upper()
     if word.endswith("FILE"):
         problem = f"account {account!r}: a name that ends in `file` cannot have a key of its own"

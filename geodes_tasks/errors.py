@@ -25,6 +25,8 @@ class Reaction(StrEnum):
     """The file is on tape: wait and poll, no slot held, no attempt counted."""
     CORRUPT = "corrupt"
     """The bytes are thrown away and fetched again; the attempt counts."""
+    HELD = "held"
+    """Somebody holds its source: wait until that is let go, no attempt counted."""
     LOCAL = "local"
     """This worker cannot write: the work goes back for others."""
     FINAL = "final"
@@ -370,6 +372,21 @@ class UntrustedServerError(GeodesTasksError):
     def __str__(self) -> str:
         """Name the address and what is wrong with its certificate."""
         return f"{self.href}: its TLS certificate is not trusted: {self.problem}"
+
+
+class SourceHeldError(GeodesTasksError):
+    """Every source in use that has the file is held by somebody."""
+
+    reaction = Reaction.HELD
+
+    def __init__(self, title: str, source: str) -> None:
+        super().__init__(title, source)
+        self.title, self.source = title, source
+        self.hint = f"It goes on after: geodes-tasks resume {source}"
+
+    def __str__(self) -> str:
+        """Name the file and the source."""
+        return f"{self.title}: only {self.source} has it, and somebody holds that"
 
 
 # --- offline ------------------------------------------------------------------------------------

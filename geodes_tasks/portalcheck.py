@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from geodes_tasks.config import loose_key_files, named_accounts, of_account
 from geodes_tasks.errors import AuthError, ConfigError, KeyMissingError, UntrustedServerError
 
 if TYPE_CHECKING:
@@ -107,7 +108,11 @@ def portal_checks(settings: Settings) -> Iterator[Line]:
         yield Line("portal", OK, f"{settings.portal_url} answers, {how}")
     if reply.skew_s is not None:
         yield _clock(reply.skew_s)
-    yield from _key(settings)
+    for account in named_accounts(settings):
+        yield from _key(of_account(settings, account), named=account != settings.account)
+    for file in loose_key_files(settings):
+        text = f"{file} holds a key and others may read it"
+        yield Line("key file", WARNING, text, f"chmod 600 {file}")
 
 
 def _clock(skew_s: float) -> Line:
@@ -126,14 +131,19 @@ def _no_way(name: str, url: str, error: OSError) -> Line:
     return Line(name, PROBLEM, f"{url} does not answer: {reason}", mend)
 
 
-def _key(settings: Settings) -> Iterator[Line]:
+def _key(settings: Settings, *, named: bool) -> Iterator[Line]:
+    for line in _key_checked(settings):
+        yield line._replace(name=f"key of account {settings.account}") if named else line
+
+
+def _key_checked(settings: Settings) -> Iterator[Line]:
     try:
         key, name = settings.key(), settings.key_name()
     except ConfigError as error:
         yield Line("key", PROBLEM, str(error), error.hint)
         return
     if not key:
-        yield Line("key", PROBLEM, "GEODES_API_KEY is not set", KeyMissingError.hint)
+        yield Line("key", PROBLEM, f"{settings.key_variable} is not set", KeyMissingError.hint)
         return
     if not (key.isascii() and key.isprintable()):
         yield Line("key", PROBLEM, f"{name} holds characters that no key has", AuthError.hint)

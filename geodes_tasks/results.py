@@ -93,6 +93,8 @@ class Decision:
     """Why the whole account waits, if it does."""
     pause_s: float | None = None
     """How long the account waits; None is until somebody resumes it."""
+    held: str | None = None
+    """The source that somebody holds, until which is let go the download waits."""
     complaint: Complaint | None = None
     """What the portal's answer says of the whole account."""
 

@@ -10,6 +10,7 @@ from geodes_tasks.errors import (
     ChecksumMismatchError,
     GeodesTasksError,
     Reaction,
+    SourceHeldError,
     ThrottledError,
     TransferError,
     WorkerStoppingError,
@@ -100,6 +101,8 @@ def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decisi
     if reaction is Reaction.OFFLINE:
         # Not when it goes on, but when it is first asked about, in bulk.
         return Decision(True, Reason.OFFLINE, policy.offline_poll_s * FIRST_OFFLINE, False)
+    if isinstance(error, SourceHeldError):
+        return Decision(True, Reason.HELD, counted=False, held=error.source)
     return Decision(True, Reason.DISK, DISK_S, False)
 
 

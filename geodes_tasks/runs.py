@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from geodes_tasks.admission import Planned, Receipt
+    from geodes_tasks.admission import Planned, Rank, Receipt
     from geodes_tasks.config import Settings
     from geodes_tasks.progress import View
     from geodes_tasks.results import BatchStatus, ErrorInfo
@@ -56,7 +57,12 @@ class Run:
     """Of one-machine mode; None where a cluster works."""
 
     def watch(
-        self, picture: View, *, rows: bool = True, tell: Callable[[str], None] | None = None
+        self,
+        picture: View,
+        *,
+        rows: bool = True,
+        tell: Callable[[str], None] | None = None,
+        max_wait_s: float | None = None,
     ) -> BatchStatus:
         """Show progress until the batch is over, or nothing can go on without somebody.
 
@@ -64,6 +70,8 @@ class Run:
             picture: Where it is shown; entered here.
             rows: Whether the downloads under way are shown one by one.
             tell: Hears once of each reason for which downloads wait.
+            max_wait_s: How long to wait when all that is left is on tape. None: for ever where a
+                cluster works, not at all on one machine.
 
         Raises:
             PrivateProcessError: the private worker ended by itself.
@@ -72,6 +80,8 @@ class Run:
         if self.machine is not None and self.machine.worker is None and self.status().unfinished:
             self.machine.start_worker()
         told: set[str] = set()
+        alone = self.machine is not None
+        patience = Patience(max_wait_s if max_wait_s is not None else 0.0 if alone else math.inf)
         with picture:
             while True:
                 status = self.status()
@@ -79,7 +89,7 @@ class Run:
                     for line in self._new_waits(status, told):
                         tell(line)
                 picture.show(status, self.ledger.running() if rows and status.unfinished else [])
-                if not status.unfinished or is_stuck(status, alone=self.machine is not None):
+                if not status.unfinished or is_stuck(status, patience):
                     return status
                 if self.machine is not None:
                     self.machine.check()
@@ -135,11 +145,28 @@ def in_words(word: str, error: ErrorInfo) -> str:
     return f"{word}: {error.message.rstrip('.')}. {error.hint}".rstrip()
 
 
-def is_stuck(status: BatchStatus, *, alone: bool) -> bool:
-    """Tell whether all that is left waits for a new key, or, on one machine, for the tape."""
+@dataclass(slots=True)
+class Patience:
+    """How long files on tape are waited for when nothing else is left."""
+
+    seconds: float
+    _since: float | None = None
+
+    def ended(self, *, only_tape: bool) -> bool:
+        """Look at how things stand now, and tell whether it has been so for too long."""
+        if not only_tape:
+            self._since = None
+            return False
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since >= self.seconds
+
+
+def is_stuck(status: BatchStatus, patience: Patience) -> bool:
+    """Tell whether all that is left waits for a new key, or for the tape for too long."""
     if status.waiting.get(Reason.AUTH, 0) and not status.states[State.STARTED]:
         return True
-    return alone and status.waiting.get(Reason.OFFLINE, 0) == status.unfinished
+    left = status.unfinished
+    return patience.ended(only_tape=0 < left == status.waiting.get(Reason.OFFLINE, 0))
 
 
 @contextlib.contextmanager
@@ -172,6 +199,7 @@ def admitted(
     settings: Settings,
     name: str | None = None,
     machine: OneMachine | None = None,
+    rank: Rank | None = None,
 ) -> Run:
     """Admit downloads to the Redis of the settings.
 
@@ -181,7 +209,7 @@ def admitted(
     ledger = Ledger.of(settings)
     ledger.ping()
     name = name or admission.new_batch_name()
-    receipt = admission.admit(planned, name, settings.account, ledger, Sender(settings))
+    receipt = admission.admit(planned, name, settings.account, ledger, Sender(settings), rank)
     return Run(Batch(name, ledger), receipt, ledger, machine)
 
 

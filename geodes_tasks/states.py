@@ -46,6 +46,8 @@ class Reason(StrEnum):
     """The account's key was refused."""
     OFFLINE = "offline"
     """The file is on tape."""
+    HELD = "held"
+    """Somebody holds the source that has it."""
     DISK = "disk"
     """The worker that had it cannot write."""
     WORKER_LOST = "worker-lost"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from geodes_tasks.app import Sender
+from geodes_tasks.asset import GEODES, S3
 from geodes_tasks.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -33,18 +34,30 @@ class Steering:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        key = self.ledger.key("account", account)
-        with self.ledger.available():
-            was = self.ledger.client.hget(key, "paused")
-            if was is None:
-                self.ledger.client.hset(key, mapping={"paused": BY_HAND, "paused_until": "resume"})
-        return was is None
+        return self.ledger.pause(account, BY_HAND)
 
     def resume(self, account: str) -> bool:
         """Let an account go on. Tells whether it was paused. Raises as ``pause``."""
         was = self.ledger.resume(account)
         self._sender.send(self.ledger.release())
         return was
+
+    def hold(self, kind: str, name: str) -> bool:
+        """Hold a ``batch`` or a ``source`` as ``pause`` does. Tells whether it was not held."""
+        return self.ledger.hold(kind, name, BY_HAND)
+
+    def let_go(self, kind: str, name: str) -> bool:
+        """Let a batch or a source go on. Tells whether it was held. Raises as ``pause``."""
+        was = self.ledger.let_go(kind, name)
+        self._sender.send(self.ledger.release())
+        return was
+
+    def kind_of(self, name: str) -> str:
+        """Tell what a name names: a ``source``, a ``batch`` or else an ``account``."""
+        if name in {GEODES, S3}:
+            return "source"
+        accounts = self.ledger.accounts()
+        return "batch" if name not in accounts and name in self.ledger.batches() else "account"
 
     def retry(self, batch: str, kinds: Sequence[str] = (), names: Sequence[str] = ()) -> int:
         """Ask again for what failed or, by name, for what failed, was cancelled or waits.

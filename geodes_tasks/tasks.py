@@ -32,6 +32,7 @@ from geodes_tasks.errors import (
     LeaseLostError,
     LedgerUnavailableError,
     OutsideRootsError,
+    SourceHeldError,
     WorkerStoppingError,
 )
 from geodes_tasks.hooks import Hooks
@@ -117,6 +118,9 @@ class Desk:
                 if claim.account not in self._others:
                     self._others[claim.account] = self._made(settings)
                 found = self._others[claim.account]
+        usable = [name for name in found if name in claim.asset.hrefs]
+        if usable and claim.held_sources.issuperset(usable):
+            raise SourceHeldError(claim.asset.title, usable[0])
         return {name: found[name] for name in found if name not in claim.held_sources}
 
     def break_off(self, attempt: LeasedAttempt) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 
 def human_bytes(count: float | None) -> str:
     """Write a number of bytes in decimal units: ``764.2 MB``."""
@@ -22,6 +27,18 @@ def human_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def seconds_of(text: str) -> float:
+    """Read a duration as people write it: ``90``, ``90s``, ``15m``, ``2h``, ``1d``.
+
+    Raises:
+        ValueError: none of these.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is no duration; write 90, 15m, 2h or 1d")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def progress_text(done_bytes: int, size_bytes: int | None, bytes_per_s: float) -> str:

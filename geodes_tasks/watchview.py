@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from geodes_tasks.progress import summary
+from geodes_tasks.standing import moment, stands
 from geodes_tasks.states import Reason, State
 from geodes_tasks.text import human_bytes, human_seconds, shortened
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
+    from geodes_tasks.ledger import FailureGroup, Running, Wait
     from geodes_tasks.results import BatchStatus
     from geodes_tasks.watching import Look
 
@@ -37,6 +37,7 @@ WORDS: dict[str, str] = {
     Reason.AUTH: "the key was refused",
     Reason.OFFLINE: "on tape",
     Reason.DISK: "a worker cannot write",
+    Reason.HELD: "its source is held",
     Reason.WORKER_LOST: "its worker died",
     Reason.WORKER_STOPPED: "its worker stopped",
 }
@@ -159,12 +160,7 @@ def _until(wait: Wait, look: Look) -> str:
     if not known:
         by_hand = any(account.paused == wait.reason for account in look.accounts)
         return "until `geodes-tasks resume`" if by_hand else "for a free place"
-    return _moment(min(known), look.at)
-
-
-def _moment(when: float, now: float) -> str:
-    clock = datetime.fromtimestamp(when, UTC)
-    return f"goes on {clock:%H:%M:%S} UTC (in {human_seconds(when - now)})"
+    return moment(min(known), look.at)
 
 
 def _errors(groups: Iterable[FailureGroup]) -> Iterator[RenderableType]:
@@ -187,21 +183,7 @@ def _accounts(look: Look) -> Iterator[RenderableType]:
     if look.accounts:
         yield _heading("accounts", "")
     for one in look.accounts:
-        yield Text(f"  {one.name}: {_stands(one, look.at)}", no_wrap=True, overflow="ellipsis")
-
-
-def _stands(one: AccountState, now: float) -> str:
-    places = f"{one.running} of {one.concurrent} places (GEODES_TASKS_MAX_CONCURRENT)"
-    parts = [places]
-    if one.quota_count:
-        quota = f"quota {one.quota_left} of {one.quota_count} left"
-        if one.quota_reopens is not None:
-            quota = f"quota used up, {_moment(one.quota_reopens, now)}"
-        parts.insert(0, quota)
-    if one.paused is not None:
-        until = f", {_moment(one.paused_until, now)}" if one.paused_until else ""
-        parts.insert(0, f"PAUSED ({one.paused}){until}")
-    return ", ".join(parts)
+        yield Text(f"  {one.name}: {stands(one, look.at)}", no_wrap=True, overflow="ellipsis")
 
 
 def _heading(word: str, detail: str) -> Text:

@@ -35,13 +35,21 @@ class AccountState:
     """When it goes on by itself; None when somebody must resume it, or it is not paused."""
     running: int
     concurrent: int
-    """Downloads that it may have under way, over the whole fleet."""
+    """Downloads that it may have under way now, over the whole fleet."""
     quota_count: int
     """Requests in any window; 0 is no quota."""
     quota_seconds: float
     quota_left: int
     quota_reopens: float | None
     """When the next request is allowed; None while some are left."""
+    most: int = 0
+    """Downloads that the settings let it have under way."""
+    why: str = ""
+    """Why it has fewer places than that, if it has."""
+    probing: bool = False
+    """Whether the portal says that the quota is used up, and one download at a time tries."""
+    told: int | None = None
+    """Requests left as the portal says; None when it does not, or is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +109,13 @@ class Insight(Store):
         limits, key = self.limits, self.key("account", name)
         with self.available():
             pipeline = self.client.pipeline(transaction=False)
-            pipeline.hmget(key, "paused", "paused_until")
+            pipeline.hmget(key, "paused", "paused_until", "places", "probe", "told")
+            pipeline.lindex(f"{key}:changes", 0)
             pipeline.zcard(f"{key}:leases")
             pipeline.zrangebyscore(
                 f"{key}:spent", f"({now - limits.counted_seconds}", "+inf", withscores=True
             )
-            (paused, until), running, spent = pipeline.execute()
+            (paused, until, places, probe, told), change, running, spent = pipeline.execute()
         left = max(limits.quota_count - len(spent), 0)
         used_up = limits.quota_count and not left
         pause_over = until not in (None, "resume") and float(until) <= now
@@ -115,11 +124,15 @@ class Insight(Store):
             paused=None if pause_over else paused,
             paused_until=None if until in (None, "resume") or pause_over else float(until),
             running=running,
-            concurrent=limits.concurrent,
+            concurrent=min(int(places or limits.concurrent), limits.concurrent),
             quota_count=limits.quota_count,
             quota_seconds=limits.quota_seconds,
             quota_left=left,
             quota_reopens=spent[0][1] + limits.counted_seconds if used_up else None,
+            most=limits.concurrent,
+            why=json.loads(change)["why"] if change and places else "",
+            probing=probe is not None,
+            told=int(told) if told not in (None, "none") else None,
         )
 
     # --- what waits, and what went wrong ---------------------------------------------------------

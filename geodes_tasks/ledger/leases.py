@@ -237,6 +237,7 @@ class Leases(Store):
             "pause": decision.pause,
             "pause_seconds": decision.pause_s,
             "complaint": decision.complaint,
+            "held": decision.held,
         }
         return self._record(claim, State.RETRY, said)
 

@@ -204,6 +204,7 @@ class Portal:
     def _status(self, file: ServedFile) -> dict[str, Any]:
         """Return whether a file is online, in the words of the availability routes."""
         online, until = self._downloads.availability(file)
+        online |= self.settings.always_available
         status: dict[str, Any] = {"checksum": file.md5, "available": online}
         if until is not None:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
@@ -212,6 +213,8 @@ class Portal:
 
     def _availability(self, request: Request, found: Match) -> Answer:
         """Answer where the files of one product are, by its name."""
+        if self.settings.availability_status:
+            return error(self.settings.availability_status, "No such route", "NOT_FOUND")
         if not self.accounts.knows(request.key):
             how = self.settings.bad_key if request.key else self.settings.missing_key
             return refuse_key(how, self.scene(found.string))
@@ -222,6 +225,8 @@ class Portal:
 
     def _fast_availability(self, request: Request, found: Match) -> Answer:
         """Answer where the files of many products are; unknown ones are left out."""
+        if self.settings.bulk_status:
+            return error(self.settings.bulk_status, "No such route", "NOT_FOUND")
         try:
             hrefs = [str(one["href"]) for one in json.loads(request.body)["availability"]]
         except (ValueError, TypeError, KeyError):
@@ -236,6 +241,8 @@ class Portal:
 
     def _quota(self, request: Request, found: Match) -> Answer:
         """Answer how much of its quota a key has left; asking costs nothing."""
+        if self.settings.quota_status:
+            return error(self.settings.quota_status, "No such route", "NOT_FOUND")
         if not self.accounts.knows(request.key):
             how = self.settings.bad_key if request.key else self.settings.missing_key
             return refuse_key(how, self.scene(found.string))

@@ -39,6 +39,14 @@ class Settings:
     """Downloads a key may have open at a time; one more gets 429."""
     quicklook_scope_needed: bool = True
     """Whether a quicklook address without ``scope`` and without a key gets 403."""
+    availability_status: int | None = None
+    """Status with which ``/availability`` refuses every question; None answers them."""
+    bulk_status: int | None = None
+    """The same for ``/fastavailability``."""
+    quota_status: int | None = None
+    """The same for the question for the quota left."""
+    always_available: bool = False
+    """Whether both call every file online, on tape or not."""
     availability_cap: int = 100
     """Products one ``/fastavailability`` request may name; more get 400."""
     page_limit: int = 80

@@ -25,7 +25,7 @@ FLOORS: dict[int, str] = {
     3: "engine app backend flowerconfig hooks batch reports_stac reports_summary",
     4: "tasks admission steering metrics reports cli_words",
     5: "worker embedded progress repair cli_search cli_metrics cli_report cli_steer cli_processes"
-    " userconfig tables keyboard",
+    " userconfig tables keyboard standing",
     6: "api runs single notebook watching",
     7: "downloadqueue profile watchview cli_verify cli_download cli_status doctor",
     8: "geodes cli_watch cli_doctor",

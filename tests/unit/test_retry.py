@@ -75,6 +75,10 @@ TABLE: list[tuple[BaseException, Decision]] = [
         ),
     ),
     (errors.OfflineError("h", 410), Decision(True, Reason.OFFLINE, 150.0, counted=False)),
+    (
+        errors.SourceHeldError("t", "s3"),
+        Decision(True, Reason.HELD, counted=False, held="s3"),
+    ),
     (errors.DiskError("p", "full"), Decision(True, Reason.DISK, retry.DISK_S, counted=False)),
     (errors.WorkerStoppingError("id"), Decision(True, Reason.WORKER_STOPPED, counted=False)),
     (errors.NotFoundError("h", 404), FINAL),

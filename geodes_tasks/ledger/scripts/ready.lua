@@ -136,10 +136,11 @@ local function release(account, limits, time)
   if slots > places then
     room = places - redis.call('ZCARD', account_key(account, ':leases'))
   end
-  room = math.min(room, probes_left(account)) - redis.call('ZCARD', sent)
+  local probes = probes_left(account)
+  room = math.min(room, probes) - redis.call('ZCARD', sent)
   -- Where messages wait in the broker: refill in larger strokes.
   local stroke = slots <= places and room >= window / 4
-  if slots <= places and not limits.eager and not stroke then return chosen end
+  if slots <= places and not limits.eager and not stroke and probes > 1 then return chosen end
   local budget = quota_left(account, limits.quota_count, limits.quota_seconds, time)
   local levels, holds = levels_of(account), redis.call('EXISTS', P .. 'holds') == 1
   local put_back = {}

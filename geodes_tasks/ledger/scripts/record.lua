@@ -2,8 +2,9 @@
 -- ARGV: window, concurrent, quota count, quota seconds, id, token, state, JSON of fields:
 --   SUCCESS: {outcome, verified, bytes, source, sources, collection, proof, size, checksum}
 --   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, source, sources, collection,
---             pause, pause_seconds}
+--             pause, pause_seconds, complaint, held}
 --            pause: why the whole account waits; without pause_seconds until somebody resumes it
+--            held: the source that somebody holds
 --            complaint: throttled | broken | refused: what the portal's answer says of the account
 --   FAILURE: {error, entry, bytes, source, sources, collection}
 --   REVOKED: {}
@@ -51,6 +52,8 @@ elseif state == 'RETRY' then
   heed_complaint(account, said.complaint, most, began, said.pause_seconds, time)
   if said.reason == 'offline' then
     park(id, said.delay, time)
+  elseif said.held and redis.call('HEXISTS', P .. 'holds', 'source:' .. said.held) == 1 then
+    redis.call('RPUSH', P .. 'held:' .. said.held, id)
   elseif said.delay > 0 then
     redis.call('ZADD', P .. 'due', stamp(time + said.delay), id)
     redis.call('HSET', key, 'due', stamp(time + said.delay))
