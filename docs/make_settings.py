@@ -30,6 +30,10 @@ Weakest first: the defaults below, `pygeodes-config.json` in the current folder,
 the options of the command line. A file named with `--config` is as strong as an option.
 
 Of `pygeodes-config.json` these keys are read, and the file is never written: {keys}.
+
+Accounts beside the one of `GEODES_TASKS_ACCOUNT` have keys of their own: that of an account `lab`
+is in `GEODES_API_KEY_LAB`, or in the file that `GEODES_API_KEY_LAB_FILE` names. Files that hold
+keys are for their owner alone (`chmod 600`); workers and `doctor` warn of others.
 """
 SECRET = "not set; secret"  # noqa: S105 - a word in a table
 NOTHING = "not set"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def human_bytes(count: float | None) -> str:
@@ -30,7 +30,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def seconds_of(text: str) -> float:
-    """Read a duration as people write it: ``90``, ``90s``, ``15m``, ``2h``, ``1d``.
+    """Read a duration as people write it: ``90``, ``90s``, ``15m``, ``15min``, ``2h``, ``1d``.
 
     Raises:
         ValueError: none of these.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geodes_tasks.text import human_bytes, human_seconds, progress_text
+from geodes_tasks.text import human_bytes, human_seconds, progress_text, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,26 @@ def test_progress_says_where_a_transfer_is(
 ) -> None:
     """Share, speed and time left, as far as they are known."""
     assert progress_text(done, size, speed) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90.0),
+        ("90s", 90.0),
+        (" 15m ", 900.0),
+        ("15 min", 900.0),
+        ("1.5h", 5400.0),
+        ("2d", 172800.0),
+    ],
+)
+def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    """A number alone is seconds."""
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "5 weeks", "1h30"])
+def test_what_is_no_duration_is_said(text: str) -> None:
+    """With an example of what is."""
+    with pytest.raises(ValueError, match="15m, 2h or 1d"):
+        seconds_of(text)
