@@ -13,6 +13,7 @@ import os
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -90,6 +91,7 @@ class Quota:
         return f"{self.count}/{self.seconds:.15g}seconds"
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str | None) -> bool:
     """Tell whether a host name is this machine itself, as far as the name shows."""
     if host in {"localhost", "ip6-localhost"}:

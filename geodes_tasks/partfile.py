@@ -133,6 +133,7 @@ class PartFile:
         self.token = int(token)
         self.path = self.folder / f"{self.stem}.{token}.part"
         self.offset = 0
+        self._is_first = False
         self._fd = -1
         self._hasher: _Hasher | None = None
         self._flusher: _Flusher | None = None
@@ -149,11 +150,11 @@ class PartFile:
         return self
 
     def _create(self) -> int:
-        # Another attempt that ends may remove the empty folder between the two calls.
+        # The folder is there where others are at work; one that ends may remove it meanwhile.
         for _ in range(100):
-            self._make_folder()
             with contextlib.suppress(FileNotFoundError):
                 return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            self._make_folder()
         raise DiskError(str(self.folder), "the folder vanishes as soon as it is made")
 
     def _make_folder(self) -> None:
@@ -237,8 +238,12 @@ class PartFile:
 
     def leftover(self) -> Path | None:
         """Find the longest part that another attempt at the same content left."""
+        if self._is_first:
+            return None
         parts = [path for path in self._others() if path.name.endswith(".part")]
         found = [(size, path) for path in parts if (size := _size(path)) >= ADOPT_MIN_BYTES]
+        # One look is enough: what comes later is no dead attempt's.
+        self._is_first = not parts
         return max(found)[1] if found else None
 
     def _others(self) -> Iterator[Path]:

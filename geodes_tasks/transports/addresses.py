@@ -49,15 +49,22 @@ class AddressPolicy:
 
     def __init__(self, settings: Settings) -> None:
         self._portal = origin(settings.portal_url)
+        self._portal_start = f"{settings.portal_url.rstrip('/')}/".lower()
         self._portal_is_local = is_loopback(self._portal[1])
         self._allowed = frozenset(host.lower() for host in settings.allowed_hosts)
 
     def is_portal(self, url: str) -> bool:
         """Tell whether an address has exactly the portal's scheme, host and port."""
+        if self._begins_as_portal(url):
+            return True
         try:
             return origin(url) == self._portal
         except ValueError:
             return False
+
+    def _begins_as_portal(self, url: str) -> bool:
+        # Nearly every href does, and the first slash ends what names the host: no more to judge.
+        return url.startswith(self._portal_start)
 
     def takes_key(self, url: str) -> bool:
         """Tell whether the key may go along: to the portal only, and never over a plain wire."""
@@ -76,6 +83,8 @@ class AddressPolicy:
         Raises:
             HrefRefusedError: the address is not opened; its hint says how to allow it.
         """
+        if self._begins_as_portal(url):
+            return
         self._check_form(url)
         if not (self.is_portal(url) or self._is_trusted(url)):
             host = urlsplit(url).hostname

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -38,7 +38,7 @@ from geodes_tasks.errors import (
     TransferError,
     UntrustedServerError,
 )
-from geodes_tasks.transports.addresses import redact
+from geodes_tasks.transports.addresses import origin, redact
 from geodes_tasks.transports.connections import Watch, hide_queries, watched
 from geodes_tasks.transports.stream import BodyReader, cause_name, root_cause
 from geodes_tasks.version import __version__
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from geodes_tasks.config import Settings
-    from geodes_tasks.transports.addresses import AddressPolicy
+    from geodes_tasks.transports.addresses import AddressPolicy, Origin
     from geodes_tasks.transports.calls import Call, Calls
     from geodes_tasks.transports.key import ApiKey
 
@@ -71,15 +71,9 @@ def _new_session(watch: Watch) -> requests.Session:
     session = requests.Session()
     session.headers["User-Agent"] = f"geodes-tasks/{__version__}"
     session.headers["Accept-Encoding"] = "identity"
-    # Set, so that neither a .netrc nor the address itself adds a login of its own.
-    session.auth = _no_login
     for scheme in ("https://", "http://"):
         session.mount(scheme, _WatchedAdapter(watch))
     return session
-
-
-def _no_login(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 @dataclass(slots=True)
@@ -123,6 +117,7 @@ class Caller:
         self._settings, self._policy, self._key = settings, policy, key
         self._watch = Watch(policy, settings.stall_seconds, calls)
         self._local = threading.local()
+        self._routes: dict[Origin, dict[str, Any]] = {}
 
     def ask(
         self, href: str, headers: Mapping[str, str], call: Call, question: bytes | None = None
@@ -179,11 +174,7 @@ class Caller:
             # Some parsers take it for a slash, some for a part of the user's name.
             raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
         try:
-            request = self._session().prepare_request(
-                requests.Request(
-                    "GET" if question is None else "POST", url, dict(headers), data=question
-                )
-            )
+            request = self._made(url, headers, question)
         except (RequestException, ValueError) as error:
             raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)
         # Judged is what will be sent, not what was given: parsers differ (CWE-918).
@@ -194,6 +185,18 @@ class Caller:
             self._policy.check_href(sent_to)
         if self._policy.takes_key(sent_to):
             request.headers.update(self._key.header(sent_to))
+        return request
+
+    def _made(
+        self, url: str, headers: Mapping[str, str], question: bytes | None
+    ) -> requests.PreparedRequest:
+        """Make the request of its parts; a session would look for cookies and logins as well."""
+        request = requests.PreparedRequest()
+        request.prepare_method("GET" if question is None else "POST")
+        request.prepare_url(url, None)
+        request.prepare_headers({**self._session().headers, **headers})
+        if question is not None:
+            request.prepare_body(question, None)
         return request
 
     def _send(self, request: requests.PreparedRequest, href: str) -> requests.Response:
@@ -218,11 +221,15 @@ class Caller:
 
     def _route(self, session: requests.Session, url: str) -> dict[str, Any]:
         """Give proxies and certificates; loopback needs no proxy, which would see the key."""
-        bundle = self._settings.ca_bundle
-        verify = str(bundle.expanduser()) if bundle else True
-        route = session.merge_environment_settings(url, {}, True, verify, None)
-        proxies = {} if is_loopback(urlsplit(url).hostname) else route["proxies"]
-        return {"verify": route["verify"], "proxies": proxies}
+        where = origin(url)
+        if where not in self._routes:
+            bundle = self._settings.ca_bundle
+            verify = str(bundle.expanduser()) if bundle else True
+            # It walks through the whole environment: once for each server is enough.
+            route = session.merge_environment_settings(url, {}, True, verify, None)
+            proxies = {} if is_loopback(where[1]) else route["proxies"]
+            self._routes[where] = {"verify": route["verify"], "proxies": proxies}
+        return self._routes[where]
 
     def _session(self) -> requests.Session:
         """Give this thread's session; a forked child must not write to its parent's sockets."""
