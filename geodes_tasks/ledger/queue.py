@@ -13,6 +13,7 @@ from geodes_tasks.asset import Asset, download_id
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import ErrorInfo
+from geodes_tasks.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -209,6 +210,7 @@ class Queue(Store):
             self.limits.max_attempts,
             info_json(poison),
             self.limits.lease_seconds,
+            __version__,
         )
         return int(ended), int(woken)
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from geodes_tasks import config, portalcheck
 from geodes_tasks.doctor import Check, Level, examine, file_system, skew
 from geodes_tasks.portalcheck import Reply, _judged
+from geodes_tasks.version import __version__
 from tests.conftest import KEY
 from tests.integration.test_report_command import command
 from tests.servers import RedisServer, wait_until
@@ -50,6 +51,7 @@ def test_all_is_well(
     assert [line for line in lines if not line.startswith("ok ")] == [], said.stdout
     assert "is accepted, 50 of 50 downloads left" in said.stdout
     assert "1 alive with 2 slots" in said.stdout
+    assert f"all workers are {__version__}" in said.stdout
     assert "append-only file" in said.stdout
     assert standin.downloads() == []
     assert KEY not in said.stdout + said.stderr

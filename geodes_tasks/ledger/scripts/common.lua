@@ -27,7 +27,7 @@
 --   totals                   hash    the counters of a batch and more, over the whole ledger
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
---   worker:<name>            hash    slots, closed: the folder it cannot write to
+--   worker:<name>            hash    slots, version, closed: the folder it cannot write to
 --   slots                    string  slots of all live workers
 --   looked, settles          string  when somebody last recovered; until when leases are spared
 --   schema                   string  version of this layout

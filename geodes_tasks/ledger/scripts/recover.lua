@@ -1,10 +1,11 @@
 -- What every worker does now and then: end dead leases, wake what is due, count the slots.
--- ARGV: worker or '', slots, worker seconds, maximum attempts, error (JSON) for poison, lease seconds
+-- ARGV: worker or '', slots, worker seconds, maximum attempts, error (JSON) for poison, lease seconds,
+--   version of the worker
 -- Returns {ended leases, woken}
 local time, ended, woken = now(), 0, 0
 if ARGV[1] ~= '' then
   redis.call('ZADD', P .. 'workers', stamp(time), ARGV[1])
-  redis.call('HSET', P .. 'worker:' .. ARGV[1], 'slots', ARGV[2])
+  redis.call('HSET', P .. 'worker:' .. ARGV[1], 'slots', ARGV[2], 'version', ARGV[7])
 end
 
 local function end_lease(id)
