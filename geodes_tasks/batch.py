@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
-from geodes_tasks import errors
-from geodes_tasks.errors import Reaction
+from geodes_tasks import errors, frames, htmlview
+from geodes_tasks.errors import LedgerUnavailableError, Reaction, UnknownBatchError
 from geodes_tasks.states import Reason, State
 
 if TYPE_CHECKING:
@@ -48,22 +50,50 @@ class Batch:
         """
         return list(self.ledger.records(self.id))
 
-    def wait(self, timeout: float | None = None) -> BatchStatus:
+    def to_dataframe(self) -> Any:
+        """Give a pandas data frame with a row for each download, in order.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        return frames.frame(self._ledger.records(self.id))
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook how it stands: bars, errors by class, the first downloads."""
+        try:
+            status = self.status()
+            waits = status.states[State.FAILURE] or status.states[State.RETRY]
+            groups = self._ledger.failures(self.id) if waits else []
+            rows = list(itertools.islice(self._ledger.records(self.id), htmlview.RECORD_ROWS))
+            running = self._ledger.running(self.id) if status.unfinished else []
+        except (UnknownBatchError, LedgerUnavailableError) as error:
+            return f"<p>{escape(repr(self))}: {escape(str(error))}</p>"
+        page = htmlview.bars(status, running) + htmlview.problems(groups)
+        return f"<p><b>{escape(self.id)}</b></p>{page}{htmlview.table(rows, status.total)}"
+
+    def wait(self, timeout: float | None = None, *, quiet: bool = False) -> BatchStatus:
         """Wait until no download of the batch is queued, running or waiting any more.
 
         Args:
             timeout: Seconds to wait at most; None is for ever.
+            quiet: Show nothing; else a notebook shows the batch while one waits.
 
         Raises:
             TimeoutError: it took longer; the batch goes on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (status := self.status()).unfinished:
+        picture = htmlview.Html() if htmlview.in_notebook() and not quiet else None
+        while True:
+            status = self.status()
+            if picture is not None:
+                picture.show(status, self._ledger.running(self.id) if status.unfinished else [])
+            if not status.unfinished:
+                return status
             if deadline is not None and time.monotonic() >= deadline:
                 left = f"{status.unfinished} of {status.total} downloads are unfinished"
                 raise TimeoutError(f"batch {self.id}: {left} after {timeout} s")
             time.sleep(POLL_S)
-        return status
 
 
 def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:

@@ -15,7 +15,8 @@ from geodes_tasks.admission import Selection
 from geodes_tasks.cli_words import AsJson, ConfigFile, complain, say, stderr
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
-from geodes_tasks.progress import outcomes, summary, view
+from geodes_tasks.progress import view
+from geodes_tasks.summaries import outcomes, summary
 from geodes_tasks.text import human_bytes, seconds_of
 
 if TYPE_CHECKING:

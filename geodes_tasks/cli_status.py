@@ -9,7 +9,7 @@ import typer
 
 from geodes_tasks import standing
 from geodes_tasks.cli_words import AsJson, BatchName, batch_of
-from geodes_tasks.progress import outcomes, summary
+from geodes_tasks.summaries import outcomes, summary
 from geodes_tasks.text import human_bytes
 
 

@@ -16,9 +16,10 @@ from geodes_tasks import config
 from geodes_tasks.cli_words import say, stderr
 from geodes_tasks.keyboard import Keyboard, keyboard
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.progress import Lines, outcomes, summary
+from geodes_tasks.progress import Lines
 from geodes_tasks.states import State
 from geodes_tasks.steering import Steering
+from geodes_tasks.summaries import outcomes, summary
 from geodes_tasks.watching import Look, Watcher
 from geodes_tasks.watchview import picture
 

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks import admission, config, foreign, notebook, partfile, runs, sources
+from geodes_tasks import (
+    admission,
+    config,
+    foreign,
+    frames,
+    htmlview,
+    notebook,
+    partfile,
+    runs,
+    sources,
+)
 from geodes_tasks import checksum as checksums
 from geodes_tasks.admission import Selection
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.item import PORTALS
-from geodes_tasks.progress import outcomes, summary
 from geodes_tasks.results import BatchStatus
 from geodes_tasks.states import State
+from geodes_tasks.summaries import outcomes, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +106,7 @@ class DownloadQueue:
         self.id = admission.new_batch_name()
         self.results: list[DownloadRecord] = []
         """One record a file, as the last ``run()`` left it."""
+        self._status: BatchStatus | None = None
         self._selection = Selection(
             self.download_dir, tuple(include), tuple(exclude), layout, source
         )
@@ -102,6 +114,22 @@ class DownloadQueue:
     def __repr__(self) -> str:
         """Name batch and folder."""
         return f"DownloadQueue({self.id!r}, {str(self.download_dir)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook how the last ``run()`` ended."""
+        head = f"<p><b>{escape(self.id)}</b> to {escape(str(self.download_dir))}</p>"
+        if self._status is None:
+            return f"{head}<p>not run yet</p>"
+        table = htmlview.table(self.results, self._status.total) if self.results else ""
+        return f"{head}{htmlview.bars(self._status, [])}{table}"
+
+    def to_dataframe(self) -> Any:
+        """Give a pandas data frame with a row for each file, as the last ``run()`` left it.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return frames.frame(self.results)
 
     # --- run -------------------------------------------------------------------------------------
 
@@ -158,7 +186,7 @@ class DownloadQueue:
         return run.watch(picture, rows=not self.quiet, tell=self._say)
 
     def _finished(self, run: Run, status: BatchStatus) -> BatchStatus:
-        self.results = run.batch.results()
+        self.results, self._status = run.batch.results(), status
         self._say(summary(status) + outcomes(status))
         for line in run.failures():
             self._say(line)

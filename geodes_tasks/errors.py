@@ -112,6 +112,19 @@ class LedgerForbiddenError(GeodesTasksError):
         return f"Redis at {self.url} refuses: {self.problem}"
 
 
+class MissingPackageError(GeodesTasksError):
+    """Something needs a package that is not among the dependencies."""
+
+    def __init__(self, package: str, needed_by: str) -> None:
+        super().__init__(package, needed_by)
+        self.package, self.needed_by = package, needed_by
+        self.hint = f"Install it: pip install {package}"
+
+    def __str__(self) -> str:
+        """Name both."""
+        return f"{self.needed_by} needs {self.package}, which is not installed"
+
+
 class UnknownBatchError(GeodesTasksError):
     """No batch of that name is in the ledger."""
 

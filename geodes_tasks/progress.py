@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Group
@@ -18,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from geodes_tasks.states import State
+from geodes_tasks.summaries import Speed, summary
 from geodes_tasks.text import human_bytes, human_seconds, shortened
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 LINE_S = 5.0
 """At most so often comes a line, when nobody watches a screen."""
-SPEED_WINDOW_S = 10.0
 
 
 class View(Protocol):
@@ -48,44 +46,6 @@ class View(Protocol):
     def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
         """Show how things stand."""
         ...
-
-
-@dataclass(slots=True)
-class Speed:
-    """Bytes a second over the last few seconds."""
-
-    seen: list[tuple[float, int]] = field(default_factory=list)
-
-    def update(self, done_bytes: int, now: float) -> float:
-        """Take the bytes done so far; give the speed."""
-        self.seen.append((now, done_bytes))
-        while len(self.seen) > 2 and self.seen[0][0] < now - SPEED_WINDOW_S:
-            self.seen.pop(0)
-        (then, before) = self.seen[0]
-        return max(done_bytes - before, 0) / (now - then) if now > then else 0.0
-
-
-def summary(status: BatchStatus) -> str:
-    """Say in a few words how a batch stands: ``12 of 20 done, 3 running, 5 waiting (quota)``."""
-    states = status.states
-    parts = [f"{states[State.SUCCESS]} of {status.total} done"]
-    for state, word in ((State.STARTED, "running"), (State.PENDING, "queued")):
-        if states[state]:
-            parts.append(f"{states[state]} {word}")
-    if states[State.RETRY]:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in status.waiting.items())
-        parts.append(f"{states[State.RETRY]} waiting ({reasons})")
-    if states[State.FAILURE]:
-        parts.append(f"{states[State.FAILURE]} failed")
-    if states[State.REVOKED]:
-        parts.append(f"{states[State.REVOKED]} cancelled")
-    return ", ".join(parts)
-
-
-def outcomes(status: BatchStatus) -> str:
-    """Say how success came about: `` (3 DOWNLOADED, 1 RESUMED)``; nothing where there is none."""
-    counts = [f"{count} {name}" for name, count in status.outcomes.items() if count]
-    return f" ({', '.join(counts)})" if counts else ""
 
 
 class Quiet:

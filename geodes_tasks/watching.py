@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks.progress import Speed
 from geodes_tasks.states import State
+from geodes_tasks.summaries import Speed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

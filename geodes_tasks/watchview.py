@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from geodes_tasks.progress import summary
 from geodes_tasks.standing import moment, stands
 from geodes_tasks.states import Reason, State
+from geodes_tasks.summaries import summary
 from geodes_tasks.text import human_bytes, human_seconds, shortened
 
 if TYPE_CHECKING:

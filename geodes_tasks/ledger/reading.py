@@ -114,8 +114,8 @@ class Reading(Store):
             for identifier, data in zip(ids, found, strict=True)
         ]
 
-    def running(self) -> list[Running]:
-        """Give every download under way, the longest under way first."""
+    def running(self, batch: str = "") -> list[Running]:
+        """Give every download under way, or those of a batch, the longest under way first."""
         with self.available():
             accounts = self.client.smembers(self.key("accounts"))
             ids = [
@@ -123,6 +123,9 @@ class Reading(Store):
                 for account in sorted(accounts)
                 for identifier in self.client.zrange(self.key("account", account, "leases"), 0, -1)
             ]
+            if batch and ids:
+                places = self.client.zmscore(self.key("batch", batch, "downloads"), ids)
+                ids = [one for one, place in zip(ids, places, strict=True) if place is not None]
             pipeline = self.client.pipeline(transaction=False)
             for identifier in ids:
                 pipeline.hmget(

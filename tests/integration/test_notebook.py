@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from geodes_tasks import notebook
-from geodes_tasks.ledger import Running
+from geodes_tasks import config, htmlview, notebook
+from geodes_tasks.batch import Batch
+from geodes_tasks.errors import MissingPackageError, TransferError
+from geodes_tasks.ledger import Claim, Ledger, Request, Running
 from geodes_tasks.results import BatchStatus
 from geodes_tasks.states import State
+from tests.conftest import asset_of
+from tests.servers import WorkerProcess
 from tests.standin import StandIn, read
+from tests.unit.test_ledger import BATCH, ENTRY, ask, request_of
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "downloading.ipynb"
 KEY = "notebook-key-0123456789"
@@ -136,7 +142,7 @@ def test_progress_is_html() -> None:
     )
     running = [Running("id", "item", "<script>.zip", 1000, 250, "w", "geodes")]
 
-    html = notebook.page(status, running, 100.0)
+    html = htmlview.bars(status, running, 100.0)
 
     assert "width:50%" in html
     assert "width:25%" in html
@@ -149,5 +155,134 @@ def test_outside_a_notebook_nothing_is_assumed() -> None:
     """In a plain process words go to stderr, even where IPython is installed."""
     pytest.importorskip("IPython")
 
-    assert not notebook.in_notebook()
+    assert not htmlview.in_notebook()
     assert notebook.console().stderr
+
+
+def test_a_batch_in_a_cell(
+    portal: StandIn, executed: Any, redis_url: str, worker_of_the_notebook: WorkerProcess
+) -> None:
+    """While one waits the output moves; a batch as the last word of a cell is a table of all."""
+    nbformat = pytest.importorskip("nbformat")
+    portal.settings.change(rate=150_000.0)
+    gone = portal.items[0]
+    portal.fault(gone, "gone_404")
+    cells = (
+        f"""
+from geodes_tasks import Geodes, enqueue
+items = Geodes().search_items(collections="PEPS_S2_L1C", query={{"eo:cloud_cover": {{"lte": 20}}}},
+                              get_all=True, return_df=False)
+batch = enqueue(items, batch="<i>mine", download_dir={str(worker_of_the_notebook.folder)!r})
+batch""",
+        "batch.wait(60).states",
+        "batch",
+        "frame = batch.to_dataframe(); print(frame.dtypes); frame[['state', 'error_type']].values",
+    )
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+
+    executed(made)
+
+    begun, waited, ended, frame = map(outputs_of, made.cells)
+    assert "<b>&lt;i&gt;mine</b>" in html_of(made.cells[0])
+    assert "<i>mine" not in html_of(made.cells[0]) + html_of(made.cells[2])
+    assert "Batch(" in begun
+    assert "3 of 4 done, 1 failed (3 DOWNLOADED)" in waited
+    assert "'SUCCESS': 3" in waited
+    assert "NotFoundError (failed)" in ended
+    assert "Search for the item again" in ended
+    assert ended.count("DOWNLOADED</span>") == 3
+    assert "datetime64[" in frame
+    assert "Int64" in frame
+    assert frame.count("'SUCCESS'") == 3
+    assert "'NotFoundError'" in frame
+
+
+def test_a_queue_in_a_cell(portal: StandIn, executed: Any) -> None:
+    """A queue says how its last run ended, with a row a file; before it has run it says so."""
+    nbformat = pytest.importorskip("nbformat")
+    cells = (
+        """
+from geodes_tasks import DownloadQueue, Geodes
+items = Geodes().search_items(collections="PEPS_S2_L1C", query={"eo:cloud_cover": {"lte": 20}},
+                              get_all=True, return_df=False)
+queue = DownloadQueue(items, "files")
+queue""",
+        "queue.run(); queue",
+        "len(queue.to_dataframe()), queue.to_dataframe().size_bytes.sum()",
+    )
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+
+    before, after, frame = (outputs_of(cell) for cell in executed(made).cells)
+
+    assert "not run yet" in before
+    assert after.count("DOWNLOADED</span>") == 4
+    assert "4 of 4 done (4 DOWNLOADED)" in after
+    total = sum(len(read(portal.body(item))) for item in portal.items[:4])
+    assert f"(4, np.int64({total}))" in frame
+
+
+@pytest.fixture
+def worker_of_the_notebook(
+    portal: StandIn, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[WorkerProcess]:
+    """Start a worker on a Redis that the notebook's environment names."""
+    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", redis_url)
+    worker = WorkerProcess(config.load(), tmp_path / "shared")
+    yield worker.start()
+    worker.stop()
+
+
+def outputs_of(cell: Any) -> str:
+    """Give everything that one cell shows, as one text."""
+    shown = cell.get("outputs", ())
+    return "\n".join(str(one.get("data") or one.get("text") or one) for one in shown)
+
+
+def html_of(cell: Any) -> str:
+    """Give the HTML that one cell shows."""
+    return "".join(one.get("data", {}).get("text/html", "") for one in cell.get("outputs", ()))
+
+
+def test_names_are_harmless(fake_ledger: Ledger) -> None:
+    """Whatever items and errors say, in the table of a batch it is text."""
+    evil = "<script>alert(1)</script>"
+    asset = asset_of(b"x", item_id=evil, key=evil, title=evil)
+    request = Request(asset, f"/data/{evil}.zip")
+    fake_ledger.admit("b", "acc", [request], lambda _: None)
+    fake_ledger.release()
+    claim = fake_ledger.claim(request.download_id, "w")
+    assert isinstance(claim, Claim)
+    fake_ledger.fail(claim, TransferError("https://h/a", evil), ENTRY)
+
+    html = Batch("b", fake_ledger)._repr_html_()
+
+    assert "TransferError (failed)" in html
+    assert html.count("&lt;script&gt;") >= 3
+    assert "<script" not in html
+
+
+def test_a_batch_that_is_gone(fake_ledger: Ledger) -> None:
+    """A cell that shows a forgotten batch shows a sentence, no traceback."""
+    assert "is not in the ledger" in Batch("<gone>", fake_ledger)._repr_html_()
+    assert "<gone>" not in Batch("<gone>", fake_ledger)._repr_html_()
+
+
+def test_many_downloads_are_cut_off(fake_ledger: Ledger) -> None:
+    """Of a large batch the first rows are shown, and how many more there are."""
+    ask(fake_ledger, *(request_of(f"n{number}") for number in range(120)))
+
+    html = Batch(BATCH, fake_ledger)._repr_html_()
+
+    assert html.count("<tr>") == 1 + 1 + htmlview.RECORD_ROWS
+    assert "and 70 more" in html
+
+
+def test_without_pandas_it_says_so(fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data frame without pandas: one sentence says what to install."""
+    ask(fake_ledger, request_of())
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(MissingPackageError, match="needs pandas, which is not installed") as told:
+        Batch(BATCH, fake_ledger).to_dataframe()
+
+    assert told.value.hint == "Install it: pip install pandas"

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from geodes_tasks.ledger import Running
-from geodes_tasks.progress import Bars, Lines, Quiet, Speed, summary, view
+from geodes_tasks.progress import Bars, Lines, Quiet, view
 from geodes_tasks.results import BatchStatus
 from geodes_tasks.states import State
+from geodes_tasks.summaries import Speed, summary
 from geodes_tasks.text import shortened
 
 
