@@ -57,16 +57,16 @@ class Batch:
             MissingPackageError: pandas is not installed.
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return frames.frame(self._ledger.records(self.id))
+        return frames.frame(self.ledger.records(self.id))
 
     def _repr_html_(self) -> str:
         """Show in a notebook how it stands: bars, errors by class, the first downloads."""
         try:
             status = self.status()
             waits = status.states[State.FAILURE] or status.states[State.RETRY]
-            groups = self._ledger.failures(self.id) if waits else []
-            rows = list(itertools.islice(self._ledger.records(self.id), htmlview.RECORD_ROWS))
-            running = self._ledger.running(self.id) if status.unfinished else []
+            groups = self.ledger.failures(self.id) if waits else []
+            rows = list(itertools.islice(self.ledger.records(self.id), htmlview.RECORD_ROWS))
+            running = self.ledger.running(self.id) if status.unfinished else []
         except (UnknownBatchError, LedgerUnavailableError) as error:
             return f"<p>{escape(repr(self))}: {escape(str(error))}</p>"
         page = htmlview.bars(status, running) + htmlview.problems(groups)
@@ -87,7 +87,7 @@ class Batch:
         while True:
             status = self.status()
             if picture is not None:
-                picture.show(status, self._ledger.running(self.id) if status.unfinished else [])
+                picture.show(status, self.ledger.running(self.id) if status.unfinished else [])
             if not status.unfinished:
                 return status
             if deadline is not None and time.monotonic() >= deadline:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
@@ -11,10 +10,10 @@ from geodes_tasks import config
 from geodes_tasks.cli_words import BatchName, batch_of, complain, say
 from geodes_tasks.errors import BatchUnfinishedError, ConfigError, UnknownBatchError
 from geodes_tasks.steering import Steering
+from geodes_tasks.text import seconds_of
 
 KEPT = 1
 """Exit code when a batch could not be forgotten."""
-UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 Items = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ITEM]...", help="Items, file names or ids of downloads."),
@@ -79,13 +78,20 @@ def forget(
     if bool(names) is (older_than is not None):
         raise ConfigError("BATCH", "name batches, or say --older-than, one of the two")
     steering = Steering(config.load())
-    chosen = names or steering.ledger.older_batches(seconds_of(older_than or ""))
+    chosen = names or steering.ledger.older_batches(_age(older_than or ""))
     refused = 0
     for name in chosen:
         refused += not _forgotten(steering, name, force=force)
     if not chosen:
         say("no batch is that old")
     raise typer.Exit(KEPT if refused else 0)
+
+
+def _age(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise ConfigError("--older-than", str(error)) from error
 
 
 def _forgotten(steering: Steering, name: str, *, force: bool) -> bool:
@@ -101,18 +107,6 @@ def _forgotten(steering: Steering, name: str, *, force: bool) -> bool:
         later = f"; {swept.left} more go when a worker has swept up after them"
         say(f"{name}: forgotten with {swept.removed} records{later if swept.left else ''}")
     return True
-
-
-def seconds_of(age: str) -> float:
-    """Read an age such as ``30d``.
-
-    Raises:
-        ConfigError: it is not a number and a unit.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h|d|w)", age.strip())
-    if found is None:
-        raise ConfigError("--older-than", f"{age!r} is not an age", "Say 30d, 12h or 90min.")
-    return float(found[1]) * UNITS[found[2]]
 
 
 def pause(
