@@ -14,16 +14,14 @@ import contextlib
 import errno
 import hashlib
 import os
-import queue
 import shutil
 import stat
 import tempfile
-import threading
 from typing import TYPE_CHECKING, Self
 
-from geodes_tasks import checksum as checksums
 from geodes_tasks.checksum import Checksum
 from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError
+from geodes_tasks.outlet import BlockOutlet, Outlet
 from geodes_tasks.results import Proof
 
 if TYPE_CHECKING:
@@ -135,8 +133,7 @@ class PartFile:
         self.offset = 0
         self._is_first = False
         self._fd = -1
-        self._hasher: _Hasher | None = None
-        self._flusher: _Flusher | None = None
+        self._outlet: Outlet | None = None
 
     def __enter__(self) -> Self:
         """Create the file, and the folders above it.
@@ -146,7 +143,7 @@ class PartFile:
         """
         with local_errors(self.final):
             self._fd = self._create()
-        self._hasher = _Hasher(self.algorithm)
+        self._outlet = Outlet(self._fd, self.algorithm)
         return self
 
     def _create(self) -> int:
@@ -174,12 +171,9 @@ class PartFile:
             self.discard()
 
     def _close(self) -> None:
-        if self._hasher is not None:
-            self._hasher.stop()
-            self._hasher = None
-        if self._flusher is not None:
-            self._flusher.wait()
-            self._flusher = None
+        if self._outlet is not None:
+            self._outlet.close()
+            self._outlet = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -197,42 +191,30 @@ class PartFile:
             raise DiskError(str(self.final.parent), problem)
 
     def expect(self, size_bytes: int | None) -> None:
-        """Choose how to hash: big files in a thread of their own, beside the transfer."""
-        if self._hasher is not None and (size_bytes or 0) >= THREAD_MIN_BYTES:
-            self._hasher.use_thread()
-            self._flusher = _Flusher(self._fd)
+        """Choose how to write: big files in blocks, hashed in a thread of their own."""
+        if self._outlet is not None and (size_bytes or 0) >= THREAD_MIN_BYTES:
+            self._outlet = BlockOutlet(self._fd, self.algorithm)
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, piece: bytes) -> None:
         """Append and hash.
 
         Raises:
             DiskError: the disk does not take it.
         """
+        assert self._outlet is not None  # noqa: S101 - only between enter and exit
         with local_errors(self.final):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(self._fd, view) :]
-        assert self._hasher is not None  # noqa: S101 - only between enter and exit
-        self._hasher.update(chunk)
-        self.offset += len(chunk)
-        if self._flusher is not None:
-            self._flusher.written(len(chunk))
+            self._outlet.write(piece)
+        self.offset += len(piece)
 
     def restart(self) -> None:
         """Throw away what was written and begin again at byte 0."""
+        assert self._outlet is not None  # noqa: S101 - only between enter and exit
+        self._outlet.close()
         with local_errors(self.final):
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
-        threaded = self._hasher is not None and self._hasher.threaded
-        self._close_hasher()
-        self._hasher = _Hasher(self.algorithm)
-        if threaded:
-            self._hasher.use_thread()
+        self._outlet = type(self._outlet)(self._fd, self.algorithm)
         self.offset = 0
-
-    def _close_hasher(self) -> None:
-        if self._hasher is not None:
-            self._hasher.stop()
 
     # --- what dead attempts left ---------------------------------------------------------------
 
@@ -269,7 +251,7 @@ class PartFile:
 
     def note_etag(self, etag: str | None) -> None:
         """Keep the validator of the bytes for a next attempt; small files are not worth it."""
-        if etag and self._hasher is not None and self._hasher.threaded:
+        if etag and isinstance(self._outlet, BlockOutlet):
             with local_errors(self.final):
                 _etag_path(self.path).write_text(etag)
 
@@ -310,16 +292,21 @@ class PartFile:
     # --- the end -------------------------------------------------------------------------------
 
     def digest(self) -> Checksum:
-        """Give the digest of all bytes written."""
-        assert self._hasher is not None  # noqa: S101 - only between enter and exit
-        return Checksum(self.algorithm, self._hasher.hexdigest())
+        """Give the digest of all bytes, which the file holds from now on.
+
+        Raises:
+            DiskError: the disk does not take the last of them.
+        """
+        assert self._outlet is not None  # noqa: S101 - only between enter and exit
+        with local_errors(self.final):
+            self._outlet.settle()
+        return Checksum(self.algorithm, self._outlet.hexdigest())
 
     def sync(self) -> None:
         """Bring the bytes to the disk."""
+        assert self._outlet is not None  # noqa: S101 - only between enter and exit
         with local_errors(self.final):
-            if self._flusher is not None:
-                self._flusher.finish()
-            os.fsync(self._fd)
+            self._outlet.sync()
 
     def publish(self) -> Proof:
         """Give the proven file its final name, in one step, and bring the name to the disk.
@@ -388,80 +375,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class _Flusher:
-    """Has the disk write big files while they come in, so that the last sync is short."""
-
-    EVERY_BYTES = 64 * 1024 * 1024
-
-    def __init__(self, fd: int) -> None:
-        self._fd, self._unsynced = fd, 0
-        self._thread: threading.Thread | None = None
-        self._error: OSError | None = None
-
-    def written(self, size_bytes: int) -> None:
-        self._unsynced += size_bytes
-        busy = self._thread is not None and self._thread.is_alive()
-        if self._unsynced >= self.EVERY_BYTES and not busy:
-            self._unsynced = 0
-            self._thread = threading.Thread(target=self._flush, daemon=True)
-            self._thread.start()
-
-    def _flush(self) -> None:
-        try:
-            os.fdatasync(self._fd)
-        except OSError as error:
-            # The system tells of a failed write once only: it must not be lost here.
-            self._error = error
-
-    def wait(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-
-    def finish(self) -> None:
-        self.wait()
-        if self._error is not None:
-            raise self._error
-
-
-class _Hasher:
-    """A running hash, in this thread or in one of its own."""
-
-    DEPTH = 8
-    """Chunks that may wait; bounds the memory of a transfer."""
-
-    def __init__(self, algorithm: str) -> None:
-        self._hash = checksums.new_hash(algorithm)
-        self._queue: queue.Queue[bytes | None] | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def threaded(self) -> bool:
-        return self._queue is not None
-
-    def use_thread(self) -> None:
-        if self._thread is None:
-            self._queue = queue.Queue(self.DEPTH)
-            self._thread = threading.Thread(target=self._work, args=(self._queue,), daemon=True)
-            self._thread.start()
-
-    def _work(self, chunks: queue.Queue[bytes | None]) -> None:
-        while (chunk := chunks.get()) is not None:
-            self._hash.update(chunk)
-
-    def update(self, chunk: bytes) -> None:
-        if self._queue is None:
-            self._hash.update(chunk)
-        else:
-            self._queue.put(chunk)
-
-    def stop(self) -> None:
-        if self._thread is not None and self._queue is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = self._queue = None
-
-    def hexdigest(self) -> str:
-        self.stop()
-        return self._hash.hexdigest()

@@ -19,7 +19,7 @@ PACKAGES = ("geodes_tasks.transports", "geodes_tasks.ledger", "worker")
 
 FLOORS: dict[int, str] = {
     0: "text errors states checksum asset results config version stac sources destination"
-    " searching foreign footprint summaries",
+    " searching foreign footprint summaries outlet",
     1: "frames transports partfile roots ledger retry catalog item portalcheck",
     2: "fetching attempt archive verify events htmlview",
     3: "engine app backend flowerconfig hooks batch reports_stac reports_summary",
