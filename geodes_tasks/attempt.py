@@ -12,11 +12,12 @@ import mmap
 import struct
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from geodes_tasks.asset import GEODES
 from geodes_tasks.errors import (
+    AccountHeldError,
     AttemptEndedError,
     CancelledError,
     LeaseLostError,
@@ -100,9 +101,15 @@ class LeasedAttempt:
         """Bytes that came over the network, by source."""
         self.refusals: dict[str, GeodesTasksError] = {}
         """Why sources did not give the file, where another one went on."""
+        self.on_refusal: Callable[[LeasedAttempt, str, GeodesTasksError], None] | None = None
+        """Hears why a source did not give the file, where another one went on."""
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """How long sources were at it."""
+        self._opened = self.started
         self.source = ""
         self.sure_at = claim.asked_at
         """When the lease was last asked for and granted, by the ledger's clock."""
+        self._is_beside = claim.beside
         self.fate: AttemptEndedError | None = None
         """Set by the keeper: why the attempt must end."""
 
@@ -133,10 +140,14 @@ class LeasedAttempt:
         """Spend one request of the account's quota; only the portal counts them.
 
         Raises:
+            AccountHeldError: the datalake was to give it, and the account is paused.
             QuotaError: the window is used up; nothing was asked of the portal.
         """
+        self.clock()
         self.source = source
         self.heard = time.monotonic()
+        if source == GEODES and self._is_beside:
+            self._join_account()
         if source != GEODES or not self.claim.metered:
             return
         spent = self._patiently(self._spend)
@@ -150,6 +161,22 @@ class LeasedAttempt:
     def gave_up(self, source: str, error: GeodesTasksError) -> None:
         """Note why a source did not give the file; the download goes on over another."""
         self.refusals[source] = error
+        if self.on_refusal is not None:
+            self.on_refusal(self, source, error)
+
+    def clock(self) -> None:
+        """Put the time since the last request to the account of the source that was asked."""
+        now = time.monotonic()
+        if self.source:
+            self.seconds[self.source] += now - self._opened
+        self._opened = now
+
+    def _join_account(self) -> None:
+        """Go on as one of the account's: the portal costs quota, the datalake does not."""
+        why = self._patiently(lambda: self.ledger.switch(self.claim))
+        self._is_beside = False
+        if why:
+            raise AccountHeldError(self.claim.asset.hrefs[GEODES], why)
 
     def confirm(self) -> None:
         """Make sure that the lease still holds, waiting for Redis as long as it takes.

@@ -224,6 +224,9 @@ class Settings(BaseSettings):
         description="Command that prints fresh S3 credentials as JSON (key, secret, token, expiry),"
         " or `module:function` that gives them.",
     )
+    s3_again_seconds: float = Field(
+        300.0, gt=0, description="How long a datalake out of reach is left alone by the fleet."
+    )
     region_name: str = Field(
         "us-east-1",
         validation_alias=_named("AWS_REGION", "AWS_DEFAULT_REGION"),

@@ -319,6 +319,21 @@ class QuotaError(GeodesTasksError):
         return f"{self.href}: download quota used up: {self.message}"
 
 
+class AccountHeldError(GeodesTasksError):
+    """The datalake did not give the file, and the account takes nothing from the portal now."""
+
+    reaction = Reaction.QUOTA
+    hint = "Nothing to do: it goes on with the account."
+
+    def __init__(self, href: str, why: str) -> None:
+        super().__init__(href, why)
+        self.href, self.why = href, why
+
+    def __str__(self) -> str:
+        """Say why the account waits."""
+        return f"{self.href}: not asked for, the account waits ({self.why})"
+
+
 class ThrottledError(GeodesTasksError):
     """The server answered 429 or SlowDown."""
 

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
+from geodes_tasks.asset import GEODES
 from geodes_tasks.errors import (
     AttemptEndedError,
     ChecksumMismatchError,
@@ -168,14 +169,15 @@ class Fetch:
         """Fetch over one source. Where it breaks with another left, it has one more chance.
 
         Never without a gain: a source that always breaks at the same byte must not be asked
-        for ever.
+        for ever. The portal never: each request costs quota, and the other source none.
         """
         best = self.part.offset
         while True:
             try:
                 return self._stream(name, transport)
             except (TransferError, TruncatedBodyError):
-                if not self._left or self.part.offset < best + GAIN_BYTES:
+                gained = self.part.offset >= best + GAIN_BYTES
+                if not self._left or not gained or name == GEODES:
                     raise
                 best = self.part.offset
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from geodes_tasks import checksum as checksums
 from geodes_tasks.errors import (
+    AccountHeldError,
     ChecksumMismatchError,
     GeodesTasksError,
     Reaction,
@@ -62,12 +63,23 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
     """
     if isinstance(error, WorkerStoppingError):
         return Decision(True, Reason.WORKER_STOPPED, counted=False)
+    if isinstance(error, AccountHeldError):
+        # It has its pause already, and this download waits for it like all others.
+        waits = {Reason.QUOTA, Reason.THROTTLED, "full"}
+        reason = Reason.AUTH if error.why not in waits else Reason.THROTTLED
+        return Decision(True, Reason.QUOTA if error.why == Reason.QUOTA else reason, counted=False)
     reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
     if reaction is Reaction.FINAL:
         return Decision(False)
     if reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}:
         return _after_bytes(error, attempt, seed, policy)
     return _waiting(error, reaction, policy)
+
+
+def not_of_the_account(decision: Decision) -> Decision:
+    """Give the decision about an error that the portal had no part in: its account goes on."""
+    delay = max(decision.delay_s, decision.pause_s or 0.0)
+    return replace(decision, delay_s=delay, pause=None, pause_s=None, complaint=None)
 
 
 def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:

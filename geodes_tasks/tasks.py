@@ -40,6 +40,7 @@ from geodes_tasks.ledger import Claim, Ledger, Verdict, Wakeup
 from geodes_tasks.roots import Roots
 from geodes_tasks.states import Reason
 from geodes_tasks.text import human_bytes, progress_text
+from geodes_tasks.ways import Ways
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,7 @@ class Desk:
             break_off=self.break_off,
             give_back=self.give_back,
         )
+        self.ways = Ways(self.ledger, settings.s3_again_seconds)
         self.hooks = Hooks(settings.on_file, settings.on_batch, settings.hook_seconds)
         self.roots = Roots(settings.download_roots)
         self.policy = retry.Policy(
@@ -121,7 +123,18 @@ class Desk:
         usable = [name for name in found if name in claim.asset.hrefs]
         if usable and claim.held_sources.issuperset(usable):
             raise SourceHeldError(claim.asset.title, usable[0])
-        return {name: found[name] for name in found if name not in claim.held_sources}
+        open_ways = {name: found[name] for name in found if name not in claim.held_sources}
+        return self.ways.ordered(open_ways, beside=claim.beside)
+
+    def heed_refusal(self, attempt: LeasedAttempt, source: str, error: GeodesTasksError) -> None:
+        """Draw for the fleet what follows from one source's refusal though another goes on."""
+        self.ways.refused(source, error)
+        if source != GEODES:
+            return
+        decision = retry.decide(error, 1, "", self.policy)
+        if decision.pause is not None:
+            with contextlib.suppress(LedgerUnavailableError):
+                self.ledger.pause_for(attempt.claim.account, decision.pause, decision.pause_s)
 
     def break_off(self, attempt: LeasedAttempt) -> None:
         """Wake an attempt that waits for the network, by closing its connection."""
@@ -168,6 +181,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
     """Fetch one asset; the arguments are for the reader's eyes, the ledger knows the rest."""
     claim = claimed(self)
     with desk().keeper.hold(claim, on_tick=partial(tell_flower, Row.of(self))) as attempt:
+        attempt.on_refusal = desk().heed_refusal
         try:
             # Whoever can write to Redis chooses the path; this worker's settings have a say too.
             result = engine.download(
@@ -180,7 +194,9 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
                 suspect=claim.suspect,
             )
         except Exception as error:  # noqa: BLE001 - every failure becomes a state, none is lost
+            measured(attempt)
             settle(self, attempt, attempt.ending or error)
+        measured(attempt)
         return settle_done(claim, result)
 
 
@@ -215,6 +231,12 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
 
 # --- after -------------------------------------------------------------------------------------
+
+
+def measured(attempt: LeasedAttempt) -> None:
+    """Have the speeds of an attempt's transfers counted."""
+    attempt.clock()
+    desk().ways.measured(attempt.received, attempt.seconds)
 
 
 def settle_done(claim: Claim, result: DownloadResult) -> dict[str, Any]:
@@ -272,6 +294,10 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
     if not isinstance(error, GeodesTasksError):
         logger.error("%s: a defect: %r", claim.path, error, exc_info=error)
     decision = retry.decide(error, claim.attempt, claim.download_id, desk().policy)
+    source = source_of(attempt, error)
+    if source != GEODES:
+        desk().ways.refused(source, error)
+        decision = retry.not_of_the_account(decision)
     entry = history_entry(attempt, str(task.request.hostname), error)
     if not decision.retry:
         recorded(lambda: ledger.fail(claim, error, entry))
@@ -286,6 +312,12 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
         "task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback=""
     )
     raise Ignore(str(decision.reason))
+
+
+def source_of(attempt: LeasedAttempt, error: Exception) -> str:
+    """Name the source that an error is of; the portal's where no source was asked."""
+    named = [name for name, refusal in attempt.refusals.items() if refusal is error]
+    return named[0] if named else attempt.source or GEODES
 
 
 def wait_text(decision: Decision) -> str:

@@ -11,7 +11,9 @@ from celery.worker import state as celery_state
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.app import QUEUE
+from geodes_tasks.asset import S3
 from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger import BESIDE
 from geodes_tasks.tasks import desk, discard
 
 if TYPE_CHECKING:
@@ -79,11 +81,22 @@ class Recovery(threading.Thread):
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
         self._heed_revoked()
         self._resend_lost()
+        self._divert()
         self.sender.send(self.ledger.release())
         desk().hooks.batches_done(self.ledger)
         for left in self.ledger.litter():
             discard(left.asset, left.path, left.token)
         self.ledger.sweep()
+
+    def _divert(self) -> None:
+        """Have the datalake serve what a paused account need not wait for."""
+        if S3 in desk().transports:
+            desk().ways.offer(desk().transports)
+        elif not any(queue.endswith(BESIDE) for queue in self.ledger.queues()):
+            return
+        for account in self.ledger.accounts():
+            if moved := self.ledger.divert(account):
+                logger.info("%s: %d downloads changed their queue", account, moved)
 
     def _heed_revoked(self) -> None:
         """Cancel in the ledger what somebody revoked in Celery or Flower.
@@ -97,7 +110,7 @@ class Recovery(threading.Thread):
 
     def _resend_lost(self) -> None:
         """Put back the downloads whose message is neither queued nor claimed."""
-        for account in self.ledger.accounts():
+        for account in self.ledger.queues():
             old = self.ledger.sent(account, LOST_AFTER_S)
             if not old:
                 continue

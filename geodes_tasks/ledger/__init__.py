@@ -2,8 +2,9 @@
 
 Each change of a state is one script (``scripts/``), so that two workers never see half of one.
 ``store`` holds the connection, ``queue`` admits and releases, ``leases`` claims and records,
-``tape`` keeps what waits for the portal to say something, ``limits`` what people hold and prefer,
-``reading`` answers questions, ``insight`` those of monitors, ``forgetting`` lets go.
+``ways`` knows the sources, ``tape`` keeps what waits for the portal to say something, ``limits``
+what people hold and prefer, ``reading`` answers questions, ``insight`` those of monitors,
+``forgetting`` lets go.
 """
 
 from __future__ import annotations
@@ -12,12 +13,22 @@ from typing import TYPE_CHECKING, Self
 
 from geodes_tasks.ledger.forgetting import Forgetting, Forgotten
 from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
-from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Spent, Verdict, clock
+from geodes_tasks.ledger.leases import (
+    BESIDE,
+    Claim,
+    Leases,
+    Progress,
+    Renewal,
+    Spent,
+    Verdict,
+    clock,
+)
 from geodes_tasks.ledger.limits import Change, LimitsKept
 from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
 from geodes_tasks.ledger.reading import Reading, Running
 from geodes_tasks.ledger.store import Limits, connect
 from geodes_tasks.ledger.tape import Tape, TapeAnswer
+from geodes_tasks.ledger.ways import News, SourceState, Ways
 
 if TYPE_CHECKING:
     from geodes_tasks.config import Settings
@@ -32,12 +43,16 @@ __all__ = [
     "Request",
     "Wakeup",
     # leases
+    "BESIDE",
     "Claim",
     "Progress",
     "Renewal",
     "Spent",
     "Verdict",
     "clock",
+    # ways
+    "News",
+    "SourceState",
     # tape
     "TapeAnswer",
     # limits
@@ -54,7 +69,7 @@ __all__ = [
 ]
 
 
-class Ledger(Queue, Leases, Tape, LimitsKept, Reading, Insight, Forgetting):
+class Ledger(Queue, Leases, Ways, Tape, LimitsKept, Reading, Insight, Forgetting):
     """Every question to the ledger and every change of it."""
 
     @classmethod

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from geodes_tasks.results import Decision, DownloadResult
 
 
+BESIDE = ":s3"
+"""What follows the name of an account where downloads are served beside it."""
+
+
 def clock() -> float:
     """Give seconds of a clock that goes on while this process is frozen or the machine asleep."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
@@ -75,7 +79,12 @@ class Claim:
     asked_at: float = 0.0
     """When it was asked for, by :func:`clock`: the lease ends no sooner than its length after."""
     notes: frozenset[str] = frozenset()
-    """What it must know of its account: ``metered``, ``probe``, ``held:<source>``."""
+    """What it must know of its account: ``metered``, ``probe``, ``held:<source>``, ``beside``."""
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is served beside its account, which is paused: over the datalake."""
+        return "beside" in self.notes
 
     @property
     def metered(self) -> bool:
@@ -145,9 +154,9 @@ class Leases(Store):
             path=path,
             proof=Proof.parse(proof) if proof else None,
             suspect=checksums.parse(suspect) if suspect else None,
-            account=account,
+            account=account.removesuffix(BESIDE),
             asked_at=asked_at,
-            notes=frozenset(notes.split()),
+            notes=frozenset(notes.split() + (["beside"] if account.endswith(BESIDE) else [])),
         )
 
     def renew(self, progress: Sequence[Progress]) -> list[Renewal]:
@@ -169,6 +178,14 @@ class Leases(Store):
                     client=pipeline,
                 )
             return [Renewal(answer) for answer in pipeline.execute()]
+
+    def pause_for(self, account: str, why: str, seconds: float | None) -> bool:
+        """Have an account take no work; without seconds until somebody resumes it.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        return bool(self.run("pause", account, why, "" if seconds is None else seconds))
 
     def spend(self, account: str, download_id: str = "") -> Spent:
         """Take one request out of the account's quota: its window, and what the portal tells.

@@ -222,6 +222,10 @@ class Queue(Store):
 
     def accounts(self) -> list[str]:
         """Name every account."""
+        return [name for name in self.queues() if ":" not in name]
+
+    def queues(self) -> list[str]:
+        """Name every account, and those beside which downloads are served (``<name>:s3``)."""
         with self.available():
             return sorted(self.client.smembers(self.key("accounts")))
 

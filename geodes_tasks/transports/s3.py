@@ -45,7 +45,7 @@ from geodes_tasks.transports.s3_address import Address
 from geodes_tasks.transports.s3_client import ATTEMPTS, Clients, has_credentials
 from geodes_tasks.transports.s3_errors import EXPIRED, boto_failure, client_failure
 from geodes_tasks.transports.s3_ranges import RANGE_BYTES, Ranges
-from geodes_tasks.transports.s3_reach import Reach
+from geodes_tasks.transports.s3_reach import REMEMBERED_SECONDS, Reach
 from geodes_tasks.transports.stream import BodyReader
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class S3Transport:
         self._policy = AddressPolicy(settings)
         self._calls = Calls()
         self._clients = Clients(settings)
-        self._reach = Reach()
+        self._reach = Reach(min(REMEMBERED_SECONDS, settings.s3_again_seconds))
 
     def client(self, endpoint: str | None = None) -> S3Client:
         """Give this process's client of an endpoint; without one, of the datalake.

@@ -24,14 +24,19 @@ logger = logging.getLogger(__name__)
 PROBE_SECONDS = 2.5
 """Longest wait for a first connection, name look-up included."""
 REMEMBERED_SECONDS = 60.0
-"""How long an endpoint out of reach is not tried again."""
+"""How long an endpoint out of reach is not tried again, at most."""
 
 
 class Reach:
     """What one process knows of its endpoints. Safe to use from many threads."""
 
-    def __init__(self, probe: Callable[[str], str | None] | None = None) -> None:
+    def __init__(
+        self,
+        remembered_s: float = REMEMBERED_SECONDS,
+        probe: Callable[[str], str | None] | None = None,
+    ) -> None:
         """Know nothing yet."""
+        self._remembered_s = remembered_s
         self._probe = probe or connect_problem
         self._locks: dict[str, threading.Lock] = {}
         self._good: set[str] = set()
@@ -54,7 +59,7 @@ class Reach:
                 if not problem:
                     self._good.add(endpoint)
                     return
-                self._bad[endpoint] = problem, time.monotonic() + REMEMBERED_SECONDS
+                self._bad[endpoint] = problem, time.monotonic() + self._remembered_s
                 logger.warning("%s cannot be reached from here (%s)", endpoint, problem)
         words = f"the S3 endpoint cannot be reached from here ({problem})"
         raise SourceUnavailableError("s3", endpoint, words, True)

@@ -43,6 +43,9 @@ TABLE: list[tuple[BaseException, Decision]] = [
     (errors.LedgerUnavailableError("redis://h", "connection refused"), BACK_OFF),
     (errors.ChecksumMismatchError("p", RIGHT, WRONG, False), BACK_OFF),
     (ZeroDivisionError("a defect of ours"), BACK_OFF),
+    (errors.AccountHeldError("h", "quota"), Decision(True, Reason.QUOTA, counted=False)),
+    (errors.AccountHeldError("h", "full"), Decision(True, Reason.THROTTLED, counted=False)),
+    (errors.AccountHeldError("h", "401 from h"), Decision(True, Reason.AUTH, counted=False)),
     (OSError(5, "something of a library"), BACK_OFF),
     (
         errors.ChecksumMismatchError("p", RIGHT, WRONG, True),

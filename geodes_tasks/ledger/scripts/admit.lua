@@ -30,7 +30,7 @@ local function begin(entry)
   redis.call('HSET', download(entry.id), 'spec', entry.spec, 'path', entry.path,
     'size', string.format('%.0f', entry.size), 'account', account, 'attempts', 0)
   redis.call('HDEL', download(entry.id), 'error', 'finished', 'started', 'source', 'bytes',
-    'bytes:s3', 'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since')
+    'bytes:s3', 'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since', 's3')
   redis.call('HSET', P .. 'paths', entry.path, entry.id)
   move(entry.id, 'PENDING')
   set_done(entry.id, 0)

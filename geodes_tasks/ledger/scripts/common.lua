@@ -19,6 +19,7 @@
 --   account:<name>:changes   list    why the account got more or fewer places, the newest first
 --   holds                    hash    sources and batches that somebody holds
 --   held:<source>            list    ready downloads that only this held source has
+--   source:<name>            hash    bytes, seconds, at: its speed, fading; until, why; offered
 --   accounts                 set     every account
 --   due                      zset    waiting downloads by the time they go on
 --   since:<reason>           zset    the same and those not taken yet, by the time since when
