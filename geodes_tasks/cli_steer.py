@@ -54,9 +54,11 @@ def retry(
 
 
 def cancel(batch_name: BatchName = None, items: Items = None) -> None:
-    """Cancel a batch or some of it: what has not started never will, what runs stops."""
-    cancelled = Steering(config.load()).cancel(batch_of(batch_name).id, items or ())
-    say(f"{cancelled} downloads are cancelled")
+    """Cancel a batch or some of it: what has not started never will, what runs stops.
+
+    What another batch asks for too goes on, and leaves this one.
+    """
+    say(str(Steering(config.load()).cancel(batch_of(batch_name).id, items or ())))
 
 
 def forget(

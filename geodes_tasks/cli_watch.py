@@ -15,7 +15,7 @@ from geodes_tasks import batch as batches
 from geodes_tasks import config
 from geodes_tasks.cli_words import say, stderr
 from geodes_tasks.keyboard import Keyboard, keyboard
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.progress import Lines
 from geodes_tasks.states import State
 from geodes_tasks.steering import Steering
@@ -152,7 +152,7 @@ class Desk:
         return f"cancel {left} downloads of {len(self.names)} batch(es)? y is yes, any other key no"
 
     def _cancel(self) -> str:
-        return f"{sum(map(self.steering.cancel, self.names))} downloads cancelled; {KEYS}"
+        return f"{sum(map(self.steering.cancel, self.names), Withdrawn())}; {KEYS}"
 
 
 # --- the end -------------------------------------------------------------------------------------

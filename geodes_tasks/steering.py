@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from geodes_tasks.app import Sender
 from geodes_tasks.asset import GEODES, S3
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger import Ledger, Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,8 +79,8 @@ class Steering:
         self._sender.send(self.ledger.release())
         return begun
 
-    def cancel(self, batch: str, names: Sequence[str] = ()) -> int:
-        """Cancel what is not over in a batch, or some of it. Tells how many downloads that were.
+    def cancel(self, batch: str, names: Sequence[str] = ()) -> Withdrawn:
+        """Cancel what is not over in a batch, or some of it, unless another batch asks for it.
 
         Raises:
             UnknownBatchError, UnknownDownloadError: no such batch, or it has none of that name.
@@ -89,7 +89,11 @@ class Steering:
         wanted = self.ledger.downloads(batch)
         if names:
             wanted = self.ledger.named(batch, names)
-        return sum(map(self.ledger.cancel, _blocks(wanted)))
+        return self._withdraw(batch, wanted)
+
+    def _withdraw(self, batch: str, wanted: Sequence[str]) -> Withdrawn:
+        blocks = _blocks(wanted)
+        return sum((self.ledger.withdraw(batch, block) for block in blocks), Withdrawn())
 
     def forget(self, batch: str, *, unfinished: bool = False) -> Forgotten:
         """Remove a batch from the ledger, and the records that no other batch has.
@@ -107,8 +111,7 @@ class Steering:
             LedgerUnavailableError: Redis does not answer; say it again.
         """
         if unfinished:
-            for block in _blocks(self.ledger.alone_in(batch)):
-                self.ledger.cancel(block)
+            self._withdraw(batch, self.ledger.downloads(batch))
         self.ledger.forget(batch, unfinished=unfinished)
         swept = self.ledger.sweep()
         self._sender.send(self.ledger.release())

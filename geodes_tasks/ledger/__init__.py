@@ -24,7 +24,15 @@ from geodes_tasks.ledger.leases import (
     clock,
 )
 from geodes_tasks.ledger.limits import Change, LimitsKept
-from geodes_tasks.ledger.queue import Admission, Admitted, Queue, Refusal, Request, Wakeup
+from geodes_tasks.ledger.queue import (
+    Admission,
+    Admitted,
+    Queue,
+    Refusal,
+    Request,
+    Wakeup,
+    Withdrawn,
+)
 from geodes_tasks.ledger.reading import Reading, Running
 from geodes_tasks.ledger.store import Limits, connect
 from geodes_tasks.ledger.tape import Tape, TapeAnswer
@@ -42,6 +50,7 @@ __all__ = [
     "Refusal",
     "Request",
     "Wakeup",
+    "Withdrawn",
     # leases
     "BESIDE",
     "Claim",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger.store import Store
-from geodes_tasks.states import ACTIVE
 
 BLOCK = 200
 """Records removed by one script: some milliseconds in which Redis does nothing else."""
@@ -74,18 +72,3 @@ class Forgetting(Store):
             done += Forgotten(removed, left)
             if looked < BLOCK:
                 return done
-
-    def alone_in(self, batch: str) -> list[str]:
-        """Name the unfinished downloads that this batch has and no other one."""
-        with self.available():
-            known = set(self.client.zrange(self.key("batches"), 0, -1)) - {batch}
-            ids = iter(self.client.zrange(self.key("batch", batch, "downloads"), 0, -1))
-            found = []
-            while block := list(itertools.islice(ids, BLOCK)):
-                pipeline = self.client.pipeline(transaction=False)
-                for one in block:
-                    pipeline.hmget(self.key("download", one), "state", "batches")
-                for one, (state, names) in zip(block, pipeline.execute(), strict=True):
-                    if state in ACTIVE and not known & set((names or "").split()):
-                        found.append(one)
-        return found

@@ -93,6 +93,25 @@ class Wakeup:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What a batch does not ask for any more."""
+
+    cancelled: int = 0
+    """Downloads that never start, or stop."""
+    left: int = 0
+    """Downloads that go on for another batch."""
+
+    def __add__(self, other: Withdrawn) -> Withdrawn:
+        """Add up."""
+        return Withdrawn(self.cancelled + other.cancelled, self.left + other.left)
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        also = f", {self.left} go on as another batch asks for them" if self.left else ""
+        return f"{self.cancelled} downloads are cancelled{also}"
+
+
+@dataclass(frozen=True, slots=True)
 class Litter:
     """Part files of an ended download that no attempt owns any more."""
 
@@ -278,7 +297,12 @@ class Queue(Store):
 
     def cancel(self, downloads: Sequence[str]) -> int:
         """Cancel downloads: running ones stop at their next renewal. Tells how many."""
-        return int(self.run("cancel", *downloads)) if downloads else 0
+        return self.withdraw("", downloads).cancelled
+
+    def withdraw(self, batch: str, downloads: Sequence[str]) -> Withdrawn:
+        """Cancel what only this batch asks for; what another asks for too just leaves it."""
+        answer = self.run("cancel", batch, *downloads) if downloads else (0, 0)
+        return Withdrawn(*map(int, answer))
 
     def resume(self, account: str) -> bool:
         """Let a paused account go on. Tells whether it was paused."""

@@ -115,6 +115,15 @@ class Model:
                 self.sent.discard(one)
         return len(active)
 
+    def withdraw(self, batch: str, ids: Iterable[str]) -> tuple[int, int]:
+        """Foresee how many are cancelled, and how many leave the batch and go on for another."""
+        mine = [one for one in ids if self.rows[one].state in ACTIVE]
+        shared = [one for one in mine if set(self.rows[one].batches) - {batch}]
+        left = [one for one in shared if batch in self.rows[one].batches]
+        for one in left:
+            self.rows[one].batches.remove(batch)
+        return self.cancel(set(mine) - set(shared)), len(left)
+
     def abandon(self) -> None:
         """Begin anew: what was unfinished is over, no batch is kept."""
         for row in self.rows.values():

@@ -25,7 +25,16 @@ from hypothesis.stateful import (
 from geodes_tasks.asset import Asset
 from geodes_tasks.checksum import Checksum
 from geodes_tasks.errors import LeaseLostError, TransferError
-from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal, Request, Verdict
+from geodes_tasks.ledger import (
+    Claim,
+    Ledger,
+    Limits,
+    Progress,
+    Renewal,
+    Request,
+    Verdict,
+    Withdrawn,
+)
 from geodes_tasks.results import Decision, DownloadResult, Proof
 from geodes_tasks.states import ACTIVE, Outcome, Reason, State
 from tests.fault.counting import counters, recount
@@ -152,6 +161,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def cancel(self, ids: list[str]) -> None:
         """Cancel, in whatever state they are."""
         assert self.ledger.cancel(ids) == self.model.cancel(ids)
+
+    @rule(batch=st.sampled_from(BATCHES), ids=SOME)
+    def withdraw(self, batch: str, ids: list[str]) -> None:
+        """Cancel what one batch asks for; what another one asks for too goes on."""
+        batch = f"{batch}-{self.run_number}"
+        cancelled, left = self.model.withdraw(batch, ids)
+        assert self.ledger.withdraw(batch, ids) == Withdrawn(cancelled, left)
 
     @rule(batch=st.sampled_from(BATCHES), ids=SOME)
     def again(self, batch: str, ids: list[str]) -> None:

@@ -67,6 +67,20 @@ def test_retry_by_item_and_by_class(
     assert ended.states[State.SUCCESS] == 4
 
 
+def test_cancel_spares_what_another_batch_asks_for(
+    standin: StandIn, settings: Settings, ledger: Ledger
+) -> None:
+    """Two people asked for one file; one changes their mind."""
+    items = [standin.add_item(KiB) for _ in range(2)]
+    other = enqueue(items[:1], settings=settings, batch="other")
+    enqueue(items, settings=settings, batch="mine")
+
+    said = command(settings, "cancel", "mine").stderr
+
+    assert said == "1 downloads are cancelled, 1 go on as another batch asks for them\n"
+    assert [record.state for record in other.results()] == [State.PENDING]
+
+
 def test_cancel_some_of_a_batch(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
     """What is named is cancelled, once; the rest stays queued."""
     items = [standin.add_item(KiB) for _ in range(3)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
-from geodes_tasks.ledger import Admission, Ledger
+from geodes_tasks.ledger import Admission, Ledger, Withdrawn
 from geodes_tasks.ledger.forgetting import BLOCK, Forgotten
 from geodes_tasks.ledger.leases import Progress, Renewal
 from geodes_tasks.states import State
@@ -100,12 +100,11 @@ def test_forced_what_others_wait_for_goes_on(fake_ledger: Ledger) -> None:
     shared = request_of("shared")
     ask(fake_ledger, shared, batch="first")
     ask(fake_ledger, shared, request_of("alone"), batch="second")
-    alone = fake_ledger.alone_in("second")
-    fake_ledger.cancel(alone)
+    withdrawn = fake_ledger.withdraw("second", fake_ledger.downloads("second"))
 
     done = forgotten(fake_ledger, "second", unfinished=True)
 
-    assert alone == [request_of("alone").download_id]
+    assert withdrawn == Withdrawn(cancelled=1, left=1)
     assert done == Forgotten(removed=1)
     assert sent_ids(fake_ledger) == [shared.download_id]
     assert_counts_are_right(fake_ledger)
@@ -115,7 +114,7 @@ def test_what_runs_goes_when_it_has_stopped(fake_ledger: Ledger) -> None:
     """A running download is told to stop and stays until it has; its part files are swept first."""
     ask(fake_ledger, request_of())
     claim = claimed(fake_ledger, request_of())
-    fake_ledger.cancel(fake_ledger.alone_in(BATCH))
+    fake_ledger.withdraw(BATCH, fake_ledger.downloads(BATCH))
 
     first = forgotten(fake_ledger, unfinished=True)
     answer = fake_ledger.renew([Progress(claim.download_id, claim.token, 3)])

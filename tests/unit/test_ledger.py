@@ -34,6 +34,7 @@ from geodes_tasks.ledger import (
     Renewal,
     Request,
     Verdict,
+    Withdrawn,
 )
 from geodes_tasks.ledger import store as ledger_store
 from geodes_tasks.ledger.insight import TURN
@@ -901,6 +902,25 @@ def test_a_cancelled_attempt_that_ends_otherwise_is_revoked_too(
 
     assert state_of(fake_ledger, request) is State.REVOKED
     assert fake_ledger.release() == []
+    assert_counts_are_right(fake_ledger)
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_what_another_batch_asks_for_goes_on(fake_ledger: Ledger, newest: bool) -> None:
+    """A batch that is cancelled loses what it shares, and the other batch gets it all the same."""
+    alone, shared = request_of("alone"), request_of("shared")
+    first, second = ("other", BATCH) if newest else (BATCH, "other")
+    ask(fake_ledger, shared, batch=first)
+    ask(fake_ledger, shared, batch=second)
+    ask(fake_ledger, alone)
+
+    withdrawn = fake_ledger.withdraw(BATCH, fake_ledger.downloads(BATCH))
+    again = fake_ledger.withdraw(BATCH, [alone.download_id, shared.download_id])
+
+    assert (withdrawn, again) == (Withdrawn(cancelled=1, left=1), Withdrawn())
+    assert fake_ledger.downloads(BATCH) == [alone.download_id]
+    assert fake_ledger.status(BATCH).states[State.REVOKED] == fake_ledger.status(BATCH).total == 1
+    assert sent_ids(fake_ledger) == [shared.download_id]
     assert_counts_are_right(fake_ledger)
 
 

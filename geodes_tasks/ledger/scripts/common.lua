@@ -134,6 +134,19 @@ local function open_batch(name, account)
   redis.call('HSETNX', batch_key(name), 'created', time)
 end
 
+-- Add a download as it stands (state nil: not at all yet) to the counters of one batch, or take
+-- it out of them (sign -1).
+local function tally(key, id, state, sign)
+  for counter, name in pairs({ bytes_total = 'size', bytes_done = 'done' }) do
+    local bytes = tonumber(field(id, name) or '0')
+    if bytes > 0 then redis.call('HINCRBY', key, counter, string.format('%.0f', sign * bytes)) end
+  end
+  if not state then return end
+  redis.call('HINCRBY', key, 'state:' .. state, sign)
+  if state == 'RETRY' then redis.call('HINCRBY', key, 'waiting:' .. field(id, 'reason'), sign) end
+  if state == 'SUCCESS' then redis.call('HINCRBY', key, 'outcome:' .. field(id, 'outcome'), sign) end
+end
+
 -- Count a download, in the state it has (nil: none yet), in one more batch, once.
 -- Batches that were forgotten drop out of its list on the way.
 local function attach(id, name, state)
@@ -147,12 +160,16 @@ local function attach(id, name, state)
   end
   kept[#kept + 1] = name
   redis.call('HSET', download(id), 'batches', table.concat(kept, ' '))
-  redis.call('HINCRBY', key, 'bytes_total', field(id, 'size') or 0)
-  redis.call('HINCRBY', key, 'bytes_done', field(id, 'done') or 0)
-  if not state then return end
-  redis.call('HINCRBY', key, 'state:' .. state, 1)
-  if state == 'RETRY' then redis.call('HINCRBY', key, 'waiting:' .. field(id, 'reason'), 1) end
-  if state == 'SUCCESS' then redis.call('HINCRBY', key, 'outcome:' .. field(id, 'outcome'), 1) end
+  tally(key, id, state, 1)
+end
+
+-- Take a download out of a batch; tells whether it was in it.
+local function detach(id, name, state)
+  local key = batch_key(name)
+  if redis.call('ZREM', key .. ':downloads', id) == 0 then return false end
+  redis.call('HINCRBY', key, 'total', -1)
+  tally(key, id, state, -1)
+  return true
 end
 
 -- The limits as the caller's settings have them: window, concurrent, quota count, quota seconds.

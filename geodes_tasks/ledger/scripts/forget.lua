@@ -5,27 +5,10 @@ local rest, removed, stay = P .. 'forgotten:' .. ARGV[1], 0, {}
 local first = tonumber(ARGV[3])
 local ids = redis.call('ZRANGE', rest, first, first + tonumber(ARGV[2]) - 1)
 
--- The living batches that a download is in.
-local function others_of(id)
-  local found = {}
-  for _, name in ipairs(batches_of(id)) do
-    if redis.call('ZSCORE', batch_key(name) .. ':downloads', id) then found[#found + 1] = name end
-  end
-  return found
-end
-
 -- Its part files are to be swept first: that needs the record.
 local function has_litter(id)
   local token = field(id, 'token')
   return token and redis.call('LPOS', P .. 'litter', id .. ' ' .. token)
-end
-
--- A download that another batch waits for is served for that one from now on.
-local function hand_over(id, state, others)
-  redis.call('HSET', download(id), 'batches', table.concat(others, ' '))
-  local open = state == 'PENDING' or state == 'RETRY'
-  local sent = redis.call('ZSCORE', account_key(field(id, 'account'), ':sent'), id)
-  if open and not sent and not waits(id, state) then make_ready(id) end
 end
 
 local function remove(id, state)

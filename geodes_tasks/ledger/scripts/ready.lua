@@ -29,6 +29,24 @@ local function waits(id, state)
     and redis.call('ZSCORE', account_key(field(id, 'account'), ':tape'), id)
 end
 
+-- The living batches that a download is in, apart from one.
+local function others_of(id, batch)
+  local found = {}
+  for _, name in ipairs(batches_of(id)) do
+    local has = name ~= batch and redis.call('ZSCORE', batch_key(name) .. ':downloads', id)
+    if has then found[#found + 1] = name end
+  end
+  return found
+end
+
+-- A download that these batches wait for is served for them alone from now on.
+local function hand_over(id, state, others)
+  redis.call('HSET', download(id), 'batches', table.concat(others, ' '))
+  local open = state == 'PENDING' or state == 'RETRY'
+  local sent = redis.call('ZSCORE', account_key(field(id, 'account'), ':sent'), id)
+  if open and not sent and not waits(id, state) then make_ready(id) end
+end
+
 -- Have a download wait for its file to come back from tape. It costs no request: one poller asks
 -- for all of them, soon for the first.
 local function park(id, first_seconds, time)
