@@ -194,13 +194,14 @@ def fake_ledger() -> Iterator[Ledger]:
 
 @dataclass(slots=True)
 class Clock:
-    """The time as the ledger in memory sees it."""
+    """The time as the ledger in memory sees it; it stands still until a test lets it pass."""
 
+    began: float = field(default_factory=time.time)
     ahead_s: float = 0.0
 
     def time(self) -> float:
         """Give the time in seconds."""
-        return time.time() + self.ahead_s
+        return self.began + self.ahead_s
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
