@@ -6,11 +6,12 @@ import json
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from geodes_tasks import standing
 from geodes_tasks.cli_words import AsJson, BatchName, batch_of
-from geodes_tasks.summaries import outcomes, summary
-from geodes_tasks.text import human_bytes
+from geodes_tasks.watching import Watcher
+from geodes_tasks.watchview import picture
 
 
 def register(app: typer.Typer) -> None:
@@ -25,13 +26,12 @@ def status(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count what is done, running, waiting and why."""
+    """Show what is done, running, waiting and why: the picture of `watch`, once."""
     batch = batch_of(batch_name)
     counts = batch.status()
     if as_json:
         print(json.dumps(counts.to_dict() | standing.details(batch.ledger, counts)))  # noqa: T201 - data goes to stdout
         return
-    amount = f"{human_bytes(counts.bytes_done)} of {human_bytes(counts.bytes_total)}"
-    print(f"{batch.id}: {summary(counts)}{outcomes(counts)}; {amount}")  # noqa: T201
+    Console().print(picture(Watcher(batch.ledger, [batch.id]).look_twice()))
     for line in standing.lines(batch.ledger, counts, why=why):
         print(line)  # noqa: T201 - data goes to stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PERIOD_S = 0.5
-SPEED_S = 1.2
-"""Workers tell of their progress once a second."""
 KEYS = "keys: p pause, r resume, t retry failed, c cancel, q quit"
 
 Names = Annotated[
@@ -50,9 +47,9 @@ def watch(
     settings = config.load()
     watcher = Watcher(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
     if as_json:
-        print(json.dumps(second(watcher).to_dict()))  # noqa: T201 - data goes to stdout
+        print(json.dumps(watcher.look_twice().to_dict()))  # noqa: T201 - data goes to stdout
     elif once:
-        Console().print(picture(second(watcher)))
+        Console().print(picture(watcher.look_twice()))
     elif stderr.is_terminal:
         finish(live(watcher, Desk(Steering(settings), watcher.batches)), watcher)
     else:
@@ -68,15 +65,6 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
         say("no batch in the ledger yet")
         raise typer.Exit(batches.NOTHING)
     return [name for name in known if ledger.status(name).unfinished] or known[:1]
-
-
-def second(watcher: Watcher) -> Look:
-    """Look twice when anything moves, for a first look knows no speed."""
-    look = watcher.look()
-    if not look.moving:
-        return look
-    time.sleep(SPEED_S)
-    return watcher.look()
 
 
 # --- in a pipe, in a terminal --------------------------------------------------------------------

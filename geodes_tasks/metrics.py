@@ -105,8 +105,10 @@ def _waits(totals: Totals) -> Iterator[Metric]:
     for reason in (*Reason, TURN):
         oldest.add_metric([str(reason)], max(totals.at - totals.since.get(reason, totals.at), 0.0))
     yield from (waiting, oldest)
-    work = sum(states.get(state, 0) for state in ACTIVE) - totals.later
-    yield _gauge("backlog", "Downloads that workers have or could take now.", max(work, 0))
+    work = sum(states.get(state, 0) for state in ACTIVE) - totals.later - totals.taped
+    # Somebody must be there to ask for the files on tape.
+    backlog = max(work, 0) + (totals.taped > 0)
+    yield _gauge("backlog", "Downloads that workers have or could take now.", backlog)
 
 
 def _gauge(name: str, text: str, value: float | None = None, *labels: str) -> GaugeMetricFamily:

@@ -50,26 +50,20 @@ def stands(one: AccountState, now: float) -> str:
 
 
 def lines(ledger: Ledger, status: BatchStatus, *, why: bool) -> Iterator[str]:
-    """Say what a batch waits for, and how its account stands.
+    """Say what is held of a batch by hand, and how its account's places changed.
 
     Args:
         ledger: Where it is.
         status: The counts of the batch.
-        why: Whether also to tell how the account's places changed, and the reasons.
+        why: Whether to tell of the changes, and their reasons.
     """
-    now = ledger.server_time()
-    for wait in waits(ledger, status):
-        ago = f", the first since {clock(wait['since'])}" if wait["since"] else ""
-        due = f", {moment(wait['next_due'], now)}" if wait["next_due"] else ""
-        yield f"  {wait['count']} wait ({wait['reason']}){ago}{due}"
     for (kind, name), reason in sorted(ledger.holds().items()):
         if kind == "source" or name == status.batch:
-            yield f"  {kind} {name} is held ({reason}): geodes-tasks resume {name}"
-    for account in ledger.account_states():
-        if account.name == ledger.account_of(status.batch) and (status.unfinished or why):
-            yield f"  account {account.name}: {stands(account, now)}"
-            if why:
-                yield from changes(ledger, account.name)
+            yield f"{kind} {name} is held ({reason}): geodes-tasks resume {name}"
+    account = ledger.account_of(status.batch)
+    if why and account:
+        yield f"places of {account}"
+        yield from changes(ledger, account)
 
 
 def changes(ledger: Ledger, account: str) -> Iterator[str]:

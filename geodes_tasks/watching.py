@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.states import State
@@ -62,6 +62,10 @@ class Look:
         }
 
 
+SPEED_S = 1.2
+"""Workers tell of their progress once a second."""
+
+
 @dataclass(slots=True)
 class Watcher:
     """Looks, and remembers enough of former looks to tell speeds."""
@@ -91,11 +95,28 @@ class Watcher:
             batch_speeds=[self._speeds[s.batch].update(s.bytes_done, now) for s in statuses],
             moving=moving,
             speeds=[self._speeds[m.download_id].update(m.done_bytes, now) for m in moving],
-            waits=ledger.waits(self.batches),
+            waits=self._waits(),
             failures=self._errors(statuses, now),
             accounts=ledger.account_states(),
             workers=len(ledger.workers()),
         )
+
+    def look_twice(self) -> Look:
+        """Look, and once more when anything moves: a first look knows no speed. Raises so too."""
+        look = self.look()
+        if not look.moving:
+            return look
+        time.sleep(SPEED_S)
+        return self.look()
+
+    def _waits(self) -> list[Wait]:
+        """Ask what waits, and since when."""
+        found = []
+        for wait in self.ledger.waits(self.batches):
+            times = (self.ledger.waits_since(name, wait.reason) for name in self.batches)
+            known = [time for time in times if time is not None]
+            found.append(replace(wait, since=min(known, default=None)))
+        return found
 
     def _errors(self, statuses: Sequence[BatchStatus], now: float) -> list[FailureGroup]:
         """Read the errors again when their number changed, or when they may have grown old."""

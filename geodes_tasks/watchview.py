@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from geodes_tasks.standing import moment, stands
+from geodes_tasks.standing import clock, moment, stands
 from geodes_tasks.states import Reason, State
-from geodes_tasks.summaries import summary
+from geodes_tasks.summaries import outcomes, summary
 from geodes_tasks.text import human_bytes, human_seconds, shortened
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def _batches(look: Look) -> Iterator[RenderableType]:
     pairs = list(zip(look.batches, look.batch_speeds, strict=True))
     for status, speed in pairs[:BATCHES]:
         yield _bar(status, speed)
-        yield Text(f"  {summary(status)}", no_wrap=True, overflow="ellipsis")
+        words = f"  {summary(status)}{outcomes(status)}"
+        yield Text(words, no_wrap=True, overflow="ellipsis")
     if len(pairs) > BATCHES:
         yield Text(f"and {len(pairs) - BATCHES} batches more", style="dim")
 
@@ -147,8 +149,14 @@ def _waits(look: Look) -> Iterator[RenderableType]:
         yield _heading("waiting", str(sum(wait.count for wait in look.waits)))
     for wait in look.waits:
         word = WORDS.get(wait.reason, wait.reason)
-        text = f"  {wait.count:>6}  {wait.reason}: {word}, {_until(wait, look)}"
+        since = f" since {_day(wait.since, look.at)}" if wait.since is not None else ""
+        text = f"  {wait.count:>6}  {wait.reason}: {word}{since}, {_until(wait, look)}"
         yield Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _day(when: float, now: float) -> str:
+    """Write a time of the last day as a time of day, an older one as a date."""
+    return f"{datetime.fromtimestamp(when, UTC):{'%H:%M' if now - when < 86400 else '%d %b'}}"
 
 
 def _until(wait: Wait, look: Look) -> str:
@@ -160,6 +168,8 @@ def _until(wait: Wait, look: Look) -> str:
     if not known:
         by_hand = any(account.paused == wait.reason for account in look.accounts)
         return "until `geodes-tasks resume`" if by_hand else "for a free place"
+    if wait.reason == Reason.OFFLINE:
+        return f"asked again {clock(min(known))} (in {human_seconds(min(known) - look.at)})"
     return moment(min(known), look.at)
 
 

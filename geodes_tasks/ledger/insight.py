@@ -60,6 +60,8 @@ class Wait:
     count: int
     next_due: float | None
     """When the first of them goes on; None when that is not known."""
+    since: float | None = None
+    """Since when the first of them waits; None when nobody asked, or that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Totals:
     """Reason, or ``turn``, to the time since when the first download waits for it."""
     later: int
     """Waiting downloads whose time has not come."""
+    taped: int
+    """Downloads whose file is on tape; one worker asks for all of them."""
 
     def parts(self, kind: str) -> dict[str, int]:
         """Give the counters of a kind by what follows its colon."""
@@ -161,7 +165,21 @@ class Insight(Store):
         for (_, due), (reason,) in zip(found, reasons, strict=True):
             if reason:
                 first.setdefault(reason, due)
+        if (asked := self._next_poll()) is not None:
+            first[Reason.OFFLINE] = min(asked, first.get(Reason.OFFLINE, asked))
         return first
+
+    def _next_poll(self) -> float | None:
+        """Tell when the portal is asked again for what is on tape; None when nothing is."""
+        with self.available():
+            keys = [self.key("account", n) for n in self.client.smembers(self.key("accounts"))]
+            pipeline = self.client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.zcard(f"{key}:tape")
+                pipeline.hget(f"{key}:poll", "next")
+            found = pipeline.execute()
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return min((float(then) for taped, then in pairs if taped and then), default=None)
 
     def failures(self, batch: str) -> list[FailureGroup]:
         """Group the errors of a batch by class, what failed for good first, then by number.
@@ -229,12 +247,16 @@ class Insight(Store):
         """Count the whole ledger: as quick with a million records as with one."""
         reasons, now = (*Reason, TURN), self.server_time()
         with self.available():
+            accounts = self.client.smembers(self.key("accounts"))
             pipeline = self.client.pipeline(transaction=False)
             pipeline.hgetall(self.key("totals"))
             pipeline.zcount(self.key("due"), f"({now}", "+inf")
             for reason in reasons:
                 pipeline.zrange(self.key("since", reason), 0, 0, withscores=True)
-            counters, later, *firsts = pipeline.execute()
+            for account in accounts:
+                pipeline.zcard(self.key("account", account, "tape"))
+            counters, later, *rest = pipeline.execute()
+        firsts, taped = rest[: len(reasons)], sum(rest[len(reasons) :])
         return Totals(
             at=now,
             counters={name: int(value) for name, value in counters.items()},
@@ -244,6 +266,7 @@ class Insight(Store):
                 if first
             },
             later=later,
+            taped=taped,
         )
 
 

@@ -73,7 +73,9 @@ def test_everything_is_on_the_screen(
     assert re.search(r"^pyrenees .* of 4\.3 MB", screen, re.MULTILINE)
     assert "0 of 3 done, 1 running, 1 waiting (offline 1), 1 failed" in screen
     assert re.search(r"one@\S+ from geodes: 1 at \d", screen)
-    assert re.search(r"1  offline: on tape, goes on \d\d:\d\d:\d\d UTC \(in \d", screen)
+    assert re.search(
+        r"1  offline: on tape since [\d:]{5}, asked again [\d:]{8} UTC \(in \d", screen
+    )
     assert "1  NotFoundError (failed): no such file (HTTP 404)" in screen
     assert "Search for the item again" in screen
     assert re.search(r"default: quota 4\d of 50 left, 1 of 4 places", screen)
@@ -209,6 +211,35 @@ def test_one_look_as_json(standin: StandIn, settings: Settings, worker: WorkerFa
     assert look["batches"][0]["bytes_per_s"] > 10_000
     assert look["running"][0]["bytes_per_s"] > 10_000
     assert look["accounts"][0]["running"] == look["workers"] == 1
+
+
+def test_status_is_the_same_picture(
+    standin: StandIn, settings: Settings, worker: WorkerFactory
+) -> None:
+    """``status`` shows once what ``watch`` shows, in a pipe plain and within 80 columns."""
+    tape, gone, slow = (standin.add_item(size * KiB) for size in (64, 64, 4096))
+    standin.fault(tape, "offline_410")
+    standin.fault(gone, "gone_404")
+    standin.settings.rate = 100 * KiB
+    batch = enqueue([tape, gone, slow], settings=settings, batch="pyrenees")
+    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
+    wait_until(lambda: batch.status().bytes_done > 0 and batch.status().waiting, 20.0)
+    wait_until(lambda: batch.status().states[State.FAILURE] == 1, 20.0)
+
+    said = subprocess.run(
+        [*COMMAND, "status"], env=os.environ | variables(settings), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "0 of 3 done, 1 running, 1 waiting (offline 1), 1 failed" in said.stdout
+    assert re.search(r"one@\S+ from geodes: 1 at \d+\.\d kB/s", said.stdout)
+    assert re.search(r"1  offline: on tape since [\d:]{5}, asked again ", said.stdout)
+    assert "1  NotFoundError (failed): no such file (HTTP 404)" in said.stdout
+    assert "Search for the item again" in said.stdout
+    assert "default: 1 of 4 places" in said.stdout
+    assert "\x1b" not in said.stdout
+    assert max(map(len, said.stdout.splitlines())) <= 80
 
 
 def test_nothing_to_watch(settings: Settings) -> None:

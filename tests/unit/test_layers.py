@@ -27,8 +27,8 @@ FLOORS: dict[int, str] = {
     5: "worker embedded progress repair cli_search cli_metrics cli_report cli_steer cli_processes"
     " userconfig tables keyboard standing",
     6: "api runs single notebook watching",
-    7: "downloadqueue profile watchview cli_verify cli_download cli_status doctor",
-    8: "geodes cli_watch cli_doctor",
+    7: "downloadqueue profile watchview cli_verify cli_download doctor",
+    8: "geodes cli_status cli_watch cli_doctor",
     9: "cli __init__",
     10: "__main__",
 }

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from geodes_tasks.errors import TransferError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.metrics import LedgerCollector
+from geodes_tasks.results import Decision
 from geodes_tasks.states import Reason, State
 from tests.conftest import Clock
 from tests.tools import need
@@ -139,6 +140,17 @@ def test_backlog_is_what_workers_could_take(busy: Ledger) -> None:
 
     assert before == 2
     assert values(scraped(busy))["geodes_tasks_backlog"] == 3
+
+
+def test_backlog_leaves_one_worker_for_the_tape(fake_ledger: Ledger) -> None:
+    """Many files on tape are no work for many workers, but one must ask for them."""
+    requests = [request_of(name) for name in "abc"]
+    ask(fake_ledger, *requests)
+    tape = Decision(True, Reason.OFFLINE, delay_s=60.0)
+    for one in requests:
+        postponed(fake_ledger, claimed(fake_ledger, one), tape)
+
+    assert values(scraped(fake_ledger))["geodes_tasks_backlog"] == 1
 
 
 def test_redis_away_is_a_zero(fake_ledger: Ledger) -> None:
