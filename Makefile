@@ -8,10 +8,11 @@ STAMP := $(VENV)/.installed
 JOBS ?= 4
 ITEMS ?=
 TO ?= downloads
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench chaos fuzz audit scan release-check up down clean
+.PHONY: help install run test check format bench chaos fuzz audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -79,10 +80,13 @@ release-check: $(STAMP) ## wheel and sdist, installed and used with every Python
 	$(BIN)/python -m tests.release $(PYTHONS)
 
 up: ## start the compose stack
-	docker-compose up --build --detach
+	$(COMPOSE) up --build --detach
 
 down: ## stop the compose stack
-	docker-compose down
+	$(COMPOSE) down
+
+compose-test: ## bring the compose stack up with a real Docker engine, and prove it
+	deploy/compose-test.sh
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz

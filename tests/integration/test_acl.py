@@ -106,11 +106,15 @@ def test_each_user_can_do_its_work(
     ran(viewer, "verify", "b")
     for words in (["pause"], ["resume"], ["retry", "b"], ["cancel", "b"]):
         ran(client, *words)
+    flower = server.settings("flower", settings)
+    inspect = [sys.executable, "-m", "celery", "-A", "worker", "inspect", "ping", "--timeout", "10"]
+    env = os.environ | config.environment(flower)
+    asked = subprocess.run(inspect, capture_output=True, text=True, env=env, check=False)
+    assert "1 node online" in asked.stdout, asked.stdout + asked.stderr
     one.stop()
     assert one.returncode == 0, one.text
-    assert {user: denied(server, user) for user in ("worker", "client", "viewer")} == {
-        "worker": [], "client": [], "viewer": [],
-    }, one.text  # fmt: skip
+    users = ("worker", "client", "viewer", "flower")
+    assert {user: denied(server, user) for user in users} == {user: [] for user in users}, one.text
 
 
 def test_the_viewer_cannot_write(server: SecuredServer, settings: Settings, items: Path) -> None:

@@ -127,7 +127,7 @@ class StandIn:
         from tests.standin import tls  # needs a library that plain http does not
 
         self._folder = Path(tempfile.mkdtemp(prefix="standin-"))
-        self.ca_file = tls.make_certificate(self._folder)
+        self.ca_file = tls.make_certificate(self._folder, self._public_host)
         return tls.server_context(self.ca_file)
 
     @property

@@ -13,24 +13,26 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def make_certificate(folder: Path) -> Path:
+def make_certificate(folder: Path, host: str = "localhost") -> Path:
     """Write key and certificate for this machine into one PEM file, and return its path.
+
+    ``host`` is one more name that the certificate is good for.
 
     The certificate is its own authority: clients that are to trust it take the same file.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     path = folder / "standin.pem"
-    path.write_bytes(_signed(key).public_bytes(serialization.Encoding.PEM) + _private(key))
+    path.write_bytes(_signed(key, host).public_bytes(serialization.Encoding.PEM) + _private(key))
     path.chmod(0o600)
     return path
 
 
-def _signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """Return a certificate for the loopback names, good for a day."""
+def _signed(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
+    """Return a certificate for the loopback names and another, good for a day."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "geodes-standin")])
     now = datetime.datetime.now(datetime.UTC)
     hosts = [
-        x509.DNSName("localhost"),
+        *(x509.DNSName(name) for name in sorted({"localhost", host} - {"127.0.0.1"})),
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
     ]
     # Python 3.13 verifies strictly, and then wants key identifiers (RFC 5280 section 4.2.1).

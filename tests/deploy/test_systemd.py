@@ -1,0 +1,119 @@
+"""The units: systemd takes them, they are locked up, and a worker has time to stop."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.config import Settings, environment_name
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
+UNITS = sorted(path.name for path in FOLDER.glob("*.service"))
+INSTALLED = "/opt/geodes-tasks/bin"
+EXPOSURE = 2.0
+"""Of 10, by systemd's own reckoning; a unit without any of this has 9.6."""
+
+
+def settings_of(unit: str) -> dict[str, list[str]]:
+    """Give the lines of a unit, by name."""
+    found: dict[str, list[str]] = {}
+    for line in (FOLDER / unit).read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    """Ask systemd itself."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed here")
+    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """Copy the units as they would be where this Python is the one that has the program."""
+    for unit in UNITS:
+        text = (FOLDER / unit).read_text().replace(INSTALLED, str(Path(sys.executable).parent))
+        (tmp_path / unit).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_takes_it(unit: str, here: Path) -> None:
+    """No unknown name, no value that systemd cannot read, a command that exists."""
+    done = analyze("verify", "--man=no", str(here / unit))
+
+    ours = [line for line in done.stderr.splitlines() if unit in line]
+    assert (ours, done.returncode) == ([], 0), done.stderr
+
+
+def test_a_wrong_name_would_be_noticed(here: Path) -> None:
+    """A misspelt option is told, not passed over."""
+    unit = here / UNITS[0]
+    unit.write_text(unit.read_text().replace("ProtectHome=", "ProtectHomes="))
+
+    assert "ProtectHomes" in analyze("verify", "--man=no", str(unit)).stderr
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_it_is_locked_up(unit: str, here: Path) -> None:
+    """Systemd's own reckoning of what a broken-into service could reach is low."""
+    done = analyze("security", "--offline=true", str(here / unit))
+
+    if "nrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze is too old to judge a file")
+    match = re.search(r"exposure level for .*: ([\d.]+)", done.stdout)
+    assert match is not None, done.stdout + done.stderr
+    assert float(match[1]) <= EXPOSURE, done.stdout
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_its_settings_exist_and_none_is_a_secret(unit: str) -> None:
+    """Variables are ours, and every file that they name is a credential of the unit."""
+    known = {environment_name(field) for field in Settings.model_fields}
+    known |= {"FLOWER_BASIC_AUTH_FILE", "HOME"}
+    unit_settings = settings_of(unit)
+    variables = dict(line.split("=", 1) for line in unit_settings["Environment"])
+    credentials = {line.partition(":")[0] for line in unit_settings["LoadCredential"]}
+
+    assert set(variables) <= known
+    named = {name: value for name, value in variables.items() if name.endswith("_FILE")}
+    assert {value.removeprefix("%d/") for value in named.values()} == credentials
+    (user,) = re.findall(r"redis://(\w+)@", variables["GEODES_TASKS_REDIS_URL"])
+    sources = dict(line.split(":", 1) for line in unit_settings["LoadCredential"])
+    assert sources["redis-password"] == f"/etc/geodes-tasks/redis/{user}/password"
+
+
+def test_a_worker_writes_in_one_place_and_has_time_to_stop() -> None:
+    """What systemd lets it write to is what it lets itself write to."""
+    worker = settings_of("geodes-tasks-worker.service")
+    variables = dict(line.split("=", 1) for line in worker["Environment"])
+
+    assert worker["ReadWritePaths"] == [variables["GEODES_TASKS_DOWNLOAD_ROOTS"]]
+    assert worker["ProtectSystem"] == ["strict"]
+    grace = float(variables["GEODES_TASKS_GRACE_SECONDS"])
+    assert float(worker["TimeoutStopSec"][0]) > grace + 15
+    for unit in UNITS:
+        if "worker" not in unit:
+            assert "ReadWritePaths" not in settings_of(unit)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_its_command_is_one_of_ours(unit: str) -> None:
+    """The command that it starts exists, and has the options that it gives."""
+    (line,) = settings_of(unit)["ExecStart"]
+    program, command, *_ = line.split()
+
+    assert program == f"{INSTALLED}/geodes-tasks"
+    done = subprocess.run(
+        [sys.executable, "-m", "geodes_tasks", command, "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert command in done.stdout
