@@ -42,6 +42,10 @@ MARGIN_S = 30.0
 """Silence beyond every timeout: the thread hangs in the file system, let its lease run out."""
 FRESH_S = 1.0
 """A lease that was granted or renewed so recently need not be asked for before publishing."""
+WHY_NONE_IS_LEFT = {
+    "told": "the portal says that none is left",
+    "learned": "as many were asked for as before its last refusal",
+}
 OVERDUE_S = 5.0
 """So long after the stop what still runs is given back over its head."""
 
@@ -150,12 +154,13 @@ class LeasedAttempt:
             self._join_account()
         if source != GEODES or not self.claim.metered:
             return
-        spent = self._patiently(self._spend)
+        while (spent := self._patiently(self._spend)).why == "crowd":
+            time.sleep(spent.wait_s)
         if spent.wait_s:
             count, seconds = self.ledger.limits.quota_count, self.ledger.limits.quota_seconds
             used = f"{count} downloads in the last {seconds:g} s"
-            if spent.told:
-                used = "the portal says that none is left"
+            if spent.why:
+                used = WHY_NONE_IS_LEFT[spent.why]
             raise QuotaError(self.claim.asset.hrefs[source], used, spent.wait_s)
 
     def gave_up(self, source: str, error: GeodesTasksError) -> None:

@@ -17,7 +17,7 @@ from geodes_tasks import config
 from geodes_tasks.asset import GEODES
 from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import TapeAnswer
-from geodes_tasks.ledger.tape import TOLD_NOTHING
+from geodes_tasks.ledger.tape import TOLD_NOTHING, TOLD_UNLIMITED
 from geodes_tasks.transports.availability import (
     MOST,
     Availability,
@@ -104,14 +104,15 @@ class Poller(threading.Thread):
             return 0
         try:
             left = self.portal(account).quota_left()
+            self.ledger.told(account, TOLD_UNLIMITED if left is None else left, asked, every_s)
         except RouteMissingError as error:
             logger.debug("%s: the portal does not tell the quota (%s)", account, error)
-            left = None
+            self.ledger.told(account, TOLD_NOTHING, asked, every_s)
+            return 0
         except RouteFailedError as error:
             logger.info("%s: the quota left is not known: %s", account, error)
             return 0
-        self.ledger.told(account, TOLD_NOTHING if left is None else left, asked, every_s)
-        return int(bool(left))
+        return int(left != 0)
 
     # --- tape ------------------------------------------------------------------------------------
 

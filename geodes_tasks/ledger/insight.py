@@ -136,7 +136,7 @@ class Insight(Store):
             most=limits.concurrent,
             why=json.loads(change)["why"] if change and places else "",
             probing=probe is not None,
-            told=int(told) if told not in (None, "none") else None,
+            told=int(told) if told and told.isdigit() else None,
         )
 
     # --- what waits, and what went wrong ---------------------------------------------------------

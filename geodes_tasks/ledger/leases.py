@@ -109,8 +109,9 @@ class Spent:
 
     wait_s: float = 0.0
     """Seconds until more is to be had; 0.0: granted."""
-    told: bool = False
-    """Whether it was the portal that said so, not the window of the settings."""
+    why: str = ""
+    """Who said so: empty is the window of the settings; ``told`` the portal; ``learned`` that it
+    refused after as many before; ``crowd`` that enough wait for an answer to learn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ class Leases(Store):
             download_id: For what; the download that probes may ask though nothing is left.
         """
         limits = self.limits
-        granted, wait, told = self.run(
+        granted, wait, why = self.run(
             "spend",
             account,
             limits.quota_count,
@@ -203,7 +204,7 @@ class Leases(Store):
             uuid.uuid4().hex,
             download_id,
         )
-        return Spent() if granted else Spent(float(wait), told != "")
+        return Spent() if granted else Spent(float(wait), why)
 
     def opened(self, claim: Claim) -> None:
         """Tell that the download which probes gets its file: there is quota, all go on.

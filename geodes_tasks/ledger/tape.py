@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 60.0
 """The right to ask lasts so long after each answer; a dead poller is replaced then."""
-TOLD_NOTHING = -1
-"""The portal has no answer to the question for the quota."""
+TOLD_NOTHING, TOLD_UNLIMITED = -1, -2
+"""The portal has no answer to the question for the quota; there is no quota."""
 
 
 @dataclass(slots=True)
@@ -91,5 +91,5 @@ class Tape(Store):
         return float(granted) if granted else None
 
     def told(self, account: str, left: int, asked: float, every_s: float) -> None:
-        """Write down how many requests the portal says are left; TOLD_NOTHING: it does not say."""
+        """Write down how many requests the portal says are left; or TOLD_..."""
         self.run("told", account, left, asked, every_s)

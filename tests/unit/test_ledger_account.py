@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.errors import OfflineError, QuotaError, ThrottledError, TransferError
-from geodes_tasks.ledger import Claim, Ledger, Request, TapeAnswer, Verdict
-from geodes_tasks.ledger.tape import TOLD_NOTHING
+from geodes_tasks.ledger import Claim, Ledger, Progress, Request, TapeAnswer, Verdict
+from geodes_tasks.ledger.tape import TOLD_NOTHING, TOLD_UNLIMITED
 from geodes_tasks.results import Decision
 from geodes_tasks.retry import Policy, decide
 from geodes_tasks.states import State
@@ -223,7 +223,7 @@ def test_as_many_go_as_the_portal_says(fake_ledger: Ledger, clock: Clock) -> Non
     spent = [fake_ledger.spend(ACCOUNT, "some") for _ in range(3)]
 
     assert [one.wait_s > 0 for one in spent] == [False, False, True]
-    assert spent[2].told
+    assert spent[2].why == "told"
     (state,) = fake_ledger.account_states()
     assert state.told == 0
 
@@ -263,14 +263,56 @@ def test_the_portal_is_asked_for_the_quota_by_one_and_only_when_it_helps(
     assert limited.quota_begin(ACCOUNT, "a", 60.0) is not None
 
 
-def test_without_a_portal_that_tells_requests_cost_no_question(fake_ledger: Ledger) -> None:
-    """Quota off and a portal that does not say: attempts need not ask the ledger first."""
+def test_where_there_is_no_quota_requests_cost_no_question(fake_ledger: Ledger) -> None:
+    """Quota off and a portal without one: attempts need not ask the ledger first."""
     first, second = many(fake_ledger, 2)
 
     before = claimed(fake_ledger, first).metered
-    fake_ledger.told(ACCOUNT, TOLD_NOTHING, fake_ledger.server_time(), 60.0)
+    fake_ledger.told(ACCOUNT, TOLD_UNLIMITED, fake_ledger.server_time(), 60.0)
 
     assert (before, claimed(fake_ledger, second).metered) == (True, False)
+
+
+def test_no_more_than_three_requests_are_wasted_to_learn(fake_ledger: Ledger) -> None:
+    """While nobody knows the quota, three requests at most are without an answer."""
+    ledger = with_limits(fake_ledger, concurrent=8)
+    claims = [claimed(ledger, request) for request in many(ledger, 5)]
+
+    asked = [ledger.spend(ACCOUNT, one.download_id).why for one in claims]
+    ledger.renew([Progress(claims[0].download_id, claims[0].token, 5)])
+    after = [ledger.spend(ACCOUNT, one.download_id).why for one in claims[3:]]
+    ledger.told(ACCOUNT, TOLD_UNLIMITED, ledger.server_time(), 60.0)
+    known = ledger.spend(ACCOUNT, claims[4].download_id).why
+
+    assert asked == ["", "", "", "crowd", "crowd"]
+    assert after == ["", "crowd"]
+    assert known == ""
+
+
+def test_what_was_learned_stops_the_next_window_in_time(fake_ledger: Ledger, clock: Clock) -> None:
+    """After as many requests as before the refusal one tries; were they too few, more go then."""
+    ledger = with_limits(fake_ledger, concurrent=8)
+    requests = iter(many(ledger, 30))
+
+    def window() -> int:
+        """Ask until something stops it; gives how many were granted."""
+        granted = 0
+        while not ledger.spend(ACCOUNT).wait_s:
+            granted += 1
+        return granted
+
+    for _ in range(5):
+        ledger.spend(ACCOUNT)
+    ends(ledger, claimed(ledger, next(requests)), REFUSED)
+    seen = []
+    for _ in range(2):
+        clock.advance(61.0)
+        probe = claimed(ledger, next(requests))
+        ledger.spend(ACCOUNT, probe.download_id)
+        ledger.opened(probe)
+        seen.append(1 + window())
+
+    assert seen == [4, 6]
 
 
 # --- pauses --------------------------------------------------------------------------------------

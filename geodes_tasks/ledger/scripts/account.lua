@@ -6,7 +6,10 @@
 --   resets, resets_since     connections that broke lately
 --   probe                    the portal says that the quota is used up: `due`, or who tries now
 --   probe_wait, probed       seconds between two tries; when the last one began
---   told, told_at            requests left as the portal says, or `none`; when it was asked
+--   told, told_at            requests left as the portal says, or `none` when it does not, or
+--                            `unlimited`; when it was asked, and told_period: how often it is
+--   granted, learned         requests since there was quota; how many there were before a refusal
+--   guessed                  the last stop came from that number, not from a refusal
 --   window, refilled         messages on their way at most, as drained so far
 
 -- So many broken connections within so many seconds are a complaint.
@@ -14,6 +17,9 @@ local RESETS, RESETS_SECONDS = 3, 30
 -- The number that was refused is tried again after so many downloads that went well, or after
 -- fewer when so many seconds went by without a complaint.
 local WELL, WELL_SECONDS = 100, 600
+-- While nobody knows the quota, so many requests may be without an answer at once: no more are
+-- wasted to learn it.
+local WASTED = 3
 
 local function is_paused(account, time)
   local until_time = redis.call('HGET', account_key(account), 'paused_until')
@@ -100,10 +106,38 @@ local function went_well(account, most, time)
   if places + 1 >= most then redis.call('HDEL', key, 'places', 'ceiling') end
 end
 
--- The portal has refused a request for its quota: from now on one download at a time tries.
-local function refused(account, wait, time)
+-- No more quota: from now on one download at a time tries.
+local function out_of_quota(account, wait, time)
   redis.call('HSET', account_key(account), 'probe', 'due', 'probe_wait', wait)
   pause_account(account, 'quota', wait, time)
+end
+
+-- The portal has refused a request for its quota, which tells how many it takes.
+local function refused(account, wait, time)
+  local key = account_key(account)
+  local granted = math.max(redis.call('HINCRBY', key, 'granted', -1), 1)
+  redis.call('HSET', key, 'granted', granted, 'learned', granted)
+  redis.call('HDEL', key, 'guessed')
+  out_of_quota(account, wait, time)
+end
+
+-- Requests left as the portal says, and when it is asked again; nil when it has not said so lately.
+local function told_left(account, time)
+  local told, at, period = unpack(redis.call('HMGET', account_key(account),
+    'told', 'told_at', 'told_period'))
+  if told == 'unlimited' then return 1e9, time end
+  if not tonumber(told) or time - tonumber(at) > 3 * tonumber(period) then return nil end
+  return tonumber(told), tonumber(at) + tonumber(period)
+end
+
+-- How many downloads have asked for their file and have no byte of it yet.
+local function unanswered(account)
+  local count = 0
+  for _, id in ipairs(redis.call('ZRANGE', account_key(account, ':leases'), 0, -1)) do
+    local token, asking, done = unpack(redis.call('HMGET', download(id), 'token', 'asking', 'done'))
+    if asking == token and tonumber(done or '0') == 0 then count = count + 1 end
+  end
+  return count
 end
 
 -- How many downloads may start while it is not known whether there is quota again.
@@ -116,7 +150,11 @@ end
 -- There is quota: everything goes on.
 local function quota_is_back(account)
   local key = account_key(account)
-  redis.call('HDEL', key, 'probe', 'probed')
+  local learned, guessed = unpack(redis.call('HMGET', key, 'learned', 'guessed'))
+  -- Stopped by a guess, and the first try went through: the guess may have been too low.
+  if learned and guessed then redis.call('HSET', key, 'learned', math.ceil(learned * 1.5)) end
+  redis.call('HDEL', key, 'probe', 'probed', 'guessed')
+  redis.call('HSET', key, 'granted', 1)
   if redis.call('HGET', key, 'paused') == 'quota' then
     redis.call('HDEL', key, 'paused', 'paused_until')
   end
@@ -140,7 +178,8 @@ local function account_notes(id, account, quota_count, time)
   local key = account_key(account)
   local probe, told = unpack(redis.call('HMGET', key, 'probe', 'told'))
   if probe then redis.call('HSET', key, 'probe', id, 'probed', stamp(time)) end
-  return (probe and ' probe' or '') .. ((quota_count > 0 or told ~= 'none') and ' metered' or '')
+  return (probe and ' probe' or '')
+    .. ((quota_count > 0 or told ~= 'unlimited') and ' metered' or '')
 end
 
 -- What the portal's answer to one download says of its account.

@@ -1,0 +1,111 @@
+"""One quota for the fleet: kept where it is known, learned where it is not, spent to the last."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from geodes_tasks import config, enqueue
+from geodes_tasks.config import Quota as QuotaSetting
+from geodes_tasks.states import State
+from tests.integration.fleet import fleet, refused
+from tests.integration.test_cli import CommandLine, one_object
+from tests.servers import wait_until
+from tests.standin import KiB, Quota
+
+if TYPE_CHECKING:
+    from geodes_tasks.config import Settings
+    from geodes_tasks.ledger import Ledger
+    from tests.conftest import WorkerFactory
+    from tests.standin import StandIn
+
+LIMIT, WINDOW_S, ITEMS = 10, 4.0, 25
+WAIT_S = 60.0
+
+
+def took(standin: StandIn) -> float:
+    """Give the seconds from the first request for a file to the last."""
+    moments = [one.started_at for one in standin.downloads()]
+    return max(moments) - min(moments)
+
+
+@pytest.mark.parametrize("sliding", [False, True])
+def test_a_known_quota_is_never_refused(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, sliding: bool
+) -> None:
+    """Three workers, ten in a window, 25 files: no request too many, all done in three windows."""
+    settings = settings.model_copy(update={"quota": QuotaSetting(LIMIT, WINDOW_S)})
+    standin.quota = Quota(LIMIT, WINDOW_S, sliding=sliding)
+    fleet(worker, settings)
+
+    batch = enqueue([standin.add_item(KiB) for _ in range(ITEMS)], settings=settings)
+    status = batch.wait(WAIT_S)
+
+    assert status.states[State.SUCCESS] == ITEMS
+    assert refused(standin) == []
+    assert len(standin.downloads()) == ITEMS
+    assert took(standin) < 3 * WINDOW_S
+    assert {one.attempts for one in batch.results()} == {1}
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["told", "not-told"])
+def test_an_unknown_quota_is_learned(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, tells: bool
+) -> None:
+    """Three refusals at most to learn it; then one try a period, and none where the portal tells.
+
+    Files of 1 kB on three workers, so that as many requests as can be are under way at once.
+    """
+    settings = settings.model_copy(update={"quota": None, "probe_seconds": 1.0})
+    standin.quota = Quota(LIMIT, WINDOW_S)
+    standin.settings.quota_status = None if tells else 404
+    fleet(worker, settings)
+
+    batch = enqueue([standin.add_item(KiB) for _ in range(ITEMS)], settings=settings)
+    status = batch.wait(WAIT_S)
+
+    moments = [one.started_at for one in refused(standin)]
+    first = [moment for moment in moments if moment < moments[0] + 0.5]
+    later = moments[len(first) :]
+    assert status.states[State.SUCCESS] == ITEMS
+    assert status.states[State.FAILURE] == 0
+    assert len(first) <= 3
+    assert all(b - a > 0.7 for a, b in pairwise(later))
+    assert len(moments) <= (3 if tells else 3 + took(standin))
+    assert took(standin) < 3 * WINDOW_S + 3.0
+    assert {one.attempts for one in batch.results()} == {1}
+    assert sum(one.route == "quota" for one in standin.requests) <= took(standin) + 4
+
+
+@pytest.mark.parametrize("how", [{"status": 403}, {"status": 200}])
+def test_a_refused_quota_is_told_with_its_time(
+    standin: StandIn,
+    settings: Settings,
+    worker: WorkerFactory,
+    ledger: Ledger,
+    how: dict[str, int],
+) -> None:
+    """``status`` says what is waited for and until when; nothing is saved, no slot is held."""
+    cli = CommandLine(standin)
+    cli.settings |= config.environment(settings)
+    standin.settings.quota_status = 404
+    standin.fault(None, "quota403", **how)
+    worker()
+    items = [standin.add_item(KiB) for _ in range(4)]
+
+    batch = enqueue(items, batch="b", settings=settings)
+    wait_until(lambda: batch.status().waiting.get("quota"), WAIT_S, "the quota is used up")
+    told = cli("status", "b")
+    data = one_object(cli("status", "b", "--json").stdout)
+
+    assert "PAUSED (quota), goes on " in told.stdout
+    assert "wait (quota), the first since " in told.stdout
+    assert data["account"]["paused"] == "quota"
+    assert data["account"]["probing"] is True
+    (wait,) = data["waits"]
+    assert wait["reason"] == "quota"
+    assert 30 < wait["next_due"] - ledger.server_time() <= 60
+    assert ledger.running() == []
+    assert not settings.download_dir.exists() or not any(settings.download_dir.rglob("*.zip"))
