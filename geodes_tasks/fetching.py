@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from geodes_tasks.asset import GEODES
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 GAIN_BYTES = 1024 * 1024
 """A source that broke after so many new bytes is asked once more before another one is."""
+
+CUT = 2**32
+"""What a length of 32 bits has lost a multiple of."""
 
 _NOT_OF_A_SOURCE = (AttemptEndedError, DiskError, LedgerUnavailableError, NotAFileError)
 _WAITS = {Reaction.QUOTA, Reaction.THROTTLED, Reaction.AUTH, Reaction.OFFLINE}
@@ -206,7 +210,8 @@ class Fetch:
         assert self.source is not None  # noqa: S101 - set by the caller
         self.attempt.before_open(self.source)
         href = self.asset.hrefs[self.source]
-        with transport.open(href, offset=offset, etag=etag) as body:
+        with transport.open(href, offset=offset, etag=etag) as opened:
+            body = self._seen_through(opened)
             self._refuse_other_size(body, href)
             fits = not body.offset or self._fits(body, leftover)
             if fits:
@@ -216,6 +221,16 @@ class Fetch:
                 self._drain(body, href)
         if not fits:
             self._open(transport, 0, None, None)
+
+    def _seen_through(self, body: Body) -> Body:
+        """See through a length that was cut to 32 bits, as some servers do above 4 GiB."""
+        total, size = body.total_bytes, self.asset.size_bytes
+        if body.lengthen is None or body.offset or total is None or size is None:
+            return body
+        if size <= total or (size - total) % CUT:
+            return body
+        body.lengthen(size)
+        return replace(body, total_bytes=size)
 
     def _refuse_other_size(self, body: Body, href: str) -> None:
         """Leave an object of another size alone as long as there is another source."""

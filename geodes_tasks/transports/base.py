@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 
@@ -26,6 +26,9 @@ class Body:
     Iterating raises the errors of the transport: a short body is TruncatedBodyError where the
     length was announced, a broken or silent connection TransferError or StalledError.
     """
+    lengthen: Callable[[int], None] | None = None
+    """Has ``chunks`` go on to another total than the one announced, for a caller who knows better;
+    None where that cannot be."""
 
 
 class Transport(Protocol):

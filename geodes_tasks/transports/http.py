@@ -131,7 +131,7 @@ class HttpTransport:
         if answers.is_message(headers, first, of_portal=self._policy.is_portal(exchange.href)):
             raise self._failure(exchange, first)
         etag = answers.strong_etag(headers.get("ETag"))
-        return Body(0, reader.length, etag, reader.pieces(first))
+        return Body(0, reader.length, etag, reader.pieces(first), reader.lengthen)
 
     def _failure(self, exchange: Exchange, first: bytes) -> GeodesTasksError:
         """Read what the server has to say, after its ``first`` words, and name it."""

@@ -6,7 +6,7 @@ Both transports end in a urllib3 response, so both read through here.
 from __future__ import annotations
 
 from http.client import HTTPException, IncompleteRead
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
@@ -38,6 +38,13 @@ class BodyReader:
         self.length: int | None = getattr(raw, "length_remaining", None)
         """Bytes announced; None when Content-Length is absent, negative or no number."""
         self._end = None if self.length is None else offset + self.length
+
+    def lengthen(self, total_bytes: int) -> None:
+        """Read on to the end of an object of this size, whatever length was announced."""
+        raw: Any = self._raw
+        # urllib3 counts for itself, and so does http.client below it.
+        raw.length_remaining = raw._fp.length = total_bytes - self._at
+        self._end = total_bytes
 
     def read(self) -> bytes:
         """Give the bytes that are there, waiting for the first; empty at the proper end.

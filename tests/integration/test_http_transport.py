@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from geodes_tasks import engine, fetching, stac
 from geodes_tasks.config import load
 from geodes_tasks.errors import (
     AuthError,
@@ -32,7 +33,9 @@ from geodes_tasks.errors import (
     UnexpectedAnswerError,
     UntrustedServerError,
 )
+from geodes_tasks.states import Outcome
 from geodes_tasks.transports.http import HttpTransport
+from tests.conftest import asset_of
 from tests.integration.scripted import Scripted, answer
 from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
 
@@ -325,6 +328,31 @@ def test_more_announced_than_sent(standin: StandIn, transport: HttpTransport, hr
 
     with pytest.raises(TruncatedBodyError, match=f"{SIZE + 10} bytes announced, {SIZE} received"):
         fetch(transport, href)
+
+
+def test_a_length_cut_to_32_bits_is_seen_through(
+    standin: StandIn, transport: HttpTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalogue says how long the file is, and the server sends on: all of it arrives."""
+    (asset,) = stac.assets(standin.add_item(2_000_000))
+    monkeypatch.setattr(fetching, "CUT", 700_000)
+    standin.fault(None, "bad_length", length=2_000_000 - 2 * 700_000)
+
+    result = engine.download(asset, tmp_path / "big.zip", {"geodes": transport})
+
+    assert (result.outcome, result.verified) == (Outcome.DOWNLOADED, True)
+    assert (tmp_path / "big.zip").stat().st_size == 2_000_000
+
+
+def test_a_length_that_is_no_cut_is_taken_at_its_word(
+    standin: StandIn, transport: HttpTransport, href: str, tmp_path: Path
+) -> None:
+    """Half the file is half the file, not a number that lost its high bits."""
+    standin.fault(None, "bad_length", length=SIZE // 2)
+    asset = asset_of(CONTENT, hrefs={"geodes": href})
+
+    with pytest.raises(TruncatedBodyError, match=f"{SIZE} bytes announced, {SIZE // 2} received"):
+        engine.download(asset, tmp_path / "big.zip", {"geodes": transport})
 
 
 def test_bytes_beyond_the_length_do_not_spoil_the_next_download(
