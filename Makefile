@@ -12,7 +12,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench chaos fuzz audit scan release-check up down compose-test clean
+.PHONY: help install run test check format bench chaos docs fuzz audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,12 @@ bench: $(STAMP) ## figures against peers in the same run, as JSON too; ONLY=big_
 chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 	$(BIN)/python -m pytest -m chaos tests/fault -s --timeout 3600
 
+docs: $(STAMP) ## the documentation as a site in site/; warnings are errors
+	$(PIP_INSTALL) -e '.[docs]'
+	for page in settings errors licences; do $(BIN)/python docs/make_$$page.py --check || exit 1; done
+	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m tests.site site
+
 SECONDS ?= 60
 fuzz: $(STAMP) ## every property test with hostile bytes: atheris where it is had, SECONDS each
 	$(PIP_INSTALL) -e '.[fuzz]' \
@@ -89,4 +95,4 @@ compose-test: ## bring the compose stack up with a real Docker engine, and prove
 	deploy/compose-test.sh
 
 clean: ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz site

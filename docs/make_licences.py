@@ -28,7 +28,7 @@ OPENING = """\
 
 <!-- Made by `python docs/make_licences.py` from the metadata of the installed packages. -->
 
-geodes-tasks itself is under the [Apache License 2.0](../LICENSE). These are the packages that
+This project is under the [Apache License 2.0](../LICENSE). These are the packages that
 `constraints.txt` pins, with the licence that each one states. Those of the first kind are needed
 to run; the others only by who works on the project, and are no part of what is installed for users.
 """

@@ -66,7 +66,7 @@ def names(field: str, info: FieldInfo) -> list[str]:
 
 def _cell(info: FieldInfo) -> str:
     secret = "SecretStr" in str(info.annotation)
-    if info.default in (None, ()):
+    if info.default in (None, (), ""):
         return SECRET if secret else NOTHING
     return f"`{_text(info.default)}`"
 

@@ -13,7 +13,7 @@ import click
 import pytest
 import typer
 
-from geodes_tasks import batch, cli, cli_download, config
+from geodes_tasks import batch, cli, cli_download, config, errors
 from geodes_tasks.app import celery_settings
 from geodes_tasks.config import Settings, environment_name
 from geodes_tasks.states import ALLOWED_MOVES, Outcome, Reason, State
@@ -25,9 +25,12 @@ README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
-MAKE_SETTINGS = ROOT / "docs" / "make_settings.py"
+TROUBLES = (ROOT / "docs" / "troubles.md").read_text()
+COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+ERRORS = (ROOT / "docs" / "errors.md").read_text()
 PAGES = (
-    "README.md", "CHANGELOG.md", "docs/architecture.md", "docs/migration.md", "docs/settings.md",
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 )  # fmt: skip
 # Said with one word for the package, so that the floor tables stay readable.
 ROOTLESS = {"geodes_tasks.__main__"}
@@ -50,42 +53,66 @@ def rows(text: str) -> list[list[str]]:
     return [row for number, row in enumerate(cells) if number not in headings]
 
 
-# --- settings ----------------------------------------------------------------------------------
+# --- settings and errors -----------------------------------------------------------------------
 
 
-def make_settings(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the script as a person would."""
-    command = [sys.executable, str(MAKE_SETTINGS), *arguments]
+def make(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script of a page as a person would."""
+    command = [sys.executable, str(ROOT / "docs" / f"make_{name}.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def test_settings_page_is_up_to_date() -> None:
-    """docs/settings.md is what the settings in the code are."""
-    done = make_settings("--check")
+@pytest.mark.parametrize("name", ["settings", "errors"])
+def test_a_made_page_is_up_to_date(name: str) -> None:
+    """docs/settings.md and docs/errors.md are what the code is."""
+    done = make(name, "--check")
 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_stale_settings_page_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "old", "new"),
+    [
+        ("settings", SETTINGS, "`50/hour`", "`10/hour`"),
+        ("errors", ERRORS, "`DiskError`", "`FullError`"),
+    ],
+)
+def test_a_stale_page_is_noticed(tmp_path: Path, name: str, text: str, old: str, new: str) -> None:
     """A page that is behind fails the check, and the message says how to mend it."""
-    page = tmp_path / "settings.md"
-    page.write_text(SETTINGS.replace("`50/hour`", "`10/hour`"))
+    page = tmp_path / f"{name}.md"
+    page.write_text(text.replace(old, new))
 
-    done = make_settings("--check", str(page))
+    done = make(name, "--check", str(page))
 
     assert done.returncode == 1
-    assert "run python docs/make_settings.py" in done.stderr
-    assert "`10/hour`" in page.read_text()
+    assert f"run python docs/make_{name}.py" in done.stderr
+    assert new in page.read_text()
 
 
-def test_settings_page_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "text"), [("settings", SETTINGS), ("errors", ERRORS)])
+def test_a_made_page_is_written(tmp_path: Path, name: str, text: str) -> None:
     """Run without --check, the script writes the page that the check then takes."""
-    page = tmp_path / "settings.md"
+    page = tmp_path / f"{name}.md"
 
-    written, checked = make_settings(str(page)), make_settings("--check", str(page))
+    written = make(name, str(page))
 
-    assert (written.returncode, checked.returncode) == (0, 0)
-    assert page.read_text() == SETTINGS
+    assert written.returncode == 0
+    assert page.read_text() == text
+
+
+def test_every_error_has_its_line() -> None:
+    """Each class that a record may name is on the page, once, with what to do."""
+    told = [row[0].strip("`") for row in rows(ERRORS)]
+    ours = [
+        name
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and issubclass(thing, errors.GeodesTasksError)
+    ]
+    abstract = {"GeodesTasksError", "AttemptEndedError"}
+
+    assert len(told) == len(set(told))
+    assert set(ours) - abstract <= set(told)
+    assert [row[0] for row in rows(section(ERRORS, "## Ends for good")) if not row[3]] == []
 
 
 def test_every_setting_is_described() -> None:
@@ -250,7 +277,7 @@ def text_of(path: Path) -> str:
     return path.read_text() if path.is_file() else ""
 
 
-# --- README ------------------------------------------------------------------------------------
+# --- commands, README, CHANGELOG ---------------------------------------------------------------
 
 
 def commands() -> set[str]:
@@ -260,9 +287,9 @@ def commands() -> set[str]:
     return set(group.commands)
 
 
-def test_readme_has_every_command() -> None:
+def test_every_command_has_its_line() -> None:
     """The table of commands is the command line's own list."""
-    told = re.findall(r"^\| `geodes-tasks (\w+)", README, re.MULTILINE)
+    told = re.findall(r"^\| `geodes-tasks (\w+)", COMMANDS, re.MULTILINE)
 
     assert sorted(told) == sorted(commands())
 
@@ -270,14 +297,14 @@ def test_readme_has_every_command() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_no_unknown_command_is_named(page: str) -> None:
     """Every `geodes-tasks word` in a document can be typed."""
-    words = re.findall(r"(?:^ +|`)geodes-tasks ([a-z]\w*)", (ROOT / page).read_text(), re.MULTILINE)
+    words = re.findall(r"(?:^ *|`)geodes-tasks ([a-z]\w*)", (ROOT / page).read_text(), re.MULTILINE)
 
     assert set(words) - commands() == set()
 
 
-def test_readme_has_every_exit_code() -> None:
+def test_every_exit_code_is_told() -> None:
     """The table of exit codes has each code that the program uses, once."""
-    told = [int(code) for code, _ in rows(section(README, "## How it ends"))]
+    told = [int(code) for code, _ in rows(section(COMMANDS, "## How it ends"))]
     used = {
         batch.DONE, cli.UNCLASSIFIED, cli.USAGE, batch.SOME_FAILED, batch.NOTHING,
         batch.TRANSIENT, batch.OFFLINE, batch.ACCOUNT, cli_download.INTERRUPTED,
@@ -321,7 +348,7 @@ def test_changelog_has_this_version() -> None:
 
 def test_outcomes_are_told() -> None:
     """Whoever reads an outcome in a report finds it in a document."""
-    assert [name for name in Outcome if name not in README + ARCHITECTURE] == []
+    assert [name for name in Outcome if name not in TROUBLES] == []
 
 
 # --- pins --------------------------------------------------------------------------------------

@@ -1,0 +1,202 @@
+"""Write docs/errors.md from the error classes themselves, so that the two cannot drift apart.
+
+python docs/make_errors.py [FILE]           writes it
+python docs/make_errors.py --check [FILE]   only says whether it is up to date
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import itertools
+import pkgutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import geodes_tasks
+from geodes_tasks import errors
+from geodes_tasks.errors import AttemptEndedError, GeodesTasksError, Reaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = Path(__file__).with_name("errors.md")
+OPENING = """\
+# Errors
+
+<!-- Made by `python docs/make_errors.py`. Change geodes_tasks/errors.py, not this page. -->
+
+Every failure is one class, and each class is one thing that you would do differently. The class is
+the `error.type` of a record in the report, the text its `error.message`, and what to do its
+`error.hint`. `geodes-tasks retry --class NAME` asks again for the failures of one class. In Python
+all of them are in `geodes_tasks.errors`, below `GeodesTasksError`.
+
+The texts below are examples. [When something fails](troubles.md) tells the same by what is seen.
+"""
+ENDED = """\
+## The end from outside
+
+An attempt that ends so is no failure: the download goes on elsewhere or was cancelled.
+"""
+HEADINGS = {
+    Reaction.TRANSIENT: "Passes by itself",
+    Reaction.CORRUPT: "Wrong bytes",
+    Reaction.QUOTA: "Quota",
+    Reaction.THROTTLED: "Throttled",
+    Reaction.AUTH: "Key and trust",
+    Reaction.OFFLINE: "On tape",
+    Reaction.LOCAL: "This worker's disk",
+    Reaction.FINAL: "Ends for good",
+}
+SAMPLES: dict[str, object] = {
+    "href": "https://geodes-portal.cnes.fr/.../a.zip",
+    "url": "redis://redis-host:6379/0",
+    "address": "https://geodes-portal.cnes.fr/api/stac/search",
+    "path": "/data/a.zip",
+    "quarantine": "/data/.geodes-tasks/a.zip.copy",
+    "roots": "/data",
+    "item": "S2A_MSIL1C_X",
+    "other": "S2B_MSIL1C_Y",
+    "source": "items.json",
+    "what": "bbox [1, 2]",
+    "setting": "GEODES_TASKS_QUOTA",
+    "key_name": "the key in GEODES_API_KEY, ending in ...1234,",
+    "batch": "april",
+    "message": "Download quota exceeds",
+    "problem": "...",
+    "kind": "folder",
+    "download_id": "6f9d...",
+    "status": 404,
+    "retry_after_s": 30.0,
+}
+"""Values for the examples, by the name of the argument; others are written as their names."""
+OF_CLASS: dict[str, tuple[object, ...]] = {
+    "TransferError": (SAMPLES["href"], "the connection broke at byte 41943040 (reset by peer)"),
+    "StalledError": (SAMPLES["href"], "silent since byte 41943040"),
+    "ServerError": (SAMPLES["href"], "HTTP 503: Service unavailable"),
+    "TruncatedBodyError": (SAMPLES["href"], 764210185, 41943040),
+    "SourceUnavailableError": ("s3", "s3://muscate/a.zip", "the session token has expired"),
+    "UnexpectedAnswerError": (SAMPLES["href"], 400, "Bad request"),
+    "LedgerUnavailableError": (SAMPLES["url"], "Connection refused"),
+    "ChecksumMismatchError": ("/data/a.zip", "md5:86f8...", "md5:1003..."),
+    "SizeMismatchError": ("/data/a.zip", 764210185, 764210199),
+    "CatalogueMismatchError": ("/data/a.zip", "md5:86f8...", "md5:1003...", SAMPLES["quarantine"]),
+    "AuthError": (SAMPLES["href"], SAMPLES["key_name"], "HTTP 401"),
+    "KeyMissingError": (SAMPLES["href"], "GEODES_API_KEY", "is not set"),
+    "UntrustedServerError": (SAMPLES["href"], "self-signed certificate in certificate chain"),
+    "OfflineError": (SAMPLES["href"], 410),
+    "LicenceError": (SAMPLES["href"], 423),
+    "DiskError": ("/data/a.zip", "no space left on device"),
+    "ConfigError": ("GEODES_TASKS_QUOTA", "'50' is no quota; write 50/hour, 10/20seconds or off"),
+    "SourceError": ("items.json", "is not JSON: Expecting value at line 3, column 1"),
+    "NoItemsError": ("items.json", "holds no items"),
+    "LedgerForbiddenError": (SAMPLES["url"], "user viewer has no permissions to run 'evalsha'"),
+    "ItemError": ("S2A_MSIL1C_X", "asset 'a.zip' has no href"),
+    "NoDataAssetError": ("S2A_MSIL1C_X", "none of its assets is data (XML apart)"),
+    "HostileNameError": ("S2A_MSIL1C_X", "file name '../a' has the part '..', another folder"),
+    "HrefRefusedError": ("https://elsewhere.example/a.zip", "elsewhere.example is not the portal"),
+    "CatalogueUnavailableError": (SAMPLES["address"], "HTTP 503, no JSON, 6 times"),
+    "ArchiveError": ("a.zip", "is no zip archive"),
+    "NoRangesError": ("a.zip",),
+    "FolderBusyError": ("/data", 4711),
+    "PrivateProcessError": ("worker", "worker.log", "..."),
+    "TooManyItemsError": (5000, 1000),
+    "SearchError": ("bbox [1, 2]", "has 2 numbers in place of 4"),
+}
+"""Values for classes whose text says more with values of its own."""
+
+
+def page() -> str:
+    """Give the whole page."""
+    sections = [_section(reaction) for reaction in HEADINGS]
+    ended = "\n".join([ENDED, *_table(known(AttemptEndedError))])
+    return "\n".join([OPENING, *sections, ended]) + "\n"
+
+
+def _section(reaction: Reaction) -> str:
+    table = [
+        one
+        for one in known(GeodesTasksError)
+        if one.reaction is reaction and not issubclass(one, AttemptEndedError)
+    ]
+    return (
+        "\n".join([f"## {HEADINGS[reaction]}\n", f"{meanings()[reaction.name]}\n", *_table(table)])
+        + "\n"
+    )
+
+
+def _table(classes: list[type[GeodesTasksError]]) -> Iterator[str]:
+    yield "| class | what it means | what you see | what to do |"
+    yield "|---|---|---|---|"
+    for one in classes:
+        meaning = (inspect.getdoc(one) or "").partition("\n")[0]
+        seen = example(one)
+        yield f"| `{one.__name__}` | {meaning} | {_cell(str(seen))} | {_cell(seen.hint)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("*", "\\*")
+
+
+def known(base: type[GeodesTasksError]) -> list[type[GeodesTasksError]]:
+    """Give every class below a base, in the order of the vocabulary, then of the other modules."""
+    for module in pkgutil.walk_packages(geodes_tasks.__path__, "geodes_tasks."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found, waiting = set[type[GeodesTasksError]](), [base]
+    while waiting:
+        below = waiting.pop().__subclasses__()
+        waiting += below
+        found.update(one for one in below if one.__module__.startswith("geodes_tasks"))
+    places = list(vars(errors))
+
+    def place(one: type[GeodesTasksError]) -> tuple[int, str]:
+        of_errors = one.__module__ == errors.__name__
+        return (places.index(one.__name__) if of_errors else len(places), one.__name__)
+
+    return sorted((one for one in found if one is not AttemptEndedError), key=place)
+
+
+def example(one: type[GeodesTasksError]) -> GeodesTasksError:
+    """Make an error of a class, with values that show what its text is like."""
+    values = OF_CLASS.get(one.__name__) or [
+        SAMPLES.get(name, 42 if argument.annotation == "int" else name.upper())
+        for name, argument in inspect.signature(one).parameters.items()
+        if argument.kind is argument.POSITIONAL_OR_KEYWORD and argument.default is argument.empty
+    ]
+    return one(*values)
+
+
+def meanings() -> dict[str, str]:
+    """Read what the fleet does about each reaction: the text under its member."""
+    tree = ast.parse(inspect.getsource(Reaction))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    told = {}
+    for member, text in itertools.pairwise(body):
+        if (
+            isinstance(member, ast.Assign)
+            and isinstance(member.targets[0], ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            told[member.targets[0].id] = str(text.value.value)
+    return told
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or check it; 1 when it is out of date."""
+    check = "--check" in arguments
+    files = [Path(name) for name in arguments if name != "--check"]
+    target = files[0] if files else PAGE
+    if not check:
+        target.write_text(page())
+    elif not target.is_file() or target.read_text() != page():
+        sys.stderr.write(f"{target} is out of date: run python docs/make_errors.py\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

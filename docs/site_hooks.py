@@ -1,0 +1,46 @@
+"""What the site needs beside the pages of this folder: two pages from above it, and their links.
+
+Links in the pages are those of the checkout, so that they also work where it is browsed. What is no
+page of the site is named there in place of a link that would lead nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkdocs.structure.files import File
+
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).parents[1]
+FROM_ABOVE = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+"""Page of the site to the file of the checkout."""
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages from above."""
+    for page, name in FROM_ABOVE.items():
+        files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Point links at pages of the site."""
+    name = page.file.src_uri
+    folder = ROOT if name in FROM_ABOVE else ROOT / "docs"
+    return _LINK.sub(lambda match: _on_site(match, folder), markdown)
+
+
+def _on_site(match: re.Match[str], folder: Path) -> str:
+    mark, text, target, anchor = match.groups()
+    where = (folder / target).resolve()
+    pages = {(ROOT / name).resolve(): page for page, name in FROM_ABOVE.items()}
+    if where in pages:
+        return f"{mark}[{text}]({pages[where]}{anchor or ''})"
+    if where.is_relative_to(ROOT / "docs"):
+        return f"{mark}[{text}]({where.relative_to(ROOT / 'docs')}{anchor or ''})"
+    return f"{text} (`{where.relative_to(ROOT)}`)" if where.exists() else match[0]
