@@ -47,6 +47,7 @@ HEADINGS = {
     Reaction.THROTTLED: "Throttled",
     Reaction.AUTH: "Key and trust",
     Reaction.OFFLINE: "On tape",
+    Reaction.HELD: "Held by somebody",
     Reaction.LOCAL: "This worker's disk",
     Reaction.FINAL: "Ends for good",
 }
@@ -103,6 +104,7 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "FolderBusyError": ("/data", 4711),
     "PrivateProcessError": ("worker", "worker.log", "..."),
     "TooManyItemsError": (5000, 1000),
+    "SourceHeldError": ("a.zip", "s3"),
     "SearchError": ("bbox [1, 2]", "has 2 numbers in place of 4"),
 }
 """Values for classes whose text says more with values of its own."""
@@ -110,21 +112,20 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
 
 def page() -> str:
     """Give the whole page."""
-    sections = [_section(reaction) for reaction in HEADINGS]
+    # One without a heading is told under its own name.
+    headings = HEADINGS | {one: str(one) for one in Reaction if one not in HEADINGS}
+    sections = [_section(reaction, heading) for reaction, heading in headings.items()]
     ended = "\n".join([ENDED, *_table(known(AttemptEndedError))])
     return "\n".join([OPENING, *sections, ended]) + "\n"
 
 
-def _section(reaction: Reaction) -> str:
+def _section(reaction: Reaction, heading: str) -> str:
     table = [
         one
         for one in known(GeodesTasksError)
         if one.reaction is reaction and not issubclass(one, AttemptEndedError)
     ]
-    return (
-        "\n".join([f"## {HEADINGS[reaction]}\n", f"{meanings()[reaction.name]}\n", *_table(table)])
-        + "\n"
-    )
+    return "\n".join([f"## {heading}\n", f"{meanings()[reaction.name]}\n", *_table(table)]) + "\n"
 
 
 def _table(classes: list[type[GeodesTasksError]]) -> Iterator[str]:
