@@ -20,7 +20,7 @@ from geodes_tasks.ledger import Admission, Refusal, Request
 from geodes_tasks.results import Proof
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from geodes_tasks.app import Sender
     from geodes_tasks.asset import Asset
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BLOCK = 200
 """Downloads in one run of the admission script; items are never cut in two."""
 AUTO = "auto"
+_WORK = (Admission.NEW, Admission.AGAIN, Admission.JOINED)
+"""What a worker is needed for."""
 BATCH_NAME = 128
 """Characters of a batch's name, at most."""
 
@@ -184,8 +186,18 @@ def admit(
     ledger: Ledger,
     sender: Sender,
     rank: Rank | None = None,
+    on_work: Callable[[], None] | None = None,
 ) -> Receipt:
     """Admit everything, block by block, and send the first messages.
+
+    Args:
+        planned: What is asked for.
+        batch: Its name.
+        account: Who pays.
+        ledger: Where it is admitted.
+        sender: Of messages; the first go out as soon as there is something to do.
+        rank: Of the batch; None is the usual one.
+        on_work: Called when there is something to do for a worker, once.
 
     Raises:
         ConfigError: the batch cannot be called so.
@@ -195,16 +207,26 @@ def admit(
     check_batch_name(batch)
     if rank is not None:
         ledger.rank(batch, rank.priority, rank.weight)
-    receipt = Receipt(batch)
+    receipt, begun = Receipt(batch), False
     for block in _blocks(planned):
         _admit_block(block, account, ledger, receipt)
+        if not begun and any(receipt.admissions[name] for name in _WORK):
+            begun = True
+            _call(ledger, sender)
+            if on_work is not None:
+                on_work()
     if receipt.admissions:
         receipt.downloads = ledger.status(batch).total
+    _call(ledger, sender)
+    return receipt
+
+
+def _call(ledger: Ledger, sender: Sender) -> None:
+    """Send messages for those that find a place soon."""
     try:
         sender.send(ledger.release())
     except OperationalError as error:
         raise LedgerUnavailableError(masked(ledger.url), str(error)) from error
-    return receipt
 
 
 def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -197,7 +198,10 @@ class OneMachine:
             time.sleep(0.02)
 
     def _stop_server(self, server: subprocess.Popen[bytes]) -> None:
-        # TERM makes it write what it has and end; its data stays.
+        # Told by a command it writes what it has and ends at once, its data stays; a signal it
+        # would look at now and then.
+        with contextlib.suppress(Exception):
+            Ledger.of(self.settings).client.shutdown()
         end(server, signal.SIGTERM, 10.0)
         self.socket.unlink(missing_ok=True)
 
@@ -209,9 +213,10 @@ class OneMachine:
         return self.state / "worker.log"
 
     def start_worker(self) -> None:
-        """Start the worker; not needed where everything is present already."""
-        self.worker = self._worker_process()
-        self._stack.callback(self.stop_worker)
+        """Start the worker, once; not needed where everything is present already."""
+        if self.worker is None:
+            self.worker = self._worker_process()
+            self._stack.callback(self.stop_worker)
 
     def stop_worker(self) -> None:
         """Stop the worker; what it had under way is given back with its progress kept."""
@@ -219,10 +224,8 @@ class OneMachine:
             end(self.worker, signal.SIGTERM, WORKER_PATIENCE_S)
 
     def _worker_process(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "celery", "-A", "worker", "worker"]
-        command += ["--pool", "threads", "--concurrency", str(self.settings.max_concurrent)]
-        command += ["--hostname", f"one-machine-{os.getpid()}@%h", "--loglevel", "INFO"]
-        command += ["--without-gossip", "--without-mingle"]
+        name = f"one-machine-{os.getpid()}@{socket.gethostname()}"
+        command = [sys.executable, "-m", "worker.alone", name, str(self.settings.max_concurrent)]
         settings = self.settings.model_copy(update={"grace_seconds": GRACE_S})
         variables = config.environment(settings) | {PARENT_VARIABLE: str(os.getpid())}
         with self.worker_log.open("wb") as output:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from geodes_tasks.results import BatchStatus, ErrorInfo
 
 POLL_S = 0.25
+LAST_POLL_S = 0.05
+"""Between looks at the last few downloads while they move: their end is waited for."""
+LAST = 16
 
 
 def has_cluster(settings: Settings) -> bool:
@@ -77,9 +80,10 @@ class Run:
             PrivateProcessError: the private worker ended by itself.
             LedgerUnavailableError: Redis does not answer any more.
         """
-        if self.machine is not None and self.machine.worker is None and self.status().unfinished:
+        if self.machine is not None and self.status().unfinished:
             self.machine.start_worker()
         told: set[str] = set()
+        before: BatchStatus | None = None
         alone = self.machine is not None
         patience = Patience(max_wait_s if max_wait_s is not None else 0.0 if alone else math.inf)
         with picture:
@@ -93,7 +97,9 @@ class Run:
                     return status
                 if self.machine is not None:
                     self.machine.check()
-                time.sleep(POLL_S)
+                ends = status != before and status.unfinished <= LAST
+                time.sleep(LAST_POLL_S if ends else POLL_S)
+                before = status
 
     def _new_waits(self, status: BatchStatus, told: set[str]) -> Iterator[str]:
         """Say for each new reason why downloads wait, with the first one's error and hint."""
@@ -209,7 +215,10 @@ def admitted(
     ledger = Ledger.of(settings)
     ledger.ping()
     name = name or admission.new_batch_name()
-    receipt = admission.admit(planned, name, settings.account, ledger, Sender(settings), rank)
+    begin = machine.start_worker if machine is not None else None
+    receipt = admission.admit(
+        planned, name, settings.account, ledger, Sender(settings), rank, begin
+    )
     return Run(Batch(name, ledger), receipt, ledger, machine)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
+from kombu.asynchronous import get_event_loop
 
 from geodes_tasks import config
 from geodes_tasks.app import PARENT_VARIABLE, Sender
@@ -93,3 +95,11 @@ def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG0
     grace_s = config.load().grace_seconds
     logger.info("%s: no new work; downloads under way have %g s to end", sig, grace_s)
     STOP.set(grace_s)
+    # This runs in the middle of the loop's wait, which goes on for up to a second afterwards. Only
+    # another thread can wake it.
+    threading.Thread(target=_wake_loop, name="wake", daemon=True).start()
+
+
+def _wake_loop() -> None:
+    if (loop := get_event_loop()) is not None:
+        loop.call_soon(logger.debug, "the loop looks whether it is to stop")
