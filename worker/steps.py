@@ -102,4 +102,4 @@ def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG0
 
 def _wake_loop() -> None:
     if (loop := get_event_loop()) is not None:
-        loop.call_soon(logger.debug, "the loop looks whether it is to stop")
+        loop.call_soon(logger.debug, "stopping")  # type: ignore[no-untyped-call] # kombu has no types
