@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +16,12 @@ from kombu.exceptions import OperationalError
 from geodes_tasks import destination, stac
 from geodes_tasks.config import masked
 from geodes_tasks.errors import ConfigError, GeodesTasksError, ItemError, LedgerUnavailableError
-from geodes_tasks.footprint import footprint
 from geodes_tasks.ledger import Admission, Refusal, Request
 from geodes_tasks.results import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
 
     from geodes_tasks.app import Sender
     from geodes_tasks.asset import Asset
@@ -93,13 +94,13 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
         planned.refusals.append(Refusal(name, collection, "", error))
         return planned
     # One of them keeps it for all: the item's place and time, for a report that is STAC again.
-    place: str | None = footprint(item) or ""
+    whole: Mapping[str, Any] | None = item
     for asset in assets:
         try:
             asset = _from_source(asset, selection.source)
             final = destination.plan(asset, selection.folder, selection.layout).final
-            planned.requests.append(Request(asset, str(final), place))
-            place = None
+            planned.requests.append(Request(asset, str(final), whole))
+            whole = None
         except (ItemError, ConfigError) as error:
             planned.refusals.append(Refusal(name, collection, asset.key, error))
     return planned
@@ -125,6 +126,8 @@ class Receipt:
     """Everything in the batch, refused ones included; a file named twice counts once."""
     errors: list[GeodesTasksError] = field(default_factory=list)
     """Why items were refused, the first few."""
+    mostly_known: bool = False
+    """Whether most of what was admitted last had been asked for before."""
 
     KEPT = 100
 
@@ -208,8 +211,7 @@ def admit(
     if rank is not None:
         ledger.rank(batch, rank.priority, rank.weight)
     receipt, begun = Receipt(batch), False
-    for block in _blocks(planned):
-        _admit_block(block, account, ledger, receipt)
+    for _ in _in_blocks(planned, account, ledger, receipt):
         if not begun and any(receipt.admissions[name] for name in _WORK):
             begun = True
             _call(ledger, sender)
@@ -219,6 +221,22 @@ def admit(
         receipt.downloads = ledger.status(batch).total
     _call(ledger, sender)
     return receipt
+
+
+def _in_blocks(
+    planned: Iterable[Planned], account: str, ledger: Ledger, receipt: Receipt
+) -> Iterator[None]:
+    """Admit block by block, each while the next is planned; yields after each."""
+    with ThreadPoolExecutor(1, "admission") as other:
+        under_way: Future[None] | None = None
+        for block in _blocks(planned):
+            if under_way is not None:
+                under_way.result()
+                yield
+            under_way = other.submit(_admit_block, block, account, ledger, receipt)
+        if under_way is not None:
+            under_way.result()
+            yield
 
 
 def _call(ledger: Ledger, sender: Sender) -> None:
@@ -245,7 +263,11 @@ def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:
 def _admit_block(block: Planned, account: str, ledger: Ledger, receipt: Receipt) -> None:
     ledger.refuse(receipt.batch, account, block.refusals)
     receipt.refused(refusal.error for refusal in block.refusals)
-    answers = ledger.admit(receipt.batch, account, block.requests, proof_at)
+    answers = ledger.admit(
+        receipt.batch, account, block.requests, proof_at, known=receipt.mostly_known
+    )
+    new = sum(answer.admission is Admission.NEW for answer in answers)
+    receipt.mostly_known = new < len(answers) / 2
     receipt.admissions.update(answer.admission for answer in answers if answer.error is None)
     taken = [
         Refusal(request.asset.item_id, request.asset.collection, request.asset.key, answer.error)

@@ -33,6 +33,8 @@ PATH_BYTES = 4095
 """Longest path of Linux: PATH_MAX is 4096 with its closing NUL."""
 
 _HINT = "Correct the layout, for example --layout '{collection}/{title}'."
+# As nearly all names are: nothing in it that any system could take for something else.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", re.ASCII)
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _SEPARATORS = re.compile(r"[/\\]")
 # Characters that look like a separator and stay what they are under NFKC.
@@ -64,16 +66,23 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destinatio
         ConfigError: the layout cannot be used, or names a field that the item does not have.
         HostileNameError: the name would leave the folder, or cannot be a file name everywhere.
     """
-    name = printable(asset.fields.get("item") or asset.item_id or "item without id")
-    check_layout(layout)
-    relative = asset.title if layout == DEFAULT_LAYOUT else _filled(layout, asset, name)
+    if layout == DEFAULT_LAYOUT:
+        relative = asset.title
+    else:
+        check_layout(layout)
+        relative = _filled(layout, asset, _name(asset))
     for segment in relative.split("/"):
         if problem := _problem(relative, segment):
-            raise HostileNameError(name, f"file name {printable(relative)!r} {problem}")
+            raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
     final = Path.absolute(folder) / relative
     if (size := len(os.fsencode(final))) > PATH_BYTES:
-        raise HostileNameError(name, f"its whole path has {size} bytes, the most is {PATH_BYTES}")
+        problem = f"its whole path has {size} bytes, the most is {PATH_BYTES}"
+        raise HostileNameError(_name(asset), problem)
     return Destination(final)
+
+
+def _name(asset: Asset) -> str:
+    return printable(asset.fields.get("item") or asset.item_id or "item without id")
 
 
 # --- the layout --------------------------------------------------------------------------------
@@ -125,6 +134,8 @@ def _values(asset: Asset) -> Mapping[str, str]:
 
 def _problem(relative: str, segment: str) -> str | None:
     """Say what is wrong with one segment of a path; None when nothing is."""
+    if _PLAIN.match(segment) and not relative.startswith("/"):
+        return _bad_for_windows(segment) or _bad_length(segment)
     if relative.startswith("/"):
         return "is an absolute path"
     # Judged as written, and as other systems may fold it (NFKC): a fullwidth solidus becomes "/".

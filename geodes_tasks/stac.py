@@ -18,7 +18,7 @@ from geodes_tasks.asset import GEODES, S3, Asset
 from geodes_tasks.errors import ItemError, NoDataAssetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from geodes_tasks.checksum import Checksum
 
@@ -193,7 +193,7 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
         hrefs={S3: endpoint} | {source: href} if endpoint else {source: href},
         size_bytes=_size_bytes(asset),
         checksum=checksum,
-        fields=_fields(item, key, title, checksum),
+        fields=_Fields(item, key, title, checksum),
     )
 
 
@@ -247,7 +247,7 @@ def _address(href: object) -> tuple[str, str]:
 
 def _endpoint(item: Mapping[str, Any]) -> str | None:
     """Give the item's address in the datalake, old or new name; None when it is unusable."""
-    value = _properties(item).get("endpoint_url")
+    value = _property(item, "endpoint_url")
     try:
         _, endpoint = _address(value)
     except ValueError as error:
@@ -372,12 +372,48 @@ def _properties(item: Mapping[str, Any]) -> dict[str, Any]:
     return renamed | named
 
 
+def _property(item: Mapping[str, Any], name: str) -> Any:
+    """Give one of the properties; None where the item does not say."""
+    given = _mapping(item.get("properties"))
+    if (value := given.get(name)) is not None:
+        return value
+    old = [given[key] for key in given if isinstance(key, str) and _RENAMED.get(key) == name]
+    return next((value for value in reversed(old) if value is not None), None)
+
+
 def _identifier(item: Mapping[str, Any]) -> str:
     return _text(_mapping(item.get("properties")).get("identifier")) or _text(item.get("id"))
 
 
 def _collection(item: Mapping[str, Any]) -> str:
-    return _text(item.get("collection")) or _text(_properties(item).get("dataset"))
+    return _text(item.get("collection")) or _text(_property(item, "dataset"))
+
+
+class _Fields(Mapping[str, str]):
+    """The fields of an item, put together when a layout asks for one: most ask for none."""
+
+    def __init__(
+        self, item: Mapping[str, Any], key: str, title: str, checksum: Checksum | None
+    ) -> None:
+        self._given = (item, key, title, checksum)
+        self._known: dict[str, str] | None = None
+
+    def _all(self) -> dict[str, str]:
+        if self._known is None:
+            self._known = _fields(*self._given)
+        return self._known
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 def _fields(

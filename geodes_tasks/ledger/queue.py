@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geodes_tasks import footprint
 from geodes_tasks.asset import Asset, download_id
@@ -16,10 +18,13 @@ from geodes_tasks.results import ErrorInfo
 from geodes_tasks.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from geodes_tasks.results import Proof
 
+SLOW_STAT_S = 0.0002
+"""A look at a file that takes longer goes over a network: many are made at once then."""
+SAMPLE, STATS_AT_ONCE = 20, 16
 WORKER_SECONDS = 30.0
 """A worker not seen for so long no longer counts."""
 
@@ -46,9 +51,8 @@ class Request:
     asset: Asset
     path: str
     """Final path, absolute."""
-    footprint: str | None = None
-    """Place and time of its item as JSON, empty where it has none: with the first request of each
-    item, None with its others."""
+    item: Mapping[str, Any] | None = None
+    """The item as JSON, with its first request: its place and time are kept when it is new."""
 
     @property
     def download_id(self) -> str:
@@ -139,8 +143,10 @@ class Queue(Store):
         account: str,
         requests: Sequence[Request],
         stat: Callable[[str], Proof | None],
+        *,
+        known: bool = False,
     ) -> list[Admitted]:
-        """Take downloads into the ledger: all of them or none.
+        """Take downloads into the ledger: all new ones of a block or none.
 
         Args:
             batch: Name of the batch; made when it is new.
@@ -148,40 +154,27 @@ class Queue(Store):
             requests: What to admit; a few hundred at most, the script blocks Redis meanwhile.
             stat: Gives what is at a path now, None for nothing; asked only about files that
                 were proven before.
+            known: Whether most have been asked for before: then they are asked by their ids, and
+                only what is new is told.
 
         Raises:
             LedgerUnavailableError: Redis does not answer; say the same again.
         """
-        answers = self._ask(batch, account, requests, {})
-        proofs = {
-            request.download_id: str(stat(request.path) or "-")
-            for request, answer in zip(requests, answers, strict=True)
-            if answer.startswith("prove:")
-        }
-        if proofs:
-            asked_again = [request for request in requests if request.download_id in proofs]
-            settled = iter(self._ask(batch, account, asked_again, proofs))
-            answers = [next(settled) if a.startswith("prove:") else a for a in answers]
-        return [_admitted(*pair) for pair in zip(requests, answers, strict=True)]
+        ids = [request.download_id for request in requests]
+        answers, left = [""] * len(requests), list(range(len(requests)))
+        told, proofs = set[str]() if known else set(ids), dict[str, str]()
+        while left:
+            entries = [_entry(requests[i], ids[i], told, proofs) for i in left]
+            for i, answer in zip(left, self._ask(batch, account, entries), strict=True):
+                answers[i] = answer
+            left = [i for i in left if answers[i] == "tell" or answers[i].startswith("prove:")]
+            told |= {ids[i] for i in left if answers[i] == "tell"}
+            prove = [i for i in left if answers[i] != "tell"]
+            found = _looked_at([requests[i].path for i in prove], stat)
+            proofs |= {ids[i]: str(proof or "-") for i, proof in zip(prove, found, strict=True)}
+        return [_admitted(*each) for each in zip(requests, ids, answers, strict=True)]
 
-    def _ask(
-        self, batch: str, account: str, requests: Sequence[Request], proofs: dict[str, str]
-    ) -> list[str]:
-        if not requests:
-            return []
-        entries = []
-        for request in requests:
-            entry = {
-                "id": request.download_id,
-                "path": request.path,
-                "size": request.asset.size_bytes or 0,
-                "spec": json.dumps(request.asset.to_dict(), separators=(",", ":")),
-            }
-            if request.footprint is not None:
-                entry["footprint"] = request.footprint and footprint.packed(request.footprint)
-            if entry["id"] in proofs:
-                entry["proof"] = proofs[entry["id"]]
-            entries.append(entry)
+    def _ask(self, batch: str, account: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
         answers: list[str] = self.run("admit", batch, account, json.dumps(entries))
         return answers
 
@@ -330,6 +323,40 @@ def error_json(error: BaseException) -> str:
     )
 
 
+# Made once: json.dumps makes one at each call.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def _entry(
+    request: Request, identifier: str, told: Collection[str], proofs: Mapping[str, str]
+) -> dict[str, Any]:
+    """Give what the admission script reads of a request; of a known one the id is enough."""
+    entry: dict[str, Any] = {"id": identifier}
+    if identifier in told:
+        entry |= {
+            "path": request.path,
+            "size": request.asset.size_bytes or 0,
+            "spec": _ENCODER.encode(request.asset.to_dict()),
+        }
+        if request.item is not None:
+            place = footprint.footprint(request.item)
+            entry["footprint"] = footprint.packed(place) if place else ""
+    if identifier in proofs:
+        entry["proof"] = proofs[identifier]
+    return entry
+
+
+def _looked_at(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:
+    """Look at files one after the other, side by side where each look takes its time."""
+    began = time.monotonic()
+    found = [stat(path) for path in paths[:SAMPLE]]
+    rest = paths[SAMPLE:]
+    if not rest or time.monotonic() - began < SAMPLE * SLOW_STAT_S:
+        return found + [stat(path) for path in rest]
+    with ThreadPoolExecutor(STATS_AT_ONCE) as pool:
+        return found + list(pool.map(stat, rest))
+
+
 def _refused_spec(refusal: Refusal) -> dict[str, object]:
     asset = Asset(
         item_id=refusal.item_id,
@@ -341,9 +368,9 @@ def _refused_spec(refusal: Refusal) -> dict[str, object]:
     return asset.to_dict()
 
 
-def _admitted(request: Request, answer: str) -> Admitted:
+def _admitted(request: Request, identifier: str, answer: str) -> Admitted:
     if answer.startswith("taken:"):
         other = answer.removeprefix("taken:")
         error = NameTakenError(request.path, request.asset.item_id, other)
-        return Admitted(request.download_id, Admission.TAKEN, error)
-    return Admitted(request.download_id, Admission(answer))
+        return Admitted(identifier, Admission.TAKEN, error)
+    return Admitted(identifier, Admission(answer))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,9 @@ from geodes_tasks.errors import (
     NameTakenError,
     SourceError,
 )
-from geodes_tasks.ledger import Ledger, Refusal, Request, Wakeup
-from geodes_tasks.results import Proof
-from geodes_tasks.states import State
+from geodes_tasks.ledger import Admission, Claim, Ledger, Refusal, Request, Wakeup, queue
+from geodes_tasks.results import DownloadResult, Proof
+from geodes_tasks.states import Outcome, State
 from tests.conftest import asset_of, md5
 
 BOTH = {"geodes": "https://portal.invalid/a", "s3": "s3://bucket/a"}
@@ -195,9 +197,9 @@ def test_blocks_are_bounded_and_items_are_whole(
     sizes: list[int] = []
     real = Ledger.admit
 
-    def note(ledger: Ledger, batch: str, account: str, requests: Any, stat: Any) -> Any:
+    def note(ledger: Ledger, batch: str, account: str, requests: Any, stat: Any, **k: Any) -> Any:
         sizes.append(len(requests))
-        return real(ledger, batch, account, requests, stat)
+        return real(ledger, batch, account, requests, stat, **k)
 
     monkeypatch.setattr(Ledger, "admit", note)
     pairs = [Planned([request_of(f"{n}a"), request_of(f"{n}b")]) for n in range(5)]
@@ -254,3 +256,94 @@ def test_refusing_is_asking_once_too() -> None:
 def two_of(error: GeodesTasksError) -> list[GeodesTasksError]:
     """Give an error and its like."""
     return [error, type(error)(*error.args)]
+
+
+def test_what_is_known_is_asked_for_by_its_id(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for again, only what is new is told in full; the answers are what they would be."""
+    known = [request_of(name) for name in "abcd"]
+    new = request_of("e")
+    admitted(fake_ledger, [Planned(known)])
+    told: list[list[bool]] = []
+    real = Ledger.run
+
+    def note(ledger: Ledger, script: str, *args: Any, **options: Any) -> Any:
+        if script == "admit":
+            told.append(["spec" in entry for entry in json.loads(args[2])])
+        return real(ledger, script, *args, **options)
+
+    monkeypatch.setattr(Ledger, "run", note)
+
+    answers = fake_ledger.admit(
+        "b2", "acc", [*known[:2], new, *known[2:]], lambda _: None, known=True
+    )
+
+    assert [str(one.admission) for one in answers] == [
+        "joined",
+        "joined",
+        "new",
+        "joined",
+        "joined",
+    ]
+    assert told == [[False] * 5, [True]]
+    assert fake_ledger.status("b2").total == 5
+
+
+def test_a_changed_file_is_told_in_full(fake_ledger: Ledger) -> None:
+    """A proven file that is another now is downloaded again, though asked for by its id."""
+    request = request_of("a")
+    admitted(fake_ledger, [Planned([request])])
+    claim = fake_ledger.claim(request.download_id, "w")
+    assert isinstance(claim, Claim)
+    same, changed = Proof(7, 1, 2), Proof(7, 2, 2)
+    fake_ledger.succeed(
+        claim,
+        DownloadResult(
+            outcome=Outcome.DOWNLOADED,
+            path=request.path,
+            size_bytes=7,
+            checksum=request.asset.checksum,
+            verified=True,
+            bytes_transferred=7,
+            source="geodes",
+            proof=same,
+        ),
+    )
+
+    (present,) = fake_ledger.admit("b2", "acc", [request], lambda _: same, known=True)
+    (again,) = fake_ledger.admit("b3", "acc", [request], lambda _: changed, known=True)
+
+    assert (present.admission, again.admission) == (Admission.PRESENT, Admission.AGAIN)
+
+
+def test_slow_looks_are_made_side_by_side() -> None:
+    """Over a network a look takes its time: many are under way at once, all in their places."""
+    threads = set[int]()
+
+    def slow(path: str) -> Proof:
+        threads.add(threading.get_ident())
+        time.sleep(0.002)
+        return Proof(int(path), 0, 0)
+
+    found = queue._looked_at([str(number) for number in range(100)], slow)
+
+    assert [proof and proof.size_bytes for proof in found] == list(range(100))
+    assert len(threads) > 4
+
+
+def test_work_is_begun_before_all_is_queued(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker need not wait for the last of a million items: the first block is enough."""
+    monkeypatch.setattr(admission, "BLOCK", 2)
+    mailbox, begun = Mailbox(), list[int]()
+    planned = [Planned([request_of(f"{number}")]) for number in range(6)]
+
+    def begin() -> None:
+        begun.append(fake_ledger.status("b").total)
+
+    admission.admit(planned, "b", "acc", fake_ledger, mailbox, on_work=begin)  # type: ignore[arg-type]
+
+    assert begun == [2]
+    assert len(mailbox.sent) == 6

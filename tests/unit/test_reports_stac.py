@@ -175,31 +175,35 @@ def test_span_without_moment(catalogue: list[dict[str, Any]], tmp_path: Path) ->
     assert found.datetime is None
 
 
+DATED = {"properties": {"datetime": "2025-01-02T03:04:05Z"}}
+"""All that a footprint needs of an item."""
+
+
 def test_one_record_keeps_the_footprint_of_its_item(fake_ledger: Ledger) -> None:
     """The first file of an item that is not refused keeps its place and time, no other does."""
     taken, first, second, other = (request_of(name) for name in ("t", "a", "b", "c"))
     proven(fake_ledger, taken)
     ask(
         fake_ledger,
-        replace(request_of("new", b"else"), path=taken.path, footprint='{"n":1}'),
+        replace(request_of("new", b"else"), path=taken.path, item=DATED),
         first,
         second,
-        replace(other, footprint=""),
+        replace(other, item={}),
         batch="mine",
     )
 
     kept = {record.path: record.footprint for record in fake_ledger.records("mine")}
 
-    assert kept == {first.path: '{"n":1}', second.path: None, other.path: None}
+    assert kept == {first.path: footprint(DATED), second.path: None, other.path: None}
 
 
 def test_reports_do_not_repeat_footprints(fake_ledger: Ledger) -> None:
     """Place and time are for STAC: the lines of the other reports stay what they are."""
-    ask(fake_ledger, replace(request_of("a"), footprint='{"n":1}'))
+    ask(fake_ledger, replace(request_of("a"), item=DATED))
 
     (record,) = fake_ledger.records(BATCH)
 
-    assert record.footprint == '{"n":1}'
+    assert record.footprint == footprint(DATED)
     assert "footprint" not in record.to_dict()
 
 

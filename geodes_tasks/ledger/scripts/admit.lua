@@ -2,7 +2,9 @@
 -- ARGV: batch, account, JSON list of entries {id, path, size, spec, proof, footprint}
 --   proof: absent on the first call; on the second what the caller's stat shows, '-' for nothing.
 --   footprint: of the item, with its first entry; kept with the first that is not refused.
+--   path, size, spec, footprint: absent for what is likely known already.
 -- Returns one answer an entry: new | joined | again | present | prove:<proof> | taken:<other item>
+--   | tell (it is not known well enough: say all of it)
 local batch, account = ARGV[1], ARGV[2]
 local entries = cjson.decode(ARGV[3])
 local time = now()
@@ -14,12 +16,12 @@ end
 
 -- The item that owns the path already; nil when the path is free for this entry.
 local function taken_by(entry)
-  local other = redis.call('HGET', P .. 'paths', entry.path)
+  local other = redis.call('HGET', P .. 'paths', entry.path or field(entry.id, 'path'))
   if not other or other == entry.id then return nil end
   local state = field(other, 'state')
   if not state or state == 'FAILURE' or state == 'REVOKED' then return nil end
   local spec = cjson.decode(field(other, 'spec'))
-  local same = owner_name(spec) == owner_name(cjson.decode(entry.spec))
+  local same = owner_name(spec) == owner_name(cjson.decode(entry.spec or field(entry.id, 'spec')))
   if state == 'SUCCESS' and same then return nil end
   return spec.item .. (same and ' (other bytes, still under way)' or '')
 end
@@ -43,6 +45,7 @@ local function admit(entry)
     attach(entry.id, batch, state)
     return 'joined'
   end
+  if not entry.spec and state ~= 'SUCCESS' then return 'tell' end
   local other = taken_by(entry)
   if other then return 'taken:' .. other end
   if not state then
@@ -54,6 +57,7 @@ local function admit(entry)
   end
   local proof = state == 'SUCCESS' and field(entry.id, 'proof')
   if proof and not entry.proof then return 'prove:' .. proof end
+  if not entry.spec and proof ~= entry.proof then return 'tell' end
   attach(entry.id, batch, state)
   if proof and proof == entry.proof then
     move(entry.id, 'SUCCESS', nil, 'ALREADY_PRESENT')
