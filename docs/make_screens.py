@@ -48,10 +48,10 @@ pre {{ font: 15px/1.25 "DejaVu Sans Mono", monospace; margin: 0 }}
 
 @dataclass(frozen=True)
 class Scene:
-    """A batch under way: some done, some moving, some waiting, one failed."""
+    """Redis, a portal and two workers, with nothing to do yet."""
 
     settings: Settings
-    batch: Batch
+    standin: StandIn
     folder: Path
 
 
@@ -71,11 +71,12 @@ def scene() -> Iterator[Scene]:
             worker = WorkerProcess(settings, folder / name, name=name, concurrency=2)
             stack.callback(worker.stop)
             worker.start()
-        yield Scene(settings, filled(standin, settings), folder)
+        yield Scene(settings, standin, folder)
 
 
-def filled(standin: StandIn, settings: Settings) -> Batch:
-    """Enqueue files of every fate."""
+def filled(scene: Scene) -> Batch:
+    """Enqueue files of every fate, and wait until something of each kind is to be seen."""
+    standin, settings = scene.standin, scene.settings
     small = [standin.add_item(900 * KiB) for _ in range(6)]
     tape, gone, ill = (standin.add_item(3 * MiB) for _ in range(3))
     large = [standin.add_item(size * MiB) for size in (18, 22, 25, 28, 30, 20)]
@@ -83,32 +84,32 @@ def filled(standin: StandIn, settings: Settings) -> Batch:
     standin.fault(gone, "gone_404")
     standin.fault(ill, "status_n_times", status=503)
     standin.settings.rate = RATE
-    return enqueue([*small, tape, gone, ill, *large], settings=settings, batch="pyrenees-2025-04")
+    items = [*small, tape, gone, ill, *large]
+    batch = enqueue(items, settings=settings, batch="pyrenees-2025-04")
+    wait_until(lambda: batch.status().states["SUCCESS"] >= 4, 60.0)
+    return batch
 
 
 def flower(scene: Scene) -> None:
     """Take the list of tasks, and one task."""
     process = FlowerProcess(scene.settings, scene.folder, app="worker")
     try:
+        # First: it shows only what it has heard of.
         process.start()
-        again(scene)
+        filled(scene)
         time.sleep(6)
         shoot(f"{process.url}/tasks", IMAGES / "flower-tasks.png", width=1900, height=760)
-        shoot(f"{process.url}/workers", IMAGES / "flower-workers.png", width=1500, height=420)
-        running = Ledger.of(scene.settings).running()[0].download_id
-        shoot(f"{process.url}/task/{running}", IMAGES / "flower-task.png", width=1100, height=900)
+        longest = max(Ledger.of(scene.settings).running(), key=lambda one: one.size_bytes or 0)
+        page = f"{process.url}/task/{longest.download_id}"
+        shoot(page, IMAGES / "flower-task.png", width=1100, height=900)
+        shoot(f"{process.url}/workers", IMAGES / "flower-workers.png", width=1500, height=590)
     finally:
         process.stop()
 
 
-def again(scene: Scene) -> None:
-    """Wait until something of each kind is to be seen."""
-    wait_until(lambda: scene.batch.status().states["SUCCESS"] >= 4, 60.0)
-
-
 def watch(scene: Scene) -> None:
     """Take the live view as it stands in a terminal of 80 columns."""
-    again(scene)
+    filled(scene)
     text = terminal(scene, [sys.executable, "-m", "geodes_tasks", "watch"])
     console = Console(record=True, width=COLUMNS, file=Path("/dev/null").open("w"))  # noqa: SIM115
     console.print(Text.from_ansi(text))

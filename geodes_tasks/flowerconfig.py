@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from geodes_tasks import errors
 from geodes_tasks.config import is_loopback
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.text import human_bytes, shortened
@@ -115,7 +116,7 @@ def readable(task: Any) -> Any:
     if task.state == "RETRY":
         task.result = waiting(task.exception, task.retried)
     elif task.state == "FAILURE":
-        task.result = _ADDRESS.sub("", task.exception or "")
+        task.result = _ADDRESS.sub("", problem(task.exception or ""))
     elif task.state == "SUCCESS":
         task.result = ending(task.result)
     return task
@@ -129,6 +130,19 @@ def what(kwargs: str | None) -> str | None:
     file, item = str(said["file"]), str(said.get("item"))
     whole = [] if len(file) <= NAME_WIDTH else [file]
     return ", ".join([shortened(file, NAME_WIDTH), str(said.get("size")), item, *whole])
+
+
+def problem(exception: str) -> str:
+    """Write an error as a sentence; Celery tells it as ``Class(values)``."""
+    name, _, values = exception.rstrip(")").partition("(")
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.GeodesTasksError)):
+        return exception
+    try:
+        said = ast.literal_eval(f"({values},)")
+        return exception if ... in said else f"{name}: {kind(*said)}"
+    except (ValueError, SyntaxError, TypeError):
+        return exception
 
 
 def waiting(exception: str | None, since: float | None) -> str | None:

@@ -396,17 +396,21 @@ class Row:
     app: celery.Celery
     identifier: str
     worker: str
+    kwargs: str
+    """What it is about: told each time, for a Flower that started later has not heard of it."""
 
     @classmethod
     def of(cls, task: celery.Task) -> Row:
         """Give the row of the task that runs in this thread."""
-        return cls(task.app, str(task.request.id), str(task.request.hostname))
+        request = task.request
+        return cls(task.app, str(request.id), str(request.hostname), repr(request.kwargs))
 
     def tell(self, event: str, **fields: object) -> None:
         """Send an event; what is recorded must not suffer from news that cannot be sent."""
         try:
             with self.app.events.default_dispatcher(hostname=self.worker) as dispatcher:
-                dispatcher.send(event, uuid=self.identifier, retry=False, **fields)
+                known = {"uuid": self.identifier, "name": TASK, "kwargs": self.kwargs}
+                dispatcher.send(event, retry=False, **known, **fields)
         except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
             logger.debug("%s: event %s was not sent: %s", self.identifier, event, error)
 

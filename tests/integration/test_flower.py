@@ -130,6 +130,27 @@ def test_numbers_rise_in_the_api(
     assert item["id"] in ended["kwargs"]
 
 
+def test_a_flower_that_starts_late_knows_what_runs(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """Started in the middle of a download, it shows item, file and size at the next progress."""
+    item = standin.add_item(4096 * KiB, identifier="SCENE")
+    standin.settings.rate = 160 * KiB
+    worker()
+    batch = enqueue(item, settings=settings)
+    wait_until(lambda: batch.status().bytes_done > 0, 20.0)
+    (record,) = batch.results()
+
+    flower.start()
+    wait_until(lambda: record.download_id in flower.tasks(), 20.0)
+    seen = flower.tasks()[record.download_id]
+
+    assert seen["name"] == "geodes_tasks.download"
+    assert item["id"] in seen["kwargs"]
+    assert "SCENE.zip" in seen["kwargs"]
+    assert per_cent(seen["result"]) is not None
+
+
 def test_numbers_rise_on_the_page(
     standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:

@@ -34,6 +34,7 @@ FILE_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "offline_410": ({}, "OfflineError"),
     "gone_404": ({}, "NotFoundError"),
     "licence_423": ({}, "LicenceError"),
+    "redirect_other_host": ({"location": "http://10.1.2.3/x"}, "HrefRefusedError"),
     "truncate": ({}, "TruncatedBodyError"),
     "reset": ({}, "TransferError"),
     "corrupt": ({}, "ChecksumMismatchError"),

@@ -154,11 +154,18 @@ def test_finished_row_says_the_outcome() -> None:
     assert shown.result == "RESUMED, 1.2 MB from geodes, verified"
 
 
-def test_failed_row_says_the_error() -> None:
-    """A failed download shows its error in the same column, without the address."""
-    shown = readable(task(state="FAILURE", exception="NotFoundError('https://x/y', 404)"))
-
-    assert shown.result == "NotFoundError(404)"
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("NotFoundError('https://x/y', 404)", "NotFoundError: no such file (HTTP 404)"),
+        ("TransferError('https://x/y', 'it broke')", "TransferError: it broke"),
+        ("NotFoundError('https://x/y', ...", "NotFoundError(..."),
+        ("ValueError('odd')", "ValueError('odd')"),
+    ],
+)
+def test_failed_row_says_the_error(told: str, shown: str) -> None:
+    """A failed download shows its error as a sentence in the same column, without the address."""
+    assert readable(task(state="FAILURE", exception=told)).result == shown
 
 
 def test_moving_numbers_are_left_alone() -> None:
