@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from mkdocs.structure.files import File
-
-if TYPE_CHECKING:
-    from mkdocs.structure.files import Files
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FROM_ABOVE = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
@@ -21,8 +16,25 @@ FROM_ABOVE = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.m
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_config(config: Any) -> Any:
+    """Put pages that nobody gave a place at the end of the navigation."""
+    if rest := without_place(config.nav):
+        config.nav.append({"More": rest})
+    return config
+
+
+def without_place(nav: Any) -> list[str]:
+    """Name the pages of this folder that a navigation does not have."""
+    placed = set(re.findall(r"[\w-]+\.md", str(nav)))
+    return sorted({path.name for path in (ROOT / "docs").glob("*.md")} - placed)
+
+
+def on_files(files: Any, config: Any) -> Any:
     """Add the pages from above."""
+    from mkdocs.structure.files import (
+        File,
+    )  # here: the tests need the rest without the site's tools
+
     for page, name in FROM_ABOVE.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
     return files

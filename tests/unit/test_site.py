@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 NAV = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
-FROM_ABOVE = {"changelog.md": ROOT / "CHANGELOG.md", "contributing.md": ROOT / "CONTRIBUTING.md"}
-"""The same as in docs/site_hooks.py, which needs the site's tools."""
+
+
+def hooks() -> Any:
+    """Load docs/site_hooks.py."""
+    spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "site_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOOKS = hooks()
+FROM_ABOVE = {page: ROOT / name for page, name in HOOKS.FROM_ABOVE.items()}
 PAGES = [ROOT / "README.md", *FROM_ABOVE.values(), *sorted(DOCS.glob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
@@ -39,8 +54,18 @@ def links(page: Path) -> list[tuple[Path, str]]:
 def test_every_page_is_in_the_navigation_once() -> None:
     """Whoever opens the site finds every page, and no title leads nowhere."""
     told = re.findall(r"^ +- [^:\n]+: +(\S+\.md)$", NAV, re.MULTILINE)
+    rest = HOOKS.without_place(NAV)
 
-    assert sorted(told) == sorted({path.name for path in DOCS.glob("*.md")} | FROM_ABOVE.keys())
+    assert sorted([*told, *rest]) == sorted(
+        {path.name for path in DOCS.glob("*.md")} | FROM_ABOVE.keys()
+    )
+
+
+def test_a_page_without_a_place_comes_last() -> None:
+    """A page that is new and not in the navigation yet is on the site all the same."""
+    assert HOOKS.without_place([{"Start": [{"Quota": "quota.md"}]}]) == sorted(
+        path.name for path in DOCS.glob("*.md") if path.name != "quota.md"
+    )
 
 
 def test_every_entry_of_the_navigation_is_read() -> None:
@@ -50,12 +75,33 @@ def test_every_entry_of_the_navigation_is_read() -> None:
     assert [one for one in lines if not re.match(r" +- [^:]+:(?: +[\w-]+\.md)?$", one)] == []
 
 
-def test_pages_from_above_are_those_of_the_site() -> None:
-    """The hook takes the same files from above the folder as these tests do."""
-    hook = (DOCS / "site_hooks.py").read_text()
+@dataclass
+class _Page:
+    """What the hook asks of a page."""
 
-    for page, path in FROM_ABOVE.items():
-        assert f'"{page}": "{path.name}"' in hook
+    src_uri: str
+
+    @property
+    def file(self) -> _Page:
+        """Its file."""
+        return self
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "on_site"),
+    [
+        ("quota.md", "[a](s3.md#x)", "[a](s3.md#x)"),
+        ("quota.md", "[a](../CHANGELOG.md)", "[a](changelog.md)"),
+        ("quota.md", "![a](img/watch.png)", "![a](img/watch.png)"),
+        ("quota.md", "[a](../LICENSE)", "a (`LICENSE`)"),
+        ("contributing.md", "[a](docs/quota.md#x)", "[a](quota.md#x)"),
+        ("quota.md", "[a](nothing.md)", "[a](nothing.md)"),
+        ("quota.md", "[a](https://h/b)", "[a](https://h/b)"),
+    ],
+)
+def test_links_of_the_checkout_become_those_of_the_site(page: str, link: str, on_site: str) -> None:
+    """What is on the site is linked, what is not is named, what is nowhere stays to be found."""
+    assert HOOKS.on_page_markdown(link, _Page(page)) == on_site
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
