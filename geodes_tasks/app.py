@@ -46,6 +46,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # Redis restarts: workers come back by themselves, at start and later, for ever.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # Rubbish in the queue ends no worker.
+        "worker_consumer": "worker.guard:GuardedConsumer",
         # A lost connection ends no download: the lease goes on and the record waits for Redis.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Results are the ledger's records; storing them a second time would only age.

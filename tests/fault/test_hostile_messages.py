@@ -1,0 +1,156 @@
+"""What somebody reaches who can write to Redis: rubbish, foreign tasks, forged records."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from geodes_tasks.app import QUEUE, TASK
+from geodes_tasks.states import State
+from tests.fault.scene import KiB, Scene, wrong
+
+if TYPE_CHECKING:
+    from geodes_tasks.batch import Batch
+
+
+class Bomb:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file."""
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Have unpickling call a function."""
+        return Path.touch, (self.path,)
+
+
+def message(body: bytes, content_type: str = "application/json", task: str = TASK) -> str:
+    """Give a message as it lies in the broker's list."""
+    identifier = str(uuid.uuid4())
+    return json.dumps({
+        "body": base64.b64encode(body).decode(),
+        "content-encoding": "binary" if "python" in content_type else "utf-8",
+        "content-type": content_type,
+        "headers": {"id": identifier, "task": task, "lang": "py"},
+        "properties": {
+            "body_encoding": "base64", "delivery_tag": identifier, "correlation_id": identifier,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+        },
+    })  # fmt: skip
+
+
+def push(scene: Scene, *texts: str) -> None:
+    """Put messages where a worker takes them first."""
+    scene.ledger.client.rpush(scene.ledger.key(QUEUE), *texts)
+
+
+def goes_on(scene: Scene) -> None:
+    """Make sure that the worker does its work all the same."""
+    batch = scene.enqueue(*scene.items(2, KiB))
+    assert wrong(scene.settled(batch, 60)) == [], scene.logs
+
+
+def test_pickle_is_never_opened(scene: Scene, tmp_path: Path) -> None:
+    """A pickled message is thrown away unread, and the worker goes on."""
+    trap = tmp_path / "sprung"
+    pickled = pickle.dumps(((), {"item": Bomb(trap)}, {}))
+    one = scene.worker("one")
+
+    push(scene, message(pickled, "application/x-python-serialize"))
+
+    scene.until(lambda: "ContentDisallowed" in one.text, 30, "the refusal")
+    goes_on(scene)
+    assert not trap.exists()
+    # The trap works: it is the worker that does not step into it.
+    pickle.loads(pickled)  # noqa: S301 - our own
+    assert trap.exists()
+
+
+def test_unknown_tasks_and_rubbish_stop_nobody(scene: Scene) -> None:
+    """Other tasks, arguments that do not fit, bodies that are none, text that is no message."""
+    one = scene.worker("one")
+    none: bytes = json.dumps([[], {}, {}]).encode()
+
+    push(scene, message(none, task="os.system"), message(b"{", task=TASK))
+    push(scene, message(json.dumps([["a"] * 9, {"evil": 1}, {}]).encode()))
+    push(scene, message(json.dumps("no list").encode()))
+    scene.until(lambda: "unregistered task of type 'os.system'" in one.text, 30, "the refusal")
+
+    goes_on(scene)
+    assert one.alive
+
+
+def test_text_that_is_no_message(scene: Scene) -> None:
+    """What is not even JSON in the broker's list does not end a worker."""
+    one = scene.worker("one")
+
+    push(scene, "not json", "{}", "[1, 2]", "null", '{"properties": {}}')
+
+    goes_on(scene)
+    assert one.alive, scene.logs
+    assert "connecting anew" in one.text
+
+
+def test_rubbish_ends_no_download(scene: Scene) -> None:
+    """What is under way when rubbish comes goes on, and is fetched once."""
+    scene.standin.settings.rate = 256 * KiB
+    (item,) = scene.items(1, 512 * KiB)
+    one = scene.worker("one")
+    batch = scene.enqueue(item)
+    scene.until(lambda: scene.downloads(item), 30, "the transfer")
+
+    push(scene, "not json")
+    scene.until(lambda: "connecting anew" in one.text, 30, "the rubbish")
+
+    assert wrong(scene.settled(batch, 60)) == [], scene.logs
+    assert scene.downloads(item) == 1
+
+
+def forged(scene: Scene, batch: Batch, **fields: str) -> None:
+    """Change the record of a batch's one download, as a stolen password allows."""
+    (record,) = batch.results()
+    key = scene.ledger.key("download", record.download_id)
+    scene.ledger.client.hset(key, mapping=fields)
+
+
+def test_a_forged_record_writes_nothing_outside_the_roots(scene: Scene, tmp_path: Path) -> None:
+    """The path in the ledger leads elsewhere: the worker's own settings have the last word."""
+    root = scene.settings.download_dir
+    scene.change(download_roots=(root,))
+    batch = scene.enqueue(*scene.items(1, KiB))
+    outside = tmp_path / "outside" / "authorized_keys"
+    forged(scene, batch, path=str(outside))
+
+    scene.worker("one")
+
+    (record,) = scene.settled(batch, 60)
+    assert record.state is State.FAILURE
+    assert record.error is not None
+    assert record.error.type == "OutsideRootsError"
+    assert not outside.parent.exists()
+    assert not scene.standin.downloads()
+
+
+@pytest.mark.parametrize("href", ["https://192.0.2.1/a.zip", "https://files.invalid/a.zip"])
+def test_a_forged_record_opens_no_other_host(scene: Scene, href: str) -> None:
+    """The address in the ledger leads elsewhere: it is not opened, and nothing is published."""
+    batch = scene.enqueue(*scene.items(1, KiB))
+    (record,) = batch.results()
+    key = scene.ledger.key("download", record.download_id)
+    spec = json.loads(str(scene.ledger.client.hget(key, "spec")))
+    forged(scene, batch, spec=json.dumps(spec | {"hrefs": {"geodes": href}}))
+
+    scene.worker("one")
+
+    (record,) = scene.settled(batch, 60)
+    assert record.state is State.FAILURE
+    assert record.error is not None
+    assert record.error.type == "HrefRefusedError"
+    assert not list(scene.settings.download_dir.glob("*.zip"))
