@@ -121,7 +121,11 @@ right second 24
 
 say "demo, with no way out of its network"
 compose --profile demo up -d --no-build demo-client >&2
-wait_for 180 "the end of the demonstration" sh -c "docker logs \$(docker ps -aq -f label=com.docker.compose.project=$project -f label=com.docker.compose.service=demo-client) 2>&1 | grep -q 'The files are right'"
+demo() { docker ps -aq -f "label=com.docker.compose.project=$project" -f label=com.docker.compose.service=demo-client; }
+ended() { [ "$(docker inspect --format '{{.State.Status}}' "$(demo)")" = exited ]; }
+wait_for 180 "the end of the demonstration" ended
+docker logs "$(demo)" >&2
+[ "$(docker inspect --format '{{.State.ExitCode}}' "$(demo)")" = 0 ] || fail "the demonstration failed"
 [ "$(ls "$GEODES_DATA"/demo/*.zip | wc -l)" = 6 ] || fail "the demonstration left $(ls "$GEODES_DATA"/demo | wc -l) files"
 
 say "down"
