@@ -60,7 +60,10 @@ local function admit(entry)
   if not entry.spec and proof ~= entry.proof then return 'tell' end
   attach(entry.id, batch, state)
   if proof and proof == entry.proof then
-    move(entry.id, 'SUCCESS', nil, 'ALREADY_PRESENT')
+    -- Counted so already, where it was asked for again before: nothing moves.
+    if field(entry.id, 'outcome') ~= 'ALREADY_PRESENT' then
+      move(entry.id, 'SUCCESS', nil, 'ALREADY_PRESENT')
+    end
     redis.call('HSET', download(entry.id), 'finished', stamp(time), 'bytes', 0)
     redis.call('HDEL', download(entry.id), 'source', 'bytes:s3', 'bytes:geodes')
     return 'present'
