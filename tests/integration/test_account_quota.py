@@ -101,7 +101,7 @@ def test_a_refused_quota_is_told_with_its_time(
     data = one_object(cli("status", "b", "--json").stdout)
 
     assert "PAUSED (quota), goes on " in told.stdout
-    assert "wait (quota), the first since " in told.stdout
+    assert "quota: quota used up since " in told.stdout
     assert data["account"]["paused"] == "quota"
     assert data["account"]["probing"] is True
     (wait,) = data["waits"]
