@@ -66,7 +66,8 @@ class LedgerCollector(Collector):
             paused.add_metric([one.name], one.paused is not None)
             if one.quota_count:
                 quota.add_metric([one.name], one.quota_count)
-                left.add_metric([one.name], one.quota_left)
+            if one.told is not None or one.quota_count:
+                left.add_metric([one.name], one.quota_left if one.told is None else one.told)
         yield from (limit, paused, quota, left)
 
 

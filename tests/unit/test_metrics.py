@@ -153,6 +153,15 @@ def test_backlog_leaves_one_worker_for_the_tape(fake_ledger: Ledger) -> None:
     assert values(scraped(fake_ledger))["geodes_tasks_backlog"] == 1
 
 
+def test_quota_is_what_the_portal_tells(busy: Ledger) -> None:
+    """Where the portal says how many requests are left, that is what is exported."""
+    before = scraped(busy)
+    busy.client.hset(busy.key("account", "acc"), mapping={"told": 7, "told_at": 1.0})
+
+    assert "quota_left{" not in before
+    assert values(scraped(busy))['geodes_tasks_quota_left{account="acc"}'] == 7
+
+
 def test_redis_away_is_a_zero(fake_ledger: Ledger) -> None:
     """While Redis is away the exporter answers and says so, and makes up no numbers."""
     proven(fake_ledger, request_of("done"))
