@@ -129,6 +129,12 @@ def _values(asset: Asset) -> Mapping[str, str]:
     return own | dict(asset.fields)
 
 
+def refused_name(relative: str) -> str | None:
+    """Say why a path below a folder is not taken; None when it is."""
+    problems = (_problem(relative, segment) for segment in relative.split("/"))
+    return next((problem for problem in problems if problem), None)
+
+
 # --- names that do harm ------------------------------------------------------------------------
 
 

@@ -8,16 +8,19 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from geodes_tasks import checksum as checksums
+from geodes_tasks import folders
 from geodes_tasks.errors import (
     CatalogueMismatchError,
     ChecksumMismatchError,
+    FolderError,
     NotAFileError,
     UnexpectedAnswerError,
 )
-from geodes_tasks.fetching import Attempt, Fetch, Unwatched
+from geodes_tasks.fetching import Fetch
 from geodes_tasks.partfile import PartFile, local_errors
 from geodes_tasks.results import DownloadResult, Proof
 from geodes_tasks.states import Outcome
+from geodes_tasks.watcher import Attempt, Unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +75,22 @@ def download(
         part.expect(asset.size_bytes)
         part.reserve(asset.size_bytes or 0)
         fetched = Fetch(asset, part, attempt, transports)
-        fetched.run()
-        return _publish(fetched, suspect)
+        try:
+            fetched.run()
+        except FolderError:
+            if fetched.folder is None:
+                raise
+        else:
+            return _publish(fetched, suspect)
+    return folders.fetch(
+        asset,
+        final,
+        fetched.folder,
+        attempt=attempt,
+        token=token,
+        content=_content(asset),
+        download=download,
+    )
 
 
 def discard(asset: Asset, final: Path, token: str) -> None:
@@ -99,6 +116,8 @@ def _present(
             found = final.stat()
         except FileNotFoundError:
             return None
+    if stat.S_ISDIR(found.st_mode) and asset.checksum is None and proof is not None:
+        return folders.present(final, proof)
     if not stat.S_ISREG(found.st_mode):
         kind = "folder" if stat.S_ISDIR(found.st_mode) else "special file"
         raise NotAFileError(str(final), kind)

@@ -302,6 +302,12 @@ class SourceUnavailableError(GeodesTasksError):
 # --- the account ------------------------------------------------------------------------------
 
 
+class FolderError(SourceUnavailableError):
+    """The address is that of a folder, not of one object."""
+
+    hint = "Nothing to do: the portal is asked for the file, or the folder is fetched whole."
+
+
 class QuotaError(GeodesTasksError):
     """The account's products per hour are used up (a 403, or a 200 with JSON, in GEODES)."""
 

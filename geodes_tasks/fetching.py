@@ -7,16 +7,18 @@ validator can prove that, and another source begins at byte 0.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from geodes_tasks.asset import GEODES
 from geodes_tasks.errors import (
     AttemptEndedError,
     ChecksumMismatchError,
     DiskError,
+    FolderError,
     GeodesTasksError,
     HrefRefusedError,
     LedgerUnavailableError,
@@ -29,13 +31,14 @@ from geodes_tasks.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from geodes_tasks.asset import Asset
     from geodes_tasks.checksum import Checksum
     from geodes_tasks.partfile import PartFile
-    from geodes_tasks.transports import Body, Transport
+    from geodes_tasks.transports import Body, Member, Transport
+    from geodes_tasks.watcher import Attempt
 
 logger = logging.getLogger(__name__)
 
@@ -47,42 +50,6 @@ CUT = 2**32
 
 _NOT_OF_A_SOURCE = (AttemptEndedError, DiskError, LedgerUnavailableError, NotAFileError)
 _WAITS = {Reaction.QUOTA, Reaction.THROTTLED, Reaction.AUTH, Reaction.OFFLINE}
-
-
-class Attempt(Protocol):
-    """Who watches a download. Each method may raise to stop it."""
-
-    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Hear how many bytes are on disk, and how many of them just came over the network."""
-        ...
-
-    def before_open(self, source: str) -> None:
-        """Hear that a request is about to be made; the place to spend quota."""
-        ...
-
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
-        """Hear why a source did not give the file, where that does not end the download."""
-        ...
-
-    def confirm(self) -> None:
-        """Be asked, just before a file is published, whether the right to do so still holds."""
-        ...
-
-
-class Unwatched:
-    """Nobody watches: a notebook, a unit test, a benchmark."""
-
-    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Ignore it."""
-
-    def before_open(self, source: str) -> None:
-        """Allow it."""
-
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
-        """Ignore it."""
-
-    def confirm(self) -> None:
-        """Allow it."""
 
 
 class Fetch:
@@ -118,6 +85,10 @@ class Fetch:
         self._etags: dict[str, str | None] = {}
         self._errors: list[GeodesTasksError] = []
         self._trusts_leftovers = True
+        self._members: dict[str, str] = {}
+        """Where the file is by source, when that is within a folder."""
+        self.folder: tuple[str, Transport] | None = None
+        """The source for which the address is a folder of its own, not of this one file."""
 
     def run(self) -> None:
         """Bring the part to its end.
@@ -140,6 +111,11 @@ class Fetch:
             self._over(name, transport)
             self._check()
             self._left.clear()
+        except FolderError as error:
+            self._errors.append(error)
+            self._look_into(name, transport)
+            if not self._left:
+                raise error from None
         except _NOT_OF_A_SOURCE:
             raise
         except GeodesTasksError as error:
@@ -156,6 +132,17 @@ class Fetch:
                 self.part.offset,
                 extra={"action": "source_changed"},
             )
+
+    def _look_into(self, name: str, transport: Transport) -> None:
+        """Find the file within the folder that its address turned out to be."""
+        if self.asset.checksum is None and len(self.asset.hrefs) == 1:
+            self.folder = name, transport
+            return
+        with contextlib.suppress(SourceUnavailableError):
+            found = _the_file(self.asset, transport.members(self.asset.hrefs[name]))
+            if found is not None:
+                self._members[name] = found.href
+                self._left.insert(0, (name, transport))
 
     def _adopted_whole(self) -> bool:
         """Take over a dead attempt's part that lacks nothing but its proof."""
@@ -209,7 +196,7 @@ class Fetch:
     ) -> None:
         assert self.source is not None  # noqa: S101 - set by the caller
         self.attempt.before_open(self.source)
-        href = self.asset.hrefs[self.source]
+        href = self._members.get(self.source, self.asset.hrefs[self.source])
         with transport.open(href, offset=offset, etag=etag) as opened:
             body = self._seen_through(opened)
             self._refuse_other_size(body, href)
@@ -306,3 +293,13 @@ def _weight(error: GeodesTasksError) -> int:
     if error.reaction in _WAITS:
         return 0
     return 2 if error.reaction is Reaction.FINAL else 1
+
+
+def _the_file(asset: Asset, members: Sequence[Member]) -> Member | None:
+    """Find the one object of a folder that is the asset: by its name, else by its size."""
+    named = [one for one in members if one.name.rpartition("/")[2] == asset.title]
+    sized = [one for one in members if one.size_bytes == asset.size_bytes]
+    for found in (named, sized):
+        if len(found) == 1 and asset.size_bytes in (None, found[0].size_bytes):
+            return found[0]
+    return None

@@ -37,7 +37,7 @@ THREAD_MIN_BYTES = 8 * 1024 * 1024
 RESERVE_BYTES = 16 * 1024 * 1024
 """Space that is left free on the volume."""
 NAME_BYTES = 255
-_ENDINGS = frozenset({"part", "adopted.part", "etag", "adopted.etag"})
+_ENDINGS = frozenset({"part", "adopted.part", "etag", "adopted.etag", "folder"})
 
 # What the operating system says when this worker, not the file, is the problem.
 _LOCAL_ERRNOS = frozenset(
@@ -287,7 +287,7 @@ class PartFile:
     def sweep(self) -> None:
         """Remove what earlier attempts at this download left."""
         for path in list(self._others()):
-            path.unlink(missing_ok=True)
+            _remove_any(path)
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -341,6 +341,7 @@ class PartFile:
         """Remove the part file, and its folder when that is empty."""
         self._close()
         _remove(self.path)
+        _remove_any(self.path.with_suffix(".folder"))
         self._tidy()
 
     def _tidy(self) -> None:
@@ -358,6 +359,16 @@ def _size(path: Path) -> int:
 
 def _etag_path(part: Path) -> Path:
     return part.with_name(part.name.removesuffix(".part") + ".etag")
+
+
+def _remove_any(path: Path) -> None:
+    """Remove a file, or the part folder of a product of many files."""
+    try:
+        # NotADirectoryError: a file stands where the folder would be.
+        with contextlib.suppress(NotADirectoryError):
+            path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(part: Path) -> None:

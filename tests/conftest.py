@@ -19,9 +19,9 @@ from geodes_tasks import config
 from geodes_tasks.asset import Asset
 from geodes_tasks.checksum import Checksum
 from geodes_tasks.embedded import server_binary
-from geodes_tasks.errors import ConfigError, TruncatedBodyError
+from geodes_tasks.errors import ConfigError, HrefRefusedError, TruncatedBodyError
 from geodes_tasks.ledger import Ledger, Limits
-from geodes_tasks.transports import Body
+from geodes_tasks.transports import Body, Member
 from tests.servers import RedisServer, WorkerProcess
 from tests.standin import StandIn
 from tests.tools import absent
@@ -274,6 +274,10 @@ class MemoryTransport:
         total = len(self.content) if self.says_total else None
         cut = self.cuts.pop(0) if self.cuts else None
         yield Body(start, total, self.etag, self._chunks(href, start, cut))
+
+    def members(self, href: str) -> list[Member]:
+        """Know of no folders."""
+        raise HrefRefusedError(href, "is no folder")
 
     def abort(self, thread: int) -> None:
         """Do nothing: nobody waits for bytes in memory."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from geodes_tasks.transports.base import Body, Transport
+from geodes_tasks.transports.base import Body, Member, Transport
 from geodes_tasks.transports.s3_credentials import are_thinkable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.config import Settings
 
-__all__ = ["TRANSPORTS", "Body", "Transport", "chosen", "create"]
+__all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create"]
 
 # Strings, so that boto3 is loaded only where an S3 href is really opened.
 TRANSPORTS: Mapping[str, str] = {

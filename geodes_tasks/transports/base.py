@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -31,6 +31,17 @@ class Body:
     None where that cannot be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One object below an address that is a folder."""
+
+    name: str
+    """Below the folder, with slashes."""
+    href: str
+    """Where it is opened."""
+    size_bytes: int
+
+
 class Transport(Protocol):
     """One way to open hrefs. Safe to use from many threads; made after the fork, not before."""
 
@@ -49,6 +60,14 @@ class Transport(Protocol):
 
         Raises:
             GeodesTasksError: a subclass that names the reaction; nothing else leaves here.
+        """
+        ...
+
+    def members(self, href: str) -> Sequence[Member]:
+        """List the objects below an address for which ``open`` raised FolderError.
+
+        Raises:
+            GeodesTasksError: there are none, or they cannot be listed.
         """
         ...
 

@@ -12,18 +12,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from geodes_tasks.errors import GeodesTasksError, UnexpectedAnswerError
+from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, UnexpectedAnswerError
 from geodes_tasks.transports import answers
-from geodes_tasks.transports.addresses import AddressPolicy, Origin, origin
+from geodes_tasks.transports.addresses import AddressPolicy, Origin, origin, redact
 from geodes_tasks.transports.base import Body
 from geodes_tasks.transports.calls import Call, Calls
 from geodes_tasks.transports.exchange import Caller, Exchange
 from geodes_tasks.transports.key import ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from geodes_tasks.config import Settings
+    from geodes_tasks.transports.base import Member
     from geodes_tasks.transports.stream import BodyReader
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,14 @@ class HttpTransport:
             )
             with exchange.response:
                 yield body
+
+    def members(self, href: str) -> Sequence[Member]:
+        """Know of no folders.
+
+        Raises:
+            HrefRefusedError: always.
+        """
+        raise HrefRefusedError(redact(href), "is no folder")
 
     def abort(self, thread: int) -> None:
         """Break off what a thread waits for; a connection being made is let finish first."""

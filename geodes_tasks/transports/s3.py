@@ -18,7 +18,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from botocore.exceptions import (
@@ -31,6 +31,7 @@ from botocore.exceptions import (
 from geodes_tasks.config import is_loopback
 from geodes_tasks.errors import (
     ConfigError,
+    FolderError,
     GeodesTasksError,
     SourceUnavailableError,
     ThrottledError,
@@ -39,17 +40,17 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.transports.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.answers import strong_etag
-from geodes_tasks.transports.base import Body
+from geodes_tasks.transports.base import Body, Member
 from geodes_tasks.transports.calls import Calls
 from geodes_tasks.transports.s3_address import Address
 from geodes_tasks.transports.s3_client import ATTEMPTS, Clients, has_credentials
-from geodes_tasks.transports.s3_errors import EXPIRED, boto_failure, client_failure
+from geodes_tasks.transports.s3_errors import EXPIRED, NO_OBJECT, boto_failure, client_failure
 from geodes_tasks.transports.s3_ranges import RANGE_BYTES, Ranges
 from geodes_tasks.transports.s3_reach import REMEMBERED_SECONDS, Reach
 from geodes_tasks.transports.stream import BodyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
@@ -62,8 +63,14 @@ __all__ = ["ATTEMPTS", "Address", "S3Transport", "has_credentials"]
 
 logger = logging.getLogger(__name__)
 
+Given = TypeVar("Given")
+
+MOST_MEMBERS = 20_000
+"""Objects of a folder; more are no product."""
 PATIENCE_SECONDS = 3.0
 """How long SlowDown is waited out before the caller hears of it."""
+FAST_BYTES_PER_SECOND = 400e6
+"""A connection as fast as that keeps hashing and disk busy alone: more of them only cost."""
 SLOW_DOWN_SECONDS = 0.5
 """Wait after a SlowDown that names no time; doubled each time."""
 
@@ -120,10 +127,56 @@ class S3Transport:
         self._check(address, href)
         with self._calls.begin() as call:
             asked = _Asked(self, address, redact(href), call)
-            answer = _patiently(lambda: asked.begin(offset, strong_etag(etag)), asked.href, call)
+            answer = _patiently(
+                lambda: self._begin(asked, offset, strong_etag(etag)), asked.href, call
+            )
             with closing(answer.response) as response, closing(asked.pieces(answer)) as pieces:
                 call.waits_on(response.shutdown)
                 yield Body(answer.start, answer.total, answer.etag, pieces)
+
+    def _begin(self, asked: _Asked, offset: int, etag: str | None) -> _Answer:
+        """Get the beginning of an object; where there is none, see whether a folder is there."""
+        if not asked.address.key.endswith("/"):
+            try:
+                return asked.begin(offset, etag)
+            except SourceUnavailableError as error:
+                if error.problem != NO_OBJECT or not self._listed(asked.address, asked.href, 1):
+                    raise
+        raise FolderError("s3", asked.href, "it is a folder there")
+
+    def members(self, href: str) -> Sequence[Member]:
+        """List the objects below a folder.
+
+        Raises:
+            SourceUnavailableError: there are none, or too many, or they cannot be listed.
+        """
+        address, shown = Address.parse(href), redact(href)
+        self._check(address, href)
+        with self._calls.begin() as call:
+            found = _patiently(lambda: self._listed(address, shown, MOST_MEMBERS + 1), shown, call)
+        members = [
+            Member(key.removeprefix(address.prefix), address.below(key), size)
+            for key, size in found
+            if not key.endswith("/")
+        ]
+        if not members or len(found) > MOST_MEMBERS:
+            raise SourceUnavailableError("s3", shown, f"a folder of {len(members)} objects")
+        return members
+
+    def _listed(self, address: Address, shown: str, most: int) -> list[tuple[str, int]]:
+        """Give key and size of the first objects of a folder."""
+        try:
+            client, _ = self._clients.lease(self._endpoint(address))
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=address.bucket,
+                Prefix=address.prefix,
+                PaginationConfig={"MaxItems": most, "PageSize": min(most, 1000)},
+            )
+            return [(one["Key"], one["Size"]) for page in pages for one in page.get("Contents", [])]
+        except ClientError as error:
+            raise client_failure(error, shown) from error
+        except (BotoCoreError, ConfigError, ValueError) as error:
+            raise _before_answer(error, shown) from error
 
     def abort(self, thread: int) -> None:
         """Break off whatever a thread waits for."""
@@ -152,10 +205,8 @@ class S3Transport:
         endpoint = self._endpoint(address)
         try:
             client, generation = self._clients.lease(endpoint)
-        except (BotoCoreError, ValueError) as error:
-            raise boto_failure(error, shown) from error
-        except ConfigError as error:
-            raise SourceUnavailableError("s3", shown, str(error), True) from error
+        except (BotoCoreError, ConfigError, ValueError) as error:
+            raise _before_answer(error, shown) from error
         self._reach.check(endpoint)
         try:
             return client.get_object(Bucket=address.bucket, Key=address.key, **condition)
@@ -181,7 +232,7 @@ class _Asked:
     """One object that somebody has asked for."""
 
     def __init__(self, transport: S3Transport, address: Address, href: str, call: Call) -> None:
-        self._transport, self._address, self._call = transport, address, call
+        self._transport, self.address, self._call = transport, address, call
         self.href = href
 
     def begin(self, offset: int, etag: str | None) -> _Answer:
@@ -241,7 +292,7 @@ class _Asked:
         patience, wait = time.monotonic() + PATIENCE_SECONDS, SLOW_DOWN_SECONDS
         while True:
             try:
-                return self._transport.get(self._address, self.href, condition)
+                return self._transport.get(self.address, self.href, condition)
             except ThrottledError as error:
                 wait_s = wait if error.retry_after_s is None else error.retry_after_s
                 if self._call.broken_off or time.monotonic() + wait_s > patience:
@@ -257,23 +308,38 @@ class _Asked:
         return self._pieces(answer, reader)
 
     def _pieces(self, answer: _Answer, reader: BodyReader) -> Generator[bytes]:
-        assert answer.end is not None  # noqa: S101 - else it is all
-        assert answer.total is not None  # noqa: S101
-        etag = answer.etag or ""
+        assert answer.total is not None  # noqa: S101 - else it is all
+        speed = _Speed()
+        try:
+            yield from speed.timed(reader.pieces())
+            if speed.bytes_per_second >= FAST_BYTES_PER_SECOND:
+                yield from self._in_one(answer)
+            else:
+                yield from self._side_by_side(answer)
+        except TruncatedBodyError as error:
+            raise TruncatedBodyError(self.href, answer.total, error.received) from error
+
+    def _in_one(self, answer: _Answer) -> Iterator[bytes]:
+        """Yield what follows an answer over one connection, which is fast enough."""
+        start, end, etag = answer.end or 0, answer.total or 0, answer.etag or ""
+        rest = _patiently(lambda: self._range(start, end, etag), self.href, self._call)
+        with closing(rest.response) as response:
+            self._call.waits_on(response.shutdown)
+            yield from BodyReader(response, self.href, self._call, offset=start).pieces()
+
+    def _side_by_side(self, answer: _Answer) -> Iterator[bytes]:
+        """Yield what follows an answer over several connections."""
+        start, end, etag = answer.end or 0, answer.total or 0, answer.etag or ""
         ranges = Ranges(
-            lambda start, end: self._range(start, end, etag),
-            answer.end, answer.total, self.href, self._call,
+            lambda begin, last: self._range(begin, last, etag).response,
+            start, end, self.href, self._call,
         )  # fmt: skip
         with closing(ranges):
-            ranges.start()
-            try:
-                yield from reader.pieces()
-            except TruncatedBodyError as error:
-                raise TruncatedBodyError(self.href, answer.total, error.received) from error
             self._call.waits_on(ranges.close)
+            ranges.start()
             yield from ranges.pieces()
 
-    def _range(self, start: int, end: int, etag: str) -> HTTPResponse:
+    def _range(self, start: int, end: int, etag: str) -> _Answer:
         """Open one range of the version that was begun.
 
         Raises:
@@ -287,14 +353,44 @@ class _Asked:
         if (answer.start, answer.end, answer.etag) != (start, end, etag):
             answer.response.close()
             raise TransferError(self.href, f"the server did not give the range at byte {start}")
-        return answer.response
+        return answer
+
+
+class _Speed:
+    """How fast bytes come, without the time that their reader takes."""
+
+    def __init__(self) -> None:
+        self._seconds, self._bytes = 0.0, 0
+
+    def timed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield pieces, timing each."""
+        while True:
+            began = time.perf_counter()
+            piece = next(pieces, b"")
+            self._seconds += time.perf_counter() - began
+            self._bytes += len(piece)
+            if not piece:
+                return
+            yield piece
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self._bytes / max(self._seconds, 1e-6)
 
 
 class _NotTheRestError(Exception):
     """The object is not the one of which the caller has the beginning."""
 
 
-def _patiently(act: Callable[[], _Answer], href: str, call: Call) -> _Answer:
+def _before_answer(error: Exception, shown: str) -> GeodesTasksError:
+    """Give our error for what went wrong before there was an answer."""
+    if isinstance(error, ConfigError):
+        return SourceUnavailableError("s3", shown, str(error), True)
+    assert isinstance(error, BotoCoreError | ValueError)  # noqa: S101 - as it was caught
+    return boto_failure(error, shown)
+
+
+def _patiently(act: Callable[[], Given], href: str, call: Call) -> Given:
     """Do something in a thread of its own, so that the wait for it can be broken off.
 
     botocore's sockets are out of reach until an answer has begun, and a silent server may take
@@ -303,7 +399,7 @@ def _patiently(act: Callable[[], _Answer], href: str, call: Call) -> _Answer:
     Raises:
         GeodesTasksError: what ``act`` raises, or that it was broken off.
     """
-    done: SimpleQueue[_Answer | BaseException | None] = SimpleQueue()
+    done: SimpleQueue[Given | BaseException | None] = SimpleQueue()
 
     def run() -> None:
         try:
@@ -312,7 +408,7 @@ def _patiently(act: Callable[[], _Answer], href: str, call: Call) -> _Answer:
             done.put(error)
             return
         done.put(answer)
-        if call.broken_off:
+        if call.broken_off and isinstance(answer, _Answer):
             with suppress(OSError, ValueError):
                 answer.response.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from geodes_tasks.errors import SourceUnavailableError
 from geodes_tasks.transports.addresses import origin, redact
@@ -40,6 +40,17 @@ class Address:
         else:
             endpoint = f"{parts.scheme}://{parts.netloc}"
             bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
-        if parts.scheme not in _SCHEMES | {"s3"} or not bucket or not key or key.endswith("/"):
-            raise SourceUnavailableError("s3", redact(href), "no address of a single S3 object")
+        if parts.scheme not in _SCHEMES | {"s3"} or not bucket or not key.strip("/"):
+            raise SourceUnavailableError("s3", redact(href), "no address of an S3 object")
         return cls(endpoint, bucket, key)
+
+    @property
+    def prefix(self) -> str:
+        """What the keys of a folder begin with."""
+        return self.key.rstrip("/") + "/"
+
+    def below(self, key: str) -> str:
+        """Give the href of another key beside it."""
+        if self.endpoint is None:
+            return f"s3://{self.bucket}/{key}"
+        return f"{self.endpoint}/{self.bucket}/{quote(key)}"

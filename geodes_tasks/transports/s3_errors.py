@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 # Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _SLOW_DOWN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "429", "503"}
+NO_OBJECT = "no such object"
 _WORDS = {
-    "NoSuchKey": "no such object",
-    "404": "no such object",
+    "NoSuchKey": NO_OBJECT,
+    "404": NO_OBJECT,
     "NoSuchBucket": "no such bucket",
     "AccessDenied": "access denied to these credentials",
     "403": "access denied to these credentials",

@@ -9,6 +9,7 @@ What is ahead of its turn is lost when the source breaks, so not much may be ahe
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing, suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 RANGE_BYTES = 3 * 1024 * 1024
 SIDE_BY_SIDE = 3
 """Ranges under way: with one in its turn, at most two wait for theirs (6 MiB of memory)."""
+
+
+HANDED_BYTES = 256 * 1024
+"""Handing a piece from thread to thread costs more than copying so many bytes together."""
+HANDED_SECONDS = 0.2
+"""No piece is held back for longer: slow but steady must be seen to be steady."""
 
 
 class Span(NamedTuple):
@@ -63,8 +70,7 @@ class Ranges:
         self._spans = [Span(at, min(at + RANGE_BYTES, total), SimpleQueue()) for at in starts]
         self._left = iter(self._spans)
         self._lock = threading.Lock()
-        # One less: the first range is in its turn already, in other hands.
-        self._room = threading.Semaphore(SIDE_BY_SIDE - 1)
+        self._room = threading.Semaphore(SIDE_BY_SIDE)
         self._open: set[HTTPResponse] = set()
         self._closed = False
 
@@ -80,9 +86,9 @@ class Ranges:
             GeodesTasksError: a range could not be had; those before it were handed over.
         """
         for span in self._spans:
-            self._room.release()
             while piece := self._next(span):
                 yield piece
+            self._room.release()
 
     def _next(self, span: Span) -> bytes:
         piece = span.pieces.get()
@@ -128,7 +134,7 @@ class Ranges:
                 return
             try:
                 reader = BodyReader(response, self._href, self._call, offset=span.start)
-                for piece in reader.pieces():
+                for piece in _gathered(reader.pieces()):
                     span.pieces.put(piece)
             finally:
                 with self._lock:
@@ -140,3 +146,17 @@ class Ranges:
             if not self._closed:
                 self._open.add(response)
             return not self._closed
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Put small pieces together, for a short while."""
+    held: list[bytes] = []
+    size, since = 0, time.monotonic()
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= HANDED_BYTES or time.monotonic() - since >= HANDED_SECONDS:
+            yield held[0] if len(held) == 1 else b"".join(held)
+            held, size, since = [], 0, time.monotonic()
+    if held:
+        yield b"".join(held)

@@ -14,6 +14,7 @@ import pytest
 from geodes_tasks.config import load
 from geodes_tasks.errors import ConfigError, SourceUnavailableError
 from geodes_tasks.transports import chosen
+from geodes_tasks.transports import s3 as s3_transport
 from geodes_tasks.transports.s3 import S3Transport
 from geodes_tasks.transports.s3_credentials import Fresh, given, of_answer
 from geodes_tasks.transports.s3_ranges import RANGE_BYTES
@@ -92,6 +93,12 @@ def test_a_token_that_ends_in_the_middle(
     assert content == CONTENT
     assert tokens_of(s3) == ["token-1", "token-2"]
     assert (calls_of(tmp_path), s3.sent_bytes) == (2, len(CONTENT))
+
+
+@pytest.fixture(autouse=True)
+def slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the connection for a slow one, so that ranges are asked for one after the other."""
+    monkeypatch.setattr(s3_transport, "FAST_BYTES_PER_SECOND", float("inf"))
 
 
 def test_many_threads_renew_once(

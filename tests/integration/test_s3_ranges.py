@@ -10,6 +10,7 @@ import pytest
 
 from geodes_tasks.config import load
 from geodes_tasks.errors import StalledError, TransferError, TruncatedBodyError
+from geodes_tasks.transports import s3 as s3_transport
 from geodes_tasks.transports.s3 import S3Transport
 from geodes_tasks.transports.s3_ranges import RANGE_BYTES
 from tests.conftest import some_bytes
@@ -23,6 +24,12 @@ HREF = f"s3://{BUCKET}/{KEY}"
 SIZE = 6 * RANGE_BYTES + 12_345
 CONTENT = some_bytes(SIZE)
 OTHER = some_bytes(SIZE, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the connection for a slow one, however fast it is on this machine."""
+    monkeypatch.setattr(s3_transport, "FAST_BYTES_PER_SECOND", float("inf"))
 
 
 @pytest.fixture
@@ -56,6 +63,20 @@ def test_a_large_object_comes_in_ranges_of_one_version(s3: S3Server) -> None:
     )
     assert {head.get("If-Match") for head in s3.seen} == {None, body.etag}
     assert s3.sent_bytes == SIZE
+
+
+def test_one_fast_connection_is_enough(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first range came fast the rest comes over one connection, of the same version."""
+    monkeypatch.setattr(s3_transport, "FAST_BYTES_PER_SECOND", 0.0)
+
+    with transport_to(s3).open(HREF) as body:
+        content = b"".join(body.chunks)
+
+    assert content == CONTENT
+    assert [head["Range"] for head in s3.seen] == [
+        f"bytes=0-{RANGE_BYTES - 1}", f"bytes={RANGE_BYTES}-{SIZE - 1}"
+    ]  # fmt: skip
+    assert s3.seen[1]["If-Match"] == body.etag
 
 
 def test_a_small_object_is_one_request(s3: S3Server) -> None:

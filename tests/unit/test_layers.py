@@ -20,8 +20,8 @@ PACKAGES = ("geodes_tasks.transports", "geodes_tasks.ledger", "worker")
 FLOORS: dict[int, str] = {
     0: "text errors states checksum asset results config version stac sources destination"
     " searching foreign footprint summaries outlet",
-    1: "frames transports partfile roots ledger retry catalog item portalcheck",
-    2: "fetching ways attempt archive verify events htmlview",
+    1: "frames transports partfile watcher roots ledger retry catalog item portalcheck",
+    2: "fetching folders ways attempt archive verify events htmlview",
     3: "engine app backend flowerconfig hooks batch reports_stac reports_summary",
     4: "tasks admission steering metrics reports cli_words",
     5: "worker embedded progress repair cli_search cli_metrics cli_report cli_steer cli_processes"

@@ -1,0 +1,289 @@
+"""A product that is a folder of objects: one download, one folder, every file proven.
+
+Size proves each file, and where the product has a manifest (a SAFE manifest, a list of MD5 sums)
+its checksums do. The folder grows beside its final name, as part files do: one attempt owns it,
+a next one takes over what a dead one left by renaming it, and it appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING, Protocol
+
+from geodes_tasks.asset import Asset
+from geodes_tasks.checksum import Checksum
+from geodes_tasks.destination import refused_name
+from geodes_tasks.errors import HostileNameError, LeaseLostError, NotAFileError
+from geodes_tasks.partfile import FOLDER, local_errors, stem
+from geodes_tasks.results import DownloadResult, Proof
+from geodes_tasks.states import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from geodes_tasks.errors import GeodesTasksError
+    from geodes_tasks.transports import Member, Transport
+    from geodes_tasks.watcher import Attempt
+
+ENDING = "folder"
+"""Of the folder in which a product grows."""
+MANIFEST_BYTES = 16 * 1024 * 1024
+"""A manifest larger than that is not read."""
+
+_MANIFEST = re.compile(r"(?:^|/)(?:manifest\.safe|md5sums?(?:\.txt)?|[^/]+\.md5)\Z", re.IGNORECASE)
+_STREAM = re.compile(
+    r"<byteStream\b.*?<fileLocation\b[^>]*\bhref=\"(?:\./)?([^\"]+)\".*?"
+    r"<checksum\b[^>]*\bchecksumName=\"MD5\"[^>]*>\s*([0-9a-fA-F]{32})\s*</checksum>",
+    re.DOTALL,
+)
+_LINE = re.compile(r"^\\?([0-9a-fA-F]{32})\s+[* ]?(?:\./)?(\S.*?)\s*$", re.MULTILINE)
+
+
+class Download(Protocol):
+    """The engine's way to fetch one file."""
+
+    def __call__(
+        self,
+        asset: Asset,
+        final: Path,
+        transports: Mapping[str, Transport],
+        *,
+        attempt: Attempt,
+        token: str,
+    ) -> DownloadResult:
+        """Fetch it, prove it, publish it."""
+        ...
+
+
+def fetch(
+    asset: Asset,
+    final: Path,
+    source: tuple[str, Transport],
+    *,
+    attempt: Attempt,
+    token: str,
+    content: str,
+    download: Download,
+) -> DownloadResult:
+    """Fetch all objects below an address into one folder; it appears when all are proven.
+
+    Raises:
+        HostileNameError: an object would leave the folder.
+        NotAFileError: something is at the final name.
+        GeodesTasksError: as for a file; what was fetched is kept for the next attempt.
+    """
+    name, transport = source
+    if final.exists():
+        raise NotAFileError(str(final), "folder")
+    attempt.before_open(name)
+    members = sorted(transport.members(asset.hrefs[name]), key=_manifests_first)
+    part = PartFolder(final, content, token)
+    part.make()
+    known, proven, done, received = dict[str, Checksum](), 0, 0, 0
+    for member in members:
+        checked_name(asset, member.name)
+        one = _asset_of(asset, member, known.get(member.name), name)
+        place = part.path / member.name
+        if one.checksum is not None or not _has_size(place, member.size_bytes):
+            beside = _Beside(attempt, done)
+            result = download(one, place, {name: transport}, attempt=beside, token=token)
+            received += result.bytes_transferred
+        if _MANIFEST.search(member.name) and member.size_bytes <= MANIFEST_BYTES:
+            known |= checksums_in(place.read_text("utf-8", "replace"), member.name)
+        proven += one.checksum is not None or bool(_MANIFEST.search(member.name))
+        done += member.size_bytes
+        attempt.progress(done)
+    attempt.confirm()
+    proof = part.publish({member.name: member.size_bytes for member in members})
+    return DownloadResult(
+        outcome=Outcome.DOWNLOADED if received == done else Outcome.RESUMED,
+        path=str(final),
+        size_bytes=done,
+        checksum=None,
+        verified=bool(known) and proven == len(members),
+        bytes_transferred=received,
+        source=name,
+        sources={name: received} if received else {},
+        proof=proof,
+    )
+
+
+def present(final: Path, proof: Proof | None) -> DownloadResult:
+    """Take a folder for present when no stat of its files has changed since it was proven.
+
+    Raises:
+        NotAFileError: it is another folder, or was changed.
+    """
+    found = proof_of(final)
+    if found != proof:
+        raise NotAFileError(str(final), "folder")
+    return DownloadResult(
+        outcome=Outcome.ALREADY_PRESENT,
+        path=str(final),
+        size_bytes=found.size_bytes,
+        checksum=None,
+        verified=False,
+        bytes_transferred=0,
+        source=None,
+        proof=found,
+    )
+
+
+def checked_name(asset: Asset, name: str) -> None:
+    """Refuse the name of an object that would not stay below the folder.
+
+    Raises:
+        HostileNameError: it would not.
+    """
+    if problem := refused_name(name):
+        raise HostileNameError(asset.item_id, f"an object of it {problem}")
+
+
+def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
+    """Read the MD5 sums of a manifest; names are below the folder that it lies in."""
+    place = manifest.rpartition("/")[0]
+    pairs = [(name, digest) for name, digest in _STREAM.findall(text)]
+    pairs += [(name, digest) for digest, name in _LINE.findall(text)]
+    return {
+        f"{place}/{name}" if place else name: Checksum("md5", digest.lower())
+        for name, digest in pairs
+    }
+
+
+def _manifests_first(member: Member) -> tuple[bool, str]:
+    return not _MANIFEST.search(member.name), member.name
+
+
+def _asset_of(asset: Asset, member: Member, checksum: Checksum | None, source: str) -> Asset:
+    return Asset(
+        item_id=asset.item_id,
+        collection=asset.collection,
+        key=asset.key,
+        title=member.name,
+        hrefs={source: member.href},
+        size_bytes=member.size_bytes,
+        checksum=checksum,
+    )
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+class _Beside:
+    """Tells of one file of many as of a part of the whole."""
+
+    def __init__(self, attempt: Attempt, before: int) -> None:
+        self._attempt, self._before = attempt, before
+
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Add what came before."""
+        self._attempt.progress(self._before + done_bytes, received_bytes)
+
+    def before_open(self, source: str) -> None:
+        """Pass it on."""
+        self._attempt.before_open(source)
+
+    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+        """Pass it on."""
+        self._attempt.gave_up(source, error)
+
+    def confirm(self) -> None:
+        """Ask for the whole only, at its end."""
+
+
+# --- on disk -----------------------------------------------------------------------------------
+
+
+class PartFolder:
+    """The files of one attempt."""
+
+    def __init__(self, final: Path, content: str, token: str) -> None:
+        """Name it; nothing is touched yet. The arguments are those of a part file."""
+        self.final, self._token = final, int(token)
+        self._place, self._stem = final.parent / FOLDER, stem(final, content)
+        self.path = self._place / f"{self._stem}.{token}.{ENDING}"
+
+    def make(self) -> None:
+        """Create it, or take over what a dead attempt left.
+
+        Raises:
+            DiskError, NotAFileError: it cannot be created.
+        """
+        with local_errors(self.final):
+            self._place.mkdir(parents=True, exist_ok=True)
+            for left in self._others():
+                with contextlib.suppress(OSError):
+                    left.rename(self.path)
+                    return
+            self.path.mkdir(exist_ok=True)
+
+    def _others(self) -> Iterable[Path]:
+        """Name what earlier attempts left, the latest first."""
+        found = self._place.glob(f"{_escaped(self._stem)}.*.{ENDING}")
+        older = [(int(path.name.split(".")[-2]), path) for path in found if _token_of(path)]
+        return [path for token, path in sorted(older, reverse=True) if token < self._token]
+
+    def publish(self, sizes: dict[str, int]) -> Proof:
+        """Give the folder its final name in one step, when every file is in it.
+
+        Raises:
+            LeaseLostError: another attempt has taken this folder over.
+            NotAFileError: something else stands at the final name.
+            DiskError: the disk does not take it.
+        """
+        with local_errors(self.final):
+            try:
+                whole = all((self.path / name).stat().st_size == sizes[name] for name in sizes)
+            except FileNotFoundError as error:
+                raise LeaseLostError(str(self.final)) from error
+            if not whole:
+                raise LeaseLostError(str(self.final))
+            _drop_litter(self.path)
+            try:
+                self.path.rename(self.final)
+            except OSError as error:
+                if self.final.exists():
+                    raise NotAFileError(str(self.final), "folder") from error
+                raise
+            proof = proof_of(self.final)
+        self.sweep()
+        return proof
+
+    def sweep(self) -> None:
+        """Remove what this and earlier attempts left."""
+        for path in [*self._others(), self.path]:
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._place.rmdir()
+
+
+def proof_of(folder: Path) -> Proof:
+    """Give what the stats of all files in a folder show together."""
+    size, newest = 0, 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            found = os.stat(os.path.join(place, name))  # noqa: PTH116, PTH118 - many of them
+            size, newest = size + found.st_size, max(newest, found.st_mtime_ns)
+    return Proof(size, newest, folder.stat().st_ino)
+
+
+def _drop_litter(folder: Path) -> None:
+    """Remove the part files that broken attempts left within."""
+    for place in list(folder.rglob(FOLDER)):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _token_of(path: Path) -> bool:
+    return path.name.split(".")[-2].isdigit()
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

@@ -1,0 +1,174 @@
+"""Objects of the datalake, verified, beside programs that verify nothing; memory of a worker."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+
+from tests.bench import peers
+from tests.bench.harness import AT_MOST, Bench, Series, last_json, scaled, timed
+from tests.bench.s3server import ACCESS, BUCKET, SECRET, S3FileServer, program
+from tests.bench.scene import Cluster
+from tests.bench.test_big_file import afresh, fill
+from tests.bench.test_memory import peak_mib
+from tests.standin.bodies import FileBody, GiB, MiB
+from tests.standin.items import build
+from tests.standin.spec import ItemSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not S3FileServer.is_there(), reason="no S3 server is installed"),
+]
+
+LARGE = scaled(GiB // MiB, 64) * MiB
+COUNT, SMALL = scaled(500, 50), MiB
+THREADS = 16
+OVER_PLAIN = 1.15
+"""Of the slower of md5sum and the fastest peer, on one large object."""
+TRANSFERS, MEMORY_MIB = 8, 400.0
+PEERS = Path(peers.__file__).parent
+Row = tuple[str, str, int]
+
+
+def test_s3(folder: Path) -> None:
+    """Ranges, hashing in order and proof cost next to nothing beside the bytes themselves."""
+    bench = Bench("s3", f"{LARGE // MiB} MiB and {COUNT} of 1 MiB from an S3 server, verified")
+    with S3FileServer(folder / "server") as server:
+        bench.conditions = {"server": server.kind, "large": LARGE, "small": [COUNT, SMALL]}
+        bench.missing = [
+            f"{name} is not installed" for name in ("s5cmd", "rclone") if not program(name)
+        ]
+        large, small = one_large(folder, server), many_small(folder, server)
+        (folder / "out").mkdir()
+        source = folder / "large" / "large.bin"
+        runs = ways(folder, server, "large", large, 1)
+        runs["md5sum"] = lambda: timed(["md5sum", str(source)])
+        seen = bench.in_turn(named("large", afresh_in(folder / "out", runs)))
+        runs = ways(folder, server, "small", small, THREADS)
+        seen |= bench.in_turn(named("small", afresh_in(folder / "out", runs)))
+    ours, best = seen["large: geodes_tasks"], fastest(seen, "large")
+    against = "the slower of md5sum and the fastest of s5cmd, rclone, boto3"
+    plain = best.slower(seen["large: md5sum"])
+    bench.line("one large object", against, ours.over(plain), AT_MOST, OVER_PLAIN)
+    ours, best = seen["small: geodes_tasks"], fastest(seen, "small")
+    against = "the fastest of s5cmd, rclone, boto3, which verify nothing"
+    bench.line("small objects", against, ours.over(best), AT_MOST, 1.0)
+    bench.finish()
+
+
+def one_large(folder: Path, server: S3FileServer) -> list[Row]:
+    """Store the large object."""
+    (folder / "large").mkdir()
+    source = folder / "large" / "large.bin"
+    fill(source, LARGE)
+    server.put("large/large.bin", source)
+    return [(f"s3://{BUCKET}/large/large.bin", md5_of(source), LARGE)]
+
+
+def many_small(folder: Path, server: S3FileServer) -> list[Row]:
+    """Store the small ones."""
+    (folder / "small").mkdir()
+    rows = []
+    for number in range(COUNT):
+        source = folder / "small" / f"{number:04d}.bin"
+        fill(source, SMALL)
+        server.put(f"small/{source.name}", source)
+        rows.append((f"s3://{BUCKET}/small/{source.name}", md5_of(source), SMALL))
+    return rows
+
+
+def md5_of(path: Path) -> str:
+    """Give the digest of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def ways(
+    folder: Path, server: S3FileServer, prefix: str, rows: list[Row], threads: int
+) -> dict[str, Callable[[], float]]:
+    """Give every way to fetch all objects below a prefix into an empty folder."""
+    spec, out = folder / f"{prefix}.json", folder / "out"
+    spec.write_text(json.dumps(rows))
+    env = server.environment
+    common = [str(spec), str(out), str(threads)]
+    remote = f":s3,provider=Other,env_auth=true,endpoint='{server.url}':{BUCKET}/{prefix}"
+    found = f"s3://{BUCKET}/{prefix}/*"
+    s5cmd = [program("s5cmd"), "--endpoint-url", server.url, "cp", found, f"{out}/"]
+    rclone = [program("rclone"), "copy", "--config", "/dev/null", remote, str(out)]
+    known: dict[str, Callable[[], float]] = {
+        "geodes_tasks": lambda: script("s3_ours.py", common, env),
+        "boto3": lambda: script("s3_boto3.py", [*common, server.url], env),
+    }
+    if program("s5cmd"):
+        known["s5cmd"] = lambda: timed([str(word) for word in s5cmd], env=env)
+    if program("rclone"):
+        known["rclone"] = lambda: timed([str(word) for word in rclone], env=env)
+    return known
+
+
+def script(name: str, arguments: list[str], env: dict[str, str]) -> float:
+    """Run a Python way in a process of its own; it takes its own time, without its imports."""
+    return float(last_json([sys.executable, str(PEERS / name), *arguments], env=env))
+
+
+def afresh_in(out: Path, runs: dict[str, Callable[[], float]]) -> dict[str, Callable[[], float]]:
+    """Have each run begin with an empty folder."""
+    return {name: functools.partial(afresh, run, out) for name, run in runs.items()}
+
+
+def named(what: str, runs: dict[str, Callable[[], float]]) -> dict[str, Callable[[], float]]:
+    """Put what is fetched before the names."""
+    return {f"{what}: {name}": run for name, run in runs.items()}
+
+
+def fastest(seen: dict[str, Series], what: str) -> Series:
+    """Give the fastest peer, by its median."""
+    names = [f"{what}: {name}" for name in ("s5cmd", "rclone", "boto3")]
+    return min((seen[name] for name in names if name in seen), key=lambda one: one.median)
+
+
+def test_s3_memory(folder: Path) -> None:
+    """Eight large transfers side by side in one worker, ranges and all."""
+    bench = Bench(
+        "s3_memory", f"memory of a worker, {TRANSFERS} S3 transfers of {LARGE // MiB} MiB"
+    )
+    secrets: dict[str, Any] = {
+        "aws_access_key_id": SecretStr(ACCESS),
+        "aws_secret_access_key": SecretStr(SECRET),
+    }
+    with S3FileServer(folder / "server") as server:
+        bench.conditions = {"server": server.kind, "bytes": LARGE, "transfers": TRANSFERS}
+        source = folder / "large.bin"
+        fill(source, LARGE)
+        server.put("large.bin", source)
+        items = [
+            build(
+                ItemSpec(
+                    body=FileBody(source), quicklook=False,
+                    endpoint_url=f"{server.url}/{BUCKET}/large.bin",
+                ),
+                "http://127.0.0.1:9", number,
+            )[0]
+            for number in range(TRANSFERS)
+        ]  # fmt: skip
+        with Cluster(folder, s3_endpoint_url=server.url, **secrets) as cluster:
+            worker = cluster.worker(TRANSFERS)
+            cluster.seconds(items)
+            most = peak_mib(worker)
+    figure = Series((most,), "MiB")
+    bench.series["peak"] = figure
+    bench.line(
+        f"{TRANSFERS} transfers of {LARGE // MiB} MiB", "(none)", figure, AT_MOST, MEMORY_MIB
+    )
+    bench.finish()

@@ -1,0 +1,211 @@
+"""Addresses of the datalake that are folders: the one file within, or a product of many files."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from geodes_tasks import engine
+from geodes_tasks.asset import Asset
+from geodes_tasks.config import load
+from geodes_tasks.errors import (
+    ChecksumMismatchError,
+    FolderError,
+    HostileNameError,
+    NotAFileError,
+    SourceUnavailableError,
+)
+from geodes_tasks.folders import checksums_in
+from geodes_tasks.partfile import FOLDER
+from geodes_tasks.states import Outcome
+from geodes_tasks.transports import Member, Transport
+from geodes_tasks.transports.s3 import S3Transport
+from tests.conftest import MemoryTransport, md5, some_bytes
+from tests.integration.s3_server import BUCKET, S3Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME = "S2A_MSIL1C_20250402.SAFE"
+PREFIX = f"14/U/LD/{NAME}"
+FILES = {
+    "GRANULE/B02.jp2": some_bytes(200_000, seed=2),
+    "GRANULE/B03 with space.jp2": some_bytes(100_000, seed=3),
+    "INSPIRE.xml": b"<xml/>",
+    "empty": b"",
+}
+
+
+def manifest_of(files: dict[str, bytes]) -> bytes:
+    """Write a SAFE manifest for some files."""
+    objects = "".join(
+        f'<dataObject><byteStream mimeType="x" size="{len(content)}">'
+        f'<fileLocation locatorType="URL" href="./{name}"/>'
+        f'<checksum checksumName="MD5">{hashlib.md5(content).hexdigest().upper()}</checksum>'
+        "</byteStream></dataObject>"
+        for name, content in files.items()
+    )
+    return f"<xfdu><dataObjectSection>{objects}</dataObjectSection></xfdu>".encode()
+
+
+@pytest.fixture
+def s3() -> Iterator[S3Server]:
+    """Start a datalake with one product of many files, a manifest among them."""
+    with S3Server() as server:
+        for name, content in FILES.items():
+            server.put(f"{PREFIX}/{name}", content)
+        server.put(f"{PREFIX}/manifest.safe", manifest_of(FILES))
+        yield server
+
+
+def transport_to(server: S3Server) -> S3Transport:
+    """Make a transport with credentials for a server."""
+    secrets: dict[str, Any] = {"aws_access_key_id": "key-id", "aws_secret_access_key": "secret"}
+    return S3Transport(load(s3_endpoint_url=server.url, **secrets))
+
+
+def product(server: S3Server, end: str = "", **fields: Any) -> Asset:
+    """Make the asset of the product; its only address is that of the folder."""
+    known: dict[str, Any] = {
+        "item_id": "urn", "collection": "c", "key": "k", "title": NAME,
+        "hrefs": {"s3": f"{server.url}/{BUCKET}/{PREFIX}{end}"},
+    }  # fmt: skip
+    return Asset(**known | fields)
+
+
+def names_in(folder: Path) -> dict[str, bytes]:
+    """Give every file below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_product_of_many_files(s3: S3Server, tmp_path: Path, end: str) -> None:
+    """All objects are below one folder, named by the title, each proven by the manifest."""
+    final = tmp_path / NAME
+
+    result = engine.download(product(s3, end), final, {"s3": transport_to(s3)})
+
+    assert names_in(final) == FILES | {"manifest.safe": manifest_of(FILES)}
+    assert (result.verified, result.outcome) == (True, Outcome.DOWNLOADED)
+    assert result.size_bytes == sum(map(len, names_in(final).values()))
+    assert result.sources == {"s3": result.size_bytes}
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_what_is_there_is_not_fetched_again(s3: S3Server, tmp_path: Path) -> None:
+    """The proof of a folder is that of all its files; a changed one is not overwritten."""
+    final, transports = tmp_path / NAME, {"s3": transport_to(s3)}
+    proof = engine.download(product(s3), final, transports).proof
+    s3.seen.clear()
+
+    again = engine.download(product(s3), final, transports, proof=proof)
+
+    assert (again.outcome, s3.seen) == (Outcome.ALREADY_PRESENT, [])
+    (final / "INSPIRE.xml").write_bytes(b"changed")
+    with pytest.raises(NotAFileError, match="folder of this name"):
+        engine.download(product(s3), final, transports, proof=proof)
+
+
+def test_a_wrong_file_keeps_the_folder_away(s3: S3Server, tmp_path: Path) -> None:
+    """One file that the manifest does not agree with, and nothing bears the final name."""
+    final, transports = tmp_path / NAME, {"s3": transport_to(s3)}
+    s3.put(f"{PREFIX}/GRANULE/B02.jp2", some_bytes(200_000, seed=9))
+
+    with pytest.raises(ChecksumMismatchError, match=r"B02\.jp2"):
+        engine.download(product(s3), final, transports, token="1")
+
+    assert not final.exists()
+    s3.put(f"{PREFIX}/GRANULE/B02.jp2", FILES["GRANULE/B02.jp2"])
+    s3.seen.clear()
+    result = engine.download(product(s3), final, transports, token="2")
+    asked = len(s3.seen)
+    assert names_in(final) == FILES | {"manifest.safe": manifest_of(FILES)}
+    assert result.outcome is Outcome.RESUMED
+    # What the first attempt had proven is not fetched again.
+    assert result.bytes_transferred < result.size_bytes
+    assert asked > 0
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_cancelled_products_leave_nothing(s3: S3Server, tmp_path: Path) -> None:
+    """Discarding a download removes the folder that it was growing in."""
+    final = tmp_path / NAME
+    s3.put(f"{PREFIX}/INSPIRE.xml", b"other")
+    with pytest.raises(ChecksumMismatchError, match="INSPIRE"):
+        engine.download(product(s3), final, {"s3": transport_to(s3)}, token="1")
+    assert list((tmp_path / FOLDER).iterdir())
+
+    engine.discard(product(s3), final, "1")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_within_a_folder(s3: S3Server, tmp_path: Path) -> None:
+    """Where the address is that of a directory with the archive inside, the archive is taken."""
+    content = some_bytes(150_000, seed=7)
+    s3.put("SPOT/2001/DIR/scene.zip", content)
+    s3.put("SPOT/2001/DIR/scene.xml", b"<xml/>")
+    asset = product(
+        s3, title="scene.zip", size_bytes=len(content), checksum=md5(content),
+        hrefs={"s3": f"{s3.url}/{BUCKET}/SPOT/2001/DIR", "geodes": "https://portal.invalid/a"},
+    )  # fmt: skip
+    portal = MemoryTransport(content)
+
+    result = engine.download(
+        asset, tmp_path / "scene.zip", {"s3": transport_to(s3), "geodes": portal}
+    )
+
+    assert (result.source, result.verified, portal.opened) == ("s3", True, [])
+
+
+def test_an_archive_that_is_a_folder_there_comes_from_the_portal(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    """An unpacked product cannot be the archive that the catalogue proves."""
+    content = some_bytes(150_000, seed=7)
+    asset = product(
+        s3, title="a.zip", size_bytes=len(content), checksum=md5(content),
+        hrefs={"s3": f"{s3.url}/{BUCKET}/{PREFIX}", "geodes": "https://portal.invalid/a"},
+    )  # fmt: skip
+    ways: dict[str, Transport] = {"s3": transport_to(s3), "geodes": MemoryTransport(content)}
+
+    assert engine.download(asset, tmp_path / "a.zip", ways).source == "geodes"
+    only_s3 = product(s3, checksum=md5(content), size_bytes=len(content))
+    with pytest.raises(FolderError, match="it is a folder there"):
+        engine.download(only_s3, tmp_path / "b.zip", {"s3": ways["s3"]})
+
+
+def test_a_prefix_without_objects(s3: S3Server, tmp_path: Path) -> None:
+    """Neither object nor folder is no such object."""
+    with pytest.raises(SourceUnavailableError, match="no such object"):
+        engine.download(product(s3, "-other"), tmp_path / "x", {"s3": transport_to(s3)})
+
+
+def test_an_object_that_would_leave_the_folder(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key with ``..`` in it is refused before anything is written there."""
+    transport = transport_to(s3)
+    hostile = [Member("../../evil", f"{s3.url}/{BUCKET}/{PREFIX}/empty", 0)]
+    monkeypatch.setattr(transport, "members", lambda _: hostile)
+
+    with pytest.raises(HostileNameError, match="another folder"):
+        engine.download(product(s3), tmp_path / NAME, {"s3": transport})
+
+    assert not (tmp_path.parent / "evil").exists()
+
+
+def test_lists_of_md5_sums() -> None:
+    """Both forms of md5sum are read; names are below the folder of the list."""
+    digest = "0" * 32
+    text = f"{digest}  a.tif\n{digest.upper()} *./b c.tif\nno digest  x\n"
+
+    assert set(checksums_in(text, "MD5SUMS")) == {"a.tif", "b c.tif"}
+    assert set(checksums_in(text, "sub/md5sum.txt")) == {"sub/a.tif", "sub/b c.tif"}
