@@ -13,14 +13,21 @@ import os
 import queue
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from geodes_tasks import checksum as checksums
 
-BLOCK_BYTES = 1024 * 1024
-"""Written and hashed at once."""
-BLOCKS = 3
-"""Of a transfer: one gathers, one waits, one is hashed. They are used again and again: a fresh
-piece of memory for each would cost more, in pages asked of the system, than the copy into them."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCK_BYTES = 768 * 1024
+"""Written and hashed at once, at least."""
+WAITING = 1
+"""Blocks that may wait for the hash, beside the one that is hashed and the one that gathers;
+bounds the memory of a transfer."""
+FEW_PIECES = 8
+"""Up to so many pieces are written and hashed from where they lie; more are joined first, as the
+16 KiB of TLS: each would cost the threads a hand-over. Copying all of them costs a tenth more."""
 HOLD_S = 0.5
 """Longest time that pieces of a slow transfer wait for their block: a killed worker loses them."""
 FLUSH_BYTES = 64 * 1024 * 1024
@@ -41,7 +48,7 @@ class Outlet:
         Raises:
             OSError: the disk does not take them.
         """
-        write_all(self._fd, memoryview(piece))
+        write_all(self._fd, [piece])
         self._hash.update(piece)
 
     def settle(self) -> None:
@@ -73,41 +80,37 @@ class BlockOutlet(Outlet):
     def __init__(self, fd: int, algorithm: str) -> None:
         """Begin, with a thread for the hash."""
         super().__init__(fd, algorithm)
-        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        for _ in range(BLOCKS):
-            self._free.put(memoryview(bytearray(BLOCK_BYTES)))
-        self._block, self._filled, self._since = self._free.get(), 0, 0.0
+        self._pieces: list[bytes] = []
+        self._gathered, self._since = 0, 0.0
         self._flusher = _Flusher(fd)
-        self._queue: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
+        self._queue: queue.Queue[list[bytes] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
         self._thread.start()
 
     def write(self, piece: bytes) -> None:
         """Take the next bytes, and write them with their block."""
-        now, left = time.monotonic(), memoryview(piece)
-        if not self._filled:
+        now = time.monotonic()
+        if not self._pieces:
             self._since = now
-        while left:
-            end = min(self._filled + len(left), BLOCK_BYTES)
-            taken = end - self._filled
-            self._block[self._filled : end] = left[:taken]
-            self._filled, left = end, left[taken:]
-            if end == BLOCK_BYTES or now - self._since >= HOLD_S:
-                self._write_block()
+        self._pieces.append(piece)
+        self._gathered += len(piece)
+        if self._gathered >= BLOCK_BYTES or now - self._since >= HOLD_S:
+            self._write_block()
 
     def _write_block(self) -> None:
-        if self._filled:
-            block, size, self._filled = self._block, self._filled, 0
-            write_all(self._fd, block[:size])
-            self._queue.put((block, size))
+        pieces, size = self._pieces, self._gathered
+        self._pieces, self._gathered = [], 0
+        if len(pieces) > FEW_PIECES:
+            pieces = [b"".join(pieces)]
+        if size:
+            write_all(self._fd, pieces)
+            self._queue.put(pieces)
             self._flusher.written(size)
-            self._block = self._free.get()
 
     def _work(self) -> None:
-        while (full := self._queue.get()) is not None:
-            block, size = full
-            self._hash.update(block[:size])
-            self._free.put(block)
+        while (block := self._queue.get()) is not None:
+            for piece in block:
+                self._hash.update(piece)
 
     def settle(self) -> None:
         """Write what is gathered, and wait for the hash."""
@@ -133,14 +136,19 @@ class BlockOutlet(Outlet):
         self._flusher.wait()
 
 
-def write_all(fd: int, left: memoryview) -> None:
+def write_all(fd: int, pieces: Sequence[bytes]) -> None:
     """Write all of it; a disk that is nearly full may take a part at a time.
 
     Raises:
         OSError: the disk does not take it.
     """
+    left = [memoryview(piece) for piece in pieces]
     while left:
-        left = left[os.write(fd, left) :]
+        written = os.write(fd, left[0]) if len(left) == 1 else os.writev(fd, left)
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if written:
+            left[0] = left[0][written:]
 
 
 class _Flusher:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from geodes_tasks.transports.calls import Call
 
-PIECE_BYTES = 256 * 1024
-"""Most bytes in a piece. Measured on loopback, one read1 of this size is faster than one of
-64 KiB (more calls) or of 1 MiB (each piece is allocated whole before it is cut to what came)."""
+PIECE_BYTES = 768 * 1024
+"""Most bytes in a piece: a block of a big file, so that it is written from where it was received.
+Measured for 1 GiB over loopback, pieces of 256 KiB cost a fifth more of the processor."""
 
 
 class BodyReader:

@@ -125,7 +125,7 @@ def compare(bench: Bench, seen: dict[str, Series]) -> None:
     plain = seen["md5sum"]
     if "curl" in seen:
         plain = plain.slower(seen["curl"])
-    work = "1 GiB through a worker"
+    work = f"{SIZE // MiB} MiB through a worker"
     bench.line(work, "the slower of curl and md5sum", ours.over(plain), AT_MOST, OVER_PLAIN)
     for name, least in {**FASTER, "eodag": None}.items():
         if name in seen:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.bench.scene import Item
+    from tests.servers import WorkerProcess
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1200)]
 
@@ -81,15 +82,16 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
     www.mkdir()
     with FileServer(www) as server, Cluster(folder, server.url, max_concurrent=SLOTS) as cluster:
         items = publish(www, server.url, COUNT, SIZE)
-        cluster.worker(SLOTS)
+        worker = cluster.worker(SLOTS)
         threads = PlainCelery(folder / "threads", "threads", SLOTS)
         request.addfinalizer(threads.stop)
         prefork = PlainCelery(folder / "prefork", "prefork", os.cpu_count() or 2)
         request.addfinalizer(prefork.stop)
         hrefs = [href_of(one) for one in items]
+        trips = round_trips(cluster, items, folder)
         bench.conditions = {
             "server": server.called, "files": COUNT, "bytes of each": SIZE, "slots": SLOTS,
-            "files for pygeodes": FEW,
+            "files for pygeodes": FEW, "requests to Redis for a file": trips,
         }  # fmt: skip
         seen = bench.in_turn(
             {
@@ -99,6 +101,7 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
                 "pygeodes": lambda: pygeodes(server.url, items, folder),
             }
         )
+        bench.conditions["connections of the worker to Redis"] = connections(cluster, worker)
     mine = seen["geodes_tasks"]
     work = f"{COUNT} small files, time"
     bench.line("small files a second", "(none)", mine.per(COUNT, "files/s"))
@@ -108,6 +111,32 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
     rates = mine.per(COUNT, "files/s"), seen["pygeodes"].per(FEW, "files/s")
     bench.line("small files, times faster", "pygeodes", rates[0].over(rates[1]), AT_LEAST, FASTER)
     bench.finish()
+
+
+def connections(cluster: Cluster, worker: WorkerProcess) -> int:
+    """Count a worker's connections to Redis, after all its slots were busy, by stopping it."""
+
+    def connected() -> int:
+        return int(cluster.ledger.client.info("clients")["connected_clients"])
+
+    held = connected()
+    worker.stop()
+    return held - connected()
+
+
+def round_trips(cluster: Cluster, items: list[Item], folder: Path) -> dict[str, float]:
+    """Count what one file asks of Redis: scripts of the ledger, and what Celery does beside.
+
+    An EXEC ends a transaction of the broker's and is one round trip, as a script is.
+    """
+    cluster.ledger.client.config_resetstat()
+    ours(cluster, items, folder)
+    found = cluster.ledger.client.info("commandstats")
+    names = {"evalsha": "scripts", "exec": "transactions", "brpop": "waits", "publish": "events"}
+    return {
+        what: round(int(found.get(f"cmdstat_{name}", {"calls": 0})["calls"]) / len(items), 2)
+        for name, what in names.items()
+    }
 
 
 def ours(cluster: Cluster, items: list[Item], folder: Path) -> float:

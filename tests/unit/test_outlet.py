@@ -74,6 +74,7 @@ def test_big_files_are_written_in_blocks(fd: int, monkeypatch: pytest.MonkeyPatc
     out.settle()
 
     assert sizes == [BLOCK_BYTES, BLOCK_BYTES, SIZE - 2 * BLOCK_BYTES]
+    assert out.hexdigest() == hashlib.md5(some_bytes(SIZE)).hexdigest()
     out.close()
 
 
@@ -116,14 +117,23 @@ def test_no_thread_is_left(fd: int) -> None:
     assert threading.active_count() == before
 
 
-def test_a_disk_that_takes_a_part_is_asked_again(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [SIZE, BLOCK_BYTES // 3, 5000])
+def test_a_disk_that_takes_a_part_is_asked_again(
+    fd: int, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     """A short write, as on a disk that is nearly full, loses and repeats nothing."""
     real, rolls = os.write, random.Random(1)
-    monkeypatch.setattr(os, "write", lambda to, data: real(to, data[: rolls.randint(1, len(data))]))
+
+    def some(to: int, data: bytes) -> int:
+        return real(to, data[: rolls.randint(1, len(data))])
+
+    monkeypatch.setattr(os, "write", some)
+    monkeypatch.setattr(os, "writev", lambda to, data: some(to, b"".join(data)))
     content = some_bytes(SIZE)
     out = BlockOutlet(fd, "md5")
 
-    out.write(content)
+    for piece in pieces(content, size):
+        out.write(piece)
     out.settle()
 
     assert held(fd) == content

@@ -13,6 +13,8 @@ from pygeodes.utils.stac import Item
 
 url, key, items_file, folder = sys.argv[1:]
 Path(folder).mkdir(parents=True)
+# Its list of downloads lies in its package: two that run at once would break each other's.
+Profile._filepath = str(Path(items_file).with_name("profile.json"))
 Profile.reset()
 Geodes(conf=Config(api_key=key, download_dir=folder, use_async_requests=False), base_url=url)
 items = [Item.from_dict(one) for one in json.loads(Path(items_file).read_text())]
