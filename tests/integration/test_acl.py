@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tests.standin import StandIn
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module", params=["redis", "valkey"])
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -62,7 +65,9 @@ def ran(settings: Settings, *words: str, code: int = 0) -> subprocess.CompletedP
     """Run the command line as somebody would."""
     command = [sys.executable, "-m", "geodes_tasks", *words]
     env = os.environ | config.environment(settings)
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=env, check=False, timeout=100
+    )
     assert done.returncode == code, done.stderr
     return done
 
