@@ -31,7 +31,8 @@ def test_three_workers_share_the_places_of_an_account(
     standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """24 slots, 4 places: never more than 4 at once, and nearly all of what 4 can carry."""
-    each_s, count = 1.0, 40
+    # Between two transfers lie some 50 ms of a worker's time: real files take longer than these.
+    each_s, count = 2.0, 32
     standin.settings.change(latency_s=each_s)
     nodes = fleet(worker, settings)
 
@@ -44,7 +45,7 @@ def test_three_workers_share_the_places_of_an_account(
     busy = sum((one.finished_at or 0.0) - one.started_at for one in requests)
     assert status.states[State.SUCCESS] == count
     assert at_once(requests) <= 4
-    assert busy / (4 * took) >= 0.9
+    assert busy / (4 * took) >= 0.95
     assert {len(standin.downloads(item)) for item in standin.items} == {1}
     # Each was delivered once to be fetched: twice on average at most.
     assert turned_away(nodes) <= count

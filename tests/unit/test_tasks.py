@@ -13,7 +13,7 @@ from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
 from geodes_tasks import attempt as attempts
-from geodes_tasks import config, engine, tasks
+from geodes_tasks import config, engine, retry, tasks
 from geodes_tasks.app import TASK, make
 from geodes_tasks.asset import Asset
 from geodes_tasks.errors import (
@@ -24,7 +24,9 @@ from geodes_tasks.errors import (
     NotFoundError,
     OfflineError,
     OutsideRootsError,
+    QuotaError,
     TransferError,
+    WorkerStoppingError,
 )
 from geodes_tasks.ledger import Ledger, Request, Wakeup
 from geodes_tasks.partfile import FOLDER, stem
@@ -495,3 +497,17 @@ def test_litter_outside_the_roots_stays(bench: Bench, tmp_path: Path) -> None:
     bench.desk.roots = Roots(())
     tasks.discard(request.asset, request.path, "2")
     assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (QuotaError("href", "used", 61.0), "waits 61 s"),
+        (OfflineError("href", 410), "waits until it is online"),
+        (AuthError("href", "the key", "401"), "waits until somebody resumes the account"),
+        (WorkerStoppingError("id"), "waits for its turn"),
+    ],
+)
+def test_how_long_a_download_waits_is_told(error: Exception, text: str) -> None:
+    """Flower makes a time of day of the seconds."""
+    assert tasks.wait_text(retry.decide(error, 1, "id", retry.Policy())) == text
