@@ -53,6 +53,7 @@ format: $(STAMP) ## format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## figures against peers in the same run, as JSON too; ONLY=big_file for one
+	$(PIP_INSTALL) -e '.[bench]'
 	$(BIN)/python -m pytest -m bench tests/bench$(if $(ONLY),/test_$(ONLY).py)
 
 chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults

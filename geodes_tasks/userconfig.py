@@ -11,6 +11,7 @@ from pydantic import AliasChoices, SecretStr
 
 from geodes_tasks import config
 from geodes_tasks.config import PYGEODES_FILE, Settings
+from geodes_tasks.transports import s3_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +34,9 @@ class Config:
     ``aws_access_key_id``, ...) and every field of :class:`Settings` (``portal_url``,
     ``redis_url``, ``quota``, ...). What is not given comes from the environment, then from
     ``pygeodes-config.json`` in the current folder, then from the defaults. Nothing is written.
+
+    ``s3_credentials`` may be a function that gives fresh S3 credentials (as CNES's ``assumerole``
+    does); a worker in another process finds it by its name, so it should be in a module of its own.
     """
 
     settings: Settings
@@ -46,6 +50,8 @@ class Config:
             ConfigError: a value cannot be used.
         """
         given["api_key"] = api_key
+        if function := given.pop("s3_credentials", None):
+            given["s3_credentials_command"] = s3_credentials.given(function)
         unknown = sorted(set(given) - set(Settings.model_fields) - set(_IDLE))
         if unknown:
             raise TypeError(f"Config has no {', '.join(unknown)}")

@@ -18,6 +18,7 @@ from geodes_tasks.transports import s3 as s3_transport
 from geodes_tasks.transports.s3 import S3Transport
 from geodes_tasks.transports.s3_credentials import Fresh, given, of_answer
 from geodes_tasks.transports.s3_ranges import RANGE_BYTES
+from geodes_tasks.userconfig import Config
 from tests.conftest import some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
 
@@ -184,6 +185,15 @@ def test_a_function_of_the_user(s3: S3Server) -> None:
     transport = transport_to(s3, s3_credentials_command=given(lambda: ROLE))
 
     assert fetched(transport) == CONTENT
+    assert tokens_of(s3) == ["t"]
+
+
+def test_a_function_in_the_configuration(s3: S3Server) -> None:
+    """Users hand their function to ``Config``; whoever loads boto3 then asks it."""
+    conf = Config(s3_endpoint_url=s3.url, s3_credentials=lambda: ROLE)
+
+    assert chosen(conf.settings) == ["s3", "geodes"]
+    assert fetched(S3Transport(conf.settings)) == CONTENT
     assert tokens_of(s3) == ["t"]
 
 
