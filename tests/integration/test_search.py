@@ -15,10 +15,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from geodes_tasks import cli_search, config
+from geodes_tasks import config
 from geodes_tasks.api import enqueue
 from geodes_tasks.catalog import Catalog, CatalogueUnavailableError
-from geodes_tasks.cli_search import Found
+from geodes_tasks.cli import search as cli_search
+from geodes_tasks.cli.search import Found
 from geodes_tasks.downloadqueue import DownloadQueue
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.geodes import Geodes, TooManyItemsError

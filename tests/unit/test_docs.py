@@ -13,8 +13,9 @@ import click
 import pytest
 import typer
 
-from geodes_tasks import batch, cli, cli_download, config, errors
+from geodes_tasks import batch, cli, config, errors
 from geodes_tasks.app import celery_settings
+from geodes_tasks.cli import download as cli_download
 from geodes_tasks.config import Settings, environment_name
 from geodes_tasks.states import ALLOWED_MOVES, Outcome, Reason, State
 from geodes_tasks.version import __version__

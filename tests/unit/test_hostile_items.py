@@ -17,7 +17,7 @@ from geodes_tasks import admission, foreign, sources, stac
 from geodes_tasks.admission import Planned, Selection
 from geodes_tasks.errors import ConfigError, GeodesTasksError, SourceError
 from geodes_tasks.footprint import footprint
-from geodes_tasks.reports_stac import stac_lines
+from geodes_tasks.reports.stac import stac_lines
 from tests.unit.test_destination import NAMES
 from tests.unit.test_reports import GOOD
 from tests.unit.test_stac import ASSETS, HREFS, ITEMS, JSON, data_asset, item

@@ -14,7 +14,7 @@ import typer
 from geodes_tasks import batch as batches
 from geodes_tasks import config
 from geodes_tasks.catalog import Catalog
-from geodes_tasks.cli_words import ConfigFile, say
+from geodes_tasks.cli.words import ConfigFile, say
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.searching import Search, SearchError, tile_code
 

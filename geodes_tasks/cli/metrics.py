@@ -10,7 +10,7 @@ import typer
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
 from geodes_tasks import config
-from geodes_tasks.cli_words import say
+from geodes_tasks.cli.words import say
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.metrics import LedgerCollector

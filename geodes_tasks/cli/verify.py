@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from geodes_tasks import batch as batches
 from geodes_tasks import config, verify
 from geodes_tasks.admission import new_batch_name
-from geodes_tasks.cli_words import say, stderr
+from geodes_tasks.cli.words import say, stderr
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.progress import view

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from geodes_tasks import admission, cli_search, config, partfile, runs, sources
+from geodes_tasks import admission, config, partfile, runs, sources
 from geodes_tasks import batch as batches
 from geodes_tasks.admission import Selection
-from geodes_tasks.cli_words import AsJson, ConfigFile, complain, say, stderr
+from geodes_tasks.cli import search as searches
+from geodes_tasks.cli.words import AsJson, ConfigFile, complain, say, stderr
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
 from geodes_tasks.progress import view
@@ -101,16 +102,16 @@ def download(
     as_json: AsJson = False,
     no_progress: Quiet = False,
     config_file: ConfigFile = None,
-    collection: cli_search.Collections = None,
-    bbox: cli_search.Bbox = None,
-    intersects: cli_search.Intersects = None,
-    start: cli_search.Start = None,
-    end: cli_search.End = None,
-    cloud_cover: cli_search.CloudCover = None,
-    tile: cli_search.Tile = None,
-    query: cli_search.Query = None,
-    ask_above: cli_search.AskAbove = cli_search.ASK_ABOVE,
-    yes: cli_search.Yes = False,
+    collection: searches.Collections = None,
+    bbox: searches.Bbox = None,
+    intersects: searches.Intersects = None,
+    start: searches.Start = None,
+    end: searches.End = None,
+    cloud_cover: searches.CloudCover = None,
+    tile: searches.Tile = None,
+    query: searches.Query = None,
+    ask_above: searches.AskAbove = searches.ASK_ABOVE,
+    yes: searches.Yes = False,
     max_wait: MaxWait = None,
 ) -> None:
     """Download on this machine; nothing needs installing or configuring first.
@@ -122,7 +123,7 @@ def download(
     folder = settings.download_dir.expanduser().resolve()
     settings = settings.model_copy(update={"download_dir": folder})
     selection = _selection(settings, include, exclude, layout, from_)
-    wanted = cli_search.asked(
+    wanted = searches.asked(
         collection=collection, bbox=bbox, intersects=intersects, start=start, end=end,
         cloud_cover=cloud_cover, tile=tile, query=query,
     )  # fmt: skip
@@ -131,7 +132,7 @@ def download(
     if wanted is None:
         planned = _planned(source or [], selection)
     else:
-        found = cli_search.agreed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
+        found = searches.agreed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
         planned = admission.plan(found.items, selection)
     if dry_run:
         _show_plan(planned, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from geodes_tasks import config
-from geodes_tasks.cli_words import BatchName, batch_of, complain, say
+from geodes_tasks.cli.words import BatchName, batch_of, complain, say
 from geodes_tasks.errors import BatchUnfinishedError, ConfigError, UnknownBatchError
 from geodes_tasks.steering import Steering
 from geodes_tasks.text import seconds_of

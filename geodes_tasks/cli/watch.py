@@ -12,8 +12,8 @@ from rich.text import Text
 
 from geodes_tasks import batch as batches
 from geodes_tasks import config
-from geodes_tasks.cli_words import say, stderr
-from geodes_tasks.keyboard import Keyboard, keyboard
+from geodes_tasks.cli.keyboard import Keyboard, keyboard
+from geodes_tasks.cli.words import say, stderr
 from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.progress import Lines
 from geodes_tasks.states import State

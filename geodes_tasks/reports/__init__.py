@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodes_tasks.reports_stac import stac_lines
-from geodes_tasks.reports_summary import markdown_lines
+from geodes_tasks.reports.stac import stac_lines
+from geodes_tasks.reports.summary import markdown_lines
 from geodes_tasks.states import State
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geodes_tasks import config, sources, stac
-from geodes_tasks.cli_words import BatchName, batch_of, say
+from geodes_tasks.cli.words import BatchName, batch_of, say
 from geodes_tasks.footprint import footprint
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.reports import Format, lines

@@ -10,19 +10,19 @@ import typer
 from rich.logging import RichHandler
 
 from geodes_tasks import batch as batches
-from geodes_tasks import (
-    cli_doctor,
-    cli_download,
-    cli_metrics,
-    cli_processes,
-    cli_report,
-    cli_search,
-    cli_status,
-    cli_steer,
-    cli_verify,
-    cli_watch,
+from geodes_tasks.cli import (
+    doctor,
+    download,
+    metrics,
+    processes,
+    report,
+    search,
+    status,
+    steer,
+    verify,
+    watch,
 )
-from geodes_tasks.cli_words import complain, stderr
+from geodes_tasks.cli.words import complain, stderr
 from geodes_tasks.errors import ConfigError, GeodesTasksError, NoItemsError, SourceError
 from geodes_tasks.version import __version__
 
@@ -38,8 +38,8 @@ app = typer.Typer(
 )
 
 for group in (
-    cli_download, cli_search, cli_status, cli_watch, cli_report, cli_steer, cli_verify, cli_doctor,
-    cli_metrics, cli_processes,
+    download, search, status, watch, report, steer, verify, doctor,
+    metrics, processes,
 ):  # fmt: skip
     group.register(app)
 

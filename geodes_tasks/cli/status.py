@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from geodes_tasks import standing
-from geodes_tasks.cli_words import AsJson, BatchName, batch_of
+from geodes_tasks.cli.words import AsJson, BatchName, batch_of
 from geodes_tasks.watching import Watcher
 from geodes_tasks.watchview import picture
 
