@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
+SMALL_BYTES = 1024 * 1024
+"""A file of less is there as soon as anybody could be told that it comes."""
 TICK_S = 1.0
 """How often leases are renewed at least, and progress is told."""
 MARGIN_S = 30.0
@@ -113,6 +115,7 @@ class LeasedAttempt:
         self.source = ""
         self.sure_at = claim.asked_at
         """When the lease was last asked for and granted, by the ledger's clock."""
+        self._is_awaited = False
         self._is_beside = claim.beside
         self.fate: AttemptEndedError | None = None
         """Set by the keeper: why the attempt must end."""
@@ -125,7 +128,7 @@ class LeasedAttempt:
         """
         self.done_bytes = done_bytes
         if received_bytes:
-            if self.claim.probes and self.source == GEODES and not self.received[GEODES]:
+            if self._is_awaited and self.source == GEODES:
                 self._tell_opened()
             self.received_bytes += received_bytes
             self.received[self.source] += received_bytes
@@ -152,10 +155,16 @@ class LeasedAttempt:
         self.heard = time.monotonic()
         if source == GEODES and self._is_beside:
             self._join_account()
-        if source != GEODES or not self.claim.metered:
+        if source != GEODES:
+            return
+        self._is_awaited = self.claim.probes
+        if not self.claim.metered:
             return
         while (spent := self._patiently(self._spend)).why == "crowd":
             time.sleep(spent.wait_s)
+        # The record of a small file says it as soon.
+        is_small = (self.claim.asset.size_bytes or SMALL_BYTES) < SMALL_BYTES
+        self._is_awaited |= spent.why == "asking" and not is_small
         if spent.wait_s:
             count, seconds = self.ledger.limits.quota_count, self.ledger.limits.quota_seconds
             used = f"{count} downloads in the last {seconds:g} s"
@@ -205,6 +214,7 @@ class LeasedAttempt:
 
     def _tell_opened(self) -> None:
         """Tell those who wait for what this one finds; its record says it too, later."""
+        self._is_awaited = False
         with contextlib.suppress(LedgerUnavailableError):
             self.ledger.opened(self.claim)
 

@@ -111,7 +111,8 @@ class Spent:
     """Seconds until more is to be had; 0.0: granted."""
     why: str = ""
     """Who said so: empty is the window of the settings; ``told`` the portal; ``learned`` that it
-    refused after as many before; ``crowd`` that enough wait for an answer to learn from."""
+    refused after as many before; ``crowd`` that enough wait for an answer to learn from. With one
+    that is granted, ``asking``: others may wait for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +205,10 @@ class Leases(Store):
             uuid.uuid4().hex,
             download_id,
         )
-        return Spent() if granted else Spent(float(wait), why)
+        return Spent(0.0 if granted else float(wait), why)
 
     def opened(self, claim: Claim) -> None:
-        """Tell that the download which probes gets its file: there is quota, all go on.
+        """Tell that a download gets its file: others may ask, all if it tried the quota.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.

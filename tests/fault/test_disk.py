@@ -60,6 +60,9 @@ def waits_for_the_disk(scene: Scene, batch: Batch) -> None:
     scene.until(
         lambda: batch.status().waiting.get(Reason.DISK, 0) >= 1, 15, "a download waits for the disk"
     )
+    scene.until(
+        lambda: any("takes no more work" in one.text for one in scene.workers), 15, "it is said"
+    )
     assert {one.attempts for one in batch.results()} == {0}, scene.logs
     assert {one.state for one in batch.results()} <= {State.RETRY, State.PENDING}
 

@@ -38,7 +38,11 @@ def test_twin_messages_make_one_transfer_each(cluster: Scene) -> None:
     cluster.ledger.client.delete(cluster.ledger.key(QUEUE))
     # Long enough under way for the twin to arrive meanwhile.
     cluster.standin.settings.latency_s = 0.1
-    Sender(cluster.settings).send([one for one in wakeups(batch) for _ in range(2)])
+    twins = wakeups(batch)
+    Sender(cluster.settings).send([one for one in twins for _ in range(2)])
+    # All of them are on their way: none is sent a third time when its turn comes.
+    sent, now = cluster.ledger.key("account", "default", "sent"), cluster.ledger.server_time()
+    cluster.ledger.client.zadd(sent, {one.download_id: now for one in twins})
 
     workers = [cluster.worker(name, concurrency=8, wait=False) for name in ("first", "second")]
 

@@ -99,11 +99,11 @@ def test_addresses(href: str, expected: Address) -> None:
 
 @pytest.mark.parametrize(
     "href",
-    ["https://h/b", "https://h/b/", "https://h/b/folder/", "s3://b", "s3:///k", "ftp://h/b/k",
+    ["https://h/b", "https://h/b/", "s3://b", "s3:///k", "ftp://h/b/k",
      "https://[h/b/k", "https:///b/k", "https://h:x/b/k", "b/k", ""],
 )  # fmt: skip
 def test_what_names_no_object(href: str) -> None:
-    """Folders and other things are left to the next source."""
+    """Whole buckets and other things are left to the next source."""
     with pytest.raises(SourceUnavailableError, match="S3 "):
         Address.parse(href)
 

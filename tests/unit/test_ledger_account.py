@@ -281,12 +281,14 @@ def test_no_more_than_three_requests_are_wasted_to_learn(fake_ledger: Ledger) ->
     asked = [ledger.spend(ACCOUNT, one.download_id).why for one in claims]
     ledger.renew([Progress(claims[0].download_id, claims[0].token, 5)])
     after = [ledger.spend(ACCOUNT, one.download_id).why for one in claims[3:]]
+    ledger.opened(claims[1])
+    then = ledger.spend(ACCOUNT, claims[4].download_id).why
     ledger.told(ACCOUNT, TOLD_UNLIMITED, ledger.server_time(), 60.0)
     known = ledger.spend(ACCOUNT, claims[4].download_id).why
 
-    assert asked == ["", "", "", "crowd", "crowd"]
-    assert after == ["", "crowd"]
-    assert known == ""
+    assert asked == ["asking", "asking", "asking", "crowd", "crowd"]
+    assert after == ["asking", "crowd"]
+    assert (then, known) == ("asking", "")
 
 
 def test_what_was_learned_stops_the_next_window_in_time(fake_ledger: Ledger, clock: Clock) -> None:

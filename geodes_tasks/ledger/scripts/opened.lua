@@ -1,5 +1,8 @@
--- A download that tried whether there is quota again gets its file.
+-- A download gets its file: the answer that others wait for, and there is quota if it tried that.
 -- ARGV: id, token
-if not holds(ARGV[1], ARGV[2]) then return 0 end
-quota_is_back(field(ARGV[1], 'account'))
+local id = ARGV[1]
+if not holds(id, ARGV[2]) then return 0 end
+local account = field(id, 'account')
+redis.call('HDEL', download(id), 'asking')
+if redis.call('HGET', account_key(account), 'probe') == id then quota_is_back(account) end
 return 1

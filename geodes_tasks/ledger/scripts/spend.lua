@@ -1,10 +1,12 @@
 -- Ask for one request out of the account's quota.
 -- ARGV: account, quota count, quota seconds, unique name of the request, download
--- Returns {1, '', ''} when granted, {0, seconds to wait, why} when not:
+-- Returns {1, '', '' or asking: others wait for its answer} when granted,
+-- {0, seconds to wait, why} when not:
 --   why: '' the window of the settings, told: the portal says so, learned: as many as last time,
 --        crowd: too many without an answer yet, ask again at once
 local account, time = ARGV[1], now()
 local key = account_key(account)
+local asking = ''
 local left, reopens = quota_left(account, tonumber(ARGV[2]), tonumber(ARGV[3]), time)
 if left < 1 then return { 0, stamp(math.max(reopens - time, 0.001)), '' } end
 local probe, granted, learned, wait = unpack(redis.call('HMGET', key,
@@ -24,6 +26,7 @@ if probe ~= ARGV[5] then
   elseif not learned and field(ARGV[5], 'token') then
     if unanswered(account) >= WASTED then return { 0, '0.05', 'crowd' } end
     redis.call('HSET', download(ARGV[5]), 'asking', field(ARGV[5], 'token'))
+    asking = 'asking'
   end
 end
 redis.call('HINCRBY', key, 'granted', 1)
@@ -32,4 +35,4 @@ redis.call('ZADD', key .. ':spent', stamp(time), ARGV[4])
 if tonumber(ARGV[2]) == 0 then
   redis.call('ZREMRANGEBYSCORE', key .. ':spent', '-inf', stamp(time - 60))
 end
-return { 1, '', '' }
+return { 1, '', asking }
