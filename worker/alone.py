@@ -18,9 +18,6 @@ def main(name: str, slots: str) -> int:
         pool="threads",
         concurrency=int(slots),
         loglevel="INFO",
-        # Nobody else is there to talk to.
-        without_gossip=True,
-        without_mingle=True,
     )
     worker.start()
     return int(worker.exitcode or 0)

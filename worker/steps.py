@@ -37,6 +37,11 @@ def install(app: Celery) -> Celery:
     return app
 
 
+SILENT = {"without_gossip": True, "without_mingle": True}
+"""Workers need not know of each other: the ledger says who works and what was revoked. With gossip
+each hears every other one, and mingling makes the start a second longer."""
+
+
 class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
     """What a worker that downloads needs beside Celery's own parts."""
 
@@ -45,6 +50,7 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
     def __init__(self, parent: WorkController, **kwargs: Any) -> None:
         """Prepare; the threads begin with ``start``."""
         super().__init__(parent, **kwargs)
+        parent.options |= SILENT
         self.recovery: Recovery | None = None
         self.poller: Poller | None = None
 

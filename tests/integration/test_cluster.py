@@ -158,6 +158,15 @@ def test_commands_without_redis(cli: CommandLine, standin: StandIn) -> None:
 # --- pools ---------------------------------------------------------------------------------------
 
 
+def test_workers_do_not_talk_to_each_other(worker: WorkerFactory) -> None:
+    """No gossip, whose messages grow with the square of the fleet, and no search for neighbours."""
+    first = worker("first", options=("--loglevel", "DEBUG"))
+
+    assert "Starting Heart" in first.text
+    assert "Starting Mingle" not in first.text
+    assert "Starting Gossip" not in first.text
+
+
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_pools(standin: StandIn, settings: Settings, worker: WorkerFactory, pool: str) -> None:
     """Threads and processes alike: two workers share a batch, and every file is right."""
