@@ -222,10 +222,11 @@ class PartFile:
         """Find the longest part that another attempt at the same content left."""
         if self._is_first:
             return None
-        parts = [path for path in self._others() if path.name.endswith(".part")]
+        others = list(self._others())
+        parts = [path for path in others if path.name.endswith(".part")]
         found = [(size, path) for path in parts if (size := _size(path)) >= ADOPT_MIN_BYTES]
         # One look is enough: what comes later is no dead attempt's.
-        self._is_first = not parts
+        self._is_first = not others
         return max(found)[1] if found else None
 
     def _others(self) -> Iterator[Path]:
@@ -286,7 +287,7 @@ class PartFile:
 
     def sweep(self) -> None:
         """Remove what earlier attempts at this download left."""
-        for path in list(self._others()):
+        for path in [] if self._is_first else list(self._others()):
             _remove_any(path)
 
     # --- the end -------------------------------------------------------------------------------
