@@ -291,6 +291,18 @@ def test_no_more_than_three_requests_are_wasted_to_learn(fake_ledger: Ledger) ->
     assert (then, known) == ("asking", "")
 
 
+def test_after_many_files_without_a_refusal_none_waits_for_another(fake_ledger: Ledger) -> None:
+    """A portal that gave so many has no quota that a few requests more would waste."""
+    ledger = with_limits(fake_ledger, concurrent=8)
+    claims = [claimed(ledger, request) for request in many(ledger, 5)]
+    for _ in range(128):
+        ledger.spend(ACCOUNT)
+
+    asked = [ledger.spend(ACCOUNT, one.download_id).why for one in claims]
+
+    assert asked == [""] * 5
+
+
 def test_what_was_learned_stops_the_next_window_in_time(fake_ledger: Ledger, clock: Clock) -> None:
     """After as many requests as before the refusal one tries; were they too few, more go then."""
     ledger = with_limits(fake_ledger, concurrent=8)

@@ -18,8 +18,9 @@ local RESETS, RESETS_SECONDS = 3, 30
 -- fewer when so many seconds went by without a complaint.
 local WELL, WELL_SECONDS = 100, 600
 -- While nobody knows the quota, so many requests may be without an answer at once: no more are
--- wasted to learn it.
-local WASTED = 3
+-- wasted to learn it. After so many that were granted there is no small quota to learn, and small
+-- files need not wait for each other any more.
+local WASTED, TRUSTED = 3, 128
 
 local function is_paused(account, time)
   local until_time = redis.call('HGET', account_key(account), 'paused_until')

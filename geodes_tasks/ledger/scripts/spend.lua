@@ -23,7 +23,7 @@ if probe ~= ARGV[5] then
     redis.call('HSET', key, 'guessed', '1')
     out_of_quota(account, tonumber(wait), time)
     return { 0, wait, 'learned' }
-  elseif not learned and field(ARGV[5], 'token') then
+  elseif not learned and tonumber(granted or '0') < TRUSTED and field(ARGV[5], 'token') then
     if unanswered(account) >= WASTED then return { 0, '0.05', 'crowd' } end
     redis.call('HSET', download(ARGV[5]), 'asking', field(ARGV[5], 'token'))
     asking = 'asking'
