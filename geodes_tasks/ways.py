@@ -44,7 +44,7 @@ class Ways:
             shun_s: How long a source that is out as a whole is not tried first.
         """
         self._ledger, self._shun_s = ledger, shun_s
-        self._lock = threading.Lock()
+        self._lock, self._asking = threading.Lock(), threading.Lock()
         self._news: dict[str, News] = defaultdict(News)
         self._known: Mapping[str, SourceState] = {}
         self._told_at = float("-inf")
@@ -93,8 +93,10 @@ class Ways:
         self._tell()
 
     def _view(self) -> Mapping[str, SourceState]:
-        if time.monotonic() - self._told_at >= TELL_SECONDS:
-            self._tell()
+        # The first downloads of a worker begin together: each waits for the one answer.
+        with self._asking:
+            if time.monotonic() - self._told_at >= TELL_SECONDS:
+                self._tell()
         return self._known
 
     def _tell(self) -> None:
