@@ -6,12 +6,15 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from geodes_tasks.states import Outcome, State
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, is_right
+
+if TYPE_CHECKING:
+    from geodes_tasks.batch import Batch
 
 LEASE_S = 3
 TAKEN_OVER_S = LEASE_S + 6
@@ -103,6 +106,21 @@ def test_killed_pool_process_is_replaced(cluster: Scene) -> None:
     assert cluster.leftovers() == []
 
 
+def holder_of(batch: Batch) -> str | None:
+    """Name the worker that has the one download of a batch; None when none has it."""
+    (record,) = batch.results()
+    running = record.state is State.STARTED
+    return str(record.worker).partition("@")[0] if running else None
+
+
+def kill_holder(cluster: Scene, batch: Batch, name: str) -> None:
+    """Start a worker, and kill it when it has the download."""
+    victim = cluster.worker(name)
+    # Not the lease of the one before, which lives on for a second after its death.
+    cluster.until(lambda: holder_of(batch) == name, 10, f"{name} has the download")
+    victim.kill()
+
+
 def test_file_that_kills_its_workers_ends_as_failure(cluster: Scene) -> None:
     """A download under which worker after worker dies ends with its history, not never."""
     cluster.change(lease_seconds=1, max_attempts=2)
@@ -111,11 +129,7 @@ def test_file_that_kills_its_workers_ends_as_failure(cluster: Scene) -> None:
     batch = cluster.enqueue(item)
 
     for name in ("first", "second"):
-        victim = cluster.worker(name)
-        cluster.until(
-            lambda: batch.status().states[State.STARTED] == 1, 10, "a worker has the download"
-        )
-        victim.kill()
+        kill_holder(cluster, batch, name)
     cluster.worker("third")
 
     (record,) = cluster.settled(batch, 20)
