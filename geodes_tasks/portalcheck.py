@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from geodes_tasks import nested
 from geodes_tasks.config import loose_key_files, named_accounts, of_account
 from geodes_tasks.errors import AuthError, ConfigError, KeyMissingError, UntrustedServerError
 
@@ -160,7 +161,8 @@ def _judged(reply: Reply, name: str) -> Line:
     """Judge by the answer to the question for the quota."""
     if reply.status in REFUSALS:
         return Line("key", PROBLEM, f"{name} was refused (HTTP {reply.status})", AuthError.hint)
-    left, limit = (_number(reply.body, word) for word in ("remainingQuota", "maxQuota"))
+    said = _said(reply.body)
+    left, limit = (nested.number(said, word) for word in ("remainingQuota", "maxQuota"))
     if reply.status != 200 or left is None:
         text = f"the portal does not tell whether it takes {name} (HTTP {reply.status})"
         return Line("key", WARNING, text, "The first download will tell.")
@@ -170,20 +172,12 @@ def _judged(reply: Reply, name: str) -> Line:
     return Line("key", OK, text)
 
 
-def _number(body: bytes, word: str) -> int | None:
-    """Find a number by its name, however deep it lies."""
+def _said(body: bytes) -> Any:
+    """Read an answer as JSON; None where it is none."""
     try:
-        found = [json.loads(body)]
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
-    for value in found:
-        if isinstance(value, dict):
-            if isinstance(value.get(word), int):
-                return int(value[word])
-            found.extend(value.values())
-        elif isinstance(value, list):
-            found.extend(value)
-    return None
 
 
 # --- the datalake --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from geodes_tasks import nested
 from geodes_tasks.asset import GEODES, S3
 from geodes_tasks.errors import AuthError, GeodesTasksError
 from geodes_tasks.transports.addresses import AddressPolicy
@@ -93,7 +94,7 @@ class Availability:
 
     def quota_left(self) -> int | None:
         """Ask how many requests are left; None when there is no quota. Raises as ``bulk``."""
-        left = _number(self._ask(QUOTA), "remainingQuota")
+        left = nested.number(self._ask(QUOTA), "remainingQuota")
         if left is None:
             raise RouteMissingError(QUOTA)
         return None if left >= UNLIMITED else max(left, 0)
@@ -147,17 +148,4 @@ def _word(asset: Asset, found: Iterable[tuple[str, str, Word]]) -> Word | None:
     for identifier, checksum, word in found:
         if checksum and path.endswith(checksum.lower()) and identifier.lower() in path:
             return word
-    return None
-
-
-def _number(said: Any, word: str) -> int | None:
-    """Find a number by its name, however deep it lies."""
-    found = [said]
-    for value in found:
-        if isinstance(value, dict):
-            if isinstance(value.get(word), int):
-                return int(value[word])
-            found.extend(value.values())
-        elif isinstance(value, list):
-            found.extend(value)
     return None

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodes_tasks import config
+from geodes_tasks import config, nested
 from geodes_tasks.catalog import Page, _online
 from geodes_tasks.errors import AuthError, GeodesTasksError, HrefRefusedError
-from geodes_tasks.portalcheck import _number
+from geodes_tasks.portalcheck import _said
 from geodes_tasks.transports import answers
 from geodes_tasks.transports.addresses import AddressPolicy, redact
 from geodes_tasks.transports.answers import MAX_RETRY_AFTER_S, Answer
@@ -195,4 +195,4 @@ def test_availability_of_the_good_among_the_bad() -> None:
 @given(st.binary() | JSON.map(json.dumps).map(str.encode) | st.just(b"[" * 100_000))
 def test_any_quota_answer_is_a_number_or_none(body: bytes) -> None:
     """The answer of the portal to the question for the quota is read or given up."""
-    assert type(_number(body, "remainingQuota")) in {int, type(None)}
+    assert type(nested.number(_said(body), "remainingQuota")) in {int, type(None)}

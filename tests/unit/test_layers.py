@@ -24,7 +24,7 @@ PACKAGES = (
 """Inside each of these, modules may import one another, as long as there is no cycle."""
 
 FLOORS: dict[int, str] = {
-    0: "text errors states checksum asset results config version stac sources destination"
+    0: "text nested errors states checksum asset results config version stac sources destination"
     " searching foreign footprint summaries outlet",
     1: "frames transports partfile watcher roots ledger retry catalog item portalcheck",
     2: "fetching folders ways attempt archive verify events htmlview",
