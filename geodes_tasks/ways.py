@@ -93,13 +93,18 @@ class Ways:
         self._tell()
 
     def _view(self) -> Mapping[str, SourceState]:
-        # The first downloads of a worker begin together: each waits for the one answer.
+        # The first downloads of a worker begin together: each waits for the one answer, also
+        # where what this worker offers is just being told.
         with self._asking:
             if time.monotonic() - self._told_at >= TELL_SECONDS:
-                self._tell()
-        return self._known
+                self._ask()
+            return self._known
 
     def _tell(self) -> None:
+        with self._asking:
+            self._ask()
+
+    def _ask(self) -> None:
         with self._lock:
             news, self._news = self._news, defaultdict(News)
             self._told_at = time.monotonic()

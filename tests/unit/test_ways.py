@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import pytest
@@ -148,6 +150,31 @@ def test_the_ledger_is_not_asked_for_each_file(
 
     assert TELL_SECONDS > 1
     assert len(calls) == 1
+
+
+def test_a_download_waits_for_the_answer_to_what_is_offered(
+    fake_ledger: Ledger, transports: dict[str, Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the worker tells what it offers, its first download does not go by knowing nothing."""
+    fake_ledger.sources({"s3": News(shun=60.0, why="out")})
+    told, heard, ask = threading.Event(), threading.Event(), fake_ledger.sources
+
+    def slow(news: Mapping[str, News]) -> dict[str, SourceState]:
+        told.set()
+        assert heard.wait(10)
+        return ask(news)
+
+    monkeypatch.setattr(fake_ledger, "sources", slow)
+    ways = Ways(fake_ledger, 60.0)
+    with ThreadPoolExecutor(2) as threads:
+        offered = threads.submit(ways.offer, transports)
+        assert told.wait(10)
+        ordered = threads.submit(ways.ordered, transports)
+        assert wait([ordered], timeout=0.2).not_done
+        heard.set()
+
+    offered.result()
+    assert list(ordered.result()) == ["geodes", "s3"]
 
 
 # --- beside a paused account -----------------------------------------------------------------
