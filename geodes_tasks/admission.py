@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import secrets
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,6 @@ from geodes_tasks.results import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from concurrent.futures import Future
 
     from geodes_tasks.app import Sender
     from geodes_tasks.asset import Asset
@@ -85,25 +85,27 @@ def plan(
 
 
 def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
-    name = stac.item_name(item)
-    collection = str(item.get("collection") or "")
     planned = Planned()
     try:
         assets = stac.assets(item, include=selection.include, exclude=selection.exclude)
     except ItemError as error:
-        planned.refusals.append(Refusal(name, collection, "", error))
+        planned.refusals.append(_refusal(item, "", error))
         return planned
     # One of them keeps it for all: the item's place and time, for a report that is STAC again.
     whole: Mapping[str, Any] | None = item
     for asset in assets:
         try:
             asset = _from_source(asset, selection.source)
-            final = destination.plan(asset, selection.folder, selection.layout).final
-            planned.requests.append(Request(asset, str(final), whole))
+            path = destination.plan(asset, selection.folder, selection.layout).path
+            planned.requests.append(Request(asset, path, whole))
             whole = None
         except (ItemError, ConfigError) as error:
-            planned.refusals.append(Refusal(name, collection, asset.key, error))
+            planned.refusals.append(_refusal(item, asset.key, error))
     return planned
+
+
+def _refusal(item: Mapping[str, Any], key: str, error: GeodesTasksError) -> Refusal:
+    return Refusal(stac.item_name(item), str(item.get("collection") or ""), key, error)
 
 
 def _from_source(asset: Asset, source: str) -> Asset:
@@ -211,32 +213,29 @@ def admit(
     if rank is not None:
         ledger.rank(batch, rank.priority, rank.weight)
     receipt, begun = Receipt(batch), False
-    for _ in _in_blocks(planned, account, ledger, receipt):
-        if not begun and any(receipt.admissions[name] for name in _WORK):
-            begun = True
-            _call(ledger, sender)
-            if on_work is not None:
-                on_work()
+    with _rare_collections():
+        for block in _blocks(planned):
+            _admit_block(block, account, ledger, receipt)
+            if not begun and any(receipt.admissions[name] for name in _WORK):
+                begun = True
+                _call(ledger, sender)
+                if on_work is not None:
+                    on_work()
     if receipt.admissions:
         receipt.downloads = ledger.status(batch).total
     _call(ledger, sender)
     return receipt
 
 
-def _in_blocks(
-    planned: Iterable[Planned], account: str, ledger: Ledger, receipt: Receipt
-) -> Iterator[None]:
-    """Admit block by block, each while the next is planned; yields after each."""
-    with ThreadPoolExecutor(1, "admission") as other:
-        under_way: Future[None] | None = None
-        for block in _blocks(planned):
-            if under_way is not None:
-                under_way.result()
-                yield
-            under_way = other.submit(_admit_block, block, account, ledger, receipt)
-        if under_way is not None:
-            under_way.result()
-            yield
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Have Python look for circles of objects less often: items make none, and are many."""
+    usual = gc.get_threshold()
+    gc.set_threshold(usual[0] * 20, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _call(ledger: Ledger, sender: Sender) -> None:

@@ -49,8 +49,13 @@ _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9])\Z")
 class Destination:
     """The place of one file."""
 
-    final: Path
+    path: str
     """Absolute path that the proven file gets; inside the download folder, links not resolved."""
+
+    @property
+    def final(self) -> Path:
+        """The same."""
+        return Path(self.path)
 
 
 def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destination:
@@ -74,11 +79,11 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destinatio
     for segment in relative.split("/"):
         if problem := _problem(relative, segment):
             raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
-    final = Path.absolute(folder) / relative
-    if (size := len(os.fsencode(final))) > PATH_BYTES:
+    path = f"{str(Path.absolute(folder)).rstrip('/')}/{relative}"
+    if (size := len(os.fsencode(path))) > PATH_BYTES:
         problem = f"its whole path has {size} bytes, the most is {PATH_BYTES}"
         raise HostileNameError(_name(asset), problem)
-    return Destination(final)
+    return Destination(path)
 
 
 def _name(asset: Asset) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+
+from geodes_tasks import jsontext
 
 KEPT = (
     "datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "grid:code",
@@ -41,14 +42,14 @@ def footprint(item: Mapping[str, Any]) -> str | None:
         return None
     properties.setdefault("datetime", None)
     geometry, box = _geometry(item)
-    where = _compact(geometry)
+    where = jsontext.compact(geometry)
     if geometry is not None and len(where) > GEOMETRY_BYTES and box:
-        where = _compact(_around(box))
+        where = jsontext.compact(_around(box))
         properties[BOXED] = "bbox"
-    place = f'"geometry":{where},"bbox":{_compact(box)},' if geometry is not None else ""
+    place = f'"geometry":{where},"bbox":{jsontext.compact(box)},' if geometry is not None else ""
     origin = _origin(item)
-    source = f',"self":{_compact(origin)}' if origin is not None else ""
-    return f'{{{place}"properties":{_compact(properties)}{source}}}'
+    source = f',"self":{jsontext.compact(origin)}' if origin is not None else ""
+    return f'{{{place}"properties":{jsontext.compact(properties)}{source}}}'
 
 
 _WORDS = (
@@ -66,7 +67,7 @@ cannot be read with another: a change is a new schema of the ledger."""
 
 def packed(kept: str) -> str:
     """Make a footprint small, for the ledger: some 220 bytes in place of 720."""
-    squeezed = zlib.compressobj(9, wbits=-15, zdict=_WORDS)
+    squeezed = zlib.compressobj(9, wbits=-12, memLevel=5, zdict=_WORDS)
     return base64.b64encode(squeezed.compress(kept.encode()) + squeezed.flush()).decode()
 
 
@@ -76,16 +77,8 @@ def unpacked(text: str) -> str:
     return zlib.decompressobj(wbits=-15, zdict=_WORDS).decompress(data).decode()
 
 
-# Made once: json.dumps makes one at each call.
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
-
-
-def _compact(value: object) -> str:
-    return _ENCODER.encode(value)
-
-
 def _is_plain(value: object) -> bool:
-    return _is_number(value) or (isinstance(value, str) and len(value) <= 64)
+    return len(value) <= 64 if isinstance(value, str) else _is_number(value)
 
 
 def _is_time(value: object) -> bool:
@@ -135,7 +128,9 @@ def _is_number(value: object) -> bool:
 def _rounded(value: Any, depth: int = 0) -> Any:
     if type(value) is float and -LARGEST <= value <= LARGEST:
         return round(value, DIGITS)
-    if isinstance(value, Sequence) and not isinstance(value, str) and depth < DEEPEST:
+    # A list is what JSON has; other sequences come from other libraries.
+    is_list = type(value) is list or (isinstance(value, Sequence) and not isinstance(value, str))
+    if is_list and depth < DEEPEST:
         return [_rounded(one, depth + 1) for one in value]
     return round(float(value), DIGITS) if _is_number(value) else None
 

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks import foreign
+from geodes_tasks import foreign, jsontext
 from geodes_tasks.errors import GeodesTasksError, ItemError, NoItemsError, SourceError
 from geodes_tasks.stac import json_kind, printable
 
@@ -173,7 +173,7 @@ def _parsed(text: bytes) -> Any:
     """
     try:
         # From bytes, so that UTF-16 (what some shells redirect) and a BOM are recognised.
-        return json.loads(text.lstrip(b"\x1e"))
+        return jsontext.parsed(text.lstrip(b"\x1e"))
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     except UnicodeDecodeError as error:

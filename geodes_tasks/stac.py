@@ -18,7 +18,7 @@ from geodes_tasks.asset import GEODES, S3, Asset
 from geodes_tasks.errors import ItemError, NoDataAssetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from geodes_tasks.checksum import Checksum
 
@@ -39,6 +39,7 @@ _RENAMED = {
     "dataType": "dataset",
     "spaceborne:tile": "grid:code",
 }
+_OLD_NAMES = {new: [old for old in _RENAMED if _RENAMED[old] == new] for new in _RENAMED.values()}
 # Blanks within a line only: over lines, a description of empty lines would take for ever.
 _SIZE_LINE = re.compile(
     r"^[ \t]*file size[ \t]*:[ \t]*([0-9]{1,18})\b", re.IGNORECASE | re.MULTILINE
@@ -47,11 +48,16 @@ _CHECKSUM_LINE = re.compile(
     r"^[ \t]*checksum[ \t]+([\w-]+)[ \t]*:[ \t]*([0-9a-f]+)[ \t\r]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_HREF_TAIL = re.compile(r"/files/([0-9a-f]{32})/?\Z", re.IGNORECASE)
+# As the portal's own are: nothing in it that would have to be taken apart.
+_PLAIN_HREF = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,4})?/[a-z0-9:/._~-]*\Z", re.I | re.ASCII)
+_HREF_TAIL = re.compile(
+    r"https?://[^/?#]+/(?:[^?#]*/)?files/([0-9a-f]{32})/?(?:[?#].*)?\Z", re.IGNORECASE | re.DOTALL
+)
 _NO_DATA_NAME = re.compile(
     r"quicklook|thumbnail|\.(xml|jpe?g|png|gif|webp|json|txt|html?|pdf|md5)\Z", re.IGNORECASE
 )
 _NO_DATA_TYPE = re.compile(r"text/|image/(?!tiff|jp2|vnd|x-)|application/(.*json|.*xml|pdf)")
+_XML_TYPE = re.compile(r"(?<![^/+;\s])xml(?![^/+;\s])")
 _DATE_FORMS = {"year": "%Y", "month": "%m", "day": "%d"}
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\s]')
@@ -75,11 +81,12 @@ def assets(
     if not isinstance(item, Mapping):
         raise ItemError(NO_NAME, f"is {json_kind(item)}, not a STAC item")
     found = _asset_table(item)
-    chosen = _selected(found, _globs(include), _globs(exclude))
+    default = [key for key, asset in found.items() if _is_default(key, asset)]
+    chosen = _selected(found, default, _globs(include), _globs(exclude))
     if not chosen:
         raise NoDataAssetError(item_name(item), _nothing_chosen(found, include, exclude))
     endpoint = _endpoint(item)
-    owner = _endpoint_owner(endpoint, found) if endpoint else None
+    owner = _endpoint_owner(endpoint, found, default) if endpoint else None
     return [_asset(item, key, found[key], endpoint if key == owner else None) for key in chosen]
 
 
@@ -120,12 +127,9 @@ def _globs(patterns: Sequence[str]) -> Sequence[str]:
 
 
 def _selected(
-    found: Mapping[str, StacAsset], include: Sequence[str], exclude: Sequence[str]
+    found: Iterable[str], default: Iterable[str], include: Sequence[str], exclude: Sequence[str]
 ) -> list[str]:
-    if include:
-        kept = [key for key in found if _matches(key, include)]
-    else:
-        kept = [key for key, asset in found.items() if _is_default(key, asset)]
+    kept = [key for key in found if _matches(key, include)] if include else default
     return [key for key in kept if not _matches(key, exclude)]
 
 
@@ -155,7 +159,7 @@ def _is_data(key: str, asset: StacAsset) -> bool:
 def _is_xml(key: str, asset: StacAsset) -> bool:
     kind = _text(asset.get("type")).lower()
     names = (key, _title(key, asset))
-    return "xml" in re.split(r"[/+;\s]", kind) or any(n.lower().endswith(".xml") for n in names)
+    return bool(_XML_TYPE.search(kind)) or any(n.lower().endswith(".xml") for n in names)
 
 
 def _nothing_chosen(
@@ -175,15 +179,14 @@ def _nothing_chosen(
 
 
 def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | None) -> Asset:
-    name, title = item_name(item), _title(key, asset)
+    title = _title(key, asset)
     item_id, collection = _text(item.get("id")) or _identifier(item), _collection(item)
-    label = f"asset {printable(key)!r}"
     try:
         source, href = _address(asset.get("href"))
         _refuse_surrogates(item_id, collection, key, title)
     except ValueError as error:
-        raise ItemError(name, f"{label} {error}") from error
-    checksum = _checksum(asset, href, f"{name}: {label}")
+        raise ItemError(item_name(item), f"asset {printable(key)!r} {error}") from error
+    checksum = _checksum(asset, href, lambda: f"{item_name(item)}: asset {printable(key)!r}")
     return Asset(
         item_id=item_id,
         collection=collection,
@@ -227,6 +230,8 @@ def _address(href: object) -> tuple[str, str]:
     if not isinstance(href, str) or not href.strip():
         raise ValueError("has no href")
     text = href.strip()
+    if _PLAIN_HREF.match(text):
+        return GEODES, text
     if _UNSENDABLE.search(text):
         raise ValueError(f"has control characters in its href {printable(text)!r}")
     try:
@@ -248,16 +253,19 @@ def _address(href: object) -> tuple[str, str]:
 def _endpoint(item: Mapping[str, Any]) -> str | None:
     """Give the item's address in the datalake, old or new name; None when it is unusable."""
     value = _property(item, "endpoint_url")
+    if value is None:
+        return None
     try:
         _, endpoint = _address(value)
     except ValueError as error:
-        if value is not None:
-            logger.info("%s: endpoint_url is not used: it %s", item_name(item), error)
+        logger.info("%s: endpoint_url is not used: it %s", item_name(item), error)
         return None
     return endpoint if urlsplit(endpoint).path.strip("/") else None
 
 
-def _endpoint_owner(endpoint: str, found: Mapping[str, StacAsset]) -> str | None:
+def _endpoint_owner(
+    endpoint: str, found: Mapping[str, StacAsset], default: list[str]
+) -> str | None:
     """Find the one asset that ``endpoint_url`` means: the item has one address, many assets.
 
     That is the asset of the same file name, else the only one that is data and not XML (the
@@ -265,7 +273,6 @@ def _endpoint_owner(endpoint: str, found: Mapping[str, StacAsset]) -> str | None
     """
     name = _last_segment(unquote(urlsplit(endpoint).path).rstrip("/"))
     named = [k for k, a in found.items() if name in {_last_segment(k), _last_segment(_title(k, a))}]
-    default = [key for key, asset in found.items() if _is_default(key, asset)]
     for candidates in (named, default):
         if len(candidates) == 1:
             return candidates[0]
@@ -288,7 +295,7 @@ def _size_bytes(asset: StacAsset) -> int | None:
     return int(match[1]) if match else None
 
 
-def _checksum(asset: StacAsset, href: str, label: str) -> Checksum | None:
+def _checksum(asset: StacAsset, href: str, label: Callable[[], str]) -> Checksum | None:
     """``file:checksum``, else the description, else the tail of a GEODES href.
 
     When they disagree, the one that two of the three give counts, else the first, and a warning
@@ -307,16 +314,16 @@ def _checksum(asset: StacAsset, href: str, label: str) -> Checksum | None:
     chosen = others[0] if others[1:] == others[:1] else first
     logger.warning(
         "%s: the catalogue gives two checksums, %s and %s; %s counts",
-        label,
+        label(),
         first,
         others[0],
         "the second, which it gives twice," if chosen is not first else "the first",
-        extra={"action": "checksum_conflict", "asset": label},
+        extra={"action": "checksum_conflict", "asset": label()},
     )
     return chosen
 
 
-def _file_checksum(asset: StacAsset, label: str) -> Checksum | None:
+def _file_checksum(asset: StacAsset, label: Callable[[], str]) -> Checksum | None:
     """Read ``file:checksum``: a multihash, or bare hex as eodag writes it."""
     text = _text(asset.get("file:checksum"))
     if not text.strip() or text.strip().lower() == "null":
@@ -324,7 +331,7 @@ def _file_checksum(asset: StacAsset, label: str) -> Checksum | None:
     try:
         return checksums.parse(text)
     except ValueError:
-        logger.warning("%s: file:checksum %r cannot be read", label, printable(text))
+        logger.warning("%s: file:checksum %r cannot be read", label(), printable(text))
         return None
 
 
@@ -343,8 +350,7 @@ def _href_checksum(href: str) -> Checksum | None:
 
     Only after ``/files/``: 32 hex digits elsewhere may be any identifier.
     """
-    parts = urlsplit(href)
-    match = _HREF_TAIL.search(parts.path) if parts.scheme != "s3" else None
+    match = _HREF_TAIL.match(href)
     return checksums.parse(f"md5:{match[1]}") if match else None
 
 
@@ -357,11 +363,13 @@ def _mapping(value: object) -> Mapping[Any, Any]:
 
 def _text(value: object) -> str:
     """Write a JSON scalar as text; empty for null, objects, lists and absurd numbers."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) and abs(value) >= 10**30:
         return ""  # longer than 4300 digits Python refuses to write
-    return str(value) if isinstance(value, str | int | float) else ""
+    return str(value) if isinstance(value, int | float) else ""
 
 
 def _properties(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -377,8 +385,8 @@ def _property(item: Mapping[str, Any], name: str) -> Any:
     given = _mapping(item.get("properties"))
     if (value := given.get(name)) is not None:
         return value
-    old = [given[key] for key in given if isinstance(key, str) and _RENAMED.get(key) == name]
-    return next((value for value in reversed(old) if value is not None), None)
+    old = [given[key] for key in _OLD_NAMES.get(name, ()) if given.get(key) is not None]
+    return old[-1] if old else None
 
 
 def _identifier(item: Mapping[str, Any]) -> str:

@@ -8,9 +8,10 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks import footprint
+from geodes_tasks import footprint, jsontext
 from geodes_tasks.asset import Asset, download_id
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.store import Store
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
 
     from geodes_tasks.results import Proof
 
+    Entries = Sequence[tuple[str | int, ...]]
+
 SLOW_STAT_S = 0.0002
 """A look at a file that takes longer goes over a network: many are made at once then."""
 SAMPLE, STATS_AT_ONCE = 20, 16
+_NOTHING = ("", "", "", "")
+"""Said of a download that is known, among others that are not."""
 WORKER_SECONDS = 30.0
 """A worker not seen for so long no longer counts."""
 
@@ -164,7 +169,7 @@ class Queue(Store):
         answers, left = [""] * len(requests), list(range(len(requests)))
         told, proofs = set[str]() if known else set(ids), dict[str, str]()
         while left:
-            entries = [_entry(requests[i], ids[i], told, proofs) for i in left]
+            entries = _entries([(requests[i], ids[i]) for i in left], told, proofs)
             for i, answer in zip(left, self._ask(batch, account, entries), strict=True):
                 answers[i] = answer
             left = [i for i in left if answers[i] == "tell" or answers[i].startswith("prove:")]
@@ -174,9 +179,9 @@ class Queue(Store):
             proofs |= {ids[i]: str(proof or "-") for i, proof in zip(prove, found, strict=True)}
         return [_admitted(*each) for each in zip(requests, ids, answers, strict=True)]
 
-    def _ask(self, batch: str, account: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
-        answers: list[str] = self.run("admit", batch, account, json.dumps(entries))
-        return answers
+    def _ask(self, batch: str, account: str, entries: Entries) -> list[str]:
+        said = chain.from_iterable(entries)
+        return list(jsontext.parsed(self.run("admit", batch, account, len(entries[0]), *said)))
 
     def refuse(self, batch: str, account: str, refusals: Sequence[Refusal]) -> None:
         """Record what can never be downloaded as FAILURE, so that reports name it.
@@ -323,27 +328,31 @@ def error_json(error: BaseException) -> str:
     )
 
 
-# Made once: json.dumps makes one at each call.
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+def _entries(
+    asked: Sequence[tuple[Request, str]], told: Collection[str], proofs: Mapping[str, str]
+) -> Entries:
+    """Give what the admission script reads of requests; where all are known the ids are enough."""
+    if not told and not proofs:
+        return [(identifier,) for _, identifier in asked]
+    if not told:
+        return [(identifier, proofs.get(identifier, "")) for _, identifier in asked]
+    return [
+        (identifier, proofs.get(identifier, ""), *(_facts(one) if identifier in told else _NOTHING))
+        for one, identifier in asked
+    ]
 
 
-def _entry(
-    request: Request, identifier: str, told: Collection[str], proofs: Mapping[str, str]
-) -> dict[str, Any]:
-    """Give what the admission script reads of a request; of a known one the id is enough."""
-    entry: dict[str, Any] = {"id": identifier}
-    if identifier in told:
-        entry |= {
-            "path": request.path,
-            "size": request.asset.size_bytes or 0,
-            "spec": _ENCODER.encode(request.asset.to_dict()),
-        }
-        if request.item is not None:
-            place = footprint.footprint(request.item)
-            entry["footprint"] = footprint.packed(place) if place else ""
-    if identifier in proofs:
-        entry["proof"] = proofs[identifier]
-    return entry
+def _facts(request: Request) -> tuple[str, int, str, str]:
+    spec = jsontext.compact(request.asset.to_dict())
+    return request.path, request.asset.size_bytes or 0, spec, _place(request)
+
+
+def _place(request: Request) -> str:
+    """Give the footprint of the item: ``-`` where it has none, empty with all but its first."""
+    if request.item is None:
+        return ""
+    place = footprint.footprint(request.item)
+    return footprint.packed(place) if place else "-"
 
 
 def _looked_at(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:

@@ -270,7 +270,8 @@ def test_what_is_known_is_asked_for_by_its_id(
 
     def note(ledger: Ledger, script: str, *args: Any, **options: Any) -> Any:
         if script == "admit":
-            told.append(["spec" in entry for entry in json.loads(args[2])])
+            width = args[2]
+            told.append([width > 2] * (len(args[3:]) // width))
         return real(ledger, script, *args, **options)
 
     monkeypatch.setattr(Ledger, "run", note)

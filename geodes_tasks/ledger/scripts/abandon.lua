@@ -17,6 +17,7 @@ for _, name in ipairs(redis.call('ZRANGE', P .. 'batches', 0, -1)) do
     end
   end
   redis.call('DEL', batch_key(name), batch_key(name) .. ':downloads')
+  living[name] = false
   for _, account in ipairs(accounts) do redis.call('DEL', ready_key(name, account)) end
 end
 redis.call('DEL', P .. 'batches', P .. 'due', P .. 'workers', P .. 'slots', P .. 'holds')

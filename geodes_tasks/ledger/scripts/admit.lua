@@ -1,13 +1,12 @@
 -- Take a block of downloads into the ledger: all entries of the block or none.
--- ARGV: batch, account, JSON list of entries {id, path, size, spec, proof, footprint}
---   proof: absent on the first call; on the second what the caller's stat shows, '-' for nothing.
---   footprint: of the item, with its first entry; kept with the first that is not refused.
---   path, size, spec, footprint: absent for what is likely known already.
--- Returns one answer an entry: new | joined | again | present | prove:<proof> | taken:<other item>
+-- ARGV: batch, account, how many values are said of each entry (1, 2 or 6), then for each
+--   id
+--   proof: empty on the first call; on the second what the caller's stat shows, '-' for nothing
+--   path, size, spec (JSON): empty for what is likely known already
+--   footprint: of the item, with its first entry, '-' for none; kept with the first not refused
+-- Returns JSON, one answer an entry: new | joined | again | present | prove:<proof> | taken:<other item>
 --   | tell (it is not known well enough: say all of it)
 local batch, account = ARGV[1], ARGV[2]
-local entries = cjson.decode(ARGV[3])
-local time = now()
 
 -- The version at the end of a GEODES URN does not make another item.
 local function owner_name(spec)
@@ -26,45 +25,60 @@ local function taken_by(entry)
   return spec.item .. (same and ' (other bytes, still under way)' or '')
 end
 
+-- A record comes into being.
+local function create(entry)
+  local id = entry.id
+  refuse_move(id, nil, 'PENDING')
+  redis.call('HSET', download(id), 'state', 'PENDING', 'spec', entry.spec, 'path', entry.path,
+    'size', entry.size, 'account', account, 'attempts', 0, 'batches', batch)
+  members[id] = { batch }
+  list(id, batch)
+  count(id, 'state:PENDING', 1)
+  count(id, 'bytes_total', tonumber(entry.size))
+  redis.call('HSET', P .. 'paths', entry.path, id)
+  redis.call('ZADD', wait_of('PENDING'), stamp(now()), id)
+  make_ready(id, false, account)
+end
+
+-- A record that ended begins anew.
 local function begin(entry)
+  local id = entry.id
   -- The catalogue's size once more: after a download the real one stands there.
-  count(entry.id, 'bytes_total', string.format('%.0f', entry.size - (field(entry.id, 'size') or 0)))
-  redis.call('HSET', download(entry.id), 'spec', entry.spec, 'path', entry.path,
-    'size', string.format('%.0f', entry.size), 'account', account, 'attempts', 0)
-  redis.call('HDEL', download(entry.id), 'error', 'finished', 'started', 'source', 'bytes',
-    'bytes:s3', 'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since', 's3')
-  redis.call('HSET', P .. 'paths', entry.path, entry.id)
-  move(entry.id, 'PENDING')
-  set_done(entry.id, 0)
-  make_ready(entry.id)
+  count(id, 'bytes_total', tonumber(entry.size) - tonumber(field(id, 'size') or '0'))
+  redis.call('HSET', download(id), 'spec', entry.spec, 'path', entry.path, 'size', entry.size,
+    'account', account, 'attempts', 0)
+  redis.call('HDEL', download(id), 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3',
+    'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since', 's3')
+  redis.call('HSET', P .. 'paths', entry.path, id)
+  move(id, 'PENDING')
+  set_done(id, 0)
+  make_ready(id)
 end
 
 local function admit(entry)
-  local state = field(entry.id, 'state')
+  local it = standing(entry.id)
+  local state = it.state
   if state == 'PENDING' or state == 'STARTED' or state == 'RETRY' then
-    attach(entry.id, batch, state)
+    attach(entry.id, batch, it)
     return 'joined'
   end
   if not entry.spec and state ~= 'SUCCESS' then return 'tell' end
   local other = taken_by(entry)
   if other then return 'taken:' .. other end
   if not state then
-    redis.call('HSET', download(entry.id), 'size', string.format('%.0f', entry.size))
-    attach(entry.id, batch, nil)
-    total('bytes_total', string.format('%.0f', entry.size))
-    begin(entry)
+    create(entry)
     return 'new'
   end
   local proof = state == 'SUCCESS' and field(entry.id, 'proof')
   if proof and not entry.proof then return 'prove:' .. proof end
   if not entry.spec and proof ~= entry.proof then return 'tell' end
-  attach(entry.id, batch, state)
+  attach(entry.id, batch, it)
   if proof and proof == entry.proof then
     -- Counted so already, where it was asked for again before: nothing moves.
-    if field(entry.id, 'outcome') ~= 'ALREADY_PRESENT' then
+    if it.outcome ~= 'ALREADY_PRESENT' then
       move(entry.id, 'SUCCESS', nil, 'ALREADY_PRESENT')
     end
-    redis.call('HSET', download(entry.id), 'finished', stamp(time), 'bytes', 0)
+    redis.call('HSET', download(entry.id), 'finished', stamp(now()), 'bytes', 0)
     redis.call('HDEL', download(entry.id), 'source', 'bytes:s3', 'bytes:geodes')
     return 'present'
   end
@@ -72,14 +86,26 @@ local function admit(entry)
   return 'again'
 end
 
+local function said(index)
+  return ARGV[index] ~= '' and ARGV[index] or nil
+end
+
 open_batch(batch, account)
-local answers, footprint = {}, ''
-for index, entry in ipairs(entries) do
-  answers[index] = admit(entry)
-  footprint = entry.footprint or footprint
-  if footprint ~= '' and string.match(answers[index], '^%l+$') then
+sums = {}
+local answers, footprint = {}, '-'
+local width = tonumber(ARGV[3])
+for first = 4, #ARGV, width do
+  local entry = { id = ARGV[first], proof = width > 1 and said(first + 1) or nil }
+  if width > 2 then
+    entry.path, entry.size, entry.spec = said(first + 2), ARGV[first + 3], said(first + 4)
+    footprint = said(first + 5) or footprint
+  end
+  local answer = admit(entry)
+  answers[#answers + 1] = answer
+  if footprint ~= '-' and string.match(answer, '^%l+$') then
     redis.call('HSET', download(entry.id), 'footprint', footprint)
-    footprint = ''
+    footprint = '-'
   end
 end
-return answers
+tell_sums()
+return cjson.encode(answers)

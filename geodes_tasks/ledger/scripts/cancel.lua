@@ -22,7 +22,7 @@ for index = 2, #ARGV do
     local others = batch ~= '' and others_of(id, batch) or {}
     if #others == 0 then
       cancel(id, state)
-    elseif detach(id, batch, state) then
+    elseif detach(id, batch) then
       left = left + 1
       hand_over(id, state, others)
     end

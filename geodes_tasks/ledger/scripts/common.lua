@@ -37,9 +37,15 @@
 
 local P = KEYS[1]
 
+-- The time of this run of a script, in seconds: one moment for all that it does.
+local moment = nil
+
 local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+  if not moment then
+    local time = redis.call('TIME')
+    moment = tonumber(time[1]) + tonumber(time[2]) / 1000000
+  end
+  return moment
 end
 
 local function stamp(seconds)
@@ -58,26 +64,62 @@ local function field(id, name)
   return redis.call('HGET', download(id), name) or nil
 end
 
-local function batches_of(id)
-  local names = {}
-  for name in string.gmatch(field(id, 'batches') or '', '%S+') do names[#names + 1] = name end
-  return names
+-- What this run of a script has read once: nobody else writes meanwhile.
+local members, living, lengths = {}, {}, {}
+
+local function batches_of(id, known)
+  if not members[id] then
+    local names = {}
+    local text = known or field(id, 'batches') or ''
+    for name in string.gmatch(text, '%S+') do names[#names + 1] = name end
+    members[id] = names
+  end
+  return members[id]
+end
+
+local function set_batches(id, names)
+  members[id] = names
+  redis.call('HSET', download(id), 'batches', table.concat(names, ' '))
+end
+
+-- A batch that was forgotten must not come back to life by being counted in.
+local function lives(name)
+  if living[name] == nil then living[name] = redis.call('EXISTS', batch_key(name)) == 1 end
+  return living[name]
+end
+
+-- Counters that a script of many downloads adds up, and tells Redis at its end; nil: told at once.
+local sums = nil
+
+local function add(key, counter, amount)
+  if amount == 0 then return end
+  if not sums then
+    redis.call('HINCRBY', key, counter, string.format('%.0f', amount))
+  else
+    sums[key] = sums[key] or {}
+    sums[key][counter] = (sums[key][counter] or 0) + amount
+  end
+end
+
+local function tell_sums()
+  for key, counters in pairs(sums) do
+    for counter, amount in pairs(counters) do
+      if amount ~= 0 then redis.call('HINCRBY', key, counter, string.format('%.0f', amount)) end
+    end
+  end
+  sums = nil
 end
 
 -- Add to one counter of the whole ledger, so that monitors need not read all records.
 local function total(counter, amount)
-  redis.call('HINCRBY', P .. 'totals', counter, amount)
+  add(P .. 'totals', counter, amount)
 end
 
 -- Add to one counter of the ledger, and in every batch of a download.
 local function count(id, counter, amount)
-  if amount == 0 then return end
   total(counter, amount)
   for _, name in ipairs(batches_of(id)) do
-    -- A batch that was forgotten must not come back to life by being counted in.
-    if redis.call('EXISTS', batch_key(name)) == 1 then
-      redis.call('HINCRBY', batch_key(name), counter, amount)
-    end
+    if lives(name) then add(batch_key(name), counter, amount) end
   end
 end
 
@@ -86,44 +128,52 @@ local function set_done(id, bytes)
   local before = tonumber(field(id, 'done') or '0')
   if bytes ~= before then
     redis.call('HSET', download(id), 'done', string.format('%.0f', bytes))
-    count(id, 'bytes_done', string.format('%.0f', bytes - before))
+    count(id, 'bytes_done', bytes - before)
   end
 end
 
 -- Since when downloads wait, for a reason or for their turn: monitors want the first one.
-local function wait_of(id, state)
+local function wait_of(state, reason)
   if state == 'PENDING' then return P .. 'since:turn' end
-  return state == 'RETRY' and P .. 'since:' .. field(id, 'reason')
+  return state == 'RETRY' and P .. 'since:' .. reason
 end
 
--- Every state change goes through here: refused unless the table of moves has it.
--- `reason` goes with RETRY, `outcome` with SUCCESS.
-local function move(id, to, reason, outcome)
-  local from = field(id, 'state')
+local function refuse_move(id, from, to)
   if not ALLOWED[(from or '') .. '>' .. to] then
     error('BADMOVE ' .. id .. ' ' .. (from or 'unknown') .. ' to ' .. to)
   end
-  local wait = wait_of(id, from)
+end
+
+-- What holds of a download only as long as it is in a state ends with it.
+local function leave(id, from, reason, outcome)
+  local wait = wait_of(from, reason)
   if wait then redis.call('ZREM', wait, id) end
-  if from then count(id, 'state:' .. from, -1) end
-  if from == 'RETRY' then
-    local reason = field(id, 'reason')
-    count(id, 'waiting:' .. reason, -1)
-    if reason == 'offline' then
-      redis.call('ZREM', account_key(field(id, 'account'), ':tape'), id)
-    end
-  end
-  if from == 'SUCCESS' then count(id, 'outcome:' .. field(id, 'outcome'), -1) end
-  count(id, 'state:' .. to, 1)
-  if to == 'RETRY' then count(id, 'waiting:' .. reason, 1) end
-  if to == 'SUCCESS' then count(id, 'outcome:' .. outcome, 1) end
-  redis.call('HSET', download(id), 'state', to)
-  redis.call('HDEL', download(id), 'reason', 'due')
-  if reason then redis.call('HSET', download(id), 'reason', reason) end
-  if outcome then redis.call('HSET', download(id), 'outcome', outcome) end
+  count(id, 'state:' .. from, -1)
+  if from == 'SUCCESS' then count(id, 'outcome:' .. outcome, -1) end
+  if from ~= 'RETRY' then return end
+  count(id, 'waiting:' .. reason, -1)
   redis.call('ZREM', P .. 'due', id)
-  wait = wait_of(id, to)
+  redis.call('HDEL', download(id), 'reason', 'due')
+  if reason == 'offline' then redis.call('ZREM', account_key(field(id, 'account'), ':tape'), id) end
+end
+
+-- Every state change of a record goes through here: refused unless the table of moves has it.
+-- `reason` goes with RETRY, `outcome` with SUCCESS.
+local function move(id, to, reason, outcome)
+  local from, left, ended = unpack(redis.call('HMGET', download(id), 'state', 'reason', 'outcome'))
+  refuse_move(id, from, to)
+  if from then leave(id, from, left, ended) end
+  redis.call('HSET', download(id), 'state', to)
+  count(id, 'state:' .. to, 1)
+  local wait = wait_of(to, reason)
   if wait then redis.call('ZADD', wait, stamp(now()), id) end
+  if to == 'RETRY' then
+    count(id, 'waiting:' .. reason, 1)
+    redis.call('HSET', download(id), 'reason', reason)
+  elseif to == 'SUCCESS' then
+    count(id, 'outcome:' .. outcome, 1)
+    redis.call('HSET', download(id), 'outcome', outcome)
+  end
 end
 
 local function open_batch(name, account)
@@ -132,43 +182,55 @@ local function open_batch(name, account)
   redis.call('ZADD', P .. 'batches', 'NX', time, name)
   redis.call('HSETNX', batch_key(name), 'account', account)
   redis.call('HSETNX', batch_key(name), 'created', time)
+  living[name] = true
 end
 
--- Add a download as it stands (state nil: not at all yet) to the counters of one batch, or take
--- it out of them (sign -1).
-local function tally(key, id, state, sign)
-  for counter, name in pairs({ bytes_total = 'size', bytes_done = 'done' }) do
-    local bytes = tonumber(field(id, name) or '0')
-    if bytes > 0 then redis.call('HINCRBY', key, counter, string.format('%.0f', sign * bytes)) end
-  end
-  if not state then return end
-  redis.call('HINCRBY', key, 'state:' .. state, sign)
-  if state == 'RETRY' then redis.call('HINCRBY', key, 'waiting:' .. field(id, 'reason'), sign) end
-  if state == 'SUCCESS' then redis.call('HINCRBY', key, 'outcome:' .. field(id, 'outcome'), sign) end
+-- What batches count of a download, as it stands.
+local function standing(id)
+  local state, batches, size, done, reason, outcome = unpack(redis.call('HMGET', download(id),
+    'state', 'batches', 'size', 'done', 'reason', 'outcome'))
+  batches_of(id, batches or '')
+  return { state = state, size = size, done = done, reason = reason, outcome = outcome }
 end
 
--- Count a download, in the state it has (nil: none yet), in one more batch, once.
--- Batches that were forgotten drop out of its list on the way.
-local function attach(id, name, state)
+-- Add a download to the counters of one batch, or take it out of them (sign -1).
+local function tally(key, it, sign)
+  add(key, 'bytes_total', sign * tonumber(it.size or '0'))
+  add(key, 'bytes_done', sign * tonumber(it.done or '0'))
+  if it.state then add(key, 'state:' .. it.state, sign) end
+  if it.state == 'RETRY' then add(key, 'waiting:' .. it.reason, sign) end
+  if it.state == 'SUCCESS' then add(key, 'outcome:' .. it.outcome, sign) end
+end
+
+-- One more download at the end of a batch's list.
+local function list(id, name)
   local key = batch_key(name)
-  if redis.call('ZSCORE', key .. ':downloads', id) then return end
-  redis.call('ZADD', key .. ':downloads', redis.call('HINCRBY', key, 'total', 1), id)
-  local kept = {}
+  lengths[name] = (lengths[name] or tonumber(redis.call('HGET', key, 'total') or '0')) + 1
+  redis.call('ZADD', key .. ':downloads', lengths[name], id)
+  add(key, 'total', 1)
+end
+
+-- Count a download, as it stands, in one more batch, once.
+-- Batches that were forgotten drop out of its list on the way.
+local function attach(id, name, it)
+  local key, kept = batch_key(name), {}
   for _, other in ipairs(batches_of(id)) do
-    local lives = other ~= name and redis.call('EXISTS', batch_key(other)) == 1
-    if lives then kept[#kept + 1] = other end
+    -- A batch of this name may have been forgotten, and this be another one.
+    if other == name and redis.call('ZSCORE', key .. ':downloads', id) then return end
+    if other ~= name and lives(other) then kept[#kept + 1] = other end
   end
   kept[#kept + 1] = name
-  redis.call('HSET', download(id), 'batches', table.concat(kept, ' '))
-  tally(key, id, state, 1)
+  set_batches(id, kept)
+  list(id, name)
+  tally(key, it, 1)
 end
 
 -- Take a download out of a batch; tells whether it was in it.
-local function detach(id, name, state)
+local function detach(id, name)
   local key = batch_key(name)
   if redis.call('ZREM', key .. ':downloads', id) == 0 then return false end
-  redis.call('HINCRBY', key, 'total', -1)
-  tally(key, id, state, -1)
+  add(key, 'total', -1)
+  tally(key, standing(id), -1)
   return true
 end
 

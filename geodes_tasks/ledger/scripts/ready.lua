@@ -16,8 +16,8 @@ local function enter_ring(name, account)
 end
 
 -- Put a download into the ready list of its newest batch, and the batch into its account's ring.
-local function make_ready(id, first)
-  local name, account = batch_of(id), field(id, 'account')
+local function make_ready(id, first, known_account)
+  local name, account = batch_of(id), known_account or field(id, 'account')
   redis.call(first and 'LPUSH' or 'RPUSH', ready_key(name, account), id)
   enter_ring(name, account)
 end
@@ -41,7 +41,7 @@ end
 
 -- A download that these batches wait for is served for them alone from now on.
 local function hand_over(id, state, others)
-  redis.call('HSET', download(id), 'batches', table.concat(others, ' '))
+  set_batches(id, others)
   local open = state == 'PENDING' or state == 'RETRY'
   local sent = redis.call('ZSCORE', account_key(field(id, 'account'), ':sent'), id)
   if open and not sent and not waits(id, state) then make_ready(id) end

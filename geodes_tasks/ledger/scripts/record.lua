@@ -35,7 +35,7 @@ if state == 'SUCCESS' then
   if said.checksum then redis.call('HSET', key, 'checksum', said.checksum) end
   if said.source then redis.call('HSET', key, 'source', said.source) end
   if tonumber(field(id, 'size')) ~= said.size then
-    count(id, 'bytes_total', string.format('%.0f', said.size - tonumber(field(id, 'size'))))
+    count(id, 'bytes_total', said.size - tonumber(field(id, 'size')))
     redis.call('HSET', key, 'size', string.format('%.0f', said.size))
   end
   redis.call('HDEL', key, 'error', 'suspect', 'token', 'gone', 'offline_since')

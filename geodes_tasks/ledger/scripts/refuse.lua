@@ -3,9 +3,9 @@
 local batch, account = ARGV[1], ARGV[2]
 open_batch(batch, account)
 for _, entry in ipairs(cjson.decode(ARGV[3])) do
-  local state = field(entry.id, 'state')
-  attach(entry.id, batch, state)
-  if not state then move(entry.id, 'FAILURE') end
+  local it = standing(entry.id)
+  attach(entry.id, batch, it)
+  if not it.state then move(entry.id, 'FAILURE') end
   redis.call('HSET', download(entry.id), 'spec', entry.spec, 'path', '', 'size', 0,
     'account', account, 'attempts', 0, 'error', entry.error, 'finished', stamp(now()))
 end

@@ -1,0 +1,41 @@
+"""JSON as text, fast: orjson, and the standard library for what that one refuses.
+
+It refuses what JSON proper does not have and files hold nevertheless: NaN, half characters,
+numbers beyond 64 bits, another encoding than UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+# Made once: json.dumps makes one at each call.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def parsed(text: bytes | str) -> Any:
+    """Read JSON.
+
+    Raises:
+        json.JSONDecodeError: what is wrong, as the standard library says it.
+        UnicodeDecodeError: bytes that are no text.
+        RecursionError: nested too deeply.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
+
+
+def compact(value: object) -> str:
+    """Write JSON without blanks.
+
+    Raises:
+        TypeError: JSON has no form for it.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return _ENCODER.encode(value)
