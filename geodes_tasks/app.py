@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "socket_connect_timeout": 5,
         **({} if url.startswith("redis+socket") else {"socket_keepalive": True}),
         "global_keyprefix": settings.key_prefix,
+        # The ledger knows priorities; the broker would look into four lists for each message.
+        "priority_steps": [0],
     }
     return {
         "broker_url": url,
@@ -71,13 +74,19 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_pool": "threads",
         "worker_concurrency": 16,
         # Flower: what is queued, what runs, what became of it.
-        "worker_send_task_events": True,
-        "task_send_sent_event": True,
+        # Nobody looks at the private server of one-machine mode.
+        "worker_send_task_events": is_seen(),
+        "task_send_sent_event": is_seen(),
         "task_track_started": True,
         "task_store_errors_even_if_ignored": False,
         "timezone": "UTC",
         "enable_utc": True,
     }
+
+
+def is_seen() -> bool:
+    """Tell whether Flower can see this process: not the worker of one-machine mode."""
+    return PARENT_VARIABLE not in os.environ
 
 
 def make(settings: Settings) -> Celery:
@@ -125,7 +134,8 @@ class Sender:
                     self._send(producer, wakeup, is_first=not number)
                     for number, wakeup in enumerate(wakeups)
                 ]
-                self._dispatcher.tell("task-sent", told, producer)
+                if self.app.conf.task_send_sent_event:
+                    self._dispatcher.tell("task-sent", told, producer)
         except BatchPublishError as error:
             raise OperationalError(str(error)) from error
 

@@ -110,6 +110,7 @@ class OneMachine:
         self.settings = settings.model_copy(update={"redis_url": url, "download_dir": folder})
         self._stack = contextlib.ExitStack()
         self.worker: subprocess.Popen[bytes] | None = None
+        self._is_dismissed = False
 
     def __enter__(self) -> Self:
         """Start the server, wait until it answers, and begin anew in its ledger.
@@ -157,6 +158,8 @@ class OneMachine:
         command += ["--unixsocketperm", "700", "--dir", str(self.state), "--save", ""]
         command += ["--appendonly", "yes", "--appendfsync", "everysec"]
         command += ["--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        # How often a second it looks who has waited long enough: the worker's end waits for that.
+        command += ["--hz", "50"]
         self._end_orphan()
         with self.server_log.open("wb") as output:
             # A session of its own: Ctrl-C at the terminal must not reach it before the worker.
@@ -176,8 +179,7 @@ class OneMachine:
             with contextlib.suppress(GeodesTasksError, OSError):
                 ledger.ping()
                 logger.info("stopping the server that a killed run left behind")
-                with contextlib.suppress(Exception):
-                    ledger.client.shutdown()
+                ledger.end_server()
             left.unlink(missing_ok=True)
 
     @property
@@ -198,10 +200,7 @@ class OneMachine:
             time.sleep(0.02)
 
     def _stop_server(self, server: subprocess.Popen[bytes]) -> None:
-        # Told by a command it writes what it has and ends at once, its data stays; a signal it
-        # would look at now and then.
-        with contextlib.suppress(Exception):
-            Ledger.of(self.settings).client.shutdown()
+        Ledger.of(self.settings).end_server()
         end(server, signal.SIGTERM, 10.0)
         self.socket.unlink(missing_ok=True)
 
@@ -213,15 +212,24 @@ class OneMachine:
         return self.state / "worker.log"
 
     def start_worker(self) -> None:
-        """Start the worker, once; not needed where everything is present already."""
-        if self.worker is None:
-            self.worker = self._worker_process()
+        """Start the worker unless it runs; not needed where everything is present already."""
+        if self._is_dismissed:
+            self.stop_worker()
+        if self.worker is None or self._is_dismissed:
+            self.worker, self._is_dismissed = self._worker_process(), False
             self._stack.callback(self.stop_worker)
+
+    def dismiss_worker(self) -> None:
+        """Tell the worker that all is done; what it takes to end goes on beside."""
+        if self.worker is not None and self.worker.poll() is None:
+            self.worker.send_signal(signal.SIGTERM)
+            self._is_dismissed = True
 
     def stop_worker(self) -> None:
         """Stop the worker; what it had under way is given back with its progress kept."""
         if self.worker is not None:
-            end(self.worker, signal.SIGTERM, WORKER_PATIENCE_S)
+            # A second signal would break off what the first one let end.
+            end(self.worker, None if self._is_dismissed else signal.SIGTERM, WORKER_PATIENCE_S)
 
     def _worker_process(self) -> subprocess.Popen[bytes]:
         name = f"one-machine-{os.getpid()}@{socket.gethostname()}"
@@ -246,14 +254,16 @@ class OneMachine:
         Raises:
             PrivateProcessError: it ended by itself.
         """
-        if self.worker is not None and self.worker.poll() is not None:
+        ended = self.worker is not None and self.worker.poll() is not None
+        if ended and not self._is_dismissed:
             raise PrivateProcessError("worker", str(self.worker_log), tail(self.worker_log))
 
 
-def end(process: subprocess.Popen[bytes], first: signal.Signals, patience_s: float) -> None:
-    """Ask a child to end, and kill it when it does not."""
+def end(process: subprocess.Popen[bytes], first: signal.Signals | None, patience_s: float) -> None:
+    """Ask a child to end, unless it was asked already, and kill it when it does not."""
     if process.poll() is None:
-        process.send_signal(first)
+        if first is not None:
+            process.send_signal(first)
         try:
             process.wait(patience_s)
         except subprocess.TimeoutExpired:

@@ -57,22 +57,30 @@ _LOCAL_ERRNOS = frozenset(
 )
 
 
-@contextlib.contextmanager
-def local_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors about the download folder into ours.
+class local_errors:  # noqa: N801 - read as a verb, like those of contextlib
+    """Turns the operating system's errors about the download folder into ours.
 
     Raises:
         DiskError: full, over quota, read-only, no right, stale handle.
         NotAFileError: a file stands where a folder should be, or the other way round.
     """
-    try:
-        yield
-    except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        raise NotAFileError(str(error.filename or path), _kind_in_the_way(error)) from error
-    except OSError as error:
-        if error.errno in _LOCAL_ERRNOS:
-            raise DiskError(str(path), error.strerror or str(error)) from error
-        raise
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        """Take the path that errors name where the system names none."""
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Watch the block."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raise our error for the system's."""
+        if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
+            where = str(error.filename or self._path)
+            raise NotAFileError(where, _kind_in_the_way(error)) from error
+        if isinstance(error, OSError) and error.errno in _LOCAL_ERRNOS:
+            raise DiskError(str(self._path), error.strerror or str(error)) from error
 
 
 def probe(folder: Path) -> None:
@@ -252,9 +260,12 @@ class PartFile:
 
     def note_etag(self, etag: str | None) -> None:
         """Keep the validator of the bytes for a next attempt; small files are not worth it."""
-        if etag and isinstance(self._outlet, BlockOutlet):
+        if etag and self._has_etag():
             with local_errors(self.final):
                 _etag_path(self.path).write_text(etag)
+
+    def _has_etag(self) -> bool:
+        return isinstance(self._outlet, BlockOutlet)
 
     def adopt(self, leftover: Path, on_progress: Callable[[int], None]) -> None:
         """Take over the bytes of a dead attempt by copying them while hashing.
@@ -324,8 +335,9 @@ class PartFile:
                 raise LeaseLostError(str(self.final)) from error
             proof = Proof.of(os.fstat(self._fd))
             _sync_folder(self.final.parent)
+        if self._has_etag():
+            _etag_path(self.path).unlink(missing_ok=True)
         self._close()
-        _etag_path(self.path).unlink(missing_ok=True)
         self._tidy()
         return proof
 

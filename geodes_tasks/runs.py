@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from geodes_tasks.results import BatchStatus, ErrorInfo
 
 POLL_S = 0.25
-LAST_POLL_S = 0.05
+LAST_POLL_S = 0.03
 """Between looks at the last few downloads while they move: their end is waited for."""
 LAST = 16
+"""So few, or as many as came since the last look."""
 
 
 def has_cluster(settings: Settings) -> bool:
@@ -93,12 +94,13 @@ class Run:
                     for line in self._new_waits(status, told):
                         tell(line)
                 picture.show(status, self.ledger.running() if rows and status.unfinished else [])
+                if self.machine is not None and not status.unfinished:
+                    self.machine.dismiss_worker()
                 if not status.unfinished or is_stuck(status, patience):
                     return status
                 if self.machine is not None:
                     self.machine.check()
-                ends = status != before and status.unfinished <= LAST
-                time.sleep(LAST_POLL_S if ends else POLL_S)
+                time.sleep(LAST_POLL_S if is_ending(status, before) else POLL_S)
                 before = status
 
     def _new_waits(self, status: BatchStatus, told: set[str]) -> Iterator[str]:
@@ -173,6 +175,13 @@ def is_stuck(status: BatchStatus, patience: Patience) -> bool:
         return True
     left = status.unfinished
     return patience.ended(only_tape=0 < left == status.waiting.get(Reason.OFFLINE, 0))
+
+
+def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:
+    """Tell whether the last downloads are moving, which will be over in a moment."""
+    if before is None or status == before:
+        return False
+    return status.unfinished <= max(LAST, before.unfinished - status.unfinished)
 
 
 @contextlib.contextmanager

@@ -157,18 +157,20 @@ class Desk:
         os._exit(0)
 
 
-_desks: dict[int, Desk] = {}
+_desks: list[Desk] = []
 _desks_lock = threading.Lock()
 
 
 def desk() -> Desk:
     """Give this process its desk; a forked child makes its own, sockets are never shared."""
-    pid = os.getpid()
-    with _desks_lock:
-        if pid not in _desks:
-            _desks.clear()
-            _desks[pid] = Desk(config.load())
-        return _desks[pid]
+    if not _desks:
+        with _desks_lock:
+            if not _desks:
+                _desks.append(Desk(config.load()))
+    return _desks[0]
+
+
+os.register_at_fork(after_in_child=_desks.clear)
 
 
 @shared_task(
@@ -301,6 +303,7 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
     entry = history_entry(attempt, str(task.request.hostname), error)
     if not decision.retry:
         recorded(lambda: ledger.fail(claim, error, entry))
+        logger.error("FAILED %s: %s: %s", claim.path, type(error).__name__, error)
         discard(claim.asset, claim.path, claim.token)
         raise error
     recorded(lambda: ledger.postpone(claim, error, decision, entry))
@@ -407,6 +410,8 @@ class Row:
 
     def tell(self, event: str, **fields: object) -> None:
         """Send an event; what is recorded must not suffer from news that cannot be sent."""
+        if not self.app.conf.worker_send_task_events:
+            return
         try:
             with self.app.events.default_dispatcher(hostname=self.worker) as dispatcher:
                 known = {"uuid": self.identifier, "name": TASK, "kwargs": self.kwargs}

@@ -49,7 +49,7 @@ class OrphanWatch(threading.Thread):
         with contextlib.suppress(Exception):
             # The same command again may have a new server at this address already.
             if server is not None and self._server() == server:
-                self.ledger.client.shutdown()
+                self.ledger.end_server()
         os._exit(0)
 
     def _server(self) -> str | None:

@@ -34,7 +34,18 @@ def install(app: Celery) -> Celery:
     app.steps["worker"].add(DownloadsStep)
     app.steps["consumer"].add(MessagesStep)
     signals.worker_shutting_down.connect(_on_stop, weak=False)
+    signals.after_setup_logger.connect(_say_once, weak=False)
     return app
+
+
+def _say_once(loglevel: int, **_: object) -> None:
+    """Leave out Celery's lines on each task that was taken and how it ended: ours say it.
+
+    Of three lines a file one is left. With DEBUG all are there.
+    """
+    if loglevel > logging.DEBUG:
+        for name in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))
 
 
 SILENT = {"without_gossip": True, "without_mingle": True}

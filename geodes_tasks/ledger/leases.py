@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from geodes_tasks import checksum as checksums
-from geodes_tasks.asset import Asset
+from geodes_tasks import jsontext
+from geodes_tasks.asset import GEODES, Asset
 from geodes_tasks.errors import LeaseLostError
 from geodes_tasks.ledger.queue import Wakeup, error_json, wakeups
 from geodes_tasks.ledger.store import Store
@@ -152,7 +152,7 @@ class Leases(Store):
             download_id=download_id,
             token=token,
             attempt=int(attempt),
-            asset=Asset.from_dict(json.loads(spec)),
+            asset=Asset.from_dict(jsontext.parsed(spec)),
             path=path,
             proof=Proof.parse(proof) if proof else None,
             suspect=checksums.parse(suspect) if suspect else None,
@@ -247,7 +247,7 @@ class Leases(Store):
             "delay": decision.delay_s,
             "counted": decision.counted,
             "error": error_json(error),
-            "entry": json.dumps(entry),
+            "entry": jsontext.compact(entry),
             "bytes": entry["transferred"],
             "source": entry.get("source"),
             "collection": claim.asset.collection,
@@ -264,7 +264,7 @@ class Leases(Store):
         """Record that the download ended with an error. Raises and returns as ``succeed``."""
         said = {
             "error": error_json(error),
-            "entry": json.dumps(entry),
+            "entry": jsontext.compact(entry),
             "bytes": entry["transferred"],
             "source": entry.get("source"),
             "collection": claim.asset.collection,
@@ -277,13 +277,15 @@ class Leases(Store):
         return self._record(claim, State.REVOKED, {})
 
     def _record(self, claim: Claim, state: State, said: dict[str, Any]) -> list[Wakeup]:
+        if not claim.metered and said.get("source") == GEODES:
+            said["asked"] = True
         status, *released = self.run(
             "record",
             *self.limits.args(),
             claim.download_id,
             claim.token,
             state,
-            json.dumps({name: value for name, value in said.items() if value is not None}),
+            jsontext.compact({name: value for name, value in said.items() if value is not None}),
         )
         if status == "lost":
             raise LeaseLostError(claim.download_id)

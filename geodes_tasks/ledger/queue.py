@@ -134,7 +134,7 @@ def wakeups(answer: Sequence[str]) -> list[Wakeup]:
     """Read the ``id, spec, id, spec, ...`` that the scripts return."""
     found = []
     for identifier, text in zip(answer[::2], answer[1::2], strict=True):
-        spec = json.loads(text)
+        spec = jsontext.parsed(text)
         found.append(Wakeup(identifier, spec["item"], spec["title"], spec["size"]))
     return found
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from geodes_tasks import errors, footprint
+from geodes_tasks import errors, footprint, jsontext
 from geodes_tasks.errors import GeodesTasksError, UnknownBatchError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import BatchStatus, DownloadRecord, ErrorInfo
@@ -97,7 +96,7 @@ class Reading(Store):
             text = self.client.hget(self.key("download", download_id), "error")
         if not text:
             return None
-        error = json.loads(text)
+        error = jsontext.parsed(text)
         kind = getattr(errors, error["type"], None)
         if not error.get("values") or kind is None:
             return GeodesTasksError(f"{error['type']}: {error['message']}")
@@ -146,7 +145,7 @@ class Reading(Store):
 
 def _running(identifier: str, values: Sequence[str | None]) -> Running:
     spec, done, worker, source, started, _ = values
-    data = json.loads(spec or "{}")
+    data = jsontext.parsed(spec or "{}")
     return Running(
         identifier,
         data["item"],
@@ -184,9 +183,9 @@ def _info(error: Mapping[str, Any]) -> ErrorInfo:
 
 def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
     """Read the hash of one download."""
-    spec = json.loads(data["spec"])
+    spec = jsontext.parsed(data["spec"])
     state = State(data["state"])
-    error = json.loads(data["error"]) if data.get("error") else None
+    error = jsontext.parsed(data["error"]) if data.get("error") else None
     outcome = data.get("outcome") if state is State.SUCCESS else None
     size = int(data.get("size") or 0)
     return DownloadRecord(
@@ -215,5 +214,5 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         due_at=_moment(data.get("due")),
         worker=data.get("worker"),
         footprint=footprint.unpacked(data["footprint"]) if data.get("footprint") else None,
-        history=tuple(json.loads(data.get("history") or "[]")),
+        history=tuple(jsontext.parsed(data.get("history") or "[]")),
     )

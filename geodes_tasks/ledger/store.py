@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from geodes_tasks.config import masked
@@ -38,6 +38,18 @@ def client_url(url: str) -> str:
     )
 
 
+class _Unlooked:
+    """A connection that is not looked at before each command.
+
+    It costs three system calls, as much as the command itself. One that broke meanwhile is found
+    out by the command, which is tried again.
+    """
+
+    def can_read(self, timeout: float = 0.0) -> bool:
+        looked: bool = super().can_read(timeout) if timeout else False  # type: ignore[misc]
+        return looked
+
+
 def connect(settings: Settings) -> redis.Redis:
     """Make a client of the ledger's Redis; opens no connection yet."""
     url = client_url(settings.redis_url.get_secret_value())
@@ -53,6 +65,9 @@ def connect(settings: Settings) -> redis.Redis:
         # cost one timeout by then.
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2, (redis.ConnectionError,)),
     )
+    pool = client.connection_pool
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Unlooked, kind), {})
     return client
 
 
@@ -172,6 +187,16 @@ class Store:
         if schema != SCHEMA:
             problem = f"its records have schema {schema}, this version reads {SCHEMA}"
             raise LedgerUnavailableError(masked(self.url), problem)
+
+    def end_server(self) -> None:
+        """Have a private server write what it has and end; nothing happens where there is none.
+
+        Told by a command it ends at once; a signal it would look at now and then.
+        """
+        # The answer is a broken connection, which would be tried again and again.
+        self.client.set_retry(Retry(NoBackoff(), 0))
+        with contextlib.suppress(redis.RedisError, OSError):
+            self.client.shutdown()
 
     def _begin(self) -> str:
         # Whoever may only read finds an empty ledger, in which no record is of another schema.

@@ -59,13 +59,13 @@ def two_runs(name: str, url: str, items: list[Item], folder: Path) -> tuple[floa
     home = folder / f"{name}-{time.monotonic_ns()}"
     home.mkdir()
     (home / "items.json").write_text(json.dumps(items))
-    theirs = [sys.executable, str(PEERS / "pygeodes_queue.py"), url, KEY]
-    ours = [sys.executable, "-m", "tests.bench.client", "queue", url]
+    what = [str(home / "items.json"), str(home / "files")]
+    theirs = [sys.executable, str(PEERS / "pygeodes_queue.py"), url, KEY, *what, "2"]
+    ours = [sys.executable, "-m", "tests.bench.client", "queue", url, *what]
     command = theirs if name == "pygeodes" else ours
     environment = os.environ | {
         "HOME": str(home), "GEODES_TASKS_STATE_DIR": str(home / "state"), "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    command = [*command, str(home / "items.json"), str(home / "files")]
     first, again = last_json(command, env=environment, cwd=home)
     shutil.rmtree(home)
     return float(first), float(again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -451,12 +452,16 @@ def test_flower_sees_moving_numbers(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 def test_each_process_has_one_desk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked child makes its own: sockets are never shared."""
-    monkeypatch.setattr(tasks, "_desks", {})
+    desks: list[tasks.Desk] = []
+    monkeypatch.setattr(tasks, "_desks", desks)
+    os.register_at_fork(after_in_child=desks.clear)
     first, same = tasks.desk(), tasks.desk()
-    monkeypatch.setattr("os.getpid", lambda: -1)
+    child = os.fork()
+    if not child:
+        os._exit(tasks.desk() is first)
 
     assert first is same
-    assert tasks.desk() is not first
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_without_s3_credentials_the_portal_is_the_only_source() -> None:

@@ -174,13 +174,22 @@ local function probe_ended(id, account, time, source)
   if wait > 0 then pause_account(account, 'quota', wait, time) end
 end
 
+-- Whether each request has to be asked for: not where nobody knows of a quota, and so many were
+-- granted that there is no small one. The records of the downloads count the requests then.
+local function is_metered(account, quota_count)
+  local told, learned, granted = unpack(redis.call('HMGET', account_key(account),
+    'told', 'learned', 'granted'))
+  if quota_count > 0 or tonumber(told) then return true end
+  return told ~= 'unlimited' and (learned or tonumber(granted or '0') < TRUSTED)
+end
+
 -- What an attempt that begins must know of its account.
 local function account_notes(id, account, quota_count, time)
   local key = account_key(account)
-  local probe, told = unpack(redis.call('HMGET', key, 'probe', 'told'))
+  local probe = redis.call('HGET', key, 'probe')
   if probe then redis.call('HSET', key, 'probe', id, 'probed', stamp(time)) end
   return (probe and ' probe' or '')
-    .. ((quota_count > 0 or told ~= 'unlimited') and ' metered' or '')
+    .. ((probe or is_metered(account, quota_count)) and ' metered' or '')
 end
 
 -- What the portal's answer to one download says of its account.

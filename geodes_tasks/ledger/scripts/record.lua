@@ -8,6 +8,7 @@
 --            complaint: throttled | broken | refused: what the portal's answer says of the account
 --   FAILURE: {error, entry, bytes, source, sources, collection}
 --   REVOKED: {}
+--   asked, in all of them: the portal was asked, and nobody has counted that yet
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, state = ARGV[5], ARGV[6], ARGV[7]
 if not holds(id, token) then return { 'lost' } end
@@ -25,6 +26,7 @@ local function transferred()
   end
 end
 
+if said.asked then redis.call('HINCRBY', account_key(account), 'granted', 1) end
 local began, most = tonumber(field(id, 'started') or '0'), tonumber(ARGV[2])
 drop_lease(id)
 if state == 'RETRY' and field(id, 'cancel') then state = 'REVOKED' end

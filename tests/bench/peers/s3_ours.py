@@ -8,12 +8,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from geodes_tasks import config, engine, transports
+from geodes_tasks import config, engine
 from geodes_tasks.asset import Asset
 from geodes_tasks.checksum import Checksum
+from geodes_tasks.transports.s3 import S3Transport
 
 spec, folder, threads = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), sys.argv[3]
-transport = transports.create("s3", config.load())
+transport = S3Transport(config.load())
+transport.client()  # made before, as boto3's is beside it
 
 
 def fetch(row: tuple[str, str, int]) -> None:
