@@ -134,7 +134,9 @@ class Run:
             most: So many lines at most.
             refused: Whether those count that were refused at the door; they have no path.
         """
-        named = 0
+        states, named = self.status().states, 0
+        if not (states[State.FAILURE] or states[State.RETRY]):
+            return
         for record in self.ledger.records(self.batch.id):
             if record.error is None or record.state not in {State.FAILURE, State.RETRY}:
                 continue
