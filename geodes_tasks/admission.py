@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from geodes_tasks.asset import Asset
     from geodes_tasks.ledger import Ledger
 
-BLOCK = 200
-"""Downloads in one run of the admission script; items are never cut in two."""
+BLOCK, FIRST_BLOCK = 400, 50
+"""Downloads in one run of the admission script; items are never cut in two. The first are fewer, so
+that workers begin early."""
 AUTO = "auto"
 _WORK = (Admission.NEW, Admission.AGAIN, Admission.JOINED)
 """What a worker is needed for."""
@@ -248,13 +249,13 @@ def _call(ledger: Ledger, sender: Sender) -> None:
 
 def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:
     """Gather items into blocks worth a round trip."""
-    block = Planned()
+    block, enough = Planned(), min(BLOCK, FIRST_BLOCK)
     for one in planned:
         block.requests.extend(one.requests)
         block.refusals.extend(one.refusals)
-        if len(block.requests) + len(block.refusals) >= BLOCK:
+        if len(block.requests) + len(block.refusals) >= enough:
             yield block
-            block = Planned()
+            block, enough = Planned(), BLOCK
     if block.requests or block.refusals:
         yield block
 

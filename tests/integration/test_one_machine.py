@@ -17,7 +17,7 @@ from unittest.mock import patch
 import pytest
 
 from geodes_tasks import config, sources
-from geodes_tasks.admission import BLOCK, Selection, plan, proof_at
+from geodes_tasks.admission import Selection, plan, proof_at
 from geodes_tasks.embedded import OneMachine
 from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.results import DownloadResult
@@ -121,6 +121,8 @@ def test_wrong_bytes_under_the_right_name_are_replaced(cli: CommandLine, standin
 MANY = 10_000
 LONG_AGO_NS = 86_400 * 10**9
 """An access time before every modification time: with ``relatime`` any read moves it."""
+AT_ONCE = 200
+"""Downloads that are proven side by side."""
 
 
 def many_items(folder: Path, portal_url: str) -> list[Item]:
@@ -148,13 +150,13 @@ def small_item(folder: Path, portal_url: str, number: int) -> Item:
 
 def prove_all(folder: Path, source: str) -> None:
     """Bring the private ledger to where a first run over these files would have left it."""
-    settings = config.load(download_dir=folder, max_concurrent=BLOCK)
+    settings = config.load(download_dir=folder, max_concurrent=AT_ONCE)
     with OneMachine(settings, folder) as machine:
         ledger = Ledger.of(machine.settings)
         planned: list[Planned] = list(plan(sources.read(source), Selection(folder)))
         requests = [request for one in planned for request in one.requests]
-        for start in range(0, len(requests), BLOCK):
-            prove(ledger, requests[start : start + BLOCK])
+        for start in range(0, len(requests), AT_ONCE):
+            prove(ledger, requests[start : start + AT_ONCE])
         ledger.client.close()
 
 
