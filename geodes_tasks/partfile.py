@@ -17,6 +17,8 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from geodes_tasks.checksum import Checksum
@@ -152,6 +154,7 @@ class PartFile:
         with local_errors(self.final):
             self._fd = self._create()
         self._outlet = Outlet(self._fd, self.algorithm)
+        _count(self.folder, 1)
         return self
 
     def _create(self) -> int:
@@ -185,6 +188,7 @@ class PartFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            _count(self.folder, -1)
 
     def reserve(self, size_bytes: int) -> None:
         """Make sure that so many more bytes fit on the volume.
@@ -358,9 +362,22 @@ class PartFile:
         self._tidy()
 
     def _tidy(self) -> None:
-        # Not empty: other attempts are under way. Never an error of this download.
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+        # Not empty: other attempts are under way, of this process or of another.
+        if self.folder not in _in_use:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+
+_in_use: Counter[Path] = Counter()
+"""Folders with part files of this process that are open: nobody need try to remove them."""
+_in_use_lock = threading.Lock()
+
+
+def _count(folder: Path, change: int) -> None:
+    with _in_use_lock:
+        _in_use[folder] += change
+        if not _in_use[folder]:
+            del _in_use[folder]
 
 
 def _size(path: Path) -> int:

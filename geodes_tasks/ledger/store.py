@@ -153,8 +153,13 @@ class Store:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
+        known = self._scripts[script]
         with self.available():
-            return self._scripts[script](keys=[self.prefix], args=list(args), client=client)
+            if client is None:
+                with contextlib.suppress(redis.exceptions.NoScriptError):
+                    # As the script would do itself, without the half of the way that is not needed.
+                    return self.client.execute_command("EVALSHA", known.sha, 1, self.prefix, *args)
+            return known(keys=[self.prefix], args=list(args), client=client)
 
     @contextlib.contextmanager
     def available(self) -> Iterator[None]:

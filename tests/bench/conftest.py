@@ -22,7 +22,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for line in bench.summary():
             terminalreporter.write_line(line)
     if harness.written:
-        terminalreporter.write_line(f"written to {harness.RESULTS.relative_to(harness.ROOT)}")
+        terminalreporter.write_line(f"written to {harness.RESULTS}")
 
 
 @pytest.fixture
