@@ -266,9 +266,9 @@ def _admit_block(block: Planned, account: str, ledger: Ledger, receipt: Receipt)
     answers = ledger.admit(
         receipt.batch, account, block.requests, proof_at, known=receipt.mostly_known
     )
-    new = sum(answer.admission is Admission.NEW for answer in answers)
-    receipt.mostly_known = new < len(answers) / 2
-    receipt.admissions.update(answer.admission for answer in answers if answer.error is None)
+    told = Counter([answer.admission for answer in answers if answer.error is None])
+    receipt.mostly_known = told[Admission.NEW] < len(answers) / 2
+    receipt.admissions.update(told)
     taken = [
         Refusal(request.asset.item_id, request.asset.collection, request.asset.key, answer.error)
         for request, answer in zip(block.requests, answers, strict=True)

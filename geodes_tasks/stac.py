@@ -129,8 +129,8 @@ def _globs(patterns: Sequence[str]) -> Sequence[str]:
 def _selected(
     found: Iterable[str], default: Iterable[str], include: Sequence[str], exclude: Sequence[str]
 ) -> list[str]:
-    kept = [key for key in found if _matches(key, include)] if include else default
-    return [key for key in kept if not _matches(key, exclude)]
+    kept = [key for key in found if _matches(key, include)] if include else list(default)
+    return [key for key in kept if not _matches(key, exclude)] if exclude else kept
 
 
 def _matches(key: str, globs: Sequence[str]) -> bool:
@@ -147,7 +147,7 @@ def _is_data(key: str, asset: StacAsset) -> bool:
     roles = asset.get("roles")
     roles = [roles] if isinstance(roles, str) else roles
     if isinstance(roles, list) and roles:
-        return any(isinstance(role, str) and role.lower() == "data" for role in roles)
+        return "data" in roles or any(str(role).lower() == "data" for role in roles)
     names = (key, _title(key, asset))
     return not (
         "/api/quicklook/" in _text(asset.get("href"))
@@ -157,9 +157,10 @@ def _is_data(key: str, asset: StacAsset) -> bool:
 
 
 def _is_xml(key: str, asset: StacAsset) -> bool:
+    if key.lower().endswith(".xml") or _title(key, asset).lower().endswith(".xml"):
+        return True
     kind = _text(asset.get("type")).lower()
-    names = (key, _title(key, asset))
-    return bool(_XML_TYPE.search(kind)) or any(n.lower().endswith(".xml") for n in names)
+    return "xml" in kind and _XML_TYPE.search(kind) is not None
 
 
 def _nothing_chosen(

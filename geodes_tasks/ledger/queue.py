@@ -377,9 +377,12 @@ def _refused_spec(refusal: Refusal) -> dict[str, object]:
     return asset.to_dict()
 
 
+_ADMISSIONS = {str(one): one for one in Admission}
+
+
 def _admitted(request: Request, identifier: str, answer: str) -> Admitted:
     if answer.startswith("taken:"):
         other = answer.removeprefix("taken:")
         error = NameTakenError(request.path, request.asset.item_id, other)
         return Admitted(identifier, Admission.TAKEN, error)
-    return Admitted(identifier, Admission(answer))
+    return Admitted(identifier, _ADMISSIONS[answer])
