@@ -147,7 +147,7 @@ def _is_data(key: str, asset: StacAsset) -> bool:
     roles = asset.get("roles")
     roles = [roles] if isinstance(roles, str) else roles
     if isinstance(roles, list) and roles:
-        return "data" in roles or any(str(role).lower() == "data" for role in roles)
+        return any(isinstance(role, str) and role.lower() == "data" for role in roles)
     names = (key, _title(key, asset))
     return not (
         "/api/quicklook/" in _text(asset.get("href"))
@@ -386,8 +386,9 @@ def _property(item: Mapping[str, Any], name: str) -> Any:
     given = _mapping(item.get("properties"))
     if (value := given.get(name)) is not None:
         return value
-    old = [given[key] for key in _OLD_NAMES.get(name, ()) if given.get(key) is not None]
-    return old[-1] if old else None
+    old = [key for key in _OLD_NAMES.get(name, ()) if given.get(key) is not None]
+    # Of several the last in the item counts, as in _properties.
+    return given[max(old, key=list(given).index)] if old else None
 
 
 def _identifier(item: Mapping[str, Any]) -> str:

@@ -163,6 +163,18 @@ def test_old_property_names() -> None:
     assert asset.fields["grid:code"] == "T31TCH"
 
 
+@pytest.mark.parametrize("last", ["accessService:endpointURL", "geodes:endpoint_url"])
+def test_of_two_old_names_the_last_in_the_item_counts(last: str) -> None:
+    """Whichever it is, as for the fields of the layout."""
+    names = sorted(["accessService:endpointURL", "geodes:endpoint_url"], key=lambda n: n == last)
+    old = item(endpoint_url=None)
+    old["properties"] |= dict.fromkeys(names[:1], "s3://other/key.zip") | {last: ENDPOINT}
+
+    (asset,) = stac.assets(old)
+
+    assert asset.hrefs["s3"] == ENDPOINT
+
+
 # --- size and checksum -------------------------------------------------------------------------
 
 
@@ -321,6 +333,7 @@ def test_every_data_asset_is_kept() -> None:
         (data_asset("a", roles=None, type=None, href=f"{PORTAL}/api/quicklook/u/files/1"), False),
         (data_asset("a.zip", roles=["metadata"]), False),
         (data_asset("a.zip", roles=[7]), False),
+        (data_asset("a.zip", roles=[10**5000]), False),
     ],
 )
 def test_what_is_data(asset: dict[str, Any], kept: bool) -> None:
