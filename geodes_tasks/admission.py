@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import secrets
+import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -231,12 +232,20 @@ def admit(
 @contextlib.contextmanager
 def _rare_collections() -> Iterator[None]:
     """Have Python look for circles of objects less often: items make none, and are many."""
+    if not _collections.acquire(blocking=False):
+        yield  # another thread has seen to it, and knows what is usual
+        return
     usual = gc.get_threshold()
     gc.set_threshold(usual[0] * 20, *usual[1:])
     try:
         yield
     finally:
         gc.set_threshold(*usual)
+        _collections.release()
+
+
+_collections = threading.Lock()
+"""Of the thread that has changed the collector, which is one for all."""
 
 
 def _call(ledger: Ledger, sender: Sender) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +350,17 @@ def test_work_is_begun_before_all_is_queued(
 
     assert begun == [2]
     assert len(mailbox.sent) == 6
+
+
+def test_the_collector_is_as_before_whoever_ends_first() -> None:
+    """Two that queue at once leave Python's collector as they found it."""
+    usual = gc.get_threshold()
+    one, other = ExitStack(), ExitStack()
+    for stack in (one, other):
+        stack.enter_context(admission._rare_collections())
+    during = gc.get_threshold()[0]
+    one.close()
+    other.close()
+
+    assert during > usual[0]
+    assert gc.get_threshold() == usual
