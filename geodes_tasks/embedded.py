@@ -212,15 +212,13 @@ class OneMachine:
         return self.state / "worker.log"
 
     def start_worker(self) -> None:
-        """Start the worker unless it runs; not needed where everything is present already."""
-        if self._is_dismissed:
-            self.stop_worker()
-        if self.worker is None or self._is_dismissed:
-            self.worker, self._is_dismissed = self._worker_process(), False
+        """Start the worker, once; not needed where everything is present already."""
+        if self.worker is None:
+            self.worker = self._worker_process()
             self._stack.callback(self.stop_worker)
 
     def dismiss_worker(self) -> None:
-        """Tell the worker that all is done; what it takes to end goes on beside."""
+        """Tell the worker that all is done for this run; what it takes to end goes on beside."""
         if self.worker is not None and self.worker.poll() is None:
             self.worker.send_signal(signal.SIGTERM)
             self._is_dismissed = True
@@ -254,8 +252,7 @@ class OneMachine:
         Raises:
             PrivateProcessError: it ended by itself.
         """
-        ended = self.worker is not None and self.worker.poll() is not None
-        if ended and not self._is_dismissed:
+        if self.worker is not None and self.worker.poll() is not None:
             raise PrivateProcessError("worker", str(self.worker_log), tail(self.worker_log))
 
 

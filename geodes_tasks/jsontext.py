@@ -1,7 +1,8 @@
 """JSON as text, fast: orjson, and the standard library for what that one refuses.
 
-It refuses what JSON proper does not have and files hold nevertheless: NaN, half characters,
-numbers beyond 64 bits, another encoding than UTF-8.
+It refuses to read what JSON proper does not have and files hold nevertheless: NaN, half characters,
+another encoding than UTF-8. A whole number beyond 64 bits it reads as a float, and it writes NaN
+as null.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ class PartFile:
         """
         with local_errors(self.final):
             self._fd = self._create()
-        self._outlet = Outlet(self._fd, self.algorithm)
         _count(self.folder, 1)
+        self._outlet = Outlet(self._fd, self.algorithm)
         return self
 
     def _create(self) -> int:

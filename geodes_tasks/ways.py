@@ -108,7 +108,7 @@ class Ways:
         with self._lock:
             news, self._news = self._news, defaultdict(News)
             self._told_at = time.monotonic()
-        # Not told is not known: the next time is soon enough, and no download waits for it.
+        # Not told is not known: the next time is soon enough.
         with contextlib.suppress(LedgerUnavailableError):
             self._known = self._ledger.sources(news)
 

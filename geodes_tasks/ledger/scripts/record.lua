@@ -8,7 +8,7 @@
 --            complaint: throttled | broken | refused: what the portal's answer says of the account
 --   FAILURE: {error, entry, bytes, source, sources, collection}
 --   REVOKED: {}
---   asked, in all of them: the portal was asked, and nobody has counted that yet
+--   asked, with any but REVOKED: the portal was asked last, and nobody has counted that yet
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, state = ARGV[5], ARGV[6], ARGV[7]
 if not holds(id, token) then return { 'lost' } end
