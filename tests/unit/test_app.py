@@ -9,7 +9,15 @@ import pytest
 from celery import Celery
 
 from geodes_tasks import config
-from geodes_tasks.app import QUEUE, TASK, Sender, celery_settings, make, readable
+from geodes_tasks.app import (
+    PARENT_VARIABLE,
+    QUEUE,
+    TASK,
+    Sender,
+    celery_settings,
+    make,
+    readable,
+)
 from geodes_tasks.ledger import Wakeup
 
 WAKEUP = Wakeup("id-1", "URN:a:V1", "a.zip", 764_200_000)
@@ -100,6 +108,17 @@ def test_broker_and_ledger_share_one_prefix() -> None:
 def test_only_json_is_taken() -> None:
     """No pickle comes in from Redis."""
     assert celery_settings(config.load())["accept_content"] == ["json"]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_only_who_can_be_seen_sends_events(alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker of one-machine mode has a server that no Flower looks at."""
+    if alone:
+        monkeypatch.setenv(PARENT_VARIABLE, "1")
+    settings = celery_settings(config.load())
+
+    told = (settings["worker_send_task_events"], settings["task_send_sent_event"])
+    assert told == (not alone, not alone)
 
 
 def test_the_application_knows_its_task_and_keeps_to_itself() -> None:

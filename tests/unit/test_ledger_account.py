@@ -303,6 +303,27 @@ def test_after_many_files_without_a_refusal_none_waits_for_another(fake_ledger: 
     assert asked == [""] * 5
 
 
+def test_after_many_files_the_records_count_the_requests(fake_ledger: Ledger, clock: Clock) -> None:
+    """No question a file any more; a refusal, when it comes, tells as much as before."""
+    ledger = with_limits(fake_ledger, concurrent=8)
+    early, *requests = many(ledger, 5)
+    asks = claimed(ledger, early).metered
+    for _ in range(128):
+        ledger.spend(ACCOUNT)
+
+    done, over_s3, refused = (claimed(ledger, request) for request in requests[:3])
+    ledger.succeed(done, result_of(done))
+    ledger.succeed(over_s3, result_of(over_s3, source="s3"))
+    counted = ledger.client.hget(ledger.key("account", ACCOUNT), "granted")
+    ends(ledger, refused, REFUSED)
+    learned = ledger.client.hget(ledger.key("account", ACCOUNT), "learned")
+    clock.advance(61.0)
+
+    assert [asks, done.metered, over_s3.metered, refused.metered] == [True, False, False, False]
+    assert (counted, learned) == ("129", "129")
+    assert claimed(ledger, requests[3]).metered
+
+
 def test_what_was_learned_stops_the_next_window_in_time(fake_ledger: Ledger, clock: Clock) -> None:
     """After as many requests as before the refusal one tries; were they too few, more go then."""
     ledger = with_limits(fake_ledger, concurrent=8)

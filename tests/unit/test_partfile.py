@@ -62,6 +62,21 @@ def test_publishing_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
     assert (proof.size_bytes, proof.inode) == (6, final.stat().st_ino)
 
 
+def test_the_part_folder_goes_with_the_last_attempt(tmp_path: Path) -> None:
+    """Whoever publishes beside others leaves their folder alone; nobody leaves it behind."""
+    one, two = part_of(tmp_path / "a.zip"), part_of(tmp_path / "b.zip")
+    with one, two:
+        for part in (one, two):
+            part.write(BYTES)
+        one.publish()
+        between = (tmp_path / FOLDER).is_dir()
+        two.publish()
+
+    assert between
+    assert files(tmp_path) == ["a.zip", "b.zip"]
+    assert not (tmp_path / FOLDER).exists()
+
+
 def test_publishing_replaces_an_older_file_in_one_step(tmp_path: Path) -> None:
     """The old bytes stay at the final name until the new ones are published."""
     final = tmp_path / "a.zip"

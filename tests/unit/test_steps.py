@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+
+import pytest
 
 from worker import steps
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Window:
@@ -38,3 +37,22 @@ def test_a_slot_that_becomes_free_asks_for_the_next_message(
     window.ack("second")
 
     assert woken == [1]
+
+
+@pytest.mark.parametrize(
+    ("loglevel", "celery_says_it"), [(logging.DEBUG, True), (logging.INFO, False)]
+)
+def test_a_file_has_one_line_in_the_log(loglevel: int, celery_says_it: bool) -> None:
+    """Celery's own lines on a task that was taken and how it ended are there with DEBUG."""
+    loggers = [logging.getLogger(name) for name in ("celery.worker.strategy", "celery.app.trace")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.DEBUG)
+        steps._say_once(loglevel)
+
+        assert [one.isEnabledFor(logging.INFO) for one in loggers] == [celery_says_it] * 2
+        assert all(one.isEnabledFor(logging.ERROR) for one in loggers)
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
