@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
     from urllib3 import HTTPResponse
 
     from geodes_tasks.config import Settings
     from geodes_tasks.transports.calls import Call
+    from geodes_tasks.transports.s3_client import Lease
 
 __all__ = ["ATTEMPTS", "Address", "S3Transport", "has_credentials"]
 
@@ -74,8 +74,10 @@ FAST_BYTES_PER_SECOND = 400e6
 SLOW_DOWN_SECONDS = 0.5
 """Wait after a SlowDown that names no time; doubled each time."""
 
-_NOT_THE_REST = {412: "IfMatch", 416: "Range"}
+_NOT_THE_REST = {412: "If-Match", 416: "Range"}
 """Statuses that say so, with the condition that they answer: another version, fewer bytes."""
+_ELSEWHERE, _OTHER_REGION = {301, 307, 308}, "AuthorizationHeaderMalformed"
+"""What AWS says of a bucket in another region: a status, or a code."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 
 
@@ -114,7 +116,7 @@ class S3Transport:
         Raises:
             BotoCoreError, ConfigError: the AWS settings or credentials cannot be had.
         """
-        return self._clients.lease(endpoint)[0]
+        return self._clients.lease(endpoint).client
 
     @contextmanager
     def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
@@ -166,7 +168,7 @@ class S3Transport:
     def _listed(self, address: Address, shown: str, most: int) -> list[tuple[str, int]]:
         """Give key and size of the first objects of a folder."""
         try:
-            client, _ = self._clients.lease(self._endpoint(address))
+            client = self._clients.lease(self._endpoint(address)).client
             pages = client.get_paginator("list_objects_v2").paginate(
                 Bucket=address.bucket,
                 Prefix=address.prefix,
@@ -195,25 +197,31 @@ class S3Transport:
             raise SourceUnavailableError("s3", redact(href), problem)
 
     def get(
-        self, address: Address, shown: str, condition: dict[str, Any], again: bool = True
-    ) -> GetObjectOutputTypeDef:
+        self, address: Address, shown: str, condition: dict[str, str], again: bool = True
+    ) -> HTTPResponse:
         """Ask once for an object; once more with fresh credentials when they have ended.
+
+        Args:
+            address: Where it is.
+            shown: The same, fit for messages.
+            condition: Headers, which choose a part or a version.
+            again: Whether it may be asked for with fresh credentials.
 
         Raises:
             GeodesTasksError: the class names the reaction.
         """
         endpoint = self._endpoint(address)
         try:
-            client, generation = self._clients.lease(endpoint)
+            lease = self._clients.lease(endpoint)
         except (BotoCoreError, ConfigError, ValueError) as error:
             raise _before_answer(error, shown) from error
         self._reach.check(endpoint)
         try:
-            return client.get_object(Bucket=address.bucket, Key=address.key, **condition)
+            return _given(lease, address, condition)
         except ClientError as error:
             if _NOT_THE_REST.get(_status(error)) in condition:
                 raise _NotTheRestError from error
-            if again and _code(error) in EXPIRED and self._clients.renewed(generation):
+            if again and _code(error) in EXPIRED and self._clients.renewed(lease.generation):
                 return self.get(address, shown, condition, again=False)
             raise client_failure(error, shown) from error
         except (BotoCoreError, ValueError) as error:
@@ -267,27 +275,25 @@ class _Asked:
 
     def _ask(self, start: int, end: int | None, etag: str | None) -> _Answer:
         condition = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
-        return self._read(self._get(condition | ({"IfMatch": etag} if etag else {})), start)
+        return self._read(self._get(condition | ({"If-Match": etag} if etag else {})), start)
 
-    def _read(self, given: GetObjectOutputTypeDef, start: int | None) -> _Answer:
+    def _read(self, response: HTTPResponse, start: int | None) -> _Answer:
         """Take an answer for what it proves to be.
 
         Raises:
             _NotTheRestError: a part, and not the one that was asked for.
         """
-        # Entered, the stream gives urllib3's response, which is read as the bytes come; its own
-        # read waits until a piece is full. The stubs do not know.
-        response = cast("HTTPResponse", given["Body"].__enter__())
-        etag, length = strong_etag(given.get("ETag")), given.get("ContentLength")
-        if given["ResponseMetadata"]["HTTPStatusCode"] != 206:
+        etag, length = strong_etag(response.headers.get("ETag")), response.length_remaining
+        match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        # Some servers (rclone's) give a range with the status of the whole.
+        if match is None and response.status != 206:
             return _Answer(response, 0, None, length, etag)
-        match = _CONTENT_RANGE.match(given.get("ContentRange", ""))
         if match is None or int(match[1]) != start or int(match[2]) + 1 - start != length:
             response.close()
             raise _NotTheRestError
         return _Answer(response, start, int(match[2]) + 1, int(match[3]), etag)
 
-    def _get(self, condition: dict[str, Any]) -> GetObjectOutputTypeDef:
+    def _get(self, condition: dict[str, str]) -> HTTPResponse:
         """Ask, and wait out a server that wants it slower, for a while."""
         patience, wait = time.monotonic() + PATIENCE_SECONDS, SLOW_DOWN_SECONDS
         while True:
@@ -376,6 +382,25 @@ class _Speed:
     @property
     def bytes_per_second(self) -> float:
         return self._bytes / max(self._seconds, 1e-6)
+
+
+def _given(lease: Lease, address: Address, condition: dict[str, str]) -> HTTPResponse:
+    """Give the answer that has the object, or what was asked for of it.
+
+    Raises:
+        BotoCoreError, ClientError: there is none; the second says what there is.
+    """
+    try:
+        return lease.getter.get(address.bucket, address.key, condition)
+    except ClientError as error:
+        if _status(error) not in _ELSEWHERE and _code(error) != _OTHER_REGION:
+            raise
+    # Only the client finds the region that a bucket of AWS is in.
+    named: dict[str, Any] = {name.replace("-", ""): text for name, text in condition.items()}
+    given = lease.client.get_object(Bucket=address.bucket, Key=address.key, **named)
+    # Entered, the stream gives urllib3's response, which is read as the bytes come; its own read
+    # waits until a piece is full. The stubs do not know.
+    return cast("HTTPResponse", given["Body"].__enter__())
 
 
 class _NotTheRestError(Exception):

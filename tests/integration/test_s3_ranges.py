@@ -128,6 +128,18 @@ def test_a_server_without_ranges_gives_all_in_one(s3: S3Server) -> None:
     assert (body.offset, content == CONTENT, len(s3.seen)) == (0, True, 1)
 
 
+@pytest.mark.parametrize("offset", [0, RANGE_BYTES + 17])
+def test_a_range_may_have_the_status_of_the_whole(s3: S3Server, offset: int) -> None:
+    """What an answer holds is what its Content-Range says, whatever its status."""
+    s3.go_wrong(whole_status=True)
+
+    with transport_to(s3).open(HREF, offset=offset) as body:
+        content = b"".join(body.chunks)
+
+    assert (body.offset, body.total_bytes, content == CONTENT[offset:]) == (offset, SIZE, True)
+    assert s3.sent_bytes == SIZE - offset
+
+
 def test_a_range_that_is_cut_is_told_with_the_sizes_of_the_object(s3: S3Server) -> None:
     """What came before the cut is handed over; the error speaks of the whole object."""
     s3.go_wrong(cut=1_000_000)

@@ -177,6 +177,48 @@ def test_precondition_failed_without_a_condition_is_an_error(s3: S3Server) -> No
     assert len(s3.seen) == 2
 
 
+def test_a_kept_connection_may_be_gone(s3: S3Server) -> None:
+    """A server that hung up between two objects costs one more request, and nobody hears of it."""
+    transport = S3Transport(settings_for(s3.url))
+    assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
+    s3.hang_up()
+
+    assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
+
+
+def test_a_bucket_in_another_region(s3: S3Server) -> None:
+    """AWS says where a bucket is, and is asked again with a signature for there."""
+    s3.go_wrong(
+        status=301, code="PermanentRedirect", headers={"x-amz-bucket-region": "eu-central-1"}
+    )
+
+    with pytest.raises(SourceUnavailableError, match="HTTP 301"):
+        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+
+    assert "/us-east-1/s3/" in s3.seen[0]["Authorization"]
+    assert "/eu-central-1/s3/" in s3.seen[-1]["Authorization"]
+
+
+@pytest.mark.parametrize("message", [b"<Error><Code>AccessD", b"<html>", b""])
+@pytest.mark.parametrize("close", [True, False])
+def test_a_message_that_breaks_off(message: bytes, close: bool) -> None:
+    """The status says enough where the words are cut, or never come to their end."""
+    head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5000\r\n\r\n"
+    with (
+        Scripted(head + message, close=close) as server,
+        pytest.raises(SourceUnavailableError, match="access denied"),
+    ):
+        fetch(S3Transport(settings_for(server.url, stall_seconds=0.2)), f"s3://{BUCKET}/k")
+
+
+@pytest.mark.parametrize("key", ["a b/ü+&~.zip", "a//b=c?.zip", "a/%41;@:,.zip"])
+def test_keys_that_addresses_write_otherwise(s3: S3Server, key: str) -> None:
+    """What is asked for is signed as it is sent, whatever the key is made of."""
+    s3.put(key, b"of this key")
+
+    assert fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/{key}") == b"of this key"
+
+
 def test_a_stall_within_a_body(s3: S3Server) -> None:
     """Silence within a body is told after the stall limit, with the byte it began at."""
     s3.go_wrong(stall=123_456)
