@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ class Checksum:
         return self == other
 
 
+@lru_cache(maxsize=64)
 def parse(text: str) -> Checksum:
     """Read ``md5:<hex>``, a multihash in hex, or a bare digest told by its length.
 
     Raises:
         ValueError: none of these.
     """
+    # Kept for a while: an item says the same digest two or three times.
     cleaned = text.strip().lower()
     algorithm, colon, digest = cleaned.partition(":")
     if colon:

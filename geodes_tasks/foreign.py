@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from geodes_tasks.jsontext import OBJECT
 from geodes_tasks.searching import tile_code
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def restored(item: Any) -> Any:
     eodag takes another id, key, title and role for the archive, and another collection; under
     those the archive would be no data, or another file than the same one found otherwise.
     """
-    properties = item.get("properties") if isinstance(item, Mapping) else None
-    if not isinstance(properties, Mapping) or LINK not in properties:
+    properties = item.get("properties") if isinstance(item, OBJECT) else None
+    if not isinstance(properties, OBJECT) or LINK not in properties:
         return item
     own = {name.removeprefix(PREFIX): value for name, value in properties.items()}
     identifier = str(own.get("identifier") or own.get("title") or item.get("id"))

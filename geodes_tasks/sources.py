@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodes_tasks import foreign, jsontext
 from geodes_tasks.errors import GeodesTasksError, ItemError, NoItemsError, SourceError
+from geodes_tasks.jsontext import OBJECT
 from geodes_tasks.stac import json_kind, printable
 
 if TYPE_CHECKING:
@@ -202,18 +203,18 @@ def _from_json(value: object, where: str, depth: int = 0) -> Iterator[Found]:
 
 def _elements(value: object) -> list[Any] | tuple[Any, ...] | None:
     """Give what a list or a FeatureCollection holds; None for anything else."""
-    held = value.get("features") if isinstance(value, Mapping) else value
+    held = value.get("features") if isinstance(value, OBJECT) else value
     return held if isinstance(held, list | tuple) else None
 
 
 def _item(value: object) -> Mapping[str, Any] | None:
     """Give the item that a JSON object is, or that a pygeodes export has within; else None."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, OBJECT):
         return None
     if (exported := _exported_item(value)) is not None:
         return exported
     named_so = value.get("type") == "Feature"
-    has_assets = isinstance(value.get("assets"), Mapping)
+    has_assets = isinstance(value.get("assets"), OBJECT)
     other_stac = value.get("type") in ("Collection", "Catalog")
     return value if named_so or (has_assets and not other_stac) else None
 
@@ -225,7 +226,7 @@ def _exported_item(feature: Mapping[str, Any]) -> Mapping[str, Any] | None:
     A frame that went through a geographic file format holds it as text.
     """
     properties = feature.get("properties")
-    if "assets" in feature or not isinstance(properties, Mapping):
+    if "assets" in feature or not isinstance(properties, OBJECT):
         return None
     item = properties.get("item")
     if isinstance(item, str) and item.startswith("{"):

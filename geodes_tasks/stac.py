@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from geodes_tasks import checksum as checksums
 from geodes_tasks.asset import GEODES, S3, Asset
 from geodes_tasks.errors import ItemError, NoDataAssetError
+from geodes_tasks.jsontext import OBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -78,7 +79,7 @@ def assets(
         NoDataAssetError: the selection keeps nothing.
         ItemError: the JSON is no item, or a chosen asset has an href that cannot be opened.
     """
-    if not isinstance(item, Mapping):
+    if not isinstance(item, OBJECT):
         raise ItemError(NO_NAME, f"is {json_kind(item)}, not a STAC item")
     found = _asset_table(item)
     default = [key for key, asset in found.items() if _is_default(key, asset)]
@@ -92,7 +93,7 @@ def assets(
 
 def item_name(item: object) -> str:
     """Name an item for messages, in one printable line: identifier, id, or that it has none."""
-    if not isinstance(item, Mapping):
+    if not isinstance(item, OBJECT):
         return NO_NAME
     return printable(_identifier(item) or NO_NAME)
 
@@ -118,7 +119,7 @@ def json_kind(value: object) -> str:
 
 def _asset_table(item: Mapping[str, Any]) -> dict[str, StacAsset]:
     table = _mapping(item.get("assets"))
-    return {str(key): asset for key, asset in table.items() if isinstance(asset, Mapping)}
+    return {str(key): asset for key, asset in table.items() if isinstance(asset, OBJECT)}
 
 
 def _globs(patterns: Sequence[str]) -> Sequence[str]:
@@ -340,7 +341,7 @@ def _description_checksum(asset: StacAsset) -> Checksum | None:
     """Read ``Checksum MD5: <hex>`` or another algorithm's line; "null" is no hex, so None."""
     for algorithm, digest in _CHECKSUM_LINE.findall(_text(asset.get("description"))):
         try:
-            return checksums.parse(f"{algorithm}:{digest}")
+            return checksums.parse(f"{algorithm}:{digest}".lower())
         except ValueError:
             continue
     return None
@@ -352,14 +353,14 @@ def _href_checksum(href: str) -> Checksum | None:
     Only after ``/files/``: 32 hex digits elsewhere may be any identifier.
     """
     match = _HREF_TAIL.match(href)
-    return checksums.parse(f"md5:{match[1]}") if match else None
+    return checksums.parse(f"md5:{match[1]}".lower()) if match else None
 
 
 # --- properties ------------------------------------------------------------------------------
 
 
 def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, OBJECT) else {}
 
 
 def _text(value: object) -> str:
