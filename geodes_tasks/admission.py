@@ -1,4 +1,4 @@
-"""From items to admitted downloads: plan each item, refuse what cannot be, queue the rest."""
+"""Planned downloads into the ledger: refuse what cannot be, queue the rest, call workers."""
 
 from __future__ import annotations
 
@@ -8,116 +8,32 @@ import os
 import secrets
 import threading
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kombu.exceptions import OperationalError
 
-from geodes_tasks import destination, stac
 from geodes_tasks.config import masked
-from geodes_tasks.errors import ConfigError, GeodesTasksError, ItemError, LedgerUnavailableError
-from geodes_tasks.ledger import Admission, Refusal, Request
+from geodes_tasks.errors import ConfigError, GeodesTasksError, LedgerUnavailableError
+from geodes_tasks.ledger import Admission, Refusal
+from geodes_tasks.planning import Planned
 from geodes_tasks.results import Proof
+from geodes_tasks.stac import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from geodes_tasks.app import Sender
-    from geodes_tasks.asset import Asset
-    from geodes_tasks.ledger import Ledger
+    from geodes_tasks.ledger import Asking, Ledger, Request
 
 BLOCK, FIRST_BLOCK = 400, 50
 """Downloads in one run of the admission script; items are never cut in two. The first are fewer, so
 that workers begin early."""
-AUTO = "auto"
 _WORK = (Admission.NEW, Admission.AGAIN, Admission.JOINED)
 """What a worker is needed for."""
 BATCH_NAME = 128
 """Characters of a batch's name, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which assets of an item are wanted, from where, and where they go."""
-
-    folder: Path
-    """The download folder, absolute."""
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    layout: str = destination.DEFAULT_LAYOUT
-    source: str = AUTO
-    """``auto``, or the only source to use."""
-
-    def __post_init__(self) -> None:
-        """Refuse a layout that no item could fill.
-
-        Raises:
-            ConfigError: the layout cannot be used.
-        """
-        destination.check_layout(self.layout)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What became of one item: downloads to ask for, and what is refused."""
-
-    requests: list[Request] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-
-
-def folder(given: str | Path) -> Path:
-    """Give a download folder in the one spelling that its files' ids are derived from.
-
-    Symbolic links stay: a worker may see them elsewhere than this machine does.
-    """
-    return Path(os.path.normpath(Path(given).expanduser().absolute()))
-
-
-def plan(
-    found: Iterable[Mapping[str, Any] | GeodesTasksError], selection: Selection
-) -> Iterator[Planned]:
-    """Turn items, one after the other, into requests; what is wrong with one harms no other."""
-    for item in found:
-        if isinstance(item, GeodesTasksError):
-            yield Planned(refusals=[Refusal(str(item.args[0]), "", "", item)])
-        else:
-            yield _plan_item(item, selection)
-
-
-def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
-    planned = Planned()
-    try:
-        assets = stac.assets(item, include=selection.include, exclude=selection.exclude)
-    except ItemError as error:
-        planned.refusals.append(_refusal(item, "", error))
-        return planned
-    # One of them keeps it for all: the item's place and time, for a report that is STAC again.
-    whole: Mapping[str, Any] | None = item
-    for asset in assets:
-        try:
-            asset = _from_source(asset, selection.source)
-            path = destination.plan(asset, selection.folder, selection.layout).path
-            planned.requests.append(Request(asset, path, whole))
-            whole = None
-        except (ItemError, ConfigError) as error:
-            planned.refusals.append(_refusal(item, asset.key, error))
-    return planned
-
-
-def _refusal(item: Mapping[str, Any], key: str, error: GeodesTasksError) -> Refusal:
-    return Refusal(stac.item_name(item), str(item.get("collection") or ""), key, error)
-
-
-def _from_source(asset: Asset, source: str) -> Asset:
-    """Keep only the href of the source that was asked for."""
-    if source == AUTO:
-        return asset
-    if source not in asset.hrefs:
-        has = ", ".join(sorted(asset.hrefs)) or "none"
-        raise ItemError(asset.item_id, f"asset {asset.key!r} is not on {source} (it is on: {has})")
-    return replace(asset, hrefs={source: asset.hrefs[source]})
 
 
 @dataclass(slots=True)
@@ -158,7 +74,7 @@ def check_batch_name(name: str) -> None:
     """
     hint = "Give it a short name, for example --batch april."
     if not name.strip() or not name.isprintable() or len(name) > BATCH_NAME:
-        problem = f"{stac.printable(name)!r} is no name: 1 to {BATCH_NAME} printable characters"
+        problem = f"{printable(name)!r} is no name: 1 to {BATCH_NAME} printable characters"
         raise ConfigError("--batch", problem, hint)
     if ":downloads" in name or ":ready" in name:
         raise ConfigError("--batch", f"{name!r} is what the ledger calls parts of a batch", hint)
@@ -214,15 +130,19 @@ def admit(
     check_batch_name(batch)
     if rank is not None:
         ledger.rank(batch, rank.priority, rank.weight)
-    receipt, begun = Receipt(batch), False
-    with _rare_collections():
-        for block in _blocks(planned):
-            _admit_block(block, account, ledger, receipt)
-            if not begun and any(receipt.admissions[name] for name in _WORK):
-                begun = True
-                _call(ledger, sender)
-                if on_work is not None:
-                    on_work()
+    receipt = Receipt(batch)
+
+    def begin() -> None:
+        _call(ledger, sender)
+        if on_work is not None:
+            on_work()
+
+    with _rare_collections(), _Door(account, ledger, receipt, begin) as door:
+        for number, block in enumerate(_blocks(planned)):
+            door.let(block)
+            if number == 0:
+                door.wait()
+        door.wait()
     if receipt.admissions:
         receipt.downloads = ledger.status(batch).total
     _call(ledger, sender)
@@ -269,22 +189,57 @@ def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:
         yield block
 
 
-def _admit_block(block: Planned, account: str, ledger: Ledger, receipt: Receipt) -> None:
-    ledger.refuse(receipt.batch, account, block.refusals)
-    receipt.refused(refusal.error for refusal in block.refusals)
-    answers = ledger.admit(
-        receipt.batch, account, block.requests, proof_at, known=receipt.mostly_known
-    )
-    told = Counter([answer.admission for answer in answers if answer.error is None])
-    receipt.mostly_known = told[Admission.NEW] < len(answers) / 2
-    receipt.admissions.update(told)
-    taken = [
-        Refusal(request.asset.item_id, request.asset.collection, request.asset.key, answer.error)
-        for request, answer in zip(block.requests, answers, strict=True)
-        if answer.error is not None
-    ]
-    ledger.refuse(receipt.batch, account, taken)
-    receipt.refused(refusal.error for refusal in taken)
+class _Door:
+    """Lets block after block into the ledger; while it has one, the next is planned."""
+
+    def __init__(
+        self, account: str, ledger: Ledger, receipt: Receipt, begin: Callable[[], None]
+    ) -> None:
+        self._account, self._ledger, self._receipt = account, ledger, receipt
+        self._begin: Callable[[], None] | None = begin
+        self._asking: Asking | None = None
+        self._requests: list[Request] = []
+
+    def let(self, block: Planned) -> None:
+        """Ask for a block, when there is an answer about the one before."""
+        self.wait()
+        self._refuse(block.refusals)
+        self._requests = block.requests
+        receipt = self._receipt
+        self._asking = self._ledger.ask(
+            receipt.batch, self._account, block.requests, known=receipt.mostly_known
+        )
+
+    def wait(self) -> None:
+        """Take the answer about the last block, and note it."""
+        if self._asking is None:
+            return
+        with self._asking as asking:
+            answers = asking.answers(proof_at)
+        self._asking = None
+        told = Counter([answer.admission for answer in answers if answer.error is None])
+        self._receipt.mostly_known = told[Admission.NEW] < len(answers) / 2
+        self._receipt.admissions.update(told)
+        self._refuse(
+            Refusal(one.asset.item_id, one.asset.collection, one.asset.key, answer.error)
+            for one, answer in zip(self._requests, answers, strict=True)
+            if answer.error is not None
+        )
+        if self._begin and any(self._receipt.admissions[name] for name in _WORK):
+            begin, self._begin = self._begin, None
+            begin()
+
+    def _refuse(self, refusals: Iterable[Refusal]) -> None:
+        refused = list(refusals)
+        self._ledger.refuse(self._receipt.batch, self._account, refused)
+        self._receipt.refused(refusal.error for refusal in refused)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._asking is not None:
+            self._asking.__exit__()
 
 
 def proof_at(path: str) -> Proof | None:

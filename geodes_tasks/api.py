@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks import admission, config, sources
+from geodes_tasks import admission, config, planning, sources
 from geodes_tasks.app import Sender
 from geodes_tasks.batch import Batch
 from geodes_tasks.destination import DEFAULT_LAYOUT
@@ -25,7 +25,7 @@ def enqueue(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     layout: str = DEFAULT_LAYOUT,
-    source: str = admission.AUTO,
+    source: str = planning.AUTO,
     account: str | None = None,
     priority: int | None = None,
     weight: int | None = None,
@@ -61,9 +61,9 @@ def enqueue(
         settings = settings.model_copy(update={"account": account})
     ledger = Ledger.of(settings)
     ledger.ping()
-    folder = admission.folder(download_dir or settings.download_dir)
-    selection = admission.Selection(folder, tuple(include), tuple(exclude), layout, source)
-    planned = admission.plan(sources.items_of(items), selection)
+    folder = planning.folder(download_dir or settings.download_dir)
+    selection = planning.Selection(folder, tuple(include), tuple(exclude), layout, source)
+    planned = planning.plan(sources.items_of(items), selection)
     name = batch or admission.new_batch_name()
     rank = admission.rank_of(priority, weight)
     admission.admit(planned, name, settings.account, ledger, Sender(settings), rank)

@@ -17,13 +17,14 @@ from geodes_tasks import (
     htmlview,
     notebook,
     partfile,
+    planning,
     runs,
     sources,
 )
 from geodes_tasks import checksum as checksums
-from geodes_tasks.admission import Selection
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.item import PORTALS
+from geodes_tasks.planning import Selection
 from geodes_tasks.results import BatchStatus
 from geodes_tasks.states import State
 from geodes_tasks.summaries import outcomes, summary
@@ -31,9 +32,9 @@ from geodes_tasks.summaries import outcomes, summary
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodes_tasks.admission import Planned
     from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger, Refusal, Request
+    from geodes_tasks.planning import Planned
     from geodes_tasks.results import DownloadRecord
     from geodes_tasks.runs import Run
 
@@ -80,7 +81,7 @@ class DownloadQueue:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         layout: str = DEFAULT_LAYOUT,
-        source: str = admission.AUTO,
+        source: str = planning.AUTO,
         settings: Settings | None = None,
         quiet: bool = False,
     ) -> None:
@@ -174,7 +175,7 @@ class DownloadQueue:
 
     def _planned(self) -> Iterator[Planned]:
         found = map(foreign.restored, sources.items_of(self.items))
-        return admission.plan(found, self._selection)
+        return planning.plan(found, self._selection)
 
     def _announce(self, run: Run) -> None:
         self._say(f"{run.receipt.downloads} downloads to {self.download_dir}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+_GO_ON = "geodes-tasks resume (on one machine: the same command again)"
+
 
 class Reaction(StrEnum):
     """What the fleet does about a failure."""
@@ -362,8 +364,7 @@ class AuthError(GeodesTasksError):
     reaction = Reaction.AUTH
     hint = (
         "Make a new key on the portal (profile, Authentication, API Key), put it in "
-        "GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, then: geodes-tasks resume "
-        "(on one machine: the same command again)"
+        f"GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, then: {_GO_ON}"
     )
 
     def __init__(self, href: str, key_name: str, problem: str) -> None:
@@ -380,8 +381,7 @@ class KeyMissingError(AuthError):
 
     hint = (
         "Make a key on the portal (profile, Authentication, API Key), put it in GEODES_API_KEY, "
-        "in a file named by GEODES_API_KEY_FILE or in pygeodes-config.json, then: "
-        "geodes-tasks resume"
+        f"in a file named by GEODES_API_KEY_FILE or in pygeodes-config.json, then: {_GO_ON}"
     )
 
     def __str__(self) -> str:
@@ -396,7 +396,7 @@ class UntrustedServerError(GeodesTasksError):
     hint = (
         "If a private authority or a proxy signs here, name its certificates with "
         "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem, and check the clock of this machine; then: "
-        "geodes-tasks resume. Verification cannot be switched off."
+        f"{_GO_ON}. Verification cannot be switched off."
     )
 
     def __init__(self, href: str, problem: str) -> None:

@@ -92,9 +92,9 @@ def fetch(
             beside = _Beside(attempt, done)
             result = download(one, place, {name: transport}, attempt=beside, token=token)
             received += result.bytes_transferred
-        if _MANIFEST.search(member.name) and member.size_bytes <= MANIFEST_BYTES:
+        if is_manifest(member.name) and member.size_bytes <= MANIFEST_BYTES:
             known |= checksums_in(place.read_text("utf-8", "replace"), member.name)
-        proven += one.checksum is not None or bool(_MANIFEST.search(member.name))
+        proven += one.checksum is not None or is_manifest(member.name)
         done += member.size_bytes
         attempt.progress(done)
     attempt.confirm()
@@ -143,6 +143,11 @@ def checked_name(asset: Asset, name: str) -> None:
         raise HostileNameError(asset.item_id, f"an object of it {problem}")
 
 
+def is_manifest(name: str) -> bool:
+    """Tell a manifest, which says what the others are, by its name below the folder."""
+    return _MANIFEST.search(name) is not None
+
+
 def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
     """Read the MD5 sums of a manifest; names are below the folder that it lies in."""
     place = manifest.rpartition("/")[0]
@@ -155,7 +160,7 @@ def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
 
 
 def _manifests_first(member: Member) -> tuple[bool, str]:
-    return not _MANIFEST.search(member.name), member.name
+    return not is_manifest(member.name), member.name
 
 
 def _asset_of(asset: Asset, member: Member, checksum: Checksum | None, source: str) -> Asset:
@@ -273,6 +278,37 @@ def proof_of(folder: Path) -> Proof:
             found = os.stat(os.path.join(place, name))  # noqa: PTH116, PTH118 - many of them
             size, newest = size + found.st_size, max(newest, found.st_mtime_ns)
     return Proof(size, newest, folder.stat().st_ino)
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Give the size of each file in a folder, by its name below it.
+
+    Raises:
+        OSError: they cannot be looked at.
+    """
+    found = {}
+    for place, _, names in os.walk(folder, onerror=_raise):
+        for name in names:
+            path = os.path.join(place, name)  # noqa: PTH118 - many of them
+            found[os.path.relpath(path, folder)] = os.stat(path).st_size  # noqa: PTH116
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def sums_in(folder: Path, sizes: Mapping[str, int]) -> dict[str, Checksum]:
+    """Give the MD5 sums that the manifests in a folder have of files in it.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    manifests = [name for name in sizes if is_manifest(name) and sizes[name] <= MANIFEST_BYTES]
+    known = dict[str, Checksum]()
+    for name in sorted(manifests):
+        known |= checksums_in((folder / name).read_text("utf-8", "replace"), name)
+    return {name: checksum for name, checksum in known.items() if name in sizes}
 
 
 def _drop_litter(folder: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from geodes_tasks.admission import Planned
 from geodes_tasks.asset import Asset
 from geodes_tasks.ledger import Ledger, Request
+from geodes_tasks.planning import Planned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

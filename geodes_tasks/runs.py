@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
-from geodes_tasks import admission
+from geodes_tasks import admission, planning
 from geodes_tasks.app import Sender
 from geodes_tasks.batch import Batch
 from geodes_tasks.embedded import FolderBusyError, OneMachine, runtime_folder
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from geodes_tasks.admission import Planned, Rank, Receipt
+    from geodes_tasks.admission import Rank, Receipt
     from geodes_tasks.config import Settings
+    from geodes_tasks.planning import Planned
     from geodes_tasks.progress import View
     from geodes_tasks.results import BatchStatus, ErrorInfo
 
@@ -46,7 +47,7 @@ def folder_of(settings: Settings, given: str | Path | None = None) -> Path:
     On one machine links are followed: one folder has one ledger, whatever it is called. In a
     cluster they stay, for a worker may see them elsewhere.
     """
-    folder = admission.folder(given or settings.download_dir)
+    folder = planning.folder(given or settings.download_dir)
     return folder if has_cluster(settings) else folder.resolve()
 
 

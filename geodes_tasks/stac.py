@@ -46,14 +46,12 @@ _SIZE_LINE = re.compile(
     r"^[ \t]*file size[ \t]*:[ \t]*([0-9]{1,18})\b", re.IGNORECASE | re.MULTILINE
 )
 _CHECKSUM_LINE = re.compile(
-    r"^[ \t]*checksum[ \t]+([\w-]+)[ \t]*:[ \t]*([0-9a-f]+)[ \t\r]*$",
-    re.IGNORECASE | re.MULTILINE,
+    r"^[ \t]*(?i:checksum)[ \t]+([\w-]+)[ \t]*:[ \t]*([0-9A-Fa-f]+)[ \t\r]*$", re.MULTILINE
 )
 # As the portal's own are: nothing in it that would have to be taken apart.
-_PLAIN_HREF = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,4})?/[a-z0-9:/._~-]*\Z", re.I | re.ASCII)
-_HREF_TAIL = re.compile(
-    r"https?://[^/?#]+/(?:[^?#]*/)?files/([0-9a-f]{32})/?(?:[?#].*)?\Z", re.IGNORECASE | re.DOTALL
-)
+_PLAIN_HREF = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/[A-Za-z0-9:/._~-]*\Z")
+# Both cases are written out where the text is long: Python folds them letter by letter.
+_HREF_TAIL = re.compile(r"(?i:https?)://[^/?#][^?#]*/(?i:files)/([0-9A-Fa-f]{32})/?(?:[?#]|\Z)")
 _NO_DATA_NAME = re.compile(
     r"quicklook|thumbnail|\.(xml|jpe?g|png|gif|webp|json|txt|html?|pdf|md5)\Z", re.IGNORECASE
 )
@@ -310,7 +308,11 @@ def _checksum(asset: StacAsset, href: str, label: Callable[[], str]) -> Checksum
     if not known:
         return None
     first = known[0]
-    others = [one for one in known[1:] if one.algorithm == first.algorithm and one != first]
+    others = [
+        one
+        for one in known[1:]
+        if one is not first and one.algorithm == first.algorithm and one != first
+    ]
     if not others:
         return first
     chosen = others[0] if others[1:] == others[:1] else first

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodes_tasks import checksum as checksums
+from geodes_tasks import folders
 from geodes_tasks.checksum import Checksum
 from geodes_tasks.errors import SourceError
 from geodes_tasks.states import State
@@ -90,13 +92,13 @@ def audit(expected: Expected) -> Audited:
     """Look at one file; reads all of it unless its size already tells."""
     path = Path(expected.path)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
+        found = path.stat()
+        size = found.st_size
+        if stat.S_ISDIR(found.st_mode) and expected.checksum is None:
+            return _audited_folder(expected, path)
+        if not stat.S_ISREG(found.st_mode):
             return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
-        if expected.size_bytes is not None and size != expected.size_bytes:
-            detail = f"{size} bytes, {expected.size_bytes} expected"
-            return Audited(expected, Finding.WRONG_SIZE, size, detail)
-        return _hashed(expected, path, size)
+        return _other_size(expected, size) or _hashed(expected, path, size)
     except FileNotFoundError:
         return Audited(expected, Finding.MISSING)
     except OSError as error:
@@ -104,6 +106,30 @@ def audit(expected: Expected) -> Audited:
     except ValueError as error:
         # A NUL in the name: no file can be called so.
         return Audited(expected, Finding.UNREADABLE, 0, str(error))
+
+
+def _other_size(expected: Expected, size: int) -> Audited | None:
+    if expected.size_bytes in {None, size}:
+        return None
+    detail = f"{size} bytes, {expected.size_bytes} expected"
+    return Audited(expected, Finding.WRONG_SIZE, size, detail)
+
+
+def _audited_folder(expected: Expected, folder: Path) -> Audited:
+    """Look at a product of many files: at their sizes together, and at what a manifest says."""
+    sizes = folders.sizes_in(folder)
+    size = sum(sizes.values())
+    if wrong := _other_size(expected, size):
+        return wrong
+    sums = folders.sums_in(folder, sizes)
+    for name, checksum in sums.items():
+        found = checksums.hash_file(folder / name, checksum.algorithm)
+        if not found.matches(checksum):
+            detail = f"{name}: {found}, {checksum} expected"
+            return Audited(expected, Finding.CHANGED, size, detail)
+    unsaid = [name for name in sizes if name not in sums and not folders.is_manifest(name)]
+    is_proven = bool(sums) and not unsaid
+    return Audited(expected, Finding.RIGHT if is_proven else Finding.UNPROVABLE, size)
 
 
 def _hashed(expected: Expected, path: Path, size: int) -> Audited:

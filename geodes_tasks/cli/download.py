@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from geodes_tasks import admission, config, partfile, runs, sources
+from geodes_tasks import admission, config, partfile, planning, runs, sources
 from geodes_tasks import batch as batches
-from geodes_tasks.admission import Selection
 from geodes_tasks.cli import search as searches
 from geodes_tasks.cli.words import AsJson, ConfigFile, complain, say, stderr
 from geodes_tasks.destination import DEFAULT_LAYOUT
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
+from geodes_tasks.planning import Selection
 from geodes_tasks.progress import view
 from geodes_tasks.summaries import outcomes, summary
 from geodes_tasks.text import human_bytes, seconds_of
@@ -23,8 +23,9 @@ from geodes_tasks.text import human_bytes, seconds_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.admission import Planned, Receipt
+    from geodes_tasks.admission import Receipt
     from geodes_tasks.config import Settings
+    from geodes_tasks.planning import Planned
     from geodes_tasks.runs import Run
 
 INTERRUPTED = 130
@@ -133,7 +134,7 @@ def download(
         planned = _planned(source or [], selection)
     else:
         found = searches.agreed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
-        planned = admission.plan(found.items, selection)
+        planned = planning.plan(found.items, selection)
     if dry_run:
         _show_plan(planned, as_json=as_json)
     _require_folder(selection.folder)
@@ -192,7 +193,7 @@ def _selection(
     layout: str,
     source: Source,
 ) -> Selection:
-    folder = admission.folder(settings.download_dir)
+    folder = planning.folder(settings.download_dir)
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))
 
 
@@ -206,7 +207,7 @@ def _require_folder(folder: Path) -> None:
 def _planned(names: list[str], selection: Selection) -> Iterator[Planned]:
     """Plan the items of all sources; a source that cannot be read at all ends the command."""
     for name in names:
-        yield from admission.plan(sources.read(name), selection)
+        yield from planning.plan(sources.read(name), selection)
 
 
 def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:

@@ -26,8 +26,8 @@ from geodes_tasks.verify import BAD, Audited, Expected
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.admission import Planned
     from geodes_tasks.config import Settings
+    from geodes_tasks.planning import Planned
 
 
 def register(app: typer.Typer) -> None:

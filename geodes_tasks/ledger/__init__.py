@@ -1,16 +1,17 @@
 """The ledger: what was asked for, who works on it, how it ended. The truth, kept in Redis.
 
 Each change of a state is one script (``scripts/``), so that two workers never see half of one.
-``store`` holds the connection, ``queue`` admits and releases, ``leases`` claims and records,
-``ways`` knows the sources, ``tape`` keeps what waits for the portal to say something, ``limits``
-what people hold and prefer, ``reading`` answers questions, ``insight`` those of monitors,
-``forgetting`` lets go.
+``store`` holds the connection, ``admitting`` takes in, ``queue`` releases, ``leases`` claims and
+records, ``ways`` knows the sources, ``tape`` keeps what waits for the portal to say something,
+``limits`` what people hold and prefer, ``reading`` answers questions, ``insight`` those of
+monitors, ``forgetting`` lets go.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from geodes_tasks.ledger.admitting import Admission, Admitted, Admitting, Asking, Refusal, Request
 from geodes_tasks.ledger.forgetting import Forgetting, Forgotten
 from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
 from geodes_tasks.ledger.leases import (
@@ -24,15 +25,7 @@ from geodes_tasks.ledger.leases import (
     clock,
 )
 from geodes_tasks.ledger.limits import Change, LimitsKept
-from geodes_tasks.ledger.queue import (
-    Admission,
-    Admitted,
-    Queue,
-    Refusal,
-    Request,
-    Wakeup,
-    Withdrawn,
-)
+from geodes_tasks.ledger.queue import Queue, Wakeup, Withdrawn
 from geodes_tasks.ledger.reading import Reading, Running
 from geodes_tasks.ledger.store import Limits, connect
 from geodes_tasks.ledger.tape import Tape, TapeAnswer
@@ -44,11 +37,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Ledger",
     "Limits",
-    # queue
+    # admitting
     "Admission",
     "Admitted",
+    "Asking",
     "Refusal",
     "Request",
+    # queue
     "Wakeup",
     "Withdrawn",
     # leases
@@ -78,7 +73,7 @@ __all__ = [
 ]
 
 
-class Ledger(Queue, Leases, Ways, Tape, LimitsKept, Reading, Insight, Forgetting):
+class Ledger(Admitting, Queue, Leases, Ways, Tape, LimitsKept, Reading, Insight, Forgetting):
     """Every question to the ledger and every change of it."""
 
     @classmethod

@@ -1,94 +1,23 @@
-"""The queue side of the ledger: who is admitted, who is next, who is called again."""
+"""The queue side of the ledger: who is next, who is called again, who is not wanted any more."""
 
 from __future__ import annotations
 
 import json
-import time
-import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from geodes_tasks import footprint, jsontext
-from geodes_tasks.asset import Asset, download_id
-from geodes_tasks.errors import GeodesTasksError, NameTakenError
+from geodes_tasks import jsontext
+from geodes_tasks.asset import Asset
+from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import ErrorInfo
 from geodes_tasks.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from geodes_tasks.results import Proof
-
-    Entries = Sequence[tuple[str | int, ...]]
-
-SLOW_STAT_S = 0.0002
-"""A look at a file that takes longer goes over a network: many are made at once then."""
-SAMPLE, STATS_AT_ONCE = 20, 16
-_NOTHING = ("", "", "", "")
-"""Said of a download that is known, among others that are not."""
 WORKER_SECONDS = 30.0
 """A worker not seen for so long no longer counts."""
-
-
-class Admission(StrEnum):
-    """What became of one download that was asked for."""
-
-    NEW = "new"
-    """Never asked for before."""
-    JOINED = "joined"
-    """Already queued, running or waiting: it counts in this batch too, no second transfer."""
-    AGAIN = "again"
-    """Finished before: it begins anew, with a look at the file first."""
-    PRESENT = "present"
-    """Proven before and unchanged since, as one stat showed: done."""
-    TAKEN = "taken"
-    """Refused: the path belongs to another file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One download to admit."""
-
-    asset: Asset
-    path: str
-    """Final path, absolute."""
-    item: Mapping[str, Any] | None = None
-    """The item as JSON, with its first request: its place and time are kept when it is new."""
-
-    @property
-    def download_id(self) -> str:
-        """The id of the download."""
-        return download_id(self.path, self.asset)
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The answer to one request."""
-
-    download_id: str
-    admission: Admission
-    error: GeodesTasksError | None = None
-    """Why it was refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something asked for that can never be downloaded."""
-
-    item_id: str
-    collection: str
-    asset_key: str
-    error: GeodesTasksError
-
-    @property
-    def download_id(self) -> str:
-        """An id of its own, the same each time it is asked for."""
-        named = f"refused {self.item_id} {self.asset_key} {self.error}"
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,65 +69,7 @@ def wakeups(answer: Sequence[str]) -> list[Wakeup]:
 
 
 class Queue(Store):
-    """Admit, release, recover."""
-
-    def admit(
-        self,
-        batch: str,
-        account: str,
-        requests: Sequence[Request],
-        stat: Callable[[str], Proof | None],
-        *,
-        known: bool = False,
-    ) -> list[Admitted]:
-        """Take downloads into the ledger: all new ones of a block or none.
-
-        Args:
-            batch: Name of the batch; made when it is new.
-            account: The account that pays for them.
-            requests: What to admit; a few hundred at most, the script blocks Redis meanwhile.
-            stat: Gives what is at a path now, None for nothing; asked only about files that
-                were proven before.
-            known: Whether most have been asked for before: then they are asked by their ids, and
-                only what is new is told.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer; say the same again.
-        """
-        ids = [request.download_id for request in requests]
-        answers, left = [""] * len(requests), list(range(len(requests)))
-        told, proofs = set[str]() if known else set(ids), dict[str, str]()
-        while left:
-            entries = _entries([(requests[i], ids[i]) for i in left], told, proofs)
-            for i, answer in zip(left, self._ask(batch, account, entries), strict=True):
-                answers[i] = answer
-            left = [i for i in left if answers[i] == "tell" or answers[i].startswith("prove:")]
-            told |= {ids[i] for i in left if answers[i] == "tell"}
-            prove = [i for i in left if answers[i] != "tell"]
-            found = _looked_at([requests[i].path for i in prove], stat)
-            proofs |= {ids[i]: str(proof or "-") for i, proof in zip(prove, found, strict=True)}
-        return [_admitted(*each) for each in zip(requests, ids, answers, strict=True)]
-
-    def _ask(self, batch: str, account: str, entries: Entries) -> list[str]:
-        said = chain.from_iterable(entries)
-        return list(jsontext.parsed(self.run("admit", batch, account, len(entries[0]), *said)))
-
-    def refuse(self, batch: str, account: str, refusals: Sequence[Refusal]) -> None:
-        """Record what can never be downloaded as FAILURE, so that reports name it.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer; nothing was recorded.
-        """
-        entries = [
-            {
-                "id": refusal.download_id,
-                "spec": json.dumps(_refused_spec(refusal)),
-                "error": error_json(refusal.error),
-            }
-            for refusal in refusals
-        ]
-        if entries:
-            self.run("refuse", batch, account, json.dumps(entries))
+    """Release, recover, cancel."""
 
     def release(self, account: str = "") -> list[Wakeup]:
         """Choose what to send messages for now: no more than can find a place soon."""
@@ -326,63 +197,3 @@ def error_json(error: BaseException) -> str:
         {"type": info.type, "message": info.message, "hint": info.hint, "values": values},
         default=str,
     )
-
-
-def _entries(
-    asked: Sequence[tuple[Request, str]], told: Collection[str], proofs: Mapping[str, str]
-) -> Entries:
-    """Give what the admission script reads of requests; where all are known the ids are enough."""
-    if not told and not proofs:
-        return [(identifier,) for _, identifier in asked]
-    if not told:
-        return [(identifier, proofs.get(identifier, "")) for _, identifier in asked]
-    return [
-        (identifier, proofs.get(identifier, ""), *(_facts(one) if identifier in told else _NOTHING))
-        for one, identifier in asked
-    ]
-
-
-def _facts(request: Request) -> tuple[str, int, str, str]:
-    spec = jsontext.compact(request.asset.to_dict())
-    return request.path, request.asset.size_bytes or 0, spec, _place(request)
-
-
-def _place(request: Request) -> str:
-    """Give the footprint of the item: ``-`` where it has none, empty with all but its first."""
-    if request.item is None:
-        return ""
-    place = footprint.footprint(request.item)
-    return footprint.packed(place) if place else "-"
-
-
-def _looked_at(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:
-    """Look at files one after the other, side by side where each look takes its time."""
-    began = time.monotonic()
-    found = [stat(path) for path in paths[:SAMPLE]]
-    rest = paths[SAMPLE:]
-    if not rest or time.monotonic() - began < SAMPLE * SLOW_STAT_S:
-        return found + [stat(path) for path in rest]
-    with ThreadPoolExecutor(STATS_AT_ONCE) as pool:
-        return found + list(pool.map(stat, rest))
-
-
-def _refused_spec(refusal: Refusal) -> dict[str, object]:
-    asset = Asset(
-        item_id=refusal.item_id,
-        collection=refusal.collection,
-        key=refusal.asset_key,
-        title=refusal.asset_key,
-        hrefs={},
-    )
-    return asset.to_dict()
-
-
-_ADMISSIONS = {str(one): one for one in Admission}
-
-
-def _admitted(request: Request, identifier: str, answer: str) -> Admitted:
-    if answer.startswith("taken:"):
-        other = answer.removeprefix("taken:")
-        error = NameTakenError(request.path, request.asset.item_id, other)
-        return Admitted(identifier, Admission.TAKEN, error)
-    return Admitted(identifier, _ADMISSIONS[answer])

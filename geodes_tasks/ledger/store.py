@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
 from geodes_tasks.states import ALLOWED_MOVES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from redis.commands.core import Script
 
@@ -114,6 +114,49 @@ class Limits:
         return self.window, self.concurrent, self.quota_count, self.counted_seconds
 
 
+class Sent:
+    """A script on its way: Redis runs it, whoever sent it does something else."""
+
+    def __init__(self, store: Store, script: str, args: Sequence[Any]) -> None:
+        """Send it; the arguments are those of :meth:`Store.send`."""
+        self._store, self._run = store, partial(store.run, script, *args)
+        self._pool = store.client.connection_pool
+        # On a connection that breaks it is said again in the ordinary way, which is patient.
+        with store.available(), contextlib.suppress(redis.ConnectionError):
+            self._connection = self._pool.get_connection()
+            try:
+                self._connection.send_command("EVALSHA", store.sha(script), 1, store.prefix, *args)
+            except BaseException:
+                self.close()
+                raise
+
+    _connection: Any = None
+
+    def answer(self) -> Any:
+        """Wait for the answer.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        if (connection := self._connection) is None:
+            return self._run()
+        broken = redis.ConnectionError, redis.exceptions.NoScriptError
+        try:
+            with self._store.available(), contextlib.suppress(*broken):
+                return connection.read_response()
+        finally:
+            self._connection = None
+            self._pool.release(connection)
+        return self._run()
+
+    def close(self) -> None:
+        """Let go of an answer that is not waited for; its connection is of no use any more."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._pool.release(self._connection)
+            self._connection = None
+
+
 class Store:
     """Redis with the ledger's scripts and key names. Safe to use from many threads."""
 
@@ -147,6 +190,18 @@ class Store:
         """Name a key."""
         return self.prefix + ":".join(parts)
 
+    def sha(self, script: str) -> str:
+        """Give the name under which Redis knows a script that it has run before."""
+        return str(self._scripts[script].sha)
+
+    def send(self, script: str, *args: Any) -> Sent:
+        """Have Redis run one script, and do not wait. Only for what may be said twice.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        return Sent(self, script, args)
+
     def run(self, script: str, *args: Any, client: Any = None) -> Any:
         """Run one script, on a pipeline when one is given.
 
@@ -158,7 +213,8 @@ class Store:
             if client is None:
                 with contextlib.suppress(redis.exceptions.NoScriptError):
                     # As the script would do itself, without the half of the way that is not needed.
-                    return self.client.execute_command("EVALSHA", known.sha, 1, self.prefix, *args)
+                    sha = self.sha(script)
+                    return self.client.execute_command("EVALSHA", sha, 1, self.prefix, *args)
             return known(keys=[self.prefix], args=list(args), client=client)
 
     @contextlib.contextmanager

@@ -17,9 +17,10 @@ from unittest.mock import patch
 import pytest
 
 from geodes_tasks import config, sources
-from geodes_tasks.admission import Selection, plan, proof_at
+from geodes_tasks.admission import proof_at
 from geodes_tasks.embedded import OneMachine
 from geodes_tasks.ledger import Claim, Ledger
+from geodes_tasks.planning import Selection, plan
 from geodes_tasks.results import DownloadResult
 from geodes_tasks.states import Outcome
 from tests import demo
@@ -40,8 +41,8 @@ from tests.standin import KiB, MiB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from geodes_tasks.admission import Planned
     from geodes_tasks.ledger import Request
+    from geodes_tasks.planning import Planned
     from tests.standin import Item, StandIn
 
 SLOW = 100 * KiB

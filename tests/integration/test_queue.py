@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from geodes_tasks import admission, config, runs, sources
-from geodes_tasks.admission import Selection
+from geodes_tasks import config, planning, runs, sources
 from geodes_tasks.downloadqueue import DownloadQueue, Problem
 from geodes_tasks.embedded import FolderBusyError
 from geodes_tasks.errors import NotAFileError
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.planning import Selection
 from geodes_tasks.profile import Profile
 from geodes_tasks.progress import Quiet
 from geodes_tasks.states import Outcome, State
@@ -172,7 +172,7 @@ def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Settings) -> No
     items = fill(standin, 2)
 
     for _ in range(2):
-        planned = admission.plan(sources.items_of(items), selection)
+        planned = planning.plan(sources.items_of(items), selection)
         with runs.on_this_machine(planned, selection.folder, alone, "mine") as run:
             status = run.watch(Quiet())
 
@@ -374,7 +374,7 @@ def test_watching_ends_with_the_downloads(
 
 def test_profile_in_a_cluster(standin: StandIn, settings: Settings) -> None:
     """In a cluster the profile is that of all: what waits for a worker is pending."""
-    admitted = admission.plan(
+    admitted = planning.plan(
         sources.items_of(fill(standin, 3)), Selection(settings.download_dir.absolute())
     )
     runs.admitted(admitted, settings)

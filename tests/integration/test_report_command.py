@@ -13,8 +13,8 @@ import pystac
 import pytest
 
 from geodes_tasks import enqueue
-from geodes_tasks.admission import Selection, plan
 from geodes_tasks.ledger import Claim, Ledger
+from geodes_tasks.planning import Selection, plan
 from tests.integration.test_cli import write_items
 from tests.integration.test_watch import variables
 from tests.servers import wait_until

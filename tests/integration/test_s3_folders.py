@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,11 +23,12 @@ from geodes_tasks.partfile import FOLDER
 from geodes_tasks.states import Outcome
 from geodes_tasks.transports import Member, Transport
 from geodes_tasks.transports.s3 import S3Transport
+from geodes_tasks.verify import Expected, Finding, audit
 from tests.conftest import MemoryTransport, md5, some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NAME = "S2A_MSIL1C_20250402.SAFE"
@@ -111,6 +113,53 @@ def test_what_is_there_is_not_fetched_again(s3: S3Server, tmp_path: Path) -> Non
     (final / "INSPIRE.xml").write_bytes(b"changed")
     with pytest.raises(NotAFileError, match="folder of this name"):
         engine.download(product(s3), final, transports, proof=proof)
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding", "detail"),
+    [
+        (lambda _: None, Finding.RIGHT, ""),
+        (lambda folder: damaged(folder / "GRANULE/B02.jp2"), Finding.CHANGED, "GRANULE/B02.jp2: "),
+        (lambda folder: (folder / "INSPIRE.xml").unlink(), Finding.WRONG_SIZE, " expected"),
+        (lambda folder: (folder / "more").write_bytes(b"x"), Finding.WRONG_SIZE, " expected"),
+        (lambda folder: shutil.rmtree(folder), Finding.MISSING, ""),
+    ],
+)
+def test_a_folder_is_audited(
+    s3: S3Server,
+    tmp_path: Path,
+    damage: Callable[[Path], object],
+    finding: Finding,
+    detail: str,
+) -> None:
+    """A changed, missing or strange file in a product of many is found, as in one of one."""
+    final = tmp_path / NAME
+    result = engine.download(product(s3), final, {"s3": transport_to(s3)})
+    damage(final)
+
+    found = audit(Expected(str(final), result.size_bytes))
+
+    assert found.finding is finding
+    assert detail in found.detail
+
+
+def test_a_folder_without_manifest_is_not_provable(tmp_path: Path) -> None:
+    """Sizes alone prove nothing; nor do they where the manifest does not say all."""
+    (tmp_path / "a").write_bytes(b"content")
+    assert audit(Expected(str(tmp_path), 7)).finding is Finding.UNPROVABLE
+
+    (tmp_path / "sums.md5").write_text(f"{md5(b'content').digest}  a\n")
+    assert audit(Expected(str(tmp_path))).finding is Finding.RIGHT
+
+    (tmp_path / "b").write_bytes(b"")
+    assert audit(Expected(str(tmp_path))).finding is Finding.UNPROVABLE
+
+
+def damaged(path: Path) -> None:
+    """Flip one bit."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_a_wrong_file_keeps_the_folder_away(s3: S3Server, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import gc
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from geodes_tasks import admission, stac
-from geodes_tasks.admission import Planned, Selection, admit, new_batch_name, plan, proof_at
+from geodes_tasks.admission import admit, new_batch_name, proof_at
 from geodes_tasks.errors import (
     ConfigError,
     GeodesTasksError,
@@ -23,7 +23,17 @@ from geodes_tasks.errors import (
     NameTakenError,
     SourceError,
 )
-from geodes_tasks.ledger import Admission, Claim, Ledger, Refusal, Request, Wakeup, queue
+from geodes_tasks.ledger import (
+    Admission,
+    Asking,
+    Claim,
+    Ledger,
+    Refusal,
+    Request,
+    Wakeup,
+    admitting,
+)
+from geodes_tasks.planning import Planned, Selection, plan
 from geodes_tasks.results import DownloadResult, Proof
 from geodes_tasks.states import Outcome, State
 from tests.conftest import asset_of, md5
@@ -47,7 +57,7 @@ class Mailbox:
 
 
 def admitted(
-    ledger: Ledger, planned: list[Planned], mailbox: Mailbox | None = None
+    ledger: Ledger, planned: Iterable[Planned], mailbox: Mailbox | None = None
 ) -> admission.Receipt:
     """Admit into batch b."""
     return admit(planned, "b", "acc", ledger, mailbox or Mailbox())  # type: ignore[arg-type] # it sends
@@ -197,19 +207,85 @@ def test_blocks_are_bounded_and_items_are_whole(
     """Redis is never blocked for long, and no item is cut in two."""
     monkeypatch.setattr(admission, "BLOCK", 3)
     sizes: list[int] = []
-    real = Ledger.admit
+    real = Ledger.ask
 
-    def note(ledger: Ledger, batch: str, account: str, requests: Any, stat: Any, **k: Any) -> Any:
+    def note(ledger: Ledger, batch: str, account: str, requests: Any, **known: Any) -> Any:
         sizes.append(len(requests))
-        return real(ledger, batch, account, requests, stat, **k)
+        return real(ledger, batch, account, requests, **known)
 
-    monkeypatch.setattr(Ledger, "admit", note)
+    monkeypatch.setattr(Ledger, "ask", note)
     pairs = [Planned([request_of(f"{n}a"), request_of(f"{n}b")]) for n in range(5)]
 
     receipt = admitted(fake_ledger, pairs)
 
     assert sizes == [4, 4, 2]
     assert receipt.downloads == 10
+
+
+def test_a_block_is_planned_while_another_is_admitted(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first block, which workers wait for, has its answer before the next is planned."""
+    monkeypatch.setattr(admission, "BLOCK", 1)
+    seen: list[str] = []
+    ask, answers = Ledger.ask, Asking.answers
+
+    def noted_ask(*args: Any, **known: Any) -> Any:
+        seen.append("asked")
+        return ask(*args, **known)
+
+    def noted_answers(*args: Any) -> Any:
+        seen.append("answered")
+        return answers(*args)
+
+    def planned() -> Iterator[Planned]:
+        for name in "abc":
+            seen.append(f"{name} planned")
+            yield Planned([request_of(name)])
+
+    monkeypatch.setattr(Ledger, "ask", noted_ask)
+    monkeypatch.setattr(Asking, "answers", noted_answers)
+    receipt = admitted(fake_ledger, planned())
+
+    assert seen == [
+        "a planned", "asked", "answered", "b planned", "asked",
+        "c planned", "answered", "asked", "answered",
+    ]  # fmt: skip
+    assert receipt.downloads == 3
+
+
+def test_work_that_comes_last_is_begun(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are called also where only the very last block has something for them."""
+    monkeypatch.setattr(admission, "BLOCK", 1)
+    begun: list[bool] = []
+    bad = Planned(refusals=[Refusal("URN:1", "C", "", SourceError("1", "bad"))])
+
+    admission.admit(
+        [bad, bad, Planned([request_of("a")])], "b", "acc", fake_ledger,
+        Mailbox(),  # type: ignore[arg-type] # it sends
+        on_work=lambda: begun.append(True),
+    )  # fmt: skip
+
+    assert begun == [True]
+
+
+def test_a_source_that_breaks_leaves_no_answer_behind(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items that end in an error while a block is on its way: the next answer is not of that."""
+    monkeypatch.setattr(admission, "BLOCK", 1)
+
+    def planned() -> Iterator[Planned]:
+        yield from [Planned([request_of("a")]), Planned([request_of("b")])]
+        raise SourceError("items.json", "broke off")
+
+    with pytest.raises(SourceError):
+        admitted(fake_ledger, planned())
+
+    assert fake_ledger.status("b").total == 2
+    assert admitted(fake_ledger, [Planned([request_of("c")])]).downloads == 3
 
 
 def test_nothing_asked_for_is_an_empty_receipt(fake_ledger: Ledger) -> None:
@@ -268,15 +344,14 @@ def test_what_is_known_is_asked_for_by_its_id(
     new = request_of("e")
     admitted(fake_ledger, [Planned(known)])
     told: list[list[bool]] = []
-    real = Ledger.run
+    real = Ledger.send
 
-    def note(ledger: Ledger, script: str, *args: Any, **options: Any) -> Any:
-        if script == "admit":
-            width = args[2]
-            told.append([width > 2] * (len(args[3:]) // width))
-        return real(ledger, script, *args, **options)
+    def note(ledger: Ledger, script: str, *args: Any) -> Any:
+        width = args[2]
+        told.append([width > 2] * (len(args[3:]) // width))
+        return real(ledger, script, *args)
 
-    monkeypatch.setattr(Ledger, "run", note)
+    monkeypatch.setattr(Ledger, "send", note)
 
     answers = fake_ledger.admit(
         "b2", "acc", [*known[:2], new, *known[2:]], lambda _: None, known=True
@@ -329,7 +404,7 @@ def test_slow_looks_are_made_side_by_side() -> None:
         time.sleep(0.002)
         return Proof(int(path), 0, 0)
 
-    found = queue._looked_at([str(number) for number in range(100)], slow)
+    found = admitting._looked_at([str(number) for number in range(100)], slow)
 
     assert [proof and proof.size_bytes for proof in found] == list(range(100))
     assert len(threads) > 4

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodes_tasks import admission, foreign, sources, stac
-from geodes_tasks.admission import Planned, Selection
+from geodes_tasks import admission, foreign, planning, sources, stac
 from geodes_tasks.errors import ConfigError, GeodesTasksError, SourceError
 from geodes_tasks.footprint import footprint
+from geodes_tasks.planning import Planned, Selection
 from geodes_tasks.reports.stac import stac_lines
 from tests.unit.test_destination import NAMES
 from tests.unit.test_reports import GOOD
@@ -64,7 +64,7 @@ def planned(content: str, layout: str) -> list[Planned]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "items.json"
         path.write_text(content)
-        return list(admission.plan(sources.read(str(path)), Selection(FOLDER, layout=layout)))
+        return list(planning.plan(sources.read(str(path)), Selection(FOLDER, layout=layout)))
 
 
 @given(st.lists(HOSTILE, min_size=1, max_size=3), st.booleans(), st.sampled_from(LAYOUTS))
