@@ -94,7 +94,8 @@ class Run:
                 if tell is not None:
                     for line in self._new_waits(status, told):
                         tell(line)
-                picture.show(status, self.ledger.running() if rows and status.unfinished else [])
+                under_way = self.ledger.running(self.batch.id) if rows and status.unfinished else []
+                picture.show(status, under_way)
                 if self.machine is not None and not status.unfinished:
                     self.machine.dismiss_worker()
                 if not status.unfinished or is_stuck(status, patience):

@@ -121,6 +121,7 @@ class Sent:
         """Send it; the arguments are those of :meth:`Store.send`."""
         self._store, self._run = store, partial(store.run, script, *args)
         self._pool = store.client.connection_pool
+        self._connection: Any = None
         # On a connection that breaks it is said again in the ordinary way, which is patient.
         with store.available(), contextlib.suppress(redis.ConnectionError):
             self._connection = self._pool.get_connection()
@@ -129,8 +130,6 @@ class Sent:
             except BaseException:
                 self.close()
                 raise
-
-    _connection: Any = None
 
     def answer(self) -> Any:
         """Wait for the answer.

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from geodes_tasks.runs import LAST, is_ending
+from geodes_tasks.admission import Receipt
+from geodes_tasks.batch import Batch
+from geodes_tasks.progress import Quiet
+from geodes_tasks.runs import LAST, Run, is_ending
+from tests.unit.test_ledger import ask, claimed, request_of
 from tests.unit.test_progress import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geodes_tasks.ledger import Ledger, Running
+    from geodes_tasks.results import BatchStatus
 
 
 @pytest.mark.parametrize(
@@ -26,3 +38,23 @@ def test_the_end_is_near_when_as_many_are_left_as_came(
     earlier = None if before is None else status_of(pending=before)
 
     assert is_ending(status_of(pending=now), earlier) is ends
+
+
+def test_only_downloads_of_the_batch_are_shown(fake_ledger: Ledger) -> None:
+    """What others have under way on the same cluster is theirs to look at."""
+    ours, theirs = request_of("ours"), request_of("theirs")
+    ask(fake_ledger, ours, batch="ours")
+    ask(fake_ledger, theirs, batch="theirs")
+    claimed(fake_ledger, theirs)
+    claimed(fake_ledger, ours)
+    shown: list[str] = []
+
+    class Picture(Quiet):
+        def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
+            shown.extend(one.title for one in running)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(Batch("ours", fake_ledger), Receipt("ours"), fake_ledger).watch(Picture())
+
+    assert shown == ["ours.zip"]
