@@ -46,6 +46,20 @@ def test_every_command_of_the_scripts_is_allowed(secrets: Path) -> None:
         assert {f"+{name}" for name in called} - set(known[user]) == set(), user
 
 
+def test_every_command_of_the_ledger_is_allowed(secrets: Path) -> None:
+    """So with what the ledger's own code sends, a private server's end apart."""
+    sent = {
+        {"delete": "del"}.get(name, name)
+        for module in SCRIPTS.parent.glob("*.py")
+        for name in re.findall(r"\b(?:client|pipeline)\.([a-z]+)\(", module.read_text())
+    } - {"pipeline", "execute", "shutdown"}
+    known = users(secrets)
+
+    assert len(sent) > 15
+    for user in ("worker", "client"):
+        assert {f"+{name}" for name in sent} - set(known[user]) == set(), user
+
+
 def test_every_key_of_the_ledger_is_the_clients(secrets: Path) -> None:
     """The client has the ledger's keys, and of the broker's it reads none."""
     keys = [
