@@ -68,7 +68,8 @@ class Monitor(threading.Thread):
 
     def stop(self) -> str:
         """End, and give what was heard."""
-        self._link.shutdown(socket.SHUT_RDWR)
+        # One half: the server closes the other when it has said all, and nothing is cut off.
+        self._link.shutdown(socket.SHUT_WR)
         self.join(5.0)
         self._link.close()
         return self.heard.decode("utf-8", "replace")

@@ -14,8 +14,11 @@ from urllib.parse import unquote
 import boto3
 from moto.server import ThreadedMotoServer
 
+from tests.standin.tls import server_context
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 BUCKET = "sentinel2-l1c"
 PIECE = 64 * 1024
@@ -160,16 +163,26 @@ class _FrontServer(ThreadingHTTPServer):
 class S3Server:
     """One bucket on a real socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            certificate: With its key: then the front speaks TLS.
+        """
         self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._certificate = certificate
 
     def __enter__(self) -> Self:
         """Start moto and the front."""
         self._moto.start()
         port = self._moto.get_host_and_port()[1]
         self._front = _FrontServer(port)
+        scheme = "http"
+        if self._certificate is not None:
+            scheme, context = "https", server_context(self._certificate)
+            self._front.socket = context.wrap_socket(self._front.socket, server_side=True)
         threading.Thread(target=self._front.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._front.server_address[1]}"
+        self.url = f"{scheme}://127.0.0.1:{self._front.server_address[1]}"
         self._admin = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{port}",

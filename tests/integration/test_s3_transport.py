@@ -24,6 +24,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.transports.s3 import ATTEMPTS, Address, S3Transport, has_credentials
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.integration.scripted import Scripted, answer
+from tests.standin.tls import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,6 +244,61 @@ def test_no_answer_is_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
             fetch(S3Transport(settings_for(silent.url, stall_seconds=0.2)), f"s3://{BUCKET}/k")
 
     assert time.monotonic() - began < 5
+
+
+# --- the way there ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Make a certificate that nobody vouches for."""
+    return make_certificate(tmp_path)
+
+
+@pytest.mark.parametrize("named_by", ["the settings", "AWS_CA_BUNDLE", "the AWS profile"])
+def test_a_private_authority_is_trusted_when_named(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    """With its certificate in our settings, or where the AWS tools look for it."""
+    named: dict[str, Any] = {"ca_bundle": certificate} if named_by == "the settings" else {}
+    if named_by == "AWS_CA_BUNDLE":
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    if named_by == "the AWS profile":
+        (tmp_path / "config").write_text(f"[default]\nca_bundle = {certificate}\n")
+    with S3Server(certificate) as server:
+        server.put("a/b.zip", CONTENT)
+        transport = S3Transport(settings_for(server.url, **named))
+
+        assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
+
+
+def test_a_certificate_that_nobody_vouches_for(certificate: Path) -> None:
+    """Nothing is sent there, and the error says which setting names others."""
+    with S3Server(certificate) as server:
+        with pytest.raises(SourceUnavailableError, match="GEODES_TASKS_CA_BUNDLE"):
+            fetch(S3Transport(settings_for(server.url)), f"s3://{BUCKET}/a/b.zip")
+
+        assert not server.seen
+
+
+def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The datalake is reached through it by CONNECT; one that refuses leaves it out of reach."""
+    with Scripted(answer(status="403 Forbidden"), close=True) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        settings = settings_for("https://datalake.invalid")
+        with pytest.raises(SourceUnavailableError, match="cannot be reached"):
+            fetch(S3Transport(settings), f"s3://{BUCKET}/a/b.zip")
+
+    assert proxy.requests[0].startswith("CONNECT datalake.invalid:443")
+    assert not [seen for seen in proxy.requests if TOKEN in seen or "key-id" in seen]
+
+
+def test_a_host_that_needs_no_proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment excepts is reached directly."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # nobody listens there
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    assert fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip") == CONTENT
 
 
 def test_without_credentials(s3: S3Server) -> None:
