@@ -20,7 +20,7 @@ from geodes_tasks import checksum as checksums
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BLOCK_BYTES = 512 * 1024
+BLOCK_BYTES = 640 * 1024
 """Written and hashed at once, at least."""
 WAITING = 1
 """Blocks that may wait for the hash, beside the one that is hashed and the one that gathers;
