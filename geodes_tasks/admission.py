@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
@@ -137,7 +137,8 @@ def admit(
         if on_work is not None:
             on_work()
 
-    with _rare_collections(), _Door(account, ledger, receipt, begin) as door:
+    door = _Door(account, ledger, receipt, begin)
+    with _rare_collections(), contextlib.closing(door):
         for number, block in enumerate(_blocks(planned)):
             door.let(block)
             if number == 0:
@@ -214,8 +215,7 @@ class _Door:
         """Take the answer about the last block, and note it."""
         if self._asking is None:
             return
-        with self._asking as asking:
-            answers = asking.answers(proof_at)
+        answers = self._asking.answers(proof_at)
         self._asking = None
         told = Counter([answer.admission for answer in answers if answer.error is None])
         self._receipt.mostly_known = told[Admission.NEW] < len(answers) / 2
@@ -234,12 +234,10 @@ class _Door:
         self._ledger.refuse(self._receipt.batch, self._account, refused)
         self._receipt.refused(refusal.error for refusal in refused)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of an answer that nobody waits for any more."""
         if self._asking is not None:
-            self._asking.__exit__()
+            self._asking.close()
 
 
 def proof_at(path: str) -> Proof | None:

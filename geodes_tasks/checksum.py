@@ -60,15 +60,19 @@ class Checksum:
         return self == other
 
 
-@lru_cache(maxsize=64)
 def parse(text: str) -> Checksum:
     """Read ``md5:<hex>``, a multihash in hex, or a bare digest told by its length.
 
     Raises:
         ValueError: none of these.
     """
-    # Kept for a while: an item says the same digest two or three times.
-    cleaned = text.strip().lower()
+    if (found := _parsed(text.strip().lower())) is None:
+        raise ValueError(f"{text!r} is no checksum: neither a multihash nor a bare hex digest")
+    return found
+
+
+@lru_cache(maxsize=64)  # an item says the same digest two or three times
+def _parsed(cleaned: str) -> Checksum | None:
     algorithm, colon, digest = cleaned.partition(":")
     if colon:
         return Checksum(algorithm.replace("-", ""), digest.strip())
@@ -77,7 +81,7 @@ def parse(text: str) -> Checksum:
     for name, (prefix, digits) in _MULTIHASH.items():
         if cleaned.startswith(prefix) and len(cleaned) == len(prefix) + digits:
             return Checksum(name, cleaned[len(prefix) :])
-    raise ValueError(f"{text!r} is no checksum: neither a multihash nor a bare hex digest")
+    return None
 
 
 def new_hash(algorithm: str) -> hashlib._Hash:

@@ -22,7 +22,7 @@ from geodes_tasks.results import DownloadResult, Proof
 from geodes_tasks.states import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from geodes_tasks.errors import GeodesTasksError
@@ -92,8 +92,7 @@ def fetch(
             beside = _Beside(attempt, done)
             result = download(one, place, {name: transport}, attempt=beside, token=token)
             received += result.bytes_transferred
-        if is_manifest(member.name) and member.size_bytes <= MANIFEST_BYTES:
-            known |= checksums_in(place.read_text("utf-8", "replace"), member.name)
+        known |= _sums_of(part.path, member.name, member.size_bytes)
         proven += one.checksum is not None or is_manifest(member.name)
         done += member.size_bytes
         attempt.progress(done)
@@ -273,10 +272,8 @@ class PartFolder:
 def proof_of(folder: Path) -> Proof:
     """Give what the stats of all files in a folder show together."""
     size, newest = 0, 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            found = os.stat(os.path.join(place, name))  # noqa: PTH116, PTH118 - many of them
-            size, newest = size + found.st_size, max(newest, found.st_mtime_ns)
+    for _, found in _stats(folder):
+        size, newest = size + found.st_size, max(newest, found.st_mtime_ns)
     return Proof(size, newest, folder.stat().st_ino)
 
 
@@ -286,12 +283,16 @@ def sizes_in(folder: Path) -> dict[str, int]:
     Raises:
         OSError: they cannot be looked at.
     """
-    found = {}
-    for place, _, names in os.walk(folder, onerror=_raise):
+    return {os.path.relpath(path, folder): found.st_size for path, found in _stats(folder, _raise)}
+
+
+def _stats(
+    folder: Path, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, os.stat_result]]:
+    for place, _, names in os.walk(folder, onerror=on_error):
         for name in names:
             path = os.path.join(place, name)  # noqa: PTH118 - many of them
-            found[os.path.relpath(path, folder)] = os.stat(path).st_size  # noqa: PTH116
-    return found
+            yield path, os.stat(path)  # noqa: PTH116
 
 
 def _raise(error: OSError) -> None:
@@ -304,11 +305,17 @@ def sums_in(folder: Path, sizes: Mapping[str, int]) -> dict[str, Checksum]:
     Raises:
         OSError: they cannot be read.
     """
-    manifests = [name for name in sizes if is_manifest(name) and sizes[name] <= MANIFEST_BYTES]
     known = dict[str, Checksum]()
-    for name in sorted(manifests):
-        known |= checksums_in((folder / name).read_text("utf-8", "replace"), name)
+    for name in sorted(sizes):
+        known |= _sums_of(folder, name, sizes[name])
     return {name: checksum for name, checksum in known.items() if name in sizes}
+
+
+def _sums_of(folder: Path, name: str, size_bytes: int) -> dict[str, Checksum]:
+    """Read one file as the manifest that it may be."""
+    if not is_manifest(name) or size_bytes > MANIFEST_BYTES:
+        return {}
+    return checksums_in((folder / name).read_text("utf-8", "replace"), name)
 
 
 def _drop_litter(folder: Path) -> None:

@@ -343,7 +343,7 @@ def _description_checksum(asset: StacAsset) -> Checksum | None:
     """Read ``Checksum MD5: <hex>`` or another algorithm's line; "null" is no hex, so None."""
     for algorithm, digest in _CHECKSUM_LINE.findall(_text(asset.get("description"))):
         try:
-            return checksums.parse(f"{algorithm}:{digest}".lower())
+            return checksums.parse(f"{algorithm}:{digest}")
         except ValueError:
             continue
     return None
@@ -355,7 +355,7 @@ def _href_checksum(href: str) -> Checksum | None:
     Only after ``/files/``: 32 hex digits elsewhere may be any identifier.
     """
     match = _HREF_TAIL.match(href)
-    return checksums.parse(f"md5:{match[1]}".lower()) if match else None
+    return checksums.parse(f"md5:{match[1]}") if match else None
 
 
 # --- properties ------------------------------------------------------------------------------

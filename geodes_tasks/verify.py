@@ -119,14 +119,14 @@ def _audited_folder(expected: Expected, folder: Path) -> Audited:
     """Look at a product of many files: at their sizes together, and at what a manifest says."""
     sizes = folders.sizes_in(folder)
     size = sum(sizes.values())
+    if not sizes:  # no product is empty
+        return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
     if wrong := _other_size(expected, size):
         return wrong
     sums = folders.sums_in(folder, sizes)
     for name, checksum in sums.items():
-        found = checksums.hash_file(folder / name, checksum.algorithm)
-        if not found.matches(checksum):
-            detail = f"{name}: {found}, {checksum} expected"
-            return Audited(expected, Finding.CHANGED, size, detail)
+        if wrong_bytes := _other_bytes(checksum, folder / name):
+            return Audited(expected, Finding.CHANGED, size, f"{name}: {wrong_bytes}")
     unsaid = [name for name in sizes if name not in sums and not folders.is_manifest(name)]
     is_proven = bool(sums) and not unsaid
     return Audited(expected, Finding.RIGHT if is_proven else Finding.UNPROVABLE, size)
@@ -135,10 +135,15 @@ def _audited_folder(expected: Expected, folder: Path) -> Audited:
 def _hashed(expected: Expected, path: Path, size: int) -> Audited:
     if expected.checksum is None:
         return Audited(expected, Finding.UNPROVABLE, size)
-    found = checksums.hash_file(path, expected.checksum.algorithm)
-    if found.matches(expected.checksum):
-        return Audited(expected, Finding.RIGHT, size)
-    return Audited(expected, Finding.CHANGED, size, f"{found}, {expected.checksum} expected")
+    if wrong_bytes := _other_bytes(expected.checksum, path):
+        return Audited(expected, Finding.CHANGED, size, wrong_bytes)
+    return Audited(expected, Finding.RIGHT, size)
+
+
+def _other_bytes(expected: Checksum, path: Path) -> str:
+    """Say what a file's digest is in place of the right one; nothing where it is right."""
+    found = checksums.hash_file(path, expected.algorithm)
+    return "" if found.matches(expected) else f"{found}, {expected} expected"
 
 
 # --- many files ----------------------------------------------------------------------------------

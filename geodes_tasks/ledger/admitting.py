@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from geodes_tasks import footprint, jsontext
 from geodes_tasks.asset import Asset, download_id
@@ -94,10 +94,7 @@ class Refusal:
 
 
 class Asking:
-    """A block of downloads on its way into the ledger; its caller may do something else meanwhile.
-
-    A context manager: left without its answer, the answer is not waited for.
-    """
+    """A block of downloads on its way into the ledger; its caller may do other work meanwhile."""
 
     def __init__(
         self, send: Callable[[Entries], Sent], requests: Sequence[Request], known: bool
@@ -138,11 +135,7 @@ class Asking:
             self._sent = self._ask() if self._left else None
         return list(map(_admitted, self._requests, self._ids, answers))
 
-    def __enter__(self) -> Self:
-        """Begin; everything is asked for already."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Let go of an answer that nobody has waited for."""
         if self._sent is not None:
             self._sent.close()
@@ -187,8 +180,7 @@ class Admitting(Store):
         Raises:
             LedgerUnavailableError: Redis does not answer; say the same again.
         """
-        with self.ask(batch, account, requests, known=known) as asking:
-            return asking.answers(stat)
+        return self.ask(batch, account, requests, known=known).answers(stat)
 
     def refuse(self, batch: str, account: str, refusals: Sequence[Refusal]) -> None:
         """Record what can never be downloaded as FAILURE, so that reports name it.

@@ -211,7 +211,7 @@ def _getter(session: boto3.Session, client: S3Client, settings: Settings) -> Get
     endpoint, region = client.meta.endpoint_url, client.meta.region_name
     configured = session._session.get_config_variable("ca_bundle")
     # The stubs know less of both than botocore's own client gives.
-    verify: Any = _bundle(settings) or configured or os.environ.get("REQUESTS_CA_BUNDLE") or True
+    verify: Any = _bundle(settings) or configured or True
     timeout: Any = (CONNECT_SECONDS, settings.stall_seconds)
     proxies = get_environ_proxies(endpoint)
     over = URLLib3Session(verify, proxies, timeout, max_pool_connections=CONNECTIONS)

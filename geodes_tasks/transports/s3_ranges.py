@@ -1,7 +1,7 @@
 """A large object in ranges that are fetched side by side and handed over in order.
 
 Measured on loopback with an object of 1 GiB, processor seconds of the client: one GET 0.5, own
-ranges of 8, 4 and 2 MiB 0.5, 0.75 and 1.0 (each request of boto3 costs a millisecond), boto3's
+ranges of 8, 4 and 2 MiB 0.5, 0.75 and 1.0 (each request of boto3 cost a millisecond), boto3's
 managed transfer 3.8. A datalake gives each connection its share only, so several are worth it.
 What is ahead of its turn is lost when the source breaks, so not much may be ahead.
 """

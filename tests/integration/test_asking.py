@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_connection_that_breaks(ledger: Ledger, when: str) -> None:
     """It is said again; what was admitted already has joined, and nothing is there twice."""
     if when == "before it is asked":
         kill_connections(ledger)
-    with ledger.ask("b", "acc", REQUESTS) as asking:
+    with closing(ledger.ask("b", "acc", REQUESTS)) as asking:
         if when == "before it is answered":
             assert ledger.status("b").total == 3
             kill_connections(ledger)
@@ -69,7 +70,7 @@ def test_a_server_that_has_forgotten_its_scripts(ledger: Ledger) -> None:
 
 def test_an_answer_that_nobody_waits_for(ledger: Ledger) -> None:
     """The next one who asks gets the answer to what was asked, not to what was asked before."""
-    with ledger.ask("b", "acc", REQUESTS):
+    with closing(ledger.ask("b", "acc", REQUESTS)):
         pass
 
     assert ledger.client.echo("mine") == "mine"

@@ -255,14 +255,16 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path)
 
 
-@pytest.mark.parametrize("named_by", ["the settings", "AWS_CA_BUNDLE", "the AWS profile"])
+@pytest.mark.parametrize(
+    "named_by", ["the settings", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "the AWS profile"]
+)
 def test_a_private_authority_is_trusted_when_named(
     certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
 ) -> None:
     """With its certificate in our settings, or where the AWS tools look for it."""
     named: dict[str, Any] = {"ca_bundle": certificate} if named_by == "the settings" else {}
-    if named_by == "AWS_CA_BUNDLE":
-        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    if named_by.endswith("_CA_BUNDLE"):
+        monkeypatch.setenv(named_by, str(certificate))
     if named_by == "the AWS profile":
         (tmp_path / "config").write_text(f"[default]\nca_bundle = {certificate}\n")
     with S3Server(certificate) as server:

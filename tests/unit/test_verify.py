@@ -68,10 +68,7 @@ def test_gone_and_strange(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
 
-    found = [
-        audit(Expected(str(tmp_path / name), None, md5(b""))).finding
-        for name in ("no", "folder", "link")
-    ]
+    found = [audit(Expected(str(tmp_path / name))).finding for name in ("no", "folder", "link")]
 
     assert found == [Finding.MISSING, Finding.UNREADABLE, Finding.MISSING]
 
