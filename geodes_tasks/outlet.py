@@ -20,18 +20,18 @@ from geodes_tasks import checksum as checksums
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BLOCK_BYTES = 640 * 1024
+BLOCK_BYTES = 512 * 1024
 """Written and hashed at once, at least."""
-WAITING = 1
+WAITING = 2
 """Blocks that may wait for the hash, beside the one that is hashed and the one that gathers;
-bounds the memory of a transfer."""
+bounds the memory of a transfer. With one, the hash stands still where a write takes longer."""
 FEW_PIECES = 8
 """Up to so many pieces are written and hashed from where they lie; more are joined first, as the
 16 KiB of TLS: each would cost the threads a hand-over. Copying all of them costs a tenth more."""
 HOLD_S = 0.5
 """Longest time that pieces of a slow transfer wait for their block: a killed worker loses them."""
-FLUSH_BYTES = 64 * 1024 * 1024
-"""Brought to the disk at once, beside the transfer."""
+FLUSH_BYTES = 16 * 1024 * 1024
+"""Brought to the disk at once, beside the transfer, and then dropped from the page cache."""
 
 
 class Outlet:
@@ -152,27 +152,38 @@ def write_all(fd: int, pieces: Sequence[bytes]) -> None:
 
 
 class _Flusher:
-    """Has the disk write big files while they come in, so that the last sync is short."""
+    """Has the disk write big files while they come in, so that the last sync is short.
+
+    What the disk has leaves the page cache: terabytes that pass through would push out what
+    others read again, and each new page costs more than a used one, most of all on a virtual
+    machine, which has to ask its host for it.
+    """
 
     def __init__(self, fd: int) -> None:
-        self._fd, self._unsynced = fd, 0
+        self._fd, self._written, self._begun = fd, 0, 0
         self._thread: threading.Thread | None = None
         self._error: OSError | None = None
 
     def written(self, size_bytes: int) -> None:
-        self._unsynced += size_bytes
+        self._written += size_bytes
         busy = self._thread is not None and self._thread.is_alive()
-        if self._unsynced >= FLUSH_BYTES and not busy:
-            self._unsynced = 0
-            self._thread = threading.Thread(target=self._flush, name="flush", daemon=True)
+        if self._written - self._begun >= FLUSH_BYTES and not busy:
+            self._begun = self._written
+            self._thread = threading.Thread(
+                target=self._flush, args=(self._begun,), name="flush", daemon=True
+            )
             self._thread.start()
 
-    def _flush(self) -> None:
+    def _flush(self, size_bytes: int) -> None:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
             # The system tells of a failed write once only: it must not be lost here.
             self._error = error
+        else:
+            # From the start: a page that was in use the last time goes now.
+            with contextlib.suppress(OSError):  # advice, which no file system has to take
+                os.posix_fadvise(self._fd, 0, size_bytes, os.POSIX_FADV_DONTNEED)
 
     def wait(self) -> None:
         if self._thread is not None:

@@ -170,3 +170,63 @@ def test_a_failed_flush_is_told_at_the_end(fd: int, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         out.sync()
     out.close()
+
+
+def in_page_cache(fd: int, at: int) -> bool:
+    """Tell whether a byte of a file can be had without the disk."""
+    try:
+        os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def keeps_its_cache(fd: int) -> bool:
+    """Tell whether the file system here takes no such advice, as one in memory does not."""
+    os.write(fd, bytes(BLOCK_BYTES))
+    os.fsync(fd)
+    try:
+        os.posix_fadvise(fd, 0, BLOCK_BYTES, os.POSIX_FADV_DONTNEED)
+        return in_page_cache(fd, 0)
+    except OSError:
+        return True
+    finally:
+        os.ftruncate(fd, 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+
+
+def test_what_the_disk_has_leaves_the_page_cache(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file pushes nothing out that others read; its bytes are all there."""
+    if keeps_its_cache(fd):
+        pytest.skip("the file system of the tests takes no advice about its cache")
+    monkeypatch.setattr(outlet, "FLUSH_BYTES", BLOCK_BYTES)
+    content = some_bytes(8 * BLOCK_BYTES)
+    out = BlockOutlet(fd, "md5")
+
+    for piece in pieces(content, BLOCK_BYTES):
+        out.write(piece)
+        out._flusher.wait()
+    out.settle()
+    out.sync()
+    out.close()
+
+    assert not any(in_page_cache(fd, at) for at in range(0, 7 * BLOCK_BYTES, BLOCK_BYTES))
+    assert held(fd) == content
+
+
+def test_a_file_system_without_advice_does(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be dropped stays; nothing is wrong with the file."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(outlet, "FLUSH_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr(os, "posix_fadvise", refused)
+    content = some_bytes(SIZE)
+    out = BlockOutlet(fd, "md5")
+    out.write(content)
+    out.settle()
+    out.sync()
+    out.close()
+
+    assert held(fd) == content
