@@ -19,9 +19,13 @@ class Call:
     """One open href of one thread."""
 
     def __init__(self) -> None:
-        self.broken_off = False
-        """Whether somebody wants the thread to stop waiting."""
+        self._end = threading.Event()
         self._shut: Callable[[], None] | None = None
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether somebody wants the thread to stop waiting."""
+        return self._end.is_set()
 
     def waits_on(self, shut: Callable[[], None]) -> None:
         """Note how to wake the thread; at once, when it came too late for the last wait."""
@@ -29,9 +33,13 @@ class Call:
         if self.broken_off:
             self.break_off()
 
+    def sleep(self, seconds: float) -> None:
+        """Wait for time to pass, or to be broken off."""
+        self._end.wait(seconds)
+
     def break_off(self) -> None:
         """Wake the thread, now or at its next wait."""
-        self.broken_off = True
+        self._end.set()
         # The connection may have ended by itself a moment ago.
         with suppress(OSError, ValueError, RuntimeError):
             if self._shut is not None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Watch:
     """What a connection keeps an eye on."""
 
-    policy: AddressPolicy
-    """Says which addresses a host may turn out to have."""
+    policy: AddressPolicy | None
+    """Says which addresses a host may turn out to have; without one, any."""
     stall_seconds: float
     """Longest silence within a body."""
     calls: Calls
@@ -58,10 +58,12 @@ class _Watched(HTTPConnection):
         return sock
 
     def _judge(self, sock: socket.socket) -> None:
+        policy = self._watch.policy
         # Behind a proxy the peer is the proxy, which the user's environment vouches for.
-        if self.proxy is not None or self._watch.policy.may_reach(self.host, sock.getpeername()[0]):
+        if self.proxy is not None or policy is None:
             return
-        raise refused_inside(self.host)
+        if not policy.may_reach(self.host, sock.getpeername()[0]):
+            raise refused_inside(self.host)
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
         sock = self.sock

@@ -13,20 +13,25 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
-from botocore.httpsession import URLLib3Session
+from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.utils import get_environ_proxies
+from urllib3 import PoolManager, ProxyManager, Timeout
+from urllib3.util.ssl_ import create_urllib3_context
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.transports import s3_credentials
+from geodes_tasks.transports.connections import Watch, watched
 from geodes_tasks.transports.s3_errors import hide_secrets
 from geodes_tasks.transports.s3_get import Getter
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from mypy_boto3_s3 import S3Client
 
     from geodes_tasks.config import Settings
+    from geodes_tasks.transports.calls import Calls
     from geodes_tasks.transports.s3_credentials import Fresh
 
 logger = logging.getLogger(__name__)
@@ -52,9 +57,14 @@ class Lease(NamedTuple):
 class Clients:
     """Makes clients and renews their credentials, once a process however many threads ask."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepare; opens no connection and asks for nothing."""
-        self._settings = settings
+    def __init__(self, settings: Settings, calls: Calls) -> None:
+        """Prepare; opens no connection and asks for nothing.
+
+        Args:
+            settings: Credentials, endpoint, waits.
+            calls: Learns which socket a thread waits on.
+        """
+        self._settings, self._calls = settings, calls
         self._lock = threading.Lock()
         self._forget()
         self.generation = 0
@@ -68,13 +78,18 @@ class Clients:
         self._in_vain = 0.0
         self._pid = os.getpid()
 
-    def lease(self, endpoint: str | None = None) -> Lease:
-        """Give what this process asks an endpoint with, by default the datalake.
+    def ready(self, endpoint: str) -> Lease | None:
+        """Give what this process asks an endpoint with; None where a wait is needed for it."""
+        if self._pid != os.getpid() or time.monotonic() >= self._due:
+            return None
+        return self._leases.get(endpoint)
+
+    def lease(self, endpoint: str) -> Lease:
+        """Give what this process asks an endpoint with.
 
         Raises:
             BotoCoreError, ConfigError: the credentials or AWS settings cannot be had.
         """
-        url = endpoint or self._settings.s3_endpoint_url
         with self._lock:
             if self._pid != os.getpid():
                 # A forked child must not write to its parent's connections.
@@ -83,12 +98,12 @@ class Clients:
                 self._renew()
             elif time.monotonic() >= self._due:
                 self._renew_in_time()
-            if url not in self._leases:
+            if endpoint not in self._leases:
                 assert self._session is not None  # noqa: S101 - made above, or it was raised
-                client = _client(self._session, url, self._settings)
-                getter = _getter(self._session, client, self._settings)
-                self._leases[url] = Lease(client, getter, self.generation)
-            return self._leases[url]
+                client = _client(self._session, endpoint, self._settings)
+                getter = _getter(self._session, client, self._settings, self._calls)
+                self._leases[endpoint] = Lease(client, getter, self.generation)
+            return self._leases[endpoint]
 
     def renewed(self, generation: int) -> bool:
         """Tell whether there are other credentials than those, which the server refused."""
@@ -206,13 +221,42 @@ def _bundle(settings: Settings) -> str | None:
     return str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
 
 
-def _getter(session: boto3.Session, client: S3Client, settings: Settings) -> Getter:
-    """Make what gets objects, over connections like a client's."""
+def _getter(session: boto3.Session, client: S3Client, settings: Settings, calls: Calls) -> Getter:
+    """Make what gets objects, over connections that botocore would make too."""
     endpoint, region = client.meta.endpoint_url, client.meta.region_name
     configured = session._session.get_config_variable("ca_bundle")
-    # The stubs know less of both than botocore's own client gives.
-    verify: Any = _bundle(settings) or configured or True
-    timeout: Any = (CONNECT_SECONDS, settings.stall_seconds)
-    proxies = get_environ_proxies(endpoint)
-    over = URLLib3Session(verify, proxies, timeout, max_pool_connections=CONNECTIONS)
-    return Getter(endpoint, region, session.get_credentials(), over)
+    bundle = _bundle(settings) or configured or get_cert_path(True)
+    manager = _manager(endpoint, settings.stall_seconds, str(bundle))
+    pool = manager.connection_from_url(endpoint)
+    made: Any = watched(str(pool.scheme), Watch(None, settings.stall_seconds, calls))
+    pool.ConnectionCls = made
+    return Getter(endpoint, region, session.get_credentials(), pool)
+
+
+def _manager(endpoint: str, read_s: float, bundle: str) -> PoolManager:
+    """Make what makes connections, direct ones or those of the environment's proxy.
+
+    Raises:
+        ConfigError: the certificates cannot be read.
+    """
+    common: dict[str, Any] = {
+        "maxsize": CONNECTIONS,
+        "timeout": Timeout(connect=CONNECT_SECONDS, read=read_s),
+    }
+    if endpoint.startswith("https:"):
+        common["ssl_context"] = _trusting(bundle)
+    proxies = ProxyConfiguration(get_environ_proxies(endpoint))
+    proxy: Any = proxies.proxy_url_for(endpoint)
+    if not proxy:
+        return PoolManager(**common)
+    return ProxyManager(proxy, proxy_headers=proxies.proxy_headers_for(proxy), **common)
+
+
+def _trusting(bundle: str) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    try:
+        context.load_verify_locations(cafile=bundle)
+    except OSError as error:
+        problem = f"{bundle}: {error.strerror or type(error).__name__}"
+        raise ConfigError("GEODES_TASKS_CA_BUNDLE", problem) from error
+    return context

@@ -1,4 +1,4 @@
-"""What botocore's errors mean, and keeping its debug lines free of secrets."""
+"""What the errors of botocore and urllib3 mean, and keeping its debug lines free of secrets."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3 import exceptions as wire
 
 from geodes_tasks.errors import (
     GeodesTasksError,
@@ -30,10 +31,14 @@ from geodes_tasks.transports.stream import cause_name
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
 
 # Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _SLOW_DOWN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "429", "503"}
 NO_OBJECT = "no such object"
+_UNREACHED = "the S3 endpoint cannot be reached from here"
+_UNTRUSTED = "its TLS certificate is not trusted (GEODES_TASKS_CA_BUNDLE names others)"
+_SILENT = "no answer from the S3 endpoint"
 _WORDS = {
     "NoSuchKey": NO_OBJECT,
     "404": NO_OBJECT,
@@ -82,20 +87,34 @@ def client_failure(error: ClientError, href: str) -> GeodesTasksError:
 
 
 def boto_failure(error: BotoCoreError | ValueError, href: str) -> GeodesTasksError:
-    """Give our error for what went wrong before there was an answer."""
+    """Give our error for what went wrong in botocore, without an answer."""
     match error:
         case NoCredentialsError():
             problem = "there are no S3 credentials"
         case EndpointConnectionError() | ConnectTimeoutError() | ProxyConnectionError():
-            problem = "the S3 endpoint cannot be reached from here"
+            problem = _UNREACHED
         case SSLError():
-            problem = "its TLS certificate is not trusted (GEODES_TASKS_CA_BUNDLE names others)"
+            problem = _UNTRUSTED
         case ReadTimeoutError():
-            return StalledError(href, "no answer from the S3 endpoint")
+            return StalledError(href, _SILENT)
         case ConnectionClosedError() | HTTPClientError():
             return TransferError(href, f"the connection failed ({cause_name(error)})")
         case _:
             problem = f"the S3 settings cannot be used ({type(error).__name__})"
+    return SourceUnavailableError("s3", href, problem, True)
+
+
+def wire_failure(error: HTTPError, href: str) -> GeodesTasksError:
+    """Give our error for what went wrong on a connection, before an answer."""
+    match error:
+        case wire.NewConnectionError() | wire.ConnectTimeoutError() | wire.ProxyError():
+            problem = _UNREACHED
+        case wire.SSLError():
+            problem = _UNTRUSTED
+        case wire.ReadTimeoutError():
+            return StalledError(href, _SILENT)
+        case _:
+            return TransferError(href, f"the connection failed ({cause_name(error)})")
     return SourceUnavailableError("s3", href, problem, True)
 
 

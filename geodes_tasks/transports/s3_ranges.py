@@ -20,7 +20,7 @@ from geodes_tasks.transports.stream import BodyReader, cause_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from urllib3 import HTTPResponse
+    from urllib3 import BaseHTTPResponse
 
     from geodes_tasks.transports.calls import Call
 
@@ -49,7 +49,7 @@ class Ranges:
 
     def __init__(
         self,
-        get: Callable[[int, int], HTTPResponse],
+        get: Callable[[int, int], BaseHTTPResponse],
         start: int,
         total: int,
         href: str,
@@ -71,7 +71,7 @@ class Ranges:
         self._left = iter(self._spans)
         self._lock = threading.Lock()
         self._room = threading.Semaphore(SIDE_BY_SIDE)
-        self._open: set[HTTPResponse] = set()
+        self._open: set[BaseHTTPResponse] = set()
         self._closed = False
 
     def start(self) -> None:
@@ -141,7 +141,7 @@ class Ranges:
                     self._open.discard(response)
         span.pieces.put(b"")
 
-    def _opened(self, response: HTTPResponse) -> bool:
+    def _opened(self, response: BaseHTTPResponse) -> bool:
         with self._lock:
             if not self._closed:
                 self._open.add(response)

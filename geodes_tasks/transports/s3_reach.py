@@ -42,6 +42,10 @@ class Reach:
         self._good: set[str] = set()
         self._bad: dict[str, tuple[str, float]] = {}
 
+    def is_good(self, endpoint: str) -> bool:
+        """Tell whether an endpoint could be connected to the last time."""
+        return endpoint in self._good
+
     def check(self, endpoint: str) -> None:
         """Make sure that an endpoint can be connected to; the first asks, the others wait for it.
 

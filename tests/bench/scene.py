@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.standin.bodies import Body
 
 KEY = "bench-key-of-no-use"
-POLL_S = 0.01
+POLL_S = 0.02
 Item = dict[str, Any]
 
 

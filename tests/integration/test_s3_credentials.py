@@ -6,15 +6,15 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from geodes_tasks.config import load
-from geodes_tasks.errors import ConfigError, SourceUnavailableError
-from geodes_tasks.transports import chosen
-from geodes_tasks.transports import s3 as s3_transport
+from geodes_tasks.errors import ConfigError, SourceUnavailableError, TransferError
+from geodes_tasks.transports import chosen, s3_object
 from geodes_tasks.transports.s3 import S3Transport
 from geodes_tasks.transports.s3_credentials import Fresh, given, of_answer
 from geodes_tasks.transports.s3_ranges import RANGE_BYTES
@@ -99,7 +99,7 @@ def test_a_token_that_ends_in_the_middle(
 @pytest.fixture(autouse=True)
 def slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the connection for a slow one, so that ranges are asked for one after the other."""
-    monkeypatch.setattr(s3_transport, "FAST_BYTES_PER_SECOND", float("inf"))
+    monkeypatch.setattr(s3_object, "FAST_BYTES_PER_SECOND", float("inf"))
 
 
 def test_many_threads_renew_once(
@@ -131,6 +131,19 @@ def test_credentials_are_replaced_before_they_end(
 
     assert calls_of(tmp_path) > 1
     assert len(tokens_of(s3)) > 1
+
+
+def test_a_wait_for_credentials_is_broken_off(s3: S3Server) -> None:
+    """A command that thinks for long holds no worker up that stops."""
+    transport = transport_to(s3, s3_credentials_command="sleep 20")
+    began = time.monotonic()
+    threading.Timer(0.3, transport.abort, [threading.get_ident()]).start()
+
+    with pytest.raises(TransferError, match="broken off"):
+        fetched(transport)
+
+    assert time.monotonic() - began < 5
+    assert not s3.seen
 
 
 def test_expired_for_good(s3: S3Server) -> None:

@@ -13,7 +13,7 @@ from geodes_tasks import engine
 from geodes_tasks.asset import Asset
 from geodes_tasks.config import load
 from geodes_tasks.errors import SourceUnavailableError
-from geodes_tasks.transports import s3 as s3_transport
+from geodes_tasks.transports import s3_object
 from geodes_tasks.transports.s3 import S3Transport
 from geodes_tasks.transports.s3_ranges import RANGE_BYTES
 from tests.bench.s3server import ACCESS, BUCKET, SECRET, S3FileServer
@@ -54,7 +54,7 @@ def test_files_are_right(
     fast_enough: float,
 ) -> None:
     """Objects of every size, over one connection and over several."""
-    monkeypatch.setattr(s3_transport, "FAST_BYTES_PER_SECOND", fast_enough)
+    monkeypatch.setattr(s3_object, "FAST_BYTES_PER_SECOND", fast_enough)
     content = some_bytes(SIZES[name])
     asset = Asset(
         item_id="item", collection="c", key=name, title="file.zip",

@@ -295,6 +295,27 @@ def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [seen for seen in proxy.requests if TOKEN in seen or "key-id" in seen]
 
 
+def test_a_proxy_is_told_whole_addresses_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It forwards what it can read; the signature is that of the endpoint."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+    with Scripted(head + b"byte") as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        transport = S3Transport(settings_for("http://localhost:9"))
+
+        assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == b"byte"
+
+    assert proxy.requests[0].startswith(f"GET http://localhost:9/{BUCKET}/a/b.zip ")
+    assert "Credential=" in proxy.requests[0]
+
+
+def test_a_bundle_that_is_not_there(tmp_path: Path) -> None:
+    """S3 is left out with the name of the setting and of the file; nothing is trusted instead."""
+    transport = S3Transport(settings_for("https://127.0.0.1:9", ca_bundle=tmp_path / "away.pem"))
+
+    with pytest.raises(SourceUnavailableError, match=r"GEODES_TASKS_CA_BUNDLE.*away\.pem"):
+        fetch(transport, f"s3://{BUCKET}/k")
+
+
 def test_a_host_that_needs_no_proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the environment excepts is reached directly."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # nobody listens there
@@ -394,6 +415,20 @@ def test_a_wait_is_broken_off_from_outside(s3: S3Server) -> None:
             b"".join(body.chunks)
 
     assert time.monotonic() - began < 5
+
+
+def test_waiting_for_a_server_that_wants_it_slower_is_broken_off(s3: S3Server) -> None:
+    """The pause that SlowDown asks for ends when the worker does, and nobody is asked again."""
+    s3.go_wrong(status=503, code="SlowDown", headers={"Retry-After": "2"})
+    transport = S3Transport(settings_for(s3.url))
+    began = time.monotonic()
+    threading.Timer(0.3, transport.abort, [threading.get_ident()]).start()
+
+    with pytest.raises(TransferError, match="broken off"):
+        fetch(transport, f"s3://{BUCKET}/a/b.zip")
+
+    assert time.monotonic() - began < 1.5
+    assert len(s3.seen) == 1
 
 
 def test_secrets_are_never_told(s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:
