@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import time
@@ -225,6 +226,42 @@ class Bench:
         low, high = min(self.busy), max(self.busy)
         heading = f"{self.name}: {self.title} (load {low:.1f} to {high:.1f})"
         return [heading, *(f"  {line}" for line in self.lines), *(f"  {m}" for m in self.missing)]
+
+
+class Meter:
+    """Seconds of the processors that runs take, those of the server they ask included."""
+
+    def __init__(self, server: int) -> None:
+        """Begin.
+
+        Args:
+            server: Process id; one that is no child of a run.
+        """
+        self._server = server
+        self._used: dict[str, list[float]] = {}
+
+    def around(self, name: str, run: Callable[[], float]) -> Callable[[], float]:
+        """Give a run that is metered."""
+
+        def metered() -> float:
+            before = self._seconds()
+            seconds = run()
+            self._used.setdefault(name, []).append(self._seconds() - before)
+            return seconds
+
+        return metered
+
+    def least(self, name: str) -> Series:
+        """Give how long it takes at least where no processor is ever idle."""
+        cores = Machine.here().cores
+        return Series(tuple(used / cores for used in self._used[name]))
+
+    def _seconds(self) -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Source: ``man 5 proc``; the name before may hold anything, so it is cut off first.
+        fields = Path(f"/proc/{self._server}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        return children.ru_utime + children.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def timed(command: Sequence[str], **options: Any) -> float:

@@ -14,7 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from tests.bench import peers
-from tests.bench.harness import AT_MOST, Bench, Series, last_json, scaled, timed
+from tests.bench.harness import AT_MOST, Bench, Meter, Series, last_json, scaled, timed
+from tests.bench.link import can_be_slow, slow_loopback
 from tests.bench.s3server import ACCESS, BUCKET, PROGRAMS, SECRET, S3FileServer, program
 from tests.bench.scene import Cluster
 from tests.bench.test_big_file import afresh, fill
@@ -37,6 +38,7 @@ COUNT, SMALL = scaled(500, 50), MiB
 THREADS = 16
 OVER_PLAIN = 1.15
 """Of the slower of md5sum and the fastest peer, on one large object."""
+LINK = "1gbit"
 TRANSFERS, MEMORY_MIB = 8, 400.0
 PEERS = Path(peers.__file__).parent
 Row = tuple[str, str, int]
@@ -44,8 +46,23 @@ Row = tuple[str, str, int]
 
 def test_s3(folder: Path) -> None:
     """Ranges, hashing in order and proof cost next to nothing beside the bytes themselves."""
-    bench = Bench("s3", f"{LARGE // MiB} MiB and {COUNT} of 1 MiB from S3 servers, verified")
-    kinds = S3FileServer.kinds()
+    measure("s3", "on loopback", S3FileServer.kinds(), folder)
+
+
+@pytest.mark.skipif(
+    not (can_be_slow() and "rclone serve s3" in S3FileServer.kinds()),
+    reason="needs root, ip and tc, and rclone",
+)
+def test_s3_link(folder: Path) -> None:
+    """Where the network is the limit, not the processors that the server takes its share of."""
+    # Not SeaweedFS, whose parts talk to each other over the same link.
+    with slow_loopback(LINK):
+        measure("s3_link", "over a link of 1 Gbit/s", ["rclone serve s3"], folder)
+
+
+def measure(name: str, where: str, kinds: list[str], folder: Path) -> None:
+    """Compare with every kind of server."""
+    bench = Bench(name, f"{LARGE // MiB} MiB and {COUNT} of 1 MiB from S3, verified, {where}")
     bench.conditions = {"servers": kinds, "large": LARGE, "small": [COUNT, SMALL]}
     bench.missing = [
         f"{name} is not installed" for name in ("s5cmd", "rclone") if not program(name)
@@ -68,8 +85,10 @@ def compare(bench: Bench, folder: Path, server: S3FileServer) -> None:
         runs["md5sum"] = functools.partial(timed, md5sums(folder / what))
         if "s5cmd" in runs:
             runs["s5cmd and md5sum"] = functools.partial(one_and_other, runs["s5cmd"], folder)
+        meter = Meter(server.pid)
+        runs = {name: meter.around(name, run) for name, run in runs.items()}
         seen = bench.in_turn(named(f"{server.kind}, {what}", afresh_in(folder / "out", runs)))
-        note(bench, server.kind, what, seen)
+        note(bench, server.kind, what, seen, meter)
 
 
 def md5sums(folder: Path) -> list[str]:
@@ -82,7 +101,7 @@ def one_and_other(fetch: Callable[[], float], folder: Path) -> float:
     return fetch() + timed(md5sums(folder / "out"))
 
 
-def note(bench: Bench, kind: str, what: str, seen: dict[str, Series]) -> None:
+def note(bench: Bench, kind: str, what: str, seen: dict[str, Series], meter: Meter) -> None:
     """Note the ratios."""
     series = {name.rpartition(": ")[2]: one for name, one in seen.items()}
     ours, best = series["geodes_tasks"], fastest(series)
@@ -97,6 +116,13 @@ def note(bench: Bench, kind: str, what: str, seen: dict[str, Series]) -> None:
     if "s5cmd and md5sum" in series:
         against = "s5cmd, and then md5sum"
         bench.line(f"{work}, {kind}", against, ours.over(series["s5cmd and md5sum"]))
+        # Nobody who verifies is faster than processors that do nothing else but this.
+        least = meter.least("s5cmd and md5sum")
+        bench.line(
+            f"{work}, {kind}: all processors at work on s5cmd, its server and md5sum",
+            f"the slower of md5sum and {peers}" if what == "large" else peers,
+            least.over(best),
+        )
 
 
 def one_large(folder: Path, server: S3FileServer) -> list[Row]:
