@@ -82,7 +82,8 @@ class Clients:
         """Give what this process asks an endpoint with; None where a wait is needed for it."""
         if self._pid != os.getpid() or time.monotonic() >= self._due:
             return None
-        return self._leases.get(endpoint)
+        lease = self._leases.get(endpoint)
+        return lease if lease and lease.getter.is_ready() else None
 
     def lease(self, endpoint: str) -> Lease:
         """Give what this process asks an endpoint with.

@@ -152,6 +152,7 @@ class Endpoints:
     def _prepared(self, endpoint: str, shown: str) -> Lease:
         try:
             lease = self._clients.lease(endpoint)
+            lease.getter.prepare()
         except (BotoCoreError, ConfigError, ValueError) as error:
             raise _failure(error, shown) from error
         self._reach.check(endpoint)

@@ -54,6 +54,20 @@ class Getter:
         forwarded = pool.proxy is not None and pool.scheme == "http"
         self._target = self._endpoint if forwarded else ""
 
+    def is_ready(self) -> bool:
+        """Tell whether a request can be signed at once: credentials that end are still fresh."""
+        refresh_needed = getattr(self._credentials, "refresh_needed", None)
+        return refresh_needed is None or not refresh_needed()
+
+    def prepare(self) -> None:
+        """Have credentials that renew themselves do it now, which may take a while.
+
+        Raises:
+            BotoCoreError: they cannot be had.
+        """
+        if self._credentials is not None:
+            self._credentials.get_frozen_credentials()
+
     def get(self, bucket: str, key: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
         """Ask for an object, path style; once more where a connection that was kept is gone.
 

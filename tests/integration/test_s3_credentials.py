@@ -146,6 +146,29 @@ def test_a_wait_for_credentials_is_broken_off(s3: S3Server) -> None:
     assert not s3.seen
 
 
+def test_a_wait_for_credentials_of_the_aws_chain_is_broken_off(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those that renew themselves may be as slow: the second call of this process never ends."""
+    end = (datetime.now(UTC) + timedelta(minutes=2)).isoformat()
+    answer = json.dumps(OF_AWS | {"Version": 1, "Expiration": end})
+    script = tmp_path / "process.sh"
+    script.write_text(
+        f"[ -e {tmp_path}/once ] && exec sleep 20; : > {tmp_path}/once\necho '{answer}'"
+    )
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = sh {script}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    transport = transport_to(s3)
+    began = time.monotonic()
+    threading.Timer(1.0, transport.abort, [threading.get_ident()]).start()
+
+    with pytest.raises(TransferError, match="broken off"):
+        fetched(transport)
+
+    assert time.monotonic() - began < 5
+    assert not s3.seen
+
+
 def test_expired_for_good(s3: S3Server) -> None:
     """Where nothing fresh is to be had the whole source is out, and the next one is tried."""
     static = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "aws_session_token": "old"}
