@@ -24,6 +24,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.transports.s3 import ATTEMPTS, Address, S3Transport, has_credentials
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.integration.scripted import Scripted, answer
+from tests.integration.tunnel import TunnelProxy
 from tests.standin.tls import make_certificate
 
 if TYPE_CHECKING:
@@ -293,6 +294,26 @@ def test_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert proxy.requests[0].startswith("CONNECT datalake.invalid:443")
     assert not [seen for seen in proxy.requests if TOKEN in seen or "key-id" in seen]
+
+
+def test_through_a_tunnel(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy learns where the datalake is and nothing more; waits end from outside there too."""
+    with S3Server(certificate) as server, TunnelProxy() as proxy:
+        server.put("a/b.zip", CONTENT)
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        transport = S3Transport(settings_for(server.url, ca_bundle=certificate))
+        for _ in range(2):
+            assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
+        assert len(proxy.heads) == 1  # the second went over the connection of the first
+        server.go_wrong(silent=True)
+        began = time.monotonic()
+        threading.Timer(0.3, transport.abort, [threading.get_ident()]).start()
+        with pytest.raises(TransferError, match="broken off"):
+            fetch(transport, f"s3://{BUCKET}/a/b.zip")
+
+    assert time.monotonic() - began < 3
+    assert proxy.heads[0].startswith(f"CONNECT {server.url.removeprefix('https://')} ")
+    assert not [head for head in proxy.heads if TOKEN in head or "key-id" in head]
 
 
 def test_a_proxy_is_told_whole_addresses_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
