@@ -81,6 +81,7 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "SourceUnavailableError": ("s3", "s3://muscate/a.zip", "the session token has expired"),
     "UnexpectedAnswerError": (SAMPLES["href"], 400, "Bad request"),
     "LedgerUnavailableError": (SAMPLES["url"], "Connection refused"),
+    "LedgerStuckError": (SAMPLES["url"], "command not allowed when used memory > 'maxmemory'."),
     "ChecksumMismatchError": ("/data/a.zip", "md5:86f8...", "md5:1003..."),
     "SizeMismatchError": ("/data/a.zip", 764210185, 764210199),
     "CatalogueMismatchError": ("/data/a.zip", "md5:86f8...", "md5:1003...", SAMPLES["quarantine"]),

@@ -174,7 +174,9 @@ def _call(ledger: Ledger, sender: Sender) -> None:
     try:
         sender.send(ledger.release())
     except OperationalError as error:
-        raise LedgerUnavailableError(masked(ledger.url), str(error)) from error
+        # kombu says the same of a server that is away and of one that refuses: its cause tells.
+        known = ledger.failure(error.__cause__)
+        raise known or LedgerUnavailableError(masked(ledger.url), str(error)) from error
 
 
 def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:

@@ -100,6 +100,19 @@ class LedgerUnavailableError(GeodesTasksError):
         return f"no answer from Redis at {self.url}: {self.problem}"
 
 
+class LedgerStuckError(LedgerUnavailableError):
+    """Redis answers and takes nothing: its memory or its disk is full, or it is a replica."""
+
+    hint = (
+        "Full: raise its maxmemory, or remove old batches with `geodes-tasks forget`. A replica: "
+        "name the primary in GEODES_TASKS_REDIS_URL. Nothing was lost, say it again then."
+    )
+
+    def __str__(self) -> str:
+        """Name the server (its password masked) and quote it."""
+        return f"Redis at {self.url} takes nothing now: {self.problem}"
+
+
 class LedgerForbiddenError(GeodesTasksError):
     """Redis answers and this user of it may not do what was asked."""
 

@@ -13,7 +13,12 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from geodes_tasks.config import masked
-from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    LedgerForbiddenError,
+    LedgerStuckError,
+    LedgerUnavailableError,
+)
 from geodes_tasks.states import ALLOWED_MOVES
 
 if TYPE_CHECKING:
@@ -112,6 +117,20 @@ class Limits:
     def args(self) -> tuple[int, int, int, float]:
         """Give them in the order that the scripts read."""
         return self.window, self.concurrent, self.quota_count, self.counted_seconds
+
+
+# What Redis says of itself, as it says it: the client has a class for some of it only, and the
+# code in front is gone for those. Source: https://github.com/redis/redis, src/server.c.
+_STUCK = (
+    "used memory > 'maxmemory'",
+    "read only replica",
+    "MISCONF",  # it cannot write its disk, so it takes no changes
+    "BUSY Redis is busy running a script",
+    "MASTERDOWN",
+    "NOREPLICAS",
+)
+_FORBIDDEN = ("executing the script can't run this command", "ACL failure in script")
+"""Of a script that does what its caller may not; Redis, and Valkey."""
 
 
 class Sent:
@@ -221,10 +240,24 @@ class Store:
         """Turn the client's errors of connection and of rights into ones that say what to do."""
         try:
             yield
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise LedgerUnavailableError(masked(self.url), _reason(error)) from error
-        except redis.exceptions.NoPermissionError as error:
-            raise LedgerForbiddenError(masked(self.url), _reason(error)) from error
+        except redis.RedisError as error:
+            known = self.failure(error)
+            if known is None:
+                raise
+            raise known from error
+
+    def failure(self, error: BaseException | None) -> GeodesTasksError | None:
+        """Give our error for one of the client, also of the broker's; None for any other."""
+        match error:
+            case redis.ConnectionError() | redis.TimeoutError():
+                return LedgerUnavailableError(masked(self.url), _reason(error))
+            case redis.exceptions.NoPermissionError():
+                return LedgerForbiddenError(masked(self.url), _reason(error))
+            case redis.ResponseError() if any(word in str(error) for word in _FORBIDDEN):
+                return LedgerForbiddenError(masked(self.url), _reason(error))
+            case redis.ResponseError() if any(word in str(error) for word in _STUCK):
+                return LedgerStuckError(masked(self.url), _reason(error))
+        return None
 
     def server_time(self) -> float:
         """Give the time of Redis, the only clock that all workers share, in seconds.
@@ -267,4 +300,6 @@ class Store:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Where in which script it was says nothing to whoever reads it.
+    said = str(error).partition(" script: ")[0]
+    return said.splitlines()[0] if said else type(error).__name__

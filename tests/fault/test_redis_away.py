@@ -12,7 +12,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper
-from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.errors import LedgerStuckError, LedgerUnavailableError
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal
 from geodes_tasks.states import State
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, wrong
@@ -42,6 +42,37 @@ def test_redis_killed_during_downloads(fragile: Scene, own_redis: RedisServer) -
     assert [fragile.downloads(item) for item in items] == [1, 1, 1, 1], fragile.logs
     assert [errors_of(one) for one in records] == [[], [], [], []]
     assert {one.attempts for one in records} == {1}
+    assert fragile.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("word", "stuck", "well"),
+    [("CONFIG SET maxmemory", "1", "0"), ("REPLICAOF", "127.0.0.1 1", "NO ONE")],
+    ids=["full", "a replica"],
+)
+def test_redis_takes_nothing_for_a_while(
+    fragile: Scene, own_redis: RedisServer, word: str, stuck: str, well: str
+) -> None:
+    """Answers and refuses every write, while downloads run and end: it is waited for like away."""
+    items = fragile.items(6, 6 * MiB)
+    fragile.standin.settings.rate = 6 * MiB / (AWAY_S - 1)
+    fragile.worker("first")
+    fragile.worker("second")
+    batch = fragile.enqueue(*items)
+    fragile.until(lambda: len(fragile.standin.downloads()) >= 4, 10, "four downloads under way")
+
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.execute_command(*word.split(), *stuck.split())
+        try:
+            time.sleep(AWAY_S)
+            with pytest.raises(LedgerStuckError, match="takes nothing now"):
+                fragile.enqueue(*fragile.items(1))
+        finally:
+            client.execute_command(*word.split(), *well.split())
+
+    records = fragile.settled(batch, 40)
+    assert wrong(records) == [], fragile.logs
+    assert [fragile.downloads(item) for item in items] == [1] * 6, fragile.logs
     assert fragile.leftovers() == []
 
 

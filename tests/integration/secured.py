@@ -42,8 +42,9 @@ class SecuredServer(RedisServer):
         command = [sys.executable, str(MAKE_SECRETS), str(self.secrets)]
         subprocess.run(command, check=True, timeout=60)
         with (self.secrets / "acl" / "users.acl").open("a") as stream:
-            # Empties the server and reads its log of refusals; no user of ours may.
-            stream.write("user admin on nopass -@all +hello +ping +acl|log +flushall\n")
+            # Empties the server, reads its log of refusals, takes rights away; no user of ours may.
+            rights = "+hello +ping +acl|log +acl|setuser +flushall"
+            stream.write(f"user admin on nopass -@all {rights}\n")
         self.certificate = make_certificate(folder) if tls else None
 
     def _command(self) -> list[str]:

@@ -92,6 +92,22 @@ def items(standin: StandIn, tmp_path: Path) -> Path:
     return path
 
 
+def test_a_right_that_a_script_lacks_is_named(
+    server: SecuredServer, settings: Settings, items: Path
+) -> None:
+    """Redis says it otherwise than of a command; nobody is told that it is away."""
+    admin, client = server.client("admin"), server.settings("client", settings)
+    admin.acl_setuser("client", enabled=True, commands=["-lpush"], reset=False)
+    try:
+        said = ran(client, "enqueue", str(items), "--batch", "b", code=1).stderr
+    finally:
+        admin.acl_setuser("client", enabled=True, commands=["+lpush"], reset=False)
+
+    assert " refuses: " in said
+    assert "Traceback" not in said
+    assert "users.acl" in said
+
+
 def test_each_user_can_do_its_work(
     server: SecuredServer, settings: Settings, worker: WorkerFactory, items: Path
 ) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from kombu.exceptions import OperationalError
+from redis.exceptions import NoPermissionError
 
 from geodes_tasks import admission, stac
 from geodes_tasks.admission import admit, new_batch_name, proof_at
 from geodes_tasks.errors import (
     ConfigError,
     GeodesTasksError,
+    LedgerForbiddenError,
     LedgerUnavailableError,
     NameTakenError,
     SourceError,
@@ -313,6 +315,15 @@ def test_a_broker_that_does_not_answer_is_named(fake_ledger: Ledger) -> None:
         admitted(fake_ledger, [Planned([request_of("a")])], Mailbox(OperationalError("refused")))
 
     assert fake_ledger.status("b").states[State.PENDING] == 1
+
+
+def test_a_broker_that_refuses_is_not_away(fake_ledger: Ledger) -> None:
+    """Kombu has one error for both; what Redis said is below it."""
+    refusal = OperationalError("no permissions")
+    refusal.__cause__ = NoPermissionError("user client has no permissions to run 'lpush'")
+
+    with pytest.raises(LedgerForbiddenError, match="refuses: user client has no permissions"):
+        admitted(fake_ledger, [Planned([request_of("a")])], Mailbox(refusal))
 
 
 def test_batch_names_sort_by_time() -> None:
