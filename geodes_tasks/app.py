@@ -124,7 +124,8 @@ class Sender:
         """Send one message a download. What is lost on the way, recovery sends again.
 
         Raises:
-            kombu.exceptions.OperationalError: Redis does not answer.
+            kombu.exceptions.OperationalError: Redis does not answer, or refuses; its cause is the
+                error of the client of Redis.
         """
         if not wakeups:
             return
@@ -137,7 +138,7 @@ class Sender:
                 if self.app.conf.task_send_sent_event:
                     self._dispatcher.tell("task-sent", told, producer)
         except BatchPublishError as error:
-            raise OperationalError(str(error)) from error
+            raise OperationalError(str(error)) from error.__cause__
 
     def _send(self, producer: Any, wakeup: Wakeup, *, is_first: bool) -> dict[str, Any]:
         """Send one message; gives what Flower is to be told of it.

@@ -104,8 +104,9 @@ class LedgerStuckError(LedgerUnavailableError):
     """Redis answers and takes nothing: its memory or its disk is full, or it is a replica."""
 
     hint = (
-        "Full: raise its maxmemory, or remove old batches with `geodes-tasks forget`. A replica: "
-        "name the primary in GEODES_TASKS_REDIS_URL. Nothing was lost, say it again then."
+        "Memory: raise its maxmemory, and `geodes-tasks forget` removes old batches. Disk: its "
+        "log says more. A replica: name the primary in GEODES_TASKS_REDIS_URL. Nothing was lost, "
+        "say it again then."
     )
 
     def __str__(self) -> str:

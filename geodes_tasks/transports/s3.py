@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from geodes_tasks.config import is_loopback
 from geodes_tasks.errors import FolderError, SourceUnavailableError
@@ -106,12 +105,10 @@ class S3Transport:
 
     def _check(self, address: Address, href: str) -> None:
         """Let pass the configured endpoint and hosts that the settings allow."""
-        own = urlsplit(self._settings.s3_endpoint_url).netloc
-        if address.endpoint is None or urlsplit(address.endpoint).netloc == own:
+        endpoint = self._endpoints.of(address)
+        if endpoint == self._settings.s3_endpoint_url:
             return
-        scheme, host, _ = origin(address.endpoint)
-        if not self._policy.is_allowed(address.endpoint) or (
-            scheme == "http" and not is_loopback(host)
-        ):
+        scheme, host, _ = origin(endpoint)
+        if not self._policy.is_allowed(endpoint) or (scheme == "http" and not is_loopback(host)):
             problem = f"{host} is not the S3 endpoint; allow it with GEODES_TASKS_ALLOWED_HOSTS"
             raise SourceUnavailableError("s3", redact(href), problem)

@@ -72,6 +72,13 @@ class Endpoints:
         """
         return self._clients.lease(endpoint or self._own).client
 
+    def of(self, address: Address) -> str:
+        """Give the endpoint that an address is asked for at; without one, the datalake."""
+        own, named = self._own, address.endpoint
+        if named is None or urlsplit(named).netloc == urlsplit(own).netloc:
+            return own
+        return named
+
     def get(
         self,
         address: Address,
@@ -94,7 +101,7 @@ class Endpoints:
             NotTheRestError: the condition does not hold.
             GeodesTasksError: the class names the reaction.
         """
-        endpoint = self._of(address)
+        endpoint = self.of(address)
         lease = self._ready(endpoint, shown, call)
         try:
             return _given(lease, address, condition, shown, call)
@@ -120,7 +127,7 @@ class Endpoints:
     def _listed(self, address: Address, shown: str, most: int) -> list[tuple[str, int]]:
         try:
             pages = (
-                self.client(self._of(address))
+                self.client(self.of(address))
                 .get_paginator("list_objects_v2")
                 .paginate(
                     Bucket=address.bucket,
@@ -133,14 +140,6 @@ class Endpoints:
             raise client_failure(error, shown) from error
         except (BotoCoreError, ConfigError, ValueError) as error:
             raise _failure(error, shown) from error
-
-    def _of(self, address: Address) -> str:
-        if (
-            address.endpoint is None
-            or urlsplit(address.endpoint).netloc == urlsplit(self._own).netloc
-        ):
-            return self._own
-        return address.endpoint
 
     def _ready(self, endpoint: str, shown: str, call: Call) -> Lease:
         """Give what to ask an endpoint with, after a wait where credentials have to be had."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -213,6 +214,16 @@ class S3Server:
     def hang_up(self) -> None:
         """Break the connections that clients keep, as a server does with idle ones."""
         self._front.hang_up()
+
+    def counted(self, expected_bytes: int) -> int:
+        """Give the body bytes that were sent, once so many are counted, or after a while.
+
+        A piece is counted when it is out: whoever reads the last one may be there before.
+        """
+        deadline = time.monotonic() + 5
+        while self.sent_bytes < expected_bytes and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.sent_bytes
 
     @property
     def sent_bytes(self) -> int:

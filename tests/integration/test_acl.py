@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 
 from geodes_tasks import config
+from geodes_tasks.app import Sender
 from geodes_tasks.errors import LedgerForbiddenError
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.queue import Wakeup
 from tests.integration.secured import SecuredServer, binary_of
 from tests.standin import KiB
 
@@ -106,6 +109,23 @@ def test_a_right_that_a_script_lacks_is_named(
     assert " refuses: " in said
     assert "Traceback" not in said
     assert "users.acl" in said
+
+
+def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: Settings) -> None:
+    """The broker's client says of it that its batch failed; below that stands what Redis said."""
+    admin, client = server.client("admin"), server.settings("client", settings)
+    ledger = Ledger.of(client)
+    admin.acl_setuser("client", enabled=True, commands=["-lpush"], reset=False)
+    try:
+        with pytest.raises(OperationalError) as caught:
+            Sender(client).send([Wakeup("0" * 20, "item", "title", 1)])
+    finally:
+        admin.acl_setuser("client", enabled=True, commands=["+lpush"], reset=False)
+        ledger.client.close()
+
+    known = ledger.failure(caught.value.__cause__)
+    assert isinstance(known, LedgerForbiddenError)
+    assert "lpush" in str(known)
 
 
 def test_each_user_can_do_its_work(

@@ -93,7 +93,7 @@ def test_a_token_that_ends_in_the_middle(
 
     assert content == CONTENT
     assert tokens_of(s3) == ["token-1", "token-2"]
-    assert (calls_of(tmp_path), s3.sent_bytes) == (2, len(CONTENT))
+    assert (calls_of(tmp_path), s3.counted(len(CONTENT))) == (2, len(CONTENT))
 
 
 @pytest.fixture(autouse=True)
