@@ -226,7 +226,7 @@ def test_a_stall_within_a_body(s3: S3Server) -> None:
     s3.go_wrong(stall=123_456)
 
     with pytest.raises(StalledError, match="silent since byte 123456"):
-        fetch(S3Transport(settings_for(s3.url, stall_seconds=0.5)), f"s3://{BUCKET}/a/b.zip")
+        fetch(S3Transport(settings_for(s3.url, stall_seconds=2)), f"s3://{BUCKET}/a/b.zip")
 
 
 def test_a_cut_within_a_resumed_body(s3: S3Server) -> None:
