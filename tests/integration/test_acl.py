@@ -37,10 +37,7 @@ def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecuredServer]:
     """Start a server that lets in nobody without a name."""
-    binary = binary_of(request.param)
-    if binary is None:
-        pytest.skip(f"no {request.param} server is installed here")
-    with SecuredServer(tmp_path_factory.mktemp("secured"), binary) as running:
+    with SecuredServer(tmp_path_factory.mktemp("secured"), binary_of(request.param)) as running:
         yield running
 
 
@@ -251,3 +248,13 @@ def test_nobody_comes_in_without_a_password(
     # Redis says it in words that differ: no name at all, or a wrong password.
     assert "already authenticated" in done.stderr or "username-password" in done.stderr
     assert "a-guess" not in done.stderr
+
+
+def test_the_default_user_cannot_log_in(server: SecuredServer) -> None:
+    """The user with all rights, which the server replays its file as, is closed to everybody."""
+    with redis.Redis.from_url(server.url) as stranger:
+        with pytest.raises(redis.AuthenticationError, match="Authentication required"):
+            stranger.ping()
+        for words in (("AUTH", ""), ("AUTH", "default", ""), ("AUTH", "default", "any")):
+            with pytest.raises(redis.AuthenticationError, match=r"WRONGPASS|invalid username"):
+                stranger.execute_command(*words)  # type: ignore[no-untyped-call]

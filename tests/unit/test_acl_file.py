@@ -79,12 +79,21 @@ def test_every_key_of_the_ledger_is_the_clients(secrets: Path) -> None:
 
 
 def test_nobody_has_a_whole_category(secrets: Path) -> None:
-    """Rights are named one by one, everybody begins with none, and nobody has all keys."""
-    for user, rules in users(secrets).items():
+    """Each user who can log in begins with no rights, gets them one by one, and no key of others."""
+    known = users(secrets)
+    del known["default"]
+    for user, rules in known.items():
         assert "-@all" in rules, user
         added = [rule for rule in rules if rule.startswith("+")]
         assert not [rule for rule in added if "@" in rule], user
         assert not {"~*", "&*", "allkeys", "allchannels", "allcommands"} & set(rules), user
+
+
+def test_the_default_user_has_all_rights_and_cannot_log_in(secrets: Path) -> None:
+    """The server replays its append-only file as this user: fewer rights would lose the ledger."""
+    rules = ["off", "resetpass", "allkeys", "allchannels", "+@all"]
+
+    assert users(secrets)["default"] == rules
 
 
 def test_the_viewer_has_no_command_that_writes(secrets: Path) -> None:
