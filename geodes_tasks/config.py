@@ -256,7 +256,8 @@ class Settings(BaseSettings):
     )
     state_dir: Path = Field(
         Path("~/.local/state/geodes-tasks"),
-        description="Where one-machine mode keeps its ledger.",
+        description="Where one-machine mode keeps its ledger, "
+        "and a worker the id of the ledger that it used last.",
     )
     account: str = Field(
         "default", pattern=ACCOUNT_NAME, description="Name of the account, the unit of limits."

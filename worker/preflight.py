@@ -1,20 +1,30 @@
-"""What a worker looks at before it begins, and says in one line each."""
+"""What a worker checks before it begins and at each connection, and logs in one line each."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
+import os
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from celery.exceptions import ImproperlyConfigured
 
-from geodes_tasks.config import loose_key_files
-from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
+from geodes_tasks.config import loose_key_files, masked
+from geodes_tasks.errors import GeodesTasksError, LedgerForbiddenError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from geodes_tasks.config import Settings
 
 logger = logging.getLogger(__name__)
+
+KEPT_S = 90 * 86400.0
+"""Seconds after which the id of a ledger that no worker connects to any more is removed."""
 
 
 def refuse_pool(module: str) -> None:
@@ -63,3 +73,63 @@ def redis_warnings(ledger: Ledger) -> list[str]:
             "Set `maxmemory-policy noeviction`."
         )
     return warnings
+
+
+def report_lost_ledger(settings: Settings) -> None:
+    """Warn when the ledger is another one than at the last connection of a worker with this folder.
+
+    Compares the id in Redis with the one in ``STATE_DIR`` and keeps the new one. A first start
+    finds nothing to compare with and logs nothing. Nothing here stops the worker.
+    """
+    ledger = Ledger.of(settings)
+    try:
+        current = ledger.ledger_id()
+    except GeodesTasksError:
+        # The store's: Redis is away, full or refuses. Logged elsewhere; compared again at the next
+        # connection.
+        return
+    finally:
+        ledger.client.close()
+    file = _id_file(settings)
+    try:
+        before = _remembered(file)
+        _remember(file, current)
+    except OSError as error:
+        logger.info("%s: a loss of the ledger cannot be noticed here", error)
+        return
+    if before and before[0] != current:
+        logger.warning(
+            "the ledger at %s was emptied or replaced by another one: a worker here last connected "
+            "to the old one at %s. Enqueue your items again: files that are complete are not "
+            "downloaded twice. Why Redis loses a ledger, and how to get it back: docs/troubles.md",
+            masked(settings.redis_url.get_secret_value()), before[1],
+        )  # fmt: skip
+
+
+def _id_file(settings: Settings) -> Path:
+    """Return where the id of the ledger at this address is kept; no secret is in the name."""
+    address = f"{masked(settings.redis_url.get_secret_value())} {settings.key_prefix}"
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return settings.state_dir.expanduser() / "ledgers" / digest
+
+
+def _remembered(file: Path) -> tuple[str, str] | None:
+    """Return the id and the time of the last connection; None when there was none."""
+    try:
+        words = file.read_text(errors="replace").split()
+    except FileNotFoundError:
+        return None
+    return (words[0], words[1]) if len(words) == 2 else None
+
+
+def _remember(file: Path, ledger_id: str) -> None:
+    """Replace the file in one step, and remove those of ledgers that are not used any more."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch.write_text(f"{ledger_id} {datetime.now(UTC).isoformat(timespec='seconds')}\n")
+    scratch.replace(file)
+    for other in file.parent.iterdir():
+        # Another worker may remove it first.
+        with contextlib.suppress(FileNotFoundError):
+            if other.stat().st_mtime < time.time() - KEPT_S:
+                other.unlink()

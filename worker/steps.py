@@ -97,7 +97,8 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
     """Has the broker's client forget messages: the ledger sends again what was not claimed.
 
     It would put back those of downloads under way when a connection breaks, and write them to a
-    file in the temporary folder when it cannot.
+    file in the temporary folder when it cannot. Each connection is also when a worker can find
+    that Redis lost the ledger.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -107,6 +108,9 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
         channel = parent.task_consumer.channel
         channel.do_restore = False
         _wake_when_free(channel.qos)
+        # The private server of one-machine mode has an address of its own in each run.
+        if PARENT_VARIABLE not in os.environ:
+            preflight.report_lost_ledger(config.load())
 
 
 def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import resources
@@ -280,6 +281,17 @@ class Store:
         if schema != SCHEMA:
             problem = f"its records have schema {schema}, this version reads {SCHEMA}"
             raise LedgerUnavailableError(masked(self.url), problem)
+
+    def ledger_id(self) -> str:
+        """Return the id of this ledger; the first call for an empty ledger makes it.
+
+        It changes when Redis lost its records, or another Redis answers at the address.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+            LedgerForbiddenError: this user may not write to the ledger.
+        """
+        return str(self.run("ledger_id", uuid.uuid4().hex))
 
     def end_server(self) -> None:
         """Have a private server write what it has and end; nothing happens where there is none.

@@ -32,6 +32,7 @@
 --   slots                    string  slots of all live workers
 --   looked, settles          string  when somebody last recovered; until when leases are spared
 --   schema                   string  version of this layout
+--   ledger_id                string  random, made once: another value means another ledger
 --   litter                   list    ended downloads, with the last token: nobody owns their parts
 --   fence                    string  the last lease token; they only rise
 
