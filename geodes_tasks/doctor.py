@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 SKEW_S = 5.0
 """Clocks further apart make due times and leases hard to read, and TLS fail in the end."""
+DEFAULT_USER = "user default off resetpass allkeys allchannels +@all"
+"""Line of the ACL file that closes `default` and leaves it the rights to replay the append-only
+file; with fewer, writes of scripts are dropped (redis/redis#14541, valkey-io/valkey#3983)."""
+UNUSED = {"-@admin", "-@dangerous"}
+"""Categories of which the ledger writes with no command: `default` may be without them."""
 LOW_BYTES = 10e9
 SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs"}
 VOLATILE = {"tmpfs", "ramfs", "overlay"}
@@ -81,6 +86,7 @@ def _redis(settings: Settings) -> Iterator[Check]:
     ms = 1000 * (time.monotonic() - begun)
     yield Check("redis", Level.OK, f"answers in {ms:.0f} ms")
     yield from _kept(ledger)
+    yield from _replayed(ledger)
     yield skew("clock of redis", ledger.server_time() - time.time())
     yield from _workers(ledger)
 
@@ -107,10 +113,37 @@ def _kept(ledger: Ledger) -> Iterator[Check]:
         yield Check("redis eviction", Level.PROBLEM, text, "Set `maxmemory-policy noeviction`.")
 
 
+def _replayed(ledger: Ledger) -> Iterator[Check]:
+    """Check the rights of the user as which the server replays its append-only file."""
+    name = "redis restart"
+    user = _permitted(ledger, lambda: ledger.client.acl_getuser("default"))
+    if user is None:
+        text = f"not allowed to look (ACL GETUSER default): its line must be `{DEFAULT_USER}`"
+        yield Check(name, Level.OK, text)
+    elif (
+        user["categories"][:1] == ["+@all"]
+        and UNUSED.issuperset(user["categories"][1:])
+        and {"~*", f"~{ledger.prefix}*"} & set(user["keys"])
+    ):
+        yield Check(name, Level.OK, "the user `default` may replay the append-only file")
+    else:
+        text = "the user `default` lacks rights: most servers then lose the ledger at a restart"
+        mend = f"Put this line into the ACL file, then restart Redis: {DEFAULT_USER}"
+        yield Check(name, Level.PROBLEM, text, mend)
+
+
 def _facts(ledger: Ledger) -> Mapping[str, Any] | None:
+    info = ledger.client.info
+    return _permitted(ledger, lambda: {**info("persistence"), **info("memory")})
+
+
+def _permitted(
+    ledger: Ledger, command: Callable[[], Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """Return the reply to a command; None where this user may not send it or Redis lacks it."""
     with ledger.available():
         try:
-            return {**ledger.client.info("persistence"), **ledger.client.info("memory")}
+            return command()
         except Exception as error:
             # The client's own class for a refusal is behind the ledger's door.
             if type(error).__name__ in {"ResponseError", "NoPermissionError"}:

@@ -91,7 +91,7 @@ def test_a_restart_keeps_the_ledger(server: SecuredServer, settings: Settings) -
 def test_a_lost_ledger_comes_back_with_the_right_line(
     server: SecuredServer, settings: Settings
 ) -> None:
-    """What a restart dropped is still in the append-only file; the id of the ledger goes with it."""
+    """What a restart dropped is still in the append-only file; the ledger's id goes with it."""
     acl = server.secrets / "acl" / "users.acl"
     right = acl.read_text()
     line = next(line for line in right.splitlines() if line.startswith("user default "))
@@ -113,7 +113,7 @@ def test_a_lost_ledger_comes_back_with_the_right_line(
 
 
 def test_a_worker_warns_once_that_the_ledger_was_emptied(fragile: Scene) -> None:
-    """The first start is silent; after a loss one start warns, with the last time and the remedy."""
+    """The first start is silent; after a loss one start warns, with last time and remedy."""
     first = fragile.worker("first")
     first.stop()
     fragile.ledger.client.flushall()
@@ -152,7 +152,7 @@ def test_a_running_worker_warns_when_redis_comes_back_empty(
 def test_another_ledger_at_the_same_address(
     own_redis: RedisServer, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server exchanged for one with a ledger of its own is noticed; no password is in the text."""
+    """A server exchanged for one with its own ledger is noticed; no password is written."""
     with RedisServer(tmp_path / "other") as other:
         elsewhere = settings.model_copy(update={"redis_url": SecretStr(other.url)})
         preflight.report_lost_ledger(elsewhere)
@@ -199,7 +199,7 @@ def test_a_state_folder_that_cannot_be_written_stops_nothing(
 
 
 def test_ids_of_ledgers_that_went_are_removed(settings: Settings) -> None:
-    """A job that gets another port each time leaves no file for ever; nor does a damaged one harm."""
+    """A job with another port each time leaves no file for ever; a damaged file is replaced."""
     preflight.report_lost_ledger(settings)
     (own,) = (settings.state_dir / "ledgers").iterdir()
     old, damaged = own.with_name("old"), own

@@ -257,4 +257,4 @@ def test_the_default_user_cannot_log_in(server: SecuredServer) -> None:
             stranger.ping()
         for words in (("AUTH", ""), ("AUTH", "default", ""), ("AUTH", "default", "any")):
             with pytest.raises(redis.AuthenticationError, match=r"WRONGPASS|invalid username"):
-                stranger.execute_command(*words)  # type: ignore[no-untyped-call]
+                stranger.execute_command(*words)

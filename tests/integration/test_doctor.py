@@ -15,14 +15,24 @@ from geodes_tasks.doctor import Check, Level, examine, file_system, skew
 from geodes_tasks.portalcheck import Reply, _judged
 from geodes_tasks.version import __version__
 from tests.conftest import KEY
+from tests.integration.secured import SecuredServer, binary_of
 from tests.integration.test_report_command import command
 from tests.servers import RedisServer, wait_until
 from tests.standin import Quota, StandIn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
     from tests.conftest import WorkerFactory
+
+
+class RenamedAcl(RedisServer):
+    """A server that does not know the command ACL."""
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--rename-command", "ACL", ""]
 
 
 def checked(settings: Settings) -> dict[str, Check]:
@@ -96,6 +106,67 @@ def test_redis_that_forgets(settings: Settings, tmp_path: Path) -> None:
     assert found["redis persistence"].level is Level.WARNING
     assert found["redis eviction"].level is Level.PROBLEM
     assert found["redis eviction"].mend == "Set `maxmemory-policy noeviction`."
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def secured(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SecuredServer]:
+    """Start a server with the project's users, of which ``worker`` may look at users here."""
+    with SecuredServer(tmp_path / "secured", binary_of(request.param)) as server:
+        with server.client("admin") as admin:
+            admin.acl_setuser("worker", enabled=True, commands=["+acl|getuser"], reset=False)
+        yield server
+
+
+RIGHT = "user default off resetpass allkeys allchannels +@all"
+
+
+@pytest.mark.parametrize(
+    ("rights", "level"),
+    [
+        ("allkeys allchannels +@all", Level.OK),
+        ("allkeys allchannels +@all -@dangerous", Level.OK),
+        ("~geodes:* resetchannels +@all -flushall", Level.OK),
+        ("resetkeys resetchannels -@all", Level.PROBLEM),
+        ("~other:* allchannels +@all", Level.PROBLEM),
+        ("allkeys allchannels +@all -@write", Level.PROBLEM),
+        ("allkeys allchannels -@all +@read", Level.PROBLEM),
+    ],
+)
+def test_default_user_that_would_lose_the_ledger(
+    secured: SecuredServer, settings: Settings, rights: str, level: Level
+) -> None:
+    """A `default` with too few rights to replay the file is a problem, with the line to write."""
+    with secured.client("admin") as admin:
+        words = "off resetpass resetkeys resetchannels -@all", rights
+        admin.execute_command("ACL", "SETUSER", "default", *" ".join(words).split())
+
+    check = checked(secured.settings("worker", settings))["redis restart"]
+
+    assert check.level is level, check
+    assert check.mend.endswith(RIGHT if level is Level.PROBLEM else "")
+
+
+@pytest.mark.parametrize("user", ["worker", "client"])
+def test_default_user_that_may_not_be_looked_at(
+    tmp_path: Path, settings: Settings, user: str
+) -> None:
+    """With the project's own users `doctor` says that it may not look, and which line is right."""
+    with SecuredServer(tmp_path / "secured", binary_of("redis")) as server:
+        check = checked(server.settings(user, settings))["redis restart"]
+
+    assert check.level is Level.OK
+    assert "not allowed to look" in check.text
+    assert RIGHT in check.text
+
+
+def test_server_without_the_command(tmp_path: Path, settings: Settings) -> None:
+    """Where Redis does not know ACL, as some managed ones do not, nothing is said against it."""
+    with RenamedAcl(tmp_path / "redis") as server:
+        managed = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        check = checked(managed)["redis restart"]
+
+    assert check.level is Level.OK
+    assert "not allowed to look" in check.text
 
 
 @pytest.mark.parametrize("how", ["401", "403", "login", "loop"])

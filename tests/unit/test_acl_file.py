@@ -79,7 +79,7 @@ def test_every_key_of_the_ledger_is_the_clients(secrets: Path) -> None:
 
 
 def test_nobody_has_a_whole_category(secrets: Path) -> None:
-    """Each user who can log in begins with no rights, gets them one by one, and no key of others."""
+    """Each user who can log in gets rights one by one, and never all keys."""
     known = users(secrets)
     del known["default"]
     for user, rules in known.items():
