@@ -9,6 +9,8 @@ import tempfile
 from html import unescape
 from pathlib import Path
 
+from tests.tools import failure
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BUDGET_MS = 4000
 """Time the page has for its own requests; it passes as fast as they are answered."""
@@ -16,8 +18,9 @@ TIMEOUT_S = 60.0
 
 
 def browser() -> str | None:
-    """Find a Chromium; None where there is none."""
-    return next((found for name in NAMES if (found := shutil.which(name))), None)
+    """Return the path of a Chromium that works; None where there is none."""
+    found = [path for name in NAMES if (path := shutil.which(name))]
+    return next((path for path in found if not failure(path, "--version")), None)
 
 
 def dom(url: str) -> str:

@@ -24,7 +24,7 @@ from geodes_tasks.ledger import Ledger, Limits
 from geodes_tasks.transports import Body, Member
 from tests.servers import RedisServer, WorkerProcess
 from tests.standin import StandIn
-from tests.tools import absent
+from tests.tools import absent, failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,11 +77,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 def require_server() -> None:
-    """Skip where no Redis-protocol server is installed; fail where CI should have one."""
+    """Skip where no Redis-protocol server is installed and works; fail where CI should have one."""
     try:
-        server_binary()
+        problem = failure(server_binary(), "--version")
     except ConfigError as error:
-        absent(f"{error}")
+        problem = str(error)
+    if problem:
+        absent(problem)
 
 
 @pytest.fixture

@@ -1,23 +1,76 @@
-"""Programs that some tests need beside Python: skipped without them here, failed in CI."""
+"""Programs that some tests need beside Python: skipped without them here, failed in CI.
+
+A program that is installed and does not work counts as missing: a ``docker`` without its plugin
+for compose, a ``chromium`` that is only a note to install another package.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from typing import NoReturn
+import subprocess
+from functools import cache
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROOF = {"tmux": "-V"}
+"""Option that a program without ``--version`` answers with exit code 0."""
+PATIENCE_S = 60
+
 
 def need(package: str, *names: str) -> str:
-    """Give the path of a program under the first of its names that is installed.
+    """Return the path of a program of which CI has the package; else skip, in CI fail.
 
     Args:
-        package: What Debian calls the package that has it.
-        names: The names it may have.
+        package: Debian's name of the package that has the program.
+        names: The names that the program may have; the first one that works is taken.
     """
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    return found or absent(f"no {names[0]} is installed (Debian: apt-get install {package})")
+    problems = [f"no {names[0]} is installed"]
+    for name in names:
+        if path := shutil.which(name):
+            problem = failure(path, PROOF.get(name, "--version"))
+            if not problem:
+                return path
+            problems.append(problem)
+    return absent(f"{problems[-1]} (Debian: apt-get install {package})")
+
+
+def optional(*programs: Sequence[str], proof: str = "--version") -> list[str]:
+    """Return the first of these programs that works; else skip, in CI too, which has none of them.
+
+    Args:
+        programs: A program each, with the subcommand that the test needs.
+        proof: Word that it answers with exit code 0 where it works.
+    """
+    problems = [f"no {programs[0][0]} is installed"]
+    for words in programs:
+        if shutil.which(words[0]):
+            problem = failure(*words, proof)
+            if not problem:
+                return list(words)
+            problems.append(problem)
+    pytest.skip(problems[-1])
+
+
+@cache
+def failure(*command: str) -> str:
+    """Return why a command does not work, in one line; empty when it ends with 0."""
+    words = " ".join(command)
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+            check=False, timeout=PATIENCE_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"`{words}` does not work: {error}"
+    if done.returncode == 0:
+        return ""
+    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return f"`{words}` does not work, exit code {done.returncode}: {said[0] if said else 'silent'}"
 
 
 def absent(problem: str) -> NoReturn:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from geodes_tasks.config import Settings, environment_name
+from tests.tools import need, optional
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -128,9 +129,7 @@ def test_the_example_of_settings_names_what_is_read() -> None:
 @pytest.mark.parametrize("profile", ["demo", "monitoring", "tools"])
 def test_compose_reads_it(profile: str) -> None:
     """The compose of this machine takes the file, and the one that the test lays over it."""
-    command = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
-    if not shutil.which(command[0]):
-        pytest.skip("no compose is installed here")
+    command = optional(["docker-compose"], ["docker", "compose"], proof="version")
     options = ["--env-file", "deploy/compose/no-secret", "--profile", profile]
     files = ["-f", "docker-compose.yml", "-f", "deploy/compose/test.yml"]
 
@@ -144,13 +143,12 @@ def test_compose_reads_it(profile: str) -> None:
 
 def test_prometheus_reads_its_configuration(tmp_path: Path) -> None:
     """Promtool takes the configuration, with the alert rules beside it as in the container."""
-    if not shutil.which("promtool"):
-        pytest.skip("promtool is not installed here")
+    promtool = need("prometheus", "promtool")
     for file in ("deploy/compose/prometheus.yml", "deploy/prometheus/alerts.yml"):
         shutil.copy(ROOT / file, tmp_path)
 
     done = subprocess.run(
-        ["promtool", "check", "config", str(tmp_path / "prometheus.yml")],
+        [promtool, "check", "config", str(tmp_path / "prometheus.yml")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 

