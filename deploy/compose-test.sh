@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings the compose stack up with a real Docker engine and proves it: files right, Flower closed
-# without its password, three workers, one of them killed, files right again, demo, down.
+# without its password, three workers, one of them killed, files right again, Redis killed and its
+# ledger whole, demo, down.
 #
 # Where no engine answers, or the images cannot be had, it says so and ends with 0. Then:
 #   BASE_IMAGE=...     a local image with Python 3.11+, venv and pip, in place of the public one
@@ -117,6 +118,12 @@ wait_for 60 "downloads under way" busy
 docker kill "$(compose ps -q worker | head -1)" >&2
 [ "$(ls "$GEODES_DATA"/second/*.zip | wc -l)" -lt 24 ] || fail "all was over before the kill"
 client watch second >&2
+right second 24
+
+say "Redis killed and started again: it has its ledger"
+compose kill redis >&2
+compose start redis >&2
+wait_for 60 "a healthy Redis" healthy redis 1
 right second 24
 
 say "demo, with no way out of its network"

@@ -52,6 +52,7 @@ def test_redis_keeps_what_it_has_and_knows_its_users() -> None:
 
     for option, value in {
         "--appendonly": "yes", "--maxmemory-policy": "noeviction", "--save": "",
+        "--maxmemory": "${REDIS_MAXMEMORY:-1200mb}",
         "--aclfile": "/secrets/acl/users.acl",
     }.items():  # fmt: skip
         assert words[words.index(option) + 1] == value

@@ -240,6 +240,27 @@ def test_scaling_follows_queued_and_leased_work() -> None:
     assert "replicas" not in named(documents, "Deployment", "worker")["spec"]
 
 
+def test_redis_is_full_before_it_is_killed() -> None:
+    """Its own limit leaves room to rewrite its file below the limit of the pod."""
+    (redis,) = of_kind(raw_documents(), "StatefulSet")
+    (container,) = redis["spec"]["template"]["spec"]["containers"]
+    own = container["args"][container["args"].index("--maxmemory") + 1]
+    limit = container["resources"]["limits"]["memory"]
+
+    assert (own[-2:], limit[-2:]) == ("mb", "Gi")
+    assert 0.5 < float(own[:-2]) / (1024 * float(limit[:-2])) < 0.65
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_a_worker_remembers_outlives_its_pod(overlay: str) -> None:
+    """The id of the ledger that it used last is on the claim of the downloads."""
+    worker = named(built(overlay), "Deployment", "worker")
+    (container,) = worker["spec"]["template"]["spec"]["containers"]
+    (state,) = [v["value"] for v in container["env"] if v["name"] == "GEODES_TASKS_STATE_DIR"]
+
+    assert state.startswith("/data/")
+
+
 def test_an_external_redis_is_reached_by_tls() -> None:
     """Nobody speaks plain Redis over a network that is not the cluster's, and none is started."""
     documents = built("external-redis")

@@ -99,6 +99,8 @@ def test_a_worker_writes_in_one_place_and_has_time_to_stop() -> None:
     assert worker["ProtectSystem"] == ["strict"]
     grace = float(variables["GEODES_TASKS_GRACE_SECONDS"])
     assert float(worker["TimeoutStopSec"][0]) > grace + 15
+    # Its notes lie in a folder of its own, which systemd makes: the file system is read-only to it.
+    assert variables["GEODES_TASKS_STATE_DIR"] == f"%S/{worker['StateDirectory'][0]}"
     for unit in UNITS:
         if "worker" not in unit:
             assert "ReadWritePaths" not in settings_of(unit)
