@@ -40,7 +40,9 @@ def need(package: str, *names: str) -> str:
 
 
 def optional(*programs: Sequence[str], proof: str = "--version") -> list[str]:
-    """Return the first of these programs that works; else skip, in CI too, which has none of them.
+    """Return the first of these programs that works, by its path; else skip, also in CI.
+
+    CI installs none of them.
 
     Args:
         programs: A program each, with the subcommand that the test needs.
@@ -48,10 +50,11 @@ def optional(*programs: Sequence[str], proof: str = "--version") -> list[str]:
     """
     problems = [f"no {programs[0][0]} is installed"]
     for words in programs:
-        if shutil.which(words[0]):
-            problem = failure(*words, proof)
+        if path := shutil.which(words[0]):
+            command = [path, *words[1:]]
+            problem = failure(*command, proof)
             if not problem:
-                return list(words)
+                return command
             problems.append(problem)
     pytest.skip(problems[-1])
 

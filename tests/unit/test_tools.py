@@ -48,9 +48,9 @@ def test_docker_without_compose_is_skipped(
 def test_the_first_program_that_works_is_taken(path: Path) -> None:
     """A broken docker-compose beside a docker with the plugin does no harm."""
     program(path, "docker-compose", BROKEN)
-    program(path, "docker", 'test "$*" = "compose version"')
+    docker = program(path, "docker", 'test "$*" = "compose version"')
 
-    assert optional(*COMPOSE, proof="version") == ["docker", "compose"]
+    assert optional(*COMPOSE, proof="version") == [docker, "compose"]
 
 
 def test_no_program_at_all(path: Path) -> None:
