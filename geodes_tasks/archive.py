@@ -8,14 +8,15 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remotezip import PartialBuffer, RemoteZip, RemoteZipError
 
-from geodes_tasks.destination import RESERVED
+from geodes_tasks.destination import RESERVED, numbered
 from geodes_tasks.errors import GeodesTasksError, SourceUnavailableError
-from geodes_tasks.partfile import local_errors
+from geodes_tasks.partfile import COPY_BYTES, link_new, local_errors, warn_of_other_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -103,7 +104,10 @@ def matching(archive: zipfile.ZipFile, pattern: str) -> list[str]:
 
 
 def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> list[Path]:
-    """Take members out of an archive; each appears whole, its CRC proven, or not at all.
+    """Extract members of an archive; each appears whole, its CRC proven, or not at all.
+
+    A file that is there is never replaced: a copy of the member is left as it is, beside any
+    other file the member gets ``-1``, ``-2``, ... before its suffix.
 
     Args:
         archive: From :func:`remote` or :func:`local`.
@@ -123,12 +127,34 @@ def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> lis
 
 
 def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) -> Path:
-    # zipfile itself takes drive letters, roots and `..` out of the path.
-    found = Path(archive.extract(name, hidden))
-    final = folder / found.relative_to(hidden)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(found, final)  # noqa: PTH105 - the same call as everywhere files are published
+    member = archive.getinfo(name)
+    # As zipfile does: neither a root nor `..` leads out of the folder.
+    parts = [part for part in member.filename.split("/") if part not in {"", ".", ".."}]
+    wanted, found = folder.joinpath(*parts), None
+    for final in numbered(wanted):
+        if _is_copy(final, member):
+            break
+        if os.path.lexists(final):
+            continue
+        found = found or Path(archive.extract(member, hidden))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link_new(found, final)
+            break
+    if final != wanted:
+        warn_of_other_name(wanted, name, final)
     return final
+
+
+def _is_copy(path: Path, member: zipfile.ZipInfo) -> bool:
+    """Check whether a file has the size and the CRC of a member."""
+    if not path.is_file() or path.stat().st_size != member.file_size:
+        return False
+    crc = 0
+    with path.open("rb") as stream:
+        while piece := stream.read(COPY_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return crc == member.CRC
 
 
 class _Fetcher:

@@ -6,6 +6,7 @@ reach, so what is refused on one worker is refused on all.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import unicodedata
@@ -17,7 +18,7 @@ from geodes_tasks.errors import ConfigError, HostileNameError
 from geodes_tasks.stac import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from geodes_tasks.asset import Asset
 
@@ -138,6 +139,15 @@ def refused_name(relative: str) -> str | None:
     """Say why a path below a folder is not taken; None when it is."""
     problems = (_problem(relative, segment) for segment in relative.split("/"))
     return next((problem for problem in problems if problem), None)
+
+
+def numbered(final: Path) -> Iterator[Path]:
+    """Yield a path, then the same with ``-1``, ``-2``, ... before its suffix."""
+    yield final
+    for number in itertools.count(1):
+        ending = f"-{number}{final.suffix}"
+        stem = os.fsencode(final.stem)[: NAME_BYTES - len(os.fsencode(ending))]
+        yield final.with_name(stem.decode(errors="ignore") + ending)
 
 
 # --- names that do harm ------------------------------------------------------------------------

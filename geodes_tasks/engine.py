@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 import zipfile
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from geodes_tasks import checksum as checksums
 from geodes_tasks import folders
+from geodes_tasks.destination import numbered
 from geodes_tasks.errors import (
     CatalogueMismatchError,
     ChecksumMismatchError,
@@ -23,7 +25,7 @@ from geodes_tasks.states import Outcome
 from geodes_tasks.watcher import Attempt, Unwatched
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from geodes_tasks.asset import Asset
@@ -42,6 +44,7 @@ def download(
     token: str | None = None,
     proof: Proof | None = None,
     suspect: Checksum | None = None,
+    replace: bool = True,
 ) -> DownloadResult:
     """Fetch one asset, prove it, and publish it at its final path.
 
@@ -57,6 +60,8 @@ def download(
         token: A number higher than that of every earlier attempt; by default the clock's.
         proof: Of the file as it was last proven; unchanged since, it is not read again.
         suspect: Digest of an earlier whole copy that did not agree with the catalogue.
+        replace: Whether other bytes at ``final`` give way. If not, they stay, and the file is
+            published with ``-1``, ``-2``, ... before its suffix: the result has its path.
 
     Raises:
         ChecksumMismatchError, SizeMismatchError: the part file has been deleted.
@@ -67,9 +72,14 @@ def download(
     """
     attempt = attempt or Unwatched()
     token = token or str(time.time_ns() // 1_000_000)
-    present = _present(asset, final, proof, attempt)
-    if present is not None:
-        return present
+    names = iter((final,)) if replace else numbered(final)
+    for name in names:
+        present = _present(asset, name, proof, attempt)
+        if present is not None:
+            return present
+        final = name
+        if replace or not os.path.lexists(name):
+            break
     algorithm = asset.checksum.algorithm if asset.checksum else DEFAULT_ALGORITHM
     with PartFile(final, _content(asset), token, algorithm) as part:
         part.expect(asset.size_bytes)
@@ -81,7 +91,7 @@ def download(
             if fetched.folder is None:
                 raise
         else:
-            return _publish(fetched, suspect)
+            return _publish(fetched, suspect, None if replace else names)
     return folders.fetch(
         asset,
         final,
@@ -150,7 +160,16 @@ def _hashes_right(asset: Asset, final: Path, attempt: Attempt) -> bool:
 # --- prove and publish -------------------------------------------------------------------------
 
 
-def _publish(fetched: Fetch, suspect: Checksum | None) -> DownloadResult:
+def _publish(
+    fetched: Fetch, suspect: Checksum | None, names: Iterator[Path] | None
+) -> DownloadResult:
+    """Prove the bytes and publish them.
+
+    Args:
+        fetched: The bytes.
+        suspect: As for :func:`download`.
+        names: Other names, for when the final one is taken meanwhile; None replaces what has it.
+    """
     asset, part = fetched.asset, fetched.part
     size = part.offset
     digest = part.digest()
@@ -161,10 +180,13 @@ def _publish(fetched: Fetch, suspect: Checksum | None) -> DownloadResult:
     part.sync()
     fetched.attempt.confirm()
     part.sweep()
-    proof = part.publish()
+    if names is None:
+        final, proof = part.final, part.publish()
+    else:
+        final, proof = _publish_new(fetched, names)
     return DownloadResult(
         outcome=Outcome.RESUMED if fetched.resumed else Outcome.DOWNLOADED,
-        path=str(part.final),
+        path=str(final),
         size_bytes=size,
         checksum=digest,
         verified=asset.checksum is not None,
@@ -173,6 +195,18 @@ def _publish(fetched: Fetch, suspect: Checksum | None) -> DownloadResult:
         sources=dict(fetched.received),
         proof=proof,
     )
+
+
+def _publish_new(fetched: Fetch, names: Iterator[Path]) -> tuple[Path, Proof]:
+    """Publish under the first name that is free; another process may take names meanwhile."""
+    part, name = fetched.part, fetched.part.final
+    while (proof := part.publish_new(name)) is None:
+        present = _present(fetched.asset, name, None, fetched.attempt)
+        if present is not None:
+            part.discard()
+            return name, present.proof
+        name = next(names)
+    return name, proof
 
 
 def _refuse(fetched: Fetch, actual: Checksum, suspect: Checksum | None) -> None:

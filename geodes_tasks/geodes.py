@@ -221,10 +221,12 @@ class Geodes:
         Args:
             item: Our Item, or one of pygeodes, pystac or eodag, or plain JSON.
             outfile: File name: by default the original title, in the download folder.
-                ``name.zip`` is in the download folder, ``./name.zip`` in the current one.
+                ``name.zip`` is in the download folder, ``./name.zip`` in the current one. A file
+                of this name that is no copy of the archive stays: ``-1``, ``-2``, ... is put
+                before the suffix, with a warning.
 
         Returns:
-            Where the file is, proven by its checksum.
+            The path of the file, proven by its checksum.
 
         Raises:
             GeodesTasksError: what failed and what to do; nothing unproven is at the final name.
@@ -308,6 +310,9 @@ class Geodes:
     ) -> list[Path]:
         """Download single files of an item's archive, to their path in it below the folder.
 
+        A file that is there and is no copy stays: the new one gets another name, as for
+        ``download_item_archive``.
+
         Args:
             item: As for ``download_item_archive``.
             filenames: Names as ``list_item_files`` gives them.
@@ -339,8 +344,8 @@ class Geodes:
                     archive.remote(asset, single.transports(self.settings))
                 )
             except archive.NoRangesError as error:
-                notebook.say(f"{error}; downloading the whole archive to {path}")
-                self.download_item_archive(item)
+                notebook.say(f"{error}; downloading the whole archive to {path.parent}")
+                path = self.download_item_archive(item)
                 opened = stack.enter_context(archive.local(path))
             yield opened
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -29,6 +30,8 @@ from geodes_tasks.results import Proof
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 FOLDER = ".geodes-tasks"
 COPY_BYTES = 1024 * 1024
@@ -56,6 +59,12 @@ _LOCAL_ERRNOS = frozenset(
         errno.EMFILE,
         errno.ENFILE,
     }
+)
+
+
+# What os.link says where a volume knows no hard links: EPERM on Linux, others elsewhere.
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}
 )
 
 
@@ -337,6 +346,28 @@ class PartFile:
                 self.path.replace(self.final)
             except FileNotFoundError as error:
                 raise LeaseLostError(str(self.final)) from error
+        return self._published()
+
+    def publish_new(self, name: Path) -> Proof | None:
+        """Publish under a name in the same folder that nothing has; None where something has it.
+
+        What has the name stays as it is, also when it came at the last moment.
+
+        Raises:
+            LeaseLostError: another attempt has taken this part over.
+            DiskError: the folder does not take it.
+        """
+        with local_errors(name):
+            try:
+                link_new(self.path, name)
+            except FileExistsError:
+                return None
+            except FileNotFoundError as error:
+                raise LeaseLostError(str(name)) from error
+        return self._published()
+
+    def _published(self) -> Proof:
+        with local_errors(self.final):
             proof = Proof.of(os.fstat(self._fd))
             _sync_folder(self.final.parent)
         if self._has_etag():
@@ -378,6 +409,47 @@ def _count(folder: Path, change: int) -> None:
         _in_use[folder] += change
         if not _in_use[folder]:
             del _in_use[folder]
+
+
+def link_new(path: Path, name: Path) -> None:
+    """Move a file to a name of the same volume that nothing has, whoever else wants that name.
+
+    Raises:
+        FileExistsError: something has the name; it and the file stay as they are.
+        OSError: the folder does not take it.
+    """
+    try:
+        os.link(path, name, follow_symlinks=False)
+    except FileExistsError:
+        # The answer to a link over NFS may be lost, and the client asks again: ours is there then.
+        if not _is_same(path, name):
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # exFAT, FAT and some FUSE file systems: the name is taken first, by an empty file.
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            path.replace(name)
+        except OSError:
+            name.unlink(missing_ok=True)
+            raise
+        return
+    path.unlink(missing_ok=True)
+
+
+def warn_of_other_name(wanted: Path, what: str, final: Path) -> None:
+    """Log that a file got another name than the one wanted, and why."""
+    logger.warning(
+        "%s exists and is not a proven copy of %s: it was not replaced; the new file is %s",
+        wanted, what, final.name,
+    )  # fmt: skip
+
+
+def _is_same(path: Path, name: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(path.lstat(), name.lstat())
+    return False
 
 
 def _size(path: Path) -> int:

@@ -9,9 +9,10 @@ import logging
 import time
 from collections import Counter
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geodes_tasks import engine, retry
+from geodes_tasks import engine, partfile, retry
 from geodes_tasks import transports as transport_table
 from geodes_tasks.asset import GEODES, download_id
 from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction
@@ -22,7 +23,6 @@ from geodes_tasks.text import human_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from geodes_tasks.asset import Asset
     from geodes_tasks.config import Settings
@@ -58,9 +58,12 @@ def download(
 ) -> DownloadResult:
     """Fetch one asset to one path, waiting out what passes by itself.
 
+    A file that is there and is no copy of the asset stays: the new one gets another name, which
+    a warning and the result name.
+
     Args:
         asset: What to fetch.
-        final: Where it goes, absolute.
+        final: Where it goes, absolute, if nothing else is there.
         settings: Key, credentials, waits.
         picture: Shows the progress; entered already.
         say: Tells the user of a long wait.
@@ -75,10 +78,12 @@ def download(
     def attempt(last: Decision | None) -> DownloadResult:
         if last and last.suspect:
             suspect["suspect"] = last.suspect
-        return engine.download(asset, final, ways, attempt=watched, **suspect)
+        return engine.download(asset, final, ways, attempt=watched, replace=False, **suspect)
 
     result = patiently(attempt, settings, download_id(str(final), asset), say)
     watched.done(result)
+    if result.path != str(final):
+        partfile.warn_of_other_name(final, asset.title, Path(result.path))
     return result
 
 

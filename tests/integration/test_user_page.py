@@ -339,6 +339,51 @@ def test_many_archives_under_given_names(standin: StandIn, conf: Config) -> None
     assert paths == [folder / "a.zip", None, folder / title(items[2])]
 
 
+def test_one_name_for_many_items(
+    standin: StandIn, conf: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No file of the user and no file of another item is replaced; the path names the new one."""
+    items = [standin.add_item(size=KiB) for _ in range(3)]
+    geodes = Geodes(conf)
+    folder = Path(conf.download_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mine.zip").write_bytes(b"notes")
+
+    paths = [geodes.download_item_archive(item, outfile="mine.zip") for item in items]
+    said = [one.getMessage() for one in caplog.records if "was not replaced" in one.getMessage()]
+    again = [geodes.download_item_archive(item, outfile="mine.zip") for item in items]
+
+    assert paths == again == [folder / f"mine-{number}.zip" for number in (1, 2, 3)]
+    assert (folder / "mine.zip").read_bytes() == b"notes"
+    assert [path.read_bytes() for path in paths] == [whole(standin, item) for item in items]
+    assert [len(standin.downloads(item)) for item in items] == [1, 1, 1]
+    assert len(said) == 3
+    assert "the new file is mine-1.zip" in said[0]
+
+
+def test_many_archives_of_one_name(standin: StandIn, conf: Config) -> None:
+    """A name given twice is given to one of them."""
+    items = [standin.add_item(size=KiB) for _ in range(2)]
+
+    paths = Geodes(conf).download_item_archives(items, ["a.zip", "a.zip"])
+
+    folder = Path(conf.download_dir)
+    assert paths == [folder / "a.zip", folder / "a-1.zip"]
+
+
+def test_the_original_title_is_taken_by_other_bytes(standin: StandIn, conf: Config) -> None:
+    """Without a name of one's own the same holds."""
+    item = standin.add_item(size=KiB)
+    wanted = Path(conf.download_dir) / title(item)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    wanted.write_bytes(b"x" * KiB)
+
+    path = Geodes(conf).download_item_archive(item)
+
+    assert path == wanted.with_name(f"{wanted.stem}-1.zip")
+    assert wanted.read_bytes() == b"x" * KiB
+
+
 def test_many_archives_go_through_a_queue(standin: StandIn, conf: Config) -> None:
     """Without names the items are downloaded several at a time, and their paths are given."""
     items = [standin.add_item(size=KiB) for _ in range(3)]
@@ -437,6 +482,28 @@ def test_what_has_no_such_member_says_so(
 
     with pytest.raises(ArchiveError, match=problem):
         geodes.download_item_files(item, filenames=["P/nothing.tif"])
+
+
+def test_members_replace_no_file(
+    standin: StandIn, conf: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file of the user stays beside the member; a copy of the member is not fetched again."""
+    standin.settings.change(range="good")
+    item = standin.add_item(members=MEMBERS)
+    geodes = Geodes(conf)
+    (geodes.folder / "P").mkdir(parents=True)
+    (geodes.folder / "P" / "MTD.xml").write_bytes(b"mine")
+
+    paths = geodes.download_item_files(item, filenames=["P/MTD.xml", "P/IMG_B8.tif"])
+    before = sum(one.bytes_sent for one in standin.downloads(item))
+    again = geodes.download_item_files(item, filenames=["P/MTD.xml", "P/IMG_B8.tif"])
+    sent = sum(one.bytes_sent for one in standin.downloads(item)) - before
+
+    assert paths == again == [geodes.folder / "P/MTD-1.xml", geodes.folder / "P/IMG_B8.tif"]
+    assert (geodes.folder / "P" / "MTD.xml").read_bytes() == b"mine"
+    assert [path.read_bytes() for path in paths] == [MEMBERS["P/MTD.xml"], MEMBERS["P/IMG_B8.tif"]]
+    assert sent < 200 * KiB
+    assert "the new file is MTD-1.xml" in caplog.text
 
 
 def test_a_member_cannot_leave_the_folder(standin: StandIn, conf: Config, tmp_path: Path) -> None:

@@ -487,6 +487,100 @@ def test_wrong_bytes_stay_until_the_right_ones_are_proven(final: Path) -> None:
     assert final.read_bytes() == CONTENT
 
 
+# --- other bytes that must not be replaced -------------------------------------------------------
+
+
+def beside(
+    final: Path, content: bytes = CONTENT, asset: Asset = ASSET, watcher: Watcher | None = None
+) -> DownloadResult:
+    """Download without replacing what is there."""
+    transports = {"geodes": MemoryTransport(content)}
+    return download(asset, final, transports, attempt=watcher, replace=False)
+
+
+def test_other_bytes_are_not_replaced(final: Path) -> None:
+    """The new file gets a number before its suffix, and the old ones stay."""
+    placed(final, WRONG)
+    placed(final.with_name("a-1.zip"), b"notes")
+
+    result = beside(final)
+
+    assert result.path == str(final.with_name("a-2.zip"))
+    assert final.read_bytes() == WRONG
+    assert final.with_name("a-1.zip").read_bytes() == b"notes"
+    assert final.with_name("a-2.zip").read_bytes() == CONTENT
+    assert names(final) == ["a-1.zip", "a-2.zip", "a.zip"]
+
+
+def test_a_copy_under_a_number_is_found(final: Path) -> None:
+    """The second call finds what the first one published, and fetches nothing."""
+    placed(final, WRONG)
+    beside(final)
+
+    again = download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, replace=False)
+
+    assert (again.outcome, again.bytes_transferred) == (Outcome.ALREADY_PRESENT, 0)
+    assert again.path == str(final.with_name("a-1.zip"))
+    assert names(final) == ["a-1.zip", "a.zip"]
+
+
+def test_without_a_checksum_nothing_is_a_copy(final: Path) -> None:
+    """Equal size and name prove nothing: the file that is there stays, beside the new one."""
+    asset = asset_of(CONTENT, "a.bin", checksum=None)
+    placed(final.with_name("a.bin"), WRONG)
+
+    result = beside(final.with_name("a.bin"), asset=asset)
+
+    assert result.path == str(final.with_name("a-1.bin"))
+    assert final.with_name("a.bin").read_bytes() == WRONG
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_a_file_that_comes_at_the_last_moment_is_not_replaced(final: Path, kind: str) -> None:
+    """Another program takes the name while the bytes come: its file stays."""
+
+    class Late(Watcher):
+        def confirm(self) -> None:
+            if kind == "file":
+                final.write_bytes(b"notes")
+            else:
+                final.symlink_to("nowhere")
+
+    result = beside(final, watcher=Late())
+
+    assert result.path == str(final.with_name("a-1.zip"))
+    assert final.with_name("a-1.zip").read_bytes() == CONTENT
+    assert final.is_symlink() if kind != "file" else final.read_bytes() == b"notes"
+    assert names(final) == (["a-1.zip"] if kind != "file" else ["a-1.zip", "a.zip"])
+
+
+def test_a_copy_that_comes_at_the_last_moment_is_the_file(final: Path) -> None:
+    """Two processes fetch one asset to one name: there is one file in the end."""
+
+    class Late(Watcher):
+        def confirm(self) -> None:
+            final.write_bytes(CONTENT)
+
+    result = beside(final, watcher=Late())
+
+    assert result.path == str(final)
+    assert names(final) == ["a.zip"]
+
+
+def test_a_break_before_the_end_loses_nothing(final: Path) -> None:
+    """A file that is in the way is as it was after a transfer broke, and after it was resumed."""
+    placed(final, WRONG)
+    torn = {"geodes": MemoryTransport(CONTENT, cuts=[HALF])}
+
+    with pytest.raises(TruncatedBodyError, match="announced"):
+        download(ASSET, final, torn, token="1", replace=False)
+    before = final.read_bytes()
+    result = download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, token="2", replace=False)
+
+    assert before == final.read_bytes() == WRONG
+    assert (result.outcome, result.path) == (Outcome.RESUMED, str(final.with_name("a-1.zip")))
+
+
 def test_a_folder_at_the_final_name_is_refused(final: Path) -> None:
     """A folder is never replaced, and nothing is fetched."""
     final.mkdir(parents=True)
