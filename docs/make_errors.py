@@ -30,8 +30,8 @@ OPENING = """\
 
 Every failure is one class, and each class is one thing that you would do differently. The class is
 the `error.type` of a record in the report, the text its `error.message`, and what to do its
-`error.hint`. `geodes-tasks retry --class NAME` asks again for the failures of one class. In Python
-all of them are in `geodes_tasks.errors`, below `GeodesTasksError`.
+`error.hint`. `geodes-tasks retry BATCH --class NAME` asks again for the failures of one class. In
+Python all of them are in `geodes_tasks.errors`, below `GeodesTasksError`.
 
 The texts below are examples. [When something fails](troubles.md) tells the same by what is seen.
 """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import getpass
 import os
 import secrets
+import socket
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -97,6 +99,15 @@ def rank_of(priority: int | None, weight: int | None) -> Rank | None:
     return Rank(priority or 0, weight or 1)
 
 
+def current_owner() -> str:
+    """Return ``user@host`` of this process: the owner of the batches that it enqueues."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return printable(f"{user}@{socket.gethostname()}")
+
+
 def new_batch_name() -> str:
     """Make a name that sorts by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -143,6 +154,7 @@ def admit(
             door.let(block)
             if number == 0:
                 door.wait()
+                ledger.set_owner(batch, current_owner())
         door.wait()
     if receipt.admissions:
         receipt.downloads = ledger.status(batch).total

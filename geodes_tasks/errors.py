@@ -104,9 +104,9 @@ class LedgerStuckError(LedgerUnavailableError):
     """Redis answers and takes nothing: its memory or its disk is full, or it is a replica."""
 
     hint = (
-        "Memory: raise its maxmemory, and `geodes-tasks forget` removes old batches. Disk: its "
-        "log says more. A replica: name the primary in GEODES_TASKS_REDIS_URL. Nothing was lost, "
-        "say it again then."
+        "Memory: raise its maxmemory; `geodes-tasks forget --all --older-than 30d` removes old "
+        "batches. Disk: its log says more. A replica: name the primary in GEODES_TASKS_REDIS_URL. "
+        "Nothing was lost, say it again then."
     )
 
     def __str__(self) -> str:
@@ -141,18 +141,72 @@ class MissingPackageError(GeodesTasksError):
         return f"{self.needed_by} needs {self.package}, which is not installed"
 
 
-class UnknownBatchError(GeodesTasksError):
+class UnknownNameError(GeodesTasksError):
+    """Nothing has this name; nothing was changed."""
+
+    hint = "Check the name: `geodes-tasks status` shows the newest batch and its account."
+
+    def __init__(self, name: str, nearest: str = "") -> None:
+        super().__init__(name, nearest)
+        self.name, self.nearest = name, nearest
+        if nearest:
+            self.hint = f"Did you mean {nearest}?"
+
+    def __str__(self) -> str:
+        """Name it."""
+        return f"{self.name!r} is no account, batch or source"
+
+
+class UnknownBatchError(UnknownNameError):
     """No batch of that name is in the ledger."""
 
-    hint = "Without a name the newest batch is taken."
+    hint = "Check the name: `geodes-tasks status` without a name shows the newest batch."
 
-    def __init__(self, batch: str) -> None:
-        super().__init__(batch)
+    def __init__(self, batch: str, nearest: str = "") -> None:
+        super().__init__(batch, nearest)
         self.batch = batch
 
     def __str__(self) -> str:
         """Name the batch."""
         return f"batch {self.batch!r} is not in the ledger"
+
+
+class UnknownAccountError(UnknownNameError):
+    """No account of that name is configured, in the ledger, or known to a worker."""
+
+    hint = "Check the name; `geodes-tasks enqueue --account NAME` makes a new account."
+
+    def __str__(self) -> str:
+        """Name the account and where it was looked up."""
+        return (
+            f"account {self.name!r} is not configured here, has no batch in the ledger, "
+            "and no worker has a key for it"
+        )
+
+
+class UnknownSourceError(UnknownNameError):
+    """No source has that name."""
+
+    hint = "The sources are geodes and s3."
+
+    def __str__(self) -> str:
+        """Name the source."""
+        return f"{self.name!r} is no source"
+
+
+class UnknownDownloadError(UnknownNameError):
+    """A batch has no download of that name."""
+
+    hint = "Give the id of an item, a file name or the id of a download, as in the report."
+
+    def __init__(self, batch: str, name: str, nearest: str = "") -> None:
+        super().__init__(name, nearest)
+        self.args = (batch, name, nearest)
+        self.batch = batch
+
+    def __str__(self) -> str:
+        """Name both."""
+        return f"batch {self.batch!r} has no download of {self.name!r}"
 
 
 class BatchUnfinishedError(GeodesTasksError):
@@ -167,20 +221,6 @@ class BatchUnfinishedError(GeodesTasksError):
     def __str__(self) -> str:
         """Tell how many are not over."""
         return f"batch {self.batch!r} is kept: {self.unfinished} downloads are unfinished"
-
-
-class UnknownDownloadError(GeodesTasksError):
-    """A batch has no download of that name."""
-
-    hint = "Give the id of an item, a file name or the id of a download, as in the report."
-
-    def __init__(self, batch: str, name: str) -> None:
-        super().__init__(batch, name)
-        self.batch, self.name = batch, name
-
-    def __str__(self) -> str:
-        """Name both."""
-        return f"batch {self.batch!r} has no download of {self.name!r}"
 
 
 # --- items that can never be downloaded ------------------------------------------------------
@@ -475,7 +515,7 @@ class NotFoundError(GeodesTasksError):
 class LicenceError(NotFoundError):
     """The licence of the file has not been accepted."""
 
-    hint = "Accept the licence on the portal, then: geodes-tasks retry"
+    hint = "Accept the licence on the portal, then: geodes-tasks retry BATCH --class LicenceError"
 
     def __str__(self) -> str:
         """Give the status."""

@@ -160,6 +160,10 @@ class BatchStatus:
     """Counts over a batch, as ``status --json`` prints them."""
 
     batch: str
+    owner: str | None = None
+    """``user@host`` that enqueued it first; None where that is not known."""
+    enqueued_at: str | None = None
+    """ISO 8601, UTC."""
     total: int
     states: Mapping[str, int]
     outcomes: Mapping[str, int]

@@ -59,7 +59,7 @@ def lines(ledger: Ledger, status: BatchStatus, *, why: bool) -> Iterator[str]:
     """
     for (kind, name), reason in sorted(ledger.holds().items()):
         if kind == "source" or name == status.batch:
-            yield f"{kind} {name} is held ({reason}): geodes-tasks resume {name}"
+            yield f"{kind} {name} is held ({reason}): geodes-tasks resume --{kind} {name}"
     account = ledger.account_of(status.batch)
     if why and account:
         yield f"places of {account}"

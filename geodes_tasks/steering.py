@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING
 
 from geodes_tasks.app import Sender
 from geodes_tasks.asset import GEODES, S3
+from geodes_tasks.errors import (
+    ConfigError,
+    UnknownAccountError,
+    UnknownNameError,
+    UnknownSourceError,
+)
 from geodes_tasks.ledger import Ledger, Withdrawn
+from geodes_tasks.states import State
+from geodes_tasks.text import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Forgotten
+    from geodes_tasks.results import BatchStatus
 
+SOURCES = (GEODES, S3)
 BLOCK = 1000
 """Downloads in one run of a script."""
 BY_HAND = "by hand"
@@ -21,46 +31,111 @@ BY_HAND = "by hand"
 
 
 class Steering:
-    """What a person may do about downloads, in the words of the command line."""
+    """What a person may do about downloads, in the words of the command line.
+
+    Every method names what it acts on. A name that is not known is an error, and never made.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Prepare; opens no connection."""
         self.ledger = Ledger.of(settings)
+        self._account = settings.account
         self._sender = Sender(settings)
 
-    def pause(self, account: str) -> bool:
-        """Hold an account: what runs ends by itself, nothing new starts. Tells if it ran before.
+    # --- names -----------------------------------------------------------------------------------
+
+    def accounts(self) -> list[str]:
+        """Return the known accounts: configured here, of the ledger, of the keys of workers."""
+        ledger = self.ledger
+        return sorted({self._account, *ledger.accounts(), *ledger.published_accounts()})
+
+    def batches(self, names: Sequence[str] = ()) -> list[BatchStatus]:
+        """Return the counts of these batches, or of every batch of the ledger, the newest first.
 
         Raises:
+            UnknownBatchError: one of them is not in the ledger.
             LedgerUnavailableError: Redis does not answer.
         """
+        chosen = dict.fromkeys(names) or self.ledger.batches()
+        return [self.ledger.status(name) for name in chosen]
+
+    def kind_of(self, name: str) -> str:
+        """Return what a name names: an ``account``, a ``batch`` or a ``source``.
+
+        Raises:
+            UnknownNameError: none of them.
+            ConfigError: several of them.
+        """
+        accounts, held = (
+            self.accounts(),
+            [kind for kind, known in self.ledger.holds() if known == name],
+        )
+        kinds = {
+            *(["account"] if name in accounts else []),
+            *(["source"] if name in SOURCES else []),
+            *(["batch"] if self.ledger.account_of(name) is not None else []),
+            *held,
+        }
+        if len(kinds) > 1:
+            words = " and ".join(f"--{kind}" for kind in sorted(kinds))
+            problem = f"{name!r} can be read in {len(kinds)} ways"
+            raise ConfigError("WHAT", problem, f"Name what you mean with one of {words}.")
+        if not kinds:
+            known = [*accounts, *SOURCES, *self.ledger.batches()]
+            raise UnknownNameError(name, nearest(name, known))
+        return kinds.pop()
+
+    def _check(self, kind: str, name: str) -> None:
+        """Raise the error of a kind for a name that is not known."""
+        if kind == "batch":
+            self.ledger.status(name)
+        elif kind == "source" and name not in SOURCES:
+            raise UnknownSourceError(name, nearest(name, SOURCES))
+        elif kind == "account" and name not in (known := self.accounts()):
+            raise UnknownAccountError(name, nearest(name, known))
+
+    # --- pause and resume ------------------------------------------------------------------------
+
+    def pause(self, account: str) -> bool:
+        """Pause an account: running downloads end, no new ones start. Return if it was running.
+
+        Raises:
+            UnknownAccountError: there is none of this name; nothing was paused.
+            LedgerUnavailableError: Redis does not answer.
+        """
+        self._check("account", account)
         return self.ledger.pause(account, BY_HAND)
 
     def resume(self, account: str) -> bool:
-        """Let an account go on. Tells whether it was paused. Raises as ``pause``."""
+        """Resume an account. Return whether it was paused. Raises as ``pause``."""
+        self._check("account", account)
         was = self.ledger.resume(account)
         self._sender.send(self.ledger.release())
         return was
 
     def hold(self, kind: str, name: str) -> bool:
-        """Hold a ``batch`` or a ``source`` as ``pause`` does. Tells whether it was not held."""
+        """Pause a ``batch`` or a ``source``. Return whether it was running.
+
+        Raises:
+            UnknownBatchError, UnknownSourceError: there is none of this name.
+            LedgerUnavailableError: Redis does not answer.
+        """
+        self._check(kind, name)
         return self.ledger.hold(kind, name, BY_HAND)
 
     def let_go(self, kind: str, name: str) -> bool:
-        """Let a batch or a source go on. Tells whether it was held. Raises as ``pause``."""
+        """Resume a batch or a source. Return whether it was paused. Raises as ``hold``."""
+        # A name that an older version paused unchecked can be resumed.
+        if (kind, name) not in self.ledger.holds():
+            self._check(kind, name)
         was = self.ledger.let_go(kind, name)
         self._sender.send(self.ledger.release())
         return was
 
-    def kind_of(self, name: str) -> str:
-        """Tell what a name names: a ``source``, a ``batch`` or else an ``account``."""
-        if name in {GEODES, S3}:
-            return "source"
-        accounts = self.ledger.accounts()
-        return "batch" if name not in accounts and name in self.ledger.batches() else "account"
+    # --- retry, cancel, forget -------------------------------------------------------------------
 
     def retry(self, batch: str, kinds: Sequence[str] = (), names: Sequence[str] = ()) -> int:
-        """Ask again for what failed or, by name, for what failed, was cancelled or waits.
+        """Retry what failed or, by name, what failed, was cancelled or waits.
 
         Args:
             batch: Name of the batch.
@@ -68,27 +143,37 @@ class Steering:
             names: Items, file names or ids; in place of all that failed.
 
         Returns:
-            How many begin anew.
+            The number of downloads that begin anew.
 
         Raises:
-            UnknownDownloadError: the batch has none of that name; nothing was asked for.
+            UnknownBatchError, UnknownDownloadError: no such batch, or it has none of that name;
+                nothing was changed.
             LedgerUnavailableError: Redis does not answer.
         """
+        self._check("batch", batch)
         wanted = self.ledger.named(batch, names) if names else self.ledger.failed(batch, kinds)
         begun = sum(self.ledger.again(batch, block) for block in _blocks(wanted))
         self._sender.send(self.ledger.release())
         return begun
 
-    def cancel(self, batch: str, names: Sequence[str] = ()) -> Withdrawn:
+    def cancel(self, batch: str, names: Sequence[str] = (), kinds: Sequence[str] = ()) -> Withdrawn:
         """Cancel what is not over in a batch, or some of it, unless another batch asks for it.
 
+        Args:
+            batch: Name of the batch.
+            names: Items, file names or ids; in place of all that is not over.
+            kinds: Classes of errors: only what waits after one of these.
+
         Raises:
-            UnknownBatchError, UnknownDownloadError: no such batch, or it has none of that name.
+            UnknownBatchError, UnknownDownloadError: no such batch, or it has none of that name;
+                nothing was changed.
             LedgerUnavailableError: Redis does not answer.
         """
         wanted = self.ledger.downloads(batch)
         if names:
             wanted = self.ledger.named(batch, names)
+        elif kinds:
+            wanted = self.ledger.failed(batch, kinds, state=State.RETRY)
         return self._withdraw(batch, wanted)
 
     def _withdraw(self, batch: str, wanted: Sequence[str]) -> Withdrawn:

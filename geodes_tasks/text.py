@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -55,3 +60,8 @@ def progress_text(done_bytes: int, size_bytes: int | None, bytes_per_s: float) -
 def shortened(name: str, width: int = 36) -> str:
     """Keep both ends of a long file name: they tell products apart."""
     return name if len(name) <= width else f"{name[: width // 2 - 1]}..{name[-(width // 2 - 1) :]}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the names most like a misspelt one, the best first: ``april or april-2``."""
+    return " or ".join(difflib.get_close_matches(name, list(known)))

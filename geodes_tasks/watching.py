@@ -35,6 +35,8 @@ class Look:
     failures: Sequence[FailureGroup]
     accounts: Sequence[AccountState]
     workers: int
+    paused: frozenset[str] = frozenset()
+    """Names of the batches that are paused by hand."""
 
     @property
     def over(self) -> bool:
@@ -99,6 +101,7 @@ class Watcher:
             failures=self._errors(statuses, now),
             accounts=ledger.account_states(),
             workers=len(ledger.workers()),
+            paused=frozenset(name for kind, name in ledger.holds() if kind == "batch"),
         )
 
     def look_twice(self) -> Look:

@@ -65,7 +65,8 @@ def _batches(look: Look) -> Iterator[RenderableType]:
     pairs = list(zip(look.batches, look.batch_speeds, strict=True))
     for status, speed in pairs[:BATCHES]:
         yield _bar(status, speed)
-        words = f"  {summary(status)}{outcomes(status)}"
+        paused = "PAUSED (by hand), " if status.batch in look.paused else ""
+        words = f"  {paused}{summary(status)}{outcomes(status)}"
         yield Text(words, no_wrap=True, overflow="ellipsis")
     if len(pairs) > BATCHES:
         yield Text(f"and {len(pairs) - BATCHES} batches more", style="dim")

@@ -17,7 +17,7 @@ from geodes_tasks.ledger import BESIDE
 from geodes_tasks.tasks import desk, discard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from geodes_tasks.app import Sender
     from geodes_tasks.ledger import Ledger
@@ -33,12 +33,18 @@ class Recovery(threading.Thread):
     """Looks after what dead workers and a forgetful broker have left. Any number may run."""
 
     def __init__(
-        self, ledger: Ledger, sender: Sender, worker: str, slots: int, intake: Intake | None = None
+        self,
+        ledger: Ledger,
+        sender: Sender,
+        worker: str,
+        slots: int,
+        intake: Intake | None = None,
+        accounts: Sequence[str] = (),
     ) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(name="recovery", daemon=True)
         self.ledger, self.sender, self.intake = ledger, sender, intake
-        self.worker, self.slots = worker, slots
+        self.worker, self.slots, self.accounts = worker, slots, accounts
         self.period_s = min(max(ledger.limits.lease_seconds / 4, 0.5), 5.0)
         self._ended, self._awake = threading.Event(), threading.Event()
         self._reachable = True
@@ -76,6 +82,7 @@ class Recovery(threading.Thread):
         if self.intake is not None:
             self.intake.look()
         slots = 0 if self.intake is not None and self.intake.closed else self.slots
+        self.ledger.publish_accounts(self.worker, self.accounts)
         ended, _ = self.ledger.recover(self.worker, slots)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)

@@ -72,8 +72,9 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         preflight.report(settings)
         ledger = Ledger.of(settings)
         intake = Intake(ledger, parent.app, parent.hostname)
+        accounts = config.named_accounts(settings)
         self.recovery = Recovery(
-            ledger, Sender(settings), parent.hostname, parent.concurrency, intake
+            ledger, Sender(settings), parent.hostname, parent.concurrency, intake, accounts
         )
         on_disk_error(self.recovery.wake)
         self.recovery.start()

@@ -23,7 +23,13 @@ from geodes_tasks.cli import (
     watch,
 )
 from geodes_tasks.cli.words import complain, stderr
-from geodes_tasks.errors import ConfigError, GeodesTasksError, NoItemsError, SourceError
+from geodes_tasks.errors import (
+    ConfigError,
+    GeodesTasksError,
+    NoItemsError,
+    SourceError,
+    UnknownNameError,
+)
 from geodes_tasks.version import __version__
 
 USAGE, UNCLASSIFIED = 2, 1
@@ -71,7 +77,7 @@ def main() -> None:
     except NoItemsError as error:
         complain(error)
         sys.exit(batches.NOTHING)
-    except (ConfigError, SourceError) as error:
+    except (ConfigError, SourceError, UnknownNameError) as error:
         complain(error)
         sys.exit(USAGE)
     except GeodesTasksError as error:

@@ -95,27 +95,27 @@ def live(watcher: Watcher, desk: Desk) -> Look:
 
 
 class Desk:
-    """What the keys do. Cancelling is asked for twice: it cannot be taken back."""
+    """What the keys do, to the batches that are shown. Pause and cancel want a second key."""
 
     def __init__(self, steering: Steering, names: Sequence[str]) -> None:
         """Begin with nothing asked."""
         self.steering, self.names = steering, names
         self.note, self.style = KEYS, "dim"
-        self._asked = False
+        self._asked: Callable[[], str] | None = None
 
     def press(self, key: str, look: Look) -> bool:
-        """Take a key, or none. Tells whether to end."""
+        """Take a key, or none. Return whether to end."""
         if not key:
             return False
-        if self._asked:
-            self._asked = False
-            self._say(self._cancel() if key == "y" else f"nothing cancelled; {KEYS}")
+        if self._asked is not None:
+            act, self._asked = self._asked, None
+            self._say(act() if key == "y" else f"nothing changed; {KEYS}")
             return False
         actions: dict[str, Callable[[], str]] = {
-            "p": lambda: self._accounts(look, "paused", self.steering.pause),
-            "r": lambda: self._accounts(look, "goes on", self.steering.resume),
+            "p": lambda: self._ask("pause", self._pause, look),
+            "r": self._resume,
             "t": self._retry,
-            "c": lambda: self._ask(look),
+            "c": lambda: self._ask("cancel", self._cancel, look),
         }
         if key in actions:
             self._say(actions[key]())
@@ -124,20 +124,24 @@ class Desk:
     def _say(self, note: str) -> None:
         self.note, self.style = note, "bold" if note != KEYS else "dim"
 
-    def _accounts(self, look: Look, word: str, act: Callable[[str], bool]) -> str:
-        for account in look.accounts:
-            act(account.name)
-        named = ", ".join(account.name for account in look.accounts)
-        return f"{named}: {word}; {KEYS}"
+    def _ask(self, word: str, act: Callable[[], str], look: Look) -> str:
+        self._asked = act
+        left = sum(status.unfinished for status in look.batches)
+        return f"{word} {left} downloads of {len(self.names)} batch(es)? y is yes, any other key no"
+
+    def _pause(self) -> str:
+        for name in self.names:
+            self.steering.hold("batch", name)
+        return f"{', '.join(self.names)}: paused; {KEYS}"
+
+    def _resume(self) -> str:
+        for name in self.names:
+            self.steering.let_go("batch", name)
+        return f"{', '.join(self.names)}: goes on; {KEYS}"
 
     def _retry(self) -> str:
         begun = sum(self.steering.retry(name) for name in self.names)
         return f"{begun} failed downloads begin anew; {KEYS}"
-
-    def _ask(self, look: Look) -> str:
-        self._asked = True
-        left = sum(status.unfinished for status in look.batches)
-        return f"cancel {left} downloads of {len(self.names)} batch(es)? y is yes, any other key no"
 
     def _cancel(self) -> str:
         return f"{sum(map(self.steering.cancel, self.names), Withdrawn())}; {KEYS}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
+from geodes_tasks.errors import BatchUnfinishedError
 from geodes_tasks.ledger.store import Store
 
 BLOCK = 200
@@ -49,7 +49,7 @@ class Forgetting(Store):
         """
         answer, _, count = self.run("forget_begin", batch, int(unfinished)).partition(":")
         if answer == "unknown":
-            raise UnknownBatchError(batch)
+            raise self.unknown_batch(batch)
         if answer == "unfinished":
             raise BatchUnfinishedError(batch, int(count))
 

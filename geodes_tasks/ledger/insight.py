@@ -12,6 +12,7 @@ from geodes_tasks.errors import UnknownDownloadError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import ErrorInfo
 from geodes_tasks.states import Reason, State
+from geodes_tasks.text import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ BLOCK = 500
 """Records asked for in one round trip."""
 TURN = "turn"
 """Why a download waits that nobody has taken yet."""
+NEAREST_OF = 2000
+"""Downloads of a batch among which the names most like a misspelt one are searched."""
 DUE_SAMPLE = 1000
 """Of so many waiting downloads the due times are looked at, the earliest first."""
 
@@ -196,16 +199,23 @@ class Insight(Store):
                 groups[key] = replace(first, count=first.count + 1)
         return sorted(groups.values(), key=lambda one: (one.state != State.FAILURE, -one.count))
 
-    def failed(self, batch: str, kinds: Sequence[str] = ()) -> list[str]:
-        """Give the ids of a batch's downloads that failed, of these error classes or of any."""
+    def failed(
+        self, batch: str, kinds: Sequence[str] = (), *, state: State = State.FAILURE
+    ) -> list[str]:
+        """Return the ids of a batch's downloads with errors of these classes, or of any.
+
+        Args:
+            batch: Its name.
+            kinds: Error classes; none is any.
+            state: Of the downloads: FAILURE, or RETRY for those that wait after an error.
+        """
         with self.available():
             ids: list[str] = self.client.zrange(self.key("batch", batch, "downloads"), 0, -1)
         rows = self._batch_fields(batch, "state", "error")
         return [
             identifier
-            for identifier, (state, error) in zip(ids, rows, strict=False)
-            if state == State.FAILURE
-            and (not kinds or (error and json.loads(error)["type"] in kinds))
+            for identifier, (found, error) in zip(ids, rows, strict=False)
+            if found == state and (not kinds or (error and json.loads(error)["type"] in kinds))
         ]
 
     def named(self, batch: str, names: Sequence[str]) -> list[str]:
@@ -224,8 +234,15 @@ class Insight(Store):
                 found[name].append(identifier)
         for name, those in found.items():
             if not those:
-                raise UnknownDownloadError(batch, name)
+                raise UnknownDownloadError(batch, name, nearest(name, self._some_names(batch)))
         return list(dict.fromkeys(itertools.chain.from_iterable(found.values())))
+
+    def _some_names(self, batch: str) -> Iterator[str]:
+        """Yield item ids and file names of the first downloads of a batch."""
+        for spec, path in itertools.islice(self._batch_fields(batch, "spec", "path"), NEAREST_OF):
+            if spec:
+                yield json.loads(spec)["item"]
+            yield PurePath(path or "").name
 
     def _batch_fields(self, batch: str, *names: str) -> Iterator[list[str | None]]:
         with self.available():

@@ -57,6 +57,11 @@ class LimitsKept(Store):
         """
         self.run("rank", batch, priority, weight)
 
+    def set_owner(self, batch: str, owner: str) -> None:
+        """Note who enqueued a batch, ``user@host``, unless that is known already."""
+        with self.available():
+            self.client.hsetnx(self.key("batch", batch), "owner", owner)
+
     # --- questions -------------------------------------------------------------------------------
 
     def changes(self, account: str) -> list[Change]:

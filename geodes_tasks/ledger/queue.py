@@ -88,7 +88,7 @@ class Queue(Store):
         poison = ErrorInfo(
             "WorkerLostError",
             f"{self.limits.max_attempts} workers died, or went silent, while they had this file",
-            "Look at the logs of the workers in its history, then: geodes-tasks retry",
+            "Look at the logs of the workers in its history, then: geodes-tasks retry BATCH",
         )
         ended, woken = self.run(
             "recover",
@@ -111,6 +111,20 @@ class Queue(Store):
     def accounts(self) -> list[str]:
         """Name every account."""
         return [name for name in self.queues() if ":" not in name]
+
+    def publish_accounts(self, worker: str, accounts: Sequence[str]) -> None:
+        """Note the names of the accounts for which a worker has a key; no key is sent."""
+        with self.available():
+            self.client.hset(self.key("worker", worker), "accounts", " ".join(accounts))
+
+    def published_accounts(self) -> set[str]:
+        """Return the names of the accounts for which living workers have a key."""
+        with self.available():
+            pipeline = self.client.pipeline(transaction=False)
+            for worker in self.client.zrange(self.key("workers"), 0, -1):
+                pipeline.hget(self.key("worker", worker), "accounts")
+            found = pipeline.execute()
+        return {name for names in found for name in (names or "").split()}
 
     def queues(self) -> list[str]:
         """Name every account, and those beside which downloads are served (``<name>:s3``)."""

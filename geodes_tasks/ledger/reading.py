@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from geodes_tasks import errors, footprint, jsontext
-from geodes_tasks.errors import GeodesTasksError, UnknownBatchError
+from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import BatchStatus, DownloadRecord, ErrorInfo
 from geodes_tasks.states import Outcome, State
@@ -47,9 +47,11 @@ class Reading(Store):
         with self.available():
             counters = self.client.hgetall(self.key("batch", batch))
         if not counters:
-            raise UnknownBatchError(batch)
+            raise self.unknown_batch(batch)
         return BatchStatus(
             batch=batch,
+            owner=counters.get("owner"),
+            enqueued_at=_moment(counters.get("created")),
             total=int(counters.get("total", 0)),
             states=_counted(counters, "state", State),
             outcomes=_counted(counters, "outcome", Outcome),
@@ -72,7 +74,7 @@ class Reading(Store):
         """
         with self.available():
             if not self.client.exists(self.key("batch", batch)):
-                raise UnknownBatchError(batch)
+                raise self.unknown_batch(batch)
             ids: list[str] = self.client.zrange(self.key("batch", batch, "downloads"), 0, -1)
             return ids
 

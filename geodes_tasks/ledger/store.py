@@ -19,8 +19,10 @@ from geodes_tasks.errors import (
     LedgerForbiddenError,
     LedgerStuckError,
     LedgerUnavailableError,
+    UnknownBatchError,
 )
 from geodes_tasks.states import ALLOWED_MOVES
+from geodes_tasks.text import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -259,6 +261,13 @@ class Store:
             case redis.ResponseError() if any(word in str(error) for word in _STUCK):
                 return LedgerStuckError(masked(self.url), _reason(error))
         return None
+
+    def unknown_batch(self, name: str) -> UnknownBatchError:
+        """Return the error for a batch that is not there, with the names most like it."""
+        with self.available():
+            return UnknownBatchError(
+                name, nearest(name, self.client.zrange(self.key("batches"), 0, -1))
+            )
 
     def server_time(self) -> float:
         """Give the time of Redis, the only clock that all workers share, in seconds.

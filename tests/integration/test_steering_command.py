@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config, enqueue
+from geodes_tasks import Batch, config, enqueue
+from geodes_tasks.admission import current_owner
+from geodes_tasks.errors import UnknownAccountError, UnknownBatchError, UnknownSourceError
 from geodes_tasks.states import State
+from geodes_tasks.steering import Steering
 from tests.servers import wait_until
 from tests.standin import KiB
+from tests.terminal import Terminal
+from tests.tools import need
 
 if TYPE_CHECKING:
     from geodes_tasks.config import Settings
@@ -60,10 +67,10 @@ def test_retry_by_item_and_by_class(
     rest = command(settings, "retry", "mine", "--failed")
     ended = batch.wait(20)
 
-    assert by_item.stderr == "2 downloads begin anew\n"
-    assert by_class.stderr == "1 downloads begin anew\n"
-    assert again.stderr == "0 downloads begin anew\n"
-    assert rest.stderr == "1 downloads begin anew\n"
+    assert by_item.stderr == "mine: 2 downloads begin anew\n"
+    assert by_class.stderr == "mine: 1 downloads begin anew\n"
+    assert again.stderr == "mine: 0 downloads begin anew\n"
+    assert rest.stderr == "mine: 1 downloads begin anew\n"
     assert ended.states[State.SUCCESS] == 4
 
 
@@ -77,7 +84,7 @@ def test_cancel_spares_what_another_batch_asks_for(
 
     said = command(settings, "cancel", "mine").stderr
 
-    assert said == "1 downloads are cancelled, 1 go on as another batch asks for them\n"
+    assert said == "mine: 1 downloads are cancelled, 1 go on as another batch asks for them\n"
     assert [record.state for record in other.results()] == [State.PENDING]
 
 
@@ -88,7 +95,7 @@ def test_cancel_some_of_a_batch(standin: StandIn, settings: Settings, ledger: Le
 
     said = [command(settings, "cancel", "mine", items[1]["id"]).stderr for _ in range(2)]
 
-    assert said == ["1 downloads are cancelled\n", "0 downloads are cancelled\n"]
+    assert said == ["mine: 1 downloads are cancelled\n", "mine: 0 downloads are cancelled\n"]
     assert [record.state for record in batch.results()] == [
         State.PENDING,
         State.REVOKED,
@@ -102,17 +109,19 @@ def test_a_name_that_is_not_there(standin: StandIn, settings: Settings, word: st
     item = standin.add_item(KiB)
     batch = enqueue(item, settings=settings, batch="mine")
 
-    said = command(settings, word, "mine", item["id"], "nope.zip")
+    far = command(settings, word, "mine", item["id"], "nope.zip")
+    near = command(settings, word, "mine", item["id"][:-1])
 
-    assert said.returncode == 1
-    assert said.stderr.startswith("error: batch 'mine' has no download of 'nope.zip'. Give the id")
+    assert (far.returncode, near.returncode) == (2, 2)
+    assert far.stderr.startswith("error: batch 'mine' has no download of 'nope.zip'. Give the id")
+    assert f"Did you mean {item['id']}" in near.stderr
     assert batch.status().states[State.PENDING] == 1
 
 
 def test_forget_a_finished_batch(
     standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
 ) -> None:
-    """Records go, files stay; said again it changes nothing; asked for again, all is there."""
+    """Records go, files stay; then the batch is unknown; enqueued again, all is there."""
     items = [standin.add_item(64 * KiB) for _ in range(5)]
     worker()
     batch = enqueue(items, settings=settings, batch="mine")
@@ -125,10 +134,8 @@ def test_forget_a_finished_batch(
     again = enqueue(items, settings=settings, batch="again").wait(30)
 
     assert (first.returncode, first.stderr) == (0, "mine: forgotten with 5 records\n")
-    assert (second.returncode, second.stderr) == (
-        0,
-        "mine: not in the ledger, or forgotten before\n",
-    )
+    assert second.returncode == 2
+    assert second.stderr.startswith("error: batch 'mine' is not in the ledger. Check the name")
     assert between == 0
     assert all(path.is_file() for path in paths)
     assert again.outcomes["ALREADY_PRESENT"] == 5
@@ -150,7 +157,7 @@ def test_forget_an_unfinished_batch(
     forced = command(settings, "forget", "mine", "--force")
     wait_until(lambda: records(ledger) == 1, 20.0)
 
-    assert kept.returncode == 1
+    assert kept.returncode == 3
     assert "batch 'mine' is kept: 2 downloads are unfinished" in kept.stderr
     assert forced.returncode == 0
     assert "mine: forgotten with" in forced.stderr
@@ -168,20 +175,261 @@ def test_forget_by_age(standin: StandIn, settings: Settings, ledger: Ledger) -> 
     for name in ("old", "busy"):
         ledger.client.zincrby(ledger.key("batches"), -month, name)
 
-    said = command(settings, "forget", "--older-than", "30d")
+    said = command(settings, "forget", "--all", "--older-than", "30d", "--yes")
+    young = command(settings, "forget", "young", "--older-than", "30d")
 
-    assert said.returncode == 1
+    assert said.returncode == 3
     assert "old: forgotten with 1 records\n" in said.stderr
     assert "batch 'busy' is kept: 1 downloads are unfinished" in said.stderr
+    assert (young.returncode, young.stderr) == (0, "no batch is that old\n")
     assert set(ledger.batches()) == {"busy", "young"}
 
 
-@pytest.mark.parametrize(
-    "words", [(), ("mine", "--older-than", "1d"), ("--older-than", "soon")], ids=" ".join
-)
-def test_forget_wants_to_know_what(settings: Settings, words: tuple[str, ...]) -> None:
-    """Nothing is forgotten by default, nor where the words can be read in two ways."""
-    said = command(settings, "forget", *words)
+# --- nothing by default --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["cancel", "retry", "forget"])
+@pytest.mark.parametrize("words", [(), ("mine", "--all")], ids=["none", "both"])
+def test_nothing_is_meant_by_default(
+    standin: StandIn, settings: Settings, word: str, words: tuple[str, ...]
+) -> None:
+    """Without a batch or --all, and with both, nothing changes, and the line to type is shown."""
+    batch = enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+
+    said = command(settings, word, *words)
 
     assert said.returncode == 2
-    assert said.stderr.startswith("error: ")
+    assert f"Type `geodes-tasks {word} mine`, or `geodes-tasks {word} --all`" in said.stderr
+    assert batch.status().states[State.PENDING] == 1
+
+
+def test_forget_by_age_alone_is_refused(settings: Settings) -> None:
+    """An age chooses among batches that are meant; it means none."""
+    alone, no_age = (command(settings, "forget", *words) for words in (
+        ("--older-than", "1d"), ("--all", "--older-than", "soon"),
+    ))  # fmt: skip
+
+    assert (alone.returncode, no_age.returncode) == (2, 2)
+    assert "needs a batch or --all" in alone.stderr
+    assert "'soon' is no duration" in no_age.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cancel", "tusday"), ("retry", "tusday"), ("forget", "tusday"), ("status", "tusday"),
+        ("pause", "tusday"), ("pause", "--batch", "tusday"), ("resume", "--batch", "tusday"),
+        ("watch", "tusday"), ("report", "tusday"), ("forget", "tuesday", "tusday"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_unknown_batch_is_refused(
+    standin: StandIn, settings: Settings, ledger: Ledger, words: tuple[str, ...]
+) -> None:
+    """Every command exits with 2 and the nearest names, and changes nothing."""
+    enqueue(standin.add_item(KiB), settings=settings, batch="tuesday")
+
+    said = command(settings, *words)
+
+    assert said.returncode == 2
+    assert "'tusday'" in said.stderr
+    assert "Did you mean tuesday?" in said.stderr
+    assert (ledger.batches(), ledger.holds()) == (["tuesday"], {})
+
+
+@pytest.mark.parametrize("word", ["pause", "resume"])
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (("defualt",), "Did you mean default?"),
+        (("--account", "defualt"), "Did you mean default?"),
+        (("--account", "other"), "enqueue --account NAME"),
+        (("--source", "geode"), "Did you mean geodes?"),
+        (("--source", "ftp"), "The sources are geodes and s3"),
+    ],
+    ids=str,
+)
+def test_an_unknown_account_or_source_is_refused(
+    settings: Settings, ledger: Ledger, word: str, words: tuple[str, ...], nearest: str
+) -> None:
+    """No account and no source comes into being by a slip of the keyboard."""
+    said = command(settings, word, *words)
+
+    assert said.returncode == 2
+    assert nearest in said.stderr
+    assert (ledger.accounts(), ledger.holds()) == ([], {})
+
+
+def test_the_accounts_of_workers_are_known(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+) -> None:
+    """An account whose key a worker has can be paused before anything was enqueued with it."""
+    worker(env={"GEODES_API_KEY_LAB": "key-of-the-lab-1234"})
+    wait_until(lambda: "lab" in ledger.published_accounts(), 20.0, "the worker's accounts")
+
+    said = command(settings, "pause", "--account", "lab")
+
+    assert (said.returncode, said.stderr) == (0, "lab: paused\n")
+    assert "key-of-the-lab" not in str(ledger.client.hgetall(ledger.client.keys("*worker:*")[0]))
+
+
+def test_a_name_that_can_be_read_in_two_ways(
+    standin: StandIn, settings: Settings, ledger: Ledger
+) -> None:
+    """A batch called as an account is: the command asks which is meant, and pauses neither."""
+    enqueue(standin.add_item(KiB), settings=settings, batch="default")
+
+    bare = command(settings, "pause", "default")
+    named = command(settings, "pause", "--batch", "default")
+
+    assert bare.returncode == 2
+    assert "Name what you mean with one of --account and --batch" in bare.stderr
+    assert named.stderr == "default: paused\n"
+    assert ledger.holds() == {("batch", "default"): "by hand"}
+
+
+def test_what_was_paused_unchecked_can_be_resumed(settings: Settings, ledger: Ledger) -> None:
+    """A name that is held in the ledger is known, whatever it names."""
+    ledger.hold("source", "ftp", "by hand")
+    ledger.hold("batch", "typo", "by hand")
+
+    said = [command(settings, "resume", name).stderr for name in ("ftp", "typo")]
+
+    assert said == ["ftp: goes on\n", "typo: goes on\n"]
+    assert ledger.holds() == {}
+
+
+# --- more than one batch, another owner's batch --------------------------------------------------
+
+
+def of_alice(ledger: Ledger, batch: str) -> None:
+    """Have a batch belong to another user."""
+    ledger.client.hset(ledger.key("batch", batch), "owner", "alice@lab")
+
+
+def test_the_owner_is_kept(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+    """Who enqueued a batch first, and when, is in its status; unknown in an older batch."""
+    item = standin.add_item(KiB)
+    batch = enqueue(item, settings=settings, batch="mine")
+    told = json.loads(command(settings, "status", "mine", "--json").stdout)
+    of_alice(ledger, "mine")
+    enqueue(item, settings=settings, batch="mine")
+    kept = batch.status().owner
+    ledger.client.hdel(ledger.key("batch", "mine"), "owner")
+
+    assert told["owner"] == current_owner()
+    assert datetime.fromisoformat(told["enqueued_at"]).utcoffset() == timedelta(0)
+    assert kept == "alice@lab"
+    assert batch.status().owner is None
+
+
+@pytest.mark.parametrize("word", ["cancel", "retry", "forget"])
+@pytest.mark.parametrize("case", ["two", "another's", "nobody's"])
+def test_a_script_needs_yes(
+    standin: StandIn, settings: Settings, ledger: Ledger, word: str, case: str
+) -> None:
+    """Without a terminal the line to type is shown, and nothing changes until it is typed."""
+    names = ["first", "second"] if case == "two" else ["first"]
+    for name in names:
+        enqueue(standin.add_item(KiB), settings=settings, batch=name)
+        ids = ledger.downloads(name)
+        if word == "retry":
+            ledger.cancel(ids)
+            ledger.client.hset(ledger.key("batch", name), "state:FAILURE", 1)
+    if case == "another's":
+        of_alice(ledger, "first")
+    if case == "nobody's":
+        ledger.client.hdel(ledger.key("batch", "first"), "owner")
+    words = [word, "--all"] if case == "two" else [word, "first"]
+    before = [ledger.status(name) for name in names]
+
+    refused = command(settings, *words)
+    after = [ledger.status(name) for name in names]
+    agreed = command(settings, *words, "--yes")
+
+    assert refused.returncode == 2
+    assert "needs a confirmation" in refused.stderr
+    assert f"Type: geodes-tasks {' '.join(words)} --yes" in refused.stderr
+    owner = {"two": current_owner(), "another's": "alice@lab", "nobody's": "unknown"}[case]
+    assert f"first: owner {owner}, 0 of 1 done, 1 " in refused.stderr
+    assert before == after
+    assert agreed.returncode == (3 if word == "forget" else 0)
+    assert all(f"{name}: " in agreed.stderr or f"'{name}'" in agreed.stderr for name in names)
+
+
+def test_all_is_every_batch_of_the_ledger(
+    standin: StandIn, settings: Settings, ledger: Ledger
+) -> None:
+    """``--all`` cancels what is left of each; a second time there is nothing to confirm."""
+    for name in ("first", "second"):
+        enqueue(standin.add_item(KiB), settings=settings, batch=name)
+
+    first, second = (command(settings, "cancel", "--all", *words) for words in (("-y",), ()))
+
+    assert first.returncode == second.returncode == 0
+    assert sorted(first.stderr.splitlines()) == [
+        "first: 1 downloads are cancelled", "second: 1 downloads are cancelled",
+    ]  # fmt: skip
+    assert second.stderr == ""
+
+
+def test_a_person_is_asked(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+    """At a terminal the owner and the counts are shown; no changes nothing, yes cancels."""
+    need("tmux", "tmux")
+    batch = enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+    of_alice(ledger, "mine")
+    seen = []
+    for answer in ("n", "y"):
+        with Terminal(columns=110) as terminal:
+            words = [sys.executable, "-m", "geodes_tasks", "cancel", "mine"]
+            terminal.run(words, config.environment(settings))
+            terminal.wait_for("mine: owner alice@lab, 0 of 1 done, 1 queued", "Cancel the batch")
+            terminal.type(f"{answer}\n")
+            terminal.wait_for("Abort" if answer == "n" else "mine: 1 downloads are cancelled")
+        seen.append(batch.status().states[State.REVOKED])
+
+    assert seen == [0, 1]
+
+
+def test_cancel_by_class(standin: StandIn, settings: Settings, worker: WorkerFactory) -> None:
+    """Only what waits after an error of the class is cancelled."""
+    tape, slow = standin.add_item(KiB), standin.add_item(KiB)
+    standin.fault(tape, "offline_410")
+    standin.fault(slow, "status_n_times", status=500)
+    worker(settings=settings.model_copy(
+        update={"offline_poll_seconds": 300.0, "backoff_seconds": 300.0, "max_attempts": 1000}
+    ))  # fmt: skip
+    batch = enqueue([tape, slow], settings=settings, batch="mine")
+    wait_until(lambda: batch.status().states[State.RETRY] == 2, 20.0, "both wait")
+
+    said = command(settings, "cancel", "mine", "--class", "OfflineError")
+
+    assert said.stderr == "mine: 1 downloads are cancelled\n"
+    states = {record.item_id: record.state for record in batch.results()}
+    assert states[tape["id"]] is State.REVOKED
+    assert states[slow["id"]] is State.RETRY
+
+
+# --- from Python ---------------------------------------------------------------------------------
+
+
+def test_python_never_acts_on_what_is_unknown(
+    standin: StandIn, settings: Settings, ledger: Ledger
+) -> None:
+    """Each method names what it acts on, and raises for a name that is not known."""
+    enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+    steering = Steering(settings)
+
+    for act in (steering.retry, steering.cancel, steering.forget, Batch("mien", ledger).status):
+        arguments = () if act.__name__ == "status" else ("mien",)
+        with pytest.raises(UnknownBatchError, match="'mien' is not in the ledger") as raised:
+            act(*arguments)
+        assert raised.value.nearest == "mine"
+    for unset in (steering.retry, steering.cancel, steering.forget):
+        with pytest.raises(UnknownBatchError, match="'' is not in the ledger"):
+            unset("")
+    with pytest.raises(UnknownAccountError, match="account 'lab' is not configured"):
+        steering.pause("lab")
+    with pytest.raises(UnknownSourceError, match="'s4' is no source"):
+        steering.hold("source", "s4")
+    assert ledger.status("mine").states[State.PENDING] == 1

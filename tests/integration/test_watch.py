@@ -83,33 +83,45 @@ def test_everything_is_on_the_screen(
     assert max(map(len, screen.splitlines())) <= 80
 
 
-def test_keys_pause_and_resume(
+def test_keys_pause_what_is_shown_and_resume_it(
     standin: StandIn, settings: Settings, ledger: Ledger, terminal: Terminal
 ) -> None:
-    """``p`` holds the account, said once or twice; ``r`` lets it go on."""
-    enqueue(standin.add_item(64 * KiB), settings=settings)
-    terminal.run([*COMMAND, "watch"], variables(settings))
+    """``p`` alone pauses nothing; ``p`` and ``y`` pause the batch that is shown, and no account."""
+    enqueue(standin.add_item(64 * KiB), settings=settings, batch="mine")
+    enqueue(standin.add_item(64 * KiB), settings=settings, batch="other", account="lab")
+    terminal.run([*COMMAND, "watch", "mine"], variables(settings))
     terminal.wait_for("p pause")
 
-    terminal.type("pp")
+    terminal.type("p")
+    terminal.wait_for("pause 1 downloads of 1 batch(es)? y is yes")
+    terminal.type("n")
+    terminal.wait_for("nothing changed")
+    spared = ledger.holds()
+    terminal.type("p")
+    terminal.wait_for("y is yes")
+    terminal.type("y")
     held = terminal.wait_for("PAUSED (by hand)")
-    paused = ledger.client.hgetall(ledger.key("account", "default"))
+    paused = ledger.holds()
     terminal.type("r")
-    terminal.wait_for("default: goes on")
+    terminal.wait_for("mine: goes on")
 
-    assert "default: paused" in held
-    assert paused == {"paused": "by hand", "paused_until": "resume"}
-    assert ledger.client.hgetall(ledger.key("account", "default")) == {}
+    assert spared == {}
+    assert "mine: paused" in held
+    assert paused == {("batch", "mine"): "by hand"}
+    assert ledger.holds() == {}
+    assert [one.paused for one in ledger.account_states()] == [None, None]
 
 
-def test_paused_account_starts_nothing(
+def test_paused_batch_starts_nothing(
     standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
 ) -> None:
-    """A worker leaves a paused account alone, and takes the work up when it is let go."""
+    """A worker leaves a paused batch alone, and takes the work up when it is resumed."""
     batch = enqueue(standin.add_item(64 * KiB), settings=settings)
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("p pause")
     terminal.type("p")
+    terminal.wait_for("y is yes")
+    terminal.type("y")
     terminal.wait_for("PAUSED")
     worker()
 
@@ -152,7 +164,7 @@ def test_cancel_is_asked_for_twice(
     terminal.type("c")
     terminal.wait_for("cancel 3 downloads of 1 batch(es)? y is yes")
     terminal.type("n")
-    terminal.wait_for("nothing cancelled")
+    terminal.wait_for("nothing changed")
     spared = batch.status().states[State.PENDING]
     terminal.type("c")
     terminal.wait_for("y is yes")

@@ -3,7 +3,7 @@
 -- KEYS[1] is the prefix of all keys. Keys are computed, so Redis Cluster is not supported.
 --
 --   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
---   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*
+--   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*; owner
 --   batch:<name>:downloads   zset    its downloads in the order they were asked for
 --   batch:<name>:ready:<account>  list  its downloads that could start; the head is next
 --   batches                  zset    every batch by time
@@ -28,7 +28,7 @@
 --   totals                   hash    the counters of a batch and more, over the whole ledger
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
---   worker:<name>            hash    slots, version, closed: the folder it cannot write to
+--   worker:<name>            hash    slots, version, accounts, closed: the folder it cannot write to
 --   slots                    string  slots of all live workers
 --   looked, settles          string  when somebody last recovered; until when leases are spared
 --   schema                   string  version of this layout
