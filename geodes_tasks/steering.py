@@ -6,12 +6,7 @@ from typing import TYPE_CHECKING
 
 from geodes_tasks.app import Sender
 from geodes_tasks.asset import GEODES, S3
-from geodes_tasks.errors import (
-    ConfigError,
-    UnknownAccountError,
-    UnknownNameError,
-    UnknownSourceError,
-)
+from geodes_tasks.errors import UnknownAccountError, UnknownNameError, UnknownSourceError
 from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.states import State
 from geodes_tasks.text import nearest
@@ -59,31 +54,23 @@ class Steering:
         chosen = dict.fromkeys(names) or self.ledger.batches()
         return [self.ledger.status(name) for name in chosen]
 
-    def kind_of(self, name: str) -> str:
-        """Return what a name names: an ``account``, a ``batch`` or a ``source``.
+    def kinds_of(self, name: str) -> list[str]:
+        """Return what a name names: ``source``, ``account``, ``batch``, in this order.
 
         Raises:
             UnknownNameError: none of them.
-            ConfigError: several of them.
         """
-        accounts, held = (
-            self.accounts(),
-            [kind for kind, known in self.ledger.holds() if known == name],
-        )
-        kinds = {
-            *(["account"] if name in accounts else []),
-            *(["source"] if name in SOURCES else []),
-            *(["batch"] if self.ledger.account_of(name) is not None else []),
-            *held,
+        accounts, held = self.accounts(), self.ledger.holds()
+        known = {
+            "source": name in SOURCES,
+            "account": name in accounts,
+            "batch": self.ledger.account_of(name) is not None,
         }
-        if len(kinds) > 1:
-            words = " and ".join(f"--{kind}" for kind in sorted(kinds))
-            problem = f"{name!r} can be read in {len(kinds)} ways"
-            raise ConfigError("WHAT", problem, f"Name what you mean with one of {words}.")
+        kinds = [kind for kind, is_known in known.items() if is_known or (kind, name) in held]
         if not kinds:
-            known = [*accounts, *SOURCES, *self.ledger.batches()]
-            raise UnknownNameError(name, nearest(name, known))
-        return kinds.pop()
+            names = [*accounts, *SOURCES, *self.ledger.batches()]
+            raise UnknownNameError(name, nearest(name, names))
+        return kinds
 
     def _check(self, kind: str, name: str) -> None:
         """Raise the error of a kind for a name that is not known."""

@@ -256,5 +256,8 @@ def _named(steering: Steering, what: str | None, *named: str | None) -> tuple[st
     if options:
         return options[0]
     if what:
-        return steering.kind_of(what), what
+        kind, *others = steering.kinds_of(what)
+        for other in others:
+            say(f"{what} is the name of the {kind} and of a {other}: --{other} {what} for that")
+        return kind, what
     return "account", config.load().account

@@ -276,14 +276,16 @@ def test_the_accounts_of_workers_are_known(
 def test_a_name_that_can_be_read_in_two_ways(
     standin: StandIn, settings: Settings, ledger: Ledger
 ) -> None:
-    """A batch called as an account is: the command asks which is meant, and pauses neither."""
+    """A batch called as an account is: the command says which it takes, options name the other."""
     enqueue(standin.add_item(KiB), settings=settings, batch="default")
 
-    bare = command(settings, "pause", "default")
+    bare = command(settings, "resume", "default")
     named = command(settings, "pause", "--batch", "default")
 
-    assert bare.returncode == 2
-    assert "Name what you mean with one of --account and --batch" in bare.stderr
+    assert bare.stderr == (
+        "default is the name of the account and of a batch: --batch default for that\n"
+        "default: was not paused\n"
+    )
     assert named.stderr == "default: paused\n"
     assert ledger.holds() == {("batch", "default"): "by hand"}
 
