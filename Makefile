@@ -12,7 +12,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench chaos docs fuzz audit scan release-check up down compose-test clean
+.PHONY: help install run test test-real check format bench chaos docs fuzz audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ endif
 
 test: $(STAMP) ## run the tests, JOBS at once; most of them wait most of the time
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-real: $(STAMP) ## the same with the real programs of a cluster: Slurm; as root
+	$(BIN)/python -m pytest -m real tests/real -n 2 --dist worksteal
 
 check: $(STAMP) ## lint, format, types
 	$(BIN)/ruff check .

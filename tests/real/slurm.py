@@ -1,0 +1,230 @@
+"""A real Slurm of one node: munged, slurmctld and slurmd in a temporary folder, without cgroups."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from tests.servers import Process, free_port, wait_until
+from tests.tools import need
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+KILL_WAIT_S = 12
+"""Seconds between SIGTERM and SIGKILL at ``scancel JOB``; 30 by Slurm's own default."""
+START_S = 60
+"""Seconds that a daemon may take to answer on a busy machine."""
+OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
+"""Job states that do not change any more."""
+
+CONF = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket,cred_expire=10
+CredType=cred/munge
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/controller
+SlurmdSpoolDir={folder}/node
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
+ReturnToService=2
+KillWait={kill_wait}
+MailProg=/bin/true
+NodeName={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=16 RealMemory=16000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:8
+"""
+
+
+class Slurm:
+    """The three daemons, each a child of this process."""
+
+    def __init__(self) -> None:
+        """Find the programs; nothing runs yet."""
+        self._munged = need("munge", "munged")
+        self._controller, self._node = (need("slurm-wlm", name) for name in ("slurmctld", "slurmd"))
+        # Not below pytest's folder: a socket's path may have 107 characters only.
+        self._home = tempfile.TemporaryDirectory(prefix="slurm-")
+        self.folder = Path(self._home.name)
+        self._daemons: list[Process] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variable that points Slurm's commands at this cluster."""
+        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
+
+    def run(
+        self, *command: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> str:
+        """Run one of Slurm's commands and return its output.
+
+        Raises:
+            subprocess.CalledProcessError: the command failed.
+        """
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=60,
+            cwd=cwd, env=dict(env or os.environ) | self.env,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def submit(
+        self, script: Path, *words: str, options: tuple[str, ...], env: Mapping[str, str],
+        cwd: Path, log: Path,
+    ) -> Job:  # fmt: skip
+        """Submit a script with ``sbatch`` from a folder."""
+        command = ("sbatch", "--parsable", f"--output={log}", *options, str(script), *words)
+        number = self.run(*command, env=env, cwd=cwd)
+        return Job(self, number, log)
+
+    def __enter__(self) -> Self:
+        """Start the daemons, and wait until the node takes jobs."""
+        for name in ("munge", "controller", "node"):
+            (self.folder / name).mkdir(mode=0o755)
+        key = self.folder / "munge" / "key"
+        key.write_bytes(secrets.token_bytes(1024))
+        key.chmod(0o400)
+        (self.folder / "slurm.conf").write_text(CONF.format(
+            host=socket.gethostname().partition(".")[0], folder=self.folder, kill_wait=KILL_WAIT_S,
+            controller_port=free_port(), node_port=free_port(),
+        ))  # fmt: skip
+        munge = self.folder / "munge"
+        # --force: its folder is below /tmp, where others may write.
+        self._spawn(
+            self._munged, "--foreground", "--force", f"--key-file={key}",
+            f"--socket={munge}/socket", f"--pid-file={munge}/pid", f"--seed-file={munge}/seed",
+            f"--log-file={munge}/log",
+        )  # fmt: skip
+        try:
+            wait_until((munge / "socket").exists, START_S, "munged")
+            self._spawn(self._controller, "-D", "-f", self.env["SLURM_CONF"])
+            self._spawn(self._node, "-D", "-f", self.env["SLURM_CONF"])
+            wait_until(self._is_idle, START_S, "a node that takes jobs")
+        except BaseException:
+            print("\n".join(daemon.text[-3000:] for daemon in self._daemons))
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cancel what still runs, then stop the daemons."""
+        try:
+            self.run("scancel", "--full", f"--user={os.getuid()}")
+            wait_until(lambda: not self.run("squeue", "--noheader"), START_S, "an empty queue")
+        finally:
+            self._end()
+
+    def _spawn(self, program: str, *words: str) -> None:
+        daemon = Process(self.folder / f"{Path(program).name}.log")
+        daemon.spawn([program, *words], env=os.environ | self.env)
+        self._daemons.append(daemon)
+
+    def _end(self) -> None:
+        for daemon in reversed(self._daemons):
+            daemon.stop()
+        self._home.cleanup()
+
+    def _is_idle(self) -> bool:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return self.run("sinfo", "--noheader", "--format=%T") == "idle"
+        return False
+
+
+class Job:
+    """A job, or one task of an array, that was submitted."""
+
+    def __init__(self, slurm: Slurm, number: str, log: Path) -> None:
+        """Remember it."""
+        self.slurm, self.number, self.log = slurm, number, log
+
+    @property
+    def text(self) -> str:
+        """Its output so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def shown(self, field: str) -> str:
+        """Return one field of ``scontrol show job``."""
+        found = re.search(
+            rf"\b{field}=(\S+)", self.slurm.run("scontrol", "show", "job", self.number)
+        )
+        return found[1] if found else ""
+
+    @property
+    def state(self) -> str:
+        """Its state, as Slurm names it."""
+        return self.shown("JobState")
+
+    def wait(self, timeout_s: float) -> tuple[str, str]:
+        """Wait for its end; return its state and its exit code with the signal, such as ``0:0``.
+
+        Raises:
+            ServerError: it did not end in time.
+        """
+        wait_until(lambda: self.state in OVER, timeout_s, f"the end of this job:\n{self.text}")
+        return self.state, self.shown("ExitCode")
+
+    def wait_for(self, words: str, timeout_s: float, *, times: int = 1) -> None:
+        """Wait until its output has the words.
+
+        Raises:
+            ServerError: it has not in time.
+        """
+        wait_until(
+            lambda: self.text.count(words) >= times, timeout_s, f"{words!r} in:\n{self.text}"
+        )
+
+    def cancel(self, *options: str) -> None:
+        """Run ``scancel`` on it."""
+        self.slurm.run("scancel", *options, self.number)
+
+    def processes(self, words: str) -> Iterator[int]:
+        """Yield the process ids of this job whose command line has the words."""
+        for line in self.slurm.run("scontrol", "listpids", self.number).splitlines()[1:]:
+            pid = line.split()[0]
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if words in command:
+                    yield int(pid)
+
+    def kill(self, words: str) -> int:
+        """Send SIGKILL to the processes whose command line has the words; return how many."""
+        found = list(self.processes(words))
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(found)
+
+
+def command_lines() -> set[str]:
+    """Return the command lines of all processes, as every user of a node sees them."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
