@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks.config import Settings, environment_name
-from tests.tools import optional
+from tests.servers import Process, free_port, wait_until
+from tests.tools import need, optional
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+FOLDER = DEPLOY / "systemd"
 UNITS = sorted(path.name for path in FOLDER.glob("*.service"))
 INSTALLED = "/opt/geodes-tasks/bin"
 EXPOSURE = 2.0
@@ -88,6 +93,61 @@ def test_its_settings_exist_and_none_is_a_secret(unit: str) -> None:
     (user,) = re.findall(r"redis://(\w+)@", variables["GEODES_TASKS_REDIS_URL"])
     sources = dict(line.split(":", 1) for line in unit_settings["LoadCredential"])
     assert sources["redis-password"] == f"/etc/geodes-tasks/redis/{user}/password"
+
+
+def commands() -> list[list[str]]:
+    """Return the commands of the page's section about systemd, split into words."""
+    section = (DEPLOY / "README.md").read_text().partition("## systemd")[2].partition("\n## ")[0]
+    return [shlex.split(line) for line in section.splitlines() if line.startswith("    ")]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_its_documentation_is_installed(unit: str) -> None:
+    """The steps on the page install the file that ``systemctl help`` opens."""
+    (page,) = settings_of(unit)["Documentation"]
+    installed = {words[-1]: words[-2] for words in commands() if words[0] == "install"}
+
+    assert installed[page.removeprefix("file:")] == "deploy/README.md"
+
+
+def test_redis_has_its_users_as_the_page_says(tmp_path: Path) -> None:
+    """Debian's Redis with the page's lines: no access without a password, and a file of appends."""
+    server, debians = need("redis-server", "redis-server"), Path("/etc/redis/redis.conf")
+    if not os.access(debians, os.R_OK):
+        pytest.skip(f"{debians} cannot be read here")
+    make_secrets = [str(DEPLOY / "redis" / "make_secrets.py"), str(tmp_path / "secrets")]
+    subprocess.run([sys.executable, *make_secrets], check=True)
+    acl = tmp_path / "secrets" / "acl" / "users.acl"
+    (copied,) = (words[-1] for words in commands() if words[-2].endswith("/acl/users.acl"))
+    (printed,) = (words for words in commands() if words[0] == "printf")
+    lines = [line.replace(copied, str(acl)) for line in printed[2:-2]]
+    assert printed[-2:] == [">>", str(debians)]
+    port = free_port()
+    here = [f"port {port}", f"dir {tmp_path}", f"pidfile {tmp_path}/pid", 'logfile ""']
+    conf = tmp_path / "redis.conf"
+    conf.write_text("\n".join([debians.read_text(), *lines, *here, "daemonize no", ""]))
+    redis = Process(tmp_path / "redis.log")
+    redis.spawn([server, str(conf)])
+    password = (tmp_path / "secrets" / "worker" / "password").read_text()
+
+    def ask(*options: str) -> str:
+        command = ["redis-cli", "-p", str(port), *options, "ping"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False,
+            env=os.environ | {"REDISCLI_AUTH": ""},
+        )  # fmt: skip
+        return (done.stdout + done.stderr).strip()
+
+    try:
+        wait_until(lambda: "NOAUTH" in ask(), 20, "a refusal")
+        answer = ask("--no-auth-warning", "--user", "worker", "--pass", password)
+    finally:
+        redis.stop()
+
+    assert answer == "PONG", redis.text
+    assert (tmp_path / "appendonlydir").is_dir()
+    assert f"aclfile {acl}" in lines
+    assert "maxmemory-policy noeviction" in lines
 
 
 def test_a_worker_writes_in_one_place_and_has_time_to_stop() -> None:
