@@ -13,15 +13,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.servers import Process, free_port, wait_until
+from tests.servers import Process, ServerError, free_port, wait_until
 from tests.tools import need
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-KILL_WAIT_S = 12
-"""Seconds between SIGTERM and SIGKILL at ``scancel JOB``; 30 by Slurm's own default."""
+KILL_WAIT_S = 30
+"""Seconds between SIGTERM and SIGKILL at ``scancel JOB``, as Slurm itself has it."""
 START_S = 60
 """Seconds that a daemon may take to answer on a busy machine."""
 OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
@@ -160,7 +160,7 @@ class Job:
     """A job, or one task of an array, that was submitted."""
 
     def __init__(self, slurm: Slurm, number: str, log: Path) -> None:
-        """Remember it."""
+        """Name it by its number; its output is in ``log``."""
         self.slurm, self.number, self.log = slurm, number, log
 
     @property
@@ -186,7 +186,7 @@ class Job:
         Raises:
             ServerError: it did not end in time.
         """
-        wait_until(lambda: self.state in OVER, timeout_s, f"the end of this job:\n{self.text}")
+        self._until(lambda: self.state in OVER, timeout_s, "its end")
         return self.state, self.shown("ExitCode")
 
     def wait_for(self, words: str, timeout_s: float, *, times: int = 1) -> None:
@@ -195,9 +195,13 @@ class Job:
         Raises:
             ServerError: it has not in time.
         """
-        wait_until(
-            lambda: self.text.count(words) >= times, timeout_s, f"{words!r} in:\n{self.text}"
-        )
+        self._until(lambda: self.text.count(words) >= times, timeout_s, repr(words))
+
+    def _until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        try:
+            wait_until(condition, timeout_s, what)
+        except ServerError as error:
+            raise ServerError(f"{error}; the job is {self.state}, its log: {self.text}") from None
 
     def cancel(self, *options: str) -> None:
         """Run ``scancel`` on it."""
