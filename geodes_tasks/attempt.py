@@ -16,11 +16,13 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from geodes_tasks.asset import GEODES
+from geodes_tasks.background import LoopGuard
 from geodes_tasks.errors import (
     AccountHeldError,
     AttemptEndedError,
     CancelledError,
     LeaseLostError,
+    LedgerForbiddenError,
     LedgerUnavailableError,
     QuotaError,
     WorkerStoppingError,
@@ -50,10 +52,14 @@ WHY_NONE_IS_LEFT = {
 }
 OVERDUE_S = 5.0
 """So long after the stop what still runs is given back over its head."""
+CUT_OFF_S = 120.0
+"""Seconds after which a report that leases cannot be renewed is void: its process has died."""
+PROBE = Progress("", "", -1)
+"""A renewal of no lease: answered when Redis takes renewals."""
 
 
 class StopSignal:
-    """Tells every process of a worker until when its attempts may go on.
+    """Tells every process of a worker until when its attempts may go on, and if it may take work.
 
     One shared page of memory, made before the pool forks: children see what the parent writes,
     and no lock can be left taken by a child that was killed.
@@ -83,6 +89,16 @@ class StopSignal:
     def expired(self) -> bool:
         """Whether attempts must stop now."""
         return 0.0 < self.deadline <= time.monotonic()
+
+    def report_cut_off(self, cut_off: bool) -> None:
+        """Report that a process of this worker cannot renew its leases, or can again."""
+        self._page[8:16] = struct.pack("d", time.monotonic() if cut_off else 0.0)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether leases of this worker cannot be renewed, so that it must take no new work."""
+        (since,) = struct.unpack("d", self._page[8:16])
+        return 0.0 < float(since) > time.monotonic() - CUT_OFF_S
 
 
 class LeasedAttempt:
@@ -215,14 +231,15 @@ class LeasedAttempt:
     def _tell_opened(self) -> None:
         """Tell those who wait for what this one finds; its record says it too, later."""
         self._is_awaited = False
-        with contextlib.suppress(LedgerUnavailableError):
+        with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
             self.ledger.opened(self.claim)
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
         """Ask until Redis answers, or the attempt must end."""
         while True:
             self.progress(self.done_bytes)
-            with contextlib.suppress(LedgerUnavailableError):
+            # A user of Redis who lost its rights gets them back, as a server that is away returns.
+            with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
                 return ask()
             time.sleep(TICK_S / 4)
 
@@ -267,6 +284,10 @@ class LeaseKeeper:
         self.silence_s = silence_s + MARGIN_S
         self.break_off, self.give_back = break_off, give_back
         self.period_s = min(TICK_S, ledger.limits.lease_seconds / 4)
+        self._guard = LoopGuard(logger, "renewing leases")
+        self._failing_since: float | None = None
+        """Time of the first failure since leases were last renewed, by ``time.monotonic``."""
+        self._is_cut_off = False
         self._attempts: dict[str, LeasedAttempt] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -284,7 +305,7 @@ class LeaseKeeper:
         attempt = LeasedAttempt(claim, self.ledger, self.stop, on_tick)
         with self._lock:
             self._attempts[claim.token] = attempt
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
         try:
@@ -294,19 +315,50 @@ class LeaseKeeper:
                 del self._attempts[claim.token]
 
     def _run(self) -> None:
-        reachable = True
         while True:
             time.sleep(self.period_s)
-            self._end_those_that_must()
-            try:
-                self.tick()
-            except LedgerUnavailableError as error:
-                if reachable:
-                    logger.warning("%s; downloads under way go on meanwhile", error)
-                reachable = False
-            else:
-                reachable = True
-            self._end_those_that_must()
+            with self._guard:
+                self._end_those_that_must()
+            with self._guard:
+                self._renew_or_count()
+            with self._guard:
+                self._end_those_that_must()
+
+    def _renew_or_count(self) -> None:
+        """Renew the leases; after a lease's time of failures, take the worker out of work."""
+        try:
+            self.tick()
+        except Exception as error:
+            now = time.monotonic()
+            self._failing_since = self._failing_since or now
+            if now - self._failing_since >= self.ledger.limits.lease_seconds:
+                self._cut_off(error)
+            raise
+        self._failing_since = None
+        if self._is_cut_off:
+            self._is_cut_off = False
+            self.stop.report_cut_off(False)
+            logger.warning("leases are renewed again: this worker takes new work")
+
+    def _cut_off(self, error: Exception) -> None:
+        """Close the intake; stop the attempts whose leases other workers may have by now.
+
+        While Redis does not answer, recovery ends no lease, so downloads under way go on.
+        """
+        self.stop.report_cut_off(True)
+        is_away = isinstance(error, LedgerUnavailableError)
+        if not self._is_cut_off:
+            self._is_cut_off = True
+            logger.error(
+                "no lease could be renewed for %g s (%s): this worker takes no new work%s until "
+                "Redis accepts renewals again",
+                self.ledger.limits.lease_seconds,
+                type(error).__name__,
+                "" if is_away else " and stops its downloads",
+            )
+        if not is_away:
+            for attempt in self.attempts:
+                attempt.fate = attempt.fate or LeaseLostError(attempt.claim.download_id)
 
     @property
     def attempts(self) -> list[LeasedAttempt]:
@@ -334,6 +386,8 @@ class LeaseKeeper:
         attempts = self.attempts
         alive = [one for one in attempts if now - one.heard <= self.silence_s and one.fate is None]
         if not alive:
+            if self._failing_since is not None:
+                self.ledger.renew([PROBE])
             return
         asked_at = clock()
         answers = self.ledger.renew([one.tell() for one in alive])

@@ -22,6 +22,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from geodes_tasks.background import LoopGuard
 from geodes_tasks.config import is_loopback
 from geodes_tasks.errors import ConfigError
 
@@ -165,6 +166,7 @@ class Hooks:
         self._calls: queue.Queue[tuple[Hook, Mapping[str, Any]]] = queue.Queue(WAITING)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._guard = LoopGuard(logger, "calling a hook")
 
     def file_done(self, claim: Claim, result: DownloadResult) -> None:
         """Tell that a file is there, proven."""
@@ -197,7 +199,8 @@ class Hooks:
     def _work(self) -> None:
         while True:
             hook, facts = self._calls.get()
-            hook.call(facts, self.timeout_s)
+            with self._guard:
+                hook.call(facts, self.timeout_s)
             self._calls.task_done()
 
     def settle(self) -> None:

@@ -30,6 +30,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     KeyMissingError,
     LeaseLostError,
+    LedgerForbiddenError,
     LedgerUnavailableError,
     OutsideRootsError,
     SourceHeldError,
@@ -133,7 +134,7 @@ class Desk:
             return
         decision = retry.decide(error, 1, "", self.policy)
         if decision.pause is not None:
-            with contextlib.suppress(LedgerUnavailableError):
+            with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
                 self.ledger.pause_for(attempt.claim.account, decision.pause, decision.pause_s)
 
     def break_off(self, attempt: LeasedAttempt) -> None:
@@ -145,16 +146,33 @@ class Desk:
                 transport.abort(attempt.thread)
 
     def give_back(self, attempts: Sequence[LeasedAttempt]) -> None:
-        """Give back what could not be woken, and end this process: the last resort of a stop."""
-        for attempt in attempts:
-            error = WorkerStoppingError(attempt.claim.download_id)
+        """Requeue the attempts that did not stop in time, then exit: the last resort of a stop."""
+        try:
+            requeued = sum(1 for attempt in attempts if self._requeue(attempt))
+            logger.warning(
+                "%d downloads did not end in time: %d were requeued, the others continue on other "
+                "workers when their leases end",
+                len(attempts),
+                requeued,
+            )
+            logging.shutdown()
+        finally:
+            os._exit(0)
+
+    def _requeue(self, attempt: LeasedAttempt) -> bool:
+        """Record that an attempt ends with this worker; return whether the ledger took it."""
+        error = WorkerStoppingError(attempt.claim.download_id)
+        try:
             decision = retry.decide(error, attempt.claim.attempt, "", self.policy)
-            with contextlib.suppress(GeodesTasksError):
-                entry = history_entry(attempt, "", error)
-                self.sender.send(self.ledger.postpone(attempt.claim, error, decision, entry))
-        logger.warning("%d downloads did not end in time and were given back", len(attempts))
-        logging.shutdown()
-        os._exit(0)
+            entry = history_entry(attempt, "", error)
+            self.sender.send(self.ledger.postpone(attempt.claim, error, decision, entry))
+        except (GeodesTasksError, OperationalError) as problem:
+            logger.warning("%s was not requeued: %s", attempt.claim.download_id, problem)
+        except Exception:
+            logger.exception("%s was not requeued", attempt.claim.download_id)
+        else:
+            return True
+        return False
 
 
 _desks: list[Desk] = []
@@ -226,7 +244,7 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
     while True:
         try:
             return ask()
-        except LedgerUnavailableError as error:
+        except (LedgerUnavailableError, LedgerForbiddenError) as error:
             if STOP.expired:
                 raise Ignore(str(error)) from error
             time.sleep(1.0)
@@ -429,7 +447,7 @@ def tell_flower(row: Row, attempt: LeasedAttempt) -> None:
 
 def refresh_flower(task: celery.Task) -> None:
     """Let a duplicate's row in Flower show how the download ended, not that it started."""
-    with contextlib.suppress(LedgerUnavailableError):
+    with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
         record = desk().ledger.record(str(task.request.id))
         if record is not None and record.outcome is not None:
             Row.of(task).tell("task-succeeded", result=str(record.outcome), runtime=0.0)

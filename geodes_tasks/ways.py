@@ -14,7 +14,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from geodes_tasks.asset import GEODES, S3
-from geodes_tasks.errors import LedgerUnavailableError, SourceUnavailableError
+from geodes_tasks.errors import (
+    LedgerForbiddenError,
+    LedgerUnavailableError,
+    SourceUnavailableError,
+)
 from geodes_tasks.ledger import News, SourceState
 
 if TYPE_CHECKING:
@@ -109,7 +113,7 @@ class Ways:
             news, self._news = self._news, defaultdict(News)
             self._told_at = time.monotonic()
         # Not told is not known: the next time is soon enough.
-        with contextlib.suppress(LedgerUnavailableError):
+        with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
             self._known = self._ledger.sources(news)
 
 

@@ -1,4 +1,4 @@
-"""Whether a worker takes messages: not while its disk takes no files."""
+"""The gate of a worker's messages: closed while its disk or its leases cannot be written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from geodes_tasks import partfile
 from geodes_tasks.app import QUEUE
 from geodes_tasks.errors import GeodesTasksError
-from geodes_tasks.tasks import desk
+from geodes_tasks.tasks import STOP, desk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from celery import Celery
 
     from geodes_tasks.ledger import Ledger
@@ -34,6 +37,11 @@ class Intake:
         self.ledger, self.app, self.worker = ledger, app, worker
         self.closed = False
         self._tried = 0.0
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether the worker takes no new work now, for its disk or for its leases."""
+        return self.closed or STOP.is_cut_off
 
     def look(self) -> None:
         """Close or open as the ledger and the disk say.
@@ -61,3 +69,13 @@ class Intake:
             self.app.control.add_consumer(QUEUE, destination=[self.worker])
             self.closed = False
             logger.warning("%s can be written to again: this worker takes work", folder)
+
+
+def close_while(window: Any, is_closed: Callable[[], bool]) -> None:
+    """Have the broker's client ask for no message while a condition holds; needs no network."""
+    has_room = window.can_consume
+
+    def can_consume() -> bool:
+        return not is_closed() and bool(has_room())
+
+    window.can_consume = can_consume

@@ -41,16 +41,19 @@ class OrphanWatch(threading.Thread):
 
     def _clean_up(self, server: str | None) -> None:
         """Have the downloads given back, then end the server and this process."""
-        STOP.set(0.0)
-        os.kill(os.getpid(), signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE_S
-        while desk().keeper.attempts and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        with contextlib.suppress(Exception):
+        try:
+            STOP.set(0.0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            deadline = time.monotonic() + PATIENCE_S
+            while desk().keeper.attempts and time.monotonic() < deadline:
+                time.sleep(POLL_S)
             # The same command again may have a new server at this address already.
             if server is not None and self._server() == server:
                 self.ledger.end_server()
-        os._exit(0)
+        except Exception:
+            logger.exception("the private server may still run")
+        finally:
+            os._exit(0)
 
     def _server(self) -> str | None:
         """Tell servers at one address apart; None when none answers."""

@@ -13,9 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kombu.exceptions import OperationalError
+
 from geodes_tasks import config
 from geodes_tasks.asset import GEODES
-from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.background import LoopGuard
 from geodes_tasks.ledger import TapeAnswer
 from geodes_tasks.ledger.tape import TOLD_NOTHING, TOLD_UNLIMITED
 from geodes_tasks.transports.availability import (
@@ -61,17 +63,13 @@ class Poller(threading.Thread):
         self._ended = threading.Event()
         self._portals: dict[str, Availability] = {}
         self._failed_rounds = 0
+        self._guard = LoopGuard(logger, "asking the portal", expected=(OperationalError,))
 
     def run(self) -> None:
         """Look until stopped."""
         while not self._ended.wait(self.period_s):
-            try:
+            with self._guard:
                 self.look()
-            except LedgerUnavailableError as error:
-                logger.debug("%s; the portal is asked when it is back", error)
-            except Exception:
-                # A defect here must not end the questions for the life of the worker.
-                logger.exception("asking the portal failed; it is tried again")
 
     def stop(self) -> None:
         """End."""
@@ -126,7 +124,10 @@ class Poller(threading.Thread):
         came = 0
         for start in range(0, len(ids), MOST):
             block = ids[start : start + MOST]
-            answer = round_.ask(self.ledger.assets(block))
+            assets = self.ledger.assets(block)
+            answer = round_.ask(assets)
+            # Of records that cannot be read: their claim ends them.
+            answer.unknown += [one for one in block if one not in assets]
             went_on = self.ledger.tape_answer(account, self.worker, answer, every_s * SLOW)
             if went_on < 0 or self._ended.wait(PAUSE_S if start + MOST < len(ids) else 0):
                 return came

@@ -15,7 +15,7 @@ from geodes_tasks.app import PARENT_VARIABLE, Sender
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.tasks import STOP, on_disk_error
 from worker import preflight
-from worker.intake import Intake
+from worker.intake import Intake, close_while
 from worker.orphan import OrphanWatch
 from worker.recovery import Recovery
 
@@ -108,6 +108,7 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
         """Do so for a connection just made."""
         channel = parent.task_consumer.channel
         channel.do_restore = False
+        close_while(channel.qos, lambda: STOP.is_cut_off)
         _wake_when_free(channel.qos)
         # The private server of one-machine mode has an address of its own in each run.
         if PARENT_VARIABLE not in os.environ:

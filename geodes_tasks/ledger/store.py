@@ -128,10 +128,11 @@ _STUCK = (
     "used memory > 'maxmemory'",
     "read only replica",
     "MISCONF",  # it cannot write its disk, so it takes no changes
-    "BUSY Redis is busy running a script",
     "MASTERDOWN",
     "NOREPLICAS",
 )
+_BUSY = "BUSY "
+"""The answer while a script runs, whatever the server calls itself: Redis, Valkey."""
 _FORBIDDEN = ("executing the script can't run this command", "ACL failure in script")
 """Of a script that does what its caller may not; Redis, and Valkey."""
 
@@ -256,9 +257,12 @@ class Store:
                 return LedgerUnavailableError(masked(self.url), _reason(error))
             case redis.exceptions.NoPermissionError():
                 return LedgerForbiddenError(masked(self.url), _reason(error))
+            case redis.exceptions.NoScriptError():
+                # Another server is at this address since the script was sent.
+                return LedgerStuckError(masked(self.url), _reason(error))
             case redis.ResponseError() if any(word in str(error) for word in _FORBIDDEN):
                 return LedgerForbiddenError(masked(self.url), _reason(error))
-            case redis.ResponseError() if any(word in str(error) for word in _STUCK):
+            case redis.ResponseError() if _is_stuck(str(error)):
                 return LedgerStuckError(masked(self.url), _reason(error))
         return None
 
@@ -318,6 +322,12 @@ class Store:
             self.client.set(self.key("schema"), SCHEMA, nx=True)
             return str(self.client.get(self.key("schema")))
         return SCHEMA
+
+
+def _is_stuck(said: str) -> bool:
+    # In a pipeline the client puts the command in front.
+    is_busy = said.startswith(_BUSY) or f"caused error: {_BUSY}" in said
+    return is_busy or any(word in said for word in _STUCK)
 
 
 def _reason(error: Exception) -> str:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
+from kombu.exceptions import OperationalError
 
 from geodes_tasks import attempt as attempts
 from geodes_tasks.attempt import FRESH_S, LeasedAttempt, LeaseKeeper, StopSignal
 from geodes_tasks.errors import (
     CancelledError,
     LeaseLostError,
+    LedgerForbiddenError,
     LedgerUnavailableError,
     QuotaError,
     WorkerStoppingError,
@@ -413,6 +416,98 @@ def test_what_outlives_the_stop_is_given_back(
 
     assert seen
     assert given[0] is attempt
+
+
+ANY_ERROR = [
+    LedgerForbiddenError("redis://h", "no permissions"),
+    redis.ResponseError("BUSY Other is busy"),
+    OperationalError("x"),
+    ZeroDivisionError("a defect"),
+]
+
+
+@pytest.mark.parametrize("error", ANY_ERROR, ids=lambda error: type(error).__name__)
+def test_no_error_ends_the_keeper(
+    claim: Claim,
+    fake_ledger: Ledger,
+    quick: Callable[..., LeaseKeeper],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    """Whatever a renewal meets is logged once, and the next one comes."""
+    asked = threading.Semaphore(0)
+    real = Ledger.renew
+
+    def fails(*_: object) -> None:
+        asked.release()
+        raise error
+
+    monkeypatch.setattr(Ledger, "renew", fails)
+    with quick().hold(claim) as attempt:
+        assert all(asked.acquire(timeout=5) for _ in range(3))
+        attempt.progress(5)
+        monkeypatch.setattr(Ledger, "renew", real)
+        told = until(lambda: fake_ledger.running()[0].done_bytes == 5)
+
+    assert told
+    assert attempt.fate is None
+    assert caplog.text.count("renewing leases failed") == 1
+
+
+def test_an_error_while_ending_attempts_does_not_end_the_keeper(
+    claim: Claim, fake_ledger: Ledger, quick: Callable[..., LeaseKeeper]
+) -> None:
+    """An attempt that cannot be broken off is tried again, and the leases are renewed meanwhile."""
+    tries: list[LeasedAttempt] = []
+
+    def broken(attempt: LeasedAttempt) -> None:
+        tries.append(attempt)
+        raise OSError("no such connection")
+
+    keeper = quick(break_off=broken)
+    with keeper.hold(claim):
+        fake_ledger.cancel([REQUEST.download_id])
+        again = until(lambda: len(tries) >= 3)
+
+    assert again
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (LedgerForbiddenError("redis://h", "no permissions"), True),
+        (LedgerUnavailableError("redis://h", "connection refused"), False),
+    ],
+    ids=["refused", "away"],
+)
+def test_a_keeper_that_cannot_renew_closes_the_intake_until_it_can(
+    claim: Claim,
+    quick: Callable[..., LeaseKeeper],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    ends: bool,
+) -> None:
+    """After a lease's time of failures no work is taken; refused alone, attempts end."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    stop, real = StopSignal(), Ledger.renew
+    keeper = quick(stop=stop)
+    keeper.ledger.limits = Limits(lease_seconds=0.05)
+    monkeypatch.setattr(Ledger, "renew", fails)
+    with keeper.hold(claim) as attempt:
+        closed = until(lambda: stop.is_cut_off)
+        ended = until(lambda: attempt.fate is not None, 0.2)
+        monkeypatch.setattr(Ledger, "renew", real)
+        opened = until(lambda: "this worker takes new work" in caplog.text)
+
+    assert not stop.is_cut_off
+    assert (closed, ended, opened) == (True, ends, True)
+    assert caplog.text.count("this worker takes no new work") == 1
+    assert caplog.text.count("leases are renewed again: this worker takes new work") == 1
 
 
 def until(condition: object, timeout_s: float = 5.0) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from geodes_tasks.errors import (
     TransferError,
     WorkerStoppingError,
 )
-from geodes_tasks.ledger import Ledger, Request, Wakeup
+from geodes_tasks.ledger import Claim, Ledger, Request, Wakeup
 from geodes_tasks.partfile import FOLDER, stem
 from geodes_tasks.results import DownloadRecord
 from geodes_tasks.roots import Roots
@@ -462,6 +463,37 @@ def test_each_process_has_one_desk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert first is same
     assert os.waitpid(child, 0)[1] == 0
+
+
+class ExitedError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LedgerUnavailableError("redis://h", "x"), OperationalError("x"), ZeroDivisionError("x")],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_last_resort_of_a_stop_ends_the_process_whatever_raises(
+    bench: Bench, fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Attempts that cannot be requeued do not keep a stopping worker alive."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    def exits(code: int) -> None:
+        raise ExitedError(str(code))
+
+    claim = fake_ledger.claim(bench.request().download_id, "w")
+    assert isinstance(claim, Claim)
+    monkeypatch.setattr(bench.desk.sender, "send", fails)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    monkeypatch.setattr(os, "_exit", exits)
+    attempt = attempts.LeasedAttempt(claim, fake_ledger, tasks.STOP)
+
+    with pytest.raises(ExitedError, match="0"):
+        bench.desk.give_back([attempt])
 
 
 def test_without_s3_credentials_the_portal_is_the_only_source() -> None:

@@ -1,0 +1,76 @@
+"""Background loops that survive every exception, and log it once a minute at most."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from geodes_tasks.errors import GeodesTasksError
+
+if TYPE_CHECKING:
+    import logging
+    from types import TracebackType
+
+LOG_S = 60.0
+"""Seconds between two log lines about one kind of failure of one loop."""
+
+
+class LoopGuard:
+    """Keep a background loop alive. A context manager for one turn of the loop.
+
+    Whatever exception a turn raises is swallowed. The first of its kind is logged at once; those
+    that follow are counted, and the count is logged once a minute.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        work: str,
+        *,
+        expected: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            logger: Of the loop's module.
+            work: Name of what the loop does, for the log: ``recovery``.
+            expected: Exceptions that are no defect, beside our own: logged without a traceback.
+        """
+        self._logger, self._work = logger, work
+        self._expected: tuple[type[Exception], ...] = (GeodesTasksError, *expected)
+        self._logged: dict[type[Exception], float] = {}
+        self._count: dict[type[Exception], int] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        """Begin a turn."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Swallow what the turn raised; not what ends a process."""
+        if isinstance(error, Exception):
+            self.failed(error)
+        return isinstance(error, Exception)
+
+    def failed(self, error: Exception) -> None:
+        """Log a failure, or count it when its kind was logged within the last minute."""
+        kind, now = type(error), time.monotonic()
+        with self._lock:
+            count = self._count[kind] = self._count.get(kind, 0) + 1
+            if now - self._logged.get(kind, -LOG_S) < LOG_S:
+                return
+            self._logged[kind], self._count[kind] = now, 0
+        often = f" {count} times since the last report" if count > 1 else ""
+        said = str(error) if isinstance(error, self._expected) else f"{kind.__name__}: {error}"
+        self._logger.warning(
+            "%s failed%s: %s. It is tried again until it succeeds",
+            self._work,
+            often,
+            said,
+            exc_info=None if isinstance(error, self._expected) else error,
+        )
