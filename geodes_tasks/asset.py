@@ -61,9 +61,12 @@ class Asset:
 
         Raises:
             KeyError: a field is missing.
+            TypeError: the addresses or the size are of another kind.
             ValueError: the checksum cannot be read.
         """
-        checksum = data["checksum"]
+        checksum, hrefs, size = data["checksum"], data["hrefs"], data["size"]
+        if not isinstance(hrefs, dict) or not isinstance(size, int | None):
+            raise TypeError("hrefs or size")
         return cls(
             item_id=data["item"],
             collection=data["collection"],

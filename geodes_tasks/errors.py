@@ -128,6 +128,20 @@ class LedgerForbiddenError(GeodesTasksError):
         return f"Redis at {self.url} refuses: {self.problem}"
 
 
+class DamagedRecordError(GeodesTasksError):
+    """The record of a download cannot be understood: something else has written to the ledger."""
+
+    hint = "Enqueue the item again."
+
+    def __init__(self, download_id: str) -> None:
+        super().__init__(download_id)
+        self.download_id = download_id
+
+    def __str__(self) -> str:
+        """Name the download."""
+        return f"{self.download_id}: the record is damaged"
+
+
 class MissingPackageError(GeodesTasksError):
     """Something needs a package that is not among the dependencies."""
 

@@ -12,21 +12,27 @@ from kombu.exceptions import OperationalError
 
 from geodes_tasks.app import QUEUE
 from geodes_tasks.asset import S3
-from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.background import LoopGuard
+from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
 from geodes_tasks.ledger import BESIDE
 from geodes_tasks.tasks import desk, discard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from geodes_tasks.app import Sender
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.ledger.queue import Litter
     from worker.intake import Intake
 
 logger = logging.getLogger(__name__)
 
 LOST_AFTER_S = 10.0
 """A message sent so long ago, and found nowhere, is lost."""
+SWEEPS = 5
+"""How often one worker tries to remove the part files of one ended download."""
+AWAY = (LedgerUnavailableError, LedgerForbiddenError, OperationalError)
+"""Redis takes nothing from this worker now, so that no later part of a look can succeed either."""
 
 
 class Recovery(threading.Thread):
@@ -47,18 +53,15 @@ class Recovery(threading.Thread):
         self.worker, self.slots, self.accounts = worker, slots, accounts
         self.period_s = min(max(ledger.limits.lease_seconds / 4, 0.5), 5.0)
         self._ended, self._awake = threading.Event(), threading.Event()
-        self._reachable = True
+        self._guard = LoopGuard(logger, "recovery", expected=(OperationalError,))
+        self._sweeps: dict[str, int] = {}
+        """Failed sweeps by the token of the attempt that left the part files."""
 
     def run(self) -> None:
         """Look every few seconds until stopped."""
         while not self._ended.is_set():
-            try:
+            with self._guard:
                 self.look()
-            except (LedgerUnavailableError, OperationalError) as error:
-                self._wait_out(error)
-            except Exception:
-                # A defect here must not end recovery for the life of the worker.
-                logger.exception("recovery failed; it goes on at the next look")
             self._awake.wait(self.period_s)
             self._awake.clear()
 
@@ -66,34 +69,78 @@ class Recovery(threading.Thread):
         """Look now rather than at the end of the period."""
         self._awake.set()
 
-    def _wait_out(self, error: Exception) -> None:
-        if self._reachable:
-            logger.warning("%s; recovery goes on when it is back", error)
-        self._reachable = False
-
     def look(self) -> None:
-        """Recover once.
+        """Recover once; a part of it that fails does not keep the others from their work.
 
         Raises:
-            LedgerUnavailableError, OperationalError: Redis does not answer.
+            LedgerUnavailableError, LedgerForbiddenError, OperationalError: Redis does not answer,
+                or refuses.
         """
         self.ledger.ping()
-        self._reachable = True
+        for part in (
+            self._look_at_intake,
+            self._recover,
+            self._heed_revoked,
+            self._resend_lost,
+            self._divert,
+            self._release,
+            self._tell_of_batches,
+            self._sweep_parts,
+            self._sweep_records,
+        ):
+            self._spared(part)
+
+    def _spared(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect of one part must not starve the others
+            self._guard.failed(error)
+
+    def _look_at_intake(self) -> None:
         if self.intake is not None:
             self.intake.look()
-        slots = 0 if self.intake is not None and self.intake.closed else self.slots
+
+    def _recover(self) -> None:
+        takes_none = self.intake is not None and self.intake.takes_none
         self.ledger.publish_accounts(self.worker, self.accounts)
-        ended, _ = self.ledger.recover(self.worker, slots)
+        ended, _ = self.ledger.recover(self.worker, 0 if takes_none else self.slots)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
-        self._heed_revoked()
-        self._resend_lost()
-        self._divert()
+
+    def _release(self) -> None:
         self.sender.send(self.ledger.release())
+
+    def _tell_of_batches(self) -> None:
         desk().hooks.batches_done(self.ledger)
-        for left in self.ledger.litter():
-            discard(left.asset, left.path, left.token)
+
+    def _sweep_records(self) -> None:
         self.ledger.sweep()
+
+    def _sweep_parts(self) -> None:
+        """Remove part files of ended downloads; what cannot be removed now waits, a few times."""
+        for left in self.ledger.litter():
+            try:
+                discard(left.asset, left.path, left.token)
+            except Exception as error:  # noqa: BLE001 - one folder must not cost the others
+                self._sweep_later(left, error)
+            else:
+                self._sweeps.pop(left.token, None)
+
+    def _sweep_later(self, left: Litter, error: Exception) -> None:
+        tries = self._sweeps[left.token] = self._sweeps.get(left.token, 0) + 1
+        if tries < SWEEPS:
+            self.ledger.litter_again(left)
+            return
+        del self._sweeps[left.token]
+        logger.warning(
+            "%s: part files of this ended download could not be removed in %d tries (%s). Remove "
+            "them by hand from the folder .geodes-tasks beside it",
+            left.path,
+            tries,
+            error,
+        )
 
     def _divert(self) -> None:
         """Have the datalake serve what a paused account need not wait for."""
@@ -140,7 +187,7 @@ class Recovery(threading.Thread):
         self._awake.set()
         try:
             self.ledger.leave(self.worker)
-        except LedgerUnavailableError as error:
+        except Exception as error:  # noqa: BLE001 - a stop must come to its end
             logger.info("%s; this worker is forgotten by itself", error)
 
 

@@ -6,23 +6,24 @@ import time
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks import checksum as checksums
 from geodes_tasks import jsontext
 from geodes_tasks.asset import GEODES, Asset
 from geodes_tasks.errors import LeaseLostError
-from geodes_tasks.ledger.queue import Wakeup, error_json, wakeups
+from geodes_tasks.ledger.queue import UNREADABLE, Wakeup, error_json, wakeups
 from geodes_tasks.ledger.store import Store
 from geodes_tasks.results import Proof
 from geodes_tasks.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from geodes_tasks.checksum import Checksum
     from geodes_tasks.results import Decision, DownloadResult
 
+Known = TypeVar("Known")
 
 BESIDE = ":s3"
 """What follows the name of an account where downloads are served beside it."""
@@ -48,6 +49,8 @@ class Verdict(StrEnum):
     """It waits and is not due yet: this message is a duplicate."""
     WAITING = "waiting"
     """The account has no place free or is paused; it is called again."""
+    DAMAGED = "damaged"
+    """Its record cannot be understood; the download has ended with a DamagedRecordError."""
 
 
 class Renewal(StrEnum):
@@ -126,6 +129,14 @@ class Progress:
     source: str = ""
 
 
+def _readable(parse: Callable[[str], Known], text: str) -> Known | None:
+    """Parse what an earlier attempt has found; rubbish counts as nothing found."""
+    try:
+        return parse(text) if text else None
+    except UNREADABLE:
+        return None
+
+
 class Leases(Store):
     """Claim, renew, record."""
 
@@ -148,14 +159,19 @@ class Leases(Store):
         if verdict != Verdict.GRANTED:
             return Verdict(verdict)
         token, attempt, spec, path, proof, suspect, account, notes = granted
+        try:
+            asset = Asset.from_dict(jsontext.parsed(spec))
+        except UNREADABLE:
+            self.run("bury", download_id, token)
+            return Verdict.DAMAGED
         return Claim(
             download_id=download_id,
             token=token,
             attempt=int(attempt),
-            asset=Asset.from_dict(jsontext.parsed(spec)),
+            asset=asset,
             path=path,
-            proof=Proof.parse(proof) if proof else None,
-            suspect=checksums.parse(suspect) if suspect else None,
+            proof=_readable(Proof.parse, proof),
+            suspect=_readable(checksums.parse, suspect),
             account=account.removesuffix(BESIDE),
             asked_at=asked_at,
             notes=frozenset(notes.split() + (["beside"] if account.endswith(BESIDE) else [])),

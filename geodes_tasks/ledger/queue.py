@@ -16,6 +16,8 @@ from geodes_tasks.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+"""Exceptions that reading a damaged record raises."""
 WORKER_SECONDS = 30.0
 """A worker not seen for so long no longer counts."""
 
@@ -57,15 +59,33 @@ class Litter:
     path: str
     token: str
     """Of the last attempt; what a later one writes is not litter."""
+    download_id: str
+
+
+def _litter(entry: Sequence[str], row: Sequence[str | None] | Exception) -> Litter | None:
+    """Read an entry of the list and its record; None for rubbish."""
+    if isinstance(row, Exception) or not all(row):
+        return None
+    spec, path = row
+    try:
+        return Litter(Asset.from_dict(json.loads(spec or "")), path or "", entry[1], entry[0])
+    except UNREADABLE:
+        return None
 
 
 def wakeups(answer: Sequence[str]) -> list[Wakeup]:
     """Read the ``id, spec, id, spec, ...`` that the scripts return."""
-    found = []
-    for identifier, text in zip(answer[::2], answer[1::2], strict=True):
+    return [_wakeup(*pair) for pair in zip(answer[::2], answer[1::2], strict=True)]
+
+
+def _wakeup(identifier: str, text: str) -> Wakeup:
+    """Read one pair; a record that cannot be read gets its message too: its claim ends it."""
+    try:
         spec = jsontext.parsed(text)
-        found.append(Wakeup(identifier, spec["item"], spec["title"], spec["size"]))
-    return found
+        item, title, size = str(spec["item"]), str(spec["title"]), spec["size"]
+        return Wakeup(identifier, item, title, None if size is None else int(size))
+    except UNREADABLE:
+        return Wakeup(identifier, identifier, "damaged record", None)
 
 
 class Queue(Store):
@@ -87,7 +107,8 @@ class Queue(Store):
         """
         poison = ErrorInfo(
             "WorkerLostError",
-            f"{self.limits.max_attempts} workers died, or went silent, while they had this file",
+            # The script puts their number in front.
+            " workers died, or went silent, while they had this file",
             "Look at the logs of the workers in its history, then: geodes-tasks retry BATCH",
         )
         ended, woken = self.run(
@@ -147,16 +168,19 @@ class Queue(Store):
     def litter(self, most: int = 50) -> list[Litter]:
         """Take over the sweeping of part files that nobody owns."""
         with self.available():
-            found = self.client.lpop(self.key("litter"), most) or []
-            rows = [
-                (token, *self.client.hmget(self.key("download", one), "spec", "path"))
-                for one, token in map(str.split, found)
-            ]
-        return [
-            Litter(Asset.from_dict(json.loads(spec)), path, token)
-            for token, spec, path in rows
-            if spec and path
-        ]
+            words = map(str.split, self.client.lpop(self.key("litter"), most) or [])
+            entries = [entry for entry in words if len(entry) == 2]
+            pipeline = self.client.pipeline(transaction=False)
+            for identifier, *_ in entries:
+                pipeline.hmget(self.key("download", identifier), "spec", "path")
+            rows = pipeline.execute(raise_on_error=False)
+        found = map(_litter, entries, rows)
+        return [left for left in found if left is not None]
+
+    def litter_again(self, left: Litter) -> None:
+        """Have part files swept later, that could not be swept now."""
+        with self.available():
+            self.client.rpush(self.key("litter"), f"{left.download_id} {left.token}")
 
     def closed_by(self, worker: str) -> str | None:
         """Give the folder that a worker of this name cannot write to; None when it takes work."""

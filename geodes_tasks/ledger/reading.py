@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -179,6 +180,13 @@ def _moment(text: str | None) -> str | None:
     return datetime.fromtimestamp(float(text), UTC).isoformat(timespec="milliseconds")
 
 
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of the history with its time as ISO 8601; scripts write seconds."""
+    with contextlib.suppress(ValueError, KeyError):
+        return entry | {"at": _moment(entry["at"])}
+    return entry
+
+
 def _info(error: Mapping[str, Any]) -> ErrorInfo:
     return ErrorInfo(error["type"], error["message"], error["hint"])
 
@@ -216,5 +224,5 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         due_at=_moment(data.get("due")),
         worker=data.get("worker"),
         footprint=footprint.unpacked(data["footprint"]) if data.get("footprint") else None,
-        history=tuple(jsontext.parsed(data.get("history") or "[]")),
+        history=tuple(map(_entry, jsontext.parsed(data.get("history") or "[]"))),
     )

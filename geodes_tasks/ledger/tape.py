@@ -6,11 +6,13 @@ down what it heard.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from geodes_tasks.asset import Asset
+from geodes_tasks.ledger.queue import UNREADABLE
 from geodes_tasks.ledger.store import Store
 
 if TYPE_CHECKING:
@@ -70,14 +72,17 @@ class Tape(Store):
         self.run("tape_end", account, worker, first_s, longest_s, came)
 
     def assets(self, downloads: Sequence[str]) -> dict[str, Asset]:
-        """Give what the downloads are to fetch; those forgotten meanwhile are left out."""
+        """Return what the downloads are to fetch, without those forgotten or damaged meanwhile."""
         with self.available():
             pipeline = self.client.pipeline(transaction=False)
             for identifier in downloads:
                 pipeline.hget(self.key("download", identifier), "spec")
-            specs = pipeline.execute()
-        pairs = zip(downloads, specs, strict=True)
-        return {one: Asset.from_dict(json.loads(spec)) for one, spec in pairs if spec}
+            specs = pipeline.execute(raise_on_error=False)
+        found: dict[str, Asset] = {}
+        for identifier, spec in zip(downloads, specs, strict=True):
+            with contextlib.suppress(*UNREADABLE):
+                found[identifier] = Asset.from_dict(json.loads(spec))
+        return found
 
     # --- quota -----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import fakeredis
 import pytest
@@ -801,6 +802,38 @@ def test_a_file_that_kills_its_workers_is_given_up(fake_ledger: Ledger, clock: C
     assert_counts_are_right(ledger)
 
 
+def test_only_dead_workers_are_counted_as_dead(fake_ledger: Ledger, clock: Clock) -> None:
+    """One worker dies after a failed transfer: the error counts one death, not two."""
+    ledger = with_limits(fake_ledger, max_attempts=2)
+    request = request_of()
+    ask(ledger, request)
+    postponed(ledger, claimed(ledger, request), Decision(True, Reason.BACKOFF))
+    claimed(ledger, request)
+    clock.advance(61.0)
+
+    ledger.recover()
+
+    record = record_of(ledger, request)
+    assert record.error is not None
+    assert record.error.message == "1 of 2 attempts ended as their worker died or went silent"
+    assert_counts_are_right(ledger)
+
+
+def test_times_of_the_history_have_one_format(fake_ledger: Ledger, clock: Clock) -> None:
+    """Written by a worker or by recovery, a time is ISO 8601 with its offset."""
+    request = request_of()
+    ask(fake_ledger, request)
+    claim = claimed(fake_ledger, request)
+    entry = {**ENTRY, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+    fake_ledger.postpone(claim, TransferError("h", "x"), AGAIN_AT_ONCE, entry)
+    claimed(fake_ledger, request)
+    clock.advance(61.0)
+    fake_ledger.recover()
+
+    times = [datetime.fromisoformat(one["at"]) for one in record_of(fake_ledger, request).history]
+    assert [one.utcoffset() for one in times] == [timedelta(0)] * 2
+
+
 def test_what_is_due_is_woken(fake_ledger: Ledger, clock: Clock) -> None:
     """A back-off that is over is sent again by the next look, once."""
     request = request_of()
@@ -901,6 +934,7 @@ def test_a_cancelled_attempt_that_ends_otherwise_is_revoked_too(
         fake_ledger.recover()
 
     assert state_of(fake_ledger, request) is State.REVOKED
+    assert [left.token for left in fake_ledger.litter()] == [claim.token]
     assert fake_ledger.release() == []
     assert_counts_are_right(fake_ledger)
 
@@ -1149,3 +1183,24 @@ def test_keys_are_readable_and_prefixed(fake_ledger: Ledger) -> None:
     assert isinstance(ledger, Store)
     assert keys
     assert all(key.startswith("mine:") for key in keys)
+
+
+@pytest.mark.parametrize("server", ["Redis", "Valkey", "Other"])
+@pytest.mark.parametrize(
+    "said",
+    ["BUSY {} is busy running a script.", "Command # 1 of pipeline caused error: BUSY {} is"],
+)
+def test_a_blocked_server_is_waited_for_whatever_its_name(
+    fake_ledger: Ledger, server: str, said: str
+) -> None:
+    """The answer BUSY of Redis, Valkey and their kin, alone or in a pipeline, is an outage."""
+    known = fake_ledger.failure(redis.ResponseError(said.format(server)))
+
+    assert isinstance(known, LedgerUnavailableError)
+
+
+def test_a_script_that_a_new_server_does_not_know_is_sent_later(fake_ledger: Ledger) -> None:
+    """NOSCRIPT within a pipeline, after a failover, is an outage that passes."""
+    known = fake_ledger.failure(redis.exceptions.NoScriptError("No matching script"))
+
+    assert isinstance(known, LedgerUnavailableError)

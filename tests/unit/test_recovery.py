@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.conftest import Clock, asset_of
 from worker import intake as intakes
 from worker import preflight
 from worker.intake import Intake
-from worker.recovery import LOST_AFTER_S, Recovery, message_ids
+from worker.recovery import LOST_AFTER_S, SWEEPS, Recovery, message_ids
 
 ENTRY = {"at": "now", "worker": "w", "source": "geodes", "bytes": 0, "transferred": 0, "error": "x"}
 
@@ -274,6 +275,53 @@ def fake_claim(ledger: Ledger, request: Request) -> Claim:
     """Make the claim of whoever has the lease."""
     token = ledger.client.hget(ledger.key("download", request.download_id), "token")
     return Claim(request.download_id, str(token), 1, request.asset, request.path, None, None, "acc")
+
+
+def test_one_folder_that_cannot_be_swept_does_not_cost_the_others(
+    recovery: Recovery, fake_ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link that leads to itself among the folders: the others are swept, it is named."""
+    requests = [asked(fake_ledger, tmp_path / name, name) for name in ("x", "y", "z")]
+    for request in requests:
+        Path(request.path).parent.mkdir()
+        claim = claimed(fake_ledger, request)
+        with PartFile(Path(request.path), str(request.asset.checksum), claim.token, "md5") as part:
+            part.write(b"some")
+        fake_ledger.cancel([request.download_id])
+        fake_ledger.postpone(claim, TransferError("h", "x"), Decision(True, Reason.BACKOFF), ENTRY)
+    shutil.rmtree(tmp_path / "x")
+    (tmp_path / "x").symlink_to("x")
+
+    for _ in range(SWEEPS + 1):
+        recovery.look()
+
+    assert list((tmp_path / "y").iterdir()) == list((tmp_path / "z").iterdir()) == []
+    assert f"{requests[0].path}: part files of this ended download" in caplog.text
+    assert fake_ledger.litter() == []
+
+
+@pytest.mark.parametrize("part", ["_heed_revoked", "_resend_lost", "_divert", "_tell_of_batches"])
+def test_a_part_of_a_look_that_fails_does_not_starve_the_others(
+    recovery: Recovery,
+    fake_ledger: Ledger,
+    mailbox: Mailbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: str,
+) -> None:
+    """What follows a defect in a look is done all the same, and the defect is logged once."""
+
+    def broken() -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(recovery, part, broken)
+    request = asked(fake_ledger)
+
+    recovery.look()
+    recovery.look()
+
+    assert mailbox.sent == [request.download_id]
+    assert caplog.text.count("recovery failed: ZeroDivisionError") == 1
 
 
 # --- what was revoked elsewhere ------------------------------------------------------------------

@@ -25,7 +25,7 @@ local WASTED, TRUSTED = 3, 128
 local function is_paused(account, time)
   local until_time = redis.call('HGET', account_key(account), 'paused_until')
   if not until_time then return false end
-  if until_time ~= 'resume' and tonumber(until_time) <= time then
+  if until_time ~= 'resume' and number(until_time) <= time then
     redis.call('HDEL', account_key(account), 'paused_until', 'paused')
     return false
   end
@@ -38,7 +38,7 @@ local function pause_account(account, why, seconds, time)
   local before = redis.call('HGET', key, 'paused_until')
   if before == 'resume' and seconds then return end
   local till = seconds and time + seconds
-  if before and before ~= 'resume' and till and tonumber(before) > till then return end
+  if before and before ~= 'resume' and till and number(before) > till then return end
   redis.call('HSET', key, 'paused', why, 'paused_until', till and stamp(till) or 'resume')
 end
 
@@ -55,8 +55,8 @@ end
 
 -- The places an account has now: those of the settings, or fewer since the portal complained.
 local function places_of(account, most)
-  local places = redis.call('HGET', account_key(account), 'places')
-  return places and math.min(tonumber(places), most) or most
+  local places = number(redis.call('HGET', account_key(account), 'places'), most)
+  return places >= 1 and math.min(places, most) or most
 end
 
 local function change_places(account, before, places, time, why)
@@ -70,7 +70,7 @@ end
 -- Take half of the places away, once for all requests that were under way together.
 local function lower(account, most, started, time, why)
   local key = account_key(account)
-  if started <= tonumber(redis.call('HGET', key, 'lowered') or '0') then return end
+  if started <= number(redis.call('HGET', key, 'lowered')) then return end
   local before = places_of(account, most)
   -- The attempt that complains has given its lease back already.
   local running = math.min(before, redis.call('ZCARD', key .. ':leases') + 1)
@@ -83,7 +83,7 @@ end
 -- A connection broke: one is chance, several are a portal that has too much to do.
 local function strained(account, most, started, time)
   local key = account_key(account)
-  if tonumber(redis.call('HGET', key, 'resets_since') or '0') < time - RESETS_SECONDS then
+  if number(redis.call('HGET', key, 'resets_since')) < time - RESETS_SECONDS then
     redis.call('HSET', key, 'resets', 0, 'resets_since', stamp(time))
   end
   local resets = redis.call('HINCRBY', key, 'resets', 1)
@@ -95,13 +95,13 @@ end
 -- A download went well: after enough of them the account gets one place more.
 local function went_well(account, most, time)
   local key = account_key(account)
-  local places = tonumber(redis.call('HGET', key, 'places') or most)
+  local places = number(redis.call('HGET', key, 'places'), most)
   if places >= most then return end
   -- With places to spare nothing was tried.
   if redis.call('ZCARD', key .. ':leases') + 1 < places then return end
   local well = redis.call('HINCRBY', key, 'well', 1)
-  local quiet = time - tonumber(redis.call('HGET', key, 'changed') or '0')
-  local known = places + 1 < tonumber(redis.call('HGET', key, 'ceiling') or most + 1)
+  local quiet = time - number(redis.call('HGET', key, 'changed'))
+  local known = places + 1 < number(redis.call('HGET', key, 'ceiling'), most + 1)
   if well < places or (not known and well < WELL and quiet < WELL_SECONDS) then return end
   change_places(account, places, places + 1, time, well .. ' downloads in a row went well')
   if places + 1 >= most then redis.call('HDEL', key, 'places', 'ceiling') end
@@ -127,8 +127,8 @@ local function told_left(account, time)
   local told, at, period = unpack(redis.call('HMGET', account_key(account),
     'told', 'told_at', 'told_period'))
   if told == 'unlimited' then return 1e9, time end
-  if not tonumber(told) or time - tonumber(at) > 3 * tonumber(period) then return nil end
-  return tonumber(told), tonumber(at) + tonumber(period)
+  if not tonumber(told) or time - number(at) > 3 * number(period) then return nil end
+  return tonumber(told), number(at) + number(period)
 end
 
 -- How many downloads have asked for their file and have no byte of it yet.
@@ -136,7 +136,7 @@ local function unanswered(account)
   local count = 0
   for _, id in ipairs(redis.call('ZRANGE', account_key(account, ':leases'), 0, -1)) do
     local token, asking, done = unpack(redis.call('HMGET', download(id), 'token', 'asking', 'done'))
-    if asking == token and tonumber(done or '0') == 0 then count = count + 1 end
+    if asking == token and number(done) == 0 then count = count + 1 end
   end
   return count
 end
@@ -153,7 +153,7 @@ local function quota_is_back(account)
   local key = account_key(account)
   local learned, guessed = unpack(redis.call('HMGET', key, 'learned', 'guessed'))
   -- Stopped by a guess, and the first try went through: the guess may have been too low.
-  if learned and guessed then redis.call('HSET', key, 'learned', math.ceil(learned * 1.5)) end
+  if learned and guessed then redis.call('HSET', key, 'learned', math.ceil(number(learned) * 1.5)) end
   redis.call('HDEL', key, 'probe', 'probed', 'guessed')
   redis.call('HSET', key, 'granted', 1)
   if redis.call('HGET', key, 'paused') == 'quota' then
@@ -169,8 +169,8 @@ local function probe_ended(id, account, time, source)
   if source == 'geodes' then return quota_is_back(account) end
   redis.call('HSET', key, 'probe', 'due')
   if source == 'nowhere' then return end
-  local wait = tonumber(redis.call('HGET', key, 'probed')) - time
-    + tonumber(redis.call('HGET', key, 'probe_wait'))
+  local wait = number(redis.call('HGET', key, 'probed')) - time
+    + number(redis.call('HGET', key, 'probe_wait'))
   if wait > 0 then pause_account(account, 'quota', wait, time) end
 end
 
@@ -180,7 +180,7 @@ local function is_metered(account, quota_count)
   local told, learned, granted = unpack(redis.call('HMGET', account_key(account),
     'told', 'learned', 'granted'))
   if quota_count > 0 or tonumber(told) then return true end
-  return told ~= 'unlimited' and (learned or tonumber(granted or '0') < TRUSTED)
+  return told ~= 'unlimited' and (learned or number(granted) < TRUSTED)
 end
 
 -- What an attempt that begins must know of its account.

@@ -19,7 +19,8 @@ local function taken_by(entry)
   if not other or other == entry.id then return nil end
   local state = field(other, 'state')
   if not state or state == 'FAILURE' or state == 'REVOKED' then return nil end
-  local spec = cjson.decode(field(other, 'spec'))
+  local readable, spec = pcall(cjson.decode, field(other, 'spec') or '')
+  if not readable or type(spec) ~= 'table' or not spec.item or not spec.key then return nil end
   local same = owner_name(spec) == owner_name(cjson.decode(entry.spec or field(entry.id, 'spec')))
   if state == 'SUCCESS' and same then return nil end
   return spec.item .. (same and ' (other bytes, still under way)' or '')
@@ -34,7 +35,7 @@ local function create(entry)
   members[id] = { batch }
   list(id, batch)
   count(id, 'state:PENDING', 1)
-  count(id, 'bytes_total', tonumber(entry.size))
+  count(id, 'bytes_total', number(entry.size))
   redis.call('HSET', P .. 'paths', entry.path, id)
   redis.call('ZADD', wait_of('PENDING'), stamp(now()), id)
   make_ready(id, false, account)
@@ -44,7 +45,7 @@ end
 local function begin(entry)
   local id = entry.id
   -- The catalogue's size once more: after a download the real one stands there.
-  count(id, 'bytes_total', tonumber(entry.size) - tonumber(field(id, 'size') or '0'))
+  count(id, 'bytes_total', number(entry.size) - number(field(id, 'size')))
   redis.call('HSET', download(id), 'spec', entry.spec, 'path', entry.path, 'size', entry.size,
     'account', account, 'attempts', 0)
   redis.call('HDEL', download(id), 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3',

@@ -5,17 +5,22 @@
 --     notes: metered (its requests are counted), probe (it tries whether there is quota),
 --            held:<source> (not to be asked)
 --   unknown | running (live lease elsewhere) | finished | early (not due yet) | waiting (no place)
+--   damaged (the record cannot be understood: it has ended now)
 local id, worker, lease_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local state = field(id, 'state')
-if not state then return { 'unknown' } end
+if redis.call('EXISTS', download(id)) == 0 then return { 'unknown' } end
 local account, time = field(id, 'account'), now()
+if not is_whole(id) then
+  bury(id)
+  return { 'damaged' }
+end
 local leases = account_key(account, ':leases')
 redis.call('ZREM', account_key(account, ':sent'), id)
 if state == 'SUCCESS' or state == 'FAILURE' or state == 'REVOKED' then return { 'finished' } end
 -- A dead lease is for the recovery step to end; until then the download counts as running.
 if state == 'STARTED' then return { 'running' } end
 local due = redis.call('ZSCORE', P .. 'due', id)
-if due and tonumber(due) > time then return { 'early' } end
+if due and number(due) > time then return { 'early' } end
 if not due and waits(id, state) then return { 'early' } end
 local notes, stays = '', false
 if redis.call('EXISTS', P .. 'holds') == 1 then notes, stays = heed_holds(id) end
@@ -27,13 +32,14 @@ if is_paused(account, time) or probes_left(account) < 1
   return { 'waiting' }
 end
 -- Never lower than the clock, so that tokens go on rising when Redis has lost its last second.
-local token = math.max(tonumber(redis.call('GET', P .. 'fence') or '0') + 1, math.floor(time * 1000))
+local token = math.max(number(redis.call('GET', P .. 'fence')) + 1, math.floor(time * 1000))
 token = string.format('%.0f', token)
 redis.call('SET', P .. 'fence', token)
 move(id, 'STARTED')
 local attempt = redis.call('HINCRBY', download(id), 'attempts', 1)
 redis.call('HSET', download(id), 'token', token, 'worker', worker, 'started', stamp(time))
 redis.call('ZADD', leases, stamp(time + lease_seconds), id)
-return { 'granted', token, attempt, field(id, 'spec'), field(id, 'path'),
+redis.call('SADD', P .. 'accounts', account)
+return { 'granted', token, attempt, field(id, 'spec') or '', field(id, 'path') or '',
   field(id, 'proof') or '', field(id, 'suspect') or '', account,
   notes .. account_notes(id, account, tonumber(ARGV[5]), time) }

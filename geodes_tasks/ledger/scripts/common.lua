@@ -35,8 +35,35 @@
 --   ledger_id                string  random, made once: another value means another ledger
 --   litter                   list    ended downloads, with the last token: nobody owns their parts
 --   fence                    string  the last lease token; they only rise
+--   mend                     string  a key was rubbish and was removed: recovery builds the rings anew
 
 local P = KEYS[1]
+
+-- Every command goes through here. A key of another type than ours, and a counter that is no number,
+-- is rubbish: it is removed where it is met, so that no script fails on it twice.
+local server = redis
+local redis = { status_reply = server.status_reply }
+
+function redis.call(...)
+  local answer = server.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  local command, key, counter = ...
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then
+    server.call('DEL', key)
+    server.call('SET', P .. 'mend', '1')
+  elseif command == 'HINCRBY'
+      and (string.find(answer.err, 'integer', 1, true) or string.find(answer.err, 'overflow', 1, true)) then
+    server.call('HDEL', key, counter)
+  end
+  return server.call(...)
+end
+
+-- The number that a text says; `default`, or 0, for a text that says none that counters can hold.
+local function number(text, default)
+  local value = tonumber(text)
+  if value and value > -1e15 and value < 1e15 then return value end
+  return default or 0
+end
 
 -- The time of this run of a script, in seconds: one moment for all that it does.
 local moment = nil
@@ -55,7 +82,7 @@ end
 
 local function download(id) return P .. 'download:' .. id end
 local function batch_key(name) return P .. 'batch:' .. name end
-local function account_key(name, part) return P .. 'account:' .. name .. (part or '') end
+local function account_key(name, part) return P .. 'account:' .. (name or '') .. (part or '') end
 local function ring_key(account, level)
   return account_key(account, ':ring') .. (level ~= 0 and ':' .. level or '')
 end
@@ -126,7 +153,8 @@ end
 
 -- Note how many bytes of a download are on disk; batches keep the sum.
 local function set_done(id, bytes)
-  local before = tonumber(field(id, 'done') or '0')
+  bytes = number(bytes)
+  local before = number(field(id, 'done'))
   if bytes ~= before then
     redis.call('HSET', download(id), 'done', string.format('%.0f', bytes))
     count(id, 'bytes_done', bytes - before)
@@ -136,7 +164,7 @@ end
 -- Since when downloads wait, for a reason or for their turn: monitors want the first one.
 local function wait_of(state, reason)
   if state == 'PENDING' then return P .. 'since:turn' end
-  return state == 'RETRY' and P .. 'since:' .. reason
+  return state == 'RETRY' and P .. 'since:' .. (reason or '')
 end
 
 local function refuse_move(id, from, to)
@@ -150,9 +178,9 @@ local function leave(id, from, reason, outcome)
   local wait = wait_of(from, reason)
   if wait then redis.call('ZREM', wait, id) end
   count(id, 'state:' .. from, -1)
-  if from == 'SUCCESS' then count(id, 'outcome:' .. outcome, -1) end
+  if from == 'SUCCESS' then count(id, 'outcome:' .. (outcome or ''), -1) end
   if from ~= 'RETRY' then return end
-  count(id, 'waiting:' .. reason, -1)
+  count(id, 'waiting:' .. (reason or ''), -1)
   redis.call('ZREM', P .. 'due', id)
   redis.call('HDEL', download(id), 'reason', 'due')
   if reason == 'offline' then redis.call('ZREM', account_key(field(id, 'account'), ':tape'), id) end
@@ -196,17 +224,17 @@ end
 
 -- Add a download to the counters of one batch, or take it out of them (sign -1).
 local function tally(key, it, sign)
-  add(key, 'bytes_total', sign * tonumber(it.size or '0'))
-  add(key, 'bytes_done', sign * tonumber(it.done or '0'))
+  add(key, 'bytes_total', sign * number(it.size))
+  add(key, 'bytes_done', sign * number(it.done))
   if it.state then add(key, 'state:' .. it.state, sign) end
-  if it.state == 'RETRY' then add(key, 'waiting:' .. it.reason, sign) end
-  if it.state == 'SUCCESS' then add(key, 'outcome:' .. it.outcome, sign) end
+  if it.state == 'RETRY' then add(key, 'waiting:' .. (it.reason or ''), sign) end
+  if it.state == 'SUCCESS' then add(key, 'outcome:' .. (it.outcome or ''), sign) end
 end
 
 -- One more download at the end of a batch's list.
 local function list(id, name)
   local key = batch_key(name)
-  lengths[name] = (lengths[name] or tonumber(redis.call('HGET', key, 'total') or '0')) + 1
+  lengths[name] = (lengths[name] or number(redis.call('HGET', key, 'total'))) + 1
   redis.call('ZADD', key .. ':downloads', lengths[name], id)
   add(key, 'total', 1)
 end
@@ -248,7 +276,8 @@ end
 -- One more entry in the history of failed attempts; the oldest go first.
 local function remember(id, entry)
   total('errors:' .. string.match(entry.error, '^[%w_]*'), 1)
-  local history = cjson.decode(field(id, 'history') or '[]')
+  local readable, history = pcall(cjson.decode, field(id, 'history') or '[]')
+  if not readable or type(history) ~= 'table' then history = {} end
   history[#history + 1] = entry
   while #history > 20 do table.remove(history, 1) end
   redis.call('HSET', download(id), 'history', cjson.encode(history))
@@ -268,4 +297,54 @@ end
 
 local function drop_lease(id)
   redis.call('ZREM', account_key(field(id, 'account'), ':leases'), id)
+end
+
+local OPEN = { PENDING = true, STARTED = true, RETRY = true }
+local OVER = { SUCCESS = true, FAILURE = true, REVOKED = true }
+
+-- Whether a record says what every script must know of it.
+local function is_whole(id)
+  local state, account = unpack(redis.call('HMGET', download(id), 'state', 'account'))
+  return state and (OPEN[state] or OVER[state]) and account and account ~= '' and #batches_of(id) > 0
+end
+
+-- The state in which a record was counted last, where the record itself names none of ours.
+local function counted_state(id)
+  for _, account in ipairs(redis.call('SMEMBERS', P .. 'accounts')) do
+    if redis.call('ZSCORE', account_key(account, ':leases'), id) then return 'STARTED' end
+  end
+  if redis.call('ZSCORE', wait_of('PENDING'), id) then return 'PENDING' end
+  if redis.call('ZSCORE', wait_of('RETRY', field(id, 'reason')), id) then return 'RETRY' end
+  return nil
+end
+
+local DAMAGED = cjson.encode({ type = 'DamagedRecordError', message = 'the record is damaged',
+  hint = 'Enqueue the item again.' })
+
+-- End a record that cannot be understood, so that no script and no worker meets it again.
+-- Without a record there is nothing to end.
+local function bury(id)
+  if redis.call('EXISTS', download(id)) == 0 then return end
+  local state = field(id, 'state')
+  if OVER[state or ''] then return end
+  if not OPEN[state or ''] then
+    state = counted_state(id)
+    if state then redis.call('HSET', download(id), 'state', state) end
+  end
+  for _, account in ipairs(redis.call('SMEMBERS', P .. 'accounts')) do
+    for _, part in ipairs({ ':leases', ':sent', ':tape' }) do
+      redis.call('ZREM', account_key(account, part), id)
+    end
+  end
+  if state then
+    if state ~= 'RETRY' then move(id, 'RETRY', 'worker-lost') end
+    move(id, 'FAILURE')
+  else
+    redis.call('HSET', download(id), 'state', 'FAILURE')
+    count(id, 'state:FAILURE', 1)
+  end
+  redis.call('HDEL', download(id), 'cancel')
+  redis.call('HSET', download(id), 'error', DAMAGED, 'finished', stamp(now()))
+  total('errors:DamagedRecordError', 1)
+  leave_litter(id)
 end

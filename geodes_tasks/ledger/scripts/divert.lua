@@ -7,7 +7,7 @@ local lane, key = account .. ':s3', account_key(account)
 local paused = is_paused(account, time)
 local by_hand = paused and redis.call('HGET', key, 'paused') == 'by hand'
 local untried, offered = unpack(redis.call('HMGET', P .. 'source:s3', 'until', 'offered'))
-local works = offered and time - tonumber(offered) < 120 and tonumber(untried or '0') <= time
+local works = offered and time - number(offered) < 120 and number(untried) <= time
   and redis.call('HEXISTS', P .. 'holds', 'source:s3') == 0
 
 -- Move those that `takes` says from one ready list of each batch to another, in their order.

@@ -14,8 +14,8 @@ end
 local function remove(id, state)
   total('state:' .. state, -1)
   if state == 'SUCCESS' then total('outcome:' .. field(id, 'outcome'), -1) end
-  total('bytes_total', -tonumber(field(id, 'size') or '0'))
-  total('bytes_done', -tonumber(field(id, 'done') or '0'))
+  total('bytes_total', -number(field(id, 'size')))
+  total('bytes_done', -number(field(id, 'done')))
   local path = field(id, 'path')
   if redis.call('HGET', P .. 'paths', path) == id then redis.call('HDEL', P .. 'paths', path) end
   redis.call('UNLINK', download(id))

@@ -5,7 +5,7 @@ local name, key = ARGV[1], batch_key(ARGV[1])
 if redis.call('EXISTS', key) == 0 then return 'unknown' end
 local unfinished = 0
 for _, state in ipairs({ 'PENDING', 'STARTED', 'RETRY' }) do
-  unfinished = unfinished + tonumber(redis.call('HGET', key, 'state:' .. state) or '0')
+  unfinished = unfinished + number(redis.call('HGET', key, 'state:' .. state))
 end
 if unfinished > 0 and ARGV[2] ~= '1' then return 'unfinished:' .. unfinished end
 -- What is left of an earlier batch of this name keeps a name of its own.

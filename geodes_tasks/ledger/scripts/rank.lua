@@ -1,7 +1,7 @@
 -- Give a batch its priority and its weight. ARGV: batch, priority, weight
 local name, level, weight = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local key = batch_key(name)
-local before = tonumber(redis.call('HGET', key, 'priority') or '0')
+local before = number(redis.call('HGET', key, 'priority'))
 redis.call('HSET', key, 'priority', level, 'weight', weight)
 if level == before then return 0 end
 for _, account in ipairs(redis.call('SMEMBERS', P .. 'accounts')) do

@@ -10,7 +10,8 @@ end
 local function enter_ring(name, account)
   local key = batch_key(name)
   if redis.call('HSETNX', key, 'ringed:' .. account, '1') == 0 then return end
-  local level = tonumber(redis.call('HGET', key, 'priority') or '0')
+  redis.call('SADD', P .. 'accounts', account)
+  local level = number(redis.call('HGET', key, 'priority'))
   if level ~= 0 then redis.call('SADD', account_key(account, ':levels'), level) end
   redis.call('LPUSH', ring_key(account, level), name)
 end
@@ -18,6 +19,7 @@ end
 -- Put a download into the ready list of its newest batch, and the batch into its account's ring.
 local function make_ready(id, first, known_account)
   local name, account = batch_of(id), known_account or field(id, 'account')
+  if not is_whole(id) then return bury(id) end
   redis.call(first and 'LPUSH' or 'RPUSH', ready_key(name, account), id)
   enter_ring(name, account)
 end
@@ -55,7 +57,7 @@ local function park(id, first_seconds, time)
   redis.call('HINCRBY', download(id), 'gone', 1)
   redis.call('ZADD', account_key(account, ':tape'), field(id, 'offline_since'), id)
   local poll = account_key(account, ':poll')
-  local next_time = tonumber(redis.call('HGET', poll, 'next') or '0')
+  local next_time = number(redis.call('HGET', poll, 'next'))
   if next_time < time or next_time > time + first_seconds then
     redis.call('HSET', poll, 'next', stamp(time + first_seconds))
   end
@@ -64,7 +66,10 @@ end
 -- The source without which a download cannot be had, if somebody holds it; nil: it can be had.
 local function held_source(id)
   local found = nil
-  for source in pairs(cjson.decode(field(id, 'spec')).hrefs) do
+  local readable, spec = pcall(cjson.decode, field(id, 'spec') or '')
+  -- The claim of a record that cannot be read ends it.
+  if not readable or type(spec) ~= 'table' or type(spec.hrefs) ~= 'table' then return nil end
+  for source in pairs(spec.hrefs) do
     if redis.call('HEXISTS', P .. 'holds', 'source:' .. source) == 0 then return nil end
     found = source
   end
@@ -75,7 +80,7 @@ end
 -- must leave alone, and whether it stays.
 local function heed_holds(id)
   local name = batch_of(id)
-  if redis.call('HEXISTS', P .. 'holds', 'batch:' .. name) == 1 then
+  if name and redis.call('HEXISTS', P .. 'holds', 'batch:' .. name) == 1 then
     redis.call('LPUSH', ready_key(name, field(id, 'account')), id)
     return '', true
   end
@@ -100,7 +105,7 @@ local function next_ready(account, levels, holds)
       local held = holds and redis.call('HEXISTS', P .. 'holds', 'batch:' .. name) == 1
       local id = not held and redis.call('LPOP', ready_key(name, account))
       if id then
-        local weight = tonumber(redis.call('HGET', batch_key(name), 'weight') or '1')
+        local weight = number(redis.call('HGET', batch_key(name), 'weight'), 1)
         if weight == 1 or redis.call('HINCRBY', batch_key(name), 'turns', 1) >= weight then
           if weight > 1 then redis.call('HDEL', batch_key(name), 'turns') end
           redis.call('RPOPLPUSH', ring, ring)
@@ -118,7 +123,7 @@ end
 local function levels_of(account)
   local levels = { 0 }
   for _, level in ipairs(redis.call('SMEMBERS', account_key(account, ':levels'))) do
-    levels[#levels + 1] = tonumber(level)
+    levels[#levels + 1] = number(level)
   end
   table.sort(levels, function(a, b) return a > b end)
   return levels
@@ -130,12 +135,12 @@ local FIRST_WINDOW = 64
 
 local function window_of(account, limits)
   local window = redis.call('HGET', account_key(account), 'window')
-  return math.min(tonumber(window or FIRST_WINDOW), limits.window)
+  return math.min(math.max(number(window, FIRST_WINDOW), 1), limits.window)
 end
 
 local function note_stroke(account, limits, window, time)
   local key = account_key(account)
-  local took = time - tonumber(redis.call('HGET', key, 'refilled') or time - 1)
+  local took = time - number(redis.call('HGET', key, 'refilled'), time - 1)
   if took < 0.5 then window = math.min(window * 2, limits.window) end
   if took > 2 then window = math.max(math.floor(window / 2), 1) end
   redis.call('HSET', key, 'window', window, 'refilled', stamp(time))
@@ -147,7 +152,7 @@ local function release(account, limits, time)
   local chosen = {}
   if is_paused(account, time) then return chosen end
   local sent = account_key(account, ':sent')
-  local slots = tonumber(redis.call('GET', P .. 'slots') or '0')
+  local slots = number(redis.call('GET', P .. 'slots'))
   local places = places_of(account, limits.concurrent)
   local window = window_of(account, limits)
   local room = math.max(window, 2 * slots)
@@ -171,6 +176,8 @@ local function release(account, limits, time)
     local held = starts and holds and held_source(id)
     if held then
       redis.call('RPUSH', P .. 'held:' .. held, id)
+    elseif not (OPEN[state or ''] or OVER[state or '']) then
+      bury(id)
     elseif starts then
       if field(id, 'reason') == 'quota' and budget < 1 then
         put_back[#put_back + 1] = id
@@ -179,7 +186,7 @@ local function release(account, limits, time)
         if field(id, 'reason') == 'quota' then budget = budget - 1 end
         redis.call('ZADD', sent, stamp(time), id)
         chosen[#chosen + 1] = id
-        chosen[#chosen + 1] = field(id, 'spec')
+        chosen[#chosen + 1] = field(id, 'spec') or ''
         room = room - 1
       end
     end

@@ -27,7 +27,8 @@ local function transferred()
 end
 
 if said.asked then redis.call('HINCRBY', account_key(account), 'granted', 1) end
-local began, most = tonumber(field(id, 'started') or '0'), tonumber(ARGV[2])
+local began, most = number(field(id, 'started')), tonumber(ARGV[2])
+local is_swept = state == 'REVOKED'
 drop_lease(id)
 if state == 'RETRY' and field(id, 'cancel') then state = 'REVOKED' end
 if state == 'SUCCESS' then
@@ -36,8 +37,8 @@ if state == 'SUCCESS' then
     'finished', stamp(time))
   if said.checksum then redis.call('HSET', key, 'checksum', said.checksum) end
   if said.source then redis.call('HSET', key, 'source', said.source) end
-  if tonumber(field(id, 'size')) ~= said.size then
-    count(id, 'bytes_total', said.size - tonumber(field(id, 'size')))
+  if tonumber(field(id, 'size') or '') ~= said.size then
+    count(id, 'bytes_total', said.size - number(field(id, 'size')))
     redis.call('HSET', key, 'size', string.format('%.0f', said.size))
   end
   redis.call('HDEL', key, 'error', 'suspect', 'token', 'gone', 'offline_since')
@@ -71,7 +72,8 @@ else
   move(id, 'REVOKED')
   redis.call('HSET', key, 'finished', stamp(time))
   redis.call('HDEL', key, 'cancel')
-  set_done(id, 0)
+  -- A failed attempt that was cancelled meanwhile has not removed its part files.
+  if is_swept then set_done(id, 0) else leave_litter(id) end
 end
 probe_ended(id, account, time, state == 'SUCCESS' and (said.source or 'nowhere'))
 if state == 'SUCCESS' and said.source then went_well(account, most, time) end

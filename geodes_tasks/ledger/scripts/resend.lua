@@ -5,7 +5,7 @@ local account, latest, put_back = ARGV[1], now() - tonumber(ARGV[2]), 0
 for index = 3, #ARGV do
   local id = ARGV[index]
   local sent = redis.call('ZSCORE', account_key(account, ':sent'), id)
-  if sent and tonumber(sent) <= latest then
+  if sent and number(sent) <= latest then
     redis.call('ZREM', account_key(account, ':sent'), id)
     local state = field(id, 'state')
     if state == 'PENDING' or state == 'RETRY' then

@@ -8,8 +8,8 @@ local time, answer = now(), {}
 
 local function fade(key)
   local bytes, seconds, at = unpack(redis.call('HMGET', key, 'bytes', 'seconds', 'at'))
-  local part = 0.5 ^ ((time - tonumber(at or time)) / HALF_LIFE)
-  return tonumber(bytes or 0) * part, tonumber(seconds or 0) * part
+  local part = 0.5 ^ ((time - number(at, time)) / HALF_LIFE)
+  return number(bytes) * part, number(seconds) * part
 end
 
 for source, news in pairs(cjson.decode(ARGV[1])) do
@@ -28,7 +28,7 @@ end
 for _, source in ipairs({ 's3', 'geodes' }) do
   local key = P .. 'source:' .. source
   local bytes, seconds = fade(key)
-  local rest = tonumber(redis.call('HGET', key, 'until') or '0') - time
+  local rest = number(redis.call('HGET', key, 'until')) - time
   for _, value in ipairs({ source, stamp(math.max(rest, 0)), redis.call('HGET', key, 'why') or '',
       string.format('%.0f', bytes), string.format('%.3f', seconds) }) do
     answer[#answer + 1] = value

@@ -18,12 +18,12 @@ if probe ~= ARGV[5] then
   end
   if told then
     if told < 1e9 then redis.call('HINCRBY', key, 'told', -1) end
-  elseif learned and tonumber(granted or '0') >= tonumber(learned) then
+  elseif learned and number(granted) >= number(learned) then
     -- As many as there were before the last refusal: one tries, before others are wasted.
     redis.call('HSET', key, 'guessed', '1')
-    out_of_quota(account, tonumber(wait), time)
+    out_of_quota(account, number(wait), time)
     return { 0, wait, 'learned' }
-  elseif not learned and tonumber(granted or '0') < TRUSTED and field(ARGV[5], 'token') then
+  elseif not learned and number(granted) < TRUSTED and field(ARGV[5], 'token') then
     if unanswered(account) >= WASTED then return { 0, '0.05', 'crowd' } end
     redis.call('HSET', download(ARGV[5]), 'asking', field(ARGV[5], 'token'))
     asking = 'asking'

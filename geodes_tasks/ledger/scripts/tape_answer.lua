@@ -10,7 +10,8 @@ redis.call('HSET', poll, 'till', stamp(time + tonumber(ARGV[3])))
 local said, released = cjson.decode(ARGV[4]), 0
 
 local function later(id)
-  local gone = math.min(tonumber(field(id, 'gone') or '1'), 12)
+  if not field(id, 'state') then return redis.call('ZREM', tape, id) end
+  local gone = math.min(number(field(id, 'gone'), 1), 12)
   local due = time + math.min(said.wait * 2 ^ (gone - 1), 86400)
   redis.call('ZREM', tape, id)
   redis.call('ZADD', P .. 'due', stamp(due), id)
@@ -19,7 +20,7 @@ end
 
 for _, id in ipairs(said.online) do
   if redis.call('ZSCORE', tape, id) then
-    if tonumber(field(id, 'gone') or '0') > 1 then
+    if number(field(id, 'gone')) > 1 then
       -- Twice it was said to be online, and was not.
       later(id)
     else
@@ -31,7 +32,7 @@ for _, id in ipairs(said.online) do
   end
 end
 for _, id in ipairs(said.offline) do
-  if tonumber(field(id, 'gone') or '0') > 1 then redis.call('HSET', download(id), 'gone', 1) end
+  if number(field(id, 'gone')) > 1 then redis.call('HSET', download(id), 'gone', 1) end
 end
 for _, id in ipairs(said.unknown) do
   if redis.call('ZSCORE', tape, id) then later(id) end

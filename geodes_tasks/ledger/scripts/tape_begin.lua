@@ -5,8 +5,8 @@ local account, worker, time = ARGV[1], ARGV[2], now()
 local poll, tape = account_key(account, ':poll'), account_key(account, ':tape')
 if redis.call('ZCARD', tape) == 0 then return {} end
 local next_time, holder, till = unpack(redis.call('HMGET', poll, 'next', 'holder', 'till'))
-if tonumber(next_time or '0') > time then return {} end
-if holder and holder ~= worker and tonumber(till) > time then return {} end
+if number(next_time) > time then return {} end
+if holder and holder ~= worker and number(till) > time then return {} end
 if redis.call('HGET', account_key(account), 'paused_until') == 'resume' then return {} end
 redis.call('HSET', poll, 'holder', worker, 'till', stamp(time + tonumber(ARGV[3])))
 return redis.call('ZRANGE', tape, 0, -1)

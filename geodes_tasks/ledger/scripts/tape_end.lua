@@ -4,7 +4,7 @@ local account, time = ARGV[1], now()
 local poll = account_key(account, ':poll')
 if redis.call('HGET', poll, 'holder') ~= ARGV[2] then return 0 end
 local first, longest = tonumber(ARGV[3]), tonumber(ARGV[4])
-local period = tonumber(redis.call('HGET', poll, 'period') or first)
+local period = number(redis.call('HGET', poll, 'period'), first)
 period = tonumber(ARGV[5]) > 0 and first or math.min(period * 1.5, longest)
 redis.call('HSET', poll, 'period', period, 'next', stamp(time + period), 'asked', stamp(time))
 redis.call('HDEL', poll, 'holder', 'till')

@@ -1,0 +1,279 @@
+"""Rubbish in any key of the ledger: one look of recovery later everything else goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, Request, Verdict
+from geodes_tasks.results import DownloadResult, Proof
+from geodes_tasks.states import Outcome, State
+from tests.conftest import asset_of
+from worker.recovery import Recovery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from geodes_tasks.ledger import Wakeup
+
+ACCOUNT = "default"
+LONG = "x" * 100_000
+TEXTS = ["", "abc", "{", "[1]", "nan", "inf", "-1", "9" * 400, LONG]
+"""No id, no JSON, no number, or one that no counter holds."""
+SCORES = [float("-inf"), 1.0, 9e14, float("inf")]
+
+KINDS = {
+    "batch:b": "hash",
+    "batch:b:downloads": "zset",
+    f"batch:b:ready:{ACCOUNT}": "list",
+    "batches": "zset",
+    f"account:{ACCOUNT}": "hash",
+    f"account:{ACCOUNT}:ring": "list",
+    f"account:{ACCOUNT}:ring:5": "list",
+    f"account:{ACCOUNT}:levels": "set",
+    f"account:{ACCOUNT}:tape": "zset",
+    f"account:{ACCOUNT}:poll": "hash",
+    f"account:{ACCOUNT}:changes": "list",
+    "holds": "hash",
+    "held:geodes": "list",
+    f"account:{ACCOUNT}:leases": "zset",
+    f"account:{ACCOUNT}:sent": "zset",
+    f"account:{ACCOUNT}:spent": "zset",
+    "source:geodes": "hash",
+    "accounts": "set",
+    "due": "zset",
+    "since:turn": "zset",
+    "since:backoff": "zset",
+    "forgotten": "set",
+    "forgotten:b:1": "zset",
+    "totals": "hash",
+    "paths": "hash",
+    "workers": "zset",
+    "worker:w@host": "hash",
+    "slots": "string",
+    "looked": "string",
+    "settles": "string",
+    "litter": "list",
+    "fence": "string",
+}
+"""The keys of docs/architecture.md, with their types."""
+
+FIELDS = {
+    f"account:{ACCOUNT}": (
+        "paused_until places ceiling changed lowered well resets resets_since probe_wait"
+        " probed told told_at told_period granted learned guessed window refilled quota_asked"
+    ),
+    f"account:{ACCOUNT}:poll": "next holder till period asked",
+    "batch:b": "total state:PENDING bytes_total bytes_done priority weight turns created",
+    "totals": (
+        "total state:PENDING state:STARTED state:RETRY bytes_total bytes_done outcome:DOWNLOADED"
+    ),
+    "worker:w@host": "slots version",
+    "source:geodes": "bytes seconds at until why offered",
+    "holds": "zzz source: batch:",
+    "paths": "x",
+}
+
+
+class Mailbox:
+    """A sender that keeps what it is given."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.sent: list[str] = []
+
+    def send(self, wakeups: Sequence[Wakeup]) -> None:
+        """Keep them."""
+        self.sent.extend(wakeup.download_id for wakeup in wakeups)
+
+
+class Town:
+    """A ledger with work in every state, and one worker's recovery."""
+
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        self.ledger, self.folder, self.mailbox = ledger, folder, Mailbox()
+        self.recovery = Recovery(ledger, self.mailbox, "w@host", 4)  # type: ignore[arg-type] # it sends
+        for name in "abc":
+            self.enqueue(name, "b")
+
+    def enqueue(self, name: str, batch: str) -> Request:
+        """Ask for a file."""
+        path = self.folder / f"{name}.zip"
+        request = Request(asset_of(name.encode(), path.name), str(path))
+        self.ledger.admit(batch, ACCOUNT, [request], lambda _: None)
+        return request
+
+    def look(self) -> list[str]:
+        """Look once; give the downloads that were sent."""
+        before = len(self.mailbox.sent)
+        self.recovery.look()
+        return self.mailbox.sent[before:]
+
+    def claim(self, request: Request) -> Claim:
+        """Claim what must be free."""
+        answer = self.ledger.claim(request.download_id, "w@host")
+        assert isinstance(answer, Claim), answer
+        return answer
+
+    def dies(self, request: Request) -> None:
+        """Let the lease of a claimed download run out."""
+        key = self.ledger.key("account", ACCOUNT, "leases")
+        self.ledger.client.zadd(key, {request.download_id: 1})
+
+    def state(self, request: Request) -> str | None:
+        """Read the state as it stands in the record."""
+        key = self.ledger.key("download", request.download_id)
+        state: str | None = self.ledger.client.hget(key, "state")
+        return state
+
+    def goes_on(self) -> None:
+        """Enqueue, claim, renew, lose a worker, claim again, record: everything works."""
+        request = self.enqueue("later", "after")
+        assert request.download_id in self.look()
+        claim = self.claim(request)
+        progress = Progress(claim.download_id, claim.token, 1)
+        assert self.ledger.renew([progress]) == [Renewal.OK]
+        self.dies(request)
+        assert request.download_id in self.look()
+        claim = self.claim(request)
+        self.ledger.succeed(claim, result_of(claim))
+        assert self.state(request) == State.SUCCESS
+        assert self.ledger.status("after").states[State.SUCCESS] == 1
+
+
+def result_of(claim: Claim) -> DownloadResult:
+    """Prove a file."""
+    return DownloadResult(
+        outcome=Outcome.DOWNLOADED,
+        path=claim.path,
+        size_bytes=5,
+        checksum=claim.asset.checksum,
+        verified=True,
+        bytes_transferred=5,
+        source="geodes",
+        proof=Proof(5, 1, 1),
+    )
+
+
+@pytest.fixture
+def town(ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Town]:
+    """Give a ledger on a real server; a part of a look that fails is a failure of the test."""
+    with caplog.at_level(logging.WARNING):
+        town = Town(ledger, tmp_path)
+        yield town
+    assert "recovery failed" not in caplog.text
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_a_key_of_another_type(town: Town, key: str) -> None:
+    """A key is replaced by one of another type: it is removed, and everything goes on."""
+    client, name = town.ledger.client, town.ledger.key(key)
+    client.delete(name)
+    if KINDS[key] == "string":
+        client.rpush(name, "rubbish")
+    else:
+        client.set(name, "rubbish")
+
+    town.look()
+
+    town.goes_on()
+
+
+@pytest.mark.parametrize("key", [key for key, kind in KINDS.items() if kind == "zset"])
+def test_strange_entries_in_a_sorted_set(town: Town, key: str) -> None:
+    """Ids without a record, due at all times or never: dropped, and what is healthy goes on."""
+    name = town.ledger.key(key)
+    for score in SCORES:
+        town.ledger.client.zadd(name, {f"{text}{score}": score for text in TEXTS})
+
+    town.look()
+
+    town.goes_on()
+
+
+@pytest.mark.parametrize("key", [key for key, kind in KINDS.items() if kind in {"list", "set"}])
+def test_strange_entries_in_a_list_or_set(town: Town, key: str) -> None:
+    """Texts that are no id and no JSON: dropped, and what is healthy goes on."""
+    client, name = town.ledger.client, town.ledger.key(key)
+    put = client.sadd if KINDS[key] == "set" else client.rpush
+    put(name, *TEXTS, "no-such-id 1", "1 2 3", json.dumps({"id": "x"}))
+
+    town.look()
+
+    town.goes_on()
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:6])
+@pytest.mark.parametrize("key", FIELDS)
+def test_strange_values_in_a_hash(town: Town, key: str, text: str) -> None:
+    """Numbers that are none: they count as nothing, and everything goes on."""
+    values = dict.fromkeys(FIELDS[key].split(), text)
+    town.ledger.client.hset(town.ledger.key(key), mapping=values)
+
+    town.look()
+
+    town.goes_on()
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:6])
+@pytest.mark.parametrize("key", [key for key, kind in KINDS.items() if kind == "string"])
+def test_strange_strings(town: Town, key: str, text: str) -> None:
+    """Slots, tokens and times that are no numbers count as none."""
+    town.ledger.client.set(town.ledger.key(key), text)
+
+    town.look()
+
+    town.goes_on()
+
+
+RECORD = "state spec path size done account batches attempts token history reason suspect proof due"
+
+
+@pytest.mark.parametrize("text", [None, *TEXTS], ids=lambda text: str(text)[:6])
+@pytest.mark.parametrize("field", RECORD.split())
+@pytest.mark.parametrize("where", ["ready", "sent", "running", "due"])
+def test_a_damaged_record(town: Town, where: str, field: str, text: str | None) -> None:
+    """A record that cannot be understood ends FAILURE; any other goes on; nothing stands still."""
+    request = town.enqueue("d", "b")
+    client, key = town.ledger.client, town.ledger.key("download", request.download_id)
+    if where != "ready":
+        town.look()
+    if where == "running":
+        town.claim(request)
+        town.dies(request)
+    if where == "due":
+        client.hset(key, mapping={"state": "RETRY", "reason": "backoff"})
+        client.zadd(town.ledger.key("due"), {request.download_id: 1})
+        client.zrem(town.ledger.key("account", ACCOUNT, "sent"), request.download_id)
+    if text is None:
+        client.hdel(key, field)
+    else:
+        client.hset(key, field, text)
+
+    sent = town.look()
+    answer: Any = None
+    if request.download_id in sent or where == "sent":
+        answer = town.ledger.claim(request.download_id, "w@host")
+
+    if field in {"spec", "state"} or (field in {"account", "batches"} and not text):
+        assert town.state(request) == State.FAILURE, answer
+    if isinstance(answer, Verdict):
+        assert town.state(request) == State.FAILURE, answer
+    town.goes_on()
+
+
+def test_a_running_record_removed_by_hand(town: Town) -> None:
+    """Its lease goes, and the lease of another dead worker is taken back at the same look."""
+    one, other = town.enqueue("one", "b"), town.enqueue("other", "b")
+    town.look()
+    for request in (one, other):
+        town.claim(request)
+        town.dies(request)
+    town.ledger.client.delete(town.ledger.key("download", one.download_id))
+
+    assert other.download_id in town.look()
+    assert town.ledger.running() == []
