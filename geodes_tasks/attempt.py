@@ -21,10 +21,13 @@ from geodes_tasks.errors import (
     AccountHeldError,
     AttemptEndedError,
     CancelledError,
+    KeyMissingError,
     LeaseLostError,
     LedgerForbiddenError,
     LedgerUnavailableError,
     QuotaError,
+    UnreachableError,
+    UntrustedServerError,
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Progress, Renewal, Spent, clock
@@ -38,18 +41,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
-SMALL_BYTES = 1024 * 1024
-"""A file of less is there as soon as anybody could be told that it comes."""
 TICK_S = 1.0
 """How often leases are renewed at least, and progress is told."""
 MARGIN_S = 30.0
 """Silence beyond every timeout: the thread hangs in the file system, let its lease run out."""
 FRESH_S = 1.0
 """A lease that was granted or renewed so recently need not be asked for before publishing."""
-WHY_NONE_IS_LEFT = {
-    "told": "the portal says that none is left",
-    "learned": "as many were asked for as before its last refusal",
-}
+NEVER_SENT = (KeyMissingError, UnreachableError, UntrustedServerError)
+"""The portal cannot have counted the request that ended so."""
 OVERDUE_S = 5.0
 """So long after the stop what still runs is given back over its head."""
 CUT_OFF_S = 120.0
@@ -131,7 +130,10 @@ class LeasedAttempt:
         self.source = ""
         self.sure_at = claim.asked_at
         """When the lease was last asked for and granted, by the ledger's clock."""
-        self._is_awaited = False
+        self._probes = claim.probes
+        """Whether others wait for what the portal answers this one."""
+        self._request = ""
+        """The request that was spent last."""
         self._is_beside = claim.beside
         self.fate: AttemptEndedError | None = None
         """Set by the keeper: why the attempt must end."""
@@ -144,8 +146,8 @@ class LeasedAttempt:
         """
         self.done_bytes = done_bytes
         if received_bytes:
-            if self._is_awaited and self.source == GEODES:
-                self._tell_opened()
+            if self._probes and self.source == GEODES:
+                self._end_probe()
             self.received_bytes += received_bytes
             self.received[self.source] += received_bytes
         self.heard = time.monotonic()
@@ -160,7 +162,7 @@ class LeasedAttempt:
         return self.fate
 
     def before_open(self, source: str) -> None:
-        """Spend one request of the account's quota; only the portal counts them.
+        """Spend one request of the account's own window; only the portal counts them.
 
         Raises:
             AccountHeldError: the datalake was to give it, and the account is paused.
@@ -173,20 +175,22 @@ class LeasedAttempt:
             self._join_account()
         if source != GEODES:
             return
-        self._is_awaited = self.claim.probes
-        if not self.claim.metered:
+        limits = self.ledger.limits
+        if not limits.quota_count:
             return
-        while (spent := self._patiently(self._spend)).why == "crowd":
-            time.sleep(spent.wait_s)
-        # The record of a small file says it as soon.
-        is_small = (self.claim.asset.size_bytes or SMALL_BYTES) < SMALL_BYTES
-        self._is_awaited |= spent.why == "asking" and not is_small
+        spent = self._patiently(self._spend)
         if spent.wait_s:
-            count, seconds = self.ledger.limits.quota_count, self.ledger.limits.quota_seconds
-            used = f"{count} downloads in the last {seconds:g} s"
-            if spent.why:
-                used = WHY_NONE_IS_LEFT[spent.why]
-            raise QuotaError(self.claim.asset.hrefs[source], used, spent.wait_s)
+            used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
+            raise QuotaError(self.claim.asset.hrefs[source], used, spent.wait_s, True)
+        self._request = spent.request
+
+    def return_quota(self, error: BaseException) -> None:
+        """Return the last request to the window if it ended before the portal could count it."""
+        if self._request and isinstance(error, NEVER_SENT):
+            # Without Redis it stays spent: one download fewer in this window, none too many.
+            with contextlib.suppress(LedgerUnavailableError):
+                self.ledger.unspend(self.claim.account, self._request)
+            self._request = ""
 
     def gave_up(self, source: str, error: GeodesTasksError) -> None:
         """Note why a source did not give the file; the download goes on over another."""
@@ -226,13 +230,13 @@ class LeasedAttempt:
         return self.ledger.renew([self.tell()])[0]
 
     def _spend(self) -> Spent:
-        return self.ledger.spend(self.claim.account, self.claim.download_id)
+        return self.ledger.spend(self.claim.account)
 
-    def _tell_opened(self) -> None:
-        """Tell those who wait for what this one finds; its record says it too, later."""
-        self._is_awaited = False
+    def _end_probe(self) -> None:
+        """Let those go on that wait for what this one finds; its record does so too, later."""
+        self._probes = False
         with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
-            self.ledger.opened(self.claim)
+            self.ledger.end_probe(self.claim)
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
         """Ask until Redis answers, or the attempt must end."""

@@ -329,6 +329,15 @@ class TransferError(GeodesTasksError):
         return f"{self.href}: {self.problem}"
 
 
+class UnreachableError(TransferError):
+    """No connection was made: refused, no such host, or a proxy or TLS in the way."""
+
+    hint = (
+        "Nothing to do: it goes on by itself when the connection can be made. If that lasts, "
+        "check the network, the proxy and GEODES_TASKS_PORTAL_URL (`geodes-tasks doctor`)."
+    )
+
+
 class StalledError(TransferError):
     """The connection is alive but brings no bytes."""
 
@@ -384,11 +393,15 @@ class QuotaError(GeodesTasksError):
     reaction = Reaction.QUOTA
     hint = "Nothing to do: the account goes on by itself when its window reopens."
 
-    def __init__(self, href: str, message: str, wait_s: float | None = None) -> None:
-        super().__init__(href, message, wait_s)
+    def __init__(
+        self, href: str, message: str, wait_s: float | None = None, own: bool = False
+    ) -> None:
+        super().__init__(href, message, wait_s, own)
         self.href, self.message = href, message
         self.wait_s = wait_s
         """Seconds until the window moves on, where that is known."""
+        self.own = own
+        """Whether the window of the settings is used up: the portal was not asked."""
 
     def __str__(self) -> str:
         """Quote the portal."""
@@ -524,6 +537,26 @@ class NotFoundError(GeodesTasksError):
     def __str__(self) -> str:
         """Give the status."""
         return f"{self.href}: no such file (HTTP {self.status})"
+
+
+class ForbiddenError(GeodesTasksError):
+    """The portal refuses this file to a key that it accepts elsewhere."""
+
+    hint = (
+        "Ask on the portal for the right to this product or its collection, then: "
+        "geodes-tasks retry. The key is good: the other files go on."
+    )
+
+    def __init__(self, href: str, key_name: str, problem: str) -> None:
+        super().__init__(href, key_name, problem)
+        self.href, self.key_name, self.problem = href, key_name, problem
+
+    def __str__(self) -> str:
+        """Name the answer, the file and the key."""
+        return (
+            f"{self.problem} from {self.href}: no right to this file, "
+            f"though the portal accepts {self.key_name} elsewhere"
+        )
 
 
 class LicenceError(NotFoundError):

@@ -66,8 +66,10 @@ class LedgerCollector(Collector):
             paused.add_metric([one.name], one.paused is not None)
             if one.quota_count:
                 quota.add_metric([one.name], one.quota_count)
-            if one.told is not None or one.quota_count:
-                left.add_metric([one.name], one.quota_left if one.told is None else one.told)
+            if one.quota_count:
+                left.add_metric([one.name], one.quota_left)
+            elif one.portal_quota_left is not None:
+                left.add_metric([one.name], one.portal_quota_left)
         yield from (limit, paused, quota, left)
 
 

@@ -72,7 +72,7 @@ class Complaint(StrEnum):
     BROKEN = "broken"
     """The connection broke: fewer places when that happens again and again."""
     REFUSED = "refused"
-    """The quota is used up, though the settings did not know: one request at a time tries."""
+    """The portal refuses for its quota: one request at a time tries, after the pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,9 @@ class Decision:
     """Why the whole account waits, if it does."""
     pause_s: float | None = None
     """How long the account waits; None is until somebody resumes it."""
+    probe_s: float | None = None
+    """Seconds between two tries whether the portal gives files again; None where it did not
+    refuse for its quota."""
     held: str | None = None
     """The source that somebody holds, until which is let go the download waits."""
     complaint: Complaint | None = None

@@ -10,10 +10,12 @@ from geodes_tasks.errors import (
     AccountHeldError,
     ChecksumMismatchError,
     GeodesTasksError,
+    QuotaError,
     Reaction,
     SourceHeldError,
     ThrottledError,
     TransferError,
+    UnreachableError,
     WorkerStoppingError,
 )
 from geodes_tasks.results import Complaint, Decision
@@ -21,12 +23,14 @@ from geodes_tasks.states import Reason
 
 BACKOFF_CAP_S = 300.0
 QUOTA_PROBE_S = 60.0
-"""How long an account waits when the portal says that its quota is used up, before one tries."""
+"""How long an account waits when the portal refuses for its quota and names no time."""
 THROTTLE_S = 20.0
 """How long it waits after a 429 that names no time."""
 FIRST_OFFLINE = 0.25
 """The first question for a file on tape comes after this part of the period."""
 OFFLINE_S = 600.0
+OUTAGE_S = 10.0
+"""How long a download waits at most when no connection could be made."""
 DISK_S = 15.0
 
 
@@ -47,8 +51,12 @@ def backoff(attempt: int, first_s: float, seed: str) -> float:
     The jitter is seeded by the download, so a thousand downloads that failed together do not
     come back together, and a test sees the same waits each time.
     """
-    wait: float = min(first_s * 2.0 ** min(attempt - 1, 16), BACKOFF_CAP_S)
-    return wait * random.Random(f"{seed} {attempt}").uniform(0.5, 1.0)  # noqa: S311 - no secret
+    return jittered(min(first_s * 2.0 ** min(attempt - 1, 16), BACKOFF_CAP_S), attempt, seed)
+
+
+def jittered(wait_s: float, attempt: int, seed: str) -> float:
+    """Return between half and all of a wait; the same for the same attempt of one download."""
+    return wait_s * random.Random(f"{seed} {attempt}").uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:
@@ -71,6 +79,10 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
     reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
     if reaction is Reaction.FINAL:
         return Decision(False)
+    if isinstance(error, UnreachableError):
+        # It cost the portal nothing, so it costs the download nothing.
+        wait = jittered(min(OUTAGE_S, policy.probe_s), attempt, seed)
+        return Decision(True, Reason.BACKOFF, wait, counted=False)
     if reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}:
         return _after_bytes(error, attempt, seed, policy)
     return _waiting(error, reaction, policy)
@@ -79,7 +91,7 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
 def not_of_the_account(decision: Decision) -> Decision:
     """Give the decision about an error that the portal had no part in: its account goes on."""
     delay = max(decision.delay_s, decision.pause_s or 0.0)
-    return replace(decision, delay_s=delay, pause=None, pause_s=None, complaint=None)
+    return replace(decision, delay_s=delay, pause=None, pause_s=None, probe_s=None, complaint=None)
 
 
 def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:
@@ -96,7 +108,7 @@ def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) 
 def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decision:
     """Decide about what no attempt is counted for: the account, the tape, the disk."""
     if reaction is Reaction.QUOTA:
-        return _out_of_quota(getattr(error, "wait_s", None), policy)
+        return _out_of_quota(error, policy)
     if reaction is Reaction.THROTTLED:
         asked = error.retry_after_s if isinstance(error, ThrottledError) else None
         wait = THROTTLE_S if asked is None else max(asked, 1.0)
@@ -118,14 +130,16 @@ def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decisi
     return Decision(True, Reason.DISK, DISK_S, False)
 
 
-def _out_of_quota(wait_s: float | None, policy: Policy) -> Decision:
-    """Wait for the window that is known, else have one download a while try."""
-    complaint = None if wait_s else Complaint.REFUSED
+def _out_of_quota(error: BaseException, policy: Policy) -> Decision:
+    """Wait for the own window; for the portal's until the time it names, then one tries."""
+    wait_s = getattr(error, "wait_s", None)
+    own = isinstance(error, QuotaError) and error.own
     return Decision(
         True,
         Reason.QUOTA,
         counted=False,
         pause=Reason.QUOTA,
         pause_s=wait_s or policy.probe_s,
-        complaint=complaint,
+        probe_s=None if own else policy.probe_s,
+        complaint=None if own else Complaint.REFUSED,
     )

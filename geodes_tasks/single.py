@@ -12,10 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geodes_tasks import engine, partfile, retry
+from geodes_tasks import engine, keycheck, partfile, retry
 from geodes_tasks import transports as transport_table
 from geodes_tasks.asset import GEODES, download_id
-from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction
+from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction, UnreachableError
 from geodes_tasks.ledger import Ledger, Running
 from geodes_tasks.results import BatchStatus
 from geodes_tasks.states import State
@@ -113,8 +113,12 @@ def patiently(
             attempts += 1
             decision = retry.decide(error, attempts, seed, policy)
             if not decision.retry or error.reaction in _NO_USE:
+                answer = keycheck.KeyCheck(settings).judged(error, settings.account)
+                raise answer from (None if answer is error else error)
+            # Nobody waits in place for ever for a portal that cannot be reached.
+            if isinstance(error, UnreachableError) and attempts >= settings.max_attempts:
                 raise
-            attempts -= not decision.counted
+            attempts -= not decision.counted and not isinstance(error, UnreachableError)
             _wait(error, decision, say)
 
 
@@ -154,7 +158,7 @@ class _Watched:
         if wait_s := self._ledger.spend(self._account).wait_s:
             limits = self._ledger.limits
             used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
-            raise QuotaError(self._asset.hrefs[source], used, wait_s)
+            raise QuotaError(self._asset.hrefs[source], used, wait_s, True)
 
     def gave_up(self, source: str, error: GeodesTasksError) -> None:
         """Ignore it: another source goes on."""

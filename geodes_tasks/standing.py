@@ -39,8 +39,9 @@ def stands(one: AccountState, now: float) -> str:
         if one.quota_reopens is not None:
             quota = f"quota used up, {moment(one.quota_reopens, now)}"
         parts.insert(0, quota)
-    elif one.told is not None:
-        parts.insert(0, f"quota {one.told} left, as the portal says")
+    if one.portal_quota_left is not None:
+        said = f"the portal said {one.portal_quota_left} left"
+        parts.insert(len(parts) - 1, f"{said} at {clock(one.portal_quota_at or now)}")
     if one.probing and one.paused is None:
         parts.insert(0, "one download tries whether there is quota again")
     if one.paused is not None:

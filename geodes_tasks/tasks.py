@@ -33,10 +33,13 @@ from geodes_tasks.errors import (
     LedgerForbiddenError,
     LedgerUnavailableError,
     OutsideRootsError,
+    Reaction,
     SourceHeldError,
+    SourceUnavailableError,
     WorkerStoppingError,
 )
 from geodes_tasks.hooks import Hooks
+from geodes_tasks.keycheck import KeyCheck
 from geodes_tasks.ledger import Claim, Ledger, Verdict, Wakeup
 from geodes_tasks.roots import Roots
 from geodes_tasks.states import Reason
@@ -80,6 +83,7 @@ class Desk:
             give_back=self.give_back,
         )
         self.ways = Ways(self.ledger, settings.s3_again_seconds)
+        self.keys = KeyCheck(settings)
         self.hooks = Hooks(settings.on_file, settings.on_batch, settings.hook_seconds)
         self.roots = Roots(settings.download_roots)
         self.policy = retry.Policy(
@@ -132,10 +136,27 @@ class Desk:
         self.ways.refused(source, error)
         if source != GEODES:
             return
-        decision = retry.decide(error, 1, "", self.policy)
+        decision = retry.decide(self.judged(attempt, error), 1, "", self.policy)
         if decision.pause is not None:
             with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
-                self.ledger.pause_for(attempt.claim.account, decision.pause, decision.pause_s)
+                self.ledger.pause_for(
+                    attempt.claim.account, decision.pause, decision.pause_s, decision.probe_s
+                )
+
+    def judged(self, attempt: LeasedAttempt, error: Exception) -> Exception:
+        """Return what an error of the portal is: of the account's key, or of this file alone.
+
+        What the portal cannot have counted is returned to the account's quota.
+        """
+        attempt.return_quota(error)
+        attempt.heard = time.monotonic()
+
+        def gave_since() -> bool:
+            with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
+                return self.ledger.gave_since(attempt.claim)
+            return False
+
+        return self.keys.judged(error, attempt.claim.account, gave_since)
 
     def break_off(self, attempt: LeasedAttempt) -> None:
         """Wake an attempt that waits for the network, by closing its connection."""
@@ -313,8 +334,10 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
     claim, ledger = attempt.claim, desk().ledger
     if not isinstance(error, GeodesTasksError):
         logger.error("%s: a defect: %r", claim.path, error, exc_info=error)
-    decision = retry.decide(error, claim.attempt, claim.download_id, desk().policy)
     source = source_of(attempt, error)
+    if source == GEODES:
+        error = least_final(attempt, error, desk().judged(attempt, error))
+    decision = retry.decide(error, claim.attempt, claim.download_id, desk().policy)
     if source != GEODES:
         desk().ways.refused(source, error)
         decision = retry.not_of_the_account(decision)
@@ -339,6 +362,20 @@ def source_of(attempt: LeasedAttempt, error: Exception) -> str:
     """Name the source that an error is of; the portal's where no source was asked."""
     named = [name for name, refusal in attempt.refusals.items() if refusal is error]
     return named[0] if named else attempt.source or GEODES
+
+
+def least_final(attempt: LeasedAttempt, error: Exception, judged: Exception) -> Exception:
+    """Return what decides: a file that the portal refuses may come yet over another source."""
+    if judged is error:
+        return error
+    passing = (
+        other
+        for other in attempt.refusals.values()
+        if other is not error
+        and other.reaction is Reaction.TRANSIENT
+        and not isinstance(other, SourceUnavailableError)
+    )
+    return next(passing, judged)
 
 
 def wait_text(decision: Decision) -> str:

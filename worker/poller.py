@@ -19,7 +19,7 @@ from geodes_tasks import config
 from geodes_tasks.asset import GEODES
 from geodes_tasks.background import LoopGuard
 from geodes_tasks.ledger import TapeAnswer
-from geodes_tasks.ledger.tape import TOLD_NOTHING, TOLD_UNLIMITED
+from geodes_tasks.ledger.tape import NO_QUOTA, NOT_SAID
 from geodes_tasks.transports.availability import (
     MOST,
     Availability,
@@ -95,22 +95,20 @@ class Poller(threading.Thread):
     # --- quota -----------------------------------------------------------------------------------
 
     def quota(self, account: str) -> int:
-        """Ask how much quota is left, where nothing else tells; gives 1 when there is some."""
-        every_s = self.settings.probe_seconds
-        asked = self.ledger.quota_begin(account, self.worker, every_s)
+        """Ask how much quota is left; return 1 where that ended a pause, else 0."""
+        asked = self.ledger.quota_begin(account, self.settings.probe_seconds)
         if asked is None:
             return 0
         try:
             left = self.portal(account).quota_left()
-            self.ledger.told(account, TOLD_UNLIMITED if left is None else left, asked, every_s)
         except RouteMissingError as error:
-            logger.debug("%s: the portal does not tell the quota (%s)", account, error)
-            self.ledger.told(account, TOLD_NOTHING, asked, every_s)
+            logger.debug("%s: the portal does not say the quota left (%s)", account, error)
+            self.ledger.note_quota(account, NOT_SAID, asked)
             return 0
         except RouteFailedError as error:
             logger.info("%s: the quota left is not known: %s", account, error)
             return 0
-        return int(left != 0)
+        return int(self.ledger.note_quota(account, NO_QUOTA if left is None else left, asked))
 
     # --- tape ------------------------------------------------------------------------------------
 

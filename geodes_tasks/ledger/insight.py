@@ -23,6 +23,7 @@ TURN = "turn"
 """Why a download waits that nobody has taken yet."""
 NEAREST_OF = 2000
 """Downloads of a batch among which the names most like a misspelt one are searched."""
+_PORTAL = "portal_left", "portal_at"
 DUE_SAMPLE = 1000
 """Of so many waiting downloads the due times are looked at, the earliest first."""
 
@@ -50,9 +51,11 @@ class AccountState:
     why: str = ""
     """Why it has fewer places than that, if it has."""
     probing: bool = False
-    """Whether the portal says that the quota is used up, and one download at a time tries."""
-    told: int | None = None
-    """Requests left as the portal says; None when it does not, or is not asked."""
+    """Whether the portal refused for its quota, and one download at a time tries."""
+    portal_quota_left: int | None = None
+    """Requests left as the portal said last; None when it does not say, or has no quota."""
+    portal_quota_at: float | None = None
+    """When it was asked; None with no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +119,15 @@ class Insight(Store):
         limits, key = self.limits, self.key("account", name)
         with self.available():
             pipeline = self.client.pipeline(transaction=False)
-            pipeline.hmget(key, "paused", "paused_until", "places", "probe", "told")
+            pipeline.hmget(key, "paused", "paused_until", "places", "probe", *_PORTAL)
             pipeline.lindex(f"{key}:changes", 0)
             pipeline.zcard(f"{key}:leases")
             pipeline.zrangebyscore(
                 f"{key}:spent", f"({now - limits.counted_seconds}", "+inf", withscores=True
             )
-            (paused, until, places, probe, told), change, running, spent = pipeline.execute()
+            (paused, until, places, probe, said, at), change, running, spent = pipeline.execute()
         left = max(limits.quota_count - len(spent), 0)
+        says = said is not None and int(said) >= 0
         used_up = limits.quota_count and not left
         pause_over = until not in (None, "resume") and float(until) <= now
         return AccountState(
@@ -139,7 +143,8 @@ class Insight(Store):
             most=limits.concurrent,
             why=json.loads(change)["why"] if change and places else "",
             probing=probe is not None,
-            told=int(told) if told and told.isdigit() else None,
+            portal_quota_left=int(said) if says else None,
+            portal_quota_at=float(at) if says else None,
         )
 
     # --- what waits, and what went wrong ---------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks import checksum as checksums
 from geodes_tasks import jsontext
-from geodes_tasks.asset import GEODES, Asset
+from geodes_tasks.asset import Asset
 from geodes_tasks.errors import LeaseLostError
 from geodes_tasks.ledger.queue import UNREADABLE, Wakeup, error_json, wakeups
 from geodes_tasks.ledger.store import Store
@@ -82,17 +82,12 @@ class Claim:
     asked_at: float = 0.0
     """When it was asked for, by :func:`clock`: the lease ends no sooner than its length after."""
     notes: frozenset[str] = frozenset()
-    """What it must know of its account: ``metered``, ``probe``, ``held:<source>``, ``beside``."""
+    """What it must know of its account: ``probe``, ``held:<source>``, ``beside``."""
 
     @property
     def beside(self) -> bool:
         """Whether it is served beside its account, which is paused: over the datalake."""
         return "beside" in self.notes
-
-    @property
-    def metered(self) -> bool:
-        """Whether its requests to the portal are counted, or must be asked for."""
-        return "metered" in self.notes
 
     @property
     def probes(self) -> bool:
@@ -111,11 +106,9 @@ class Spent:
     """The answer to a request for quota."""
 
     wait_s: float = 0.0
-    """Seconds until more is to be had; 0.0: granted."""
-    why: str = ""
-    """Who said so: empty is the window of the settings; ``told`` the portal; ``learned`` that it
-    refused after as many before; ``crowd`` that enough wait for an answer to learn from. With one
-    that is granted, ``asking``: others may wait for its answer."""
+    """Seconds until the window moves on; 0.0: one request is spent."""
+    request: str = ""
+    """Names the request that was spent, for :meth:`Leases.unspend`; empty where none is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +147,6 @@ class Leases(Store):
             worker,
             self.limits.lease_seconds,
             self.limits.concurrent,
-            self.limits.quota_count,
         )
         if verdict != Verdict.GRANTED:
             return Verdict(verdict)
@@ -197,39 +189,62 @@ class Leases(Store):
                 )
             return [Renewal(answer) for answer in pipeline.execute()]
 
-    def pause_for(self, account: str, why: str, seconds: float | None) -> bool:
-        """Have an account take no work; without seconds until somebody resumes it.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        return bool(self.run("pause", account, why, "" if seconds is None else seconds))
-
-    def spend(self, account: str, download_id: str = "") -> Spent:
-        """Take one request out of the account's quota: its window, and what the portal tells.
+    def pause_for(
+        self, account: str, why: str, seconds: float | None, probe_s: float | None = None
+    ) -> bool:
+        """Pause an account.
 
         Args:
-            account: Who pays.
-            download_id: For what; the download that probes may ask though nothing is left.
-        """
-        limits = self.limits
-        granted, wait, why = self.run(
-            "spend",
-            account,
-            limits.quota_count,
-            limits.counted_seconds,
-            uuid.uuid4().hex,
-            download_id,
-        )
-        return Spent(0.0 if granted else float(wait), why)
-
-    def opened(self, claim: Claim) -> None:
-        """Tell that a download gets its file: others may ask, all if it tried the quota.
+            account: Its name.
+            why: Shown.
+            seconds: How long; None is until it is resumed by hand.
+            probe_s: Seconds between two tries whether the portal gives files again; None where
+                it did not refuse for its quota.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        self.run("opened", claim.download_id, claim.token)
+        return bool(self.run("pause", account, why, *_or_empty(seconds, probe_s)))
+
+    def spend(self, account: str) -> Spent:
+        """Spend one request of the account's own window; without a window nothing is counted.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        limits, request = self.limits, uuid.uuid4().hex
+        if not limits.quota_count:
+            return Spent()
+        wait = self.run("spend", account, limits.quota_count, limits.counted_seconds, request)
+        return Spent(wait_s=float(wait)) if wait else Spent(request=request)
+
+    def unspend(self, account: str, request: str) -> None:
+        """Return to the window a request that never reached the portal.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self.available():
+            self.client.zrem(self.key("account", account, "spent"), request)
+
+    def end_probe(self, claim: Claim) -> None:
+        """Let the account go on: the download that tries whether there is quota gets its file.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        self.run("end_probe", claim.download_id, claim.token)
+
+    def gave_since(self, claim: Claim) -> bool:
+        """Check whether the portal gave a file to an attempt that began after this one.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self.available():
+            accepted = self.client.hget(self.key("account", claim.account), "accepted")
+            began = self.client.hget(self.key("download", claim.download_id), "started")
+        return bool(accepted and began) and float(accepted) > float(began)
 
     def succeed(self, claim: Claim, result: DownloadResult) -> list[Wakeup]:
         """Record a proven file.
@@ -271,6 +286,7 @@ class Leases(Store):
             "suspect": str(decision.suspect) if decision.suspect else None,
             "pause": decision.pause,
             "pause_seconds": decision.pause_s,
+            "probe_seconds": decision.probe_s,
             "complaint": decision.complaint,
             "held": decision.held,
         }
@@ -293,8 +309,6 @@ class Leases(Store):
         return self._record(claim, State.REVOKED, {})
 
     def _record(self, claim: Claim, state: State, said: dict[str, Any]) -> list[Wakeup]:
-        if not claim.metered and said.get("source") == GEODES:
-            said["asked"] = True
         status, *released = self.run(
             "record",
             *self.limits.args(),
@@ -306,3 +320,8 @@ class Leases(Store):
         if status == "lost":
             raise LeaseLostError(claim.download_id)
         return wakeups(released)
+
+
+def _or_empty(*numbers: float | None) -> list[float | str]:
+    """Return numbers as arguments of a script, where an empty one is none."""
+    return ["" if number is None else number for number in numbers]

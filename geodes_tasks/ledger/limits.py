@@ -31,7 +31,7 @@ class LimitsKept(Store):
 
     def pause(self, account: str, why: str) -> bool:
         """Hold an account until it is resumed. Tells whether it was not held before."""
-        return bool(self.run("pause", account, why, ""))
+        return bool(self.run("pause", account, why, "", ""))
 
     def hold(self, kind: str, name: str, why: str) -> bool:
         """Hold a ``batch`` or a ``source``: nothing new starts of it. Tells if it was not held."""

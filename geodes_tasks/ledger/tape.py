@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 60.0
 """The right to ask lasts so long after each answer; a dead poller is replaced then."""
-TOLD_NOTHING, TOLD_UNLIMITED = -1, -2
-"""The portal has no answer to the question for the quota; there is no quota."""
+NOT_SAID, NO_QUOTA = -1, -2
+"""In the place of a number: the portal does not say how much is left; there is no quota."""
 
 
 @dataclass(slots=True)
@@ -86,15 +86,19 @@ class Tape(Store):
 
     # --- quota -----------------------------------------------------------------------------------
 
-    def quota_begin(self, account: str, worker: str, every_s: float) -> float | None:
-        """Ask for the right to ask the portal for the quota left; gives the time it was granted.
+    def quota_begin(self, account: str, every_s: float) -> float | None:
+        """Ask for the right to ask the portal for the quota left; return the time of the grant.
 
-        None when it is not worth a question: the window of the settings serves, nothing runs or
-        waits, somebody asked not long ago, or the account waits for a person.
+        None when it is not worth a question: nothing runs and the portal did not refuse, another
+        worker asked not long ago, or the account waits for a person.
         """
-        granted = self.run("quota_begin", account, worker, self.limits.quota_count, every_s)
+        granted = self.run("quota_begin", account, every_s)
         return float(granted) if granted else None
 
-    def told(self, account: str, left: int, asked: float, every_s: float) -> None:
-        """Write down how many requests the portal says are left; or TOLD_..."""
-        self.run("told", account, left, asked, every_s)
+    def note_quota(self, account: str, left: int, asked: float) -> bool:
+        """Record how many requests the portal says are left, ``NOT_SAID`` or ``NO_QUOTA``.
+
+        Returns:
+            Whether that ended a pause that a refusal by the portal began.
+        """
+        return bool(self.run("note_quota", account, left, asked))

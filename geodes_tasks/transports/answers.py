@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MAX_RETRY_AFTER_S = 900.0
 """Longest wait taken from a server, in seconds. More is either a mistake (some servers send
 milliseconds, some the time since 1970) or an hour, and asking again in between is polite still."""
+MAX_QUOTA_WAIT_S = 3600.0
+"""Longest wait taken from a refusal for the quota, in seconds: GEODES counts downloads an hour."""
 
 _QUOTED = 300
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?\Z")
@@ -72,22 +74,25 @@ class Answer:
     """Whether a redirect led here."""
 
 
-def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+def parse_retry_after(
+    value: str | None, *, now: datetime, most_s: float = MAX_RETRY_AFTER_S
+) -> float | None:
     """Read a ``Retry-After`` header.
 
     Args:
         value: Seconds or an HTTP date; None when there is no header.
         now: The time to which a date is compared, aware.
+        most_s: The longest wait taken from a server, in seconds.
 
     Returns:
-        Seconds from 0 (also for a date that has passed) to ``MAX_RETRY_AFTER_S``; None when
-        there is no header or nothing can be made of it.
+        Seconds from 0 (also for a date that has passed) to ``most_s``; None when there is no
+        header or nothing can be made of it.
 
     Source: RFC 9110 section 10.2.3.
     """
     text = (value or "").strip()
     seconds = float(text) if _NUMBER.match(text) else _seconds_until(text, now)
-    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+    return None if seconds is None else min(max(seconds, 0.0), most_s)
 
 
 def _seconds_until(text: str, now: datetime) -> float | None:
@@ -158,9 +163,9 @@ def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:
     href, status = answer.href, answer.status
     match status:
         case 200:
-            return _message_for_file(answer)
+            return _message_for_file(answer, now)
         case 401 | 403:
-            return _forbidden(answer)
+            return _forbidden(answer, now)
         case 202 | 410:
             return OfflineError(href, status)
         case 404:
@@ -168,29 +173,38 @@ def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:
         case 423:
             return LicenceError(href, status)
         case 429:
-            told = parse_date(answer.headers.get("Date")) or now
-            wait = parse_retry_after(answer.headers.get("Retry-After"), now=told)
-            return ThrottledError(href, wait)
+            return ThrottledError(href, _named_wait(answer, now, MAX_RETRY_AFTER_S))
     if status >= 500:
         return ServerError(href, f"HTTP {status}: {gist(answer.body)}")
     return UnexpectedAnswerError(href, status, gist(answer.body))
 
 
-def _message_for_file(answer: Answer) -> GeodesTasksError:
+def _named_wait(answer: Answer, now: datetime, most_s: float) -> float | None:
+    """Return how long the server asks to wait, by its own clock where it shows that."""
+    moment = parse_date(answer.headers.get("Date")) or now
+    return parse_retry_after(answer.headers.get("Retry-After"), now=moment, most_s=most_s)
+
+
+def _quota(answer: Answer, now: datetime) -> QuotaError:
+    wait_s = _named_wait(answer, now, MAX_QUOTA_WAIT_S)
+    return QuotaError(answer.href, gist(answer.body), wait_s or None)
+
+
+def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
     if answer.of_portal and _is_page(answer):
         # GEODES sends a wrong key round in redirects, or to a page where to log in (GEODES #3.1).
         if answer.redirected or _LOGIN_WORDS.search(answer.body):
             return AuthError(answer.href, answer.key_name, "a login page")
     elif answer.of_portal and _QUOTA_WORDS.search(answer.body):
-        return QuotaError(answer.href, gist(answer.body))
+        return _quota(answer, now)
     return UnexpectedAnswerError(
         answer.href, answer.status, f"a message in place of the file: {gist(answer.body)}"
     )
 
 
-def _forbidden(answer: Answer) -> GeodesTasksError:
+def _forbidden(answer: Answer, now: datetime) -> GeodesTasksError:
     if answer.of_portal and _QUOTA_WORDS.search(answer.body):
-        return QuotaError(answer.href, gist(answer.body))
+        return _quota(answer, now)
     lost = answer.of_portal and answer.redirected and _is_page(answer)
     if (answer.of_portal and answer.by_portal) or lost:
         return AuthError(answer.href, answer.key_name, f"HTTP {answer.status}")

@@ -99,6 +99,25 @@ class Availability:
             raise RouteMissingError(QUOTA)
         return None if left >= UNLIMITED else max(left, 0)
 
+    def accepts(self, key_name: str) -> bool | None:
+        """Ask whether the portal accepts the key, by the question for the quota.
+
+        None when it does not say, or the key is another one than the name says by now.
+        """
+        if self._key.name() != key_name:
+            return None
+        try:
+            status, body = self._answer(QUOTA)
+        except RouteMissingError:
+            # Sent in circles, which is how GEODES answers a wrong key.
+            return False
+        except RouteFailedError:
+            return None
+        if status == 200:
+            # A page is one where to log in.
+            return not body.lstrip().startswith(b"<")
+        return False if status in {401, 403} else None
+
     def _ask(self, route: str, question: bytes | None = None) -> Any:
         status, body = self._answer(route, question)
         if status == 429 or status >= 500:
@@ -111,7 +130,7 @@ class Availability:
         # A refused key looks like this too: the next download of a file will say so.
         raise RouteMissingError(f"{route}: HTTP {status}", status)
 
-    def _answer(self, route: str, question: bytes | None) -> tuple[int, bytes]:
+    def _answer(self, route: str, question: bytes | None = None) -> tuple[int, bytes]:
         try:
             with self._calls.begin() as call:
                 exchange = self._caller.ask(self._portal + route, _JSON, call, question)

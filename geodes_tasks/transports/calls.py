@@ -21,6 +21,8 @@ class Call:
     def __init__(self) -> None:
         self._end = threading.Event()
         self._shut: Callable[[], None] | None = None
+        self.connected = True
+        """False from when a connection is begun until it is there: nothing was sent by then."""
 
     @property
     def broken_off(self) -> bool:
@@ -72,6 +74,12 @@ class Calls:
         if call is not None:
             # The method of the class: an SSLSocket's own takes the TLS layer apart as well.
             call.waits_on(lambda: socket.socket.shutdown(sock, socket.SHUT_RDWR))
+
+    def connecting(self, *, done: bool) -> None:
+        """Note that this thread begins to make a connection, or has made it."""
+        call = self._by_thread.get(threading.get_ident())
+        if call is not None:
+            call.connected = done
 
     def abort(self, thread: int) -> None:
         """Break off what a thread waits for; one without an open href is not disturbed."""

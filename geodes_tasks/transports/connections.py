@@ -47,6 +47,11 @@ class _Watched(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._watch = watch
 
+    def connect(self) -> None:
+        self._watch.calls.connecting(done=False)
+        super().connect()
+        self._watch.calls.connecting(done=True)
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         try:

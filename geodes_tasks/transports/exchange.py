@@ -36,6 +36,7 @@ from geodes_tasks.errors import (
     HrefRefusedError,
     StalledError,
     TransferError,
+    UnreachableError,
     UntrustedServerError,
 )
 from geodes_tasks.transports.addresses import origin, redact
@@ -135,13 +136,21 @@ class Caller:
             HrefRefusedError: the address, or one that a redirect names, is not opened.
             KeyMissingError: the portal wants a key and there is none; nothing was sent.
             UntrustedServerError: the portal's certificate cannot be verified.
+            UnreachableError: no connection: nothing was sent.
             StalledError: no answer in time.
-            TransferError: no connection, or one that broke.
+            TransferError: a connection that broke, or none to where a redirect led.
         """
         url, came_from, seen = href, "", set[str]()
         while url not in seen and len(seen) <= MAX_HOPS:
             seen.add(url)
-            response = self._send(self._prepared(url, came_from, headers, question), href)
+            try:
+                response = self._send(self._prepared(url, came_from, headers, question), href)
+            except TransferError as error:
+                # The one that redirects has answered, and may have counted.
+                untrusted = isinstance(error.__cause__, ssl.SSLCertVerificationError)
+                if call.connected or came_from or untrusted:
+                    raise
+                raise UnreachableError(error.href, error.problem) from error.__cause__
             target = self._redirect(response)
             if target is None:
                 return Exchange(response, call, href, redirected=len(seen) > 1)

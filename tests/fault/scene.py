@@ -74,6 +74,11 @@ class Scene:
         """The end of every worker's log, for the message of an assertion."""
         return "\n".join(f"--- {one.name}:\n{one.text[-TAIL_CHARS:]}" for one in self.workers)
 
+    @property
+    def logs_whole(self) -> str:
+        """Every worker's log from its beginning."""
+        return "".join(one.text for one in self.workers)
+
     def until(self, condition: Any, timeout_s: float, what: str) -> None:
         """Wait until something is so, or fail with the workers' logs."""
         try:

@@ -1,8 +1,7 @@
-"""One quota for the fleet: kept where it is known, learned where it is not, spent to the last."""
+"""One quota for the fleet: the own window is kept, a refusal is waited out, a number is shown."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,33 +49,49 @@ def test_a_known_quota_is_never_refused(
     assert {one.attempts for one in batch.results()} == {1}
 
 
-@pytest.mark.parametrize("tells", [True, False], ids=["told", "not-told"])
-def test_an_unknown_quota_is_learned(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, tells: bool
+@pytest.mark.parametrize("says", [None, 50], ids=["true", "repeated"])
+def test_a_refusal_is_waited_out_by_one_that_tries(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, says: int | None
 ) -> None:
-    """Three refusals at most to learn it; then one try a period, and none where the portal tells.
+    """QUOTA=off, ten in a window: no more are refused than run at once, then one a period.
 
-    Files of 1 kB on three workers, so that as many requests as can be are under way at once.
+    The same where the portal says all the time that fifty are left.
     """
     settings = settings.model_copy(update={"quota": None, "probe_seconds": 1.0})
     standin.quota = Quota(LIMIT, WINDOW_S)
-    standin.settings.quota_status = None if tells else 404
+    standin.settings.quota_says = says
     fleet(worker, settings)
 
     batch = enqueue([standin.add_item(KiB) for _ in range(ITEMS)], settings=settings)
     status = batch.wait(WAIT_S)
 
     moments = [one.started_at for one in refused(standin)]
-    first = [moment for moment in moments if moment < moments[0] + 0.5]
-    later = moments[len(first) :]
+    later = [moment for moment in moments if moment > moments[0] + 0.5]
     assert status.states[State.SUCCESS] == ITEMS
-    assert status.states[State.FAILURE] == 0
-    assert len(first) <= 3
-    assert all(b - a > 0.7 for a, b in pairwise(later))
-    assert len(moments) <= (3 if tells else 3 + took(standin))
-    assert took(standin) < 3 * WINDOW_S + 3.0
+    assert len(moments) - len(later) <= settings.max_concurrent
+    # Each window ends with as many refusals as run at once; besides, one a second tries.
+    assert len(moments) <= 3 * settings.max_concurrent + 2 * took(standin)
+    assert took(standin) < 3 * WINDOW_S + 6.0
     assert {one.attempts for one in batch.results()} == {1}
     assert sum(one.route == "quota" for one in standin.requests) <= took(standin) + 4
+
+
+def test_a_number_that_the_portal_repeats_stops_nothing(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+) -> None:
+    """QUOTA=off, 150 files, and a portal that says each time that 50 are left: nothing waits."""
+    standin.settings.quota_says = 50
+    settings = settings.model_copy(update={"quota": None, "probe_seconds": 1.0})
+    fleet(worker, settings)
+
+    batch = enqueue([standin.add_item(64 * KiB) for _ in range(150)], settings=settings)
+    status = batch.wait(WAIT_S)
+
+    (account,) = ledger.account_states()
+    assert status.states[State.SUCCESS] == 150
+    assert [one.history for one in batch.results() if one.history] == []
+    assert (account.paused, account.portal_quota_left) == (None, 50)
+    assert any(one.route == "quota" for one in standin.requests)
 
 
 @pytest.mark.parametrize("how", [{"status": 403}, {"status": 200}])

@@ -111,6 +111,34 @@ def test_a_refused_key_says_nothing_of_files(
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize("how", ["401", "403", "login", "loop"])
+def test_whether_the_portal_accepts_the_key(
+    standin: StandIn, settings: Settings, portal: Availability, how: str
+) -> None:
+    """A good key is accepted, each form of a refusal is one, and no file is asked for."""
+    name = settings.key_name()
+    good = portal.accepts(name)
+    standin.set_key("another")
+    standin.settings.change(bad_key=how)
+
+    assert (good, portal.accepts(name)) == (True, False)
+    assert standin.downloads() == []
+
+
+def test_a_portal_that_does_not_say_whether_it_accepts_the_key(
+    standin: StandIn, settings: Settings, portal: Availability
+) -> None:
+    """Another key by now, no such route, one that fails, a portal that is away: not known."""
+    name = settings.key_name()
+    away = Availability(settings.model_copy(update={"portal_url": "http://127.0.0.1:1"}))
+    seen = [portal.accepts("the key in GEODES_API_KEY, ending in ...0000"), away.accepts(name)]
+    for status in (404, 503):
+        standin.settings.quota_status = status
+        seen.append(portal.accepts(name))
+
+    assert seen == [None] * 4
+
+
 def test_a_portal_that_fails_is_told_from_one_without_the_route(
     standin: StandIn, settings: Settings, portal: Availability
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import socket
 import threading
 import time
 import traceback
@@ -31,6 +32,7 @@ from geodes_tasks.errors import (
     TransferError,
     TruncatedBodyError,
     UnexpectedAnswerError,
+    UnreachableError,
     UntrustedServerError,
 )
 from geodes_tasks.states import Outcome
@@ -915,6 +917,60 @@ def test_an_unanswered_connection_has_an_end() -> None:
         fetch(transport, f"https://portal.invalid/f?{SECRET_QUERY}")
 
     assert SECRET_QUERY not in "".join(traceback.format_exception(caught.value))
+
+
+def no_port() -> str:
+    """Give the address of a port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("way", ["refused", "no such host", "no TLS there", "proxy", "no proxy"])
+def test_a_connection_that_is_never_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The portal cannot have counted what was never sent to it."""
+    with Scripted(answer(b"", status="403 Forbidden"), close=True) as server:
+        where = {
+            "refused": f"http://{no_port()}",
+            "no such host": "https://portal.invalid",
+            "no TLS there": f"https://127.0.0.1:{server.port}",
+        }
+        if way == "proxy":
+            monkeypatch.setenv("HTTPS_PROXY", server.url)
+        if way == "no proxy":
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{no_port()}")
+        portal = where.get(way, "https://portal.example")
+
+        with pytest.raises(UnreachableError):
+            fetch(transport_for(portal), f"{portal}/f")
+
+
+@pytest.mark.parametrize("mode", ["slow_headers", "reset"])
+def test_a_connection_that_was_made_may_have_been_counted(
+    standin: StandIn, href: str, item: Item, transport: HttpTransport, mode: str
+) -> None:
+    """No answer in time, and one that breaks at its start, are no outage."""
+    options = {"seconds": 30} if mode == "slow_headers" else {"after": 0}
+    standin.fault(item, mode, **options)
+
+    with pytest.raises(TransferError) as caught:
+        fetch(transport, href)
+
+    assert not isinstance(caught.value, UnreachableError)
+
+
+def test_a_redirect_that_leads_nowhere_was_answered(
+    standin: StandIn, href: str, item: Item
+) -> None:
+    """The portal has counted the request, though no connection was made to where it sent it."""
+    nowhere = no_port()
+    standin.fault(item, "redirect_other_host", location=f"http://{nowhere}/f")
+
+    with pytest.raises(TransferError, match="connection failed") as caught:
+        fetch(transport_for(standin.url, allowed_hosts=(nowhere,)), href)
+
+    assert not isinstance(caught.value, UnreachableError)
 
 
 @pytest.mark.parametrize("mode", ["slow_headers", "stall"])

@@ -34,6 +34,8 @@ FILE_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "offline_410": ({}, "OfflineError"),
     "gone_404": ({}, "NotFoundError"),
     "licence_423": ({}, "LicenceError"),
+    "bad_key": ({"answer": "403"}, "ForbiddenError"),
+    "redirect_loop": ({}, "ForbiddenError"),
     "redirect_other_host": ({"location": "http://10.1.2.3/x"}, "HrefRefusedError"),
     "truncate": ({}, "TruncatedBodyError"),
     "reset": ({}, "TransferError"),
@@ -164,12 +166,14 @@ def test_summary_names_every_failure_of_a_file(
 
     page = command(settings, "report", "mine", "--format", "markdown").stdout
 
-    for item, (_, kind) in zip(items, FILE_FAULTS.values(), strict=True):
+    kinds = [kind for _, kind in FILE_FAULTS.values()]
+    for item, kind in zip(items, kinds, strict=True):
         if kind == "OfflineError":
             assert "### 1 x offline" in page
             continue
-        group = page.split(f"### 1 x {kind}\n", 1)[1].split("###", 1)[0]
-        assert f"- For example: {item['id']}\n" in group
+        count = kinds.count(kind)
+        group = page.split(f"### {count} x {kind}\n", 1)[1].split("###", 1)[0]
+        assert count > 1 or f"- For example: {item['id']}\n" in group
         assert "- What to do: " in group
         assert f"`geodes-tasks retry mine --class {kind}`" in group
 
@@ -180,7 +184,8 @@ def test_summary_names_what_holds_the_account(
 ) -> None:
     """When the account waits, the summary says for what, and what to do."""
     item: Item = standin.add_item(64 * KiB)
-    standin.fault(item, fault, **({"seconds": 100} if fault == "429" else {}))
+    # For every file: a key that is refused for one alone is none that is refused.
+    standin.fault(None, fault, **({"seconds": 100} if fault == "429" else {}))
     worker()
     batch = enqueue(item, settings=settings, batch="mine")
     wait_until(lambda: batch.status().waiting, 20.0)

@@ -15,7 +15,13 @@ import pytest
 from geodes_tasks import config
 from geodes_tasks.archive import ArchiveError
 from geodes_tasks.config import Settings
-from geodes_tasks.errors import AuthError, ConfigError, HostileNameError, OfflineError
+from geodes_tasks.errors import (
+    AuthError,
+    ConfigError,
+    ForbiddenError,
+    HostileNameError,
+    OfflineError,
+)
 from geodes_tasks.geodes import Geodes
 from geodes_tasks.item import Item
 from geodes_tasks.transports.s3_explore import explorer
@@ -300,15 +306,24 @@ def test_a_used_up_quota_is_waited_out(
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "problem"),
-    [("bad_key", AuthError, "was refused"), ("offline_410", OfflineError, "on tape")],
+    ("everywhere", "fault", "error", "problem"),
+    [
+        (True, "bad_key", AuthError, "was refused"),
+        (False, "bad_key", ForbiddenError, "no right to this file"),
+        (False, "offline_410", OfflineError, "on tape"),
+    ],
 )
 def test_what_somebody_must_mend_is_raised(
-    standin: StandIn, conf: Config, fault: str, error: type[Exception], problem: str
+    standin: StandIn,
+    conf: Config,
+    everywhere: bool,
+    fault: str,
+    error: type[Exception],
+    problem: str,
 ) -> None:
-    """A refused key and a file on tape are said at once; nothing is left in the folder."""
+    """A refused key, a forbidden file and one on tape are said at once; the folder stays empty."""
     item = standin.add_item(size=KiB)
-    standin.fault(item, fault)
+    standin.fault(None if everywhere else item, fault)
     geodes = Geodes(conf)
 
     with pytest.raises(error, match=problem):

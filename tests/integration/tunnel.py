@@ -47,11 +47,11 @@ class TunnelProxy:
         outer = socket.create_connection((host, int(port)))
         self._sockets.append(outer)
         inner.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        threading.Thread(target=_pump, args=[outer, inner], daemon=True).start()
-        _pump(inner, outer)
+        threading.Thread(target=pump, args=[outer, inner], daemon=True).start()
+        pump(inner, outer)
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def pump(source: socket.socket, target: socket.socket) -> None:
     """Carry bytes one way until that way ends, and then end it there too."""
     with contextlib.suppress(OSError):
         while piece := source.recv(65536):

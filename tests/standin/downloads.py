@@ -48,6 +48,15 @@ class Downloads:
             return over_quota(accounts.quota.status if accounts.quota else 403)
         return None
 
+    def key_refusal(self, request: Request, scene: Scene) -> Answer | None:
+        """Return what a question gets while a fault refuses the key for every file, or None."""
+        for armed in self._faults.active(set(), Stage.GATE):
+            spent = armed.by_key[request.key] >= armed.fault.downloads
+            revoked = armed.fault.mode is Mode.KEY_REVOKED_MIDWAY and spent
+            if revoked or armed.fault.mode in {Mode.BAD_KEY, Mode.REDIRECT_LOOP}:
+                return GATES[armed.fault.mode](armed.fault, scene)
+        return None
+
     def _crowded(self, request: Request, names: set[str], cap: int | None) -> Fault | None:
         """Let a download in among the open ones of its key, or return the fault that it meets."""
         for armed in self._faults.active(names, Stage.CROWD):

@@ -44,9 +44,10 @@ class Mode(StrEnum):
     REDIRECT_OTHER_HOST = "redirect_other_host"
     """To the other host, which serves the file; ``status`` (302), ``location`` for elsewhere."""
     REDIRECT_LOOP = "redirect_loop"
-    """Round and round, as with an expired key."""
+    """Round and round, as with an expired key; for every file, the questions get it too."""
     BAD_KEY = "bad_key"
-    """The key is refused; ``answer`` is a BadKey value."""
+    """The key is refused; ``answer`` is a BadKey value. For one file, only that one is forbidden;
+    for every file, the question for the quota gets it too."""
     OFFLINE_410 = "offline_410"
     """On tape, 410. Back after ``polls`` availability answers, ``gets`` GETs or ``seconds``,
     whichever comes first, or when ``StandIn.bring_online`` says so; gone again ``expires``

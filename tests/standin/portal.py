@@ -243,12 +243,17 @@ class Portal:
         """Answer how much of its quota a key has left; asking costs nothing."""
         if self.settings.quota_status:
             return error(self.settings.quota_status, "No such route", "NOT_FOUND")
+        scene = self.scene(found.string)
         if not self.accounts.knows(request.key):
             how = self.settings.bad_key if request.key else self.settings.missing_key
-            return refuse_key(how, self.scene(found.string))
+            return refuse_key(how, scene)
+        if refused := self._downloads.key_refusal(request, scene):
+            return refused
         quota = self.accounts.quota
         limit = quota.limit if quota else UNLIMITED
-        remaining = self.accounts.remaining(request.key)
+        remaining = self.settings.quota_says
+        if remaining is None:
+            remaining = self.accounts.remaining(request.key)
         return json_answer(200, {"maxQuota": limit, "remainingQuota": remaining})
 
     def _processes(self, request: Request, found: Match) -> Answer:

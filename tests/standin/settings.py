@@ -45,6 +45,8 @@ class Settings:
     """The same for ``/fastavailability``."""
     quota_status: int | None = None
     """The same for the question for the quota left."""
+    quota_says: int | None = None
+    """The number that this question always gets; None is what is really left."""
     always_available: bool = False
     """Whether both call every file online, on tape or not."""
     availability_cap: int = 100

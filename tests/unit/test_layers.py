@@ -27,7 +27,7 @@ FLOORS: dict[int, str] = {
     0: "text jsontext nested errors states checksum asset results config version stac sources"
     " destination searching foreign footprint summaries outlet background",
     1: "frames transports partfile watcher roots ledger retry catalog item portalcheck",
-    2: "fetching folders ways attempt archive events htmlview",
+    2: "fetching folders ways keycheck attempt archive events htmlview",
     3: "engine app backend flowerconfig hooks batch verify planning",
     4: "tasks admission steering metrics reports",
     5: "worker embedded progress repair userconfig tables standing",

@@ -521,18 +521,6 @@ def test_downloads_that_wait_for_quota_are_sent_as_the_window_allows(
     assert (used_up, len(reopened)) == ([], 2)
 
 
-def test_without_a_quota_only_the_last_requests_are_remembered(
-    fake_ledger: Ledger, clock: Clock
-) -> None:
-    """Quota off grants every request, and forgets it as soon as the portal must have counted it."""
-    spent = [fake_ledger.spend(ACCOUNT).wait_s for _ in range(3)]
-    clock.advance(61.0)
-    spent.append(fake_ledger.spend(ACCOUNT).wait_s)
-
-    assert spent == [0.0] * 4
-    assert fake_ledger.client.zcard(fake_ledger.key("account", ACCOUNT, "spent")) == 1
-
-
 # --- claim ---------------------------------------------------------------------------------------
 
 

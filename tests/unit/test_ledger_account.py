@@ -1,12 +1,12 @@
-"""The account in the ledger: places, quota that is learned, tape, holds, priorities."""
+"""The account in the ledger: places, quota, tape, holds, priorities."""
 
 from __future__ import annotations
 
 import pytest
 
 from geodes_tasks.errors import OfflineError, QuotaError, ThrottledError, TransferError
-from geodes_tasks.ledger import Claim, Ledger, Progress, Request, TapeAnswer, Verdict
-from geodes_tasks.ledger.tape import TOLD_NOTHING, TOLD_UNLIMITED
+from geodes_tasks.ledger import Claim, Ledger, Request, TapeAnswer, Verdict
+from geodes_tasks.ledger.tape import NO_QUOTA, NOT_SAID
 from geodes_tasks.results import Decision
 from geodes_tasks.retry import Policy, decide
 from geodes_tasks.states import State
@@ -145,7 +145,7 @@ def test_three_broken_connections_are_a_complaint(fake_ledger: Ledger) -> None:
     assert "connections broke" in ledger.changes(ACCOUNT)[0].why
 
 
-# --- quota that is learned -----------------------------------------------------------------------
+# --- quota ---------------------------------------------------------------------------------------
 
 
 def test_after_a_refusal_one_download_at_a_time_tries(fake_ledger: Ledger, clock: Clock) -> None:
@@ -176,7 +176,7 @@ def test_the_first_byte_lets_all_go_on(fake_ledger: Ledger, clock: Clock) -> Non
     probe = fake_ledger.claim(tries, "w")
     assert isinstance(probe, Claim)
 
-    fake_ledger.opened(probe)
+    fake_ledger.end_probe(probe)
 
     assert len(sent_ids(fake_ledger)) == 3
 
@@ -214,140 +214,141 @@ def test_a_file_that_is_there_costs_no_try(fake_ledger: Ledger, clock: Clock) ->
     assert len(released) == 1
 
 
-def test_as_many_go_as_the_portal_says(fake_ledger: Ledger, clock: Clock) -> None:
-    """The quota left is spent, and what was asked for a moment ago is taken off."""
-    fake_ledger.spend(ACCOUNT)
-    many(fake_ledger, 1)
-    fake_ledger.told(ACCOUNT, 3, fake_ledger.server_time(), 60.0)
-
-    spent = [fake_ledger.spend(ACCOUNT, "some") for _ in range(3)]
-
-    assert [one.wait_s > 0 for one in spent] == [False, False, True]
-    assert spent[2].why == "told"
-    (state,) = fake_ledger.account_states()
-    assert state.told == 0
-
-
-def test_nothing_left_stops_the_account_without_a_request(
+def test_what_the_portal_says_is_left_is_shown_and_stops_nothing(
     fake_ledger: Ledger, clock: Clock
 ) -> None:
-    """The portal says 0: nothing is sent; it says 5 a minute later: all go on."""
-    many(fake_ledger, 4)
-    fake_ledger.told(ACCOUNT, 0, fake_ledger.server_time(), 60.0)
-    stopped = sent_ids(fake_ledger)
-    clock.advance(60.0)
-    fake_ledger.told(ACCOUNT, 5, fake_ledger.server_time(), 60.0)
+    """Not even 0 does: only a refusal or the own window stops an account."""
+    requests = many(fake_ledger, 4)
+    asked = fake_ledger.server_time()
 
-    assert (stopped, len(sent_ids(fake_ledger))) == ([], 4)
+    ended = fake_ledger.note_quota(ACCOUNT, 0, asked)
+
+    (state,) = fake_ledger.account_states()
+    assert not ended
+    assert (state.portal_quota_left, state.paused) == (0, None)
+    assert state.portal_quota_at == pytest.approx(asked, abs=0.01)
+    assert len(sent_ids(fake_ledger)) == 4
+    assert not claimed(fake_ledger, requests[0]).probes
+
+
+@pytest.mark.parametrize("said", [NOT_SAID, NO_QUOTA])
+def test_no_number_is_shown_where_the_portal_says_none(fake_ledger: Ledger, said: int) -> None:
+    """It does not say, or there is no quota."""
+    many(fake_ledger, 1)
+
+    fake_ledger.note_quota(ACCOUNT, said, fake_ledger.server_time())
+
+    (state,) = fake_ledger.account_states()
+    assert (state.portal_quota_left, state.portal_quota_at) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("left", "goes_on"), [(0, 0), (NOT_SAID, 0), (1, 1), (50, 1), (NO_QUOTA, 1)]
+)
+def test_what_is_left_ends_a_pause_by_a_refusal_early_for_one_that_tries(
+    fake_ledger: Ledger, clock: Clock, left: int, goes_on: int
+) -> None:
+    """A portal that says 50 and refuses costs one request, not as many as there are slots."""
+    requests = many(fake_ledger, 4)
+    ends(fake_ledger, claimed(fake_ledger, requests[0]), REFUSED)
+
+    ended = fake_ledger.note_quota(ACCOUNT, left, fake_ledger.server_time())
+
+    assert (ended, len(sent_ids(fake_ledger))) == (bool(goes_on), goes_on)
+
+
+def test_what_is_left_does_not_open_the_own_window(fake_ledger: Ledger) -> None:
+    """The window of the settings is kept, whatever the portal would give."""
+    requests = many(fake_ledger, 4)
+    ends(fake_ledger, claimed(fake_ledger, requests[0]), QuotaError("href", "own", 60.0, True))
+
+    ended = fake_ledger.note_quota(ACCOUNT, 50, fake_ledger.server_time())
+
+    assert (ended, sent_ids(fake_ledger)) == (False, [])
+
+
+def test_a_refusal_is_waited_out_until_the_time_it_names(fake_ledger: Ledger, clock: Clock) -> None:
+    """Ten minutes when it says ten; then one tries."""
+    requests = many(fake_ledger, 4)
+    ends(fake_ledger, claimed(fake_ledger, requests[0]), QuotaError("href", "used", 600.0))
+    clock.advance(590.0)
+    early = sent_ids(fake_ledger)
+    clock.advance(11.0)
+
+    assert (early, len(sent_ids(fake_ledger))) == ([], 1)
+
+
+def test_a_refusal_uses_no_attempt(fake_ledger: Ledger, clock: Clock) -> None:
+    """However often the portal refuses."""
+    (request,) = many(fake_ledger, 1)
+    for _ in range(12):
+        ends(fake_ledger, claimed(fake_ledger, request), REFUSED)
+        clock.advance(61.0)
+
+    record = fake_ledger.record(request.download_id)
+    assert record is not None
+    assert (record.state, record.attempts) == (State.RETRY, 0)
 
 
 def test_the_portal_is_asked_for_the_quota_by_one_and_only_when_it_helps(
     fake_ledger: Ledger, clock: Clock
 ) -> None:
-    """Idle or with a window of its own, an account has no question; else one a minute."""
+    """An idle account has no question; a busy or a refused one has one a minute."""
     (request, *_) = many(fake_ledger, 4)
-    limited = with_limits(fake_ledger, quota_count=5, quota_seconds=3600.0)
 
-    idle = fake_ledger.quota_begin(ACCOUNT, "a", 60.0)
+    idle = fake_ledger.quota_begin(ACCOUNT, 60.0)
     claim = claimed(fake_ledger, request)
-    known = limited.quota_begin(ACCOUNT, "a", 60.0)
-    first, second = (fake_ledger.quota_begin(ACCOUNT, worker, 60.0) for worker in "ab")
-    fake_ledger.told(ACCOUNT, TOLD_NOTHING, fake_ledger.server_time(), 60.0)
+    first, second = (fake_ledger.quota_begin(ACCOUNT, 60.0) for _ in range(2))
+    fake_ledger.note_quota(ACCOUNT, NOT_SAID, fake_ledger.server_time())
     clock.advance(61.0)
-    silent = fake_ledger.quota_begin(ACCOUNT, "a", 60.0)
-    ends(limited, claim, REFUSED)
+    silent = fake_ledger.quota_begin(ACCOUNT, 60.0)
+    ends(fake_ledger, claim, REFUSED)
     clock.advance(3600.0)
+    refused = fake_ledger.quota_begin(ACCOUNT, 60.0)
+    clock.advance(3600.0)
+    fake_ledger.pause(ACCOUNT, "by hand")
 
-    assert (idle, known, second, silent) == (None, None, None, None)
+    assert (idle, second, silent) == (None, None, None)
     assert first is not None
-    assert limited.quota_begin(ACCOUNT, "a", 60.0) is not None
+    assert refused is not None
+    assert fake_ledger.quota_begin(ACCOUNT, 60.0) is None
 
 
-def test_where_there_is_no_quota_requests_cost_no_question(fake_ledger: Ledger) -> None:
-    """Quota off and a portal without one: attempts need not ask the ledger first."""
-    first, second = many(fake_ledger, 2)
+def test_without_a_window_of_its_own_nothing_is_counted(fake_ledger: Ledger) -> None:
+    """QUOTA=off: a thousand requests are granted, and none is kept in mind."""
+    spent = [fake_ledger.spend(ACCOUNT) for _ in range(1000)]
 
-    before = claimed(fake_ledger, first).metered
-    fake_ledger.told(ACCOUNT, TOLD_UNLIMITED, fake_ledger.server_time(), 60.0)
-
-    assert (before, claimed(fake_ledger, second).metered) == (True, False)
+    assert {one.wait_s for one in spent} == {0.0}
+    assert fake_ledger.client.keys("*:spent") == []
 
 
-def test_no_more_than_three_requests_are_wasted_to_learn(fake_ledger: Ledger) -> None:
-    """While nobody knows the quota, three requests at most are without an answer."""
-    ledger = with_limits(fake_ledger, concurrent=8)
-    claims = [claimed(ledger, request) for request in many(ledger, 5)]
+def test_a_request_that_never_reached_the_portal_is_returned(fake_ledger: Ledger) -> None:
+    """The window has its place back, once."""
+    ledger = with_limits(fake_ledger, quota_count=2, quota_seconds=60.0)
+    first, _ = (ledger.spend(ACCOUNT) for _ in range(2))
+    full = ledger.spend(ACCOUNT)
 
-    asked = [ledger.spend(ACCOUNT, one.download_id).why for one in claims]
-    ledger.renew([Progress(claims[0].download_id, claims[0].token, 5)])
-    after = [ledger.spend(ACCOUNT, one.download_id).why for one in claims[3:]]
-    ledger.opened(claims[1])
-    then = ledger.spend(ACCOUNT, claims[4].download_id).why
-    ledger.told(ACCOUNT, TOLD_UNLIMITED, ledger.server_time(), 60.0)
-    known = ledger.spend(ACCOUNT, claims[4].download_id).why
+    for _ in range(3):
+        ledger.unspend(ACCOUNT, first.request)
 
-    assert asked == ["asking", "asking", "asking", "crowd", "crowd"]
-    assert after == ["asking", "crowd"]
-    assert (then, known) == ("asking", "")
+    assert 55 < full.wait_s < 65
+    assert [ledger.spend(ACCOUNT).wait_s > 0 for _ in range(2)] == [False, True]
 
 
-def test_after_many_files_without_a_refusal_none_waits_for_another(fake_ledger: Ledger) -> None:
-    """A portal that gave so many has no quota that a few requests more would waste."""
-    ledger = with_limits(fake_ledger, concurrent=8)
-    claims = [claimed(ledger, request) for request in many(ledger, 5)]
-    for _ in range(128):
-        ledger.spend(ACCOUNT)
+def test_whether_the_key_gave_a_file_since(fake_ledger: Ledger, clock: Clock) -> None:
+    """Only a download over the portal that began later says so."""
+    before, asks, after, over_s3 = many(fake_ledger, 4)
+    early = claimed(fake_ledger, before)
+    clock.advance(1.0)
+    claim = claimed(fake_ledger, asks)
+    clock.advance(1.0)
+    late, elsewhere = claimed(fake_ledger, after), claimed(fake_ledger, over_s3)
+    seen = [fake_ledger.gave_since(claim)]
+    for one, source in ((early, "geodes"), (elsewhere, "s3"), (late, "geodes")):
+        fake_ledger.succeed(one, result_of(one, source=source))
+        seen.append(fake_ledger.gave_since(claim))
 
-    asked = [ledger.spend(ACCOUNT, one.download_id).why for one in claims]
-
-    assert asked == [""] * 5
-
-
-def test_after_many_files_the_records_count_the_requests(fake_ledger: Ledger, clock: Clock) -> None:
-    """No question a file any more; a refusal, when it comes, tells as much as before."""
-    ledger = with_limits(fake_ledger, concurrent=8)
-    early, *requests = many(ledger, 5)
-    asks = claimed(ledger, early).metered
-    for _ in range(128):
-        ledger.spend(ACCOUNT)
-
-    done, over_s3, refused = (claimed(ledger, request) for request in requests[:3])
-    ledger.succeed(done, result_of(done))
-    ledger.succeed(over_s3, result_of(over_s3, source="s3"))
-    counted = ledger.client.hget(ledger.key("account", ACCOUNT), "granted")
-    ends(ledger, refused, REFUSED)
-    learned = ledger.client.hget(ledger.key("account", ACCOUNT), "learned")
-    clock.advance(61.0)
-
-    assert [asks, done.metered, over_s3.metered, refused.metered] == [True, False, False, False]
-    assert (counted, learned) == ("129", "129")
-    assert claimed(ledger, requests[3]).metered
-
-
-def test_what_was_learned_stops_the_next_window_in_time(fake_ledger: Ledger, clock: Clock) -> None:
-    """After as many requests as before the refusal one tries; were they too few, more go then."""
-    ledger = with_limits(fake_ledger, concurrent=8)
-    requests = iter(many(ledger, 30))
-
-    def window() -> int:
-        """Ask until something stops it; gives how many were granted."""
-        granted = 0
-        while not ledger.spend(ACCOUNT).wait_s:
-            granted += 1
-        return granted
-
-    for _ in range(5):
-        ledger.spend(ACCOUNT)
-    ends(ledger, claimed(ledger, next(requests)), REFUSED)
-    seen = []
-    for _ in range(2):
-        clock.advance(61.0)
-        probe = claimed(ledger, next(requests))
-        ledger.spend(ACCOUNT, probe.download_id)
-        ledger.opened(probe)
-        seen.append(1 + window())
-
-    assert seen == [4, 6]
+    assert seen == [False, False, False, True]
 
 
 # --- pauses --------------------------------------------------------------------------------------
@@ -358,7 +359,7 @@ def test_a_hold_by_hand_outlasts_what_passes_by_itself(fake_ledger: Ledger, cloc
     requests = many(fake_ledger, 3)
     claim = claimed(fake_ledger, requests[0])
     held = fake_ledger.pause(ACCOUNT, "by hand")
-    ends(fake_ledger, claim, QuotaError("href", "used", 5.0))
+    ends(fake_ledger, claim, QuotaError("href", "used", 5.0, True))
     clock.advance(100.0)
 
     assert (held, fake_ledger.pause(ACCOUNT, "by hand")) == (True, False)

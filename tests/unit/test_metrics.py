@@ -156,7 +156,7 @@ def test_backlog_leaves_one_worker_for_the_tape(fake_ledger: Ledger) -> None:
 def test_quota_is_what_the_portal_tells(busy: Ledger) -> None:
     """Where the portal says how many requests are left, that is what is exported."""
     before = scraped(busy)
-    busy.client.hset(busy.key("account", "acc"), mapping={"told": 7, "told_at": 1.0})
+    busy.client.hset(busy.key("account", "acc"), mapping={"portal_left": 7, "portal_at": 1.0})
 
     assert "quota_left{" not in before
     assert values(scraped(busy))['geodes_tasks_quota_left{account="acc"}'] == 7

@@ -9,7 +9,7 @@ import pytest
 from geodes_tasks import errors, retry
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.results import Complaint, Decision
-from geodes_tasks.retry import BACKOFF_CAP_S, Policy, backoff, decide
+from geodes_tasks.retry import BACKOFF_CAP_S, Policy, backoff, decide, jittered
 from geodes_tasks.states import Reason
 from tests.conftest import md5
 
@@ -24,7 +24,16 @@ BROKEN = replace(BACK_OFF, complaint=Complaint.BROKEN)
 
 def paused(reason: Reason, seconds: float, complaint: Complaint | None = None) -> Decision:
     """Say that the whole account waits."""
-    return Decision(True, reason, counted=False, pause=reason, pause_s=seconds, complaint=complaint)
+    probe_s = 60.0 if complaint is Complaint.REFUSED else None
+    return Decision(
+        True,
+        reason,
+        counted=False,
+        pause=reason,
+        pause_s=seconds,
+        probe_s=probe_s,
+        complaint=complaint,
+    )
 
 
 def throttled(seconds: float) -> Decision:
@@ -36,6 +45,10 @@ TABLE: list[tuple[BaseException, Decision]] = [
     (errors.TransferError("h", "reset"), BROKEN),
     (errors.StalledError("h", "silent"), BROKEN),
     (errors.ServerError("h", "503"), BROKEN),
+    (
+        errors.UnreachableError("h", "refused"),
+        Decision(True, Reason.BACKOFF, jittered(retry.OUTAGE_S, 1, "id"), counted=False),
+    ),
     (errors.TruncatedBodyError("h", 2, 1), BACK_OFF),
     (errors.SourceUnavailableError("s3", "h", "denied"), BACK_OFF),
     (errors.UnexpectedAnswerError("h", 418, "tea"), BACK_OFF),
@@ -51,7 +64,11 @@ TABLE: list[tuple[BaseException, Decision]] = [
         errors.ChecksumMismatchError("p", RIGHT, WRONG, True),
         Decision(True, Reason.BACKOFF, backoff(1, 2.0, "id"), suspect=md5(b"wrong")),
     ),
-    (errors.QuotaError("h", "50 an hour", 12.5), paused(Reason.QUOTA, 12.5)),
+    (errors.QuotaError("h", "50 an hour", 12.5, True), paused(Reason.QUOTA, 12.5)),
+    (
+        errors.QuotaError("h", "the portal names a time", 12.5),
+        paused(Reason.QUOTA, 12.5, Complaint.REFUSED),
+    ),
     (
         errors.QuotaError("h", "the portal says so"),
         paused(Reason.QUOTA, retry.QUOTA_PROBE_S, Complaint.REFUSED),
@@ -86,6 +103,7 @@ TABLE: list[tuple[BaseException, Decision]] = [
     (errors.WorkerStoppingError("id"), Decision(True, Reason.WORKER_STOPPED, counted=False)),
     (errors.NotFoundError("h", 404), FINAL),
     (errors.LicenceError("h", 423), FINAL),
+    (errors.ForbiddenError("h", "the key in X", "HTTP 403"), FINAL),
     (errors.HrefRefusedError("h", "ftp"), FINAL),
     (errors.NotAFileError("p", "folder"), FINAL),
     (errors.CatalogueMismatchError("p", RIGHT, WRONG, "q"), FINAL),
@@ -100,7 +118,9 @@ def test_each_error_has_its_reaction(error: BaseException, expected: Decision) -
     assert decide(error, 1, "id", POLICY) == expected
 
 
-TRANSIENT = [error for error, decision in TABLE if decision.reason is Reason.BACKOFF]
+TRANSIENT = [
+    error for error, decision in TABLE if decision.reason is Reason.BACKOFF and decision.counted
+]
 PATIENT = [error for error, decision in TABLE if not decision.counted]
 
 

@@ -21,12 +21,14 @@ from geodes_tasks.asset import Asset
 from geodes_tasks.errors import (
     AuthError,
     DiskError,
+    ForbiddenError,
     HrefRefusedError,
     LedgerUnavailableError,
     NotFoundError,
     OfflineError,
     OutsideRootsError,
     QuotaError,
+    SourceUnavailableError,
     TransferError,
     WorkerStoppingError,
 )
@@ -319,6 +321,31 @@ def test_waiting_costs_no_attempt(bench: Bench, error: Exception, reason: str) -
 
     record = bench.record(request)
     assert (record.state, record.reason, record.attempts) == (State.RETRY, reason, 0)
+
+
+def test_a_forbidden_file_may_come_yet_over_another_source(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The portal refuses this file and S3 broke: it is tried again; S3 lacks it too: it fails."""
+    monkeypatch.setattr(bench.desk.keys, "accepts", lambda *_: True)
+    seen = []
+    for name, elsewhere in (
+        ("a", TransferError("s3://b/a.zip", "reset")),
+        ("b", SourceUnavailableError("s3", "s3://b/b.zip", "no such object")),
+    ):
+        datalake = MemoryTransport(CONTENT)
+        datalake.errors = [elsewhere]
+        bench.desk.transports = {"s3": datalake, "geodes": bench.transport}
+        bench.transport.errors = [AuthError("h", "the key in X", "HTTP 403")]
+        hrefs = {"s3": f"s3://b/{name}.zip", "geodes": f"https://p/{name}"}
+        request = bench.request(name, hrefs=hrefs)
+        with pytest.raises((Ignore, ForbiddenError)):
+            bench.run(request)
+        seen.append(bench.record(request))
+
+    kinds = [one.error.type for one in seen if one.error]
+    assert kinds == ["TransferError", "ForbiddenError"]
+    assert [one.state for one in seen] == [State.RETRY, State.FAILURE]
 
 
 def test_a_full_disk_closes_this_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

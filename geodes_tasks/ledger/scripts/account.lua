@@ -4,12 +4,12 @@
 --   places, ceiling          how many may run, where fewer than the settings say; where it stopped
 --   changed, lowered, well   when places changed, when they were taken; what went well since
 --   resets, resets_since     connections that broke lately
---   probe                    the portal says that the quota is used up: `due`, or who tries now
+--   probe                    the portal has refused for the quota: `due`, or the download that tries
 --   probe_wait, probed       seconds between two tries; when the last one began
---   told, told_at            requests left as the portal says, or `none` when it does not, or
---                            `unlimited`; when it was asked, and told_period: how often it is
---   granted, learned         requests since there was quota; how many there were before a refusal
---   guessed                  the last stop came from that number, not from a refusal
+--   portal_left, portal_at   requests left as the portal says (-1: it does not say, -2: no quota);
+--                            when it was asked. Shown only: it stops nothing
+--   quota_asked              when a worker last began to ask for that
+--   accepted                 when the last download began to which the portal gave a file
 --   window, refilled         messages on their way at most, as drained so far
 
 -- So many broken connections within so many seconds are a complaint.
@@ -17,10 +17,6 @@ local RESETS, RESETS_SECONDS = 3, 30
 -- The number that was refused is tried again after so many downloads that went well, or after
 -- fewer when so many seconds went by without a complaint.
 local WELL, WELL_SECONDS = 100, 600
--- While nobody knows the quota, so many requests may be without an answer at once: no more are
--- wasted to learn it. After so many that were granted there is no small quota to learn, and small
--- files need not wait for each other any more.
-local WASTED, TRUSTED = 3, 128
 
 local function is_paused(account, time)
   local until_time = redis.call('HGET', account_key(account), 'paused_until')
@@ -107,38 +103,10 @@ local function went_well(account, most, time)
   if places + 1 >= most then redis.call('HDEL', key, 'places', 'ceiling') end
 end
 
--- No more quota: from now on one download at a time tries.
-local function out_of_quota(account, wait, time)
-  redis.call('HSET', account_key(account), 'probe', 'due', 'probe_wait', wait)
+-- The portal refused a request for its quota: the account waits, then one download at a time tries.
+local function refused(account, wait, probe_wait, time)
+  redis.call('HSET', account_key(account), 'probe', 'due', 'probe_wait', probe_wait)
   pause_account(account, 'quota', wait, time)
-end
-
--- The portal has refused a request for its quota, which tells how many it takes.
-local function refused(account, wait, time)
-  local key = account_key(account)
-  local granted = math.max(redis.call('HINCRBY', key, 'granted', -1), 1)
-  redis.call('HSET', key, 'granted', granted, 'learned', granted)
-  redis.call('HDEL', key, 'guessed')
-  out_of_quota(account, wait, time)
-end
-
--- Requests left as the portal says, and when it is asked again; nil when it has not said so lately.
-local function told_left(account, time)
-  local told, at, period = unpack(redis.call('HMGET', account_key(account),
-    'told', 'told_at', 'told_period'))
-  if told == 'unlimited' then return 1e9, time end
-  if not tonumber(told) or time - number(at) > 3 * number(period) then return nil end
-  return tonumber(told), number(at) + number(period)
-end
-
--- How many downloads have asked for their file and have no byte of it yet.
-local function unanswered(account)
-  local count = 0
-  for _, id in ipairs(redis.call('ZRANGE', account_key(account, ':leases'), 0, -1)) do
-    local token, asking, done = unpack(redis.call('HMGET', download(id), 'token', 'asking', 'done'))
-    if asking == token and number(done) == 0 then count = count + 1 end
-  end
-  return count
 end
 
 -- How many downloads may start while it is not known whether there is quota again.
@@ -148,17 +116,18 @@ local function probes_left(account)
   return (probe == 'due' or field(probe, 'state') ~= 'STARTED') and 1 or 0
 end
 
--- There is quota: everything goes on.
-local function quota_is_back(account)
+-- End a pause for the quota before its time.
+local function end_quota_pause(account)
   local key = account_key(account)
-  local learned, guessed = unpack(redis.call('HMGET', key, 'learned', 'guessed'))
-  -- Stopped by a guess, and the first try went through: the guess may have been too low.
-  if learned and guessed then redis.call('HSET', key, 'learned', math.ceil(number(learned) * 1.5)) end
-  redis.call('HDEL', key, 'probe', 'probed', 'guessed')
-  redis.call('HSET', key, 'granted', 1)
   if redis.call('HGET', key, 'paused') == 'quota' then
     redis.call('HDEL', key, 'paused', 'paused_until')
   end
+end
+
+-- The download that tried gets its file: everything goes on.
+local function quota_is_back(account)
+  redis.call('HDEL', account_key(account), 'probe', 'probed')
+  end_quota_pause(account)
 end
 
 -- The download that tried has ended. An answer that tells nothing makes the next try wait;
@@ -174,27 +143,20 @@ local function probe_ended(id, account, time, source)
   if wait > 0 then pause_account(account, 'quota', wait, time) end
 end
 
--- Whether each request has to be asked for: not where nobody knows of a quota, and so many were
--- granted that there is no small one. The records of the downloads count the requests then.
-local function is_metered(account, quota_count)
-  local told, learned, granted = unpack(redis.call('HMGET', account_key(account),
-    'told', 'learned', 'granted'))
-  if quota_count > 0 or tonumber(told) then return true end
-  return told ~= 'unlimited' and (learned or number(granted) < TRUSTED)
-end
-
--- What an attempt that begins must know of its account.
-local function account_notes(id, account, quota_count, time)
+-- Note that an attempt begins; gives what it must know of its account.
+local function account_notes(id, account, time)
   local key = account_key(account)
-  local probe = redis.call('HGET', key, 'probe')
-  if probe then redis.call('HSET', key, 'probe', id, 'probed', stamp(time)) end
-  return (probe and ' probe' or '')
-    .. ((probe or is_metered(account, quota_count)) and ' metered' or '')
+  if redis.call('HEXISTS', key, 'probe') == 0 then return '' end
+  redis.call('HSET', key, 'probe', id, 'probed', stamp(time))
+  return ' probe'
 end
 
 -- What the portal's answer to one download says of its account.
-local function heed_complaint(account, complaint, most, began, wait, time)
+local function heed_complaint(account, said, most, began, time)
+  local complaint = said.complaint
   if complaint == 'throttled' then lower(account, most, began, time, 'too many requests (429)') end
   if complaint == 'broken' then strained(account, most, began, time) end
-  if complaint == 'refused' then refused(account, wait, time) end
+  if complaint == 'refused' then
+    refused(account, said.pause_seconds, said.probe_seconds, time)
+  end
 end

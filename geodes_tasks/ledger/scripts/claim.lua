@@ -1,9 +1,8 @@
 -- One worker asks for the lease of a download that a message woke it up for.
--- ARGV: id, worker, lease seconds, concurrent, quota count
+-- ARGV: id, worker, lease seconds, concurrent
 -- Returns {verdict, ...}:
 --   granted, token, attempt, spec, path, proof, suspect, account, notes
---     notes: metered (its requests are counted), probe (it tries whether there is quota),
---            held:<source> (not to be asked)
+--     notes: probe (it tries whether there is quota), held:<source> (not to be asked)
 --   unknown | running (live lease elsewhere) | finished | early (not due yet) | waiting (no place)
 --   damaged (the record cannot be understood: it has ended now)
 local id, worker, lease_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -42,4 +41,4 @@ redis.call('ZADD', leases, stamp(time + lease_seconds), id)
 redis.call('SADD', P .. 'accounts', account)
 return { 'granted', token, attempt, field(id, 'spec') or '', field(id, 'path') or '',
   field(id, 'proof') or '', field(id, 'suspect') or '', account,
-  notes .. account_notes(id, account, tonumber(ARGV[5]), time) }
+  notes .. account_notes(id, account, time) }

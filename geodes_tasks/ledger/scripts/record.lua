@@ -2,13 +2,12 @@
 -- ARGV: window, concurrent, quota count, quota seconds, id, token, state, JSON of fields:
 --   SUCCESS: {outcome, verified, bytes, source, sources, collection, proof, size, checksum}
 --   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, source, sources, collection,
---             pause, pause_seconds, complaint, held}
+--             pause, pause_seconds, probe_seconds, complaint, held}
 --            pause: why the whole account waits; without pause_seconds until somebody resumes it
 --            held: the source that somebody holds
 --            complaint: throttled | broken | refused: what the portal's answer says of the account
 --   FAILURE: {error, entry, bytes, source, sources, collection}
 --   REVOKED: {}
---   asked, with any but REVOKED: the portal was asked last, and nobody has counted that yet
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, state = ARGV[5], ARGV[6], ARGV[7]
 if not holds(id, token) then return { 'lost' } end
@@ -26,7 +25,6 @@ local function transferred()
   end
 end
 
-if said.asked then redis.call('HINCRBY', account_key(account), 'granted', 1) end
 local began, most = number(field(id, 'started')), tonumber(ARGV[2])
 local is_swept = state == 'REVOKED'
 drop_lease(id)
@@ -44,6 +42,7 @@ if state == 'SUCCESS' then
   redis.call('HDEL', key, 'error', 'suspect', 'token', 'gone', 'offline_since')
   set_done(id, said.size)
   transferred()
+  if said.source == 'geodes' then redis.call('HSET', account_key(account), 'accepted', began) end
 elseif state == 'RETRY' then
   move(id, 'RETRY', said.reason)
   if not said.counted then redis.call('HINCRBY', key, 'attempts', -1) end
@@ -52,7 +51,7 @@ elseif state == 'RETRY' then
   if said.suspect then redis.call('HSET', key, 'suspect', said.suspect) end
   transferred()
   if said.pause then pause_account(account, said.pause, said.pause_seconds, time) end
-  heed_complaint(account, said.complaint, most, began, said.pause_seconds, time)
+  heed_complaint(account, said, most, began, time)
   if said.reason == 'offline' then
     park(id, said.delay, time)
   elseif said.held and redis.call('HEXISTS', P .. 'holds', 'source:' .. said.held) == 1 then
