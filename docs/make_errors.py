@@ -75,6 +75,7 @@ SAMPLES: dict[str, object] = {
 """Values for the examples, by the name of the argument; others are written as their names."""
 OF_CLASS: dict[str, tuple[object, ...]] = {
     "TransferError": (SAMPLES["href"], "the connection broke at byte 41943040 (reset by peer)"),
+    "UnreachableError": (SAMPLES["href"], "the connection failed (Connection refused)"),
     "StalledError": (SAMPLES["href"], "silent since byte 41943040"),
     "ServerError": (SAMPLES["href"], "HTTP 503: Service unavailable"),
     "TruncatedBodyError": (SAMPLES["href"], 764210185, 41943040),
@@ -90,6 +91,11 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "UntrustedServerError": (SAMPLES["href"], "self-signed certificate in certificate chain"),
     "OfflineError": (SAMPLES["href"], 410),
     "LicenceError": (SAMPLES["href"], 423),
+    "ForbiddenError": (
+        SAMPLES["href"],
+        "the key in GEODES_API_KEY, ending in ...1234,",
+        "HTTP 403",
+    ),
     "DiskError": ("/data/a.zip", "no space left on device"),
     "ConfigError": ("GEODES_TASKS_QUOTA", "'50' is no quota; write 50/hour, 10/20seconds or off"),
     "SourceError": ("items.json", "is not JSON: Expecting value at line 3, column 1"),
