@@ -22,8 +22,10 @@ _MULTIHASH = {
     "sha256": ("1220", 64),
     "sha384": ("2030", 96),
     "sha512": ("1340", 128),
+    "sha3_256": ("1620", 64),
 }
-_BARE = {digits: name for name, (_, digits) in _MULTIHASH.items()}
+# A bare digest of 64 digits is SHA-256, never SHA3-256, which only a manifest names.
+_BARE = {digits: name for name, (_, digits) in _MULTIHASH.items() if name != "sha3_256"}
 _HEX = re.compile(r"[0-9a-f]+\Z")
 
 

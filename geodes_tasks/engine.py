@@ -15,7 +15,9 @@ from geodes_tasks.errors import (
     CatalogueMismatchError,
     ChecksumMismatchError,
     FolderError,
+    LeaseLostError,
     NotAFileError,
+    TooLargeError,
     UnexpectedAnswerError,
 )
 from geodes_tasks.fetching import Fetch
@@ -68,6 +70,7 @@ def download(
         TruncatedBodyError, TransferError: the part file is kept for the next attempt.
         CatalogueMismatchError: two whole copies agree against the catalogue; one is kept.
         DiskError, NotAFileError: the folder does not take the file.
+        TooLargeError: the volume can never take it; the part file has been deleted.
         GeodesTasksError: what the transports and ``attempt`` raise.
     """
     attempt = attempt or Unwatched()
@@ -83,15 +86,22 @@ def download(
     algorithm = asset.checksum.algorithm if asset.checksum else DEFAULT_ALGORITHM
     with PartFile(final, _content(asset), token, algorithm) as part:
         part.expect(asset.size_bytes)
-        part.reserve(asset.size_bytes or 0)
+        part.reserve(asset.size_bytes or 0, resumes=True)
         fetched = Fetch(asset, part, attempt, transports)
         try:
             fetched.run()
+            return _publish(fetched, suspect, None if replace else names)
         except FolderError:
             if fetched.folder is None:
                 raise
-        else:
-            return _publish(fetched, suspect, None if replace else names)
+        except LeaseLostError:
+            # The attempt that has the lease looks for leftovers before it publishes, not later.
+            if final.exists():
+                part.discard()
+            raise
+        except TooLargeError:
+            part.discard()
+            raise
     return folders.fetch(
         asset,
         final,

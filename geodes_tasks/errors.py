@@ -655,6 +655,16 @@ class DiskError(GeodesTasksError):
         return f"{self.path}: {self.problem}"
 
 
+class TooLargeError(DiskError):
+    """The volume can never take the file, or a body without an announced end fills it."""
+
+    reaction = Reaction.FINAL
+    hint = (
+        "Download it to a larger volume with -o. If the item is wrong about its size, report it "
+        "to the portal."
+    )
+
+
 class NotAFileError(GeodesTasksError):
     """The final name is taken by a folder or something else that is no regular file."""
 

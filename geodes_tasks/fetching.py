@@ -29,6 +29,7 @@ from geodes_tasks.errors import (
     TransferError,
     TruncatedBodyError,
 )
+from geodes_tasks.partfile import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 GAIN_BYTES = 1024 * 1024
 """A source that broke after so many new bytes is asked once more before another one is."""
+
+LOOK_BYTES = 64 * 1024 * 1024
+"""Bytes of a body of unknown size after which the free space of the volume is checked again."""
 
 CUT = 2**32
 """What a length of 32 bits has lost a multiple of."""
@@ -85,6 +89,8 @@ class Fetch:
         self._etags: dict[str, str | None] = {}
         self._errors: list[GeodesTasksError] = []
         self._trusts_leftovers = True
+        self._look_at = 0
+        """Offset from which on the free space of the volume is checked again."""
         self._members: dict[str, str] = {}
         """Where the file is by source, when that is within a folder."""
         self.folder: tuple[str, Transport] | None = None
@@ -148,7 +154,7 @@ class Fetch:
         """Take over a dead attempt's part that lacks nothing but its proof."""
         leftover = self.part.leftover()
         size = self.asset.size_bytes
-        if leftover is None or size is None or leftover.stat().st_size != size:
+        if leftover is None or size is None or size_of(leftover) != size:
             return False
         self.part.adopt(leftover, self.attempt.progress)
         if self.part.offset != size:
@@ -180,7 +186,7 @@ class Fetch:
             leftover = None
             if self.part.offset:
                 self._restart()
-        offset = self.part.offset or (leftover.stat().st_size if leftover else 0)
+        offset = self.part.offset or (size_of(leftover) if leftover else 0)
         self._open(transport, offset, etag, leftover)
 
     def _resumable(self) -> Path | None:
@@ -189,7 +195,7 @@ class Fetch:
         if leftover is None or self.part.offset or not self._trusts_leftovers:
             return None
         size = self.asset.size_bytes
-        return None if size is not None and leftover.stat().st_size >= size else leftover
+        return None if size is not None and size_of(leftover) >= size else leftover
 
     def _open(
         self, transport: Transport, offset: int, etag: str | None, leftover: Path | None
@@ -250,17 +256,39 @@ class Fetch:
         if body.etag:
             part.note_etag(f"{name} {body.etag}")
         limit = self.asset.size_bytes
+        expected = limit if limit is not None else body.total_bytes
+        if expected is not None and (limit is None or part.leftover() is not None):
+            part.reserve(expected)
+        self._look_at = 0
+        write = self._write_unbounded if expected is None else part.write
         for chunk in body.chunks:
-            part.write(chunk)
+            write(chunk)
             self.received[name] += len(chunk)
-            if limit is not None and part.offset > limit:
+            if expected is not None and part.offset > expected:
                 got = part.offset
                 self._restart()
-                raise SizeMismatchError(str(part.final), limit, got)
+                raise SizeMismatchError(str(part.final), expected, got)
             progress(part.offset, len(chunk))
-        expected = limit if limit is not None else body.total_bytes
         if expected is not None and part.offset < expected:
             raise TruncatedBodyError(href, expected, part.offset)
+
+    def _write_unbounded(self, chunk: bytes) -> None:
+        """Write a piece of a body of unknown size when the volume has room for it.
+
+        Raises:
+            TooLargeError, DiskError: it has none; the part was emptied.
+        """
+        part = self.part
+        try:
+            if part.offset + len(chunk) > self._look_at:
+                # Half of the room at most: other files grow on the same volume.
+                left = part.room_left(len(chunk))
+                step = LOOK_BYTES if left is None else min(LOOK_BYTES, left // 2)
+                self._look_at = part.offset + step
+            part.write(chunk)
+        except DiskError:
+            self._restart()
+            raise
 
     def _check(self) -> None:
         """Throw wrong bytes away as long as another source may have the right ones.

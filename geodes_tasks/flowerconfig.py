@@ -32,7 +32,8 @@ NAME_WIDTH = 28
 """So much of a file's name is in the list; both ends of it, for they tell files apart."""
 _WAIT = re.compile(r" \(waits (\d+) s\)\Z")
 # The list has little room, and the whole text is on the page of the task.
-_ADDRESS = re.compile(r"'?https?://[^\s']+(?:', |: )")
+# The whole word each time, so that a text of many addresses takes linear time.
+_ADDRESS = re.compile(r"'?https?://[^\s']+(?:', | )?")
 
 
 def configure() -> None:
@@ -116,7 +117,7 @@ def readable(task: Any) -> Any:
     if task.state == "RETRY":
         task.result = waiting(task.exception, task.retried)
     elif task.state == "FAILURE":
-        task.result = _ADDRESS.sub("", problem(task.exception or ""))
+        task.result = _without_address(problem(task.exception or ""))
     elif task.state == "SUCCESS":
         task.result = ending(task.result)
     return task
@@ -130,6 +131,11 @@ def what(kwargs: str | None) -> str | None:
     file, item = str(said["file"]), str(said.get("item"))
     whole = [] if len(file) <= NAME_WIDTH else [file]
     return ", ".join([shortened(file, NAME_WIDTH), str(said.get("size")), item, *whole])
+
+
+def _without_address(text: str) -> str:
+    """Remove the addresses that stand before a colon, or as the first of several values."""
+    return _ADDRESS.sub(lambda found: "" if found[0].endswith((": ", "', ")) else found[0], text)
 
 
 def problem(exception: str) -> str:
@@ -149,9 +155,9 @@ def waiting(exception: str | None, since: float | None) -> str | None:
     """Write why a download waits, with the time of day when it goes on."""
     match = _WAIT.search(exception or "")
     if exception is None or match is None or since is None:
-        return _ADDRESS.sub("", exception or "")
+        return _without_address(exception or "")
     due = datetime.fromtimestamp(since + int(match[1]), UTC)
-    reason = _ADDRESS.sub("", exception[: match.start()])
+    reason = _without_address(exception[: match.start()])
     return f"until {due:%H:%M:%S} UTC ({due:%d %b}), {reason}"
 
 

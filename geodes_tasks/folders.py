@@ -1,6 +1,6 @@
 """A product that is a folder of objects: one download, one folder, every file proven.
 
-Size proves each file, and where the product has a manifest (a SAFE manifest, a list of MD5 sums)
+Size proves each file, and where the product has a manifest (a SAFE manifest with MD5 or SHA3-256, a list of MD5 sums)
 its checksums do. The folder grows beside its final name, as part files do: one attempt owns it,
 a next one takes over what a dead one left by renaming it, and it appears whole or not at all.
 """
@@ -8,10 +8,12 @@ a next one takes over what a dead one left by renaming it, and it appears whole 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
 from typing import TYPE_CHECKING, Protocol
+from xml.parsers import expat
 
 from geodes_tasks.asset import Asset
 from geodes_tasks.checksum import Checksum
@@ -35,12 +37,14 @@ MANIFEST_BYTES = 16 * 1024 * 1024
 """A manifest larger than that is not read."""
 
 _MANIFEST = re.compile(r"(?:^|/)(?:manifest\.safe|md5sums?(?:\.txt)?|[^/]+\.md5)\Z", re.IGNORECASE)
-_STREAM = re.compile(
-    r"<byteStream\b.*?<fileLocation\b[^>]*\bhref=\"(?:\./)?([^\"]+)\".*?"
-    r"<checksum\b[^>]*\bchecksumName=\"MD5\"[^>]*>\s*([0-9a-fA-F]{32})\s*</checksum>",
-    re.DOTALL,
-)
-_LINE = re.compile(r"^\\?([0-9a-fA-F]{32})\s+[* ]?(?:\./)?(\S.*?)\s*$", re.MULTILINE)
+_SUM_LINE = re.compile(r"\\?([0-9a-fA-F]{32})[ \t]+\*?(?:\./)?")
+_ALGORITHMS = {"md5": "md5", "sha-256": "sha256", "sha256": "sha256", "sha3-256": "sha3_256"}
+"""Names of checksums in SAFE manifests, in lower case, to those of hashlib."""
+_FEED_CHARACTERS = 1024 * 1024
+"""Characters of a manifest that are parsed at once. Old versions of expat read a long token again
+with each call, so many small calls would take quadratic time."""
+_DIGEST_CHARACTERS = 256
+"""Characters of a checksum element that are kept; no digest with its blanks is longer."""
 
 
 class Download(Protocol):
@@ -77,8 +81,9 @@ def fetch(
         GeodesTasksError: as for a file; what was fetched is kept for the next attempt.
     """
     name, transport = source
-    if final.exists():
-        raise NotAFileError(str(final), "folder")
+    with local_errors(final):
+        if final.exists():
+            raise NotAFileError(str(final), "folder")
     attempt.before_open(name)
     members = sorted(transport.members(asset.hrefs[name]), key=_manifests_first)
     part = PartFolder(final, content, token)
@@ -88,11 +93,14 @@ def fetch(
         checked_name(asset, member.name)
         one = _asset_of(asset, member, known.get(member.name), name)
         place = part.path / member.name
-        if one.checksum is not None or not _has_size(place, member.size_bytes):
+        with local_errors(place):
+            is_there = one.checksum is None and _has_size(place, member.size_bytes)
+        if not is_there:
             beside = _Beside(attempt, done)
             result = download(one, place, {name: transport}, attempt=beside, token=token)
             received += result.bytes_transferred
-        known |= _sums_of(part.path, member.name, member.size_bytes)
+        with local_errors(place):
+            known |= _sums_of(part.path, member.name, member.size_bytes)
         proven += one.checksum is not None or is_manifest(member.name)
         done += member.size_bytes
         attempt.progress(done)
@@ -148,14 +156,76 @@ def is_manifest(name: str) -> bool:
 
 
 def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
-    """Read the MD5 sums of a manifest; names are below the folder that it lies in."""
+    """Parse the checksums of a manifest; names are below the folder that it lies in.
+
+    The time is linear in the size of the text. A manifest that cannot be parsed has no checksums.
+    """
+    is_safe = manifest.lower().endswith(".safe")
+    pairs = _SafeManifest().parse(text) if is_safe else _sums_in_list(text)
     place = manifest.rpartition("/")[0]
-    pairs = [(name, digest) for name, digest in _STREAM.findall(text)]
-    pairs += [(name, digest) for digest, name in _LINE.findall(text)]
-    return {
-        f"{place}/{name}" if place else name: Checksum("md5", digest.lower())
-        for name, digest in pairs
-    }
+    return {f"{place}/{name}" if place else name: checksum for name, checksum in pairs}
+
+
+def _sums_in_list(text: str) -> Iterator[tuple[str, Checksum]]:
+    """Yield the names and sums of a list as md5sum writes it."""
+    for line in io.StringIO(text):
+        found = _SUM_LINE.match(line.lstrip())
+        if found and (name := line.lstrip()[found.end() :].strip()):
+            yield name, Checksum("md5", found[1].lower())
+
+
+class _RefusedManifestError(Exception):
+    """The manifest declares a document type, which could declare entities that explode."""
+
+
+class _SafeManifest:
+    """Collects the checksums of a SAFE manifest, element by element."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, Checksum]] = []
+        self._href, self._algorithm, self._digest = "", "", ""
+        self._checksum: Checksum | None = None
+
+    def parse(self, text: str) -> list[tuple[str, Checksum]]:
+        """Return names and checksums; none when the text is broken or has a document type."""
+        parser = expat.ParserCreate()
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        parser.StartDoctypeDeclHandler = self._refuse
+        try:
+            for begin in range(0, len(text), _FEED_CHARACTERS):
+                parser.Parse(text[begin : begin + _FEED_CHARACTERS], False)
+            parser.Parse("", True)
+        except (expat.ExpatError, UnicodeError, _RefusedManifestError):
+            return []
+        return self._found
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        name = tag.rpartition(":")[2]
+        if name == "byteStream":
+            self._href, self._checksum = "", None
+        elif name == "fileLocation":
+            self._href = attributes.get("href", "").removeprefix("./")
+        elif name == "checksum":
+            self._digest = ""
+            self._algorithm = _ALGORITHMS.get(attributes.get("checksumName", "").lower(), "")
+
+    def _characters(self, data: str) -> None:
+        if self._algorithm and len(self._digest) < _DIGEST_CHARACTERS:
+            self._digest += data[:_DIGEST_CHARACTERS]
+
+    def _end(self, tag: str) -> None:
+        name = tag.rpartition(":")[2]
+        if name == "checksum" and self._algorithm:
+            with contextlib.suppress(ValueError):  # not a digest of that algorithm
+                self._checksum = Checksum(self._algorithm, self._digest.strip().lower())
+            self._algorithm = ""
+        elif name == "byteStream" and self._href and self._checksum is not None:
+            self._found.append((self._href, self._checksum))
+
+    def _refuse(self, *_: object) -> None:
+        raise _RefusedManifestError
 
 
 def _manifests_first(member: Member) -> tuple[bool, str]:
@@ -300,7 +370,7 @@ def _raise(error: OSError) -> None:
 
 
 def sums_in(folder: Path, sizes: Mapping[str, int]) -> dict[str, Checksum]:
-    """Give the MD5 sums that the manifests in a folder have of files in it.
+    """Return the checksums that the manifests in a folder have of files in it.
 
     Raises:
         OSError: they cannot be read.
@@ -325,7 +395,8 @@ def _drop_litter(folder: Path) -> None:
 
 
 def _token_of(path: Path) -> bool:
-    return path.name.split(".")[-2].isdigit()
+    token = path.name.split(".")[-2]
+    return token.isascii() and token.isdigit()
 
 
 def _escaped(text: str) -> str:

@@ -20,10 +20,11 @@ import stat
 import tempfile
 import threading
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from geodes_tasks.checksum import Checksum
-from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError
+from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError, TooLargeError
 from geodes_tasks.outlet import BlockOutlet, Outlet
 from geodes_tasks.results import Proof
 
@@ -40,26 +41,12 @@ ADOPT_MIN_BYTES = 64 * 1024
 THREAD_MIN_BYTES = 8 * 1024 * 1024
 """Files from this size on are hashed beside the transfer, in a thread of their own."""
 RESERVE_BYTES = 16 * 1024 * 1024
-"""Space that is left free on the volume."""
+"""Space that is left free on the volume; 1 % of the volume where that is less."""
 NAME_BYTES = 255
 _ENDINGS = frozenset({"part", "adopted.part", "etag", "adopted.etag", "folder"})
 
-# What the operating system says when this worker, not the file, is the problem.
-_LOCAL_ERRNOS = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-        errno.ESTALE,
-        errno.EIO,
-        errno.ENODEV,
-        errno.ENOTCONN,
-        errno.EMFILE,
-        errno.ENFILE,
-    }
-)
+_NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+"""What the system returns for the name of one file. Every other error is the volume's refusal."""
 
 
 # What os.link says where a volume knows no hard links: EPERM on Linux, others elsewhere.
@@ -72,7 +59,9 @@ class local_errors:  # noqa: N801 - read as a verb, like those of contextlib
     """Turns the operating system's errors about the download folder into ours.
 
     Raises:
-        DiskError: full, over quota, read-only, no right, stale handle.
+        DiskError: full, over quota, read-only, no right, stale handle, timed out, or any other
+            error but those of a name.
+        TooLargeError: the file system or a limit of the process takes no file of this size.
         NotAFileError: a file stands where a folder should be, or the other way round.
     """
 
@@ -90,7 +79,10 @@ class local_errors:  # noqa: N801 - read as a verb, like those of contextlib
         if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
             where = str(error.filename or self._path)
             raise NotAFileError(where, _kind_in_the_way(error)) from error
-        if isinstance(error, OSError) and error.errno in _LOCAL_ERRNOS:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            limit = "the file system or this process (`ulimit -f`) takes no file of this size"
+            raise TooLargeError(str(self._path), f"{error.strerror}: {limit}") from error
+        if isinstance(error, OSError) and error.errno not in _NAME_ERRNOS:
             raise DiskError(str(self._path), error.strerror or str(error)) from error
 
 
@@ -130,6 +122,31 @@ def stem(final: Path, content: str) -> str:
     room = NAME_BYTES - 64
     name = os.fsencode(final.name)[:room].decode(errors="ignore")
     return f"{name}.{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """The space of a volume, in bytes."""
+
+    free: int
+    total: int
+    """0 where the volume does not report it."""
+
+    @property
+    def is_known(self) -> bool:
+        return self.total > 0
+
+    @property
+    def kept_free(self) -> int:
+        return min(RESERVE_BYTES, self.total // 100)
+
+    @property
+    def spare(self) -> int:
+        return self.free - self.kept_free
+
+    @property
+    def capacity(self) -> int:
+        return self.total - self.kept_free
 
 
 class PartFile:
@@ -199,17 +216,71 @@ class PartFile:
             self._fd = -1
             _count(self.folder, -1)
 
-    def reserve(self, size_bytes: int) -> None:
-        """Make sure that so many more bytes fit on the volume.
+    def reserve(self, size_bytes: int, *, resumes: bool = False) -> None:
+        """Check that the file fits on the volume when it has so many bytes in all.
+
+        What dead attempts left is removed when only that makes room.
+
+        Args:
+            size_bytes: Of the whole file.
+            resumes: Keep the leftover when there is room to copy it and to fetch the rest.
 
         Raises:
-            DiskError: they do not.
+            TooLargeError: it does not fit on the empty volume.
+            DiskError: it does not fit now.
         """
-        with local_errors(self.final):
-            free = shutil.disk_usage(self.folder).free
-        if free < size_bytes + RESERVE_BYTES:
-            problem = f"{size_bytes} bytes needed, {free} bytes free on the volume"
+        room = self._room()
+        if not room.is_known or room.spare >= size_bytes - self.offset:
+            return
+        if size_bytes > room.capacity:
+            problem = (
+                f"{size_bytes} bytes needed, the whole volume has {room.total} bytes, "
+                f"of which {room.kept_free} are kept free"
+            )
+            raise TooLargeError(str(self.final), problem)
+        missing = size_bytes - self.offset
+        left = [size_of(path) for path in self._others()]
+        longest = size_of(leftover) if (leftover := self.leftover()) else 0
+        if resumes and longest > 0 and room.spare >= max(longest, size_bytes - longest):
+            return
+        if left and room.spare + sum(left) >= missing:
+            self.sweep()
+            room = self._room()
+        if room.spare < missing:
+            problem = f"{missing} bytes needed, {room.free} bytes free on the volume"
             raise DiskError(str(self.final.parent), problem)
+
+    def _room(self) -> _Room:
+        with local_errors(self.final):
+            usage = shutil.disk_usage(self.folder)
+        return _Room(usage.free, usage.total)
+
+    def room_left(self, needed_bytes: int) -> int | None:
+        """Return how many bytes may still be written to a file of unknown size.
+
+        Args:
+            needed_bytes: Of the next piece.
+
+        Returns:
+            None when the volume does not report its size.
+
+        Raises:
+            TooLargeError: too few, and this file holds the volume's space.
+            DiskError: too few, and other files hold it.
+        """
+        room = self._room()
+        if not room.is_known:
+            return None
+        if room.spare >= needed_bytes:
+            return room.spare
+        if self.offset < room.kept_free:
+            problem = f"{room.free} bytes free on the volume"
+            raise DiskError(str(self.final.parent), problem)
+        problem = (
+            f"no size is known, {self.offset} bytes received and no end, "
+            f"{room.free} of {room.total} bytes free on the volume"
+        )
+        raise TooLargeError(str(self.final), problem)
 
     def expect(self, size_bytes: int | None) -> None:
         """Choose how to write: big files in blocks, hashed in a thread of their own."""
@@ -245,7 +316,7 @@ class PartFile:
             return None
         others = list(self._others())
         parts = [path for path in others if path.name.endswith(".part")]
-        found = [(size, path) for path in parts if (size := _size(path)) >= ADOPT_MIN_BYTES]
+        found = [(size, path) for path in parts if (size := size_of(path)) >= ADOPT_MIN_BYTES]
         # One look is enough: what comes later is no dead attempt's.
         self._is_first = not others
         return max(found)[1] if found else None
@@ -253,6 +324,7 @@ class PartFile:
     def _others(self) -> Iterator[Path]:
         """Name all that earlier attempts at the same content left."""
         with (
+            local_errors(self.final),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             os.scandir(self.folder) as entries,
         ):
@@ -263,7 +335,8 @@ class PartFile:
     def _is_older(self, name: str) -> bool:
         # Tokens rise: an attempt that lost its lease must not rob the one that has it now.
         token, _, ending = name.removeprefix(f"{self.stem}.").partition(".")
-        return ending in _ENDINGS and token.isdigit() and int(token) < self.token
+        is_number = token.isascii() and token.isdigit()
+        return ending in _ENDINGS and is_number and int(token) < self.token
 
     def etag_of(self, leftover: Path) -> str | None:
         """Give the validator that the server named when those bytes were fetched."""
@@ -311,7 +384,7 @@ class PartFile:
 
     def sweep(self) -> None:
         """Remove what earlier attempts at this download left."""
-        for path in [] if self._is_first else list(self._others()):
+        for path in list(self._others()):
             _remove_any(path)
 
     # --- the end -------------------------------------------------------------------------------
@@ -371,8 +444,11 @@ class PartFile:
             proof = Proof.of(os.fstat(self._fd))
             _sync_folder(self.final.parent)
         if self._has_etag():
-            _etag_path(self.path).unlink(missing_ok=True)
+            _remove(self.path)
         self._close()
+        # An older attempt that was frozen may have made its part since the last look.
+        with contextlib.suppress(DiskError):
+            self.sweep()
         self._tidy()
         return proof
 
@@ -452,10 +528,11 @@ def _is_same(path: Path, name: Path) -> bool:
     return False
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes, 0 when it cannot be looked at."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
@@ -466,18 +543,17 @@ def _etag_path(part: Path) -> Path:
 def _remove_any(path: Path) -> None:
     """Remove a file, or the part folder of a product of many files."""
     try:
-        # NotADirectoryError: a file stands where the folder would be.
-        with contextlib.suppress(NotADirectoryError):
-            path.unlink(missing_ok=True)
-    except (IsADirectoryError, PermissionError):
+        path.unlink(missing_ok=True)
+    except OSError:
+        # A folder; or it cannot be removed, and then it is left.
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(part: Path) -> None:
-    # NotADirectoryError: a file stands where the folder would be, so there is nothing to remove.
-    with contextlib.suppress(NotADirectoryError):
-        part.unlink(missing_ok=True)
-        _etag_path(part).unlink(missing_ok=True)
+    # What cannot be removed is left: the reason why it was to go matters more.
+    for path in (part, _etag_path(part)):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

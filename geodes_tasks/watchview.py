@@ -30,7 +30,8 @@ NAME_WIDTH = 30
 BATCHES, ROWS, ERRORS = 4, 10, 4
 """So many of each are shown at most."""
 # A line is short, and the address is the same for most.
-_ADDRESS = re.compile(r"https?://\S+: ")
+# The whole word each time, so that a text of many addresses takes linear time.
+_ADDRESS = re.compile(r"https?://\S+ ?")
 WORDS: dict[str, str] = {
     Reason.BACKOFF: "after an error",
     Reason.QUOTA: "quota used up",
@@ -174,13 +175,18 @@ def _until(wait: Wait, look: Look) -> str:
     return moment(min(known), look.at)
 
 
+def _without_address(message: str) -> str:
+    """Remove the addresses that stand before a colon."""
+    return _ADDRESS.sub(lambda found: "" if found[0].endswith(": ") else found[0], message)
+
+
 def _errors(groups: Iterable[FailureGroup]) -> Iterator[RenderableType]:
     found = list(groups)
     if found:
         yield _heading("errors", f"{sum(one.count for one in found)}")
     for one in found[:ERRORS]:
         word, style = ("failed", "red") if one.state is State.FAILURE else ("waits", "yellow")
-        problem = _ADDRESS.sub("", one.example.message)
+        problem = _without_address(one.example.message)
         line = f"  {one.count:>6}  {one.type} ({word}): {problem}"
         yield Text(line, style=style, no_wrap=True, overflow="ellipsis")
         if one.example.hint:

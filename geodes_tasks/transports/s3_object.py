@@ -43,7 +43,7 @@ FAST_BYTES_PER_SECOND = 400e6
 SLOW_DOWN_SECONDS = 0.5
 """Wait after a SlowDown that names no time; doubled each time."""
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import os
+import subprocess
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -26,9 +30,11 @@ from geodes_tasks.errors import (
     NotAFileError,
     NotFoundError,
     QuotaError,
+    Reaction,
     SizeMismatchError,
     SourceUnavailableError,
     ThrottledError,
+    TooLargeError,
     TransferError,
     TruncatedBodyError,
     UnexpectedAnswerError,
@@ -37,7 +43,7 @@ from geodes_tasks.fetching import GAIN_BYTES
 from geodes_tasks.partfile import FOLDER, THREAD_MIN_BYTES, PartFile
 from geodes_tasks.results import DownloadResult, Proof
 from geodes_tasks.states import Outcome
-from geodes_tasks.transports import Transport
+from geodes_tasks.transports import Body, Transport
 from tests.conftest import KiB, MemoryTransport, asset_of, md5, some_bytes
 
 CONTENT = some_bytes(200 * KiB)
@@ -605,7 +611,7 @@ def test_a_full_disk_is_found_before_the_first_request(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No byte and no quota is spent on a file that does not fit."""
-    usage = type("Usage", (), {"free": partfile.RESERVE_BYTES + len(CONTENT) - 1})
+    usage = type("Usage", (), {"free": partfile.RESERVE_BYTES + len(CONTENT) - 1, "total": 10**12})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     transport = MemoryTransport(CONTENT)
 
@@ -614,6 +620,98 @@ def test_a_full_disk_is_found_before_the_first_request(
 
     assert transport.opened == []
     assert names(final) == []
+
+
+def test_a_file_larger_than_the_volume_ends_by_name(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A size that the empty volume cannot hold is final, and both numbers are named."""
+    usage = type("Usage", (), {"free": 80 * 10**9, "total": 10**11})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    transport = MemoryTransport(CONTENT)
+    asset = replace(ASSET, size_bytes=10**17)
+
+    with pytest.raises(TooLargeError, match=f"{10**17} bytes needed.*{10**11} bytes") as caught:
+        fetch(final, transport, asset)
+
+    assert caught.value.reaction is Reaction.FINAL
+    assert (transport.opened, names(final)) == ([], [])
+
+
+def test_a_volume_that_reports_no_space_is_tried(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zero bytes free of zero bytes in all is no report: the file is downloaded."""
+    usage = type("Usage", (), {"free": 0, "total": 0})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+    fetch(final, MemoryTransport(CONTENT))
+
+    assert final.read_bytes() == CONTENT
+
+
+def test_a_size_that_only_the_server_announces_is_reserved(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the catalogue gives no size, no byte of a body that does not fit is written."""
+    usage = type("Usage", (), {"free": partfile.RESERVE_BYTES + HALF, "total": 10**12})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+    with pytest.raises(DiskError, match=f"{len(CONTENT)} bytes needed"):
+        fetch(final, MemoryTransport(CONTENT), replace(ASSET, size_bytes=None))
+
+    assert names(final) == []
+
+
+class Endless(MemoryTransport):
+    """A server whose body has no announced size and no end."""
+
+    def open(self, href, *, offset=0, etag=None):  # type: ignore[no-untyped-def]
+        """Open such a body."""
+        self.opened.append((offset, etag))
+        return contextlib.nullcontext(Body(0, None, None, itertools.repeat(bytes(KiB * KiB))))
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """Mount a volume of 40 MiB."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system for this test")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_an_endless_body_is_given_up_before_the_volume_is_full(volume: Path) -> None:
+    """The error names the file and the bytes received; the volume is empty again."""
+    asset = replace(ASSET, size_bytes=None, checksum=None)
+
+    with pytest.raises(TooLargeError, match=r"a\.zip: .* bytes received and no end") as caught:
+        fetch(volume / "a.zip", Endless(b""), asset)
+
+    received = int(caught.value.problem.split(" bytes received")[0].split()[-1])
+    assert 30 * KiB * KiB < received < 40 * KiB * KiB
+    assert list(volume.iterdir()) == []
+
+
+@pytest.mark.parametrize(("came", "opened_at"), [(14, 14), (22, 0)])
+def test_a_resume_does_not_need_room_for_the_whole_file(
+    volume: Path, came: int, opened_at: int
+) -> None:
+    """The part of a dead attempt is copied where there is room, else it makes room."""
+    content = some_bytes(KiB * KiB) * 28
+    asset = asset_of(content)
+    final = volume / "a.zip"
+    broken(final, came * KiB * KiB, asset, content)
+    transport = MemoryTransport(content, chunk_bytes=KiB * KiB)
+
+    fetch(final, transport, asset, token=2)
+
+    assert [offset for offset, _ in transport.opened] == [opened_at * KiB * KiB]
+    assert final.read_bytes() == content
+    assert names(final) == ["a.zip"]
 
 
 # --- sources -------------------------------------------------------------------------------------
@@ -861,6 +959,33 @@ def test_success_sweeps_what_earlier_attempts_left(final: Path) -> None:
     fetch(final, MemoryTransport(CONTENT), token=3)
 
     assert names(final) == ["a.zip"]
+
+
+def test_an_older_attempt_that_wakes_after_a_newer_one_leaves_nothing(final: Path) -> None:
+    """Its part goes when it learns that its lease is lost and the file is published."""
+
+    class Frozen(Watcher):
+        def before_open(self, source: str) -> None:
+            fetch(final, MemoryTransport(CONTENT), token=2)
+
+        def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+            raise LeaseLostError("a")
+
+    class Late(MemoryTransport):
+        def open(self, href, *, offset=0, etag=None):  # type: ignore[no-untyped-def]
+            late.__enter__()
+            late.write(CONTENT)
+            return MemoryTransport.open(self, href, offset=offset, etag=etag)
+
+    late = PartFile(final, str(ASSET.checksum), "1", "md5")
+    fetch(final, Late(CONTENT), token=3)
+    late.__exit__()
+    swept = names(final)
+    final.unlink()
+    with pytest.raises(LeaseLostError, match="a"):
+        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, attempt=Frozen(), token="1")
+
+    assert swept == names(final) == ["a.zip"]
 
 
 def test_discarding_removes_all_parts_of_a_download(final: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks import partfile
-from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError
+from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError, TooLargeError
 from geodes_tasks.partfile import ADOPT_MIN_BYTES, FOLDER, THREAD_MIN_BYTES, PartFile
 from tests.conftest import some_bytes
 
@@ -485,10 +485,13 @@ def test_a_full_volume_is_said_before_the_transfer(
 
 class _Usage:
     def __init__(self, free: int) -> None:
-        self.free = free
+        self.free, self.total = free, 10**12
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE])
+VOLUME_ERRORS = ["ENOSPC", "EDQUOT", "EROFS", "ESTALE", "EIO", "ETIMEDOUT", "ENOMEM", "EREMOTEIO"]
+
+
+@pytest.mark.parametrize("number", [getattr(errno, name) for name in VOLUME_ERRORS])
 def test_what_the_disk_says_becomes_a_disk_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -501,6 +504,29 @@ def test_what_the_disk_says_becomes_a_disk_error(
         monkeypatch.setattr("os.write", refuse)
         with pytest.raises(DiskError, match=os.strerror(number)):
             part.write(b"x")
+
+
+def test_a_file_above_the_limit_of_the_file_system_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EFBIG ends the file by name, with the path and the limit to raise."""
+
+    def refuse(descriptor: int, data: object) -> int:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    with part_of(tmp_path / "a.zip") as part:
+        monkeypatch.setattr("os.write", refuse)
+        with pytest.raises(TooLargeError, match=r"a\.zip: File too large: .*ulimit -f"):
+            part.write(b"x")
+
+
+def test_a_foreign_name_with_a_digit_that_is_no_number_is_left_alone(tmp_path: Path) -> None:
+    """A superscript two counts as a digit in Python, and as no token here."""
+    path = left_by(1, tmp_path / "a.zip")
+    path.rename(path.with_name(path.name.replace(".1.part", ".².part")))
+
+    with part_of(tmp_path / "a.zip", 2) as part:
+        assert part.leftover() is None
 
 
 def test_a_folder_at_the_final_name_is_named(tmp_path: Path) -> None:
