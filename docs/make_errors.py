@@ -97,6 +97,11 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
         "HTTP 403",
     ),
     "DiskError": ("/data/a.zip", "no space left on device"),
+    "TooLargeError": (
+        "/data/a.zip",
+        "3000000000000 bytes needed, the whole volume has 1000000000000 bytes, "
+        "of which 16777216 are kept free",
+    ),
     "ConfigError": ("GEODES_TASKS_QUOTA", "'50' is no quota; write 50/hour, 10/20seconds or off"),
     "SourceError": ("items.json", "is not JSON: Expecting value at line 3, column 1"),
     "NoItemsError": ("items.json", "holds no items"),

@@ -1,8 +1,9 @@
 """A product that is a folder of objects: one download, one folder, every file proven.
 
-Size proves each file, and where the product has a manifest (a SAFE manifest with MD5 or SHA3-256, a list of MD5 sums)
-its checksums do. The folder grows beside its final name, as part files do: one attempt owns it,
-a next one takes over what a dead one left by renaming it, and it appears whole or not at all.
+Size proves each file, and where the product has a manifest (a SAFE manifest with MD5 or SHA3-256,
+a list of MD5 sums) its checksums do. The folder grows beside its final name, as part files do: one
+attempt owns it, a next one takes over what a dead one left by renaming it, and it appears whole or
+not at all.
 """
 
 from __future__ import annotations

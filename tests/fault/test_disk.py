@@ -134,3 +134,18 @@ def test_other_workers_go_on(cluster: Scene, volume: Path) -> None:
     batch = cluster.enqueue(*cluster.items(4, MiB))
 
     assert wrong(cluster.settled(batch, 15)) == [], cluster.logs
+
+
+def test_a_file_larger_than_the_volume_closes_no_worker(cluster: Scene) -> None:
+    """It ends by name at once; the worker stays open and downloads what fits."""
+    worker = cluster.worker("first", concurrency=1)
+    large = cluster.enqueue(*cluster.items(1, SIZE + MiB))
+
+    (record,) = cluster.settled(large, 30)
+
+    assert (record.state, record.error.type if record.error else "") == (
+        State.FAILURE,
+        "TooLargeError",
+    ), cluster.logs
+    assert wrong(cluster.settled(cluster.enqueue(*cluster.items(2, MiB)), 30)) == [], cluster.logs
+    assert "takes no more work" not in worker.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import itertools
 import os
@@ -140,6 +141,18 @@ def test_a_whole_body_is_proven_and_published(final: Path) -> None:
     assert result.proof == Proof.of(final.stat())
     assert (watcher.done[-1], watcher.received) == (len(CONTENT), len(CONTENT))
     assert (watcher.sources, watcher.confirmed) == (["geodes"], 1)
+
+
+def test_a_body_is_proven_by_sha3(final: Path) -> None:
+    """SHA3-256, which SAFE manifests use, proves the right bytes and refuses the wrong ones."""
+    digest = hashlib.sha3_256(CONTENT).hexdigest()
+    asset = replace(ASSET, checksum=Checksum("sha3_256", digest))
+    with pytest.raises(ChecksumMismatchError, match="catalogue says sha3_256"):
+        fetch(final, MemoryTransport(WRONG), asset)
+
+    result = fetch(final, MemoryTransport(CONTENT), asset, token=2)
+
+    assert (result.verified, final.read_bytes()) == (True, CONTENT)
 
 
 def test_an_empty_file_is_a_file(final: Path) -> None:
