@@ -82,6 +82,7 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "SourceUnavailableError": ("s3", "s3://muscate/a.zip", "the session token has expired"),
     "UnexpectedAnswerError": (SAMPLES["href"], 400, "Bad request"),
     "LedgerUnavailableError": (SAMPLES["url"], "Connection refused"),
+    "LedgerSchemaError": (SAMPLES["url"], "1", "2"),
     "LedgerStuckError": (SAMPLES["url"], "command not allowed when used memory > 'maxmemory'."),
     "ChecksumMismatchError": ("/data/a.zip", "md5:86f8...", "md5:1003..."),
     "SizeMismatchError": ("/data/a.zip", 764210185, 764210199),

@@ -12,7 +12,7 @@ import mmap
 import struct
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from geodes_tasks.asset import GEODES
@@ -124,9 +124,6 @@ class LeasedAttempt:
         """Why sources did not give the file, where another one went on."""
         self.on_refusal: Callable[[LeasedAttempt, str, GeodesTasksError], None] | None = None
         """Hears why a source did not give the file, where another one went on."""
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        """How long sources were at it."""
-        self._opened = self.started
         self.source = ""
         self.sure_at = claim.asked_at
         """When the lease was last asked for and granted, by the ledger's clock."""
@@ -134,7 +131,6 @@ class LeasedAttempt:
         """Whether others wait for what the portal answers this one."""
         self._request = ""
         """The request that was spent last."""
-        self._is_beside = claim.beside
         self.fate: AttemptEndedError | None = None
         """Set by the keeper: why the attempt must end."""
 
@@ -165,16 +161,15 @@ class LeasedAttempt:
         """Spend one request of the account's own window; only the portal counts them.
 
         Raises:
-            AccountHeldError: the datalake was to give it, and the account is paused.
+            AccountHeldError: S3 was to serve it, and the account asks nothing of the portal.
             QuotaError: the window is used up; nothing was asked of the portal.
         """
-        self.clock()
         self.source = source
         self.heard = time.monotonic()
-        if source == GEODES and self._is_beside:
-            self._join_account()
         if source != GEODES:
             return
+        if self.claim.portal_pause:
+            self._check_portal()
         limits = self.ledger.limits
         if not limits.quota_count:
             return
@@ -198,17 +193,9 @@ class LeasedAttempt:
         if self.on_refusal is not None:
             self.on_refusal(self, source, error)
 
-    def clock(self) -> None:
-        """Put the time since the last request to the account of the source that was asked."""
-        now = time.monotonic()
-        if self.source:
-            self.seconds[self.source] += now - self._opened
-        self._opened = now
-
-    def _join_account(self) -> None:
-        """Go on as one of the account's: the portal costs quota, the datalake does not."""
-        why = self._patiently(lambda: self.ledger.switch(self.claim))
-        self._is_beside = False
+    def _check_portal(self) -> None:
+        """Raise where the account, paused when S3 was to serve this download, still is."""
+        why = self._patiently(lambda: self.ledger.portal_pause(self.claim.account))
         if why:
             raise AccountHeldError(self.claim.asset.hrefs[GEODES], why)
 

@@ -27,6 +27,7 @@ from geodes_tasks import config
 from geodes_tasks.app import BROKER_KEYS, PARENT_VARIABLE
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.store import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,9 +124,7 @@ class OneMachine:
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self._locked())
-                server = self._start_server()
-                stack.callback(self._stop_server, server)
-                self._await_server(server)
+                self._serve(stack)
                 Ledger.of(self.settings).abandon(BROKER_KEYS)
                 self._stack = stack.pop_all()
         except OSError as error:
@@ -153,6 +152,32 @@ class OneMachine:
 
     # --- the server ----------------------------------------------------------------------------
 
+    def _serve(self, stack: contextlib.ExitStack) -> None:
+        """Start the server until the stack is closed; move records of another version aside."""
+        server = self._start_server()
+        stack.callback(self._stop_server, server)
+        schema = self._await_server(server)
+        if schema == SCHEMA:
+            return
+        self._stop_server(server)
+        self._move_aside(schema)
+        server = self._start_server()
+        stack.callback(self._stop_server, server)
+        self._await_server(server)
+
+    def _move_aside(self, schema: str) -> None:
+        """Keep the data of a ledger that another version wrote where no server reads it."""
+        aside = self.state / f"schema-{schema}-{int(time.time())}"
+        aside.mkdir(mode=0o700)
+        for name in ("appendonlydir", "appendonly.aof", "dump.rdb"):
+            if (self.state / name).exists():
+                (self.state / name).rename(aside / name)
+        logger.warning(
+            "the ledger of %s was written by another version (schema %s, this version reads %s): "
+            "moved to %s; files that are complete are hashed once, part files are continued",
+            self.folder, schema, SCHEMA, aside,
+        )  # fmt: skip
+
     def _start_server(self) -> subprocess.Popen[bytes]:
         command = [server_binary(), "--port", "0", "--unixsocket", str(self.socket)]
         command += ["--unixsocketperm", "700", "--dir", str(self.state), "--save", ""]
@@ -177,7 +202,7 @@ class OneMachine:
             url = SecretStr(f"redis+socket://{left}")
             ledger = Ledger.of(self.settings.model_copy(update={"redis_url": url}))
             with contextlib.suppress(GeodesTasksError, OSError):
-                ledger.ping()
+                ledger.schema()
                 logger.info("stopping the server that a killed run left behind")
                 ledger.end_server()
             left.unlink(missing_ok=True)
@@ -187,13 +212,14 @@ class OneMachine:
         """Where the server's log goes."""
         return self.state / "server.log"
 
-    def _await_server(self, server: subprocess.Popen[bytes]) -> None:
+    def _await_server(self, server: subprocess.Popen[bytes]) -> str:
+        """Wait until the server answers; return the schema of its records."""
         ledger = Ledger.of(self.settings)
         deadline = time.monotonic() + START_S
         while True:
             if self.socket.exists():
                 with contextlib.suppress(GeodesTasksError):
-                    return ledger.ping()
+                    return ledger.schema()
             if server.poll() is not None or time.monotonic() > deadline:
                 log = self.server_log
                 raise PrivateProcessError("private Redis server", str(log), tail(log))

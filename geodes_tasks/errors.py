@@ -100,6 +100,27 @@ class LedgerUnavailableError(GeodesTasksError):
         return f"no answer from Redis at {self.url}: {self.problem}"
 
 
+class LedgerSchemaError(GeodesTasksError):
+    """The ledger has unfinished downloads that another version of geodes-tasks wrote."""
+
+    hint = (
+        "Finish or forget its batches with the version that wrote them (schema 1: "
+        "geodes-tasks 0.1.0), then start this one; or give this one a GEODES_TASKS_KEY_PREFIX "
+        "of its own."
+    )
+
+    def __init__(self, url: str, schema: str, ours: str) -> None:
+        super().__init__(url, schema, ours)
+        self.url, self.schema, self.ours = url, schema, ours
+
+    def __str__(self) -> str:
+        """Name the server (its password masked) and both schemas."""
+        return (
+            f"the ledger in Redis at {self.url} has schema {self.schema} and unfinished "
+            f"downloads, this version reads schema {self.ours}; nothing was changed"
+        )
+
+
 class LedgerStuckError(LedgerUnavailableError):
     """Redis answers and takes nothing: its memory or its disk is full, or it is a replica."""
 

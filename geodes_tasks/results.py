@@ -97,7 +97,7 @@ class Decision:
     """Seconds between two tries whether the portal gives files again; None where it did not
     refuse for its quota."""
     held: str | None = None
-    """The source that somebody holds, until which is let go the download waits."""
+    """The only source that the download waits for from now on, which takes nothing at present."""
     complaint: Complaint | None = None
     """What the portal's answer says of the whole account."""
 

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 from geodes_tasks import checksum as checksums
+from geodes_tasks.asset import GEODES
 from geodes_tasks.errors import (
     AccountHeldError,
     ChecksumMismatchError,
@@ -72,10 +73,9 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
     if isinstance(error, WorkerStoppingError):
         return Decision(True, Reason.WORKER_STOPPED, counted=False)
     if isinstance(error, AccountHeldError):
-        # It has its pause already, and this download waits for it like all others.
-        waits = {Reason.QUOTA, Reason.THROTTLED, "full"}
-        reason = Reason.AUTH if error.why not in waits else Reason.THROTTLED
-        return Decision(True, Reason.QUOTA if error.why == Reason.QUOTA else reason, counted=False)
+        # The account has its pause already; this download waits for the portal like all others.
+        reason = Reason(error.why) if error.why in set(Reason) else Reason.AUTH
+        return Decision(True, reason, counted=False, held=GEODES)
     reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
     if reaction is Reaction.FINAL:
         return Decision(False)

@@ -14,7 +14,7 @@ from geodes_tasks import admission, planning
 from geodes_tasks.app import Sender
 from geodes_tasks.batch import Batch
 from geodes_tasks.embedded import FolderBusyError, OneMachine, runtime_folder
-from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.errors import LedgerSchemaError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.states import Reason, State
 from geodes_tasks.text import human_bytes
@@ -250,9 +250,7 @@ class Reopened(OneMachine):
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._locked())
-            server = self._start_server()
-            stack.callback(self._stop_server, server)
-            self._await_server(server)
+            self._serve(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -281,6 +279,6 @@ def private_ledgers(settings: Settings) -> Iterator[Ledger]:
     for socket in sorted(runtime_folder().glob("*.sock")):
         url = SecretStr(f"redis+socket://{socket}")
         ledger = Ledger.of(settings.model_copy(update={"redis_url": url}))
-        with contextlib.suppress(LedgerUnavailableError):
+        with contextlib.suppress(LedgerUnavailableError, LedgerSchemaError):
             ledger.ping()
             yield ledger

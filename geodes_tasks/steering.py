@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geodes_tasks.results import BatchStatus
 
 SOURCES = (GEODES, S3)
-BLOCK = 1000
+BLOCK = 200
 """Downloads in one run of a script."""
 BY_HAND = "by hand"
 """Why an account is paused that somebody paused."""

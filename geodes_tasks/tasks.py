@@ -129,7 +129,7 @@ class Desk:
         if usable and claim.held_sources.issuperset(usable):
             raise SourceHeldError(claim.asset.title, usable[0])
         open_ways = {name: found[name] for name in found if name not in claim.held_sources}
-        return self.ways.ordered(open_ways, beside=claim.beside)
+        return self.ways.ordered(open_ways)
 
     def heed_refusal(self, attempt: LeasedAttempt, source: str, error: GeodesTasksError) -> None:
         """Draw for the fleet what follows from one source's refusal though another goes on."""
@@ -235,9 +235,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
                 suspect=claim.suspect,
             )
         except Exception as error:  # noqa: BLE001 - every failure becomes a state, none is lost
-            measured(attempt)
             settle(self, attempt, attempt.ending or error)
-        measured(attempt)
         return settle_done(claim, result)
 
 
@@ -272,12 +270,6 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
 
 # --- after -------------------------------------------------------------------------------------
-
-
-def measured(attempt: LeasedAttempt) -> None:
-    """Have the speeds of an attempt's transfers counted."""
-    attempt.clock()
-    desk().ways.measured(attempt.received, attempt.seconds)
 
 
 def settle_done(claim: Claim, result: DownloadResult) -> dict[str, Any]:

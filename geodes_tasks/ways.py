@@ -1,7 +1,6 @@
-"""Which source is tried first: the faster one that works. One process asks for all its downloads.
+"""Which source is tried first: S3, as it costs no quota. One process asks for all its downloads.
 
-S3 comes first as long as it is not clearly slower than the portal: it costs no quota. A source
-that is out as a whole goes last, for the whole fleet and for a while.
+A source that is out of reach as a whole goes last, for the whole fleet and for a while.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from geodes_tasks.asset import GEODES, S3
 from geodes_tasks.errors import (
     LedgerForbiddenError,
     LedgerUnavailableError,
@@ -31,10 +29,6 @@ logger = logging.getLogger(__name__)
 
 TELL_SECONDS = 5.0
 """How often news go to the ledger, and how old its answer may be."""
-CLEARLY_SLOWER = 0.5
-"""Of the portal's speed: below this part of it S3 comes second."""
-ENOUGH_BYTES = 16 * 1024 * 1024
-"""Of both sources; less says nothing about their speed."""
 
 
 class Ways:
@@ -53,25 +47,17 @@ class Ways:
         self._known: Mapping[str, SourceState] = {}
         self._told_at = float("-inf")
 
-    def ordered(
-        self, transports: Mapping[str, Transport], *, beside: bool = False
-    ) -> Mapping[str, Transport]:
-        """Give the transports in the order in which to try them.
-
-        Args:
-            transports: The preferred one first.
-            beside: Whether the account is paused, so that the portal is no choice.
-        """
+    def ordered(self, transports: Mapping[str, Transport]) -> Mapping[str, Transport]:
+        """Return the transports, the preferred one first, with those out of reach last."""
         if len(transports) < 2:
             return transports
         known = self._view()
-        slow = not beside and is_clearly_slower(known.get(S3), known.get(GEODES))
 
-        def rank(name: str) -> tuple[bool, bool]:
+        def is_out(name: str) -> bool:
             state = known.get(name)
-            return state is not None and state.shunned_s > 0, name == S3 and slow
+            return state is not None and state.shunned_s > 0
 
-        return {name: transports[name] for name in sorted(transports, key=rank)}
+        return {name: transports[name] for name in sorted(transports, key=is_out)}
 
     def refused(self, source: str, error: Exception) -> None:
         """Hear why a source did not give a file; when all of it is out, so does the fleet."""
@@ -82,12 +68,6 @@ class Ways:
             news.shun, news.why = self._shun_s, error.problem
         logger.warning("%s is left alone for %g s: %s", source, self._shun_s, error.problem)
         self._tell()
-
-    def measured(self, received: Mapping[str, int], seconds: Mapping[str, float]) -> None:
-        """Note what the transfers of an attempt show of the speed of the sources."""
-        with self._lock:
-            for source, count in received.items():
-                self._news[source].add(count, seconds.get(source, 0.0))
 
     def offer(self, transports: Mapping[str, Transport]) -> None:
         """Tell the fleet which sources this worker can use."""
@@ -115,10 +95,3 @@ class Ways:
         # Not told is not known: the next time is soon enough.
         with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
             self._known = self._ledger.sources(news)
-
-
-def is_clearly_slower(one: SourceState | None, other: SourceState | None) -> bool:
-    """Tell whether a source has proved to be much slower than another."""
-    if one is None or other is None or min(one.bytes, other.bytes) < ENOUGH_BYTES:
-        return False
-    return one.rate < other.rate * CLEARLY_SLOWER

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 from celery.exceptions import ImproperlyConfigured
 
 from geodes_tasks.config import loose_key_files, masked
-from geodes_tasks.errors import GeodesTasksError, LedgerForbiddenError, LedgerUnavailableError
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    LedgerForbiddenError,
+    LedgerSchemaError,
+    LedgerUnavailableError,
+)
 from geodes_tasks.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -40,7 +45,11 @@ def refuse_pool(module: str) -> None:
 
 
 def report(settings: Settings) -> None:
-    """Warn about what puts downloads at risk. Nothing here stops the worker."""
+    """Warn about what puts downloads at risk.
+
+    Raises:
+        ImproperlyConfigured: the ledger has downloads that this version cannot work on.
+    """
     for file in loose_key_files(settings):
         logger.warning("%s holds a key and others may read it: chmod 600 %s", file, file)
     ledger = Ledger.of(settings)
@@ -48,6 +57,8 @@ def report(settings: Settings) -> None:
         ledger.ping()
         for warning in redis_warnings(ledger):
             logger.warning("%s", warning)
+    except LedgerSchemaError as error:
+        raise ImproperlyConfigured(f"{error}. {error.hint}") from error
     except LedgerUnavailableError as error:
         logger.warning("%s", error)
 

@@ -14,7 +14,6 @@ from geodes_tasks.app import QUEUE
 from geodes_tasks.asset import S3
 from geodes_tasks.background import LoopGuard
 from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
-from geodes_tasks.ledger import BESIDE
 from geodes_tasks.tasks import desk, discard
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Recovery(threading.Thread):
             self._recover,
             self._heed_revoked,
             self._resend_lost,
-            self._divert,
+            self._offer_sources,
             self._release,
             self._tell_of_batches,
             self._sweep_parts,
@@ -108,6 +107,11 @@ class Recovery(threading.Thread):
         ended, _ = self.ledger.recover(self.worker, 0 if takes_none else self.slots)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
+
+    def _offer_sources(self) -> None:
+        """Note that this worker can use S3, so that downloads which S3 serves may start."""
+        if S3 in desk().transports:
+            desk().ways.offer(desk().transports)
 
     def _release(self) -> None:
         self.sender.send(self.ledger.release())
@@ -142,16 +146,6 @@ class Recovery(threading.Thread):
             error,
         )
 
-    def _divert(self) -> None:
-        """Have the datalake serve what a paused account need not wait for."""
-        if S3 in desk().transports:
-            desk().ways.offer(desk().transports)
-        elif not any(queue.endswith(BESIDE) for queue in self.ledger.queues()):
-            return
-        for account in self.ledger.accounts():
-            if moved := self.ledger.divert(account):
-                logger.info("%s: %d downloads changed their queue", account, moved)
-
     def _heed_revoked(self) -> None:
         """Cancel in the ledger what somebody revoked in Celery or Flower.
 
@@ -164,7 +158,7 @@ class Recovery(threading.Thread):
 
     def _resend_lost(self) -> None:
         """Put back the downloads whose message is neither queued nor claimed."""
-        for account in self.ledger.queues():
+        for account in self.ledger.accounts():
             old = self.ledger.sent(account, LOST_AFTER_S)
             if not old:
                 continue

@@ -15,7 +15,6 @@ from geodes_tasks.ledger.admitting import Admission, Admitted, Admitting, Asking
 from geodes_tasks.ledger.forgetting import Forgetting, Forgotten
 from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
 from geodes_tasks.ledger.leases import (
-    BESIDE,
     Claim,
     Leases,
     Progress,
@@ -47,7 +46,6 @@ __all__ = [
     "Wakeup",
     "Withdrawn",
     # leases
-    "BESIDE",
     "Claim",
     "Progress",
     "Renewal",

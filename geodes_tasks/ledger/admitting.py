@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from geodes_tasks import footprint, jsontext
-from geodes_tasks.asset import Asset, download_id
+from geodes_tasks.asset import GEODES, S3, Asset, download_id
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.queue import error_json
 from geodes_tasks.ledger.store import Store
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SLOW_STAT_S = 0.0002
 """A look at a file that takes longer goes over a network: many are made at once then."""
 SAMPLE, STATS_AT_ONCE = 20, 16
-_NOTHING = ("", "", "", "")
+_NOTHING = ("", "", "", "", "")
 """Said of a download that is known, among others that are not."""
 
 
@@ -214,9 +214,17 @@ def _entries(
     ]
 
 
-def _facts(request: Request) -> tuple[str, int, str, str]:
-    spec = jsontext.compact(request.asset.to_dict())
-    return request.path, request.asset.size_bytes or 0, spec, _place(request)
+def _facts(request: Request) -> tuple[str, int, str, str, str]:
+    asset = request.asset
+    spec = jsontext.compact(asset.to_dict())
+    return request.path, asset.size_bytes or 0, spec, _sources(asset), _place(request)
+
+
+def _sources(asset: Asset) -> str:
+    """Return the set of sources that can serve an asset, as the ready lists are named."""
+    if S3 not in asset.hrefs:
+        return GEODES
+    return f"{GEODES}+{S3}" if GEODES in asset.hrefs else S3
 
 
 def _place(request: Request) -> str:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 Known = TypeVar("Known")
 
-BESIDE = ":s3"
-"""What follows the name of an account where downloads are served beside it."""
-
 
 def clock() -> float:
     """Give seconds of a clock that goes on while this process is frozen or the machine asleep."""
@@ -82,12 +79,9 @@ class Claim:
     asked_at: float = 0.0
     """When it was asked for, by :func:`clock`: the lease ends no sooner than its length after."""
     notes: frozenset[str] = frozenset()
-    """What it must know of its account: ``probe``, ``held:<source>``, ``beside``."""
-
-    @property
-    def beside(self) -> bool:
-        """Whether it is served beside its account, which is paused: over the datalake."""
-        return "beside" in self.notes
+    """What it must know of its account: ``probe``, ``held:<source>``."""
+    portal_pause: str = ""
+    """Why the account asked nothing of the portal when S3 was to serve this; empty: it may."""
 
     @property
     def probes(self) -> bool:
@@ -150,7 +144,7 @@ class Leases(Store):
         )
         if verdict != Verdict.GRANTED:
             return Verdict(verdict)
-        token, attempt, spec, path, proof, suspect, account, notes = granted
+        token, attempt, spec, path, proof, suspect, account, notes, portal_pause = granted
         try:
             asset = Asset.from_dict(jsontext.parsed(spec))
         except UNREADABLE:
@@ -164,9 +158,10 @@ class Leases(Store):
             path=path,
             proof=_readable(Proof.parse, proof),
             suspect=_readable(checksums.parse, suspect),
-            account=account.removesuffix(BESIDE),
+            account=account,
             asked_at=asked_at,
-            notes=frozenset(notes.split() + (["beside"] if account.endswith(BESIDE) else [])),
+            notes=frozenset(notes.split()),
+            portal_pause=portal_pause,
         )
 
     def renew(self, progress: Sequence[Progress]) -> list[Renewal]:
@@ -192,7 +187,7 @@ class Leases(Store):
     def pause_for(
         self, account: str, why: str, seconds: float | None, probe_s: float | None = None
     ) -> bool:
-        """Pause an account.
+        """Have an account ask nothing of the portal.
 
         Args:
             account: Its name.

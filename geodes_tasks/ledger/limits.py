@@ -30,8 +30,8 @@ class LimitsKept(Store):
     # --- by hand ---------------------------------------------------------------------------------
 
     def pause(self, account: str, why: str) -> bool:
-        """Hold an account until it is resumed. Tells whether it was not held before."""
-        return bool(self.run("pause", account, why, "", ""))
+        """Pause an account by hand, for all sources. Return whether it was not so before."""
+        return bool(self.run("pause", account, why, "", "", 1))
 
     def hold(self, kind: str, name: str, why: str) -> bool:
         """Hold a ``batch`` or a ``source``: nothing new starts of it. Tells if it was not held."""

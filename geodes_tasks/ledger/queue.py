@@ -92,8 +92,17 @@ class Queue(Store):
     """Release, recover, cancel."""
 
     def release(self, account: str = "") -> list[Wakeup]:
-        """Choose what to send messages for now: no more than can find a place soon."""
-        return wakeups(self.run("release", account, *self.limits.args()))
+        """Choose what to send messages for now: no more than can find a place soon.
+
+        A call looks at some hundred downloads at most; where cancelled ones fill a list, further
+        calls go on.
+        """
+        found: list[Wakeup] = []
+        while True:
+            more, *answer = self.run("release", account, *self.limits.args())
+            found += wakeups(answer)
+            if not more:
+                return found
 
     def recover(self, worker: str = "", slots: int = 0) -> tuple[int, int]:
         """End the leases of dead workers, wake what is due, and be counted as a worker.
@@ -131,7 +140,8 @@ class Queue(Store):
 
     def accounts(self) -> list[str]:
         """Name every account."""
-        return [name for name in self.queues() if ":" not in name]
+        with self.available():
+            return sorted(self.client.smembers(self.key("accounts")))
 
     def publish_accounts(self, worker: str, accounts: Sequence[str]) -> None:
         """Note the names of the accounts for which a worker has a key; no key is sent."""
@@ -146,11 +156,6 @@ class Queue(Store):
                 pipeline.hget(self.key("worker", worker), "accounts")
             found = pipeline.execute()
         return {name for names in found for name in (names or "").split()}
-
-    def queues(self) -> list[str]:
-        """Name every account, and those beside which downloads are served (``<name>:s3``)."""
-        with self.available():
-            return sorted(self.client.smembers(self.key("accounts")))
 
     def sent(self, account: str, older_than_s: float) -> list[str]:
         """Give the downloads whose message was sent so long ago and never claimed."""
@@ -215,7 +220,7 @@ class Queue(Store):
         """Let a paused account go on. Tells whether it was paused."""
         with self.available():
             key = self.key("account", account)
-            return bool(self.client.hdel(key, "paused", "paused_until", "probe"))
+            return bool(self.client.hdel(key, "paused", "paused_until", "by_hand", "probe"))
 
     def again(self, batch: str, downloads: Sequence[str]) -> int:
         """Ask again for downloads that failed, were cancelled or wait. Tells how many."""

@@ -17,6 +17,7 @@ from geodes_tasks.config import masked
 from geodes_tasks.errors import (
     GeodesTasksError,
     LedgerForbiddenError,
+    LedgerSchemaError,
     LedgerStuckError,
     LedgerUnavailableError,
     UnknownBatchError,
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 
     from geodes_tasks.config import Settings
 
-SCHEMA = "1"
-"""Raised when records written by an older version can no longer be read."""
+SCHEMA = "2"
+"""Raised when unfinished records of an older version can no longer be worked on."""
+
+FORMER_SCHEMA = "1"
+"""Of version 0.1.0: its finished records read the same."""
 
 _SCRIPTS = resources.files(__package__) / "scripts"
 _SHARED = ("common", "account", "ready")
@@ -287,13 +291,28 @@ class Store:
         """Make sure that Redis answers and holds records that this version reads.
 
         Raises:
-            LedgerUnavailableError: it does not, or its records are of another schema.
+            LedgerUnavailableError: Redis does not answer.
+            LedgerSchemaError: unfinished downloads of another schema are there.
+        """
+        if (schema := self.schema()) != SCHEMA and self._taken_over(schema) != SCHEMA:
+            raise LedgerSchemaError(masked(self.url), schema, SCHEMA)
+
+    def schema(self) -> str:
+        """Return the schema of the records; an empty ledger gets that of this version.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
         """
         with self.available():
-            schema = self.client.get(self.key("schema")) or self._begin()
-        if schema != SCHEMA:
-            problem = f"its records have schema {schema}, this version reads {SCHEMA}"
-            raise LedgerUnavailableError(masked(self.url), problem)
+            return str(self.client.get(self.key("schema")) or self._begin())
+
+    def _taken_over(self, schema: str) -> str:
+        """Return the schema after the ledger was taken over where nothing in it is unfinished."""
+        if schema != FORMER_SCHEMA:
+            return schema
+        with contextlib.suppress(LedgerForbiddenError):
+            return str(self.run("take_over", schema, SCHEMA))
+        return schema
 
     def ledger_id(self) -> str:
         """Return the id of this ledger; the first call for an empty ledger makes it.

@@ -21,6 +21,10 @@ class Row:
     """One download as the model knows it."""
 
     path: str
+    could: str = "geodes"
+    """The set of sources that can serve it, as it was asked for."""
+    sources: str = ""
+    """The same as it is known now."""
     state: State | None = None
     outcome: Outcome | None = None
     attempts: int = 0
@@ -54,6 +58,23 @@ class Model:
     """Final path to the download that was last begun there."""
     sent: set[str] = field(default_factory=set)
     paused: bool = False
+    """The account asks nothing of the portal."""
+    by_hand: bool = False
+    """Nor of S3, while it is paused."""
+    s3_offered: bool = False
+    s3_out: bool = False
+
+    def is_open(self, one: str) -> bool:
+        """Tell whether a source can be asked for a download now."""
+        if self.paused and self.by_hand:
+            return False
+        over_s3 = self.s3_offered and not self.s3_out
+        match self.rows[one].sources:
+            case "s3":
+                return not self.s3_out and (over_s3 or not self.paused)
+            case "geodes+s3":
+                return over_s3 or not self.paused
+        return not self.paused
 
     # --- asked for ---------------------------------------------------------------------------
 
@@ -85,6 +106,7 @@ class Model:
             return Admission.PRESENT
         answer = Admission.AGAIN if row.state else Admission.NEW
         row.begin()
+        row.sources = row.could
         self.owners[row.path] = one
         return answer
 
@@ -131,7 +153,7 @@ class Model:
                 row.move(State.REVOKED)
             row.cancelled, row.batches = False, []
         self.sent.clear()
-        self.paused = False
+        self.paused = self.by_hand = self.s3_offered = self.s3_out = False
 
     # --- worked on ---------------------------------------------------------------------------
 
@@ -151,7 +173,7 @@ class Model:
             return Verdict.RUNNING
         if row.due == "later":
             return Verdict.EARLY
-        full = self.paused or self.leased >= self.concurrent
+        full = not self.is_open(one) or self.leased >= self.concurrent
         return Verdict.WAITING if full else Verdict.GRANTED
 
     def claimed(self, one: str, verdict: Verdict, claim: Claim | None) -> None:

@@ -29,6 +29,7 @@ from geodes_tasks.ledger import (
     Claim,
     Ledger,
     Limits,
+    News,
     Progress,
     Renewal,
     Request,
@@ -51,14 +52,16 @@ LATER_S, ERROR = 1000.0, TransferError("https://portal.invalid/file", "it broke"
 ENTRY = {"at": "2025-01-01T00:00:00+00:00", "worker": "w", "transferred": 7, "error": "broken"}
 
 
-def request(number: int, path: str, size_bytes: int | None = 1000) -> Request:
+def request(
+    number: int, path: str, size_bytes: int | None = 1000, sources: str = "geodes"
+) -> Request:
     """Make a request whose bytes differ from those of every other number."""
     asset = Asset(
         item_id="URN:item:V1",
         collection="c",
         key="data",
         title="file.zip",
-        hrefs={"geodes": f"https://portal.invalid/{number}"},
+        hrefs={source: f"https://{source}.invalid/{number}" for source in sources.split("+")},
         size_bytes=size_bytes,
         checksum=Checksum("md5", f"{number:032x}"),
     )
@@ -68,7 +71,12 @@ def request(number: int, path: str, size_bytes: int | None = 1000) -> Request:
 # The last two are two versions of one item and share a path.
 REQUESTS = {
     one.download_id: one
-    for one in (request(1, "/a"), request(2, "/b"), request(3, "/c"), request(4, "/c"))
+    for one in (
+        request(1, "/a"),
+        request(2, "/b", sources="geodes+s3"),
+        request(3, "/c", sources="s3"),
+        request(4, "/c", sources="geodes+s3"),
+    )
 }
 IDS = tuple(REQUESTS)
 SOME = st.lists(st.sampled_from(IDS), min_size=1, unique=True)
@@ -107,7 +115,8 @@ def reachable(ledger: Ledger) -> set[str]:
     for part in ("leases", "sent"):
         found |= set(client.zrange(key("account", ACCOUNT, part), 0, -1))
     for batch in client.lrange(key("account", ACCOUNT, "ring"), 0, -1):
-        found |= set(client.lrange(key("batch", batch, "ready", ACCOUNT), 0, -1))
+        for sources in ("geodes", "geodes+s3", "s3"):
+            found |= set(client.lrange(key("batch", batch, "ready", sources, ACCOUNT), 0, -1))
     return found
 
 
@@ -123,7 +132,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model(
             LIMITS.concurrent,
             LIMITS.max_attempts,
-            {one: Row(request_.path) for one, request_ in REQUESTS.items()},
+            {
+                one: Row(request_.path, "+".join(request_.asset.hrefs))
+                for one, request_ in REQUESTS.items()
+            },
         )
 
     @initialize()
@@ -139,7 +151,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert row.due is None
             assert wakeup.download_id not in self.model.sent
             self.model.sent.add(wakeup.download_id)
-        assert not (wakeups and self.model.paused)
+            assert self.model.is_open(wakeup.download_id)
         assert len(self.model.sent) <= LIMITS.window
 
     # --- clients -----------------------------------------------------------------------------
@@ -186,7 +198,19 @@ class LedgerMachine(RuleBasedStateMachine):
     def resume(self) -> None:
         """Let the account go on."""
         assert self.ledger.resume(ACCOUNT)
-        self.model.paused = False
+        self.model.paused = self.model.by_hand = False
+
+    @rule()
+    def pause(self) -> None:
+        """Pause the account by hand."""
+        assert self.ledger.pause(ACCOUNT, "by hand") == (not self.model.by_hand)
+        self.model.paused = self.model.by_hand = True
+
+    @rule()
+    def portal_refuses(self) -> None:
+        """Have the account ask nothing of the portal until it is resumed."""
+        assert self.ledger.pause_for(ACCOUNT, "key", None) == (not self.model.paused)
+        self.model.paused = True
 
     # --- workers -----------------------------------------------------------------------------
 
@@ -207,6 +231,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert int(claim.token) > self.highest, "a token fell"
         self.highest = int(claim.token)
         return claim
+
+    @rule(out=st.sampled_from([None, 0.0, LATER_S]))
+    def offer(self, out: float | None) -> None:
+        """Offer S3, and sometimes find that it is out of reach or works again."""
+        self.ledger.sources({"s3": News(offered=True, shun=out, why="out")})
+        self.model.s3_offered = True
+        if out is not None:
+            self.model.s3_out = out > 0
 
     @rule(claim=claims, done_bytes=st.sampled_from([-1, 0, 400, 900]))
     def renew(self, claim: Claim, done_bytes: int) -> None:
@@ -246,11 +278,15 @@ class LedgerMachine(RuleBasedStateMachine):
         delay_s=st.sampled_from([0.0, LATER_S]),
         counted=st.booleans(),
         pause=st.booleans(),
+        held=st.sampled_from([None, "geodes"]),
     )
-    def postpone(self, claim: Claim, delay_s: float, *, counted: bool, pause: bool) -> None:
-        """Record that the download waits, and sometimes that its account does."""
+    def postpone(
+        self, claim: Claim, delay_s: float, held: str | None, *, counted: bool, pause: bool
+    ) -> None:
+        """Record that the download waits, sometimes for the portal, and that its account does."""
         reason = Reason.AUTH if pause else Reason.BACKOFF
-        decision = Decision(True, reason, delay_s, counted, pause="key" if pause else None)
+        why = "key" if pause else None
+        decision = Decision(True, reason, delay_s, counted, pause=why, held=held)
         if self.settle(claim, lambda: self.ledger.postpone(claim, ERROR, decision, dict(ENTRY))):
             row = self.model.rows[claim.download_id]
             row.move(State.REVOKED if row.cancelled else State.RETRY)
@@ -258,6 +294,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 row.due = "later" if delay_s else None
                 row.attempts -= not counted
                 self.model.paused |= pause
+                row.sources = held or row.sources
             row.cancelled = False
             self.noted(self._released)
 

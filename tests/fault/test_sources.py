@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -237,6 +238,32 @@ def test_a_paused_key_holds_nothing_that_the_datalake_has(both: Scene, s3: S3Ser
     assert "no such object" in str(states[lacking["id"]].history)
     assert both.downloads(lacking) == 0
     assert not any("WorkerLost" in error for one in states.values() for error in errors_of(one))
+
+
+def test_one_limit_for_both_sources_while_the_portal_is_paused(both: Scene, s3: S3Server) -> None:
+    """When an account is paused with transfers under way, S3 adds none beyond the limit."""
+    both.change(max_concurrent=4)
+    both.standin.settings.change(latency_s=4.0)
+    s3.go_wrong(latency_s=0.2)
+    portal = both.items(8, KiB)
+    over_s3 = [item_on(s3, both, f"S{number}", KiB) for number in range(24)]
+    for name in ("one", "two"):
+        both.worker(name, concurrency=8)
+    waiting = both.enqueue(*portal)
+    both.until(lambda: len(both.standin.downloads()) == 4, 30, "four transfers are under way")
+    both.ledger.pause_for(both.settings.account, "quota", 3600.0)
+
+    records = both.settled(both.enqueue(*over_s3), 60)
+
+    assert wrong(records) == [], both.logs
+    assert {one.source for one in records} == {"s3"}
+    assert len(both.standin.downloads()) == 4
+    spans = [(one.started_at, one.finished_at or time.time()) for one in both.standin.downloads()]
+    spans += s3.spans
+    moments = sorted(moment for began, ended in spans for moment in ((began, 1), (ended, -1)))
+    # Ended before begun at the same moment: -1 sorts first.
+    assert max(accumulate(step for _, step in moments)) <= 4
+    assert waiting.status().states["SUCCESS"] == 4
 
 
 def test_an_account_held_by_hand_is_held(both: Scene, s3: S3Server) -> None:

@@ -45,6 +45,8 @@ class Fault:
     """Whether a range comes with the status of the whole, as from rclone's server."""
     silent: bool = False
     """Whether there is no answer at all."""
+    latency_s: float = 0.0
+    """Seconds before an answer begins."""
     stop_after: int | None = None
     """Body bytes, of all GETs together, after which the server is gone."""
     end_after: int | None = None
@@ -64,8 +66,11 @@ class _Front(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Pass a GET on to moto, unless something is to go wrong."""
-        fault, headers = self.server.fault, dict(self.headers.items())
+        fault, headers, began = self.server.fault, dict(self.headers.items()), time.time()
         self.server.seen.append(headers)
+        self.server.closing.wait(fault.latency_s)
+        # Not at the end of the body: a client may begin another before this thread runs again.
+        self.server.spans.append((began, time.time()))
         if fault.silent:
             self.server.closing.wait(30)
             return
@@ -127,6 +132,7 @@ class _FrontServer(ThreadingHTTPServer):
         self.moto_port = moto_port
         self.fault = Fault()
         self.seen: list[dict[str, str]] = []
+        self.spans: list[tuple[float, float]] = []
         self.sent = 0
         self.lock = threading.Lock()
         self.ended: set[str] = set()
@@ -229,6 +235,11 @@ class S3Server:
     def sent_bytes(self) -> int:
         """Body bytes that were sent so far."""
         return self._front.sent
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """When each GET came, and when its answer began."""
+        return self._front.spans
 
     @property
     def seen(self) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from geodes_tasks.asset import Asset
 from geodes_tasks.errors import (
     ChecksumMismatchError,
     LeaseLostError,
+    LedgerSchemaError,
     LedgerUnavailableError,
     NameTakenError,
     NoDataAssetError,
@@ -1127,12 +1128,29 @@ def test_a_dead_redis_is_named_without_its_password() -> None:
         ledger.status(BATCH)
 
 
-def test_records_of_another_schema_are_not_touched(fake_ledger: Ledger) -> None:
-    """A ledger written by a version with other records is refused, with both numbers."""
-    fake_ledger.client.set(fake_ledger.key("schema"), "99")
+@pytest.mark.parametrize("schema", ["1", "99"])
+def test_records_of_another_schema_are_not_touched(fake_ledger: Ledger, schema: str) -> None:
+    """Unfinished downloads of a version with other records are refused, with both numbers."""
+    ask(fake_ledger, request_of("a"))
+    fake_ledger.client.set(fake_ledger.key("schema"), schema)
 
-    with pytest.raises(LedgerUnavailableError, match="schema 99, this version reads 1"):
+    with pytest.raises(LedgerSchemaError, match=f"schema {schema} .* reads schema 2") as caught:
         fake_ledger.ping()
+
+    assert "geodes-tasks 0.1.0" in caught.value.hint
+    assert fake_ledger.client.get(fake_ledger.key("schema")) == schema
+
+
+def test_a_ledger_of_the_former_schema_is_taken_over_when_all_is_over(fake_ledger: Ledger) -> None:
+    """Finished or forgotten with the former version, it goes on with this one."""
+    ask(fake_ledger, request_of("a"))
+    fake_ledger.client.set(fake_ledger.key("schema"), "1")
+    fake_ledger.cancel(fake_ledger.downloads(BATCH))
+
+    fake_ledger.ping()
+
+    assert fake_ledger.client.get(fake_ledger.key("schema")) == "2"
+    assert fake_ledger.batches() == [BATCH]
 
 
 @pytest.mark.parametrize(

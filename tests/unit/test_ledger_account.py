@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.errors import OfflineError, QuotaError, ThrottledError, TransferError
-from geodes_tasks.ledger import Claim, Ledger, Request, TapeAnswer, Verdict
+from geodes_tasks.ledger import Claim, Ledger, News, Request, TapeAnswer, Verdict
 from geodes_tasks.ledger.tape import NO_QUOTA, NOT_SAID
 from geodes_tasks.results import Decision
 from geodes_tasks.retry import Policy, decide
@@ -402,6 +402,7 @@ def test_a_held_source_holds_what_it_alone_has(fake_ledger: Ledger) -> None:
     both = request_of("both", hrefs={"geodes": "https://p/1", "s3": "s3://b/1"})
     alone = request_of("alone")
     ask(fake_ledger, alone, both)
+    fake_ledger.sources({"s3": News(offered=True)})
     fake_ledger.hold("source", "geodes", "by hand")
 
     sent = sent_ids(fake_ledger)

@@ -300,7 +300,9 @@ def test_one_folder_that_cannot_be_swept_does_not_cost_the_others(
     assert fake_ledger.litter() == []
 
 
-@pytest.mark.parametrize("part", ["_heed_revoked", "_resend_lost", "_divert", "_tell_of_batches"])
+@pytest.mark.parametrize(
+    "part", ["_heed_revoked", "_resend_lost", "_offer_sources", "_tell_of_batches"]
+)
 def test_a_part_of_a_look_that_fails_does_not_starve_the_others(
     recovery: Recovery,
     fake_ledger: Ledger,

@@ -41,6 +41,11 @@ def throttled(seconds: float) -> Decision:
     return paused(Reason.THROTTLED, seconds, Complaint.THROTTLED)
 
 
+def waits_for_the_portal(reason: Reason) -> Decision:
+    """Say that one download, which S3 did not give, waits as its account does."""
+    return Decision(True, reason, counted=False, held="geodes")
+
+
 TABLE: list[tuple[BaseException, Decision]] = [
     (errors.TransferError("h", "reset"), BROKEN),
     (errors.StalledError("h", "silent"), BROKEN),
@@ -56,9 +61,9 @@ TABLE: list[tuple[BaseException, Decision]] = [
     (errors.LedgerUnavailableError("redis://h", "connection refused"), BACK_OFF),
     (errors.ChecksumMismatchError("p", RIGHT, WRONG, False), BACK_OFF),
     (ZeroDivisionError("a defect of ours"), BACK_OFF),
-    (errors.AccountHeldError("h", "quota"), Decision(True, Reason.QUOTA, counted=False)),
-    (errors.AccountHeldError("h", "full"), Decision(True, Reason.THROTTLED, counted=False)),
-    (errors.AccountHeldError("h", "401 from h"), Decision(True, Reason.AUTH, counted=False)),
+    (errors.AccountHeldError("h", "quota"), waits_for_the_portal(Reason.QUOTA)),
+    (errors.AccountHeldError("h", "held"), waits_for_the_portal(Reason.HELD)),
+    (errors.AccountHeldError("h", "401 from h"), waits_for_the_portal(Reason.AUTH)),
     (OSError(5, "something of a library"), BACK_OFF),
     (
         errors.ChecksumMismatchError("p", RIGHT, WRONG, True),

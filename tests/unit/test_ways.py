@@ -1,4 +1,4 @@
-"""Which source comes first, what the fleet remembers, and who is served beside a paused account."""
+"""Which source comes first, what the fleet remembers, what S3 serves while the portal is paused."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
 
 import pytest
 
-from geodes_tasks.errors import LeaseLostError, SourceUnavailableError, TransferError
-from geodes_tasks.ledger import Claim, Ledger, News, Request, SourceState
-from geodes_tasks.states import State
+from geodes_tasks.attempt import LeasedAttempt, StopSignal
+from geodes_tasks.errors import (
+    AccountHeldError,
+    QuotaError,
+    SourceUnavailableError,
+    TransferError,
+)
+from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request, SourceState, Verdict
+from geodes_tasks.retry import Policy, decide
+from geodes_tasks.states import Reason
 from geodes_tasks.transports import Transport
-from geodes_tasks.ways import ENOUGH_BYTES, TELL_SECONDS, Ways, is_clearly_slower
+from geodes_tasks.ways import TELL_SECONDS, Ways
 from tests.conftest import Clock, MemoryTransport, asset_of
 
 ACCOUNT = "default"
+ENTRY = {"at": "now", "worker": "w", "source": "s3", "bytes": 0, "transferred": 0, "error": "x"}
 BOTH = {"s3": "s3://bucket/a", "geodes": "https://portal.invalid/a"}
 OUT = SourceUnavailableError("s3", "s3://bucket/a", "cannot be reached", True)
 
@@ -90,47 +97,6 @@ def test_one_object_is_not_the_source(
     assert caplog.records == []
 
 
-def test_measured_speed_decides(
-    fake_ledger: Ledger, transports: dict[str, Transport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the datalake proved clearly slower the portal comes first, except beside a pause."""
-    ways = Ways(fake_ledger, 60.0)
-    moved = {"s3": 2 * ENOUGH_BYTES, "geodes": 2 * ENOUGH_BYTES}
-    ways.measured(moved, {"s3": 30.0, "geodes": 10.0})
-    ways.offer(transports)
-
-    assert list(ways.ordered(transports)) == ["geodes", "s3"]
-    assert list(ways.ordered(transports, beside=True)) == ["s3", "geodes"]
-
-
-@pytest.mark.parametrize(
-    ("of_s3", "of_portal", "slower"),
-    [
-        ((ENOUGH_BYTES, 10.0), (ENOUGH_BYTES, 4.0), True),
-        ((ENOUGH_BYTES, 10.0), (ENOUGH_BYTES, 6.0), False),
-        ((ENOUGH_BYTES - 1, 10.0), (ENOUGH_BYTES, 1.0), False),
-    ],
-)
-def test_clearly_slower(
-    of_s3: tuple[float, float], of_portal: tuple[float, float], slower: bool
-) -> None:
-    """Less than half the speed, shown by enough bytes of both."""
-    states = [SourceState(bytes=count, seconds=s) for count, s in (of_s3, of_portal)]
-
-    assert is_clearly_slower(*states) is slower
-
-
-def test_old_measurements_fade(fake_ledger: Ledger, clock: Clock) -> None:
-    """After ten minutes a measurement counts half, so that a source is tried again."""
-    fake_ledger.sources({"s3": News(bytes=1000, seconds=10.0)})
-    clock.advance(600)
-    faded = fake_ledger.sources({"s3": News(bytes=1000, seconds=2.0)})["s3"]
-
-    assert faded.bytes == pytest.approx(1500, abs=2)
-    assert faded.seconds == pytest.approx(7.0, abs=0.01)
-    assert faded.rate == pytest.approx(214.3, abs=1)
-
-
 def test_the_ledger_is_not_asked_for_each_file(
     fake_ledger: Ledger, transports: dict[str, Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +112,6 @@ def test_the_ledger_is_not_asked_for_each_file(
     ways = Ways(fake_ledger, 60.0)
     for _ in range(100):
         ways.ordered(transports)
-        ways.measured({"s3": 5}, {"s3": 0.1})
 
     assert TELL_SECONDS > 1
     assert len(calls) == 1
@@ -177,74 +142,170 @@ def test_a_download_waits_for_the_answer_to_what_is_offered(
     assert list(ordered.result()) == ["geodes", "s3"]
 
 
-# --- beside a paused account -----------------------------------------------------------------
+# --- while the portal is paused ------------------------------------------------------------------
 
 
-def test_what_the_datalake_has_goes_on_beside_a_pause(fake_ledger: Ledger) -> None:
-    """Downloads that S3 can give leave the queue of a paused account; the others stay."""
-    here, there = admitted(fake_ledger, request_of("a"), request_of("b", {"geodes": "https://p/b"}))
+PORTAL, S3_ALONE = {"geodes": "https://p/b"}, {"s3": "s3://bucket/c"}
+
+
+def test_s3_serves_what_it_has_while_the_portal_is_paused(fake_ledger: Ledger) -> None:
+    """What S3 can serve is sent and granted, on the account's own name; the rest waits."""
+    here, alone, there = admitted(
+        fake_ledger, request_of("a"), request_of("c", S3_ALONE), request_of("b", PORTAL)
+    )
     paused(fake_ledger)
-    assert released(fake_ledger) == set()
 
-    assert fake_ledger.divert(ACCOUNT) == 1
-
-    assert released(fake_ledger) == {here}
+    sent = released(fake_ledger)
     claim = claimed(fake_ledger, here)
-    assert (claim.account, claim.beside) == (ACCOUNT, True)
-    record = fake_ledger.record(there)
-    assert record is not None
-    assert record.state is State.PENDING
+
+    assert sent == {here, alone}
+    assert (claim.account, claim.portal_pause) == (ACCOUNT, "quota")
+    assert fake_ledger.claim(there, "w") is Verdict.WAITING
+    assert [(one.name, one.running) for one in fake_ledger.account_states()] == [(ACCOUNT, 1)]
 
 
-@pytest.mark.parametrize("why", ["not offered", "out", "by hand"])
-def test_what_stays(fake_ledger: Ledger, why: str) -> None:
-    """Nobody is diverted where no worker has S3, S3 is out, or a person holds the account."""
-    admitted(fake_ledger, request_of("a"))
+def test_one_limit_for_both_sources(fake_ledger: Ledger) -> None:
+    """With the portal paused under way, S3 gets only the places that portal transfers leave."""
+    ledger = Ledger(fake_ledger.client, Limits(concurrent=4))
+    portal = admitted(ledger, *(request_of(f"p{n}", PORTAL) for n in range(8)))
+    over_s3 = admitted(ledger, *(request_of(f"s{n}") for n in range(36)))
+    ledger.recover("w", 64)
+    claims = [claimed(ledger, one) for one in portal[:3]]
+    paused(ledger)
+
+    sent = released(ledger)
+    verdicts = [ledger.claim(one, "w") for one in over_s3]
+
+    assert (len(claims), len(sent)) == (3, 1)
+    assert [isinstance(one, Claim) for one in verdicts].count(True) == 1
+    assert [(one.name, one.running) for one in ledger.account_states()] == [(ACCOUNT, 4)]
+
+
+@pytest.mark.parametrize("why", ["not offered", "out", "held", "by hand", "over"])
+def test_when_s3_serves_nothing_either(fake_ledger: Ledger, why: str, clock: Clock) -> None:
+    """No worker offers S3 (any more), it is out or paused, or the account is paused by hand."""
+    (here,) = admitted(fake_ledger, request_of("a"))
     if why != "not offered":
         fake_ledger.sources({"s3": News(offered=True, shun=60.0 if why == "out" else None)})
-    fake_ledger.pause_for(ACCOUNT, "by hand" if why == "by hand" else "quota", 3600.0)
+    if why == "held":
+        fake_ledger.hold("source", "s3", "x")
+    if why == "over":
+        clock.advance(121.0)
+    fake_ledger.pause_for(ACCOUNT, "quota", 3600.0)
+    if why == "by hand":
+        fake_ledger.pause(ACCOUNT, "x")
 
-    assert fake_ledger.divert(ACCOUNT) == 0
     assert released(fake_ledger) == set()
+    assert fake_ledger.claim(here, "w") is Verdict.WAITING
 
 
-def test_they_come_back_when_the_datalake_is_out(fake_ledger: Ledger, clock: Clock) -> None:
-    """When S3 fails too the downloads wait for the portal again, in the account's own queue."""
+@pytest.mark.parametrize("why", ["not offered", "out", "held"])
+def test_without_s3_the_portal_serves_both(fake_ledger: Ledger, why: str) -> None:
+    """An account that is not paused serves what S3 could over the portal; S3 alone has to wait."""
+    here, alone = admitted(fake_ledger, request_of("a"), request_of("c", S3_ALONE))
+    if why == "out":
+        fake_ledger.sources({"s3": News(offered=True, shun=60.0)})
+    if why == "held":
+        fake_ledger.hold("source", "s3", "x")
+
+    # What no source in use has ends by name: see the engine.
+    assert released(fake_ledger) == ({here, alone} if why == "not offered" else {here})
+    assert claimed(fake_ledger, here).portal_pause == ""
+
+
+def test_what_only_s3_has_goes_on_when_s3_is_back(fake_ledger: Ledger, clock: Clock) -> None:
+    """It keeps its place in its list; nothing is moved when the source goes out or comes back."""
+    ids = admitted(fake_ledger, *(request_of(f"c{n}", S3_ALONE) for n in range(300)))
+    fake_ledger.sources({"s3": News(offered=True, shun=60.0)})
+    waits = released(fake_ledger)
+    clock.advance(61.0)
+
+    sent = fake_ledger.release()
+
+    assert waits == set()
+    assert [one.download_id for one in sent] == ids[: len(sent)]
+    assert len(sent) > 50
+
+
+def test_what_s3_does_not_give_waits_for_the_portal(fake_ledger: Ledger) -> None:
+    """It is not sent over S3 again and again: it needs the portal from then on."""
     (here,) = admitted(fake_ledger, request_of("a"))
     paused(fake_ledger)
-    fake_ledger.divert(ACCOUNT)
-    fake_ledger.sources({"s3": News(shun=600.0, why="out")})
+    released(fake_ledger)
+    claim = claimed(fake_ledger, here)
+    attempt = LeasedAttempt(claim, fake_ledger, StopSignal())
+    attempt.before_open("s3")
 
-    assert fake_ledger.divert(ACCOUNT) == 1
-    assert released(fake_ledger) == set()
+    with pytest.raises(AccountHeldError, match=r"the account waits \(quota\)") as caught:
+        attempt.before_open("geodes")
+    decision = decide(caught.value, 1, here, Policy())
+    sent = fake_ledger.postpone(claim, caught.value, decision, ENTRY)
+
+    assert (decision.reason, sent, released(fake_ledger)) == (Reason.QUOTA, [], set())
+    assert fake_ledger.claim(here, "w") is Verdict.WAITING
     fake_ledger.resume(ACCOUNT)
     assert released(fake_ledger) == {here}
-    assert not claimed(fake_ledger, here).beside
 
 
-def test_the_portal_is_not_asked_for_what_ran_beside(fake_ledger: Ledger) -> None:
-    """What S3 did not give waits with the others, once: it is not diverted again."""
+def test_a_pause_that_ended_meanwhile_stops_nothing(fake_ledger: Ledger) -> None:
+    """The same attempt goes on over the portal, in the place that it has already."""
     (here,) = admitted(fake_ledger, request_of("a"))
     paused(fake_ledger)
-    fake_ledger.divert(ACCOUNT)
     released(fake_ledger)
-    claim = claimed(fake_ledger, here)
-
-    assert fake_ledger.switch(claim) == "quota"
-    assert [state.running for state in fake_ledger.account_states()] == [1, 0]
-    assert fake_ledger.divert(ACCOUNT) == 0
-
-
-def test_when_the_pause_is_over_it_goes_on_over_the_portal(fake_ledger: Ledger) -> None:
-    """The same attempt takes a place of the account, if there is one."""
-    (here,) = admitted(fake_ledger, request_of("a"))
-    paused(fake_ledger)
-    fake_ledger.divert(ACCOUNT)
-    released(fake_ledger)
-    claim = claimed(fake_ledger, here)
+    attempt = LeasedAttempt(claimed(fake_ledger, here), fake_ledger, StopSignal())
     fake_ledger.resume(ACCOUNT)
 
-    assert fake_ledger.switch(claim) == ""
-    fake_ledger.cancel([here])
-    with pytest.raises(LeaseLostError, match="another worker"):
-        fake_ledger.switch(replace(claim, token="1"))
+    attempt.before_open("geodes")
+
+    assert attempt.source == "geodes"
+    assert [one.running for one in fake_ledger.account_states()] == [1]
+
+
+def test_s3_goes_on_while_one_download_tries_the_quota(fake_ledger: Ledger, clock: Clock) -> None:
+    """The one that tries is one that needs the portal; those of S3 are none of its concern."""
+    here, there, other = admitted(
+        fake_ledger, request_of("a"), request_of("b", PORTAL), request_of("d", PORTAL)
+    )
+    refused = QuotaError("href", "exceeds quota limit")
+    claim = claimed(fake_ledger, other)
+    fake_ledger.postpone(claim, refused, decide(refused, 1, other, Policy()), ENTRY)
+    fake_ledger.sources({"s3": News(offered=True)})
+    clock.advance(61.0)
+
+    sent = released(fake_ledger)
+    over_s3, tries = claimed(fake_ledger, here), fake_ledger.claim((sent - {here}).pop(), "w")
+
+    assert len(sent) == 2
+    assert here in sent
+    assert there in sent or other in sent
+    assert (over_s3.probes, over_s3.portal_pause) == (False, "quota")
+    assert isinstance(tries, Claim)
+    assert tries.probes
+
+
+def test_s3_is_found_behind_many_batches_that_need_the_portal(fake_ledger: Ledger) -> None:
+    """Each call looks at a hundred batches; the next one goes on where it stopped."""
+    for number in range(250):
+        portal = [request_of(f"b{number}", PORTAL)]
+        fake_ledger.admit(f"b{number}", ACCOUNT, portal, lambda _: None)
+    (here,) = admitted(fake_ledger, request_of("a"))
+    paused(fake_ledger)
+
+    calls = [released(fake_ledger) for _ in range(4)]
+
+    assert set().union(*calls) == {here}
+
+
+def test_a_pause_by_hand_closes_what_a_refused_key_left_open(fake_ledger: Ledger) -> None:
+    """A person means all of it, also where the account waits already; resumed, all goes on."""
+    (here,) = admitted(fake_ledger, request_of("a"))
+    fake_ledger.sources({"s3": News(offered=True)})
+    fake_ledger.pause_for(ACCOUNT, "401 from the portal", None)
+    before, new = released(fake_ledger), fake_ledger.pause(ACCOUNT, "by hand")
+
+    verdict = fake_ledger.claim(here, "w")
+
+    assert (before, new, verdict) == ({here}, True, Verdict.WAITING)
+    assert not fake_ledger.pause(ACCOUNT, "by hand")
+    assert fake_ledger.resume(ACCOUNT)
+    assert released(fake_ledger) == {here}

@@ -18,10 +18,9 @@ for _, name in ipairs(redis.call('ZRANGE', P .. 'batches', 0, -1)) do
   end
   redis.call('DEL', batch_key(name), batch_key(name) .. ':downloads')
   living[name] = false
-  for _, account in ipairs(accounts) do redis.call('DEL', ready_key(name, account)) end
+  for _, account in ipairs(accounts) do clear_ready(name, account) end
 end
 redis.call('DEL', P .. 'batches', P .. 'due', P .. 'workers', P .. 'slots', P .. 'holds')
-for _, source in ipairs({ 'geodes', 's3' }) do redis.call('DEL', P .. 'held:' .. source) end
 redis.call('HDEL', P .. 'source:s3', 'until', 'why', 'offered')
 for _, name in ipairs(ARGV) do redis.call('DEL', P .. name) end
 return redis.status_reply('OK')

@@ -1,8 +1,8 @@
 -- Take a block of downloads into the ledger: all entries of the block or none.
--- ARGV: batch, account, how many values are said of each entry (1, 2 or 6), then for each
+-- ARGV: batch, account, how many values are said of each entry (1, 2 or 7), then for each
 --   id
 --   proof: empty on the first call; on the second what the caller's stat shows, '-' for nothing
---   path, size, spec (JSON): empty for what is likely known already
+--   path, size, spec (JSON), sources that can serve it: empty for what is likely known already
 --   footprint: of the item, with its first entry, '-' for none; kept with the first not refused
 -- Returns JSON, one answer an entry: new | joined | again | present | prove:<proof> | taken:<other item>
 --   | tell (it is not known well enough: say all of it)
@@ -31,14 +31,14 @@ local function create(entry)
   local id = entry.id
   refuse_move(id, nil, 'PENDING')
   redis.call('HSET', download(id), 'state', 'PENDING', 'spec', entry.spec, 'path', entry.path,
-    'size', entry.size, 'account', account, 'attempts', 0, 'batches', batch)
+    'size', entry.size, 'sources', entry.sources, 'account', account, 'attempts', 0, 'batches', batch)
   members[id] = { batch }
   list(id, batch)
   count(id, 'state:PENDING', 1)
   count(id, 'bytes_total', number(entry.size))
   redis.call('HSET', P .. 'paths', entry.path, id)
   redis.call('ZADD', wait_of('PENDING'), stamp(now()), id)
-  make_ready(id, false, account)
+  make_ready(id, false, account, entry.sources)
 end
 
 -- A record that ended begins anew.
@@ -47,9 +47,9 @@ local function begin(entry)
   -- The catalogue's size once more: after a download the real one stands there.
   count(id, 'bytes_total', number(entry.size) - number(field(id, 'size')))
   redis.call('HSET', download(id), 'spec', entry.spec, 'path', entry.path, 'size', entry.size,
-    'account', account, 'attempts', 0)
+    'sources', entry.sources, 'account', account, 'attempts', 0)
   redis.call('HDEL', download(id), 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3',
-    'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since', 's3')
+    'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since')
   redis.call('HSET', P .. 'paths', entry.path, id)
   move(id, 'PENDING')
   set_done(id, 0)
@@ -99,7 +99,7 @@ for first = 4, #ARGV, width do
   local entry = { id = ARGV[first], proof = width > 1 and said(first + 1) or nil }
   if width > 2 then
     entry.path, entry.size, entry.spec = said(first + 2), ARGV[first + 3], said(first + 4)
-    footprint = said(first + 5) or footprint
+    entry.sources, footprint = said(first + 5), said(first + 6) or footprint
   end
   local answer = admit(entry)
   answers[#answers + 1] = answer

@@ -1,8 +1,9 @@
 -- One worker asks for the lease of a download that a message woke it up for.
 -- ARGV: id, worker, lease seconds, concurrent
 -- Returns {verdict, ...}:
---   granted, token, attempt, spec, path, proof, suspect, account, notes
+--   granted, token, attempt, spec, path, proof, suspect, account, notes, portal pause
 --     notes: probe (it tries whether there is quota), held:<source> (not to be asked)
+--     portal pause: why S3 alone may serve it now, '' when the portal may too
 --   unknown | running (live lease elsewhere) | finished | early (not due yet) | waiting (no place)
 --   damaged (the record cannot be understood: it has ended now)
 local id, worker, lease_seconds = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -21,10 +22,10 @@ if state == 'STARTED' then return { 'running' } end
 local due = redis.call('ZSCORE', P .. 'due', id)
 if due and number(due) > time then return { 'early' } end
 if not due and waits(id, state) then return { 'early' } end
-local notes, stays = '', false
-if redis.call('EXISTS', P .. 'holds') == 1 then notes, stays = heed_holds(id) end
-if stays then return { 'waiting' } end
-if is_paused(account, time) or probes_left(account) < 1
+local open, sources = open_lists(account, time), sources_of(id)
+local over_s3 = is_over_s3(open, sources)
+local held = redis.call('EXISTS', P .. 'holds') == 1 and is_held(batch_of(id))
+if held or not open[sources] or (not over_s3 and probes_left(account) < 1)
     or redis.call('ZCARD', leases) >= places_of(account, tonumber(ARGV[4])) then
   redis.call('ZREM', P .. 'due', id)
   make_ready(id, true)
@@ -39,6 +40,8 @@ local attempt = redis.call('HINCRBY', download(id), 'attempts', 1)
 redis.call('HSET', download(id), 'token', token, 'worker', worker, 'started', stamp(time))
 redis.call('ZADD', leases, stamp(time + lease_seconds), id)
 redis.call('SADD', P .. 'accounts', account)
+local notes = over_s3 and '' or account_notes(id, account, time)
+if open.held_geodes then notes = notes .. ' held:geodes' end
+if open.held_s3 then notes = notes .. ' held:s3' end
 return { 'granted', token, attempt, field(id, 'spec') or '', field(id, 'path') or '',
-  field(id, 'proof') or '', field(id, 'suspect') or '', account,
-  notes .. account_notes(id, account, time) }
+  field(id, 'proof') or '', field(id, 'suspect') or '', account, notes, over_s3 and open.why or '' }

@@ -5,9 +5,11 @@
 --   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
 --   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*; owner
 --   batch:<name>:downloads   zset    its downloads in the order they were asked for
---   batch:<name>:ready:<account>  list  its downloads that could start; the head is next
+--   batch:<name>:ready:<sources>:<account>  list  its downloads that could start, by the set of
+--                            sources that can serve them: geodes, geodes+s3, s3; the head is next
 --   batches                  zset    every batch by time
---   account:<name>           hash    paused, paused_until: the account takes no work; see account.lua
+--   account:<name>           hash    paused, paused_until: the account asks nothing of the portal,
+--                            by_hand: nor of any other source; see account.lua
 --   account:<name>:ring      list    batches with ready work, served in turn
 --   account:<name>:ring:<n>  list    the same for batches of priority n, higher ones first
 --   account:<name>:levels    set     the priorities other than 0 that have such a list
@@ -18,8 +20,7 @@
 --   account:<name>:poll      hash    who asks for them next, and when
 --   account:<name>:changes   list    why the account got more or fewer places, the newest first
 --   holds                    hash    sources and batches that somebody holds
---   held:<source>            list    ready downloads that only this held source has
---   source:<name>            hash    bytes, seconds, at: its speed, fading; until, why; offered
+--   source:<name>            hash    until, why: it is out of reach; offered: a worker can use it
 --   accounts                 set     every account
 --   due                      zset    waiting downloads by the time they go on
 --   since:<reason>           zset    the same and those not taken yet, by the time since when
@@ -86,7 +87,11 @@ local function account_key(name, part) return P .. 'account:' .. (name or '') ..
 local function ring_key(account, level)
   return account_key(account, ':ring') .. (level ~= 0 and ':' .. level or '')
 end
-local function ready_key(name, account) return batch_key(name) .. ':ready:' .. account end
+local function ready_key(name, account, sources)
+  return batch_key(name) .. ':ready:' .. sources .. ':' .. account
+end
+-- The sets of sources that can serve a download.
+local SETS = { 'geodes', 'geodes+s3', 's3' }
 
 local function field(id, name)
   return redis.call('HGET', download(id), name) or nil

@@ -15,7 +15,7 @@ if redis.call('EXISTS', key .. ':downloads') == 1 then
   redis.call('SADD', P .. 'forgotten', rest)
 end
 for _, account in ipairs(redis.call('SMEMBERS', P .. 'accounts')) do
-  redis.call('UNLINK', ready_key(name, account))
+  clear_ready(name, account)
   for _, level in ipairs(levels_of(account)) do
     redis.call('LREM', ring_key(account, level), 0, name)
   end

@@ -4,7 +4,7 @@
 --   RETRY:   {reason, delay, counted, error, entry, suspect, bytes, source, sources, collection,
 --             pause, pause_seconds, probe_seconds, complaint, held}
 --            pause: why the whole account waits; without pause_seconds until somebody resumes it
---            held: the source that somebody holds
+--            held: the only source that this download waits for now
 --            complaint: throttled | broken | refused: what the portal's answer says of the account
 --   FAILURE: {error, entry, bytes, source, sources, collection}
 --   REVOKED: {}
@@ -50,12 +50,11 @@ elseif state == 'RETRY' then
   if said.entry then remember(id, cjson.decode(said.entry)) end
   if said.suspect then redis.call('HSET', key, 'suspect', said.suspect) end
   transferred()
+  if said.held then redis.call('HSET', key, 'sources', said.held) end
   if said.pause then pause_account(account, said.pause, said.pause_seconds, time) end
   heed_complaint(account, said, most, began, time)
   if said.reason == 'offline' then
     park(id, said.delay, time)
-  elseif said.held and redis.call('HEXISTS', P .. 'holds', 'source:' .. said.held) == 1 then
-    redis.call('RPUSH', P .. 'held:' .. said.held, id)
   elseif said.delay > 0 then
     redis.call('ZADD', P .. 'due', stamp(time + said.delay), id)
     redis.call('HSET', key, 'due', stamp(time + said.delay))
