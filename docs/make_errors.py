@@ -26,7 +26,7 @@ PAGE = Path(__file__).with_name("errors.md")
 OPENING = """\
 # Errors
 
-<!-- Made by `python docs/make_errors.py`. Change geodes_tasks/errors.py, not this page. -->
+<!-- Made by `python docs/make_errors.py`. Change geodes_tasks/errors, not this page. -->
 
 Every failure is one class, and each class is one thing that you would do differently. The class is
 the `error.type` of a record in the report, the text its `error.message`, and what to do its

@@ -22,8 +22,9 @@ from rich.text import Text
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from geodes_tasks import config, enqueue  # noqa: E402 - the tests' package lies in the root
+from geodes_tasks import enqueue  # noqa: E402 - the tests' package lies in the root
 from geodes_tasks.ledger import Ledger  # noqa: E402
+from geodes_tasks.settings import config  # noqa: E402
 from tests.browser import shoot  # noqa: E402
 from tests.integration.test_flower import FlowerProcess  # noqa: E402
 from tests.servers import RedisServer, WorkerProcess, wait_until  # noqa: E402
@@ -33,8 +34,8 @@ from tests.terminal import Terminal  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.batch import Batch
-    from geodes_tasks.config import Settings
+    from geodes_tasks.client.batch import Batch
+    from geodes_tasks.settings.config import Settings
 
 IMAGES = ROOT / "docs" / "img"
 KEY = "standin-key-0123456789"

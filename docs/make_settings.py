@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import AliasChoices, SecretStr
 
-from geodes_tasks import config
-from geodes_tasks.config import Quota, Settings
+from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Quota, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ PAGE = Path(__file__).with_name("settings.md")
 OPENING = """\
 # Settings
 
-<!-- Made by `python docs/make_settings.py`. Change geodes_tasks/config.py, not this page. -->
+<!-- Made by `python docs/make_settings.py`. Change geodes_tasks/settings, not this page. -->
 
 Weakest first: the defaults below, `pygeodes-config.json` in the current folder, the environment,
 the options of the command line. A file named with `--config` is as strong as an option.

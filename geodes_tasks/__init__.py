@@ -10,17 +10,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks.version import __version__
+from geodes_tasks.model.version import __version__
 
 if TYPE_CHECKING:
-    from geodes_tasks.api import enqueue
-    from geodes_tasks.batch import Batch
-    from geodes_tasks.config import Settings
-    from geodes_tasks.downloadqueue import DownloadQueue
-    from geodes_tasks.geodes import Geodes
-    from geodes_tasks.item import Item
-    from geodes_tasks.profile import Profile
-    from geodes_tasks.userconfig import Config
+    from geodes_tasks.client.batch import Batch
+    from geodes_tasks.client.enqueue import enqueue
+    from geodes_tasks.pygeodes.config_shim import Config
+    from geodes_tasks.pygeodes.download_queue import DownloadQueue
+    from geodes_tasks.pygeodes.geodes import Geodes
+    from geodes_tasks.pygeodes.item import Item
+    from geodes_tasks.pygeodes.profile import Profile
+    from geodes_tasks.settings.config import Settings
 
 __all__ = [
     # the user's page
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Batch": "geodes_tasks.batch",
-    "Config": "geodes_tasks.userconfig",
-    "DownloadQueue": "geodes_tasks.downloadqueue",
-    "Geodes": "geodes_tasks.geodes",
-    "Item": "geodes_tasks.item",
-    "Profile": "geodes_tasks.profile",
-    "Settings": "geodes_tasks.config",
-    "enqueue": "geodes_tasks.api",
+    "Batch": "geodes_tasks.client.batch",
+    "Config": "geodes_tasks.pygeodes.config_shim",
+    "DownloadQueue": "geodes_tasks.pygeodes.download_queue",
+    "Geodes": "geodes_tasks.pygeodes.geodes",
+    "Item": "geodes_tasks.pygeodes.item",
+    "Profile": "geodes_tasks.pygeodes.profile",
+    "Settings": "geodes_tasks.settings.config",
+    "enqueue": "geodes_tasks.client.enqueue",
 }
 
 

@@ -15,12 +15,12 @@ import pytest
 from fakeredis.commands_mixins import server_mixin
 from hypothesis import settings as hypothesis_settings
 
-from geodes_tasks import config
-from geodes_tasks.asset import Asset
-from geodes_tasks.checksum import Checksum
-from geodes_tasks.embedded import server_binary
+from geodes_tasks.client.local_server import server_binary
 from geodes_tasks.errors import ConfigError, HrefRefusedError, TruncatedBodyError
 from geodes_tasks.ledger import Ledger, Limits
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.settings import config
 from geodes_tasks.transports import Body, Member
 from tests.servers import RedisServer, WorkerProcess
 from tests.standin import StandIn
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 KEY = "standin-key-0123456789"
 """The one key that the stand-in lets in."""

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geodes_tasks.version import __version__
+from geodes_tasks.model.version import __version__
 from tests.standin import KiB, StandIn, digest
 
 if TYPE_CHECKING:

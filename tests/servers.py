@@ -17,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from geodes_tasks import config
-from geodes_tasks.embedded import server_binary
+from geodes_tasks.client.local_server import server_binary
+from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 HOST = "127.0.0.1"
 POLL_S = 0.02

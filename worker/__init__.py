@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from geodes_tasks import config, flowerconfig
-from geodes_tasks.app import make
-from worker.steps import install
+from geodes_tasks.monitoring import flower
+from geodes_tasks.settings import config
+from geodes_tasks.tasks.app import make
+from worker.bootsteps import install
 
 if "flower" in sys.argv[1:]:
-    flowerconfig.configure()
+    flower.configure()
 
 app = install(make(config.load()))
 app.set_default()

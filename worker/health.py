@@ -13,10 +13,10 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from geodes_tasks import config
 from geodes_tasks.errors import GeodesTasksError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.queue import WORKER_SECONDS
+from geodes_tasks.ledger.dispatch import WORKER_SECONDS
+from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

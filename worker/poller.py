@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
 
-from geodes_tasks import config
-from geodes_tasks.asset import GEODES
-from geodes_tasks.background import LoopGuard
 from geodes_tasks.ledger import TapeAnswer
-from geodes_tasks.ledger.tape import NO_QUOTA, NOT_SAID
-from geodes_tasks.transports.availability import (
+from geodes_tasks.ledger.offline import NO_QUOTA, NOT_SAID
+from geodes_tasks.model.asset import GEODES
+from geodes_tasks.settings import config
+from geodes_tasks.tasks.loop_guard import LoopGuard
+from geodes_tasks.transports.http.availability import (
     MOST,
     Availability,
     RouteFailedError,
@@ -30,11 +30,11 @@ from geodes_tasks.transports.availability import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodes_tasks.app import Sender
-    from geodes_tasks.asset import Asset
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.transports.availability import Word
+    from geodes_tasks.model.asset import Asset
+    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.tasks.app import Sender
+    from geodes_tasks.transports.http.availability import Word
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from celery.exceptions import ImproperlyConfigured
 
-from geodes_tasks.config import loose_key_files, masked
 from geodes_tasks.errors import (
     GeodesTasksError,
     LedgerForbiddenError,
@@ -20,11 +19,12 @@ from geodes_tasks.errors import (
     LedgerUnavailableError,
 )
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.settings.config import loose_key_files, masked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 logger = logging.getLogger(__name__)
 

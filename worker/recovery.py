@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from celery.worker import state as celery_state
 from kombu.exceptions import OperationalError
 
-from geodes_tasks.app import QUEUE
-from geodes_tasks.asset import S3
-from geodes_tasks.background import LoopGuard
 from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
-from geodes_tasks.tasks import desk, discard
+from geodes_tasks.model.asset import S3
+from geodes_tasks.tasks.app import QUEUE
+from geodes_tasks.tasks.loop_guard import LoopGuard
+from geodes_tasks.tasks.task import desk, discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from geodes_tasks.app import Sender
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.ledger.queue import Litter
-    from worker.intake import Intake
+    from geodes_tasks.ledger.dispatch import Litter
+    from geodes_tasks.tasks.app import Sender
+    from worker.disk_gate import Intake
 
 logger = logging.getLogger(__name__)
 

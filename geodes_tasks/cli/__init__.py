@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
-from geodes_tasks import batch as batches
 from geodes_tasks.cli import (
     doctor,
     download,
@@ -22,7 +21,8 @@ from geodes_tasks.cli import (
     verify,
     watch,
 )
-from geodes_tasks.cli.words import complain, stderr
+from geodes_tasks.cli.options import complain, stderr
+from geodes_tasks.client import batch as batches
 from geodes_tasks.errors import (
     ConfigError,
     GeodesTasksError,
@@ -30,7 +30,7 @@ from geodes_tasks.errors import (
     SourceError,
     UnknownNameError,
 )
-from geodes_tasks.version import __version__
+from geodes_tasks.model.version import __version__
 
 USAGE, UNCLASSIFIED = 2, 1
 

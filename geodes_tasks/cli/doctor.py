@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from geodes_tasks import config
-from geodes_tasks.doctor import Check, Level, examine
+from geodes_tasks.client.doctor import Check, Level, examine
+from geodes_tasks.settings import config
 
 PROBLEMS = 1
 """Exit code when something is a problem; warnings alone are 0."""

@@ -9,24 +9,28 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from geodes_tasks import admission, config, partfile, planning, runs, sources
-from geodes_tasks import batch as batches
 from geodes_tasks.cli import search as searches
-from geodes_tasks.cli.words import AsJson, ConfigFile, complain, say, stderr
-from geodes_tasks.destination import DEFAULT_LAYOUT
+from geodes_tasks.cli.options import AsJson, ConfigFile, complain, say, stderr
+from geodes_tasks.client import batch as batches
+from geodes_tasks.client import enqueue_admission, planning
+from geodes_tasks.client import run as runs
+from geodes_tasks.client.planning import Selection
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
-from geodes_tasks.planning import Selection
-from geodes_tasks.progress import view
-from geodes_tasks.summaries import outcomes, summary
-from geodes_tasks.text import human_bytes, seconds_of
+from geodes_tasks.model.formatting import human_bytes, seconds_of
+from geodes_tasks.monitoring.batch_text import outcomes, summary
+from geodes_tasks.monitoring.progress import view
+from geodes_tasks.settings import config
+from geodes_tasks.stac import readers
+from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.admission import Receipt
-    from geodes_tasks.config import Settings
-    from geodes_tasks.planning import Planned
-    from geodes_tasks.runs import Run
+    from geodes_tasks.client.enqueue_admission import Receipt
+    from geodes_tasks.client.planning import Planned
+    from geodes_tasks.client.run import Run
+    from geodes_tasks.settings.config import Settings
 
 INTERRUPTED = 130
 
@@ -172,7 +176,7 @@ def enqueue(
     settings = config.load(config_file, download_dir=output_dir, account=account)
     config.named_key(settings.account)
     selection = _selection(settings, include, exclude, layout, from_)
-    rank = admission.rank_of(priority, weight)
+    rank = enqueue_admission.rank_of(priority, weight)
     run = runs.admitted(_planned(source, selection), settings, batch_name, rank=rank)
     _tell(run.receipt)
     if not wait:
@@ -207,7 +211,7 @@ def _require_folder(folder: Path) -> None:
 def _planned(names: list[str], selection: Selection) -> Iterator[Planned]:
     """Plan the items of all sources; a source that cannot be read at all ends the command."""
     for name in names:
-        yield from planning.plan(sources.read(name), selection)
+        yield from planning.plan(readers.read(name), selection)
 
 
 def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:

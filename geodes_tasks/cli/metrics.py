@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
-from geodes_tasks import config
-from geodes_tasks.cli.words import say
+from geodes_tasks.cli.options import say
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.metrics import LedgerCollector
+from geodes_tasks.monitoring.metrics import LedgerCollector
+from geodes_tasks.settings import config
 
 PORT = 9808
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from geodes_tasks import config
+from geodes_tasks.settings import config
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

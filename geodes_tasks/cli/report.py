@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from geodes_tasks import config, sources, stac
-from geodes_tasks.cli.words import BatchName, batch_of, say
-from geodes_tasks.footprint import footprint
+from geodes_tasks.cli.options import BatchName, batch_of, say
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.reports import Format, lines
+from geodes_tasks.model.footprint import footprint
+from geodes_tasks.monitoring.reports import Format, lines
+from geodes_tasks.settings import config
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.stac import readers
 
 
 def register(app: typer.Typer) -> None:
@@ -47,8 +49,10 @@ def _footprints(names: list[str]) -> dict[str, str | None]:
     """Read place and time of the items in files."""
     given: dict[str, str | None] = {}
     for name in names:
-        for item in sources.read(name):
+        for item in readers.read(name):
             if isinstance(item, Mapping):
                 # Records bear the name that items go by in this program.
-                given |= dict.fromkeys((stac.item_name(item), str(item.get("id"))), footprint(item))
+                given |= dict.fromkeys(
+                    (stac_assets.item_name(item), str(item.get("id"))), footprint(item)
+                )
     return given

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geodes_tasks import batch as batches
-from geodes_tasks import config
-from geodes_tasks.catalog import Catalog
-from geodes_tasks.cli.words import ConfigFile, say
+from geodes_tasks.cli.options import ConfigFile, say
+from geodes_tasks.client import batch as batches
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.searching import Search, SearchError, tile_code
+from geodes_tasks.settings import config
+from geodes_tasks.stac.catalog import Catalog
+from geodes_tasks.stac.query import Search, SearchError, tile_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
-    from geodes_tasks.catalog import Item
+    from geodes_tasks.stac.catalog import Item
 
 ASK_ABOVE = 1000
 LINES = {".jsonl", ".ndjson", ".geojsonl"}

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from geodes_tasks import standing
-from geodes_tasks.cli.words import AsJson, BatchName, batch_of
-from geodes_tasks.watching import Watcher
-from geodes_tasks.watchview import picture
+from geodes_tasks.cli.options import AsJson, BatchName, batch_of
+from geodes_tasks.monitoring import account_text
+from geodes_tasks.monitoring.snapshot import Watcher
+from geodes_tasks.monitoring.terminal import picture
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +30,8 @@ def status(
     batch = batch_of(batch_name)
     counts = batch.status()
     if as_json:
-        print(json.dumps(counts.to_dict() | standing.details(batch.ledger, counts)))  # noqa: T201 - data goes to stdout
+        print(json.dumps(counts.to_dict() | account_text.details(batch.ledger, counts)))  # noqa: T201 - data goes to stdout
         return
     Console().print(picture(Watcher(batch.ledger, [batch.id]).look_twice()))
-    for line in standing.lines(batch.ledger, counts, why=why):
+    for line in account_text.lines(batch.ledger, counts, why=why):
         print(line)  # noqa: T201 - data goes to stdout

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geodes_tasks import config
-from geodes_tasks.admission import current_owner
-from geodes_tasks.cli.words import complain, say
+from geodes_tasks.cli.options import complain, say
+from geodes_tasks.client.enqueue_admission import current_owner
+from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import (
     BatchUnfinishedError,
     ConfigError,
     LedgerUnavailableError,
     UnknownBatchError,
 )
-from geodes_tasks.states import State
-from geodes_tasks.steering import Steering
-from geodes_tasks.summaries import summary
-from geodes_tasks.text import seconds_of
+from geodes_tasks.model.formatting import seconds_of
+from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.batch_text import summary
+from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodes_tasks.results import BatchStatus
+    from geodes_tasks.model.results import BatchStatus
 
 KEPT = 3
 """Exit code when a batch could not be forgotten."""

@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from geodes_tasks import batch as batches
-from geodes_tasks import config, verify
-from geodes_tasks.admission import new_batch_name
-from geodes_tasks.cli.words import say, stderr
+from geodes_tasks.cli.options import say, stderr
+from geodes_tasks.client import batch as batches
+from geodes_tasks.client.enqueue_admission import new_batch_name
+from geodes_tasks.client.repair import planned
+from geodes_tasks.client.run import admitted, has_cluster, ledger_of, on_this_machine
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.progress import view
-from geodes_tasks.repair import planned
-from geodes_tasks.runs import admitted, has_cluster, ledger_of, on_this_machine
-from geodes_tasks.text import human_bytes
-from geodes_tasks.verify import BAD, Audited, Expected
+from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.monitoring.progress import view
+from geodes_tasks.settings import config
+from geodes_tasks.transfer import audit
+from geodes_tasks.transfer.audit import BAD, Audited, Expected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
-    from geodes_tasks.planning import Planned
+    from geodes_tasks.client.planning import Planned
+    from geodes_tasks.settings.config import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +54,7 @@ def verify_command(
     if against is not None:
         if again:
             raise ConfigError("--repair", "needs the ledger: leave --against out")
-        wanted = within(verify.of_file(against), target)
+        wanted = within(audit.of_file(against), target)
         finish(look(wanted, processes, as_json=as_json), wanted)
     settings = config.load()
     folder = Path(target).absolute() if target and Path(target).is_dir() else None
@@ -91,7 +92,7 @@ def known(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
 def of_batch(ledger: Ledger, name: str | None) -> list[Expected]:
     """Give the finished files of a batch, by default the newest."""
     names = [name] if name else ledger.batches()[:1]
-    return [one for batch in names for one in verify.of_records(ledger.records(batch))]
+    return [one for batch in names for one in audit.of_records(ledger.records(batch))]
 
 
 def of_folder(ledger: Ledger, folder: Path) -> list[Expected]:
@@ -99,7 +100,7 @@ def of_folder(ledger: Ledger, folder: Path) -> list[Expected]:
     found = {
         one.path: one
         for name in reversed(ledger.batches())
-        for one in verify.of_records(ledger.records(name), folder)
+        for one in audit.of_records(ledger.records(name), folder)
     }
     return list(found.values())
 
@@ -121,18 +122,18 @@ def mend(asked: list[Planned], folder: Path | None, settings: Settings) -> None:
 
 def look(wanted: list[Expected], processes: int | None, *, as_json: bool) -> list[Audited]:
     """Audit with progress, tell each file that is not right, and give them."""
-    counts: Counter[verify.Finding] = Counter()
+    counts: Counter[audit.Finding] = Counter()
     bad, read = [], 0
     with progress() as bars:
         task = bars.add_task("verify", total=len(wanted))
-        for one in verify.audit_all(wanted, processes):
+        for one in audit.audit_all(wanted, processes):
             counts[one.finding] += 1
             read += one.size_bytes
             bars.advance(task)
             if one.finding in BAD:
                 bad.append(one)
                 _tell(one, as_json=as_json)
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in verify.Finding if counts[kind])
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in audit.Finding if counts[kind])
     say(f"{len(wanted)} files, {human_bytes(read)}: {told or 'none'}")
     return bad
 

@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from geodes_tasks import batch as batches
-from geodes_tasks import config
 from geodes_tasks.cli.keyboard import Keyboard, keyboard
-from geodes_tasks.cli.words import say, stderr
+from geodes_tasks.cli.options import say, stderr
+from geodes_tasks.client import batch as batches
+from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import Ledger, Withdrawn
-from geodes_tasks.progress import Lines
-from geodes_tasks.states import State
-from geodes_tasks.steering import Steering
-from geodes_tasks.summaries import outcomes, summary
-from geodes_tasks.watching import Look, Watcher
-from geodes_tasks.watchview import picture
+from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.batch_text import outcomes, summary
+from geodes_tasks.monitoring.progress import Lines
+from geodes_tasks.monitoring.snapshot import Look, Watcher
+from geodes_tasks.monitoring.terminal import picture
+from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

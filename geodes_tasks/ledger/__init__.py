@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from geodes_tasks.ledger.admitting import Admission, Admitted, Admitting, Asking, Refusal, Request
-from geodes_tasks.ledger.forgetting import Forgetting, Forgotten
-from geodes_tasks.ledger.insight import AccountState, FailureGroup, Insight, Totals, Wait
+from geodes_tasks.ledger.account import Change, LimitsKept
+from geodes_tasks.ledger.admission import Admission, Admitted, Admitting, Asking, Refusal, Request
+from geodes_tasks.ledger.connection import Limits, connect
+from geodes_tasks.ledger.dispatch import Queue, Wakeup, Withdrawn
 from geodes_tasks.ledger.leases import (
     Claim,
     Leases,
@@ -23,15 +24,14 @@ from geodes_tasks.ledger.leases import (
     Verdict,
     clock,
 )
-from geodes_tasks.ledger.limits import Change, LimitsKept
-from geodes_tasks.ledger.queue import Queue, Wakeup, Withdrawn
+from geodes_tasks.ledger.offline import Tape, TapeAnswer
 from geodes_tasks.ledger.reading import Reading, Running
-from geodes_tasks.ledger.store import Limits, connect
-from geodes_tasks.ledger.tape import Tape, TapeAnswer
-from geodes_tasks.ledger.ways import News, SourceState, Ways
+from geodes_tasks.ledger.reading_counts import AccountState, FailureGroup, Insight, Totals, Wait
+from geodes_tasks.ledger.retention import Forgetting, Forgotten
+from geodes_tasks.ledger.source_health import News, SourceState, Ways
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 __all__ = [
     "Ledger",

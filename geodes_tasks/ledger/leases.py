@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geodes_tasks import checksum as checksums
-from geodes_tasks import jsontext
-from geodes_tasks.asset import Asset
 from geodes_tasks.errors import LeaseLostError
-from geodes_tasks.ledger.queue import UNREADABLE, Wakeup, error_json, wakeups
-from geodes_tasks.ledger.store import Store
-from geodes_tasks.results import Proof
-from geodes_tasks.states import State
+from geodes_tasks.ledger.connection import Store
+from geodes_tasks.ledger.dispatch import UNREADABLE, Wakeup, error_json, wakeups
+from geodes_tasks.model import checksum as checksums
+from geodes_tasks.model import json as jsontext
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.results import Proof
+from geodes_tasks.model.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from geodes_tasks.checksum import Checksum
-    from geodes_tasks.results import Decision, DownloadResult
+    from geodes_tasks.model.checksum import Checksum
+    from geodes_tasks.model.results import Decision, DownloadResult
 
 Known = TypeVar("Known")
 

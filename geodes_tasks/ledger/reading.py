@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from geodes_tasks import errors, footprint, jsontext
+from geodes_tasks import errors
 from geodes_tasks.errors import GeodesTasksError
-from geodes_tasks.ledger.store import Store
-from geodes_tasks.results import BatchStatus, DownloadRecord, ErrorInfo
-from geodes_tasks.states import Outcome, State
+from geodes_tasks.ledger.connection import Store
+from geodes_tasks.model import footprint
+from geodes_tasks.model import json as jsontext
+from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
+from geodes_tasks.model.states import Outcome, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

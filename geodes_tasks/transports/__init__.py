@@ -10,19 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from geodes_tasks.transports.base import Body, Member, Transport
-from geodes_tasks.transports.s3_credentials import are_thinkable
+from geodes_tasks.transports.s3.credentials import are_thinkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 __all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create"]
 
 # Strings, so that boto3 is loaded only where an S3 href is really opened.
 TRANSPORTS: Mapping[str, str] = {
-    "s3": "geodes_tasks.transports.s3:S3Transport",
-    "geodes": "geodes_tasks.transports.http:HttpTransport",
+    "s3": "geodes_tasks.transports.s3.transport:S3Transport",
+    "geodes": "geodes_tasks.transports.http.transport:HttpTransport",
 }
 """Source name to class, the preferred source first."""
 
@@ -50,4 +50,4 @@ def _has_credentials(settings: Settings) -> bool:
     """Look for credentials; boto3 is loaded only where the first look finds a trace of some."""
     if not are_thinkable(settings):
         return False
-    return bool(import_module("geodes_tasks.transports.s3").has_credentials(settings))
+    return bool(import_module("geodes_tasks.transports.s3.transport").has_credentials(settings))

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import geodes_tasks
-from geodes_tasks import config
-from geodes_tasks.downloadqueue import DownloadQueue
-from geodes_tasks.geodes import Geodes
-from geodes_tasks.item import Item
-from geodes_tasks.userconfig import Config
+from geodes_tasks.pygeodes.config_shim import Config
+from geodes_tasks.pygeodes.download_queue import DownloadQueue
+from geodes_tasks.pygeodes.geodes import Geodes
+from geodes_tasks.pygeodes.item import Item
+from geodes_tasks.settings import config
 
 
 def bytes_read() -> int:

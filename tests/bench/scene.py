@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 import geodes_tasks
-from geodes_tasks import config
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.settings import config
 from tests.servers import RedisServer, WorkerProcess
 from tests.standin.bodies import GeneratedBody, read
 from tests.standin.items import build
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
     from tests.standin.bodies import Body
 
 KEY = "bench-key-of-no-use"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks import config
+from geodes_tasks.settings import config
 from tests.bench.harness import AT_LEAST, AT_MOST, ROOT, Bench, Series, last_json, scaled
 from tests.bench.scene import Cluster, many, write_lines
 from tests.servers import RedisServer

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.asset import Asset
-from geodes_tasks.checksum import Checksum
 from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Request
-from geodes_tasks.results import DownloadResult, Proof
-from geodes_tasks.states import Outcome
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.results import DownloadResult, Proof
+from geodes_tasks.model.states import Outcome
 from tests.bench.fileserver import FileServer
 from tests.bench.harness import Bench, Series, scaled
 from tests.bench.scene import Cluster, many, publish, write_lines

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks import admission, config
+from geodes_tasks.client import enqueue_admission
 from geodes_tasks.ledger import Claim
-from geodes_tasks.results import DownloadResult, Proof
-from geodes_tasks.states import Outcome
+from geodes_tasks.model.results import DownloadResult, Proof
+from geodes_tasks.model.states import Outcome
+from geodes_tasks.settings import config
 from tests.bench.harness import AT_LEAST, AT_MOST, ROOT, Bench, Series, last_json, scaled
 from tests.bench.scene import Cluster, item, write_lines
 from tests.standin.bodies import BytesBody, KiB
@@ -109,7 +110,7 @@ def done(claim: Claim, path: Path) -> DownloadResult:
         verified=True,
         bytes_transferred=BODY.size,
         source="geodes",
-        proof=admission.proof_at(str(path)) or Proof(0, 0, 0),
+        proof=enqueue_admission.proof_at(str(path)) or Proof(0, 0, 0),
     )
 
 

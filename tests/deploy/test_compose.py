@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from geodes_tasks.config import Settings, environment_name
+from geodes_tasks.settings.config import Settings, environment_name
 from tests.tools import need, optional
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from geodes_tasks.config import Settings, environment_name
-from geodes_tasks.states import Reason, State
+from geodes_tasks.model.states import Reason, State
+from geodes_tasks.settings.config import Settings, environment_name
 from tests.tools import optional
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks.config import Settings, environment_name
+from geodes_tasks.settings.config import Settings, environment_name
 from tests.servers import Process, free_port, wait_until
 from tests.tools import need, optional
 

@@ -14,7 +14,7 @@ from tests.servers import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

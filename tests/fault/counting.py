@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
 
 if TYPE_CHECKING:
     from geodes_tasks.ledger import Ledger

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from geodes_tasks.ledger import Admission, Renewal, Verdict
-from geodes_tasks.states import ACTIVE, Outcome, State
+from geodes_tasks.model.states import ACTIVE, Outcome, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

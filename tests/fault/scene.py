@@ -7,17 +7,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import geodes_tasks.api
+import geodes_tasks.client.enqueue
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
 from tests.servers import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodes_tasks.batch import Batch
-    from geodes_tasks.config import Settings
-    from geodes_tasks.results import DownloadRecord
+    from geodes_tasks.client.batch import Batch
+    from geodes_tasks.model.results import DownloadRecord
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.servers import WorkerProcess
     from tests.standin import StandIn
@@ -65,7 +65,7 @@ class Scene:
 
     def enqueue(self, *items: dict[str, Any], batch: str | None = None) -> Batch:
         """Ask for items."""
-        return geodes_tasks.api.enqueue(list(items), batch=batch, settings=self.settings)
+        return geodes_tasks.client.enqueue.enqueue(list(items), batch=batch, settings=self.settings)
 
     # --- wait --------------------------------------------------------------------------------
 

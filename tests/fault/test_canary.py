@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 
-from geodes_tasks import config
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
 from tests.integration.test_cli import CommandLine
 from tests.integration.test_flower import FlowerProcess
 from tests.servers import wait_until

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
 from tests.fault.scene import MiB, Scene, elapsed_since
 
 STOPPED_S = 2.0

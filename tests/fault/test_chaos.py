@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
 from tests.fault.counting import counters, recount
 from tests.fault.scene import KiB, MiB, Scene, elapsed_since, md5_of, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
     from tests.servers import RedisServer, WorkerProcess
 
 FAULTS: tuple[tuple[str, dict[str, Any]], ...] = (

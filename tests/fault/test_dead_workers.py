@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.states import Outcome, State
+from geodes_tasks.model.states import Outcome, State
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, is_right
 
 if TYPE_CHECKING:
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
 
 LEASE_S = 3
 TAKEN_OVER_S = LEASE_S + 6

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks.states import Reason, State
+from geodes_tasks.model.states import Reason, State
 from tests.fault.scene import MiB, Scene, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
 
 SIZE = 48 * MiB
 

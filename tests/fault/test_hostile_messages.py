@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.app import QUEUE, TASK
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
+from geodes_tasks.tasks.app import QUEUE, TASK
 from tests.fault.scene import KiB, Scene, wrong
 
 if TYPE_CHECKING:
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
 
 
 class Bomb:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
 
 LEASE_S = 4
 BLOCKED_S = 9.0

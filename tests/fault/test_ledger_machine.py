@@ -22,8 +22,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from geodes_tasks.asset import Asset
-from geodes_tasks.checksum import Checksum
 from geodes_tasks.errors import LeaseLostError, TransferError
 from geodes_tasks.ledger import (
     Claim,
@@ -36,8 +34,10 @@ from geodes_tasks.ledger import (
     Verdict,
     Withdrawn,
 )
-from geodes_tasks.results import Decision, DownloadResult, Proof
-from geodes_tasks.states import ACTIVE, Outcome, Reason, State
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.results import Decision, DownloadResult, Proof
+from geodes_tasks.model.states import ACTIVE, Outcome, Reason, State
 from tests.fault.counting import counters, recount
 from tests.fault.ledger_model import WAITS_FOR_ITS_TURN, Model, Row
 

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks import config, tasks
-from geodes_tasks.asset import Asset
-from geodes_tasks.checksum import Checksum
+from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import QuotaError
 from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request
-from geodes_tasks.retry import Policy, decide
-from geodes_tasks.steering import Steering
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.settings import config
+from geodes_tasks.tasks import task
+from geodes_tasks.transfer.retry import Policy, decide
 from worker.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Wakeup
+    from geodes_tasks.settings.config import Settings
 
 ACCOUNT, BATCH = "default", "long"
 COUNT, BLOCK = 20_000, 200
@@ -101,7 +102,7 @@ def test_no_call_scans_a_long_queue(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
-    monkeypatch.setattr(tasks, "_desks", [])
+    monkeypatch.setattr(task, "_desks", [])
     mailbox = Mailbox()
     recovery = Recovery(long, mailbox, "w", 64)  # type: ignore[arg-type] # it sends
     recovery.look()

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks.app import QUEUE, Sender
 from geodes_tasks.ledger import Wakeup
+from geodes_tasks.tasks.app import QUEUE, Sender
 from tests.fault.scene import KiB, Scene, wrong
 
 if TYPE_CHECKING:
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
 
 TWINS = 200
 

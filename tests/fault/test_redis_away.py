@@ -11,10 +11,10 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from geodes_tasks.attempt import LeasedAttempt, LeaseKeeper
 from geodes_tasks.errors import LedgerStuckError, LedgerUnavailableError
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
+from geodes_tasks.tasks.lease_keeper import LeasedAttempt, LeaseKeeper
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, wrong
 from tests.servers import RedisServer, wait_until
 

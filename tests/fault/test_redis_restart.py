@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from geodes_tasks.ledger import Claim, Ledger, Request
-from geodes_tasks.results import DownloadResult, Proof
-from geodes_tasks.states import Outcome
+from geodes_tasks.model.results import DownloadResult, Proof
+from geodes_tasks.model.states import Outcome
 from tests.conftest import asset_of
 from tests.integration.secured import SecuredServer, binary_of
 from tests.servers import RedisServer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.fault.scene import Scene
 
 TOO_FEW_RIGHTS = "user default off resetpass resetkeys resetchannels -@all"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, Request, Verdict
-from geodes_tasks.results import DownloadResult, Proof
-from geodes_tasks.states import Outcome, State
+from geodes_tasks.model.results import DownloadResult, Proof
+from geodes_tasks.model.states import Outcome, State
 from tests.conftest import asset_of
 from worker.recovery import Recovery
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks.states import Outcome, Reason, State
+from geodes_tasks.model.states import Outcome, Reason, State
 from tests.fault.scene import MiB, Scene, elapsed_since, wrong
 
 if TYPE_CHECKING:
-    from geodes_tasks.batch import Batch
+    from geodes_tasks.client.batch import Batch
 
 GRACE_S = 1
 STOPPED_S = GRACE_S + 5

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks.states import Outcome, State
+from geodes_tasks.model.states import Outcome, State
 from tests.fault.scene import KiB, MiB, Scene, errors_of, is_right, md5_of
 
 if TYPE_CHECKING:
-    from geodes_tasks.results import DownloadRecord
+    from geodes_tasks.model.results import DownloadRecord
 
 FAULTS: dict[str, tuple[dict[str, object], str]] = {
     "truncate": ({}, "TruncatedBodyError"),

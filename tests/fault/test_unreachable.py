@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from geodes_tasks.config import Quota
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
+from geodes_tasks.settings.config import Quota
 from tests.integration.door import Door
 from tests.standin import KiB
 

@@ -52,13 +52,14 @@ def main() -> int:
 
 def targets() -> Iterator[str]:
     """Name the property tests that need nothing but examples, as ``module:function``."""
-    for path in sorted((ROOT / "tests" / "unit").glob("test_*.py")):
+    for path in sorted((ROOT / "tests" / "unit").rglob("test_*.py")):
         if "@given" not in path.read_text():
             continue
-        module = importlib.import_module(f"tests.unit.{path.stem}")
+        dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        module = importlib.import_module(dotted)
         for name, thing in inspect.getmembers(module, inspect.isfunction):
             if name.startswith("test_") and _takes_examples_only(thing):
-                yield f"tests.unit.{path.stem}:{name}"
+                yield f"{dotted}:{name}"
 
 
 def _takes_examples_only(test: Any) -> bool:

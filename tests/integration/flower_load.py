@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from geodes_tasks.app import TASK, Sender
+from geodes_tasks.tasks.app import TASK, Sender
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 
 def send_events(settings: Settings, count: int) -> bool:

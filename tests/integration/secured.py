@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from geodes_tasks import config
+from geodes_tasks.settings import config
 from tests.servers import HOST, RedisServer
 from tests.standin.tls import make_certificate
 from tests.tools import absent, failure, need
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 ROOT = Path(__file__).parents[2]
 MAKE_SECRETS = ROOT / "deploy" / "redis" / "make_secrets.py"

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config, enqueue
-from geodes_tasks.keycheck import KNOWN_SECONDS
-from geodes_tasks.states import State
+from geodes_tasks import enqueue
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
+from geodes_tasks.transports.http.key_check import KNOWN_SECONDS
 from tests.conftest import KEY
 from tests.integration.fleet import fleet, refused
 from tests.integration.test_cli import CommandLine
@@ -19,8 +20,8 @@ from tests.standin import KiB
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config, enqueue
-from geodes_tasks.states import State
+from geodes_tasks import enqueue
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
 from tests.integration.fleet import at_once, fleet, refused
 from tests.integration.test_cli import CommandLine
 from tests.servers import wait_until
 from tests.standin import KiB
 
 if TYPE_CHECKING:
-    from geodes_tasks.batch import Batch
-    from geodes_tasks.config import Settings
+    from geodes_tasks.client.batch import Batch
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.servers import WorkerProcess
     from tests.standin import StandIn

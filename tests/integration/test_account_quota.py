@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config, enqueue
-from geodes_tasks.config import Quota as QuotaSetting
-from geodes_tasks.states import State
+from geodes_tasks import enqueue
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Quota as QuotaSetting
 from tests.integration.fleet import fleet, refused
 from tests.integration.test_cli import CommandLine, one_object
 from tests.servers import wait_until
 from tests.standin import KiB, Quota
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

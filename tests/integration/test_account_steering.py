@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config, enqueue
-from geodes_tasks.states import State
+from geodes_tasks import enqueue
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
 from tests.integration.test_cli import CommandLine, write_items
 from tests.servers import wait_until
 from tests.standin import KiB
@@ -16,8 +17,8 @@ from tests.standin import KiB
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

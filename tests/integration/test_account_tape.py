@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from geodes_tasks import enqueue
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
 from tests.integration.fleet import fleet
 from tests.servers import wait_until
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

@@ -13,11 +13,11 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from geodes_tasks import config
-from geodes_tasks.app import Sender
 from geodes_tasks.errors import LedgerForbiddenError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.queue import Wakeup
+from geodes_tasks.ledger.dispatch import Wakeup
+from geodes_tasks.settings import config
+from geodes_tasks.tasks.app import Sender
 from tests.integration.secured import SecuredServer, binary_of
 from tests.servers import HOST
 from tests.standin import KiB
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

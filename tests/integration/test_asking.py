@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config
 from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import Admission, Ledger, Request
+from geodes_tasks.settings import config
 from tests.conftest import asset_of, require_server
 from tests.servers import RedisServer
 

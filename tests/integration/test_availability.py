@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import stac
-from geodes_tasks.transports.availability import (
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.transports.http.availability import (
     Availability,
     RouteFailedError,
     RouteMissingError,
@@ -19,14 +19,14 @@ from tests.standin import KiB, Quota
 from worker.poller import Round
 
 if TYPE_CHECKING:
-    from geodes_tasks.asset import Asset
-    from geodes_tasks.config import Settings
+    from geodes_tasks.model.asset import Asset
+    from geodes_tasks.settings.config import Settings
     from tests.standin import StandIn
 
 
 def assets_of(standin: StandIn, count: int) -> list[Asset]:
     """Add items, and give their archives."""
-    return [stac.assets(standin.add_item(KiB))[0] for _ in range(count)]
+    return [stac_assets.assets(standin.add_item(KiB))[0] for _ in range(count)]
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_many_files_in_one_question(standin: StandIn, portal: Availability) -> N
     assets = assets_of(standin, 3)
     standin.fault(assets[1].item_id, "offline_410")
     before = portal.bulk(assets)
-    stranger = stac.assets(standin.add_item(KiB, href_tail="0" * 32, identifier="STRANGER"))[0]
+    stranger = stac_assets.assets(standin.add_item(KiB, href_tail="0" * 32, identifier="STRANGER"))[
+        0
+    ]
 
     words = portal.bulk([*assets, stranger])
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.version import __version__
+from geodes_tasks.model.version import __version__
 from tests.conftest import KEY
 from tests.standin import KiB, digest
 

@@ -17,12 +17,14 @@ import pytest
 from celery.result import AsyncResult
 from pydantic import SecretStr
 
-from geodes_tasks import config, enqueue, stac
-from geodes_tasks.app import QUEUE, TASK, Sender, make
-from geodes_tasks.asset import download_id
+from geodes_tasks import enqueue
 from geodes_tasks.errors import NoDataAssetError, NotFoundError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.states import State
+from geodes_tasks.model.asset import download_id
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.tasks.app import QUEUE, TASK, Sender, make
 from tests.conftest import KEY
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.integration.test_cli import (
@@ -39,7 +41,7 @@ from tests.standin import KiB, read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import Item, StandIn
 
@@ -234,7 +236,7 @@ def test_messages_are_small_readable_and_without_secrets(
 ) -> None:
     """A message names the item, the file and its size; its id is that of path and checksum."""
     item = standin.add_item(2048 * KiB, identifier="SCENE")
-    (asset,) = stac.assets(item)
+    (asset,) = stac_assets.assets(item)
 
     enqueue(item, settings=settings)
 
@@ -253,9 +255,9 @@ def test_messages_are_small_readable_and_without_secrets(
 
 def test_the_id_stands_for_path_and_checksum(standin: StandIn) -> None:
     """Other bytes or another place give another id; asked again, in any process, it is the same."""
-    (asset,), (other,) = (stac.assets(standin.add_item(KiB)) for _ in range(2))
-    code = f"from geodes_tasks import asset, checksum; print(asset.download_id('/a', asset.Asset(\
-item_id='other', collection='', key='k', title='t', hrefs={{}},\
+    (asset,), (other,) = (stac_assets.assets(standin.add_item(KiB)) for _ in range(2))
+    code = f"from geodes_tasks.model import asset, checksum; print(asset.download_id('/a', \
+asset.Asset(item_id='other', collection='', key='k', title='t', hrefs={{}},\
 checksum=checksum.parse('{asset.checksum}'))))"
 
     elsewhere = subprocess.run(

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.settings import config
 from tests.conftest import require_server
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.servers import RedisServer, free_port, wait_until

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from geodes_tasks import config, portalcheck
-from geodes_tasks.doctor import Check, Level, examine, file_system, skew
-from geodes_tasks.portalcheck import Reply, _judged
-from geodes_tasks.version import __version__
+from geodes_tasks.client import doctor_portal
+from geodes_tasks.client.doctor import Check, Level, examine, file_system, skew
+from geodes_tasks.client.doctor_portal import Reply, _judged
+from geodes_tasks.model.version import __version__
+from geodes_tasks.settings import config
 from tests.conftest import KEY
 from tests.integration.secured import SecuredServer, binary_of
 from tests.integration.test_report_command import command
@@ -23,8 +24,8 @@ from tests.standin import Quota, StandIn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
 
 
@@ -263,7 +264,7 @@ def test_clocks() -> None:
     assert skew("clock", 1.0).level is Level.OK
     assert skew("clock", -90.0).text == "90.0 s behind this machine"
     assert skew("clock", -90.0).level is Level.WARNING
-    assert portalcheck._clock(400).level == "warning"
+    assert doctor_portal._clock(400).level == "warning"
 
 
 def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks import config, enqueue, flowerconfig
+from geodes_tasks import enqueue
+from geodes_tasks.monitoring import flower as flowerconfig
+from geodes_tasks.settings import config
 from tests import browser
 from tests.servers import Process, free_port, wait_until
 from tests.standin import KiB
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

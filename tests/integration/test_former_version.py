@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config
-from geodes_tasks.states import State
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
 from tests.integration.test_cli import CommandLine, file_of, files_in, write_items, wrong_files
 from tests.servers import ServerError, wait_until
 from tests.standin import RangeBehaviour
@@ -19,8 +19,8 @@ from tests.standin import RangeBehaviour
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

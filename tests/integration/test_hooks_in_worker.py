@@ -12,7 +12,7 @@ from tests.standin import KiB
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

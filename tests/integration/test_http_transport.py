@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks import engine, fetching, stac
-from geodes_tasks.config import load
 from geodes_tasks.errors import (
     AuthError,
     GeodesTasksError,
@@ -35,8 +33,12 @@ from geodes_tasks.errors import (
     UnreachableError,
     UntrustedServerError,
 )
-from geodes_tasks.states import Outcome
-from geodes_tasks.transports.http import HttpTransport
+from geodes_tasks.model.states import Outcome
+from geodes_tasks.settings.config import load
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.transfer import download as transfer
+from geodes_tasks.transfer import fetch as fetching
+from geodes_tasks.transports.http.transport import HttpTransport
 from tests.conftest import asset_of
 from tests.integration.scripted import Scripted, answer
 from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
@@ -336,11 +338,11 @@ def test_a_length_cut_to_32_bits_is_seen_through(
     standin: StandIn, transport: HttpTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The catalogue says how long the file is, and the server sends on: all of it arrives."""
-    (asset,) = stac.assets(standin.add_item(2_000_000))
+    (asset,) = stac_assets.assets(standin.add_item(2_000_000))
     monkeypatch.setattr(fetching, "CUT", 700_000)
     standin.fault(None, "bad_length", length=2_000_000 - 2 * 700_000)
 
-    result = engine.download(asset, tmp_path / "big.zip", {"geodes": transport})
+    result = transfer.download(asset, tmp_path / "big.zip", {"geodes": transport})
 
     assert (result.outcome, result.verified) == (Outcome.DOWNLOADED, True)
     assert (tmp_path / "big.zip").stat().st_size == 2_000_000
@@ -354,7 +356,7 @@ def test_a_length_that_is_no_cut_is_taken_at_its_word(
     asset = asset_of(CONTENT, hrefs={"geodes": href})
 
     with pytest.raises(TruncatedBodyError, match=f"{SIZE} bytes announced, {SIZE // 2} received"):
-        engine.download(asset, tmp_path / "big.zip", {"geodes": transport})
+        transfer.download(asset, tmp_path / "big.zip", {"geodes": transport})
 
 
 def test_bytes_beyond_the_length_do_not_spoil_the_next_download(

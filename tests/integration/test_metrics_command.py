@@ -11,17 +11,17 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from geodes_tasks import enqueue
-from geodes_tasks.metrics import LedgerCollector
+from geodes_tasks.monitoring.metrics import LedgerCollector
 from tests.integration.test_watch import variables
 from tests.servers import Process
 from tests.standin import KiB
-from tests.unit.test_ledger import ask, request_of
+from tests.unit.ledger.test_ledger import ask, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

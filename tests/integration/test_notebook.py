@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
-from geodes_tasks import config, htmlview, notebook
-from geodes_tasks.batch import Batch
+from geodes_tasks.client.batch import Batch
 from geodes_tasks.errors import MissingPackageError, TransferError
 from geodes_tasks.ledger import Claim, Ledger, Request, Running
-from geodes_tasks.results import BatchStatus
-from geodes_tasks.states import State
+from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.states import State
+from geodes_tasks.monitoring import html as htmlview
+from geodes_tasks.monitoring import notebook
+from geodes_tasks.settings import config
 from tests.conftest import asset_of
 from tests.servers import WorkerProcess
 from tests.standin import StandIn, read
-from tests.unit.test_ledger import BATCH, ENTRY, ask, request_of
+from tests.unit.ledger.test_ledger import BATCH, ENTRY, ask, request_of
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "downloading.ipynb"
 KEY = "notebook-key-0123456789"
@@ -106,8 +108,8 @@ def test_an_interrupted_cell_goes_on(portal: StandIn, executed: Any, tmp_path: P
     portal.settings.change(rate=100_000.0)
     interrupt = """
 import os, signal, threading
-from geodes_tasks.downloadqueue import DownloadQueue
-from geodes_tasks.geodes import Geodes
+from geodes_tasks.pygeodes.download_queue import DownloadQueue
+from geodes_tasks.pygeodes.geodes import Geodes
 items = Geodes().search_items(collections="PEPS_S2_L1C", query={"eo:cloud_cover": {"lte": 20}},
                               get_all=True, return_df=False)
 queue = DownloadQueue(items, "files")

@@ -16,13 +16,14 @@ from unittest.mock import patch
 
 import pytest
 
-from geodes_tasks import config, sources
-from geodes_tasks.admission import proof_at
-from geodes_tasks.embedded import OneMachine
+from geodes_tasks.client.enqueue_admission import proof_at
+from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.client.planning import Selection, plan
 from geodes_tasks.ledger import Claim, Ledger
-from geodes_tasks.planning import Selection, plan
-from geodes_tasks.results import DownloadResult
-from geodes_tasks.states import Outcome
+from geodes_tasks.model.results import DownloadResult
+from geodes_tasks.model.states import Outcome
+from geodes_tasks.settings import config
+from geodes_tasks.stac import readers
 from tests import demo
 from tests.conftest import require_server
 from tests.integration.test_cli import (
@@ -41,8 +42,8 @@ from tests.standin import KiB, MiB
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from geodes_tasks.client.planning import Planned
     from geodes_tasks.ledger import Request
-    from geodes_tasks.planning import Planned
     from tests.standin import Item, StandIn
 
 SLOW = 100 * KiB
@@ -154,7 +155,7 @@ def prove_all(folder: Path, source: str) -> None:
     settings = config.load(download_dir=folder, max_concurrent=AT_ONCE)
     with OneMachine(settings, folder) as machine:
         ledger = Ledger.of(machine.settings)
-        planned: list[Planned] = list(plan(sources.read(source), Selection(folder)))
+        planned: list[Planned] = list(plan(readers.read(source), Selection(folder)))
         requests = [request for one in planned for request in one.requests]
         for start in range(0, len(requests), AT_ONCE):
             prove(ledger, requests[start : start + AT_ONCE])

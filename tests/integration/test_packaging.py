@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks.version import __version__
+from geodes_tasks.model.version import __version__
 from tests.release import VERSIONS
 
 ROOT = Path(__file__).parents[2]

@@ -16,12 +16,12 @@ from pydantic import SecretStr
 from geodes_tasks import Batch, enqueue
 from geodes_tasks.errors import ConfigError, LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.states import Outcome, State
+from geodes_tasks.model.states import Outcome, State
 from tests.integration.test_cli import file_of, write_items, wrong_files
 from tests.standin import KiB
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

@@ -14,22 +14,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from geodes_tasks import config, planning, runs, sources
-from geodes_tasks.downloadqueue import DownloadQueue, Problem
-from geodes_tasks.embedded import FolderBusyError
+from geodes_tasks.client import planning
+from geodes_tasks.client import run as runs
+from geodes_tasks.client.local_server import FolderBusyError
+from geodes_tasks.client.planning import Selection
 from geodes_tasks.errors import NotAFileError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.planning import Selection
-from geodes_tasks.profile import Profile
-from geodes_tasks.progress import Quiet
-from geodes_tasks.states import Outcome, State
+from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.monitoring.progress import Quiet
+from geodes_tasks.pygeodes.download_queue import DownloadQueue, Problem
+from geodes_tasks.pygeodes.profile import Profile
+from geodes_tasks.settings import config
+from geodes_tasks.stac import readers
 from tests.servers import wait_until
 from tests.standin import KiB, MiB, StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
 
 
@@ -172,7 +175,7 @@ def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Settings) -> No
     items = fill(standin, 2)
 
     for _ in range(2):
-        planned = planning.plan(sources.items_of(items), selection)
+        planned = planning.plan(readers.items_of(items), selection)
         with runs.on_this_machine(planned, selection.folder, alone, "mine") as run:
             status = run.watch(Quiet())
 
@@ -183,7 +186,7 @@ def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Settings) -> No
 
 SCRIPT = """
 import json, sys
-from geodes_tasks.downloadqueue import DownloadQueue
+from geodes_tasks.pygeodes.download_queue import DownloadQueue
 queue = DownloadQueue("items.json", "files")
 try:
     queue.run()
@@ -375,7 +378,7 @@ def test_watching_ends_with_the_downloads(
 def test_profile_in_a_cluster(standin: StandIn, settings: Settings) -> None:
     """In a cluster the profile is that of all: what waits for a worker is pending."""
     admitted = planning.plan(
-        sources.items_of(fill(standin, 3)), Selection(settings.download_dir.absolute())
+        readers.items_of(fill(standin, 3)), Selection(settings.download_dir.absolute())
     )
     runs.admitted(admitted, settings)
 

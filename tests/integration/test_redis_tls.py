@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config
+from geodes_tasks.settings import config
 from tests.integration.secured import SecuredServer, binary_of
 from tests.standin import KiB
 

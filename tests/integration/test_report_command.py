@@ -13,17 +13,17 @@ import pystac
 import pytest
 
 from geodes_tasks import enqueue
+from geodes_tasks.client.planning import Selection, plan
 from geodes_tasks.ledger import Claim, Ledger
-from geodes_tasks.planning import Selection, plan
 from tests.integration.test_cli import write_items
 from tests.integration.test_watch import variables
 from tests.servers import wait_until
 from tests.standin import KiB, digest
-from tests.unit.test_ledger import BATCH, result_of
-from tests.unit.test_reports_stac import validated
+from tests.unit.ledger.test_ledger import BATCH, result_of
+from tests.unit.monitoring.reports.test_stac_collection import validated
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import Item, StandIn
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.config import load
 from geodes_tasks.errors import ConfigError, SourceUnavailableError, TransferError
-from geodes_tasks.transports import chosen, s3_object
-from geodes_tasks.transports.s3 import S3Transport
-from geodes_tasks.transports.s3_credentials import Fresh, given, of_answer
-from geodes_tasks.transports.s3_ranges import RANGE_BYTES
-from geodes_tasks.userconfig import Config
+from geodes_tasks.pygeodes.config_shim import Config
+from geodes_tasks.settings.config import load
+from geodes_tasks.transports import chosen
+from geodes_tasks.transports.s3 import object as s3_object
+from geodes_tasks.transports.s3.credentials import Fresh, given, of_answer
+from geodes_tasks.transports.s3.ranges import RANGE_BYTES
+from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
 
@@ -301,7 +302,7 @@ def test_a_secret_is_never_shown() -> None:
 def test_boto3_is_not_loaded_where_nobody_has_credentials() -> None:
     """A worker without a trace of S3 credentials does not pay for boto3."""
     code = (
-        "import sys; from geodes_tasks import config, transports;"
+        "import sys; from geodes_tasks.settings import config, transports;"
         "assert transports.chosen(config.load()) == ['geodes'];"
         "sys.exit('botocore' in sys.modules)"
     )

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks import engine
-from geodes_tasks.asset import Asset
-from geodes_tasks.config import load
 from geodes_tasks.errors import (
     ChecksumMismatchError,
     FolderError,
@@ -18,12 +15,15 @@ from geodes_tasks.errors import (
     NotAFileError,
     SourceUnavailableError,
 )
-from geodes_tasks.folders import checksums_in
-from geodes_tasks.partfile import FOLDER
-from geodes_tasks.states import Outcome
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.states import Outcome
+from geodes_tasks.settings.config import load
+from geodes_tasks.transfer import download as transfer
+from geodes_tasks.transfer.audit import Expected, Finding, audit
+from geodes_tasks.transfer.multi_object import checksums_in
+from geodes_tasks.transfer.partfile import FOLDER
 from geodes_tasks.transports import Member, Transport
-from geodes_tasks.transports.s3 import S3Transport
-from geodes_tasks.verify import Expected, Finding, audit
+from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import MemoryTransport, md5, some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
 
@@ -92,7 +92,7 @@ def test_a_product_of_many_files(s3: S3Server, tmp_path: Path, end: str) -> None
     """All objects are below one folder, named by the title, each proven by the manifest."""
     final = tmp_path / NAME
 
-    result = engine.download(product(s3, end), final, {"s3": transport_to(s3)})
+    result = transfer.download(product(s3, end), final, {"s3": transport_to(s3)})
 
     assert names_in(final) == FILES | {"manifest.safe": manifest_of(FILES)}
     assert (result.verified, result.outcome) == (True, Outcome.DOWNLOADED)
@@ -104,15 +104,15 @@ def test_a_product_of_many_files(s3: S3Server, tmp_path: Path, end: str) -> None
 def test_what_is_there_is_not_fetched_again(s3: S3Server, tmp_path: Path) -> None:
     """The proof of a folder is that of all its files; a changed one is not overwritten."""
     final, transports = tmp_path / NAME, {"s3": transport_to(s3)}
-    proof = engine.download(product(s3), final, transports).proof
+    proof = transfer.download(product(s3), final, transports).proof
     s3.seen.clear()
 
-    again = engine.download(product(s3), final, transports, proof=proof)
+    again = transfer.download(product(s3), final, transports, proof=proof)
 
     assert (again.outcome, s3.seen) == (Outcome.ALREADY_PRESENT, [])
     (final / "INSPIRE.xml").write_bytes(b"changed")
     with pytest.raises(NotAFileError, match="folder of this name"):
-        engine.download(product(s3), final, transports, proof=proof)
+        transfer.download(product(s3), final, transports, proof=proof)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_folder_is_audited(
 ) -> None:
     """A changed, missing or strange file in a product of many is found, as in one of one."""
     final = tmp_path / NAME
-    result = engine.download(product(s3), final, {"s3": transport_to(s3)})
+    result = transfer.download(product(s3), final, {"s3": transport_to(s3)})
     damage(final)
 
     found = audit(Expected(str(final), result.size_bytes))
@@ -168,12 +168,12 @@ def test_a_wrong_file_keeps_the_folder_away(s3: S3Server, tmp_path: Path) -> Non
     s3.put(f"{PREFIX}/GRANULE/B02.jp2", some_bytes(200_000, seed=9))
 
     with pytest.raises(ChecksumMismatchError, match=r"B02\.jp2"):
-        engine.download(product(s3), final, transports, token="1")
+        transfer.download(product(s3), final, transports, token="1")
 
     assert not final.exists()
     s3.put(f"{PREFIX}/GRANULE/B02.jp2", FILES["GRANULE/B02.jp2"])
     s3.seen.clear()
-    result = engine.download(product(s3), final, transports, token="2")
+    result = transfer.download(product(s3), final, transports, token="2")
     asked = len(s3.seen)
     assert names_in(final) == FILES | {"manifest.safe": manifest_of(FILES)}
     assert result.outcome is Outcome.RESUMED
@@ -188,10 +188,10 @@ def test_cancelled_products_leave_nothing(s3: S3Server, tmp_path: Path) -> None:
     final = tmp_path / NAME
     s3.put(f"{PREFIX}/INSPIRE.xml", b"other")
     with pytest.raises(ChecksumMismatchError, match="INSPIRE"):
-        engine.download(product(s3), final, {"s3": transport_to(s3)}, token="1")
+        transfer.download(product(s3), final, {"s3": transport_to(s3)}, token="1")
     assert list((tmp_path / FOLDER).iterdir())
 
-    engine.discard(product(s3), final, "1")
+    transfer.discard(product(s3), final, "1")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -207,7 +207,7 @@ def test_the_file_within_a_folder(s3: S3Server, tmp_path: Path) -> None:
     )  # fmt: skip
     portal = MemoryTransport(content)
 
-    result = engine.download(
+    result = transfer.download(
         asset, tmp_path / "scene.zip", {"s3": transport_to(s3), "geodes": portal}
     )
 
@@ -225,16 +225,16 @@ def test_an_archive_that_is_a_folder_there_comes_from_the_portal(
     )  # fmt: skip
     ways: dict[str, Transport] = {"s3": transport_to(s3), "geodes": MemoryTransport(content)}
 
-    assert engine.download(asset, tmp_path / "a.zip", ways).source == "geodes"
+    assert transfer.download(asset, tmp_path / "a.zip", ways).source == "geodes"
     only_s3 = product(s3, checksum=md5(content), size_bytes=len(content))
     with pytest.raises(FolderError, match="it is a folder there"):
-        engine.download(only_s3, tmp_path / "b.zip", {"s3": ways["s3"]})
+        transfer.download(only_s3, tmp_path / "b.zip", {"s3": ways["s3"]})
 
 
 def test_a_prefix_without_objects(s3: S3Server, tmp_path: Path) -> None:
     """Neither object nor folder is no such object."""
     with pytest.raises(SourceUnavailableError, match="no such object"):
-        engine.download(product(s3, "-other"), tmp_path / "x", {"s3": transport_to(s3)})
+        transfer.download(product(s3, "-other"), tmp_path / "x", {"s3": transport_to(s3)})
 
 
 def test_an_object_that_would_leave_the_folder(
@@ -246,7 +246,7 @@ def test_an_object_that_would_leave_the_folder(
     monkeypatch.setattr(transport, "members", lambda _: hostile)
 
     with pytest.raises(HostileNameError, match="another folder"):
-        engine.download(product(s3), tmp_path / NAME, {"s3": transport})
+        transfer.download(product(s3), tmp_path / NAME, {"s3": transport})
 
     assert not (tmp_path.parent / "evil").exists()
 

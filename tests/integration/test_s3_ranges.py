@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.config import load
 from geodes_tasks.errors import StalledError, TransferError, TruncatedBodyError
-from geodes_tasks.transports import s3_object
-from geodes_tasks.transports.s3 import S3Transport
-from geodes_tasks.transports.s3_ranges import RANGE_BYTES
+from geodes_tasks.settings.config import load
+from geodes_tasks.transports.s3 import object
+from geodes_tasks.transports.s3.ranges import RANGE_BYTES
+from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
 
@@ -29,7 +29,7 @@ OTHER = some_bytes(SIZE, seed=1)
 @pytest.fixture(autouse=True)
 def slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the connection for a slow one, however fast it is on this machine."""
-    monkeypatch.setattr(s3_object, "FAST_BYTES_PER_SECOND", float("inf"))
+    monkeypatch.setattr(object, "FAST_BYTES_PER_SECOND", float("inf"))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_large_object_comes_in_ranges_of_one_version(s3: S3Server) -> None:
 
 def test_one_fast_connection_is_enough(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the first range came fast the rest comes over one connection, of the same version."""
-    monkeypatch.setattr(s3_object, "FAST_BYTES_PER_SECOND", 0.0)
+    monkeypatch.setattr(object, "FAST_BYTES_PER_SECOND", 0.0)
 
     with transport_to(s3).open(HREF) as body:
         content = b"".join(body.chunks)

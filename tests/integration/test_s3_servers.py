@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks import engine
-from geodes_tasks.asset import Asset
-from geodes_tasks.config import load
 from geodes_tasks.errors import SourceUnavailableError
-from geodes_tasks.transports import s3_object
-from geodes_tasks.transports.s3 import S3Transport
-from geodes_tasks.transports.s3_ranges import RANGE_BYTES
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.settings.config import load
+from geodes_tasks.transfer import download as transfer
+from geodes_tasks.transports.s3 import object
+from geodes_tasks.transports.s3.ranges import RANGE_BYTES
+from geodes_tasks.transports.s3.transport import S3Transport
 from tests.bench.s3server import ACCESS, BUCKET, SECRET, S3FileServer
 from tests.conftest import md5, some_bytes
 
@@ -54,7 +54,7 @@ def test_files_are_right(
     fast_enough: float,
 ) -> None:
     """Objects of every size, over one connection and over several."""
-    monkeypatch.setattr(s3_object, "FAST_BYTES_PER_SECOND", fast_enough)
+    monkeypatch.setattr(object, "FAST_BYTES_PER_SECOND", fast_enough)
     content = some_bytes(SIZES[name])
     asset = Asset(
         item_id="item", collection="c", key=name, title="file.zip",
@@ -62,7 +62,7 @@ def test_files_are_right(
         size_bytes=len(content), checksum=md5(content),
     )  # fmt: skip
 
-    done = engine.download(asset, tmp_path / "file.zip", {"s3": transport_to(server)})
+    done = transfer.download(asset, tmp_path / "file.zip", {"s3": transport_to(server)})
 
     assert done.verified
     assert (tmp_path / "file.zip").read_bytes() == content

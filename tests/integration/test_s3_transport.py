@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.config import Settings, load
 from geodes_tasks.errors import (
     GeodesTasksError,
     ServerError,
@@ -21,7 +20,8 @@ from geodes_tasks.errors import (
     TransferError,
     TruncatedBodyError,
 )
-from geodes_tasks.transports.s3 import ATTEMPTS, Address, S3Transport, has_credentials
+from geodes_tasks.settings.config import Settings, load
+from geodes_tasks.transports.s3.transport import ATTEMPTS, Address, S3Transport, has_credentials
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.integration.scripted import Scripted, answer
 from tests.integration.tunnel import TunnelProxy

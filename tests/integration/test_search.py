@@ -15,23 +15,23 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from geodes_tasks import config
-from geodes_tasks.api import enqueue
-from geodes_tasks.catalog import Catalog, CatalogueUnavailableError
 from geodes_tasks.cli import search as cli_search
 from geodes_tasks.cli.search import Found
-from geodes_tasks.downloadqueue import DownloadQueue
+from geodes_tasks.client.enqueue import enqueue
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.geodes import Geodes, TooManyItemsError
-from geodes_tasks.item import Item
-from geodes_tasks.searching import Search, SearchError
-from geodes_tasks.states import State
-from geodes_tasks.tables import Table
-from geodes_tasks.userconfig import Config
+from geodes_tasks.model.states import State
+from geodes_tasks.pygeodes.config_shim import Config
+from geodes_tasks.pygeodes.download_queue import DownloadQueue
+from geodes_tasks.pygeodes.geodes import Geodes, TooManyItemsError
+from geodes_tasks.pygeodes.item import Item
+from geodes_tasks.pygeodes.tables import Table
+from geodes_tasks.settings import config
+from geodes_tasks.stac.catalog import Catalog, CatalogueUnavailableError
+from geodes_tasks.stac.query import Search, SearchError
 from tests.standin import StandIn
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
 
 KEY = "standin-key-0123456789"
 S2, S1 = "PEPS_S2_L1C", "PEPS_S1_L1"
@@ -412,7 +412,7 @@ def test_search_and_download_in_a_pipe(portal: StandIn, tmp_path: Path) -> None:
 EODAG = """
 import sys
 from eodag import EODataAccessGateway
-from geodes_tasks.downloadqueue import DownloadQueue
+from geodes_tasks.pygeodes.download_queue import DownloadQueue
 url, key, folder = sys.argv[1:]
 dag = EODataAccessGateway()
 dag.update_providers_config(f'''
@@ -435,7 +435,7 @@ for one in queue.results:
 PYGEODES = """
 import sys
 from pygeodes import Config, Geodes
-from geodes_tasks.downloadqueue import DownloadQueue
+from geodes_tasks.pygeodes.download_queue import DownloadQueue
 url, key, folder = sys.argv[1:]
 conf = Config(api_key=key, download_dir=folder, use_async_requests=False)
 geodes = Geodes(conf=conf, base_url=url)

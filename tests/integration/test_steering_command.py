@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import Batch, config, enqueue
-from geodes_tasks.admission import current_owner
+from geodes_tasks import Batch, enqueue
+from geodes_tasks.client.enqueue_admission import current_owner
+from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import UnknownAccountError, UnknownBatchError, UnknownSourceError
-from geodes_tasks.states import State
-from geodes_tasks.steering import Steering
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
 from tests.servers import wait_until
 from tests.standin import KiB
 from tests.terminal import Terminal
 from tests.tools import need
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
 
-from geodes_tasks.config import Settings, load
 from geodes_tasks.errors import (
     AuthError,
     GeodesTasksError,
@@ -18,6 +17,7 @@ from geodes_tasks.errors import (
     TransferError,
     TruncatedBodyError,
 )
+from geodes_tasks.settings.config import Settings, load
 from geodes_tasks.transports import TRANSPORTS, Transport, create
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read

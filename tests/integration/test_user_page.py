@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 
-from geodes_tasks import config
-from geodes_tasks.archive import ArchiveError
-from geodes_tasks.config import Settings
 from geodes_tasks.errors import (
     AuthError,
     ConfigError,
@@ -22,10 +19,13 @@ from geodes_tasks.errors import (
     HostileNameError,
     OfflineError,
 )
-from geodes_tasks.geodes import Geodes
-from geodes_tasks.item import Item
-from geodes_tasks.transports.s3_explore import explorer
-from geodes_tasks.userconfig import Config
+from geodes_tasks.pygeodes.config_shim import Config
+from geodes_tasks.pygeodes.geodes import Geodes
+from geodes_tasks.pygeodes.item import Item
+from geodes_tasks.pygeodes.s3_explore import explorer
+from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.transfer.members import ArchiveError
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import Item as ItemJson
 from tests.standin import KiB, Quota, StandIn, read

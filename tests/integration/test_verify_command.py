@@ -18,7 +18,7 @@ from tests.integration.test_watch import variables
 from tests.standin import KiB
 
 if TYPE_CHECKING:
-    from geodes_tasks.config import Settings
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import Item, StandIn
 

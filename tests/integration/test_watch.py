@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks import config, enqueue
-from geodes_tasks.states import State
+from geodes_tasks import enqueue
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
 from tests.servers import wait_until
 from tests.standin import KiB
 from tests.terminal import Terminal
@@ -21,8 +22,8 @@ from tests.tools import need
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.config import Settings
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.settings.config import Settings
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks.app import BROKER_KEYS
+from geodes_tasks.tasks.app import BROKER_KEYS
 from tests.unit.test_docs import ARCHITECTURE, rows, section
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ def test_every_property_test_is_a_target() -> None:
     """A property test that needs only examples is fuzzed; one with fixtures cannot be."""
     found = {name.partition(":")[2] for name in targets()}
     written: set[str] = set()
-    for path in HERE.glob("test_*.py"):
+    for path in HERE.rglob("test_*.py"):
         written |= set(re.findall(r"^@given[\s\S]*?^def (test_\w+)\(", path.read_text(), re.M))
 
     assert len(found) > 20

@@ -8,10 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from geodes_tasks import config, engine
-from geodes_tasks.asset import Asset
-from geodes_tasks.checksum import Checksum
-from geodes_tasks.transports.s3 import S3Transport
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.settings import config
+from geodes_tasks.transfer import download as transfer
+from geodes_tasks.transports.s3.transport import S3Transport
 
 spec, folder, threads = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), sys.argv[3]
 transport = S3Transport(config.load())
@@ -26,7 +27,7 @@ def fetch(row: tuple[str, str, int]) -> None:
         item_id=name, collection="bench", key=name, title=name, hrefs={"s3": href},
         size_bytes=size, checksum=Checksum("md5", md5),
     )  # fmt: skip
-    assert engine.download(asset, folder / name, {"s3": transport}).verified
+    assert transfer.download(asset, folder / name, {"s3": transport}).verified
 
 
 began = time.perf_counter()

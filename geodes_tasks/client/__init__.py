@@ -1,0 +1,1 @@
+"""Ask for downloads, steer them, and run them on this machine."""

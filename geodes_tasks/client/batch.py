@@ -1,0 +1,123 @@
+"""A batch: what was asked for together, and how it goes."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from geodes_tasks import errors
+from geodes_tasks.errors import LedgerUnavailableError, Reaction, UnknownBatchError
+from geodes_tasks.model.states import Reason, State
+from geodes_tasks.monitoring import dataframe, html
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geodes_tasks.ledger import Ledger
+    from geodes_tasks.model.results import BatchStatus, DownloadRecord
+
+POLL_S = 0.5
+
+DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
+"""Exit codes that tell how a batch stands."""
+
+
+class Batch:
+    """A handle on a batch in the ledger; any number of processes may hold one."""
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        """Take the name of a batch; nothing is asked of Redis yet."""
+        self.id, self.ledger = name, ledger
+
+    def __repr__(self) -> str:
+        """Name the batch."""
+        return f"Batch({self.id!r})"
+
+    def status(self) -> BatchStatus:
+        """Count states, outcomes and bytes; one round trip.
+
+        Raises:
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        return self.ledger.status(self.id)
+
+    def results(self) -> list[DownloadRecord]:
+        """Give the record of each download, in the order they were asked for.
+
+        Raises:
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        return list(self.ledger.records(self.id))
+
+    def to_dataframe(self) -> Any:
+        """Give a pandas data frame with a row for each download, in order.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        return dataframe.frame(self.ledger.records(self.id))
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook how it stands: bars, errors by class, the first downloads."""
+        try:
+            status = self.status()
+            waits = status.states[State.FAILURE] or status.states[State.RETRY]
+            groups = self.ledger.failures(self.id) if waits else []
+            rows = list(itertools.islice(self.ledger.records(self.id), html.RECORD_ROWS))
+            running = self.ledger.running(self.id) if status.unfinished else []
+        except (UnknownBatchError, LedgerUnavailableError) as error:
+            return f"<p>{escape(repr(self))}: {escape(str(error))}</p>"
+        page = html.bars(status, running) + html.problems(groups)
+        return f"<p><b>{escape(self.id)}</b></p>{page}{html.table(rows, status.total)}"
+
+    def wait(self, timeout: float | None = None, *, quiet: bool = False) -> BatchStatus:
+        """Wait until no download of the batch is queued, running or waiting any more.
+
+        Args:
+            timeout: Seconds to wait at most; None is for ever.
+            quiet: Show nothing; else a notebook shows the batch while one waits.
+
+        Raises:
+            TimeoutError: it took longer; the batch goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        picture = html.Html() if html.in_notebook() and not quiet else None
+        while True:
+            status = self.status()
+            if picture is not None:
+                picture.show(status, self.ledger.running(self.id) if status.unfinished else [])
+            if not status.unfinished:
+                return status
+            if deadline is not None and time.monotonic() >= deadline:
+                left = f"{status.unfinished} of {status.total} downloads are unfinished"
+                raise TimeoutError(f"batch {self.id}: {left} after {timeout} s")
+            time.sleep(POLL_S)
+
+
+def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:
+    """Give the exit code of the contract for a batch as it stands.
+
+    Args:
+        status: The counts.
+        records: Looked at only when something failed.
+    """
+    if status.total == 0:
+        return NOTHING
+    if status.waiting.get(Reason.AUTH) or status.waiting.get(Reason.QUOTA):
+        return ACCOUNT
+    if status.states[State.FAILURE]:
+        failed = [record for record in records if record.state is State.FAILURE]
+        return TRANSIENT if all(map(_is_transient, failed)) else SOME_FAILED
+    if status.waiting.get(Reason.OFFLINE):
+        return OFFLINE
+    return (
+        TRANSIENT if status.unfinished else (SOME_FAILED if status.states[State.REVOKED] else DONE)
+    )
+
+
+def _is_transient(record: DownloadRecord) -> bool:
+    kind = getattr(errors, record.error.type, None) if record.error else None
+    return getattr(kind, "reaction", Reaction.FINAL) in {Reaction.TRANSIENT, Reaction.CORRUPT}

@@ -1,0 +1,186 @@
+"""One file, fetched by this process itself: no queue, no worker, and still patient.
+
+The reactions of :mod:`geodes_tasks.transfer.retry` happen here by waiting in place.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from geodes_tasks import transports as transport_table
+from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction, UnreachableError
+from geodes_tasks.ledger import Ledger, Running
+from geodes_tasks.model.asset import GEODES, download_id
+from geodes_tasks.model.formatting import human_seconds
+from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.states import State
+from geodes_tasks.transfer import download as transfer
+from geodes_tasks.transfer import partfile, retry
+from geodes_tasks.transports.http import key_check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from geodes_tasks.model.asset import Asset
+    from geodes_tasks.model.results import Decision, DownloadResult
+    from geodes_tasks.monitoring.progress import View
+    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.transports import Transport
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+SHOW_S = 0.2
+_NO_USE = {Reaction.AUTH, Reaction.OFFLINE, Reaction.LOCAL, Reaction.FINAL}
+"""Waiting in place mends none of these: somebody has to act, or hours pass."""
+
+
+@lru_cache(maxsize=4)
+def transports(settings: Settings) -> Mapping[str, Transport]:
+    """Give the transports that these settings allow, the preferred one first.
+
+    Kept, so that the next file finds connections open; both see a fork by themselves.
+    """
+    names = transport_table.chosen(settings)
+    return {name: transport_table.create(name, settings) for name in names}
+
+
+def download(
+    asset: Asset,
+    final: Path,
+    settings: Settings,
+    *,
+    picture: View,
+    say: Callable[[str], None],
+) -> DownloadResult:
+    """Fetch one asset to one path, waiting out what passes by itself.
+
+    A file that is there and is no copy of the asset stays: the new one gets another name, which
+    a warning and the result name.
+
+    Args:
+        asset: What to fetch.
+        final: Where it goes, absolute, if nothing else is there.
+        settings: Key, credentials, waits.
+        picture: Shows the progress; entered already.
+        say: Tells the user of a long wait.
+
+    Raises:
+        GeodesTasksError: nothing that waiting would mend, or too many attempts.
+    """
+    watched = _Watched(asset, settings, picture)
+    suspect: dict[str, Any] = {}
+    ways = transports(settings)
+
+    def attempt(last: Decision | None) -> DownloadResult:
+        if last and last.suspect:
+            suspect["suspect"] = last.suspect
+        return transfer.download(asset, final, ways, attempt=watched, replace=False, **suspect)
+
+    result = patiently(attempt, settings, download_id(str(final), asset), say)
+    watched.done(result)
+    if result.path != str(final):
+        partfile.warn_of_other_name(final, asset.title, Path(result.path))
+    return result
+
+
+def patiently(
+    act: Callable[[Decision | None], Answer],
+    settings: Settings,
+    seed: str,
+    say: Callable[[str], None],
+) -> Answer:
+    """Do something until it works, as long as waiting can help.
+
+    Args:
+        act: What to do; it is told what was decided after the attempt before.
+        settings: How often and how long.
+        seed: Of the jitter of the waits.
+        say: Tells the user of a long wait.
+
+    Raises:
+        GeodesTasksError: what ``act`` raised last.
+    """
+    policy = retry.Policy(settings.max_attempts, settings.backoff_seconds)
+    decision, attempts = None, 0
+    while True:
+        try:
+            return act(decision)
+        except GeodesTasksError as error:
+            attempts += 1
+            decision = retry.decide(error, attempts, seed, policy)
+            if not decision.retry or error.reaction in _NO_USE:
+                answer = key_check.KeyCheck(settings).judged(error, settings.account)
+                raise answer from (None if answer is error else error)
+            # Nobody waits in place for ever for a portal that cannot be reached.
+            if isinstance(error, UnreachableError) and attempts >= settings.max_attempts:
+                raise
+            attempts -= not decision.counted and not isinstance(error, UnreachableError)
+            _wait(error, decision, say)
+
+
+def _wait(error: GeodesTasksError, decision: Decision, say: Callable[[str], None]) -> None:
+    wait_s = max(decision.delay_s, decision.pause_s or 0.0)
+    tell = say if wait_s >= 5 else logger.info
+    tell(f"{error}; going on in {human_seconds(wait_s)}")
+    time.sleep(wait_s)
+
+
+class _Watched:
+    """Shows one download as a batch of one, and pays for it where the quota is shared."""
+
+    def __init__(self, asset: Asset, settings: Settings, picture: View) -> None:
+        self._asset, self._picture = asset, picture
+        self._shown_at = time.monotonic()  # a file that is there in no time needs no progress
+        self._account = settings.account
+        # Only a fleet has a ledger that knows what others have spent.
+        shared = "redis_url" in settings.model_fields_set
+        self._ledger = Ledger.of(settings) if shared else None
+
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:  # noqa: ARG002
+        """Show the bytes, now and then."""
+        now = time.monotonic()
+        if now - self._shown_at >= SHOW_S:
+            self._shown_at = now
+            self._show(State.STARTED, done_bytes, self._asset.size_bytes or 0)
+
+    def before_open(self, source: str) -> None:
+        """Spend one request of the fleet's quota.
+
+        Raises:
+            QuotaError: it is used up; nothing was asked of the portal.
+        """
+        if self._ledger is None or source != GEODES:
+            return
+        if wait_s := self._ledger.spend(self._account).wait_s:
+            limits = self._ledger.limits
+            used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
+            raise QuotaError(self._asset.hrefs[source], used, wait_s, True)
+
+    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+        """Ignore it: another source goes on."""
+
+    def confirm(self) -> None:
+        """Allow it."""
+
+    def done(self, result: DownloadResult) -> None:
+        """Show the end."""
+        self._show(State.SUCCESS, result.size_bytes, result.size_bytes, str(result.outcome))
+
+    def _show(self, state: State, done: int, total: int, outcome: str = "") -> None:
+        asset = self._asset
+        row = Running(asset.key, asset.item_id, asset.title, asset.size_bytes, done, "", "")
+        status = BatchStatus(
+            batch="",
+            total=1,
+            states=Counter({str(state): 1}),
+            outcomes={outcome: 1} if outcome else {},
+            bytes_total=total,
+            bytes_done=done,
+        )
+        self._picture.show(status, [row] if status.unfinished else [])

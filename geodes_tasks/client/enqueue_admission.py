@@ -1,0 +1,262 @@
+"""Planned downloads into the ledger: refuse what cannot be, queue the rest, call workers."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import getpass
+import os
+import secrets
+import socket
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import OperationalError
+
+from geodes_tasks.client.planning import Planned
+from geodes_tasks.errors import ConfigError, GeodesTasksError, LedgerUnavailableError
+from geodes_tasks.ledger import Admission, Refusal
+from geodes_tasks.model.formatting import printable
+from geodes_tasks.model.results import Proof
+from geodes_tasks.settings.config import masked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from geodes_tasks.ledger import Asking, Ledger, Request
+    from geodes_tasks.tasks.app import Sender
+
+BLOCK, FIRST_BLOCK = 400, 50
+"""Downloads in one run of the admission script; items are never cut in two. The first are fewer, so
+that workers begin early."""
+_WORK = (Admission.NEW, Admission.AGAIN, Admission.JOINED)
+"""What a worker is needed for."""
+BATCH_NAME = 128
+"""Characters of a batch's name, at most."""
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What was asked for and what became of it."""
+
+    batch: str
+    admissions: Counter[str] = field(default_factory=Counter)
+    downloads: int = 0
+    """Everything in the batch, refused ones included; a file named twice counts once."""
+    errors: list[GeodesTasksError] = field(default_factory=list)
+    """Why items were refused, the first few."""
+    mostly_known: bool = False
+    """Whether most of what was admitted last had been asked for before."""
+
+    KEPT = 100
+
+    def refused(self, errors: Iterable[GeodesTasksError]) -> None:
+        """Note refusals."""
+        for error in errors:
+            self.admissions["refused"] += 1
+            if len(self.errors) < self.KEPT:
+                self.errors.append(error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form of ``enqueue --json``."""
+        counts = {str(name): self.admissions[name] for name in (*Admission, "refused")}
+        counts["refused"] += counts.pop(Admission.TAKEN)
+        problems = [{"message": str(error), "hint": error.hint} for error in self.errors]
+        return {"batch": self.batch, "downloads": self.downloads, **counts, "errors": problems}
+
+
+def check_batch_name(name: str) -> None:
+    """Refuse a name under which a batch could not be found again, or that is another's key.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    hint = "Give it a short name, for example --batch april."
+    if not name.strip() or not name.isprintable() or len(name) > BATCH_NAME:
+        problem = f"{printable(name)!r} is no name: 1 to {BATCH_NAME} printable characters"
+        raise ConfigError("--batch", problem, hint)
+    if ":downloads" in name or ":ready" in name:
+        raise ConfigError("--batch", f"{name!r} is what the ledger calls parts of a batch", hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """How a batch shares its account with others."""
+
+    priority: int = 0
+    """Nothing of a lower one starts while a higher one has work."""
+    weight: int = 1
+    """Turns in a row among batches of one priority."""
+
+
+def rank_of(priority: int | None, weight: int | None) -> Rank | None:
+    """Give the rank that was asked for; None leaves a batch with the one it has."""
+    if priority is None and weight is None:
+        return None
+    return Rank(priority or 0, weight or 1)
+
+
+def current_owner() -> str:
+    """Return ``user@host`` of this process: the owner of the batches that it enqueues."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return printable(f"{user}@{socket.gethostname()}")
+
+
+def new_batch_name() -> str:
+    """Make a name that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def admit(
+    planned: Iterable[Planned],
+    batch: str,
+    account: str,
+    ledger: Ledger,
+    sender: Sender,
+    rank: Rank | None = None,
+    on_work: Callable[[], None] | None = None,
+) -> Receipt:
+    """Admit everything, block by block, and send the first messages.
+
+    Args:
+        planned: What is asked for.
+        batch: Its name.
+        account: Who pays.
+        ledger: Where it is admitted.
+        sender: Of messages; the first go out as soon as there is something to do.
+        rank: Of the batch; None is the usual one.
+        on_work: Called when there is something to do for a worker, once.
+
+    Raises:
+        ConfigError: the batch cannot be called so.
+        LedgerUnavailableError: Redis does not answer. Items are queued whole or not at all;
+            saying the same again completes the batch.
+    """
+    check_batch_name(batch)
+    if rank is not None:
+        ledger.rank(batch, rank.priority, rank.weight)
+    receipt = Receipt(batch)
+
+    def begin() -> None:
+        _call(ledger, sender)
+        if on_work is not None:
+            on_work()
+
+    door = _Door(account, ledger, receipt, begin)
+    with _rare_collections(), contextlib.closing(door):
+        for number, block in enumerate(_blocks(planned)):
+            door.let(block)
+            if number == 0:
+                door.wait()
+                ledger.set_owner(batch, current_owner())
+        door.wait()
+    if receipt.admissions:
+        receipt.downloads = ledger.status(batch).total
+    _call(ledger, sender)
+    return receipt
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Have Python look for circles of objects less often: items make none, and are many."""
+    if not _collections.acquire(blocking=False):
+        yield  # another thread has seen to it, and knows what is usual
+        return
+    usual = gc.get_threshold()
+    gc.set_threshold(usual[0] * 20, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        _collections.release()
+
+
+_collections = threading.Lock()
+"""Of the thread that has changed the collector, which is one for all."""
+
+
+def _call(ledger: Ledger, sender: Sender) -> None:
+    """Send messages for those that find a place soon."""
+    try:
+        sender.send(ledger.release())
+    except OperationalError as error:
+        # kombu says the same of a server that is away and of one that refuses: its cause tells.
+        known = ledger.failure(error.__cause__)
+        raise known or LedgerUnavailableError(masked(ledger.url), str(error)) from error
+
+
+def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:
+    """Gather items into blocks worth a round trip."""
+    block, enough = Planned(), min(BLOCK, FIRST_BLOCK)
+    for one in planned:
+        block.requests.extend(one.requests)
+        block.refusals.extend(one.refusals)
+        if len(block.requests) + len(block.refusals) >= enough:
+            yield block
+            block, enough = Planned(), BLOCK
+    if block.requests or block.refusals:
+        yield block
+
+
+class _Door:
+    """Lets block after block into the ledger; while it has one, the next is planned."""
+
+    def __init__(
+        self, account: str, ledger: Ledger, receipt: Receipt, begin: Callable[[], None]
+    ) -> None:
+        self._account, self._ledger, self._receipt = account, ledger, receipt
+        self._begin: Callable[[], None] | None = begin
+        self._asking: Asking | None = None
+        self._requests: list[Request] = []
+
+    def let(self, block: Planned) -> None:
+        """Ask for a block, when there is an answer about the one before."""
+        self.wait()
+        self._refuse(block.refusals)
+        self._requests = block.requests
+        receipt = self._receipt
+        self._asking = self._ledger.ask(
+            receipt.batch, self._account, block.requests, known=receipt.mostly_known
+        )
+
+    def wait(self) -> None:
+        """Take the answer about the last block, and note it."""
+        if self._asking is None:
+            return
+        answers = self._asking.answers(proof_at)
+        self._asking = None
+        told = Counter([answer.admission for answer in answers if answer.error is None])
+        self._receipt.mostly_known = told[Admission.NEW] < len(answers) / 2
+        self._receipt.admissions.update(told)
+        self._refuse(
+            Refusal(one.asset.item_id, one.asset.collection, one.asset.key, answer.error)
+            for one, answer in zip(self._requests, answers, strict=True)
+            if answer.error is not None
+        )
+        if self._begin and any(self._receipt.admissions[name] for name in _WORK):
+            begin, self._begin = self._begin, None
+            begin()
+
+    def _refuse(self, refusals: Iterable[Refusal]) -> None:
+        refused = list(refusals)
+        self._ledger.refuse(self._receipt.batch, self._account, refused)
+        self._receipt.refused(refusal.error for refusal in refused)
+
+    def close(self) -> None:
+        """Let go of an answer that nobody waits for any more."""
+        if self._asking is not None:
+            self._asking.close()
+
+
+def proof_at(path: str) -> Proof | None:
+    """Give what a stat shows at a path now; None for nothing or nothing that can be looked at."""
+    try:
+        return Proof.of(os.stat(path))  # noqa: PTH116 - half the cost of Path.stat, per file
+    except OSError:
+        return None

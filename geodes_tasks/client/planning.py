@@ -1,0 +1,103 @@
+"""From items to planned downloads: which assets, from where, to which path; or why not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodes_tasks.errors import ConfigError, GeodesTasksError, ItemError
+from geodes_tasks.ledger import Refusal, Request
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.transfer import destination
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from geodes_tasks.model.asset import Asset
+
+AUTO = "auto"
+"""Any source that has the file, the best one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which assets of an item are wanted, from where, and where they go."""
+
+    folder: Path
+    """The download folder, absolute."""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    layout: str = destination.DEFAULT_LAYOUT
+    source: str = AUTO
+    """``auto``, or the only source to use."""
+
+    def __post_init__(self) -> None:
+        """Refuse a layout that no item could fill.
+
+        Raises:
+            ConfigError: the layout cannot be used.
+        """
+        destination.check_layout(self.layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What became of one item: downloads to ask for, and what is refused."""
+
+    requests: list[Request] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def folder(given: str | Path) -> Path:
+    """Give a download folder in the one spelling that its files' ids are derived from.
+
+    Symbolic links stay: a worker may see them elsewhere than this machine does.
+    """
+    return Path(os.path.normpath(Path(given).expanduser().absolute()))
+
+
+def plan(
+    found: Iterable[Mapping[str, Any] | GeodesTasksError], selection: Selection
+) -> Iterator[Planned]:
+    """Turn items, one after the other, into requests; what is wrong with one harms no other."""
+    for item in found:
+        if isinstance(item, GeodesTasksError):
+            yield Planned(refusals=[Refusal(str(item.args[0]), "", "", item)])
+        else:
+            yield _plan_item(item, selection)
+
+
+def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
+    planned = Planned()
+    try:
+        assets = stac_assets.assets(item, include=selection.include, exclude=selection.exclude)
+    except ItemError as error:
+        planned.refusals.append(_refusal(item, "", error))
+        return planned
+    # One of them keeps it for all: the item's place and time, for a report that is STAC again.
+    whole: Mapping[str, Any] | None = item
+    for asset in assets:
+        try:
+            asset = _from_source(asset, selection.source)
+            path = destination.plan(asset, selection.folder, selection.layout).path
+            planned.requests.append(Request(asset, path, whole))
+            whole = None
+        except (ItemError, ConfigError) as error:
+            planned.refusals.append(_refusal(item, asset.key, error))
+    return planned
+
+
+def _refusal(item: Mapping[str, Any], key: str, error: GeodesTasksError) -> Refusal:
+    return Refusal(stac_assets.item_name(item), str(item.get("collection") or ""), key, error)
+
+
+def _from_source(asset: Asset, source: str) -> Asset:
+    """Keep only the href of the source that was asked for."""
+    if source == AUTO:
+        return asset
+    if source not in asset.hrefs:
+        has = ", ".join(sorted(asset.hrefs)) or "none"
+        raise ItemError(asset.item_id, f"asset {asset.key!r} is not on {source} (it is on: {has})")
+    return replace(asset, hrefs={source: asset.hrefs[source]})

@@ -1,0 +1,284 @@
+"""A run: items admitted and watched to their end, on this machine or by a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from pydantic import SecretStr
+
+from geodes_tasks.client import enqueue_admission, planning
+from geodes_tasks.client.batch import Batch
+from geodes_tasks.client.local_server import FolderBusyError, OneMachine, runtime_folder
+from geodes_tasks.errors import LedgerSchemaError, LedgerUnavailableError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.states import Reason, State
+from geodes_tasks.tasks.app import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from geodes_tasks.client.enqueue_admission import Rank, Receipt
+    from geodes_tasks.client.planning import Planned
+    from geodes_tasks.model.results import BatchStatus, ErrorInfo
+    from geodes_tasks.monitoring.progress import View
+    from geodes_tasks.settings.config import Settings
+
+POLL_S = 0.25
+LAST_POLL_S = 0.03
+"""Between looks at the last few downloads while they move: their end is waited for."""
+LAST = 16
+"""So few, or as many as came since the last look."""
+
+
+def has_cluster(settings: Settings) -> bool:
+    """Tell whether somebody named a Redis: then its workers do the work."""
+    return "redis_url" in settings.model_fields_set
+
+
+def folder_of(settings: Settings, given: str | Path | None = None) -> Path:
+    """Give the download folder in the one spelling that its ledger goes by.
+
+    On one machine links are followed: one folder has one ledger, whatever it is called. In a
+    cluster they stay, for a worker may see them elsewhere.
+    """
+    folder = planning.folder(given or settings.download_dir)
+    return folder if has_cluster(settings) else folder.resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A batch that was admitted, and what works on it."""
+
+    batch: Batch
+    receipt: Receipt
+    ledger: Ledger
+    machine: OneMachine | None = None
+    """Of one-machine mode; None where a cluster works."""
+
+    def watch(
+        self,
+        picture: View,
+        *,
+        rows: bool = True,
+        tell: Callable[[str], None] | None = None,
+        max_wait_s: float | None = None,
+    ) -> BatchStatus:
+        """Show progress until the batch is over, or nothing can go on without somebody.
+
+        Args:
+            picture: Where it is shown; entered here.
+            rows: Whether the downloads under way are shown one by one.
+            tell: Hears once of each reason for which downloads wait.
+            max_wait_s: How long to wait when all that is left is on tape. None: for ever where a
+                cluster works, not at all on one machine.
+
+        Raises:
+            PrivateProcessError: the private worker ended by itself.
+            LedgerUnavailableError: Redis does not answer any more.
+        """
+        if self.machine is not None and self.status().unfinished:
+            self.machine.start_worker()
+        told: set[str] = set()
+        before: BatchStatus | None = None
+        alone = self.machine is not None
+        patience = Patience(max_wait_s if max_wait_s is not None else 0.0 if alone else math.inf)
+        with picture:
+            while True:
+                status = self.status()
+                if tell is not None:
+                    for line in self._new_waits(status, told):
+                        tell(line)
+                under_way = self.ledger.running(self.batch.id) if rows and status.unfinished else []
+                picture.show(status, under_way)
+                if self.machine is not None and not status.unfinished:
+                    self.machine.dismiss_worker()
+                if not status.unfinished or is_stuck(status, patience):
+                    return status
+                if self.machine is not None:
+                    self.machine.check()
+                time.sleep(LAST_POLL_S if is_ending(status, before) else POLL_S)
+                before = status
+
+    def _new_waits(self, status: BatchStatus, told: set[str]) -> Iterator[str]:
+        """Say for each new reason why downloads wait, with the first one's error and hint."""
+        for reason in sorted(set(status.waiting) - told):
+            told.add(reason)
+            records = self.ledger.records(self.batch.id)
+            first = next((one for one in records if one.reason == reason), None)
+            if first is not None and first.error is not None:
+                yield in_words(f"waits ({reason})", first.error)
+
+    def status(self) -> BatchStatus:
+        """Count how the batch stands."""
+        return self.batch.status()
+
+    def left(self) -> str:
+        """Say what is left of an interrupted batch."""
+        status = self.status()
+        size = human_bytes(max(status.bytes_total - status.bytes_done, 0))
+        return f"{status.unfinished} of {status.total} downloads ({size}) are left"
+
+    def stop(self) -> None:
+        """Stop the private worker, if there is one: it gives its downloads back."""
+        if self.machine is not None:
+            self.machine.stop_worker()
+
+    def failures(self, most: int = 20, *, refused: bool = True) -> Iterator[str]:
+        """Name what failed or waits, with what to do about it; at most so many.
+
+        Args:
+            most: So many lines at most.
+            refused: Whether those count that were refused at the door; they have no path.
+        """
+        states, named = self.status().states, 0
+        if not (states[State.FAILURE] or states[State.RETRY]):
+            return
+        for record in self.ledger.records(self.batch.id):
+            if record.error is None or record.state not in {State.FAILURE, State.RETRY}:
+                continue
+            if not (record.path or refused):
+                continue
+            named += 1
+            if named <= most:
+                word = "failed" if record.state is State.FAILURE else f"waits ({record.reason})"
+                yield in_words(word, record.error)
+        if named > most:
+            yield f"and {named - most} more"
+
+
+def in_words(word: str, error: ErrorInfo) -> str:
+    """Say in one line what is wrong and what to do about it."""
+    return f"{word}: {error.message.rstrip('.')}. {error.hint}".rstrip()
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long files on tape are waited for when nothing else is left."""
+
+    seconds: float
+    _since: float | None = None
+
+    def ended(self, *, only_tape: bool) -> bool:
+        """Look at how things stand now, and tell whether it has been so for too long."""
+        if not only_tape:
+            self._since = None
+            return False
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since >= self.seconds
+
+
+def is_stuck(status: BatchStatus, patience: Patience) -> bool:
+    """Tell whether all that is left waits for a new key, or for the tape for too long."""
+    if status.waiting.get(Reason.AUTH, 0) and not status.states[State.STARTED]:
+        return True
+    left = status.unfinished
+    return patience.ended(only_tape=0 < left == status.waiting.get(Reason.OFFLINE, 0))
+
+
+def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:
+    """Tell whether the last downloads are moving, which will be over in a moment."""
+    if before is None or status == before:
+        return False
+    return status.unfinished <= max(LAST, before.unfinished - status.unfinished)
+
+
+@contextlib.contextmanager
+def begun(
+    planned: Iterable[Planned], folder: Path, settings: Settings, name: str | None = None
+) -> Iterator[Run]:
+    """Admit downloads where the settings say: to a cluster's Redis, else to this machine.
+
+    Raises:
+        FolderBusyError, PrivateProcessError, ConfigError, LedgerUnavailableError: it cannot begin.
+    """
+    if has_cluster(settings):
+        yield admitted(planned, settings, name)
+        return
+    with on_this_machine(planned, folder, settings, name) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def on_this_machine(
+    planned: Iterable[Planned], folder: Path, settings: Settings, name: str | None = None
+) -> Iterator[Run]:
+    """Start the private server, admit; the worker starts when there is something to do."""
+    with OneMachine(settings, folder) as machine:
+        yield admitted(planned, machine.settings, name, machine)
+
+
+def admitted(
+    planned: Iterable[Planned],
+    settings: Settings,
+    name: str | None = None,
+    machine: OneMachine | None = None,
+    rank: Rank | None = None,
+) -> Run:
+    """Admit downloads to the Redis of the settings.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
+    ledger = Ledger.of(settings)
+    ledger.ping()
+    name = name or enqueue_admission.new_batch_name()
+    begin = machine.start_worker if machine is not None else None
+    receipt = enqueue_admission.admit(
+        planned, name, settings.account, ledger, Sender(settings), rank, begin
+    )
+    return Run(Batch(name, ledger), receipt, ledger, machine)
+
+
+# --- ledgers, for whoever only reads -------------------------------------------------------------
+
+
+class Reopened(OneMachine):
+    """The private server of a folder where nothing runs, started only to read its ledger."""
+
+    def __enter__(self) -> Self:
+        """Start the server; unlike for a run, nothing in its ledger changes.
+
+        Raises:
+            FolderBusyError: a run has the folder.
+            PrivateProcessError, ConfigError: the server does not start.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._locked())
+            self._serve(stack)
+            self._stack = stack.pop_all()
+        return self
+
+
+@contextlib.contextmanager
+def ledger_of(settings: Settings, folder: Path) -> Iterator[Ledger | None]:
+    """Give the ledger that knows of a folder: the cluster's, the running or the last private one.
+
+    None where nothing was ever downloaded to the folder in one-machine mode.
+    """
+    if has_cluster(settings):
+        yield Ledger.of(settings)
+        return
+    machine = Reopened(settings, folder)
+    if not machine.state.is_dir():
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FolderBusyError):
+            stack.enter_context(machine)
+        yield Ledger.of(machine.settings)
+
+
+def private_ledgers(settings: Settings) -> Iterator[Ledger]:
+    """Give the ledgers of all one-machine runs of this user that are under way."""
+    for socket in sorted(runtime_folder().glob("*.sock")):
+        url = SecretStr(f"redis+socket://{socket}")
+        ledger = Ledger.of(settings.model_copy(update={"redis_url": url}))
+        with contextlib.suppress(LedgerUnavailableError, LedgerSchemaError):
+            ledger.ping()
+            yield ledger

@@ -1,0 +1,1 @@
+"""How things stand: one snapshot, and its renderers."""

@@ -1,0 +1,49 @@
+"""Records as a data frame of pandas; only here is pandas needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from geodes_tasks.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geodes_tasks.model.results import DownloadRecord
+
+COLUMNS = (
+    "item_id", "collection", "asset_key", "state", "outcome", "reason", "path", "size_bytes",
+    "checksum", "verified", "bytes_transferred", "attempts", "source", "worker", "started_at",
+    "finished_at", "due_at", "error_type", "error_message", "error_hint", "download_id",
+)  # fmt: skip
+WHOLE = ("size_bytes", "bytes_transferred", "attempts")
+TIMES = ("started_at", "finished_at", "due_at")
+
+
+def frame(records: Iterable[DownloadRecord]) -> Any:
+    """Make a data frame with one row a record: times in UTC, sizes as whole numbers, None as NA.
+
+    Raises:
+        MissingPackageError: pandas is not installed.
+    """
+    try:
+        pandas = import_module("pandas")
+    except ImportError as error:
+        raise MissingPackageError("pandas", "to_dataframe()") from error
+    made = pandas.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
+    for name in WHOLE:
+        made[name] = made[name].astype("Int64")
+    for name in TIMES:
+        made[name] = pandas.to_datetime(made[name], utc=True)
+    return made
+
+
+def _row(record: DownloadRecord) -> dict[str, Any]:
+    row = record.to_dict()
+    error = row["error"] or {}
+    row |= {f"error_{name}": error.get(name) for name in ("type", "message", "hint")}
+    return {
+        name: str(row[name]) if name in {"state", "outcome"} and row[name] else row[name]
+        for name in COLUMNS
+    }

@@ -1,0 +1,122 @@
+"""The ledger as Prometheus sees it: counts, bytes, waits and limits; never a label per item.
+
+The ledger's scripts keep the counters, so a scrape reads no records and costs the same however
+many there are. Counters only rise: what is forgotten in the ledger stays counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger.reading_counts import TURN
+from geodes_tasks.model.states import ACTIVE, Outcome, Reason, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
+
+    from geodes_tasks.ledger import Ledger, Totals
+
+NAMESPACE = "geodes_tasks"
+SOURCES = frozenset({"geodes", "s3"})
+
+
+class LedgerCollector(Collector):
+    """Gives Prometheus the metrics of one ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Take the ledger; asks it nothing yet."""
+        self.ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every metric; while Redis does not answer, only that it does not."""
+        try:
+            found = [*_counted(self.ledger.totals()), *self._under_way(), *self._accounts()]
+        except LedgerUnavailableError:
+            yield _gauge("ledger_up", "Whether Redis answers.", 0)
+            return
+        yield from found
+        yield _gauge("ledger_up", "Whether Redis answers.", 1)
+
+    def _under_way(self) -> Iterator[Metric]:
+        running = _gauge("running", "Downloads under way.", None, "source")
+        in_flight = _gauge("running_bytes", "Bytes on disk of downloads under way.", None, "source")
+        rows = self.ledger.running()
+        for source in sorted(SOURCES | {one.source for one in rows if one.source}):
+            here = [one for one in rows if one.source == source]
+            running.add_metric([source], len(here))
+            in_flight.add_metric([source], sum(one.done_bytes for one in here))
+        workers = self.ledger.workers()
+        yield from (running, in_flight)
+        yield _gauge("workers", "Workers alive.", len(workers))
+        yield _gauge("slots", "Downloads that these can run at once.", sum(workers.values()))
+
+    def _accounts(self) -> Iterator[Metric]:
+        limit = _gauge("running_limit", "Downloads an account may run.", None, "account")
+        paused = _gauge("account_paused", "Whether an account takes no work.", None, "account")
+        quota = _gauge("quota_limit", "Requests allowed in a window.", None, "account")
+        left = _gauge("quota_left", "Requests left in this window.", None, "account")
+        for one in self.ledger.account_states():
+            limit.add_metric([one.name], one.concurrent)
+            paused.add_metric([one.name], one.paused is not None)
+            if one.quota_count:
+                quota.add_metric([one.name], one.quota_count)
+            if one.quota_count:
+                left.add_metric([one.name], one.quota_left)
+            elif one.portal_quota_left is not None:
+                left.add_metric([one.name], one.portal_quota_left)
+        yield from (limit, paused, quota, left)
+
+
+def _counted(totals: Totals) -> Iterator[Metric]:
+    transferred = _counter(
+        "transferred_bytes", "Bytes over the network in ended attempts.", "source", "collection"
+    )
+    for name, value in sorted(totals.parts("bytes").items()):
+        source, _, collection = name.partition(":")
+        transferred.add_metric([source or "unknown", collection or "none"], value)
+    errors = _counter("attempt_errors", "Attempts that failed, by class of error.", "error")
+    for name, value in sorted(totals.parts("errors").items()):
+        errors.add_metric([name or "other"], value)
+    yield from (transferred, errors)
+    yield _files(totals)
+    yield from _waits(totals)
+
+
+def _files(totals: Totals) -> Metric:
+    files = _gauge("files", "Downloads by state and outcome.", None, "state", "outcome")
+    states, outcomes = totals.parts("state"), totals.parts("outcome")
+    for state in State:
+        if state is not State.SUCCESS:
+            files.add_metric([str(state), ""], states.get(state, 0))
+    for outcome in Outcome:
+        files.add_metric([str(State.SUCCESS), str(outcome)], outcomes.get(outcome, 0))
+    return files
+
+
+def _waits(totals: Totals) -> Iterator[Metric]:
+    waiting = _gauge("waiting", "Downloads that wait.", None, "reason")
+    oldest = _gauge("oldest_wait_seconds", "Since when the first waits.", None, "reason")
+    counts, states = totals.parts("waiting"), totals.parts("state")
+    for reason in Reason:
+        waiting.add_metric([str(reason)], counts.get(reason, 0))
+    for reason in (*Reason, TURN):
+        oldest.add_metric([str(reason)], max(totals.at - totals.since.get(reason, totals.at), 0.0))
+    yield from (waiting, oldest)
+    work = sum(states.get(state, 0) for state in ACTIVE) - totals.later - totals.taped
+    # Somebody must be there to ask for the files on tape.
+    backlog = max(work, 0) + (totals.taped > 0)
+    yield _gauge("backlog", "Downloads that workers have or could take now.", backlog)
+
+
+def _gauge(name: str, text: str, value: float | None = None, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{NAMESPACE}_{name}", text, value=value, labels=labels or None)
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{NAMESPACE}_{name}", text, labels=labels)

@@ -1,0 +1,151 @@
+"""The report as a page for people: what is there, what is not, why, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from geodes_tasks.model.results import DownloadRecord
+
+WORDS = {
+    State.PENDING: "queued",
+    State.STARTED: "running",
+    State.RETRY: "waiting",
+    State.SUCCESS: "done",
+    State.FAILURE: "failed",
+    State.REVOKED: "cancelled",
+}
+_MARKS = re.compile(r"([\\`*_\[\]<>|#])")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Downloads with errors of one class."""
+
+    example: DownloadRecord
+    count: int = 0
+    can_be_retried: int = 0
+    """The others were refused at the door: they have no path."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a batch adds up to; takes record after record, keeps one a class of error."""
+
+    states: Counter[State] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    collections: Counter[str] = field(default_factory=Counter)
+    bytes_there: int = 0
+    bytes_transferred: int = 0
+    unverified: int = 0
+    failures: dict[str, _Group] = field(default_factory=dict)
+    waits: dict[str, _Group] = field(default_factory=dict)
+
+    def add(self, record: DownloadRecord) -> None:
+        """Count one record in."""
+        self.states[record.state] += 1
+        self.collections[record.collection] += 1
+        self.bytes_transferred += record.bytes_transferred
+        if record.state is State.SUCCESS:
+            self.outcomes[str(record.outcome)] += 1
+            self.bytes_there += record.size_bytes or 0
+            self.unverified += not record.verified
+            self.sources[record.source or "already on disk"] += 1
+        elif record.state is State.FAILURE:
+            kind = record.error.type if record.error else "unknown"
+            _count(self.failures, kind, record)
+        elif record.state is State.RETRY:
+            _count(self.waits, str(record.reason), record)
+
+
+def _count(groups: dict[str, _Group], kind: str, record: DownloadRecord) -> None:
+    group = groups.setdefault(kind, _Group(record))
+    group.count += 1
+    group.can_be_retried += bool(record.path)
+
+
+def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[str]:
+    """Write the summary of a batch as Markdown."""
+    summary = Summary()
+    for record in records:
+        summary.add(record)
+    yield f"# Downloads of batch {plain(batch)}"
+    yield ""
+    yield from _counts(summary)
+    yield from _failures(summary, batch)
+    yield from _waits(summary)
+
+
+def _counts(summary: Summary) -> Iterator[str]:
+    total = summary.states.total()
+    yield "| downloads | number |"
+    yield "|---|---|"
+    yield f"| all | {total} |"
+    yield from (f"| {word} | {summary.states[s]} |" for s, word in WORDS.items())
+    yield ""
+    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(summary.outcomes.items()))
+    if outcomes:
+        there = human_bytes(summary.bytes_there)
+        yield f"- On disk: {there} ({outcomes})."
+        yield f"- Over the network: {human_bytes(summary.bytes_transferred)}."
+        yield f"- From: {_listed(summary.sources)}."
+    if summary.unverified:
+        yield f"- Unverified, for the catalogue has no checksum: {summary.unverified}."
+    yield f"- Collections: {_listed(summary.collections)}."
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{plain(name or 'none')} {count}" for name, count in counts.most_common())
+
+
+def _failures(summary: Summary, batch: str) -> Iterator[str]:
+    if not summary.failures:
+        return
+    yield ""
+    yield "## What failed"
+    for kind, group in sorted(summary.failures.items(), key=lambda pair: -pair[1].count):
+        yield ""
+        yield f"### {group.count} x {kind}"
+        yield ""
+        yield from _example(group)
+        if group.can_be_retried:
+            yield f"- Try again: `geodes-tasks retry {batch} --class {kind}`"
+        else:
+            yield "- Asking again needs other items or another selection."
+
+
+def _waits(summary: Summary) -> Iterator[str]:
+    if not summary.waits:
+        return
+    yield ""
+    yield "## What waits, and goes on by itself or when it is let go"
+    for reason, group in sorted(summary.waits.items(), key=lambda pair: -pair[1].count):
+        yield ""
+        yield f"### {group.count} x {reason}"
+        yield ""
+        yield from _example(group)
+        if group.example.due_at:
+            yield f"- Goes on at: {group.example.due_at}"
+
+
+def _example(group: _Group) -> Iterator[str]:
+    record = group.example
+    yield f"- For example: {plain(record.item_id)}"
+    if record.error is not None:
+        yield f"- Error: {plain(record.error.message)}"
+        if record.error.hint:
+            yield f"- What to do: {plain(record.error.hint)}"
+
+
+def plain(text: str) -> str:
+    """Write text so that nothing in it is taken for Markdown or HTML."""
+    return _MARKS.sub(r"\\\1", " ".join(text.split()))

@@ -1,0 +1,1 @@
+"""pygeodes' names: search, download, queue and profile, as its users know them."""

@@ -1,0 +1,255 @@
+"""``DownloadQueue``: many items, in a script, a notebook or at a terminal, until all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geodes_tasks.client import enqueue_admission, planning
+from geodes_tasks.client import run as runs
+from geodes_tasks.client.planning import Selection
+from geodes_tasks.model import checksum as checksums
+from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.states import State
+from geodes_tasks.monitoring import dataframe, html, notebook
+from geodes_tasks.monitoring.batch_text import outcomes, summary
+from geodes_tasks.pygeodes.item import PORTALS
+from geodes_tasks.settings import config
+from geodes_tasks.stac import eodag, readers
+from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geodes_tasks.client.planning import Planned
+    from geodes_tasks.client.run import Run
+    from geodes_tasks.ledger import Ledger, Refusal, Request
+    from geodes_tasks.model.results import DownloadRecord
+    from geodes_tasks.settings.config import Settings
+
+
+class Problem(StrEnum):
+    """What can be wrong with a file of a queue."""
+
+    MISSING = "missing"
+    """It was downloaded, and is not there any more."""
+    CHANGED = "changed"
+    """It is there, with other bytes than the catalogue announces."""
+    UNFINISHED = "unfinished"
+    """It was not downloaded yet, or cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One file that is not as it should be."""
+
+    item_id: str
+    asset_key: str
+    path: str
+    """Where it should be; empty where the item has nothing to download."""
+    problem: Problem
+    detail: str
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.problem}: {self.path or self.item_id} ({self.detail})"
+
+
+class DownloadQueue:
+    """Items to download into one folder.
+
+    Without ``GEODES_TASKS_REDIS_URL`` this machine does the work: a private server and a worker
+    run as long as ``run()`` does. With it the cluster's workers do, and ``run()`` watches.
+    """
+
+    def __init__(
+        self,
+        items: Any,
+        download_dir: str | Path | None = None,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        layout: str = DEFAULT_LAYOUT,
+        source: str = planning.AUTO,
+        settings: Settings | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """Take the items; nothing is asked of any server yet.
+
+        Args:
+            items: Items of this package, pygeodes, pystac or eodag, plain JSON, collections of
+                these, or the name of a file that holds them.
+            download_dir: Where the files go; by default the folder of the last Geodes object,
+                else of the settings. It need not be empty: what is there is looked at once.
+            include: Globs over asset keys, in place of the default choice (data, no XML).
+            exclude: Globs over asset keys that are not wanted.
+            layout: Template of the path below the folder, such as ``{collection}/{title}``.
+            source: ``auto``, ``geodes`` or ``s3``.
+            settings: In place of those of the last Geodes object.
+            quiet: Show no progress.
+        """
+        # What can be walked through only once must last for a second run().
+        self.items = list(items) if isinstance(items, Iterator) else items
+        self.settings = settings or (PORTALS.last().settings if PORTALS else config.load())
+        self.download_dir = runs.folder_of(self.settings, download_dir)
+        self.quiet = quiet
+        self.id = enqueue_admission.new_batch_name()
+        self.results: list[DownloadRecord] = []
+        """One record a file, as the last ``run()`` left it."""
+        self._status: BatchStatus | None = None
+        self._selection = Selection(
+            self.download_dir, tuple(include), tuple(exclude), layout, source
+        )
+
+    def __repr__(self) -> str:
+        """Name batch and folder."""
+        return f"DownloadQueue({self.id!r}, {str(self.download_dir)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook how the last ``run()`` ended."""
+        head = f"<p><b>{escape(self.id)}</b> to {escape(str(self.download_dir))}</p>"
+        if self._status is None:
+            return f"{head}<p>not run yet</p>"
+        table = html.table(self.results, self._status.total) if self.results else ""
+        return f"{head}{html.bars(self._status, [])}{table}"
+
+    def to_dataframe(self) -> Any:
+        """Give a pandas data frame with a row for each file, as the last ``run()`` left it.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return dataframe.frame(self.results)
+
+    # --- run -------------------------------------------------------------------------------------
+
+    def run(self) -> BatchStatus:
+        """Download what is not there yet, show the progress, wait to the end.
+
+        Interrupted (Ctrl-C), it leaves everything so that the same call goes on where it
+        stopped, in this process or a new one. One item that fails does not stop the others.
+
+        Returns:
+            The counts; ``results`` has a record for each file.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; what is left was said.
+            ConfigError: the layout or a setting cannot be used.
+            DiskError, NotAFileError: the folder takes no files.
+            FolderBusyError: another process downloads into the folder, on this machine.
+            LedgerUnavailableError: the cluster's Redis does not answer.
+        """
+        if not runs.has_cluster(self.settings):
+            # Said at once, and once, in place of by every download.
+            partfile.probe(self.download_dir)
+        with runs.begun(self._planned(), self.download_dir, self.settings, self._name()) as run:
+            if not run.receipt.downloads:
+                self._say("nothing to download: there are no items")
+                return BatchStatus(batch=self.id, total=0, states={}, outcomes={})
+            try:
+                self._announce(run)
+                return self._finished(run, self._watched(run))
+            except KeyboardInterrupt:
+                goes_on = (
+                    "run() again watches" if runs.has_cluster(self.settings) else "run() goes on"
+                )
+                self._say(f"interrupted: {run.left()}; {goes_on}")
+                raise
+
+    def _name(self) -> str:
+        """Give the batch: the same one in a cluster, where it goes on living between two runs."""
+        if not runs.has_cluster(self.settings):
+            self.id = enqueue_admission.new_batch_name()
+        return self.id
+
+    def _planned(self) -> Iterator[Planned]:
+        found = map(eodag.restored, readers.items_of(self.items))
+        return planning.plan(found, self._selection)
+
+    def _announce(self, run: Run) -> None:
+        self._say(f"{run.receipt.downloads} downloads to {self.download_dir}")
+        if runs.has_cluster(self.settings) and run.status().unfinished and not run.ledger.workers():
+            self._say("no worker is there yet: start one with `geodes-tasks worker`; waiting")
+
+    def _watched(self, run: Run) -> BatchStatus:
+        picture = notebook.progress(quiet=self.quiet)
+        return run.watch(picture, rows=not self.quiet, tell=self._say)
+
+    def _finished(self, run: Run, status: BatchStatus) -> BatchStatus:
+        self.results, self._status = run.batch.results(), status
+        self._say(summary(status) + outcomes(status))
+        for line in run.failures():
+            self._say(line)
+        return status
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            notebook.say(text)
+
+    # --- check -----------------------------------------------------------------------------------
+
+    def check_integrity(self) -> list[Finding]:
+        """Read every file again and compare it with the catalogue.
+
+        Returns:
+            What is wrong, file by file; empty when all is right. It is said too.
+
+        Raises:
+            SourceError: the items cannot be read.
+        """
+        count, findings = 0, []
+        with runs.ledger_of(self.settings, self.download_dir) as ledger:
+            for planned in self._planned():
+                count += len(planned.requests) + len(planned.refusals)
+                findings += [_refused(refusal) for refusal in planned.refusals]
+                looked = (_looked_at(request, ledger) for request in planned.requests)
+                findings += [finding for finding in looked if finding is not None]
+        for finding in findings:
+            self._say(str(finding))
+        self._say(f"{count - len(findings)} of {count} files are as they should be")
+        return findings
+
+
+def _refused(refusal: Refusal) -> Finding:
+    item, key = refusal.item_id, refusal.asset_key
+    return Finding(item, key, "", Problem.UNFINISHED, str(refusal.error))
+
+
+def _looked_at(request: Request, ledger: Ledger | None) -> Finding | None:
+    """Find out what is wrong with one file; None when nothing is."""
+    record = ledger.record(request.download_id) if ledger is not None else None
+    done = record is not None and record.state is State.SUCCESS
+    wrong = _wrong_bytes(request, record)
+    if wrong is None:
+        return None
+    problem = Problem.UNFINISHED
+    if Path(request.path).exists():
+        # What an older version of the item left there is not this download's work.
+        problem = Problem.CHANGED if done or record is None else Problem.UNFINISHED
+    elif done:
+        problem = Problem.MISSING
+    if problem is Problem.UNFINISHED and record is not None:
+        error = f": {record.error.message}" if record.error else ""
+        wrong = f"{record.reason or record.state}{error}"
+    return Finding(request.asset.item_id, request.asset.key, request.path, problem, wrong)
+
+
+def _wrong_bytes(request: Request, record: DownloadRecord | None) -> str | None:
+    """Say what is wrong with the bytes on disk; None when nothing is, as far as can be told."""
+    path, asset = Path(request.path), request.asset
+    try:
+        size = path.stat().st_size
+        if asset.size_bytes not in (None, size):
+            return f"{size} bytes in place of {asset.size_bytes}"
+        expected = asset.checksum
+        if expected is None and record is not None and record.checksum:
+            expected = checksums.parse(record.checksum)
+        found = checksums.hash_file(path, expected.algorithm) if expected else None
+    except OSError as error:
+        return str(error.strerror or error).lower()
+    return None if found == expected else f"{found} in place of {expected}"

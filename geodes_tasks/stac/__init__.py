@@ -1,0 +1,1 @@
+"""Item JSON in: assets, readers of files, the catalogue."""

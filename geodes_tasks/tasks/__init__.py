@@ -1,0 +1,1 @@
+"""Celery: the app, the download task, and what a worker process shares."""

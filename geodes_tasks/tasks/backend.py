@@ -1,0 +1,47 @@
+"""Celery's view of results: ``AsyncResult(id)`` reads the ledger's record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import states as celery_states
+from celery.backends.base import BaseBackend
+from celery.exceptions import TaskRevokedError
+
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
+
+
+class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
+    """A result backend without a store of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the backend; opens no connection yet."""
+        super().__init__(*args, **kwargs)
+        self.ledger = Ledger.of(config.load(redis_url=self.app.conf.broker_url))
+
+    def _store_result(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the task has recorded what there is to record."""
+
+    def store_result(self, task_id: str, result: Any, state: str, **__: Any) -> Any:  # noqa: ARG002 - fixed
+        """Do nothing: the task has recorded what there is to record."""
+        return result
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        record = self.ledger.record(task_id)
+        if record is None:
+            return {"status": celery_states.PENDING, "result": None}
+        meta: dict[str, Any] = {
+            "task_id": task_id,
+            "status": str(record.state),
+            "result": record.to_dict(),
+            "traceback": None,
+            "children": [],
+        }
+        if record.state in {State.FAILURE, State.RETRY, State.REVOKED}:
+            meta["result"] = self.ledger.error(task_id) or TaskRevokedError("cancelled")
+        return meta
+
+    def _forget(self, task_id: str) -> None:
+        """Keep the record: it is the ledger's."""

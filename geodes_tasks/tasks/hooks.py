@@ -1,0 +1,268 @@
+"""Hooks: a command or a webhook for each finished file and for each finished batch.
+
+A hook may fail, hang or be wrong: the download does not notice. It runs beside the downloads,
+has a time limit, and is told in the log when it fails. What a worker had not yet told when it
+ended is not told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import shlex
+import signal
+import string
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.settings.config import is_loopback
+from geodes_tasks.tasks.loop_guard import LoopGuard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geodes_tasks.ledger import Claim, Ledger
+    from geodes_tasks.model.results import DownloadResult
+
+logger = logging.getLogger(__name__)
+
+FILE_FIELDS = frozenset(
+    {"path", "item", "collection", "asset_key", "title", "outcome", "size_bytes", "checksum",
+     "verified", "source", "download_id"}
+)  # fmt: skip
+BATCH_FIELDS = frozenset({"batch", "total", "done", "failed", "cancelled", "bytes"})
+TIMEOUT_S = 60.0
+WAITING = 1000
+"""Calls that may wait for their turn; beyond that they are dropped, with a warning."""
+THREADS = 2
+_SECRET = ("GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "AWS_", "FLOWER_BASIC_AUTH")
+
+
+class Hook:
+    """One command template or one address."""
+
+    def __init__(self, name: str, text: str, fields: frozenset[str]) -> None:
+        """Read the template.
+
+        Args:
+            name: Of the setting, for messages.
+            text: ``https://...`` for a webhook, else a command with ``{field}`` in its words.
+            fields: What a template may name.
+
+        Raises:
+            ConfigError: an unknown field, unbalanced quotes, or plain http to another machine.
+        """
+        self.name, self.url, self.words = name, "", list[str]()
+        if text.startswith(("http://", "https://")):
+            self.url = _checked_url(name, text)
+        else:
+            self.words = _checked_words(name, text, fields)
+
+    def call(self, facts: Mapping[str, Any], timeout_s: float) -> None:
+        """Run it once, to its end or its time limit; whatever goes wrong is one line in the log."""
+        try:
+            if self.url:
+                self._post(facts, timeout_s)
+            else:
+                self._run(facts, timeout_s)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s: not done within %g s, ended", self.name, timeout_s)
+        except Exception as error:  # noqa: BLE001 - a hook must never harm a download
+            logger.warning("%s: %s: %s", self.name, type(error).__name__, error)
+
+    def _run(self, facts: Mapping[str, Any], timeout_s: float) -> None:
+        # Filled in word by word, without a shell: nothing in a name becomes another word.
+        command = [word.format_map(facts) for word in self.words]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=harmless(os.environ),
+            start_new_session=True,
+        ) as process:
+            try:
+                _, said = process.communicate(json.dumps(facts).encode(), timeout=timeout_s)
+            except BaseException:
+                # Its children too: the session is its own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            tail = said.decode(errors="replace").strip()[-300:]
+            logger.warning("%s: exit code %d: %s", self.name, process.returncode, tail)
+
+    def _post(self, facts: Mapping[str, Any], timeout_s: float) -> None:
+        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
+            self.url,
+            data=json.dumps(facts).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        opener = urllib.request.build_opener(_NoRedirect)
+        try:
+            with opener.open(request, timeout=timeout_s):
+                pass
+        except urllib.error.HTTPError as error:
+            with error:
+                logger.warning("%s: the webhook answered %d", self.name, error.code)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is told to one address goes to no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _checked_url(name: str, text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ConfigError(name, "plain http is taken for loopback only; write https://")
+    return text
+
+
+def _checked_words(name: str, text: str, fields: frozenset[str]) -> list[str]:
+    try:
+        words = shlex.split(text)
+        named = {field for word in words for _, field, _, _ in string.Formatter().parse(word)}
+    except ValueError as error:
+        raise ConfigError(name, f"cannot be read: {error}") from error
+    # Attributes and indices ({a.b}, {a[0]}) are not among the names, so they are refused too.
+    unknown = sorted(field for field in named if field is not None and field not in fields)
+    if unknown or not words:
+        known = ", ".join(sorted(fields))
+        raise ConfigError(name, f"unknown field {unknown or text!r}; there are: {known}")
+    return words
+
+
+def harmless(variables: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment without keys and passwords: a hook needs none."""
+    return {name: value for name, value in variables.items() if not name.startswith(_SECRET)}
+
+
+# --- beside the downloads ------------------------------------------------------------------------
+
+
+class Hooks:
+    """The hooks of one process, run by threads of their own. Nothing here raises or waits."""
+
+    def __init__(self, on_file: str = "", on_batch: str = "", timeout_s: float = TIMEOUT_S) -> None:
+        """Read the templates; empty is none. Threads start with the first call.
+
+        Raises:
+            ConfigError: a template cannot be used.
+        """
+        self.file = Hook("GEODES_TASKS_ON_FILE", on_file, FILE_FIELDS) if on_file else None
+        self.batch = Hook("GEODES_TASKS_ON_BATCH", on_batch, BATCH_FIELDS) if on_batch else None
+        self.timeout_s = timeout_s
+        self._calls: queue.Queue[tuple[Hook, Mapping[str, Any]]] = queue.Queue(WAITING)
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._guard = LoopGuard(logger, "calling a hook")
+
+    def file_done(self, claim: Claim, result: DownloadResult) -> None:
+        """Tell that a file is there, proven."""
+        if self.file is not None:
+            self._put(self.file, file_facts(claim, result))
+
+    def batches_done(self, ledger: Ledger) -> None:
+        """Tell of batches that are over, each once in the fleet, and again when it was begun anew.
+
+        Called now and then by each worker.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        if self.batch is not None:
+            for facts in newly_over(ledger):
+                self._put(self.batch, facts)
+
+    def _put(self, hook: Hook, facts: Mapping[str, Any]) -> None:
+        with self._lock:
+            while len(self._threads) < THREADS:
+                thread = threading.Thread(target=self._work, name="hooks", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        try:
+            self._calls.put_nowait((hook, facts))
+        except queue.Full:
+            logger.warning("%s: %d calls wait already, this one is dropped", hook.name, WAITING)
+
+    def _work(self) -> None:
+        while True:
+            hook, facts = self._calls.get()
+            with self._guard:
+                hook.call(facts, self.timeout_s)
+            self._calls.task_done()
+
+    def settle(self) -> None:
+        """Wait until everything that was put has been called; for tests and one-machine mode."""
+        self._calls.join()
+
+
+def file_facts(claim: Claim, result: DownloadResult) -> dict[str, Any]:
+    """Give what a file's hook is told."""
+    return {
+        "path": result.path,
+        "item": claim.asset.item_id,
+        "collection": claim.asset.collection,
+        "asset_key": claim.asset.key,
+        "title": claim.asset.title,
+        "outcome": str(result.outcome),
+        "size_bytes": result.size_bytes,
+        "checksum": str(result.checksum) if result.checksum else "",
+        "verified": result.verified,
+        "source": result.source or "",
+        "download_id": claim.download_id,
+    }
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def newly_over(ledger: Ledger) -> list[dict[str, Any]]:
+    """Give the facts of batches that are over and that no worker has told of yet.
+
+    Batches from before hooks were first used are left alone.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
+    since = _in_use_since(ledger)
+    with ledger.available():
+        names = ledger.client.zrangebyscore(ledger.key("batches"), since, "+inf")
+    return [facts for name in names if (facts := _if_newly_over(ledger, name)) is not None]
+
+
+def _in_use_since(ledger: Ledger) -> float:
+    with ledger.available():
+        seconds, _ = ledger.client.time()
+        ledger.client.set(ledger.key("hooks"), seconds, nx=True)
+        return float(ledger.client.get(ledger.key("hooks")))
+
+
+def _if_newly_over(ledger: Ledger, name: str) -> dict[str, Any] | None:
+    status, key = ledger.status(name), ledger.key("batch", name)
+    with ledger.available():
+        if status.unfinished or not status.total:
+            ledger.client.hdel(key, "told")
+            return None
+        if not ledger.client.hsetnx(key, "told", "1"):
+            return None
+    states = status.states
+    return {
+        "batch": name,
+        "total": status.total,
+        "done": states["SUCCESS"],
+        "failed": states["FAILURE"],
+        "cancelled": states["REVOKED"],
+        "bytes": status.bytes_done,
+    }

@@ -1,0 +1,1 @@
+"""One download, without Redis and without Celery."""

@@ -1,0 +1,214 @@
+"""Where a file goes: a layout template filled in, and every name that could do harm refused.
+
+Pure: nothing here looks at the disk. Names are judged for every system that a shared folder may
+reach, so what is refused on one worker is refused on all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geodes_tasks.errors import ConfigError, HostileNameError
+from geodes_tasks.model.formatting import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from geodes_tasks.model.asset import Asset
+
+DEFAULT_LAYOUT = "{title}"
+"""Only this layout keeps the harmless sub-folders that a title may have."""
+
+RESERVED = ".geodes-tasks"
+"""Folder for part files, beside the files."""
+
+NAME_BYTES = 255
+"""Longest file name of the usual file systems, in UTF-8."""
+PATH_BYTES = 4095
+"""Longest path of Linux: PATH_MAX is 4096 with its closing NUL."""
+
+_HINT = "Correct the layout, for example --layout '{collection}/{title}'."
+# As nearly all names are: nothing in it that any system could take for something else.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", re.ASCII)
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_SEPARATORS = re.compile(r"[/\\]")
+# Characters that look like a separator and stay what they are under NFKC.
+_LOOKALIKES = frozenset("\u2044\u2215\u2216\u2571\u2572\u29f5\u29f8\u29f9")
+# https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9])\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The place of one file."""
+
+    path: str
+    """Absolute path that the proven file gets; inside the download folder, links not resolved."""
+
+    @property
+    def final(self) -> Path:
+        """The same."""
+        return Path(self.path)
+
+
+def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destination:
+    """Give the final path of an asset.
+
+    Args:
+        asset: What is to be downloaded; its ``fields`` fill the layout.
+        folder: The download folder; a relative one is taken from the current folder.
+        layout: Template such as ``{collection}/{grid:code}/{title}``. Its slashes make the
+            folders; in any layout but the default, those within a value become ``_``.
+
+    Raises:
+        ConfigError: the layout cannot be used, or names a field that the item does not have.
+        HostileNameError: the name would leave the folder, or cannot be a file name everywhere.
+    """
+    if layout == DEFAULT_LAYOUT:
+        relative = asset.title
+    else:
+        check_layout(layout)
+        relative = _filled(layout, asset, _name(asset))
+    for segment in relative.split("/"):
+        if problem := _problem(relative, segment):
+            raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
+    path = f"{str(Path.absolute(folder)).rstrip('/')}/{relative}"
+    if (size := len(os.fsencode(path))) > PATH_BYTES:
+        problem = f"its whole path has {size} bytes, the most is {PATH_BYTES}"
+        raise HostileNameError(_name(asset), problem)
+    return Destination(path)
+
+
+def _name(asset: Asset) -> str:
+    return printable(asset.fields.get("item") or asset.item_id or "item without id")
+
+
+# --- the layout --------------------------------------------------------------------------------
+
+
+def check_layout(layout: str) -> None:
+    """Refuse a layout that no item could fill.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    shown = printable(layout)
+    if "{" in (rest := _FIELD.sub("", layout)) or "}" in rest:
+        raise ConfigError("layout", f"{shown!r} has a brace without its partner", _HINT)
+    if layout.startswith("/") or any(part in {"", ".", ".."} for part in layout.split("/")):
+        raise ConfigError("layout", f"{shown!r} must name a path inside the download folder", _HINT)
+
+
+def _filled(layout: str, asset: Asset, name: str) -> str:
+    values = _values(asset)
+
+    def value(match: re.Match[str]) -> str:
+        field = match[1]
+        if field not in values:
+            known = ", ".join(sorted(values))
+            problem = f"unknown field {{{printable(field)}}}; {name} has: {printable(known, 2000)}"
+            raise ConfigError("layout", problem, _HINT)
+        if not values[field]:
+            raise HostileNameError(name, f"has no value for {{{field}}} of the layout")
+        return _SEPARATORS.sub("_", values[field])
+
+    return _FIELD.sub(value, layout)
+
+
+def _values(asset: Asset) -> Mapping[str, str]:
+    """Give the fields of the item, and those of the asset itself even where there are none."""
+    own = {
+        "title": asset.title,
+        "key": asset.key,
+        "collection": asset.collection,
+        "item_id": asset.item_id.replace(":", "_"),
+        "checksum": asset.checksum.digest if asset.checksum else "",
+    }
+    return own | dict(asset.fields)
+
+
+def refused_name(relative: str) -> str | None:
+    """Say why a path below a folder is not taken; None when it is."""
+    problems = (_problem(relative, segment) for segment in relative.split("/"))
+    return next((problem for problem in problems if problem), None)
+
+
+def numbered(final: Path) -> Iterator[Path]:
+    """Yield a path, then the same with ``-1``, ``-2``, ... before its suffix."""
+    yield final
+    for number in itertools.count(1):
+        ending = f"-{number}{final.suffix}"
+        stem = os.fsencode(final.stem)[: NAME_BYTES - len(os.fsencode(ending))]
+        yield final.with_name(stem.decode(errors="ignore") + ending)
+
+
+# --- names that do harm ------------------------------------------------------------------------
+
+
+def _problem(relative: str, segment: str) -> str | None:
+    """Say what is wrong with one segment of a path; None when nothing is."""
+    if _PLAIN.match(segment) and not relative.startswith("/"):
+        return _bad_for_windows(segment) or _bad_length(segment)
+    if relative.startswith("/"):
+        return "is an absolute path"
+    # Judged as written, and as other systems may fold it (NFKC): a fullwidth solidus becomes "/".
+    folded = unicodedata.normalize("NFKC", segment)
+    return (
+        _bad_text(segment)
+        or _bad_shape(segment)
+        or (
+            folded != segment
+            and _bad_shape(folded)
+            and f"reads as {printable(folded)!r} elsewhere, which is refused"
+        )
+        or _bad_for_windows(folded)
+        or _bad_length(segment)
+    )
+
+
+def _bad_text(segment: str) -> str | None:
+    categories = {unicodedata.category(c) for c in segment}
+    if "Cs" in categories:
+        return "is not Unicode text"
+    if categories & {"Cc", "Zl", "Zp"}:
+        return "has control characters"
+    if _BIDI.intersection(segment):
+        return "has characters that turn the reading direction"
+    if _LOOKALIKES.intersection(segment):
+        return "has characters that look like a path separator"
+    return None
+
+
+def _bad_shape(segment: str) -> str | None:
+    """Find what would be another place, not a file of that name."""
+    # Zero-width characters are dropped by some file systems, which would bring the name back.
+    bare = "".join(c for c in segment if unicodedata.category(c) != "Cf")
+    if not bare.strip():
+        return "has an empty part"
+    if bare.strip() in {".", ".."}:
+        return f"has the part {bare.strip()!r}, which is another folder"
+    if _SEPARATORS.search(bare):
+        return "has a path separator within a part"
+    if unicodedata.normalize("NFKC", bare).casefold().rstrip(" .") == RESERVED:
+        return f"uses {RESERVED}, the folder of part files"
+    return None
+
+
+def _bad_for_windows(segment: str) -> str | None:
+    if segment.endswith((" ", ".")):
+        return "has a part that ends in a space or a dot, which Windows drops"
+    stem = segment.partition(".")[0].rstrip(" ").upper()
+    return f"has the part {stem}, a device on Windows" if _DEVICE.match(stem) else None
+
+
+def _bad_length(segment: str) -> str | None:
+    size = len(segment.encode())
+    return f"has a part of {size} bytes, the most is {NAME_BYTES}" if size > NAME_BYTES else None

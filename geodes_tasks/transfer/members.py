@@ -1,0 +1,236 @@
+"""Members of an archive that stays where it is: listed and fetched by Range, over any transport."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from remotezip import PartialBuffer, RemoteZip, RemoteZipError
+
+from geodes_tasks.errors import GeodesTasksError, SourceUnavailableError
+from geodes_tasks.transfer.destination import RESERVED, numbered
+from geodes_tasks.transfer.partfile import COPY_BYTES, link_new, local_errors, warn_of_other_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from geodes_tasks.model.asset import Asset
+    from geodes_tasks.transports import Body, Transport
+
+
+class NoRangesError(GeodesTasksError):
+    """The server gives the archive whole or not at all."""
+
+    hint = "The archive has to be downloaded whole; its members can be taken out of it then."
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self.title = title
+
+    def __str__(self) -> str:
+        """Name the archive."""
+        return f"{self.title}: the server does not give parts of it"
+
+
+class ArchiveError(GeodesTasksError):
+    """What should be a zip archive is none, is damaged, or lacks a member."""
+
+    hint = "Only zip archives have members to list; others are downloaded whole."
+
+    def __init__(self, title: str, problem: str) -> None:
+        super().__init__(title, problem)
+        self.title, self.problem = title, problem
+
+    def __str__(self) -> str:
+        """Name the archive and the problem."""
+        return f"{self.title}: {self.problem}"
+
+
+@contextlib.contextmanager
+def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfile.ZipFile]:
+    """Open an archive where it is; nothing but the list of its members is read yet.
+
+    Raises:
+        NoRangesError: the server does not give parts.
+        ArchiveError: no zip archive.
+        GeodesTasksError: what the transports raise.
+    """
+    fetcher = _Fetcher(asset, transports)
+    with _named_errors(asset.title), RemoteZip(asset.key, fetcher=fetcher.in_place) as archive:
+        yield archive
+
+
+@contextlib.contextmanager
+def local(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive on disk.
+
+    Raises:
+        ArchiveError: no zip archive.
+    """
+    with _named_errors(path.name), zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+@contextlib.contextmanager
+def _named_errors(title: str) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, RemoteZipError, NotImplementedError) as error:
+        raise ArchiveError(title, f"is no sound zip archive: {error}") from error
+    except KeyError as error:
+        raise ArchiveError(title, str(error.args[0])) from error
+
+
+def members(archive: zipfile.ZipFile) -> list[str]:
+    """Name the members of an archive, folders included, in their order."""
+    return archive.namelist()
+
+
+def matching(archive: zipfile.ZipFile, pattern: str) -> list[str]:
+    """Name the members whose whole name a regular expression matches; a glob is fine too."""
+    try:
+        matches = re.compile(pattern).fullmatch
+    except re.error:
+        # `*.tif` is no regular expression, and means something all the same.
+        matches = re.compile(fnmatch.translate(pattern)).fullmatch
+    return [name for name in archive.namelist() if matches(name)]
+
+
+def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> list[Path]:
+    """Extract members of an archive; each appears whole, its CRC proven, or not at all.
+
+    A file that is there is never replaced: a copy of the member is left as it is, beside any
+    other file the member gets ``-1``, ``-2``, ... before its suffix.
+
+    Args:
+        archive: From :func:`remote` or :func:`local`.
+        names: Members; folders among them are passed over.
+        folder: Where they go, below their path in the archive, which cannot lead out of it.
+
+    Raises:
+        ArchiveError: there is no such member, or it is damaged.
+        DiskError: the folder does not take it.
+    """
+    with local_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not in the folder of part files: a download that ends may remove that at any time.
+        with tempfile.TemporaryDirectory(prefix=f"{RESERVED}-members-", dir=folder) as hidden:
+            wanted = [name for name in names if not name.endswith("/")]
+            return [_extracted(archive, name, Path(hidden), folder) for name in wanted]
+
+
+def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) -> Path:
+    member = archive.getinfo(name)
+    # As zipfile does: neither a root nor `..` leads out of the folder.
+    parts = [part for part in member.filename.split("/") if part not in {"", ".", ".."}]
+    wanted, found = folder.joinpath(*parts), None
+    for final in numbered(wanted):
+        if _is_copy(final, member):
+            break
+        if os.path.lexists(final):
+            continue
+        found = found or Path(archive.extract(member, hidden))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link_new(found, final)
+            break
+    if final != wanted:
+        warn_of_other_name(wanted, name, final)
+    return final
+
+
+def _is_copy(path: Path, member: zipfile.ZipInfo) -> bool:
+    """Check whether a file has the size and the CRC of a member."""
+    if not path.is_file() or path.stat().st_size != member.file_size:
+        return False
+    crc = 0
+    with path.open("rb") as stream:
+        while piece := stream.read(COPY_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return crc == member.CRC
+
+
+class _Fetcher:
+    """Gives remotezip its ranges through the transports: keys, redirects and hosts as ever."""
+
+    def __init__(self, asset: Asset, transports: Mapping[str, Transport]) -> None:
+        self._asset = asset
+        self._sources = [(name, transports[name]) for name in transports if name in asset.hrefs]
+        self._size = asset.size_bytes
+
+    def in_place(self, *_: Any, **__: Any) -> _Fetcher:
+        """Stand in for the class that remotezip would make a fetcher of."""
+        return self
+
+    def fetch(self, data_range: tuple[int, int | None], stream: bool = False) -> PartialBuffer:
+        """Give the bytes of a range, both ends included; a negative start counts from the end."""
+        size = self._total()
+        first, last = data_range
+        if first < 0:
+            first, last = max(size + first, 0), size - 1
+        length = (size if last is None else last + 1) - first
+        return PartialBuffer(self._opened(first, length), first, length, stream)
+
+    def _opened(self, first: int, length: int) -> _Bytes:
+        for position, (name, transport) in enumerate(self._sources, start=1):
+            try:
+                opened = _Bytes(transport, self._asset.hrefs[name], first, length)
+            except SourceUnavailableError:
+                if position == len(self._sources):
+                    raise
+            else:
+                if opened.offset == first:
+                    return opened
+                opened.close()
+        raise NoRangesError(self._asset.title)
+
+    def _total(self) -> int:
+        if self._size is None:
+            for name, transport in self._sources:
+                with (
+                    contextlib.suppress(SourceUnavailableError),
+                    transport.open(self._asset.hrefs[name]) as body,
+                ):
+                    self._size = self._size or body.total_bytes
+        if self._size is None:
+            raise NoRangesError(self._asset.title)
+        return self._size
+
+
+class _Bytes:
+    """A body as the file that remotezip reads; what lies behind the range is never read."""
+
+    def __init__(self, transport: Transport, href: str, first: int, length: int) -> None:
+        self._stack = contextlib.ExitStack()
+        body: Body = self._stack.enter_context(transport.open(href, offset=first))
+        self.offset = body.offset
+        self._chunks, self._rest, self._left = body.chunks, b"", length
+        self._position = 0
+        self.closed = False
+
+    def read(self, size: int) -> bytes:
+        """Give up to so many bytes, fewer only at the end."""
+        size = min(size, self._left)
+        gathered = bytearray(self._rest)
+        while len(gathered) < size and (chunk := next(self._chunks, b"")):
+            gathered += chunk
+        self._rest = bytes(gathered[size:])
+        self._left -= size
+        self._position += size
+        return bytes(gathered[:size])
+
+    def tell(self) -> int:
+        """Give the position within the range."""
+        return self._position
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self.closed = True
+        self._stack.close()

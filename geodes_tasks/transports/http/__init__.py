@@ -1,0 +1,1 @@
+"""The portal's files over HTTP, and the one HTTP client."""

@@ -1,0 +1,1 @@
+"""The datalake's objects over S3."""

@@ -1,0 +1,129 @@
+"""A batch: how it stands, and the exit code that says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from geodes_tasks.client import batch as batches
+from geodes_tasks.client.batch import Batch, exit_code
+from geodes_tasks.errors import UnknownBatchError
+from geodes_tasks.ledger import Claim, Ledger, Request
+from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
+from geodes_tasks.model.states import Reason, State
+from tests.conftest import asset_of
+from tests.unit.monitoring.reports.test_reports import BAD, GOOD
+
+
+def status_of(waiting: dict[Reason, int] | None = None, **states: int) -> BatchStatus:
+    """Make the counts of a batch."""
+    counts = {str(state): states.get(state.name.lower(), 0) for state in State}
+    return BatchStatus(
+        batch="b",
+        total=sum(counts.values()),
+        states=counts,
+        outcomes={},
+        waiting={str(reason): count for reason, count in (waiting or {}).items()},
+    )
+
+
+def failed(kind: str) -> DownloadRecord:
+    """Make the record of a download that ended with this error."""
+    return replace(BAD, error=ErrorInfo(kind, "text"))
+
+
+@pytest.mark.parametrize(
+    ("status", "records", "code"),
+    [
+        (status_of(success=3), [], 0),
+        (status_of(), [], 4),
+        (status_of(success=1, failure=1), [failed("NotFoundError")], 3),
+        (status_of(failure=2), [failed("TransferError"), failed("NotFoundError")], 3),
+        (status_of(failure=2), [failed("TransferError"), failed("ChecksumMismatchError")], 5),
+        (status_of(failure=1), [failed("WorkerLostError")], 3),
+        (status_of(success=1, revoked=1), [], 3),
+        (status_of({Reason.OFFLINE: 1}, success=1, retry=1), [], 6),
+        (status_of({Reason.OFFLINE: 1}, failure=1, retry=1), [failed("NotFoundError")], 3),
+        (status_of({Reason.BACKOFF: 1}, retry=1), [], 5),
+        (status_of(pending=1, started=1), [], 5),
+        (status_of({Reason.AUTH: 1}, success=1, retry=1), [], 7),
+        (status_of({Reason.QUOTA: 1}, failure=1, retry=1), [failed("NotFoundError")], 7),
+    ],
+)
+def test_the_exit_code_says_how_a_batch_stands(
+    status: BatchStatus, records: list[DownloadRecord], code: int
+) -> None:
+    """Scripts tell done, failed, transient, tape and account apart."""
+    assert exit_code(status, [GOOD, *records]) == code
+
+
+def test_records_are_read_only_when_something_failed() -> None:
+    """A batch of a million that went well is told from its counts alone."""
+
+    def never() -> object:
+        raise AssertionError("records were read")
+        yield
+
+    assert exit_code(status_of(success=9), never()) == 0  # type: ignore[arg-type] # any iterable
+
+
+@pytest.fixture
+def request_() -> Request:
+    """One download."""
+    return Request(asset_of(b"content"), "/data/a.zip")
+
+
+def test_waiting_ends_with_the_last_download(
+    fake_ledger: Ledger, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wait() gives the counts once nothing is queued, running or waiting."""
+    fake_ledger.admit("b", "acc", [request_], lambda _: None)
+
+    def cancel(_: float) -> None:
+        fake_ledger.cancel([request_.download_id])
+
+    monkeypatch.setattr(batches, "time", SimpleNamespace(sleep=cancel))
+    status = Batch("b", fake_ledger).wait()
+
+    assert status.states[State.REVOKED] == 1
+
+
+def test_waiting_can_be_bounded(
+    fake_ledger: Ledger, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the timeout the batch goes on, and the error says how much is left."""
+    fake_ledger.admit("b", "acc", [request_], lambda _: None)
+    monkeypatch.setattr(batches, "POLL_S", 0.001)
+    batch = Batch("b", fake_ledger)
+
+    with pytest.raises(TimeoutError, match=r"batch b: 1 of 1 downloads are unfinished after 0 s"):
+        batch.wait(timeout=0)
+
+    assert fake_ledger.status("b").states[State.PENDING] == 1
+
+
+def test_results_are_the_records(fake_ledger: Ledger, request_: Request) -> None:
+    """One record a download, in the order they were asked for."""
+    other = Request(asset_of(b"other", "b.zip"), "/data/b.zip")
+    fake_ledger.admit("b", "acc", [request_, other], lambda _: None)
+    assert isinstance(fake_ledger.claim(other.download_id, "w"), Claim)
+    batch = Batch("b", fake_ledger)
+
+    results = batch.results()
+
+    assert [record.state for record in results] == [State.PENDING, State.STARTED]
+    assert [record.path for record in results] == ["/data/a.zip", "/data/b.zip"]
+    assert batch.status().total == 2
+    assert repr(batch) == "Batch('b')"
+
+
+def test_an_unknown_batch_is_named(fake_ledger: Ledger) -> None:
+    """A handle may be made of any name; the first question tells."""
+    batch = Batch("nothing", fake_ledger)
+
+    with pytest.raises(UnknownBatchError, match="'nothing'"):
+        batch.status()
+    with pytest.raises(UnknownBatchError, match="'nothing'"):
+        batch.results()

@@ -1,0 +1,131 @@
+"""What the live view and the monitors ask of the ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.connection import Limits
+from geodes_tasks.model.results import Decision
+from geodes_tasks.model.states import Reason, State
+from tests.unit.ledger.test_ledger import (
+    ACCOUNT,
+    BATCH,
+    ask,
+    claimed,
+    failed,
+    postponed,
+    proven,
+    request_of,
+)
+
+LATER = Decision(True, Reason.BACKOFF, delay_s=30.0)
+
+
+@pytest.fixture
+def limited(fake_ledger: Ledger) -> Ledger:
+    """Give the ledger in memory with a quota of two requests a minute."""
+    fake_ledger.limits = Limits(concurrent=3, quota_count=2, quota_seconds=60.0)
+    return fake_ledger
+
+
+def test_running_tells_file_worker_and_bytes(limited: Ledger) -> None:
+    """What runs is told with its file, worker and start; what waits is not among it."""
+    ask(limited, request_of("a"), request_of("b"))
+    claimed(limited, request_of("a"), "node1")
+
+    (one,) = limited.running()
+
+    assert (one.title, one.worker, one.done_bytes) == ("a.zip", "node1", 0)
+    assert abs(one.started - limited.server_time()) < 5
+
+
+def test_account_counts_quota_and_places(limited: Ledger) -> None:
+    """Requests in the window are taken off the quota; used up, the moment it reopens is known."""
+    ask(limited, request_of("a"))
+    claimed(limited, request_of("a"))
+    limited.spend(ACCOUNT)
+    (before,) = limited.account_states()
+    limited.spend(ACCOUNT)
+
+    (after,) = limited.account_states()
+
+    assert (before.quota_left, before.quota_reopens) == (1, None)
+    assert (after.quota_left, after.running, after.concurrent) == (0, 1, 3)
+    assert after.quota_reopens is not None
+    assert 52 < after.quota_reopens - limited.server_time() <= 62
+    assert after.paused is None
+
+
+def test_pause_that_is_over_is_none(limited: Ledger) -> None:
+    """A pause whose time has come is not shown, though nobody has removed it yet."""
+    ask(limited, request_of("a"))
+    key = limited.key("account", ACCOUNT)
+    now = limited.server_time()
+    limited.client.hset(key, mapping={"paused": "throttled", "paused_until": now - 1})
+    (over,) = limited.account_states()
+    limited.client.hset(key, "paused_until", now + 100)
+
+    (held,) = limited.account_states()
+
+    assert (over.paused, over.paused_until) == (None, None)
+    assert held.paused == "throttled"
+    assert held.paused_until == pytest.approx(now + 100)
+
+
+def test_waits_by_reason_with_the_first_due(limited: Ledger) -> None:
+    """Each reason has its number and the time at which its first download goes on."""
+    ask(limited, request_of("a"), request_of("b"))
+    for name, delay in (("a", 90.0), ("b", 30.0)):
+        postponed(
+            limited,
+            claimed(limited, request_of(name)),
+            Decision(True, Reason.BACKOFF, delay_s=delay),
+        )
+
+    (wait,) = limited.waits([BATCH])
+
+    assert (wait.reason, wait.count) == ("backoff", 2)
+    assert wait.next_due is not None
+    assert 25 < wait.next_due - limited.server_time() <= 30
+
+
+def test_failures_are_grouped(limited: Ledger) -> None:
+    """Errors are grouped by class, those for good first, each with one example and its item."""
+    for name in ("a", "b"):
+        failed(limited, request_of(name))
+    ask(limited, request_of("c"))
+    postponed(limited, claimed(limited, request_of("c")), LATER)
+
+    groups = limited.failures(BATCH)
+
+    assert [(one.state, one.type, one.count) for one in groups] == [
+        (State.FAILURE, "TransferError", 2),
+        (State.RETRY, "TransferError", 1),
+    ]
+    assert groups[0].example.hint
+    assert "a.zip" in groups[0].item_id
+
+
+def test_failed_by_class(limited: Ledger) -> None:
+    """The downloads that failed with a class of error are found, and no others."""
+    failed(limited, request_of("a"))
+    proven(limited, request_of("b"))
+
+    assert limited.failed(BATCH) == [request_of("a").download_id]
+    assert limited.failed(BATCH, ["TransferError"]) == [request_of("a").download_id]
+    assert limited.failed(BATCH, ["NotFoundError"]) == []
+
+
+def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:
+    """Every record counts once in the whole ledger, however many batches it is in."""
+    proven(limited, request_of("a"))
+    failed(limited, request_of("b"))
+    ask(limited, request_of("a"), request_of("c"), batch="other")
+
+    totals = limited.totals()
+
+    states = {name: count for name, count in totals.parts("state").items() if count}
+    assert states == {"FAILURE": 1, "PENDING": 2}
+    assert totals.parts("errors") == {"x": 1}
+    assert totals.since["turn"] == pytest.approx(totals.at, abs=5)

@@ -1,0 +1,183 @@
+"""Forgetting: a batch goes, with the records that no other batch has, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
+from geodes_tasks.ledger import Admission, Ledger, Withdrawn
+from geodes_tasks.ledger.leases import Progress, Renewal
+from geodes_tasks.ledger.retention import BLOCK, Forgotten
+from geodes_tasks.model.states import State
+from tests.conftest import Clock
+from tests.unit.ledger.test_ledger import (
+    ACCOUNT,
+    BATCH,
+    PROOF,
+    ask,
+    assert_counts_are_right,
+    assert_totals_are_right,
+    claimed,
+    failed,
+    proven,
+    request_of,
+    sent_ids,
+    state_of,
+)
+
+
+def forgotten(ledger: Ledger, batch: str = BATCH, *, unfinished: bool = False) -> Forgotten:
+    """Forget a batch with its records."""
+    ledger.forget(batch, unfinished=unfinished)
+    return ledger.sweep()
+
+
+def left_of(ledger: Ledger) -> set[str]:
+    """Name the keys that only downloads and batches have."""
+    kinds = ("download:", "batch:", "batches", "paths", "forgotten", "since:", "account:acc:ring")
+    names = [name.removeprefix(ledger.prefix) for name in ledger.client.keys("*")]
+    return {name for name in names if name.startswith(kinds)}
+
+
+def test_nothing_is_left_of_a_forgotten_batch(fake_ledger: Ledger) -> None:
+    """Records, paths, lists and counts go; counters of what was transferred stay."""
+    for number in range(BLOCK + 5):
+        ask(fake_ledger, request_of(f"n{number}"))
+    fake_ledger.cancel(fake_ledger.downloads(BATCH))
+    proven(fake_ledger, request_of("good"))
+    failed(fake_ledger, request_of("bad"))
+
+    done = forgotten(fake_ledger)
+
+    assert done == Forgotten(removed=BLOCK + 7, left=0)
+    assert left_of(fake_ledger) == set()
+    assert (fake_ledger.batches(), fake_ledger.release()) == ([], [])
+    assert_totals_are_right(fake_ledger)
+    assert fake_ledger.totals().parts("bytes") == {"geodes:PEPS_S2_L1C": 10}
+
+
+def test_forgetting_twice_is_forgetting_once(fake_ledger: Ledger) -> None:
+    """The second time there is no such batch, and nothing more goes."""
+    proven(fake_ledger, request_of())
+    forgotten(fake_ledger)
+
+    with pytest.raises(UnknownBatchError, match="'b' is not in the ledger"):
+        fake_ledger.forget(BATCH)
+
+    assert fake_ledger.sweep() == Forgotten()
+
+
+def test_an_unfinished_batch_is_kept(fake_ledger: Ledger) -> None:
+    """What is queued, runs or waits keeps its batch; nothing is changed by the asking."""
+    ask(fake_ledger, request_of("a"), request_of("b"))
+    claimed(fake_ledger, request_of("a"))
+
+    with pytest.raises(BatchUnfinishedError, match="2 downloads are unfinished"):
+        fake_ledger.forget(BATCH)
+
+    assert fake_ledger.status(BATCH).total == 2
+    assert_counts_are_right(fake_ledger)
+
+
+def test_what_another_batch_has_stays(fake_ledger: Ledger) -> None:
+    """A record in two batches stays with the other one, with its proof and its path."""
+    shared, alone = request_of("shared"), request_of("alone")
+    proven(fake_ledger, shared)
+    proven(fake_ledger, alone)
+    ask(fake_ledger, shared, batch="other", at=PROOF)
+
+    done = forgotten(fake_ledger)
+
+    assert done == Forgotten(removed=1)
+    assert [r.download_id for r in fake_ledger.records("other")] == [shared.download_id]
+    assert_counts_are_right(fake_ledger)
+    (answer,) = ask(fake_ledger, shared, batch="third", at=PROOF)
+    assert answer.admission is Admission.PRESENT
+
+
+def test_forced_what_others_wait_for_goes_on(fake_ledger: Ledger) -> None:
+    """Forgotten by the batch that it was served for, a queued download is served for the other."""
+    shared = request_of("shared")
+    ask(fake_ledger, shared, batch="first")
+    ask(fake_ledger, shared, request_of("alone"), batch="second")
+    withdrawn = fake_ledger.withdraw("second", fake_ledger.downloads("second"))
+
+    done = forgotten(fake_ledger, "second", unfinished=True)
+
+    assert withdrawn == Withdrawn(cancelled=1, left=1)
+    assert done == Forgotten(removed=1)
+    assert sent_ids(fake_ledger) == [shared.download_id]
+    assert_counts_are_right(fake_ledger)
+
+
+def test_what_runs_goes_when_it_has_stopped(fake_ledger: Ledger) -> None:
+    """A running download is told to stop and stays until it has; its part files are swept first."""
+    ask(fake_ledger, request_of())
+    claim = claimed(fake_ledger, request_of())
+    fake_ledger.withdraw(BATCH, fake_ledger.downloads(BATCH))
+
+    first = forgotten(fake_ledger, unfinished=True)
+    answer = fake_ledger.renew([Progress(claim.download_id, claim.token, 3)])
+    fake_ledger.revoke(claim)
+    last = fake_ledger.sweep()
+
+    assert (first, last) == (Forgotten(left=1), Forgotten(removed=1))
+    assert answer == [Renewal.CANCELLED]
+    assert left_of(fake_ledger) == set()
+    assert_totals_are_right(fake_ledger)
+
+
+def test_litter_is_swept_first(fake_ledger: Ledger, clock: Clock) -> None:
+    """The record stays as long as somebody needs it to find part files of a dead attempt."""
+    ask(fake_ledger, request_of())
+    claimed(fake_ledger, request_of())
+    fake_ledger.recover()
+    fake_ledger.cancel(fake_ledger.downloads(BATCH))
+    for seconds in (30.0, 31.0, 5.0):
+        clock.advance(seconds)
+        fake_ledger.recover()
+    before = state_of(fake_ledger, request_of())
+
+    first = forgotten(fake_ledger)
+    swept = fake_ledger.litter()
+    last = fake_ledger.sweep()
+
+    assert before is State.REVOKED
+    assert (first, last) == (Forgotten(left=1), Forgotten(removed=1))
+    assert [one.path for one in swept] == [request_of().path]
+
+
+def test_a_forgotten_name_may_be_used_again(fake_ledger: Ledger) -> None:
+    """A new batch of the same name has its own downloads, also before the old ones are gone."""
+    old, new = request_of("old"), request_of("new")
+    proven(fake_ledger, old)
+    fake_ledger.forget(BATCH)
+    ask(fake_ledger, new)
+
+    done = fake_ledger.sweep()
+
+    assert done == Forgotten(removed=1)
+    assert [r.download_id for r in fake_ledger.records(BATCH)] == [new.download_id]
+    assert_counts_are_right(fake_ledger)
+
+
+def test_a_forgotten_file_is_looked_at_anew(fake_ledger: Ledger) -> None:
+    """Its proof is gone with its record: asked for again, the worker reads it."""
+    proven(fake_ledger, request_of())
+    forgotten(fake_ledger)
+
+    (answer,) = ask(fake_ledger, request_of())
+
+    assert answer.admission is Admission.NEW
+
+
+def test_batches_by_age(fake_ledger: Ledger, clock: Clock) -> None:
+    """Only what was asked for longer ago is old, the oldest first."""
+    for name in ("first", "second"):
+        ask(fake_ledger, request_of(name), batch=name)
+        clock.advance(100.0)
+    ask(fake_ledger, request_of("third"), batch="third")
+
+    assert fake_ledger.older_batches(50.0) == ["first", "second"]
+    assert fake_ledger.older_batches(500.0) == []
+    assert ACCOUNT in fake_ledger.accounts()

@@ -1,0 +1,81 @@
+"""How numbers are written for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from geodes_tasks.model.formatting import human_bytes, human_seconds, progress_text, seconds_of
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (None, "unknown size"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (764_200_000, "764.2 MB"),
+        (1_500_000_000, "1.5 GB"),
+        (2_000_000_000_000, "2.0 TB"),
+        (5_000_000_000_000_000, "5000.0 TB"),
+    ],
+)
+def test_bytes_are_written_in_decimal_units(count: int | None, text: str) -> None:
+    """As the portal writes them, one digit after the point."""
+    assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.5, "1 min 0 s"),
+        (250, "4 min 10 s"),
+        (3600, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations_are_written_in_two_units(seconds: float, text: str) -> None:
+    """A wait is read at a glance."""
+    assert human_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("done", "size", "speed", "text"),
+    [
+        (321_000_000, 764_200_000, 61e6, "42 % of 764.2 MB, 61.0 MB/s, 7 s left"),
+        (0, 1000, 0.0, "0 % of 1.0 kB, starting"),
+        (1000, None, 10.0, "1.0 kB, 10 B/s"),
+        (0, 0, 0.0, "0 B, 0 B/s"),
+    ],
+)
+def test_progress_says_where_a_transfer_is(
+    done: int, size: int | None, speed: float, text: str
+) -> None:
+    """Share, speed and time left, as far as they are known."""
+    assert progress_text(done, size, speed) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90.0),
+        ("90s", 90.0),
+        (" 15m ", 900.0),
+        ("15 min", 900.0),
+        ("1.5h", 5400.0),
+        ("2d", 172800.0),
+    ],
+)
+def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    """A number alone is seconds."""
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "5 weeks", "1h30"])
+def test_what_is_no_duration_is_said(text: str) -> None:
+    """With an example of what is."""
+    with pytest.raises(ValueError, match="15m, 2h or 1d"):
+        seconds_of(text)

@@ -1,0 +1,265 @@
+"""Items are pystac items with what GEODES adds, whatever the portal or eodag makes of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pystac
+import pytest
+
+from geodes_tasks.errors import ItemError, NoDataAssetError
+from geodes_tasks.pygeodes import item as items
+from geodes_tasks.pygeodes.item import Collection, Item, NoGeodesError, Portals, as_item, as_items
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.stac.eodag import restored
+from tests.standin.catalogue import Catalogue
+from tests.standin.spec import ItemSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+URL = "https://geodes-portal.cnes.fr"
+
+
+def made(**options: Any) -> dict[str, Any]:
+    """Build an item as the portal writes it."""
+    return Catalogue().add(ItemSpec(size=1000, **options), URL)
+
+
+def test_an_item_is_a_pystac_item_with_extras() -> None:
+    """Size, checksum, address and preview are there without reading descriptions by hand."""
+    source = made()
+
+    item = Item.from_dict(source)
+
+    assert isinstance(item, pystac.Item)
+    assert (item.filesize, item.data_asset.title) == (1000, item.data_key)
+    assert item.data_asset_checksum == item.data_asset.href.rpartition("/")[2]
+    assert item.s3_path == source["properties"]["endpoint_url"]
+    assert item.quicklook_asset is not None
+    assert item.quicklook_asset.filesize == 18 * 1024
+
+
+def test_reading_leaves_the_json_alone() -> None:
+    """The JSON that an item was made of can be used again."""
+    source = made()
+    before = copy.deepcopy(source)
+
+    Item.from_dict(source)
+
+    assert source == before
+
+
+def test_an_item_downloads_as_its_json_does() -> None:
+    """What the downloader sees of an item is what it sees of the JSON it came from."""
+    source = made(second=".h5.gz")
+
+    assert stac_assets.assets(Item.from_dict(source).to_dict()) == stac_assets.assets(source)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"null_size": True, "null_checksum": True},
+        {"described": False},
+        {"roles": None},
+        {"titled": False},
+        {"nested_geometry": True},
+        {"old_names": True},
+        {"xml": "first", "second": ".h5.gz"},
+        {"file_size": True, "file_checksum": "multihash"},
+        {"quicklook": False, "endpoint_url": None},
+    ],
+)
+def test_every_way_the_portal_writes_is_read(options: dict[str, Any]) -> None:
+    """None of the variants seen in the wild keeps an item from being read, shown and used."""
+    item = Item.from_dict(made(**options))
+
+    assert item.data_asset.href == item.data.hrefs["geodes"]
+    assert item.data_asset.title is None or item.data_asset.title.endswith(".zip")
+    assert "<table>" in item._repr_html_()
+
+
+def test_a_silent_catalogue_gives_none() -> None:
+    """Where neither size nor checksum is known, None says so; no wrong number, no error."""
+    item = Item.from_dict(made(null_size=True, null_checksum=True, href_tail="latest"))
+
+    assert (item.filesize, item.data_asset_checksum) == (None, None)
+
+
+def test_the_zip_is_the_archive_not_the_xml() -> None:
+    """Of several data assets the archive is the zip, wherever it stands."""
+    item = Item.from_dict(made(xml="first", second=".tar"))
+
+    assert item.data_key.endswith(".zip")
+
+
+def test_an_item_without_data_says_so() -> None:
+    """An item that has a preview only is shown as such, and its archive is a named error."""
+    item = Item.from_dict(made(data=False))
+
+    assert "none of its assets is data" in item._repr_html_()
+    with pytest.raises(NoDataAssetError, match="none of its assets is data"):
+        item.data_asset  # noqa: B018 - the property raises
+
+
+def test_fields_are_found_by_name() -> None:
+    """Names with colons, dotted paths and the few fields outside the properties all work."""
+    item = Item.from_dict(made())
+
+    assert item.find("eo:cloud_cover") == 12.5
+    assert item.find("political.continents") == ["Europe"]
+    assert item.find("collection") == "PEPS_S2_L1C"
+    assert item.find("nothing.there") is None
+    assert {"id", "eo:cloud_cover", "political.continents"} <= item.list_available_keys()
+
+
+def test_items_are_equal_by_id() -> None:
+    """Two readings of one item are one member of a set."""
+    source = made()
+
+    assert len({Item.from_dict(source), Item.from_dict(source)}) == 1
+
+
+def test_collections_are_read_too() -> None:
+    """A collection of a beta version becomes a pystac collection."""
+    source = Catalogue().collections(URL)[0]
+
+    collection = Collection.from_dict(source)
+
+    assert isinstance(collection, pystac.Collection)
+    assert collection.find("summaries.total_items") == 0
+    assert "title" in collection.list_available_keys()
+
+
+def test_items_come_out_of_anything() -> None:
+    """Dicts, pystac items and collections of them become items."""
+    one, two = made(identifier="A"), made(identifier="B")
+    collection = {"type": "FeatureCollection", "features": [one, two]}
+
+    assert [item.id for item in as_items([collection, pystac.Item.from_dict(one)])] == [
+        one["id"],
+        two["id"],
+        one["id"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("thing", "problem"), [([], "0 items"), (42, "a number"), ([made(), made()], "2 items")]
+)
+def test_one_item_is_wanted(thing: Any, problem: str) -> None:
+    """Where one item is wanted, none or two are named as such."""
+    with pytest.raises(ItemError, match=problem):
+        as_item(thing)
+
+
+# --- who downloads -----------------------------------------------------------------------------
+
+
+class FakePortal:
+    """Notes what it is asked for."""
+
+    settings: Any = None
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.asked: list[Any] = []
+
+    def download_item_archive(self, item: Any, outfile: str | Path | None = None) -> Any:
+        """Note it."""
+        self.asked.append((item.id, outfile))
+
+    def quicklook(self, item: Any) -> bytes:
+        """Give some bytes."""
+        return b"\x89PNG"
+
+
+def test_the_last_portal_downloads_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``item.download_archive()`` uses the last Geodes object, and says so when there are two."""
+    first, last, portals = FakePortal(), FakePortal(), Portals()
+    monkeypatch.setattr(items, "PORTALS", portals)
+    portals.add(first)
+    portals.add(last)
+    item = Item.from_dict(made())
+
+    item.download_archive(outfile="my.zip")
+
+    assert (first.asked, last.asked) == ([], [(item.id, "my.zip")])
+    assert "2 Geodes objects were made: the last one is used" in caplog.text
+    assert item.get_quicklook_content_in_base64() == "iVBORw=="
+
+
+def test_without_a_portal_an_item_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item that is to download itself before there is a Geodes object names what is missing."""
+    monkeypatch.setattr(items, "PORTALS", Portals())
+    item = Item.from_dict(made())
+
+    with pytest.raises(NoGeodesError, match="no Geodes object") as caught:
+        item.download_archive()
+
+    assert "geodes = Geodes(" in caught.value.hint
+
+
+def test_importing_the_package_needs_no_pystac() -> None:
+    """pystac, boto3 and requests are loaded when they are used, not before."""
+    code = "import sys, geodes_tasks; print({'pystac', 'boto3', 'requests'} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
+
+
+# --- eodag -------------------------------------------------------------------------------------
+
+
+def through_eodag(source: dict[str, Any]) -> dict[str, Any]:
+    """Write an item as eodag 4 does: names, roles, keys and titles of its own."""
+    (key,) = (name for name in source["assets"] if name.endswith(".zip"))
+    link = source["assets"][key]["href"]
+    own = source["properties"]
+    return source | {
+        "id": own["identifier"],
+        "collection": "S2_MSI_L1C",
+        "properties": {
+            "uid": source["id"],
+            "title": own["identifier"],
+            "grid:code": "MGRS-31TCJ",
+            "geodes:dataset": own["dataset"],
+            "geodes:endpoint_url": own["endpoint_url"],
+            "eodag:download_link": link,
+        },
+        "assets": {"zip": source["assets"][key] | {"title": "zip", "roles": ["auxiliary"]}},
+    }
+
+
+def test_an_eodag_item_is_the_portals_again() -> None:
+    """An item found with eodag is the same download as the same item found here."""
+    source = made()
+
+    back = restored(through_eodag(source))
+
+    assert stac_assets.assets(back) == stac_assets.assets(source)
+    assert back["properties"]["grid:code"] == "T31TCJ"
+    assert restored(back) == back
+
+
+@pytest.mark.parametrize("thing", [None, [], {"properties": None}, made(), ItemError("x", "y")])
+def test_what_is_not_of_eodag_is_left_alone(thing: Any) -> None:
+    """Everything else passes through unchanged."""
+    assert restored(thing) is thing
+
+
+def test_an_item_survives_json() -> None:
+    """An item can be written and read again."""
+    item = Item.from_dict(made())
+
+    again = Item.from_dict(json.loads(json.dumps(item.to_dict())))
+
+    assert again == item
+    assert again.to_dict() == item.to_dict()

@@ -1,0 +1,212 @@
+"""Searches are made fit for the portal before they are sent; its answers are read tolerantly."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, date, datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geodes_tasks.stac.catalog import Page
+from geodes_tasks.stac.query import Search, SearchError, moment, order, tile_code
+
+POINT = {"type": "Point", "coordinates": [1.5, 43.5]}
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+
+
+def part(**search: Any) -> dict[str, Any]:
+    """Give the one request that a search becomes."""
+    (only,) = Search(**search).parts()
+    return only
+
+
+# --- order -------------------------------------------------------------------------------------
+
+
+def test_every_search_has_a_total_order() -> None:
+    """Without a sort the portal's pages overlap, so there always is one that ends in a name."""
+    fields = [one["field"] for one in part(bbox=[0, 0, 1, 1])["sortBy"]]
+
+    assert fields == ["start_datetime", "identifier"]
+
+
+@pytest.mark.parametrize(
+    ("given_sort", "expected"),
+    [
+        (["-eo:cloud_cover"], [("eo:cloud_cover", "desc"), ("identifier", "asc")]),
+        (
+            [{"field": "datetime", "direction": "dsc"}],
+            [("datetime", "desc"), ("identifier", "asc")],
+        ),
+        ([{"field": "identifier", "direction": "ascending"}], [("identifier", "asc")]),
+        ([{"field": "properties.identifier"}], [("properties.identifier", "asc")]),
+    ],
+)
+def test_a_given_order_is_made_total(given_sort: Any, expected: list[tuple[str, str]]) -> None:
+    """What the caller asks for comes first; the name decides what it leaves open."""
+    made = order(given_sort)
+
+    assert [(one["field"], one["direction"]) for one in made] == expected
+
+
+# --- time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "first", "last"),
+    [
+        ("2025", "2025-01-01T00:00:00.000Z", "2025-12-31T23:59:59.999Z"),
+        ("2024-02", "2024-02-01T00:00:00.000Z", "2024-02-29T23:59:59.999Z"),
+        ("2025-04-02", "2025-04-02T00:00:00.000Z", "2025-04-02T23:59:59.999Z"),
+        (date(2025, 12, 31), "2025-12-31T00:00:00.000Z", "2025-12-31T23:59:59.999Z"),
+        ("2025-04-02T17:57:41.024Z", "2025-04-02T17:57:41.024Z", "2025-04-02T17:57:41.024Z"),
+        ("2025-04-02T02:00+02:00", "2025-04-02T00:00:00.000Z", "2025-04-02T00:00:00.000Z"),
+        (datetime(2025, 4, 2), "2025-04-02T00:00:00.000Z", "2025-04-02T00:00:00.000Z"),  # noqa: DTZ001 - on purpose
+    ],
+)
+def test_times_are_normalised(value: Any, first: str, last: str) -> None:
+    """A time in any usual form becomes UTC with Z; a day, month or year has a first and a last."""
+    assert (moment(value), moment(value, end=True)) == (first, last)
+
+
+@given(st.datetimes(min_value=datetime(1972, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
+def test_the_zone_does_not_change_the_moment(at: datetime) -> None:
+    """The same moment in another zone is written the same."""
+    here = at.replace(tzinfo=UTC)
+    there = here.astimezone(timezone(timedelta(hours=5, minutes=30)))
+
+    assert moment(here) == moment(there)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "2025-13", "2025-02-30", "02/04/2025"])
+def test_what_is_no_time_is_named(value: str) -> None:
+    """A wrong date ends the search before it is sent, with the text that was wrong."""
+    with pytest.raises(SearchError, match="is no time"):
+        moment(value)
+
+
+def test_a_window_asks_for_overlap() -> None:
+    """An item that begins before the window and ends in it belongs to it."""
+    query = part(start="2025-04-02", end="2025-04-03")["query"]
+
+    assert query == {
+        "end_datetime": {"gte": "2025-04-02T00:00:00.000Z"},
+        "start_datetime": {"lte": "2025-04-03T23:59:59.999Z"},
+    }
+
+
+def test_a_window_and_a_query_both_count() -> None:
+    """Where both limit the same property the stricter limit wins."""
+    query = part(
+        query={"start_datetime": {"lte": "2025-01-01", "gte": "2024-01-01"}}, end="2025-06"
+    )["query"]
+
+    assert query["start_datetime"] == {
+        "lte": "2025-01-01T23:59:59.999Z",
+        "gte": "2024-01-01T00:00:00.000Z",
+    }
+
+
+def test_plain_values_are_equality() -> None:
+    """A value without an operator means equal, a list one of several."""
+    query = part(query={"platform": "S2A", "grid:code": ["T31TCJ", "T31TCH"]})["query"]
+
+    assert query == {"platform": {"eq": "S2A"}, "grid:code": {"in": ["T31TCJ", "T31TCH"]}}
+
+
+@pytest.mark.parametrize("text", ["31TCJ", "T31TCJ", "MGRS-31TCJ", "t31tcj"])
+def test_tiles_are_written_as_the_portal_does(text: str) -> None:
+    """Each usual spelling of a tile finds it."""
+    assert tile_code(text) == "T31TCJ"
+
+
+# --- place -------------------------------------------------------------------------------------
+
+
+def test_each_collection_is_a_search_of_its_own() -> None:
+    """Two collections in one request find nothing on the portal, so they are never sent so."""
+    parts = list(Search(collections=["A", "B", "A"]).parts())
+
+    assert [one["collections"] for one in parts] == [["A"], ["B"]]
+
+
+def test_a_point_becomes_a_small_box(caplog: pytest.LogCaptureFixture) -> None:
+    """The portal ignores a point silently; here it is searched for, with a notice."""
+    caplog.set_level(logging.WARNING)
+
+    body = part(intersects=POINT)
+
+    assert "intersects" not in body
+    assert body["bbox"] == pytest.approx([1.4999, 43.4999, 1.5001, 43.5001])
+    assert "the portal ignores a Point" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        SQUARE,
+        {"type": "Feature", "geometry": SQUARE, "properties": {}},
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": SQUARE}]},
+        SimpleNamespace(__geo_interface__=SQUARE),
+    ],
+)
+def test_areas_are_taken_in_every_form(shape: Any) -> None:
+    """Geometries, Features and objects of geographic libraries name the same area."""
+    assert part(intersects=shape) == part(intersects=SQUARE)
+
+
+def test_a_line_becomes_its_box() -> None:
+    """Lines are as invisible to the portal as points, so their box is searched."""
+    line = {"type": "LineString", "coordinates": [[0, 0], [1, 2]]}
+
+    assert part(intersects=line)["bbox"] == pytest.approx([-0.0001, -0.0001, 1.0001, 2.0001])
+
+
+def test_a_box_over_the_date_line_is_two_boxes() -> None:
+    """From 170 east to 170 west is a narrow strip, not the rest of the world."""
+    parts = list(Search(bbox=[170, -10, -170, 10]).parts())
+
+    assert [one["bbox"] for one in parts] == [[170, -10, 180, 10], [-180, -10, -170, 10]]
+
+
+@pytest.mark.parametrize(
+    ("search", "problem"),
+    [
+        ({"bbox": [1, 2, 3]}, "3 numbers in place of 4"),
+        ({"bbox": [0, 50, 1, 40]}, "in degrees"),
+        ({"bbox": [0, 0, 400, 1]}, "in degrees"),
+        ({"bbox": ["west", 0, 1, 1]}, "is not west, south, east, north"),
+        ({"bbox": [0, 0, 1, 1], "intersects": POINT}, "not both"),
+        ({"intersects": "Toulouse"}, "no GeoJSON geometry"),
+    ],
+)
+def test_places_that_make_no_sense_are_named(search: dict[str, Any], problem: str) -> None:
+    """A wrong place ends the search before it is sent."""
+    with pytest.raises(SearchError, match=problem):
+        part(**search)
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "matched", "limit"),
+    [
+        ({"context": {"matched": 7, "limit": 5}}, 7, 5),
+        ({"numberMatched": 7, "numberReturned": 5}, 7, None),
+        ({"context": None}, None, None),
+        ({"context": {"matched": None}, "numberMatched": 3}, 3, None),
+        ({"features": None}, None, None),
+    ],
+)
+def test_counts_are_read_where_they_are(
+    answer: dict[str, Any], matched: int | None, limit: int | None
+) -> None:
+    """Old and new portals count in different places, and some not at all."""
+    page = Page.of(answer)
+
+    assert (page.matched, page.limit) == (matched, limit)

@@ -1,0 +1,279 @@
+"""Hooks: called with the facts, once, within their time; whatever they do harms no download."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.tasks.hooks import FILE_FIELDS, WAITING, Hook, Hooks, harmless, newly_over
+from tests.unit.ledger.test_ledger import ask, claimed, failed, proven, request_of, result_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geodes_tasks.ledger import Ledger
+
+FACTS = dict.fromkeys(FILE_FIELDS, "x") | {"path": "/data/a b; touch evil.zip", "size_bytes": 7}
+
+
+def hook(text: str) -> Hook:
+    """Make a hook for files."""
+    return Hook("GEODES_TASKS_ON_FILE", text, FILE_FIELDS)
+
+
+def test_command_gets_words_and_facts(tmp_path: Path) -> None:
+    """Fields fill words, and stay one word whatever they hold; all facts come on stdin."""
+    script = tmp_path / "hook.sh"
+    script.write_text(f'printf "%s|" "$@" > {tmp_path}/words; cat > {tmp_path}/facts\n')
+
+    hook(f"sh {script} {{path}} --size={{size_bytes}}").call(FACTS, 10)
+
+    assert (tmp_path / "words").read_text() == "/data/a b; touch evil.zip|--size=7|"
+    assert json.loads((tmp_path / "facts").read_text()) == FACTS
+    assert not (tmp_path / "evil.zip").exists()
+
+
+def test_command_sees_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and passwords of the worker are not in the environment of its hooks."""
+    monkeypatch.setenv("GEODES_API_KEY", "canary")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", "redis://:canary@host")
+    monkeypatch.setenv("MINE", "kept")
+
+    hook(f"sh -c 'env > {tmp_path}/env'").call(FACTS, 10)
+
+    seen = (tmp_path / "env").read_text()
+    assert "MINE=kept" in seen
+    assert "canary" not in seen
+    assert "canary" not in str(harmless(os.environ))
+
+
+def test_hanging_command_is_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A command that hangs is ended with its children when its time is over, and told."""
+    begun = time.monotonic()
+
+    hook(f"sh -c 'sleep 30 & echo $! > {tmp_path}/pid; wait'").call(FACTS, 0.5)
+
+    child = int((tmp_path / "pid").read_text())
+    assert time.monotonic() - begun < 5
+    assert "not done within 0.5 s" in caplog.text
+    assert ended(child)
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process is gone, soon."""
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().split()[2]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("false", "exit code 1"),
+        ("sh -c 'echo broken >&2; exit 3'", "exit code 3: broken"),
+        ("/no/such/command", "FileNotFoundError"),
+        ("http://127.0.0.1:1/hook", "URLError"),
+    ],
+)
+def test_failing_hook_is_one_line(text: str, told: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever goes wrong, it is one warning and no exception."""
+    hook(text).call(FACTS, 5)
+
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert told in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("echo {nope}", "unknown field"),
+        ("echo {path.__class__}", "unknown field"),
+        ("echo {0}", "unknown field"),
+        ("echo 'open", "cannot be read"),
+        ("echo {path", "cannot be read"),
+        ("http://example.org/hook", "plain http is taken for loopback only"),
+    ],
+)
+def test_template_that_cannot_be_used(text: str, problem: str) -> None:
+    """A slip in a template is said before anything is downloaded."""
+    with pytest.raises(ConfigError, match=problem):
+        hook(text)
+
+
+# --- webhooks ------------------------------------------------------------------------------------
+
+
+class Listener(http.server.ThreadingHTTPServer):
+    """Keeps what is posted to it."""
+
+    status = 200
+    delay_s = 0.0
+
+    def __init__(self) -> None:
+        """Take a free port."""
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.posted: list[dict[str, Any]] = []
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as the listener is told to."""
+
+    server: Listener
+
+    def do_POST(self) -> None:
+        """Keep the body."""
+        self.server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        time.sleep(self.server.delay_s)
+        self.send_response(self.server.status)
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """Listen on a free port."""
+    with Listener() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_webhook_gets_the_facts(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    """The facts are posted as JSON."""
+    hook(f"http://127.0.0.1:{listener.server_port}/done").call(FACTS, 5)
+
+    assert listener.posted == [FACTS]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_webhook_that_refuses(
+    listener: Listener, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """An answer other than yes is told; no redirect is followed."""
+    listener.status = status
+
+    hook(f"http://127.0.0.1:{listener.server_port}/done").call(FACTS, 5)
+
+    assert f"the webhook answered {status}" in caplog.text
+    assert len(listener.posted) == 1
+
+
+def test_webhook_that_hangs(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    """A webhook that does not answer is given up when its time is over."""
+    listener.delay_s = 2.0
+    begun = time.monotonic()
+
+    hook(f"http://127.0.0.1:{listener.server_port}/done").call(FACTS, 0.3)
+
+    assert time.monotonic() - begun < 1.5
+    assert "TimeoutError" in caplog.text
+
+
+# --- beside the downloads ------------------------------------------------------------------------
+
+
+def test_download_does_not_wait(fake_ledger: Ledger, tmp_path: Path) -> None:
+    """Telling takes no time however long the hook does; each file is told once."""
+    hooks = Hooks(on_file=f"sh -c 'sleep 0.3; echo \"$0\" >> {tmp_path}/told' {{title}}")
+    claims = []
+    for name in ("a", "b"):
+        ask(fake_ledger, request_of(name))
+        claims.append(claimed(fake_ledger, request_of(name)))
+    begun = time.monotonic()
+
+    for claim in claims:
+        hooks.file_done(claim, result_of(claim))
+    took_s = time.monotonic() - begun
+    hooks.settle()
+
+    assert took_s < 0.2
+    assert sorted((tmp_path / "told").read_text().split()) == ["a.zip", "b.zip"]
+
+
+def test_flood_is_dropped_not_waited_for(
+    fake_ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When hooks cannot keep up, calls are dropped with a warning: downloads go on."""
+    hooks = Hooks(on_file="true {path}")
+    ask(fake_ledger, request_of("a"))
+    claim = claimed(fake_ledger, request_of("a"))
+    # No thread takes anything: nothing is called.
+    hooks._threads = [threading.Thread(), threading.Thread()]
+
+    for _ in range(WAITING + 1):
+        hooks.file_done(claim, result_of(claim))
+
+    assert caplog.text.count("this one is dropped") == 1
+
+
+def test_no_hook_no_thread(fake_ledger: Ledger) -> None:
+    """Without hooks nothing is started and nothing is asked of Redis."""
+    hooks = Hooks()
+    ask(fake_ledger, request_of("a"))
+    claim = claimed(fake_ledger, request_of("a"))
+
+    hooks.file_done(claim, result_of(claim))
+    hooks.batches_done(fake_ledger)
+
+    assert hooks._threads == []
+    assert fake_ledger.client.get(fake_ledger.key("hooks")) is None
+
+
+def test_batch_is_told_once(fake_ledger: Ledger) -> None:
+    """A batch that is over is told once by all workers together, with its counts."""
+    newly_over(fake_ledger)
+    proven(fake_ledger, request_of("a"))
+    failed(fake_ledger, request_of("b"))
+
+    first, second = newly_over(fake_ledger), newly_over(fake_ledger)
+
+    assert first == [
+        {"batch": "b", "total": 2, "done": 1, "failed": 1, "cancelled": 0, "bytes": 7},
+    ]  # fmt: skip
+    assert second == []
+
+
+def test_batch_begun_anew_is_told_again(fake_ledger: Ledger) -> None:
+    """What failed is asked for again: the batch is told when it is over for the second time."""
+    newly_over(fake_ledger)
+    failed(fake_ledger, request_of("a"))
+    told = [len(newly_over(fake_ledger))]
+    fake_ledger.again("b", [request_of("a").download_id])
+    told.append(len(newly_over(fake_ledger)))
+    claim = claimed(fake_ledger, request_of("a"))
+    fake_ledger.succeed(claim, result_of(claim))
+
+    told.append(len(newly_over(fake_ledger)))
+
+    assert told == [1, 0, 1]
+
+
+def test_batches_of_the_past_are_left_alone(fake_ledger: Ledger) -> None:
+    """What was over before hooks were first used is not told."""
+    proven(fake_ledger, request_of("a"))
+    key = fake_ledger.key("batches")
+    fake_ledger.client.zadd(key, {"b": time.time() - 3600})
+
+    assert newly_over(fake_ledger) == []

@@ -1,0 +1,58 @@
+"""The boot steps of a worker: what they change of Celery's own parts."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from worker import bootsteps
+
+
+class Window:
+    """What a broker's client counts: messages handed out and not acknowledged yet."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, most
+
+    def can_consume(self) -> bool:
+        """Tell whether one more may be taken."""
+        return self.held < self.most
+
+    def ack(self, tag: str) -> None:
+        """Forget one."""
+        self.held -= 1
+
+
+def test_a_slot_that_becomes_free_asks_for_the_next_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Busy to the last slot, the loop is woken; with slots to spare it listens anyway."""
+    woken: list[int] = []
+    window = Window(2)
+    monkeypatch.setattr(bootsteps, "_wake_loop", lambda: woken.append(window.held))
+    bootsteps._wake_when_free(window)
+
+    window.ack("first")
+    window.ack("second")
+
+    assert woken == [1]
+
+
+@pytest.mark.parametrize(
+    ("loglevel", "celery_says_it"), [(logging.DEBUG, True), (logging.INFO, False)]
+)
+def test_a_file_has_one_line_in_the_log(loglevel: int, celery_says_it: bool) -> None:
+    """Celery's own lines on a task that was taken and how it ended are there with DEBUG."""
+    loggers = [logging.getLogger(name) for name in ("celery.worker.strategy", "celery.app.trace")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.DEBUG)
+        bootsteps._say_once(loglevel)
+
+        assert [one.isEnabledFor(logging.INFO) for one in loggers] == [celery_says_it] * 2
+        assert all(one.isEnabledFor(logging.ERROR) for one in loggers)
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
