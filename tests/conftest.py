@@ -89,7 +89,7 @@ def require_server() -> None:
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
     """Give the address of an empty database."""
-    client = Ledger.of(config.load(redis_url=redis_server.url)).client
+    client = Ledger.of(config.load(redis_url=redis_server.url)).connection.client
     client.flushall()
     client.close()
     return redis_server.url
@@ -128,7 +128,7 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
     """Give the ledger on the real server, as the settings have it."""
     ledger = Ledger.of(settings)
     yield ledger
-    ledger.client.close()
+    ledger.connection.client.close()
 
 
 class WorkerFactory(Protocol):

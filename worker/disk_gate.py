@@ -49,7 +49,7 @@ class Intake:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        folder = self.ledger.closed_by(self.worker)
+        folder = self.ledger.dispatch.closed_by(self.worker)
         if folder is None:
             return
         if not self.closed:
@@ -65,7 +65,7 @@ class Intake:
         self._tried = time.monotonic()
         with contextlib.suppress(GeodesTasksError):
             partfile.probe(desk().roots.checked(folder))
-            self.ledger.close(self.worker, None)
+            self.ledger.dispatch.close(self.worker, None)
             self.app.control.add_consumer(QUEUE, destination=[self.worker])
             self.closed = False
             logger.warning("%s can be written to again: this worker takes work", folder)

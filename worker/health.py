@@ -33,9 +33,9 @@ def silence(ledger: Ledger, worker: str) -> float | None:
     Raises:
         LedgerUnavailableError: Redis does not answer.
     """
-    with ledger.available():
-        seen = ledger.client.zscore(ledger.key("workers"), worker)
-        return None if seen is None else ledger.server_time() - float(seen)
+    with ledger.connection.commands():
+        seen = ledger.connection.client.zscore(ledger.connection.key("workers"), worker)
+        return None if seen is None else ledger.connection.server_time() - float(seen)
 
 
 def judge(ledger: Ledger, worker: str, *, live: bool = False) -> tuple[int, str]:

@@ -49,7 +49,7 @@ class OrphanWatch(threading.Thread):
                 time.sleep(POLL_S)
             # The same command again may have a new server at this address already.
             if server is not None and self._server() == server:
-                self.ledger.end_server()
+                self.ledger.connection.end_server()
         except Exception:
             logger.exception("the private server may still run")
         finally:
@@ -58,5 +58,5 @@ class OrphanWatch(threading.Thread):
     def _server(self) -> str | None:
         """Tell servers at one address apart; None when none answers."""
         with contextlib.suppress(Exception):
-            return str(self.ledger.client.info("server")["run_id"])
+            return str(self.ledger.connection.client.info("server")["run_id"])
         return None

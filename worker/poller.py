@@ -81,10 +81,10 @@ class Poller(threading.Thread):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        for account in self.ledger.accounts():
+        for account in self.ledger.dispatch.accounts():
             went_on = self.quota(account) + self.tape(account)
             if went_on:
-                self.sender.send(self.ledger.release(account))
+                self.sender.send(self.ledger.dispatch.release(account))
 
     def portal(self, account: str) -> Availability:
         """Give whom to ask for an account, with its key."""
@@ -96,25 +96,27 @@ class Poller(threading.Thread):
 
     def quota(self, account: str) -> int:
         """Ask how much quota is left; return 1 where that ended a pause, else 0."""
-        asked = self.ledger.quota_begin(account, self.settings.probe_seconds)
+        asked = self.ledger.account.begin_quota_poll(account, self.settings.probe_seconds)
         if asked is None:
             return 0
         try:
             left = self.portal(account).quota_left()
         except RouteMissingError as error:
             logger.debug("%s: the portal does not say the quota left (%s)", account, error)
-            self.ledger.note_quota(account, NOT_SAID, asked)
+            self.ledger.account.note_quota(account, NOT_SAID, asked)
             return 0
         except RouteFailedError as error:
             logger.info("%s: the quota left is not known: %s", account, error)
             return 0
-        return int(self.ledger.note_quota(account, NO_QUOTA if left is None else left, asked))
+        return int(
+            self.ledger.account.note_quota(account, NO_QUOTA if left is None else left, asked)
+        )
 
     # --- tape ------------------------------------------------------------------------------------
 
     def tape(self, account: str) -> int:
         """Ask for all files on tape, when it is time; gives how many go on."""
-        ids = self.ledger.tape_begin(account, self.worker)
+        ids = self.ledger.offline.begin(account, self.worker)
         if not ids:
             return 0
         every_s = self.settings.offline_poll_seconds
@@ -122,16 +124,16 @@ class Poller(threading.Thread):
         came = 0
         for start in range(0, len(ids), MOST):
             block = ids[start : start + MOST]
-            assets = self.ledger.assets(block)
+            assets = self.ledger.offline.assets(block)
             answer = round_.ask(assets)
             # Of records that cannot be read: their claim ends them.
             answer.unknown += [one for one in block if one not in assets]
-            went_on = self.ledger.tape_answer(account, self.worker, answer, every_s * SLOW)
+            went_on = self.ledger.offline.answer(account, self.worker, answer, every_s * SLOW)
             if went_on < 0 or self._ended.wait(PAUSE_S if start + MOST < len(ids) else 0):
                 return came
             came += went_on
         self._failed_rounds = self._failed_rounds + 1 if round_.failed else 0
-        self.ledger.tape_end(account, self.worker, every_s * FIRST, every_s * LONGEST, came)
+        self.ledger.offline.end(account, self.worker, every_s * FIRST, every_s * LONGEST, came)
         logger.info("%d files are on tape, %d of them came back", len(ids), came)
         return came
 

@@ -54,7 +54,7 @@ def report(settings: Settings) -> None:
         logger.warning("%s holds a key and others may read it: chmod 600 %s", file, file)
     ledger = Ledger.of(settings)
     try:
-        ledger.ping()
+        ledger.connection.ping()
         for warning in redis_warnings(ledger):
             logger.warning("%s", warning)
     except LedgerSchemaError as error:
@@ -66,9 +66,9 @@ def report(settings: Settings) -> None:
 def redis_warnings(ledger: Ledger) -> list[str]:
     """Tell what of the server's configuration can lose downloads; empty when nothing does."""
     try:
-        with ledger.available():
-            persistence = ledger.client.info("persistence")
-            memory = ledger.client.info("memory")
+        with ledger.connection.commands():
+            persistence = ledger.connection.client.info("persistence")
+            memory = ledger.connection.client.info("memory")
     except LedgerForbiddenError:
         return ["this Redis user may not read INFO: persistence and eviction are not checked"]
     warnings = []
@@ -94,13 +94,13 @@ def report_lost_ledger(settings: Settings) -> None:
     """
     ledger = Ledger.of(settings)
     try:
-        current = ledger.ledger_id()
+        current = ledger.connection.ledger_id()
     except GeodesTasksError:
         # The store's: Redis is away, full or refuses. Logged elsewhere; compared again at the next
         # connection.
         return
     finally:
-        ledger.client.close()
+        ledger.connection.client.close()
     file = _id_file(settings)
     try:
         before = _remembered(file)

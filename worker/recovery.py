@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.ledger.dispatch import Litter
+    from geodes_tasks.ledger.retention import Litter
     from geodes_tasks.tasks.app import Sender
     from worker.disk_gate import Intake
 
@@ -50,7 +50,7 @@ class Recovery(threading.Thread):
         super().__init__(name="recovery", daemon=True)
         self.ledger, self.sender, self.intake = ledger, sender, intake
         self.worker, self.slots, self.accounts = worker, slots, accounts
-        self.period_s = min(max(ledger.limits.lease_seconds / 4, 0.5), 5.0)
+        self.period_s = min(max(ledger.connection.limits.lease_seconds / 4, 0.5), 5.0)
         self._ended, self._awake = threading.Event(), threading.Event()
         self._guard = LoopGuard(logger, "recovery", expected=(OperationalError,))
         self._sweeps: dict[str, int] = {}
@@ -75,7 +75,7 @@ class Recovery(threading.Thread):
             LedgerUnavailableError, LedgerForbiddenError, OperationalError: Redis does not answer,
                 or refuses.
         """
-        self.ledger.ping()
+        self.ledger.connection.ping()
         for part in (
             self._look_at_intake,
             self._recover,
@@ -103,8 +103,8 @@ class Recovery(threading.Thread):
 
     def _recover(self) -> None:
         takes_none = self.intake is not None and self.intake.takes_none
-        self.ledger.publish_accounts(self.worker, self.accounts)
-        ended, _ = self.ledger.recover(self.worker, 0 if takes_none else self.slots)
+        self.ledger.dispatch.publish_accounts(self.worker, self.accounts)
+        ended, _ = self.ledger.dispatch.recover(self.worker, 0 if takes_none else self.slots)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
 
@@ -114,17 +114,17 @@ class Recovery(threading.Thread):
             desk().ways.offer(desk().transports)
 
     def _release(self) -> None:
-        self.sender.send(self.ledger.release())
+        self.sender.send(self.ledger.dispatch.release())
 
     def _tell_of_batches(self) -> None:
         desk().hooks.batches_done(self.ledger)
 
     def _sweep_records(self) -> None:
-        self.ledger.sweep()
+        self.ledger.retention.sweep()
 
     def _sweep_parts(self) -> None:
         """Remove part files of ended downloads; what cannot be removed now waits, a few times."""
-        for left in self.ledger.litter():
+        for left in self.ledger.retention.litter():
             try:
                 discard(left.asset, left.path, left.token)
             except Exception as error:  # noqa: BLE001 - one folder must not cost the others
@@ -135,7 +135,7 @@ class Recovery(threading.Thread):
     def _sweep_later(self, left: Litter, error: Exception) -> None:
         tries = self._sweeps[left.token] = self._sweeps.get(left.token, 0) + 1
         if tries < SWEEPS:
-            self.ledger.litter_again(left)
+            self.ledger.retention.return_litter(left)
             return
         del self._sweeps[left.token]
         logger.warning(
@@ -152,19 +152,19 @@ class Recovery(threading.Thread):
         Celery would drop every later message of such an id, for hours: asking again must work.
         """
         for identifier in [str(one) for one in celery_state.revoked]:
-            if self.ledger.cancel([identifier]):
+            if self.ledger.control.cancel([identifier]):
                 logger.info("%s: cancelled, as it was revoked", identifier)
             celery_state.revoked.discard(identifier)
 
     def _resend_lost(self) -> None:
         """Put back the downloads whose message is neither queued nor claimed."""
-        for account in self.ledger.accounts():
-            old = self.ledger.sent(account, LOST_AFTER_S)
+        for account in self.ledger.dispatch.accounts():
+            old = self.ledger.dispatch.sent(account, LOST_AFTER_S)
             if not old:
                 continue
             queued = self._queued()
             lost = [one for one in old if one not in queued]
-            if lost and self.ledger.resend(account, LOST_AFTER_S, lost):
+            if lost and self.ledger.dispatch.resend(account, LOST_AFTER_S, lost):
                 logger.warning("%d messages were lost and are sent again", len(lost))
 
     def _queued(self) -> set[str]:
@@ -172,15 +172,19 @@ class Recovery(threading.Thread):
 
         One that a worker has taken is claimed at once, unless that worker died.
         """
-        with self.ledger.available():
-            return set(message_ids(self.ledger.client.lrange(self.ledger.key(QUEUE), 0, -1)))
+        with self.ledger.connection.commands():
+            return set(
+                message_ids(
+                    self.ledger.connection.client.lrange(self.ledger.connection.key(QUEUE), 0, -1)
+                )
+            )
 
     def stop(self) -> None:
         """End, and no longer count as a worker."""
         self._ended.set()
         self._awake.set()
         try:
-            self.ledger.leave(self.worker)
+            self.ledger.dispatch.unregister(self.worker)
         except Exception as error:  # noqa: BLE001 - a stop must come to its end
             logger.info("%s; this worker is forgotten by itself", error)
 

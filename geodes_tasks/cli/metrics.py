@@ -32,7 +32,7 @@ def metrics(
 ) -> None:
     """Tell Prometheus what the ledger holds; no label names an item."""
     ledger = Ledger.of(config.load())
-    ledger.ping()
+    ledger.connection.ping()
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(ledger))
     if once:

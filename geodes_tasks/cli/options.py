@@ -42,7 +42,7 @@ def batch_of(name: str | None, ledger: Ledger | None = None) -> Batch:
         typer.Exit: there is none at all.
     """
     ledger = ledger or Ledger.of(config.load())
-    names = [name] if name else ledger.batches()
+    names = [name] if name else ledger.reading.batches()
     if not names:
         say("no batch in the ledger yet")
         raise typer.Exit(batches.NOTHING)

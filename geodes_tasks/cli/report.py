@@ -35,7 +35,7 @@ def report(
     left_out: list[str] = []
     given = _footprints(items or [])
     for line in lines(
-        ledger.records(name), form, batch=name, footprint_of=given.get, left_out=left_out
+        ledger.reading.records(name), form, batch=name, footprint_of=given.get, left_out=left_out
     ):
         print(line)  # noqa: T201 - data goes to stdout
     if left_out:

@@ -138,7 +138,7 @@ def forget(
     steering = Steering(config.load())
     chosen = _chosen(steering, "forget", names or [], everything=everything)
     if age_s is not None:
-        old = set(steering.ledger.older_batches(age_s))
+        old = set(steering.ledger.retention.older_batches(age_s))
         chosen = [status for status in chosen if status.batch in old]
     _confirm("forget", chosen, yes=yes)
     refused = 0
@@ -191,7 +191,7 @@ def _chosen(
 def _newest(steering: Steering) -> str:
     """Return the newest batch as one word of a shell, for an example."""
     try:
-        known = steering.ledger.batches()
+        known = steering.ledger.reading.batches()
     except LedgerUnavailableError:
         known = []
     return shlex.quote(known[0]) if known else "BATCH"

@@ -91,16 +91,16 @@ def known(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
 
 def of_batch(ledger: Ledger, name: str | None) -> list[Expected]:
     """Give the finished files of a batch, by default the newest."""
-    names = [name] if name else ledger.batches()[:1]
-    return [one for batch in names for one in audit.of_records(ledger.records(batch))]
+    names = [name] if name else ledger.reading.batches()[:1]
+    return [one for batch in names for one in audit.of_records(ledger.reading.records(batch))]
 
 
 def of_folder(ledger: Ledger, folder: Path) -> list[Expected]:
     """Give the finished files of all batches that lie below a folder, each once."""
     found = {
         one.path: one
-        for name in reversed(ledger.batches())
-        for one in audit.of_records(ledger.records(name), folder)
+        for name in reversed(ledger.reading.batches())
+        for one in audit.of_records(ledger.reading.records(name), folder)
     }
     return list(found.values())
 

@@ -60,11 +60,11 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
     """Give the batches that are named, else those not over, else the newest."""
     if names:
         return list(names)
-    known = ledger.batches()
+    known = ledger.reading.batches()
     if not known:
         say("no batch in the ledger yet")
         raise typer.Exit(batches.NOTHING)
-    return [name for name in known if ledger.status(name).unfinished] or known[:1]
+    return [name for name in known if ledger.reading.status(name).unfinished] or known[:1]
 
 
 # --- in a pipe, in a terminal --------------------------------------------------------------------
@@ -155,7 +155,9 @@ def finish(look: Look, watcher: Watcher) -> NoReturn:
     codes = []
     for status in look.batches:
         say(f"{status.batch}: {summary(status)}{outcomes(status)}")
-        failed = watcher.ledger.records(status.batch) if status.states[State.FAILURE] else []
+        failed = (
+            watcher.ledger.reading.records(status.batch) if status.states[State.FAILURE] else []
+        )
         codes.append(batches.exit_code(status, failed))
     for group in look.failures:
         say(f"{group.count} {group.type}: {group.example.message}. {group.example.hint}")

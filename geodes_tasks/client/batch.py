@@ -41,7 +41,7 @@ class Batch:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return self.ledger.status(self.id)
+        return self.ledger.reading.status(self.id)
 
     def results(self) -> list[DownloadRecord]:
         """Give the record of each download, in the order they were asked for.
@@ -49,7 +49,7 @@ class Batch:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return list(self.ledger.records(self.id))
+        return list(self.ledger.reading.records(self.id))
 
     def to_dataframe(self) -> Any:
         """Give a pandas data frame with a row for each download, in order.
@@ -58,16 +58,16 @@ class Batch:
             MissingPackageError: pandas is not installed.
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return dataframe.frame(self.ledger.records(self.id))
+        return dataframe.frame(self.ledger.reading.records(self.id))
 
     def _repr_html_(self) -> str:
         """Show in a notebook how it stands: bars, errors by class, the first downloads."""
         try:
             status = self.status()
             waits = status.states[State.FAILURE] or status.states[State.RETRY]
-            groups = self.ledger.failures(self.id) if waits else []
-            rows = list(itertools.islice(self.ledger.records(self.id), html.RECORD_ROWS))
-            running = self.ledger.running(self.id) if status.unfinished else []
+            groups = self.ledger.reading.failures(self.id) if waits else []
+            rows = list(itertools.islice(self.ledger.reading.records(self.id), html.RECORD_ROWS))
+            running = self.ledger.reading.running(self.id) if status.unfinished else []
         except (UnknownBatchError, LedgerUnavailableError) as error:
             return f"<p>{escape(repr(self))}: {escape(str(error))}</p>"
         page = html.bars(status, running) + html.problems(groups)
@@ -88,7 +88,9 @@ class Batch:
         while True:
             status = self.status()
             if picture is not None:
-                picture.show(status, self.ledger.running(self.id) if status.unfinished else [])
+                picture.show(
+                    status, self.ledger.reading.running(self.id) if status.unfinished else []
+                )
             if not status.unfinished:
                 return status
             if deadline is not None and time.monotonic() >= deadline:

@@ -157,8 +157,8 @@ class _Watched:
         """
         if self._ledger is None or source != GEODES:
             return
-        if wait_s := self._ledger.spend(self._account).wait_s:
-            limits = self._ledger.limits
+        if wait_s := self._ledger.account.spend(self._account).wait_s:
+            limits = self._ledger.connection.limits
             used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
             raise QuotaError(self._asset.hrefs[source], used, wait_s, True)
 

@@ -82,12 +82,12 @@ def _redis(settings: Settings) -> Iterator[Check]:
         return
     ledger = Ledger.of(settings)
     begun = time.monotonic()
-    ledger.ping()
+    ledger.connection.ping()
     ms = 1000 * (time.monotonic() - begun)
     yield Check("redis", Level.OK, f"answers in {ms:.0f} ms")
     yield from _kept(ledger)
     yield from _replayed(ledger)
-    yield skew("clock of redis", ledger.server_time() - time.time())
+    yield skew("clock of redis", ledger.connection.server_time() - time.time())
     yield from _workers(ledger)
 
 
@@ -116,14 +116,14 @@ def _kept(ledger: Ledger) -> Iterator[Check]:
 def _replayed(ledger: Ledger) -> Iterator[Check]:
     """Check the rights of the user as which the server replays its append-only file."""
     name = "redis restart"
-    user = _permitted(ledger, lambda: ledger.client.acl_getuser("default"))
+    user = _permitted(ledger, lambda: ledger.connection.client.acl_getuser("default"))
     if user is None:
         text = f"not allowed to look (ACL GETUSER default): its line must be `{DEFAULT_USER}`"
         yield Check(name, Level.OK, text)
     elif (
         user["categories"][:1] == ["+@all"]
         and UNUSED.issuperset(user["categories"][1:])
-        and {"~*", f"~{ledger.prefix}*"} & set(user["keys"])
+        and {"~*", f"~{ledger.connection.prefix}*"} & set(user["keys"])
     ):
         yield Check(name, Level.OK, "the user `default` may replay the append-only file")
     else:
@@ -133,7 +133,7 @@ def _replayed(ledger: Ledger) -> Iterator[Check]:
 
 
 def _facts(ledger: Ledger) -> Mapping[str, Any] | None:
-    info = ledger.client.info
+    info = ledger.connection.client.info
     return _permitted(ledger, lambda: {**info("persistence"), **info("memory")})
 
 
@@ -141,7 +141,7 @@ def _permitted(
     ledger: Ledger, command: Callable[[], Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
     """Return the reply to a command; None where this user may not send it or Redis lacks it."""
-    with ledger.available():
+    with ledger.connection.commands():
         try:
             return command()
         except Exception as error:
@@ -152,7 +152,7 @@ def _permitted(
 
 
 def _workers(ledger: Ledger) -> Iterator[Check]:
-    workers = ledger.workers()
+    workers = ledger.dispatch.workers()
     if not workers:
         yield Check(
             "workers", Level.WARNING, "none is alive: nothing will be downloaded",
@@ -162,15 +162,18 @@ def _workers(ledger: Ledger) -> Iterator[Check]:
     slots = sum(workers.values())
     yield Check("workers", Level.OK, f"{len(workers)} alive with {slots} slots")
     for name in sorted(workers):
-        if folder := ledger.closed_by(name):
+        if folder := ledger.dispatch.closed_by(name):
             text = f"{name} takes no work: it cannot write to {folder}"
             yield Check("workers", Level.PROBLEM, text, "Make room there, or give it the right.")
     yield from _versions(ledger, sorted(workers))
 
 
 def _versions(ledger: Ledger, names: list[str]) -> Iterator[Check]:
-    with ledger.available():
-        told = [ledger.client.hget(ledger.key("worker", name), "version") for name in names]
+    with ledger.connection.commands():
+        told = [
+            ledger.connection.client.hget(ledger.connection.key("worker", name), "version")
+            for name in names
+        ]
     others = {name: version for name, version in zip(names, told, strict=True) if version}
     wrong = [f"{name} {version}" for name, version in others.items() if version != __version__]
     if wrong:

@@ -62,7 +62,7 @@ def enqueue(
         config.named_key(account)
         settings = settings.model_copy(update={"account": account})
     ledger = Ledger.of(settings)
-    ledger.ping()
+    ledger.connection.ping()
     folder = planning.folder(download_dir or settings.download_dir)
     selection = planning.Selection(folder, tuple(include), tuple(exclude), layout, source)
     planned = planning.plan(readers.items_of(items), selection)

@@ -140,7 +140,7 @@ def admit(
     """
     check_batch_name(batch)
     if rank is not None:
-        ledger.rank(batch, rank.priority, rank.weight)
+        ledger.control.prioritize(batch, rank.priority, rank.weight)
     receipt = Receipt(batch)
 
     def begin() -> None:
@@ -154,10 +154,10 @@ def admit(
             door.let(block)
             if number == 0:
                 door.wait()
-                ledger.set_owner(batch, current_owner())
+                ledger.admission.set_owner(batch, current_owner())
         door.wait()
     if receipt.admissions:
-        receipt.downloads = ledger.status(batch).total
+        receipt.downloads = ledger.reading.status(batch).total
     _call(ledger, sender)
     return receipt
 
@@ -184,11 +184,11 @@ _collections = threading.Lock()
 def _call(ledger: Ledger, sender: Sender) -> None:
     """Send messages for those that find a place soon."""
     try:
-        sender.send(ledger.release())
+        sender.send(ledger.dispatch.release())
     except OperationalError as error:
         # kombu says the same of a server that is away and of one that refuses: its cause tells.
-        known = ledger.failure(error.__cause__)
-        raise known or LedgerUnavailableError(masked(ledger.url), str(error)) from error
+        known = ledger.connection.failure(error.__cause__)
+        raise known or LedgerUnavailableError(masked(ledger.connection.url), str(error)) from error
 
 
 def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:
@@ -221,7 +221,7 @@ class _Door:
         self._refuse(block.refusals)
         self._requests = block.requests
         receipt = self._receipt
-        self._asking = self._ledger.ask(
+        self._asking = self._ledger.admission.ask(
             receipt.batch, self._account, block.requests, known=receipt.mostly_known
         )
 
@@ -245,7 +245,7 @@ class _Door:
 
     def _refuse(self, refusals: Iterable[Refusal]) -> None:
         refused = list(refusals)
-        self._ledger.refuse(self._receipt.batch, self._account, refused)
+        self._ledger.admission.refuse(self._receipt.batch, self._account, refused)
         self._receipt.refused(refusal.error for refusal in refused)
 
     def close(self) -> None:

@@ -125,7 +125,7 @@ class OneMachine:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self._locked())
                 self._serve(stack)
-                Ledger.of(self.settings).abandon(BROKER_KEYS)
+                Ledger.of(self.settings).control.abandon(BROKER_KEYS)
                 self._stack = stack.pop_all()
         except OSError as error:
             raise ConfigError("GEODES_TASKS_STATE_DIR", str(error)) from error
@@ -202,9 +202,9 @@ class OneMachine:
             url = SecretStr(f"redis+socket://{left}")
             ledger = Ledger.of(self.settings.model_copy(update={"redis_url": url}))
             with contextlib.suppress(GeodesTasksError, OSError):
-                ledger.schema()
+                ledger.connection.schema()
                 logger.info("stopping the server that a killed run left behind")
-                ledger.end_server()
+                ledger.connection.end_server()
             left.unlink(missing_ok=True)
 
     @property
@@ -219,14 +219,14 @@ class OneMachine:
         while True:
             if self.socket.exists():
                 with contextlib.suppress(GeodesTasksError):
-                    return ledger.schema()
+                    return ledger.connection.schema()
             if server.poll() is not None or time.monotonic() > deadline:
                 log = self.server_log
                 raise PrivateProcessError("private Redis server", str(log), tail(log))
             time.sleep(0.02)
 
     def _stop_server(self, server: subprocess.Popen[bytes]) -> None:
-        Ledger.of(self.settings).end_server()
+        Ledger.of(self.settings).connection.end_server()
         end(server, signal.SIGTERM, 10.0)
         self.socket.unlink(missing_ok=True)
 

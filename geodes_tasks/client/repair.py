@@ -26,10 +26,10 @@ def planned(ledger: Ledger, wrong: Sequence[Expected]) -> list[Planned]:
     """
     requests = []
     for one in wrong:
-        key = ledger.key("download", one.download_id)
-        with ledger.available():
-            spec = ledger.client.hget(key, "spec")
-            ledger.client.hdel(key, "proof")
+        key = ledger.connection.key("download", one.download_id)
+        with ledger.connection.commands():
+            spec = ledger.connection.client.hget(key, "spec")
+            ledger.connection.client.hdel(key, "proof")
         if spec:
             requests.append(Request(Asset.from_dict(json.loads(spec)), one.path))
     return [Planned(requests=[request]) for request in requests]

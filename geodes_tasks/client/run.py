@@ -94,7 +94,9 @@ class Run:
                 if tell is not None:
                     for line in self._new_waits(status, told):
                         tell(line)
-                under_way = self.ledger.running(self.batch.id) if rows and status.unfinished else []
+                under_way = (
+                    self.ledger.reading.running(self.batch.id) if rows and status.unfinished else []
+                )
                 picture.show(status, under_way)
                 if self.machine is not None and not status.unfinished:
                     self.machine.dismiss_worker()
@@ -109,7 +111,7 @@ class Run:
         """Say for each new reason why downloads wait, with the first one's error and hint."""
         for reason in sorted(set(status.waiting) - told):
             told.add(reason)
-            records = self.ledger.records(self.batch.id)
+            records = self.ledger.reading.records(self.batch.id)
             first = next((one for one in records if one.reason == reason), None)
             if first is not None and first.error is not None:
                 yield in_words(f"waits ({reason})", first.error)
@@ -139,7 +141,7 @@ class Run:
         states, named = self.status().states, 0
         if not (states[State.FAILURE] or states[State.RETRY]):
             return
-        for record in self.ledger.records(self.batch.id):
+        for record in self.ledger.reading.records(self.batch.id):
             if record.error is None or record.state not in {State.FAILURE, State.RETRY}:
                 continue
             if not (record.path or refused):
@@ -226,7 +228,7 @@ def admitted(
         LedgerUnavailableError: Redis does not answer.
     """
     ledger = Ledger.of(settings)
-    ledger.ping()
+    ledger.connection.ping()
     name = name or enqueue_admission.new_batch_name()
     begin = machine.start_worker if machine is not None else None
     receipt = enqueue_admission.admit(
@@ -280,5 +282,5 @@ def private_ledgers(settings: Settings) -> Iterator[Ledger]:
         url = SecretStr(f"redis+socket://{socket}")
         ledger = Ledger.of(settings.model_copy(update={"redis_url": url}))
         with contextlib.suppress(LedgerUnavailableError, LedgerSchemaError):
-            ledger.ping()
+            ledger.connection.ping()
             yield ledger

@@ -42,7 +42,9 @@ class Steering:
     def accounts(self) -> list[str]:
         """Return the known accounts: configured here, of the ledger, of the keys of workers."""
         ledger = self.ledger
-        return sorted({self._account, *ledger.accounts(), *ledger.published_accounts()})
+        return sorted(
+            {self._account, *ledger.dispatch.accounts(), *ledger.dispatch.published_accounts()}
+        )
 
     def batches(self, names: Sequence[str] = ()) -> list[BatchStatus]:
         """Return the counts of these batches, or of every batch of the ledger, the newest first.
@@ -51,8 +53,8 @@ class Steering:
             UnknownBatchError: one of them is not in the ledger.
             LedgerUnavailableError: Redis does not answer.
         """
-        chosen = dict.fromkeys(names) or self.ledger.batches()
-        return [self.ledger.status(name) for name in chosen]
+        chosen = dict.fromkeys(names) or self.ledger.reading.batches()
+        return [self.ledger.reading.status(name) for name in chosen]
 
     def kinds_of(self, name: str) -> list[str]:
         """Return what a name names: ``source``, ``account``, ``batch``, in this order.
@@ -60,22 +62,22 @@ class Steering:
         Raises:
             UnknownNameError: none of them.
         """
-        accounts, held = self.accounts(), self.ledger.holds()
+        accounts, held = self.accounts(), self.ledger.control.pauses()
         known = {
             "source": name in SOURCES,
             "account": name in accounts,
-            "batch": self.ledger.account_of(name) is not None,
+            "batch": self.ledger.reading.account_of(name) is not None,
         }
         kinds = [kind for kind, is_known in known.items() if is_known or (kind, name) in held]
         if not kinds:
-            names = [*accounts, *SOURCES, *self.ledger.batches()]
+            names = [*accounts, *SOURCES, *self.ledger.reading.batches()]
             raise UnknownNameError(name, nearest(name, names))
         return kinds
 
     def _check(self, kind: str, name: str) -> None:
         """Raise the error of a kind for a name that is not known."""
         if kind == "batch":
-            self.ledger.status(name)
+            self.ledger.reading.status(name)
         elif kind == "source" and name not in SOURCES:
             raise UnknownSourceError(name, nearest(name, SOURCES))
         elif kind == "account" and name not in (known := self.accounts()):
@@ -91,13 +93,13 @@ class Steering:
             LedgerUnavailableError: Redis does not answer.
         """
         self._check("account", account)
-        return self.ledger.pause(account, BY_HAND)
+        return self.ledger.control.pause_account(account, BY_HAND)
 
     def resume(self, account: str) -> bool:
         """Resume an account. Return whether it was paused. Raises as ``pause``."""
         self._check("account", account)
-        was = self.ledger.resume(account)
-        self._sender.send(self.ledger.release())
+        was = self.ledger.control.resume_account(account)
+        self._sender.send(self.ledger.dispatch.release())
         return was
 
     def hold(self, kind: str, name: str) -> bool:
@@ -108,15 +110,15 @@ class Steering:
             LedgerUnavailableError: Redis does not answer.
         """
         self._check(kind, name)
-        return self.ledger.hold(kind, name, BY_HAND)
+        return self.ledger.control.pause(kind, name, BY_HAND)
 
     def let_go(self, kind: str, name: str) -> bool:
         """Resume a batch or a source. Return whether it was paused. Raises as ``hold``."""
         # A name that an older version paused unchecked can be resumed.
-        if (kind, name) not in self.ledger.holds():
+        if (kind, name) not in self.ledger.control.pauses():
             self._check(kind, name)
-        was = self.ledger.let_go(kind, name)
-        self._sender.send(self.ledger.release())
+        was = self.ledger.control.resume(kind, name)
+        self._sender.send(self.ledger.dispatch.release())
         return was
 
     # --- retry, cancel, forget -------------------------------------------------------------------
@@ -138,9 +140,13 @@ class Steering:
             LedgerUnavailableError: Redis does not answer.
         """
         self._check("batch", batch)
-        wanted = self.ledger.named(batch, names) if names else self.ledger.failed(batch, kinds)
-        begun = sum(self.ledger.again(batch, block) for block in _blocks(wanted))
-        self._sender.send(self.ledger.release())
+        wanted = (
+            self.ledger.reading.named(batch, names)
+            if names
+            else self.ledger.reading.failed(batch, kinds)
+        )
+        begun = sum(self.ledger.control.retry(batch, block) for block in _blocks(wanted))
+        self._sender.send(self.ledger.dispatch.release())
         return begun
 
     def cancel(self, batch: str, names: Sequence[str] = (), kinds: Sequence[str] = ()) -> Withdrawn:
@@ -156,16 +162,16 @@ class Steering:
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
         """
-        wanted = self.ledger.downloads(batch)
+        wanted = self.ledger.reading.downloads(batch)
         if names:
-            wanted = self.ledger.named(batch, names)
+            wanted = self.ledger.reading.named(batch, names)
         elif kinds:
-            wanted = self.ledger.failed(batch, kinds, state=State.RETRY)
+            wanted = self.ledger.reading.failed(batch, kinds, state=State.RETRY)
         return self._withdraw(batch, wanted)
 
     def _withdraw(self, batch: str, wanted: Sequence[str]) -> Withdrawn:
         blocks = _blocks(wanted)
-        return sum((self.ledger.withdraw(batch, block) for block in blocks), Withdrawn())
+        return sum((self.ledger.control.withdraw(batch, block) for block in blocks), Withdrawn())
 
     def forget(self, batch: str, *, unfinished: bool = False) -> Forgotten:
         """Remove a batch from the ledger, and the records that no other batch has.
@@ -183,10 +189,10 @@ class Steering:
             LedgerUnavailableError: Redis does not answer; say it again.
         """
         if unfinished:
-            self._withdraw(batch, self.ledger.downloads(batch))
-        self.ledger.forget(batch, unfinished=unfinished)
-        swept = self.ledger.sweep()
-        self._sender.send(self.ledger.release())
+            self._withdraw(batch, self.ledger.reading.downloads(batch))
+        self.ledger.retention.forget(batch, unfinished=unfinished)
+        swept = self.ledger.retention.sweep()
+        self._sender.send(self.ledger.dispatch.release())
         return swept
 
 

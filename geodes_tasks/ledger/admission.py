@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
-from geodes_tasks.ledger.connection import Store
+from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import error_json
 from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
@@ -142,7 +142,7 @@ class Asking:
             self._sent.close()
 
 
-class Admitting(Store):
+class Admissions(Part):
     """Admit and refuse."""
 
     def ask(
@@ -163,7 +163,7 @@ class Admitting(Store):
 
         def send(entries: Entries) -> Sent:
             words = chain.from_iterable(entries)
-            return self.send("admit", batch, account, len(entries[0]), *words)
+            return self._connection.send("admit", batch, account, len(entries[0]), *words)
 
         return Asking(send, requests, known)
 
@@ -198,7 +198,12 @@ class Admitting(Store):
             for refusal in refusals
         ]
         if entries:
-            self.run("refuse", batch, account, json.dumps(entries))
+            self._connection.run("refuse", batch, account, json.dumps(entries))
+
+    def set_owner(self, batch: str, owner: str) -> None:
+        """Note who enqueued a batch, ``user@host``, unless that is known already."""
+        with self._connection.commands() as redis:
+            redis.hsetnx(self._connection.key("batch", batch), "owner", owner)
 
 
 def _entries(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from geodes_tasks.settings.config import Settings
 
+Client = redis.Redis
+"""The client of the Redis protocol; other modules import none."""
 SCHEMA = "2"
 """Raised when unfinished records of an older version can no longer be worked on."""
 
@@ -144,13 +146,13 @@ _FORBIDDEN = ("executing the script can't run this command", "ACL failure in scr
 class Sent:
     """A script on its way: Redis runs it, whoever sent it does something else."""
 
-    def __init__(self, store: Store, script: str, args: Sequence[Any]) -> None:
-        """Send it; the arguments are those of :meth:`Store.send`."""
+    def __init__(self, store: Connection, script: str, args: Sequence[Any]) -> None:
+        """Send it; the arguments are those of :meth:`Connection.send`."""
         self._store, self._run = store, partial(store.run, script, *args)
         self._pool = store.client.connection_pool
         self._connection: Any = None
         # On a connection that breaks it is said again in the ordinary way, which is patient.
-        with store.available(), contextlib.suppress(redis.ConnectionError):
+        with store.commands(), contextlib.suppress(redis.ConnectionError):
             self._connection = self._pool.get_connection()
             try:
                 self._connection.send_command("EVALSHA", store.sha(script), 1, store.prefix, *args)
@@ -168,7 +170,7 @@ class Sent:
             return self._run()
         broken = redis.ConnectionError, redis.exceptions.NoScriptError
         try:
-            with self._store.available(), contextlib.suppress(*broken):
+            with self._store.commands(), contextlib.suppress(*broken):
                 return connection.read_response()
         finally:
             self._connection = None
@@ -183,7 +185,7 @@ class Sent:
             self._connection = None
 
 
-class Store:
+class Connection:
     """Redis with the ledger's scripts and key names. Safe to use from many threads."""
 
     def __init__(
@@ -235,7 +237,7 @@ class Store:
             LedgerUnavailableError: Redis does not answer.
         """
         known = self._scripts[script]
-        with self.available():
+        with self.commands():
             if client is None:
                 with contextlib.suppress(redis.exceptions.NoScriptError):
                     # As the script would do itself, without the half of the way that is not needed.
@@ -244,10 +246,10 @@ class Store:
             return known(keys=[self.prefix], args=list(args), client=client)
 
     @contextlib.contextmanager
-    def available(self) -> Iterator[None]:
-        """Turn the client's errors of connection and of rights into ones that say what to do."""
+    def commands(self) -> Iterator[Any]:
+        """Yield the client; turn its errors of connection and of rights into ours."""
         try:
-            yield
+            yield self.client
         except redis.RedisError as error:
             known = self.failure(error)
             if known is None:
@@ -272,7 +274,7 @@ class Store:
 
     def unknown_batch(self, name: str) -> UnknownBatchError:
         """Return the error for a batch that is not there, with the names most like it."""
-        with self.available():
+        with self.commands():
             return UnknownBatchError(
                 name, nearest(name, self.client.zrange(self.key("batches"), 0, -1))
             )
@@ -283,7 +285,7 @@ class Store:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        with self.available():
+        with self.commands():
             seconds, microseconds = self.client.time()
         return float(seconds) + float(microseconds) / 1e6
 
@@ -303,7 +305,7 @@ class Store:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        with self.available():
+        with self.commands():
             return str(self.client.get(self.key("schema")) or self._begin())
 
     def _taken_over(self, schema: str) -> str:
@@ -347,6 +349,14 @@ def _is_stuck(said: str) -> bool:
     # In a pipeline the client puts the command in front.
     is_busy = said.startswith(_BUSY) or f"caused error: {_BUSY}" in said
     return is_busy or any(word in said for word in _STUCK)
+
+
+class Part:
+    """One subject of the ledger: its commands and scripts, sent over the shared connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Take the connection; sends nothing."""
+        self._connection = connection
 
 
 def _reason(error: Exception) -> str:

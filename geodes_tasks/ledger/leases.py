@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks.errors import LeaseLostError
-from geodes_tasks.ledger.connection import Store
+from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE, Wakeup, error_json, wakeups
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import json as jsontext
@@ -96,16 +95,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """The answer to a request for quota."""
-
-    wait_s: float = 0.0
-    """Seconds until the window moves on; 0.0: one request is spent."""
-    request: str = ""
-    """Names the request that was spent, for :meth:`Leases.unspend`; empty where none is counted."""
-
-
-@dataclass(frozen=True, slots=True)
 class Progress:
     """What one running attempt has to tell."""
 
@@ -124,7 +113,7 @@ def _readable(parse: Callable[[str], Known], text: str) -> Known | None:
         return None
 
 
-class Leases(Store):
+class Leases(Part):
     """Claim, renew, record."""
 
     def claim(self, download_id: str, worker: str) -> Claim | Verdict:
@@ -135,12 +124,12 @@ class Leases(Store):
                 runs out by itself then.
         """
         asked_at = clock()
-        verdict, *granted = self.run(
+        verdict, *granted = self._connection.run(
             "claim",
             download_id,
             worker,
-            self.limits.lease_seconds,
-            self.limits.concurrent,
+            self._connection.limits.lease_seconds,
+            self._connection.limits.concurrent,
         )
         if verdict != Verdict.GRANTED:
             return Verdict(verdict)
@@ -148,7 +137,7 @@ class Leases(Store):
         try:
             asset = Asset.from_dict(jsontext.parsed(spec))
         except UNREADABLE:
-            self.run("bury", download_id, token)
+            self._connection.run("bury", download_id, token)
             return Verdict.DAMAGED
         return Claim(
             download_id=download_id,
@@ -170,78 +159,21 @@ class Leases(Store):
         Raises:
             LedgerUnavailableError: Redis does not answer; the leases may be renewed or not.
         """
-        with self.available():
-            pipeline = self.client.pipeline(transaction=False)
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
             for one in progress:
-                self.run(
+                self._connection.run(
                     "renew",
                     one.download_id,
                     one.token,
-                    self.limits.lease_seconds,
+                    self._connection.limits.lease_seconds,
                     one.done_bytes,
                     one.source,
                     client=pipeline,
                 )
             return [Renewal(answer) for answer in pipeline.execute()]
 
-    def pause_for(
-        self, account: str, why: str, seconds: float | None, probe_s: float | None = None
-    ) -> bool:
-        """Have an account ask nothing of the portal.
-
-        Args:
-            account: Its name.
-            why: Shown.
-            seconds: How long; None is until it is resumed by hand.
-            probe_s: Seconds between two tries whether the portal gives files again; None where
-                it did not refuse for its quota.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        return bool(self.run("pause", account, why, *_or_empty(seconds, probe_s)))
-
-    def spend(self, account: str) -> Spent:
-        """Spend one request of the account's own window; without a window nothing is counted.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        limits, request = self.limits, uuid.uuid4().hex
-        if not limits.quota_count:
-            return Spent()
-        wait = self.run("spend", account, limits.quota_count, limits.counted_seconds, request)
-        return Spent(wait_s=float(wait)) if wait else Spent(request=request)
-
-    def unspend(self, account: str, request: str) -> None:
-        """Return to the window a request that never reached the portal.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        with self.available():
-            self.client.zrem(self.key("account", account, "spent"), request)
-
-    def end_probe(self, claim: Claim) -> None:
-        """Let the account go on: the download that tries whether there is quota gets its file.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        self.run("end_probe", claim.download_id, claim.token)
-
-    def gave_since(self, claim: Claim) -> bool:
-        """Check whether the portal gave a file to an attempt that began after this one.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        with self.available():
-            accepted = self.client.hget(self.key("account", claim.account), "accepted")
-            began = self.client.hget(self.key("download", claim.download_id), "started")
-        return bool(accepted and began) and float(accepted) > float(began)
-
-    def succeed(self, claim: Claim, result: DownloadResult) -> list[Wakeup]:
+    def finish(self, claim: Claim, result: DownloadResult) -> list[Wakeup]:
         """Record a proven file.
 
         Returns:
@@ -304,9 +236,9 @@ class Leases(Store):
         return self._record(claim, State.REVOKED, {})
 
     def _record(self, claim: Claim, state: State, said: dict[str, Any]) -> list[Wakeup]:
-        status, *released = self.run(
+        status, *released = self._connection.run(
             "record",
-            *self.limits.args(),
+            *self._connection.limits.args(),
             claim.download_id,
             claim.token,
             state,
@@ -315,8 +247,3 @@ class Leases(Store):
         if status == "lost":
             raise LeaseLostError(claim.download_id)
         return wakeups(released)
-
-
-def _or_empty(*numbers: float | None) -> list[float | str]:
-    """Return numbers as arguments of a script, where an empty one is none."""
-    return ["" if number is None else number for number in numbers]

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from geodes_tasks.ledger.connection import Store
+from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE
 from geodes_tasks.model.asset import Asset
 
@@ -35,15 +35,15 @@ class TapeAnswer:
     """It does not say: each asks for its file itself, now and then."""
 
 
-class Tape(Store):
+class OfflineFiles(Part):
     """Who waits for the portal, and what it said."""
 
-    def tape_begin(self, account: str, worker: str) -> list[str]:
+    def begin(self, account: str, worker: str) -> list[str]:
         """Ask for the right to ask; gives the downloads to ask for when it is time and granted."""
-        found: list[str] = self.run("tape_begin", account, worker, ASK_SECONDS)
+        found: list[str] = self._connection.run("tape_begin", account, worker, ASK_SECONDS)
         return found
 
-    def tape_answer(self, account: str, worker: str, answer: TapeAnswer, wait_s: float) -> int:
+    def answer(self, account: str, worker: str, answer: TapeAnswer, wait_s: float) -> int:
         """Write an answer down: what is online goes on, before everything else.
 
         Args:
@@ -63,42 +63,23 @@ class Tape(Store):
             "unknown": answer.unknown,
             "wait": wait_s,
         }
-        return int(self.run("tape_answer", account, worker, ASK_SECONDS, json.dumps(said)))
+        return int(
+            self._connection.run("tape_answer", account, worker, ASK_SECONDS, json.dumps(said))
+        )
 
-    def tape_end(
-        self, account: str, worker: str, first_s: float, longest_s: float, came: int
-    ) -> None:
+    def end(self, account: str, worker: str, first_s: float, longest_s: float, came: int) -> None:
         """Give the right back: asked again later each time, soon when something came."""
-        self.run("tape_end", account, worker, first_s, longest_s, came)
+        self._connection.run("tape_end", account, worker, first_s, longest_s, came)
 
     def assets(self, downloads: Sequence[str]) -> dict[str, Asset]:
         """Return what the downloads are to fetch, without those forgotten or damaged meanwhile."""
-        with self.available():
-            pipeline = self.client.pipeline(transaction=False)
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
             for identifier in downloads:
-                pipeline.hget(self.key("download", identifier), "spec")
+                pipeline.hget(self._connection.key("download", identifier), "spec")
             specs = pipeline.execute(raise_on_error=False)
         found: dict[str, Asset] = {}
         for identifier, spec in zip(downloads, specs, strict=True):
             with contextlib.suppress(*UNREADABLE):
                 found[identifier] = Asset.from_dict(json.loads(spec))
         return found
-
-    # --- quota -----------------------------------------------------------------------------------
-
-    def quota_begin(self, account: str, every_s: float) -> float | None:
-        """Ask for the right to ask the portal for the quota left; return the time of the grant.
-
-        None when it is not worth a question: nothing runs and the portal did not refuse, another
-        worker asked not long ago, or the account waits for a person.
-        """
-        granted = self.run("quota_begin", account, every_s)
-        return float(granted) if granted else None
-
-    def note_quota(self, account: str, left: int, asked: float) -> bool:
-        """Record how many requests the portal says are left, ``NOT_SAID`` or ``NO_QUOTA``.
-
-        Returns:
-            Whether that ended a pause that a refusal by the portal began.
-        """
-        return bool(self.run("note_quota", account, left, asked))

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import json
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, cast
 
 from geodes_tasks import errors
-from geodes_tasks.errors import GeodesTasksError
-from geodes_tasks.ledger.connection import Store
-from geodes_tasks.model import footprint
+from geodes_tasks.errors import GeodesTasksError, UnknownDownloadError
+from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
+from geodes_tasks.ledger.records import as_record, moment
 from geodes_tasks.model import json as jsontext
+from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
-from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.model.states import Outcome, Reason, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-READ_BLOCK = 500
+BLOCK = 500
+"""Records asked for in one round trip."""
+TURN = "turn"
+"""Why a download waits that nobody has taken yet."""
+NEAREST_OF = 2000
+"""Downloads of a batch among which the names most like a misspelt one are searched."""
+DUE_SAMPLE = 1000
+"""Of so many waiting downloads the due times are looked at, the earliest first."""
+MOST_BLOCKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +47,35 @@ class Running:
     """Seconds of the server's clock."""
 
 
-class Reading(Store):
+class Reading(Part):
     """Read without changing anything."""
+
+    def account_of(self, batch: str) -> str | None:
+        """Name the account that a batch was asked for with; None for no such batch."""
+        with self._connection.commands() as redis:
+            name: str | None = redis.hget(self._connection.key("batch", batch), "account")
+        return name
+
+    def waits_since(self, batch: str, reason: str) -> float | None:
+        """Tell since when the first download of a batch waits for a reason.
+
+        None where none does, or where more than ten thousand of other batches wait longer.
+        """
+        key = self._connection.key("batch", batch, "downloads")
+        for block in range(MOST_BLOCKS):
+            first = block * BLOCK
+            with self._connection.commands() as redis:
+                rows = redis.zrange(
+                    self._connection.key("since", reason), first, first + BLOCK - 1, withscores=True
+                )
+                ids = [identifier for identifier, _ in rows]
+                known = redis.zmscore(key, ids) if ids else []
+            for (_, since), place in zip(rows, known, strict=True):
+                if place is not None:
+                    return float(since)
+            if len(rows) < BLOCK:
+                break
+        return None
 
     def status(self, batch: str) -> BatchStatus:
         """Give the counts of a batch; one round trip, however large the batch.
@@ -47,14 +84,14 @@ class Reading(Store):
             UnknownBatchError: no such batch.
             LedgerUnavailableError: Redis does not answer.
         """
-        with self.available():
-            counters = self.client.hgetall(self.key("batch", batch))
+        with self._connection.commands() as redis:
+            counters = redis.hgetall(self._connection.key("batch", batch))
         if not counters:
-            raise self.unknown_batch(batch)
+            raise self._connection.unknown_batch(batch)
         return BatchStatus(
             batch=batch,
             owner=counters.get("owner"),
-            enqueued_at=_moment(counters.get("created")),
+            enqueued_at=moment(counters.get("created")),
             total=int(counters.get("total", 0)),
             states=_counted(counters, "state", State),
             outcomes=_counted(counters, "outcome", Outcome),
@@ -65,8 +102,8 @@ class Reading(Store):
 
     def batches(self) -> list[str]:
         """Name every batch, the newest first."""
-        with self.available():
-            names: list[str] = self.client.zrevrange(self.key("batches"), 0, -1)
+        with self._connection.commands() as redis:
+            names: list[str] = redis.zrevrange(self._connection.key("batches"), 0, -1)
             return names
 
     def downloads(self, batch: str) -> list[str]:
@@ -75,10 +112,10 @@ class Reading(Store):
         Raises:
             UnknownBatchError: no such batch.
         """
-        with self.available():
-            if not self.client.exists(self.key("batch", batch)):
-                raise self.unknown_batch(batch)
-            ids: list[str] = self.client.zrange(self.key("batch", batch, "downloads"), 0, -1)
+        with self._connection.commands() as redis:
+            if not redis.exists(self._connection.key("batch", batch)):
+                raise self._connection.unknown_batch(batch)
+            ids: list[str] = redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1)
             return ids
 
     def records(self, batch: str) -> Iterator[DownloadRecord]:
@@ -88,7 +125,7 @@ class Reading(Store):
             UnknownBatchError: no such batch.
         """
         ids = iter(self.downloads(batch))
-        while block := list(itertools.islice(ids, READ_BLOCK)):
+        while block := list(itertools.islice(ids, BLOCK)):
             yield from filter(None, self._read(block))
 
     def record(self, download_id: str) -> DownloadRecord | None:
@@ -97,8 +134,8 @@ class Reading(Store):
 
     def error(self, download_id: str) -> Exception | None:
         """Give the error of a download as an exception of its own class; None without one."""
-        with self.available():
-            text = self.client.hget(self.key("download", download_id), "error")
+        with self._connection.commands() as redis:
+            text = redis.hget(self._connection.key("download", download_id), "error")
         if not text:
             return None
         error = jsontext.parsed(text)
@@ -108,10 +145,10 @@ class Reading(Store):
         return cast("Exception", kind(*error["values"]))
 
     def _read(self, ids: Sequence[str]) -> list[DownloadRecord | None]:
-        with self.available():
-            pipeline = self.client.pipeline(transaction=False)
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
-                pipeline.hgetall(self.key("download", identifier))
+                pipeline.hgetall(self._connection.key("download", identifier))
             found = pipeline.execute()
         return [
             as_record(identifier, data) if data else None
@@ -120,32 +157,170 @@ class Reading(Store):
 
     def running(self, batch: str = "") -> list[Running]:
         """Give every download under way, or those of a batch, the longest under way first."""
-        with self.available():
-            accounts = self.client.smembers(self.key("accounts"))
+        with self._connection.commands() as redis:
+            accounts = redis.smembers(self._connection.key("accounts"))
             ids = [
                 identifier
                 for account in sorted(accounts)
-                for identifier in self.client.zrange(self.key("account", account, "leases"), 0, -1)
+                for identifier in redis.zrange(
+                    self._connection.key("account", account, "leases"), 0, -1
+                )
             ]
             if batch and ids:
-                places = self.client.zmscore(self.key("batch", batch, "downloads"), ids)
+                places = redis.zmscore(self._connection.key("batch", batch, "downloads"), ids)
                 ids = [one for one, place in zip(ids, places, strict=True) if place is not None]
-            pipeline = self.client.pipeline(transaction=False)
+            pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
                 pipeline.hmget(
-                    self.key("download", identifier),
+                    self._connection.key("download", identifier),
                     *("spec", "done", "worker", "source", "started", "state"),
                 )
             rows = zip(ids, pipeline.execute(), strict=True)
         known = [_running(*row) for row in rows if row[1][0] and row[1][5] == State.STARTED]
         return sorted(known, key=lambda one: one.started)
 
-    def workers(self) -> dict[str, int]:
-        """Give the live workers with their slots."""
-        with self.available():
-            names = self.client.zrange(self.key("workers"), 0, -1)
-            slots = [self.client.hget(self.key("worker", name), "slots") for name in names]
-        return {name: int(count or 0) for name, count in zip(names, slots, strict=True)}
+    def waits(self, batches: Sequence[str]) -> list[Wait]:
+        """Tell for each reason how many downloads of the batches wait, and when the first goes on.
+
+        A download in two batches counts twice. Due times are those of the whole ledger: who
+        waits for one reason waits for one account.
+        """
+        counts: dict[str, int] = {}
+        with self._connection.commands() as redis:
+            for name in batches:
+                for field, value in redis.hgetall(self._connection.key("batch", name)).items():
+                    kind, _, reason = field.partition(":")
+                    if kind == "waiting" and int(value) > 0:
+                        counts[reason] = counts.get(reason, 0) + int(value)
+        due = self._first_due() if counts else {}
+        return [Wait(reason, count, due.get(reason)) for reason, count in sorted(counts.items())]
+
+    def _first_due(self) -> dict[str, float]:
+        with self._connection.commands() as redis:
+            found = redis.zrange(self._connection.key("due"), 0, DUE_SAMPLE - 1, withscores=True)
+        reasons = self._fields([identifier for identifier, _ in found], "reason")
+        first: dict[str, float] = {}
+        for (_, due), (reason,) in zip(found, reasons, strict=True):
+            if reason:
+                first.setdefault(reason, due)
+        if (asked := self._next_poll()) is not None:
+            first[Reason.OFFLINE] = min(asked, first.get(Reason.OFFLINE, asked))
+        return first
+
+    def _next_poll(self) -> float | None:
+        """Tell when the portal is asked again for what is on tape; None when nothing is."""
+        with self._connection.commands() as redis:
+            keys = [
+                self._connection.key("account", n)
+                for n in redis.smembers(self._connection.key("accounts"))
+            ]
+            pipeline = redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.zcard(f"{key}:tape")
+                pipeline.hget(f"{key}:poll", "next")
+            found = pipeline.execute()
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return min((float(then) for taped, then in pairs if taped and then), default=None)
+
+    def failures(self, batch: str) -> list[FailureGroup]:
+        """Group the errors of a batch by class, what failed for good first, then by number.
+
+        Reads the whole batch: some 20,000 downloads a second.
+        """
+        groups: dict[tuple[State, str], FailureGroup] = {}
+        for row in self._batch_fields(batch, "state", "error", "spec"):
+            state, error, spec = row
+            if error and spec and state in {State.FAILURE, State.RETRY}:
+                info = _error_info(error)
+                key = (State(state), info.type)
+                first = groups.get(key) or FailureGroup(*key, 0, info, json.loads(spec)["item"])
+                groups[key] = replace(first, count=first.count + 1)
+        return sorted(groups.values(), key=lambda one: (one.state != State.FAILURE, -one.count))
+
+    def failed(
+        self, batch: str, kinds: Sequence[str] = (), *, state: State = State.FAILURE
+    ) -> list[str]:
+        """Return the ids of a batch's downloads with errors of these classes, or of any.
+
+        Args:
+            batch: Its name.
+            kinds: Error classes; none is any.
+            state: Of the downloads: FAILURE, or RETRY for those that wait after an error.
+        """
+        with self._connection.commands() as redis:
+            ids: list[str] = redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1)
+        rows = self._batch_fields(batch, "state", "error")
+        return [
+            identifier
+            for identifier, (found, error) in zip(ids, rows, strict=False)
+            if found == state and (not kinds or (error and json.loads(error)["type"] in kinds))
+        ]
+
+    def named(self, batch: str, names: Sequence[str]) -> list[str]:
+        """Give the ids of a batch's downloads by item, file name or id, each once.
+
+        Raises:
+            UnknownDownloadError: the batch has none of that name.
+        """
+        found: dict[str, list[str]] = {name: [] for name in names}
+        with self._connection.commands() as redis:
+            ids: list[str] = redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1)
+        rows = self._batch_fields(batch, "spec", "path")
+        for identifier, (spec, path) in zip(ids, rows, strict=False):
+            item = json.loads(spec)["item"] if spec else ""
+            for name in {identifier, item, PurePath(path or "").name} & found.keys():
+                found[name].append(identifier)
+        for name, those in found.items():
+            if not those:
+                raise UnknownDownloadError(batch, name, nearest(name, self._some_names(batch)))
+        return list(dict.fromkeys(itertools.chain.from_iterable(found.values())))
+
+    def _some_names(self, batch: str) -> Iterator[str]:
+        """Yield item ids and file names of the first downloads of a batch."""
+        for spec, path in itertools.islice(self._batch_fields(batch, "spec", "path"), NEAREST_OF):
+            if spec:
+                yield json.loads(spec)["item"]
+            yield PurePath(path or "").name
+
+    def _batch_fields(self, batch: str, *names: str) -> Iterator[list[str | None]]:
+        with self._connection.commands() as redis:
+            ids = iter(redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1))
+        while block := list(itertools.islice(ids, BLOCK)):
+            yield from self._fields(block, *names)
+
+    def _fields(self, ids: Sequence[str], *names: str) -> list[list[str | None]]:
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for identifier in ids:
+                pipeline.hmget(self._connection.key("download", identifier), *names)
+            rows: list[list[str | None]] = pipeline.execute()
+        return rows
+
+    def totals(self) -> Totals:
+        """Count the whole ledger: as quick with a million records as with one."""
+        reasons, now = (*Reason, TURN), self._connection.server_time()
+        with self._connection.commands() as redis:
+            accounts = redis.smembers(self._connection.key("accounts"))
+            pipeline = redis.pipeline(transaction=False)
+            pipeline.hgetall(self._connection.key("totals"))
+            pipeline.zcount(self._connection.key("due"), f"({now}", "+inf")
+            for reason in reasons:
+                pipeline.zrange(self._connection.key("since", reason), 0, 0, withscores=True)
+            for account in accounts:
+                pipeline.zcard(self._connection.key("account", account, "tape"))
+            counters, later, *rest = pipeline.execute()
+        firsts, taped = rest[: len(reasons)], sum(rest[len(reasons) :])
+        return Totals(
+            at=now,
+            counters={name: int(value) for name, value in counters.items()},
+            since={
+                str(reason): first[0][1]
+                for reason, first in zip(reasons, firsts, strict=True)
+                if first
+            },
+            later=later,
+            taped=taped,
+        )
 
 
 def _running(identifier: str, values: Sequence[str | None]) -> Running:
@@ -175,56 +350,6 @@ def _nonzero(counters: Mapping[str, str], prefix: str) -> dict[str, int]:
     }
 
 
-def _moment(text: str | None) -> str | None:
-    """Turn the server's seconds into ISO 8601, UTC."""
-    if not text:
-        return None
-    return datetime.fromtimestamp(float(text), UTC).isoformat(timespec="milliseconds")
-
-
-def _entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry of the history with its time as ISO 8601; scripts write seconds."""
-    with contextlib.suppress(ValueError, KeyError):
-        return entry | {"at": _moment(entry["at"])}
-    return entry
-
-
-def _info(error: Mapping[str, Any]) -> ErrorInfo:
-    return ErrorInfo(error["type"], error["message"], error["hint"])
-
-
-def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
-    """Read the hash of one download."""
-    spec = jsontext.parsed(data["spec"])
-    state = State(data["state"])
-    error = jsontext.parsed(data["error"]) if data.get("error") else None
-    outcome = data.get("outcome") if state is State.SUCCESS else None
-    size = int(data.get("size") or 0)
-    return DownloadRecord(
-        item_id=spec["item"],
-        collection=spec["collection"],
-        asset_key=spec["key"],
-        state=state,
-        outcome=Outcome(outcome) if outcome else None,
-        path=data.get("path", ""),
-        size_bytes=size if size or spec["size"] is not None else None,
-        checksum=(data.get("checksum") if outcome else None) or spec["checksum"],
-        verified=state is State.SUCCESS and data.get("verified") == "1",
-        bytes_transferred=int(data.get("bytes") or 0),
-        attempts=int(data.get("attempts") or 0),
-        source=data.get("source"),
-        started_at=_moment(data.get("started")),
-        finished_at=_moment(data.get("finished")),
-        error=_info(error) if error and state is not State.SUCCESS else None,
-        sources={
-            name.removeprefix("bytes:"): int(value)
-            for name, value in sorted(data.items())
-            if name.startswith("bytes:") and name != "bytes:" and int(value)
-        },
-        download_id=identifier,
-        reason=data.get("reason"),
-        due_at=_moment(data.get("due")),
-        worker=data.get("worker"),
-        footprint=footprint.unpacked(data["footprint"]) if data.get("footprint") else None,
-        history=tuple(map(_entry, jsontext.parsed(data.get("history") or "[]"))),
-    )
+def _error_info(text: str) -> ErrorInfo:
+    said = json.loads(text)
+    return ErrorInfo(said["type"], said["message"], said.get("hint", ""))

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from geodes_tasks.ledger.connection import Store
+from geodes_tasks.ledger.connection import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,24 +40,16 @@ class SourceState:
     why: str = ""
 
 
-class Ways(Store):
+class SourceHealth(Part):
     """Ask and tell what is known of sources."""
 
-    def sources(self, news: Mapping[str, News]) -> dict[str, SourceState]:
+    def exchange(self, news: Mapping[str, News]) -> dict[str, SourceState]:
         """Record what is new, and return what all workers together know.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
         said = {source: one.to_dict() for source, one in news.items()}
-        answer = self.run("sources", json.dumps(said))
+        answer = self._connection.run("sources", json.dumps(said))
         rows = zip(*(iter(answer),) * 3, strict=True)
         return {source: SourceState(float(rest), why) for source, rest, why in rows}
-
-    def portal_pause(self, account: str) -> str:
-        """Return why an account asks nothing of the portal now; empty when it may ask.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        return str(self.run("portal_pause", account))

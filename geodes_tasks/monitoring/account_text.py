@@ -58,10 +58,10 @@ def lines(ledger: Ledger, status: BatchStatus, *, why: bool) -> Iterator[str]:
         status: The counts of the batch.
         why: Whether to tell of the changes, and their reasons.
     """
-    for (kind, name), reason in sorted(ledger.holds().items()):
+    for (kind, name), reason in sorted(ledger.control.pauses().items()):
         if kind == "source" or name == status.batch:
             yield f"{kind} {name} is held ({reason}): geodes-tasks resume --{kind} {name}"
-    account = ledger.account_of(status.batch)
+    account = ledger.reading.account_of(status.batch)
     if why and account:
         yield f"places of {account}"
         yield from changes(ledger, account)
@@ -69,7 +69,7 @@ def lines(ledger: Ledger, status: BatchStatus, *, why: bool) -> Iterator[str]:
 
 def changes(ledger: Ledger, account: str) -> Iterator[str]:
     """Say how the places of an account changed and why, the newest first."""
-    found = ledger.changes(account)
+    found = ledger.account.changes(account)
     if not found:
         yield "    its places were never changed"
     for one in found[:CHANGES]:
@@ -81,9 +81,9 @@ def waits(ledger: Ledger, status: BatchStatus) -> list[dict[str, Any]]:
     """Tell for each reason how many downloads of a batch wait, since when, and until when."""
     if not status.waiting:
         return []
-    due = {wait.reason: wait.next_due for wait in ledger.waits([status.batch])}
-    state = {one.name: one for one in ledger.account_states()}.get(
-        ledger.account_of(status.batch) or ""
+    due = {wait.reason: wait.next_due for wait in ledger.reading.waits([status.batch])}
+    state = {one.name: one for one in ledger.account.states()}.get(
+        ledger.reading.account_of(status.batch) or ""
     )
     told = []
     for reason, count in status.waiting.items():
@@ -94,7 +94,7 @@ def waits(ledger: Ledger, status: BatchStatus) -> list[dict[str, Any]]:
             {
                 "reason": reason,
                 "count": count,
-                "since": ledger.waits_since(status.batch, reason),
+                "since": ledger.reading.waits_since(status.batch, reason),
                 "next_due": until,
             }
         )
@@ -103,11 +103,11 @@ def waits(ledger: Ledger, status: BatchStatus) -> list[dict[str, Any]]:
 
 def details(ledger: Ledger, status: BatchStatus) -> dict[str, Any]:
     """Give the same for programs, beside the counts of ``status --json``."""
-    name = ledger.account_of(status.batch)
-    account = next((one for one in ledger.account_states() if one.name == name), None)
+    name = ledger.reading.account_of(status.batch)
+    account = next((one for one in ledger.account.states() if one.name == name), None)
     return {
         "waits": waits(ledger, status),
         "account": asdict(account) if account else None,
-        "changes": [asdict(one) for one in ledger.changes(name)] if name else [],
-        "held": [name for (_, name) in ledger.holds()],
+        "changes": [asdict(one) for one in ledger.account.changes(name)] if name else [],
+        "held": [name for (_, name) in ledger.control.pauses()],
     }

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from geodes_tasks.errors import LedgerUnavailableError
-from geodes_tasks.ledger.reading_counts import TURN
+from geodes_tasks.ledger.reading import TURN
 from geodes_tasks.model.states import ACTIVE, Outcome, Reason, State
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class LedgerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give every metric; while Redis does not answer, only that it does not."""
         try:
-            found = [*_counted(self.ledger.totals()), *self._under_way(), *self._accounts()]
+            found = [*_counted(self.ledger.reading.totals()), *self._under_way(), *self._accounts()]
         except LedgerUnavailableError:
             yield _gauge("ledger_up", "Whether Redis answers.", 0)
             return
@@ -46,12 +46,12 @@ class LedgerCollector(Collector):
     def _under_way(self) -> Iterator[Metric]:
         running = _gauge("running", "Downloads under way.", None, "source")
         in_flight = _gauge("running_bytes", "Bytes on disk of downloads under way.", None, "source")
-        rows = self.ledger.running()
+        rows = self.ledger.reading.running()
         for source in sorted(SOURCES | {one.source for one in rows if one.source}):
             here = [one for one in rows if one.source == source]
             running.add_metric([source], len(here))
             in_flight.add_metric([source], sum(one.done_bytes for one in here))
-        workers = self.ledger.workers()
+        workers = self.ledger.dispatch.workers()
         yield from (running, in_flight)
         yield _gauge("workers", "Workers alive.", len(workers))
         yield _gauge("slots", "Downloads that these can run at once.", sum(workers.values()))
@@ -61,7 +61,7 @@ class LedgerCollector(Collector):
         paused = _gauge("account_paused", "Whether an account takes no work.", None, "account")
         quota = _gauge("quota_limit", "Requests allowed in a window.", None, "account")
         left = _gauge("quota_left", "Requests left in this window.", None, "account")
-        for one in self.ledger.account_states():
+        for one in self.ledger.account.states():
             limit.add_metric([one.name], one.concurrent)
             paused.add_metric([one.name], one.paused is not None)
             if one.quota_count:

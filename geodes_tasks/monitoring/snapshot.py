@@ -87,21 +87,21 @@ class Watcher:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
         ledger, now = self.ledger, time.monotonic()
-        statuses = [ledger.status(name) for name in self.batches]
-        moving = ledger.running()
+        statuses = [ledger.reading.status(name) for name in self.batches]
+        moving = ledger.reading.running()
         known = [*self.batches, *(one.download_id for one in moving)]
         self._speeds = {name: self._speeds.get(name, Speed()) for name in known}
         return Look(
-            at=ledger.server_time(),
+            at=ledger.connection.server_time(),
             batches=statuses,
             batch_speeds=[self._speeds[s.batch].update(s.bytes_done, now) for s in statuses],
             moving=moving,
             speeds=[self._speeds[m.download_id].update(m.done_bytes, now) for m in moving],
             waits=self._waits(),
             failures=self._errors(statuses, now),
-            accounts=ledger.account_states(),
-            workers=len(ledger.workers()),
-            paused=frozenset(name for kind, name in ledger.holds() if kind == "batch"),
+            accounts=ledger.account.states(),
+            workers=len(ledger.dispatch.workers()),
+            paused=frozenset(name for kind, name in ledger.control.pauses() if kind == "batch"),
         )
 
     def look_twice(self) -> Look:
@@ -115,8 +115,8 @@ class Watcher:
     def _waits(self) -> list[Wait]:
         """Ask what waits, and since when."""
         found = []
-        for wait in self.ledger.waits(self.batches):
-            times = (self.ledger.waits_since(name, wait.reason) for name in self.batches)
+        for wait in self.ledger.reading.waits(self.batches):
+            times = (self.ledger.reading.waits_since(name, wait.reason) for name in self.batches)
             known = [time for time in times if time is not None]
             found.append(replace(wait, since=min(known, default=None)))
         return found
@@ -132,6 +132,6 @@ class Watcher:
             group
             for status in statuses
             if status.states[State.FAILURE] or status.states[State.RETRY]
-            for group in self.ledger.failures(status.batch)
+            for group in self.ledger.reading.failures(status.batch)
         ]
         return self._failures

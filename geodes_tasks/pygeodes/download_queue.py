@@ -173,7 +173,11 @@ class DownloadQueue:
 
     def _announce(self, run: Run) -> None:
         self._say(f"{run.receipt.downloads} downloads to {self.download_dir}")
-        if runs.has_cluster(self.settings) and run.status().unfinished and not run.ledger.workers():
+        if (
+            runs.has_cluster(self.settings)
+            and run.status().unfinished
+            and not run.ledger.dispatch.workers()
+        ):
             self._say("no worker is there yet: start one with `geodes-tasks worker`; waiting")
 
     def _watched(self, run: Run) -> BatchStatus:
@@ -222,7 +226,7 @@ def _refused(refusal: Refusal) -> Finding:
 
 def _looked_at(request: Request, ledger: Ledger | None) -> Finding | None:
     """Find out what is wrong with one file; None when nothing is."""
-    record = ledger.record(request.download_id) if ledger is not None else None
+    record = ledger.reading.record(request.download_id) if ledger is not None else None
     done = record is not None and record.state is State.SUCCESS
     wrong = _wrong_bytes(request, record)
     if wrong is None:

@@ -217,14 +217,14 @@ def _ledgers(settings: Settings, download_dir: str | Path | None) -> Iterator[li
     live = [] if runs.has_cluster(settings) else list(runs.private_ledgers(settings))
     with runs.ledger_of(settings, folder) as own:
         # The folder's own run may be under way, and then be among the live ones too.
-        known = {ledger.url for ledger in live}
-        yield live + ([own] if own is not None and own.url not in known else [])
+        known = {ledger.connection.url for ledger in live}
+        yield live + ([own] if own is not None and own.connection.url not in known else [])
 
 
 def _downloads(ledger: Ledger) -> Iterator[Download]:
-    running = {one.download_id: one.done_bytes for one in ledger.running()}
-    for batch in ledger.batches():
-        for record in ledger.records(batch):
+    running = {one.download_id: one.done_bytes for one in ledger.reading.running()}
+    for batch in ledger.reading.batches():
+        for record in ledger.reading.records(batch):
             yield Download(record, running.get(record.download_id))
 
 

@@ -29,7 +29,7 @@ class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
         return result
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
-        record = self.ledger.record(task_id)
+        record = self.ledger.reading.record(task_id)
         if record is None:
             return {"status": celery_states.PENDING, "result": None}
         meta: dict[str, Any] = {
@@ -40,7 +40,7 @@ class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
             "children": [],
         }
         if record.state in {State.FAILURE, State.RETRY, State.REVOKED}:
-            meta["result"] = self.ledger.error(task_id) or TaskRevokedError("cancelled")
+            meta["result"] = self.ledger.reading.error(task_id) or TaskRevokedError("cancelled")
         return meta
 
     def _forget(self, task_id: str) -> None:

@@ -237,25 +237,27 @@ def newly_over(ledger: Ledger) -> list[dict[str, Any]]:
         LedgerUnavailableError: Redis does not answer.
     """
     since = _in_use_since(ledger)
-    with ledger.available():
-        names = ledger.client.zrangebyscore(ledger.key("batches"), since, "+inf")
+    with ledger.connection.commands():
+        names = ledger.connection.client.zrangebyscore(
+            ledger.connection.key("batches"), since, "+inf"
+        )
     return [facts for name in names if (facts := _if_newly_over(ledger, name)) is not None]
 
 
 def _in_use_since(ledger: Ledger) -> float:
-    with ledger.available():
-        seconds, _ = ledger.client.time()
-        ledger.client.set(ledger.key("hooks"), seconds, nx=True)
-        return float(ledger.client.get(ledger.key("hooks")))
+    with ledger.connection.commands():
+        seconds, _ = ledger.connection.client.time()
+        ledger.connection.client.set(ledger.connection.key("hooks"), seconds, nx=True)
+        return float(ledger.connection.client.get(ledger.connection.key("hooks")))
 
 
 def _if_newly_over(ledger: Ledger, name: str) -> dict[str, Any] | None:
-    status, key = ledger.status(name), ledger.key("batch", name)
-    with ledger.available():
+    status, key = ledger.reading.status(name), ledger.connection.key("batch", name)
+    with ledger.connection.commands():
         if status.unfinished or not status.total:
-            ledger.client.hdel(key, "told")
+            ledger.connection.client.hdel(key, "told")
             return None
-        if not ledger.client.hsetnx(key, "told", "1"):
+        if not ledger.connection.client.hsetnx(key, "told", "1"):
             return None
     states = status.states
     return {

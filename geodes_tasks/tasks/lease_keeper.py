@@ -170,7 +170,7 @@ class LeasedAttempt:
             return
         if self.claim.portal_pause:
             self._check_portal()
-        limits = self.ledger.limits
+        limits = self.ledger.connection.limits
         if not limits.quota_count:
             return
         spent = self._patiently(self._spend)
@@ -184,7 +184,7 @@ class LeasedAttempt:
         if self._request and isinstance(error, NEVER_SENT):
             # Without Redis it stays spent: one download fewer in this window, none too many.
             with contextlib.suppress(LedgerUnavailableError):
-                self.ledger.unspend(self.claim.account, self._request)
+                self.ledger.account.refund(self.claim.account, self._request)
             self._request = ""
 
     def gave_up(self, source: str, error: GeodesTasksError) -> None:
@@ -195,7 +195,7 @@ class LeasedAttempt:
 
     def _check_portal(self) -> None:
         """Raise where the account, paused when S3 was to serve this download, still is."""
-        why = self._patiently(lambda: self.ledger.portal_pause(self.claim.account))
+        why = self._patiently(lambda: self.ledger.account.portal_pause(self.claim.account))
         if why:
             raise AccountHeldError(self.claim.asset.hrefs[GEODES], why)
 
@@ -207,23 +207,23 @@ class LeasedAttempt:
         Raises:
             AttemptEndedError: it does not, or the worker must end before Redis is back.
         """
-        fresh_s = min(FRESH_S, self.ledger.limits.lease_seconds / 4)
+        fresh_s = min(FRESH_S, self.ledger.connection.limits.lease_seconds / 4)
         if clock() - self.sure_at > fresh_s:
             asked_at = clock()
             self.hear(self._patiently(self._renew), asked_at)
         self.progress(self.done_bytes)
 
     def _renew(self) -> Renewal:
-        return self.ledger.renew([self.tell()])[0]
+        return self.ledger.leases.renew([self.tell()])[0]
 
     def _spend(self) -> Spent:
-        return self.ledger.spend(self.claim.account)
+        return self.ledger.account.spend(self.claim.account)
 
     def _end_probe(self) -> None:
         """Let those go on that wait for what this one finds; its record does so too, later."""
         self._probes = False
         with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
-            self.ledger.end_probe(self.claim)
+            self.ledger.account.end_probe(self.claim)
 
     def _patiently(self, ask: Callable[[], Answer]) -> Answer:
         """Ask until Redis answers, or the attempt must end."""
@@ -274,7 +274,7 @@ class LeaseKeeper:
         self.ledger, self.stop = ledger, stop or StopSignal()
         self.silence_s = silence_s + MARGIN_S
         self.break_off, self.give_back = break_off, give_back
-        self.period_s = min(TICK_S, ledger.limits.lease_seconds / 4)
+        self.period_s = min(TICK_S, ledger.connection.limits.lease_seconds / 4)
         self._guard = LoopGuard(logger, "renewing leases")
         self._failing_since: float | None = None
         """Time of the first failure since leases were last renewed, by ``time.monotonic``."""
@@ -322,7 +322,7 @@ class LeaseKeeper:
         except Exception as error:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
-            if now - self._failing_since >= self.ledger.limits.lease_seconds:
+            if now - self._failing_since >= self.ledger.connection.limits.lease_seconds:
                 self._cut_off(error)
             raise
         self._failing_since = None
@@ -343,7 +343,7 @@ class LeaseKeeper:
             logger.error(
                 "no lease could be renewed for %g s (%s): this worker takes no new work%s until "
                 "Redis accepts renewals again",
-                self.ledger.limits.lease_seconds,
+                self.ledger.connection.limits.lease_seconds,
                 type(error).__name__,
                 "" if is_away else " and stops its downloads",
             )
@@ -378,10 +378,10 @@ class LeaseKeeper:
         alive = [one for one in attempts if now - one.heard <= self.silence_s and one.fate is None]
         if not alive:
             if self._failing_since is not None:
-                self.ledger.renew([PROBE])
+                self.ledger.leases.renew([PROBE])
             return
         asked_at = clock()
-        answers = self.ledger.renew([one.tell() for one in alive])
+        answers = self.ledger.leases.renew([one.tell() for one in alive])
         for attempt, answer in zip(alive, answers, strict=True):
             attempt.hear(answer, asked_at)
             if attempt.done_bytes >= 0:

@@ -94,4 +94,4 @@ class Ways:
             self._told_at = time.monotonic()
         # Not told is not known: the next time is soon enough.
         with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
-            self._known = self._ledger.sources(news)
+            self._known = self._ledger.sources.exchange(news)

@@ -141,7 +141,7 @@ class Desk:
         decision = retry.decide(self.judged(attempt, error), 1, "", self.policy)
         if decision.pause is not None:
             with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
-                self.ledger.pause_for(
+                self.ledger.account.pause(
                     attempt.claim.account, decision.pause, decision.pause_s, decision.probe_s
                 )
 
@@ -155,7 +155,7 @@ class Desk:
 
         def gave_since() -> bool:
             with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
-                return self.ledger.gave_since(attempt.claim)
+                return self.ledger.account.gave_since(attempt.claim)
             return False
 
         return self.keys.judged(error, attempt.claim.account, gave_since)
@@ -188,7 +188,7 @@ class Desk:
         try:
             decision = retry.decide(error, attempt.claim.attempt, "", self.policy)
             entry = history_entry(attempt, "", error)
-            self.sender.send(self.ledger.postpone(attempt.claim, error, decision, entry))
+            self.sender.send(self.ledger.leases.postpone(attempt.claim, error, decision, entry))
         except (GeodesTasksError, OperationalError) as problem:
             logger.warning("%s was not requeued: %s", attempt.claim.download_id, problem)
         except Exception:
@@ -247,7 +247,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
 def claimed(task: celery.Task) -> Claim:
     """Claim the download that the message names, or leave at once."""
     identifier = str(task.request.id)
-    answer = patiently(lambda: desk().ledger.claim(identifier, str(task.request.hostname)))
+    answer = patiently(lambda: desk().ledger.leases.claim(identifier, str(task.request.hostname)))
     if isinstance(answer, Claim):
         return answer
     logger.info("%s: nothing to do (%s)", identifier, answer)
@@ -276,7 +276,7 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
 def settle_done(claim: Claim, result: DownloadResult) -> dict[str, Any]:
     """Record the proven file; what is returned is what Flower shows."""
-    recorded(lambda: desk().ledger.succeed(claim, result))
+    recorded(lambda: desk().ledger.leases.finish(claim, result))
     desk().hooks.file_done(claim, result)
     logger.info(
         "%s %s (%s, %s)",
@@ -318,7 +318,7 @@ def discard(asset: Asset, path: str, token: str) -> None:
 def settle_cancelled(claim: Claim) -> NoReturn:
     """Remove what the cancelled attempt has written, and record it."""
     discard(claim.asset, claim.path, claim.token)
-    recorded(lambda: desk().ledger.revoke(claim))
+    recorded(lambda: desk().ledger.leases.revoke(claim))
     logger.info("%s: cancelled", claim.path)
     raise Ignore("cancelled")
 
@@ -337,11 +337,11 @@ def settle_failed(task: celery.Task, attempt: LeasedAttempt, error: Exception) -
         decision = retry.not_of_the_account(decision)
     entry = history_entry(attempt, str(task.request.hostname), error)
     if not decision.retry:
-        recorded(lambda: ledger.fail(claim, error, entry))
+        recorded(lambda: ledger.leases.fail(claim, error, entry))
         logger.error("FAILED %s: %s: %s", claim.path, type(error).__name__, error)
         discard(claim.asset, claim.path, claim.token)
         raise error
-    recorded(lambda: ledger.postpone(claim, error, decision, entry))
+    recorded(lambda: ledger.leases.postpone(claim, error, decision, entry))
     waits = wait_text(decision)
     logger.warning("%s (%s, %s)", error, decision.reason, waits)
     if isinstance(error, DiskError):
@@ -432,7 +432,7 @@ def on_disk_error(listener: Callable[[], None]) -> None:
 
 def close_intake(worker: str, claim: Claim, error: DiskError) -> None:
     """Have this worker take no more work until its folder can be written to again."""
-    if patiently(lambda: desk().ledger.close(worker, str(Path(claim.path).parent))):
+    if patiently(lambda: desk().ledger.dispatch.close(worker, str(Path(claim.path).parent))):
         logger.error("this worker takes no more work: %s. %s", error, error.hint)
     for listener in _disk_listeners:
         listener()
@@ -479,6 +479,6 @@ def tell_flower(row: Row, attempt: LeasedAttempt) -> None:
 def refresh_flower(task: celery.Task) -> None:
     """Let a duplicate's row in Flower show how the download ended, not that it started."""
     with contextlib.suppress(LedgerUnavailableError, LedgerForbiddenError):
-        record = desk().ledger.record(str(task.request.id))
+        record = desk().ledger.reading.record(str(task.request.id))
         if record is not None and record.outcome is not None:
             Row.of(task).tell("task-succeeded", result=str(record.outcome), runtime=0.0)

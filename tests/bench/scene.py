@@ -100,7 +100,7 @@ class Cluster:
         }
         self.settings = config.load(**usual | self._flags)
         self.ledger = Ledger.of(self.settings)
-        self._stack.callback(self.ledger.client.close)
+        self._stack.callback(self.ledger.connection.client.close)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,8 +129,8 @@ class Cluster:
 
     def commands(self) -> int:
         """Give how many commands Redis has carried out so far."""
-        return int(self.ledger.client.info("stats")["total_commands_processed"])
+        return int(self.ledger.connection.client.info("stats")["total_commands_processed"])
 
     def used_bytes(self) -> int:
         """Give the memory that the data of Redis takes."""
-        return int(self.ledger.client.info("memory")["used_memory"])
+        return int(self.ledger.connection.client.info("memory")["used_memory"])

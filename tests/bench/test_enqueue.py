@@ -39,7 +39,7 @@ def test_enqueue(folder: Path, request: pytest.FixtureRequest) -> None:
     with Cluster(folder) as cluster:
 
         def first(path: Path) -> dict[str, Any]:
-            cluster.ledger.client.flushall()
+            cluster.ledger.connection.client.flushall()
             return enqueue(cluster, path)
 
         def new() -> float:
@@ -101,7 +101,7 @@ def enqueue(cluster: Cluster, path: Path) -> dict[str, Any]:
 
 def messages(cluster: Cluster) -> int:
     """Count the messages in the broker."""
-    return int(cluster.ledger.client.llen(cluster.ledger.key("geodes")))
+    return int(cluster.ledger.connection.client.llen(cluster.ledger.connection.key("geodes")))
 
 
 def plain_enqueue(redis: RedisServer, items: Path) -> tuple[float, float]:

@@ -97,8 +97,8 @@ def pace(folder: Path, url: str, items: Path) -> float:
 def first_seen(ledger: Ledger, batch: str, count: int) -> tuple[int, float]:
     """Wait until so many have succeeded; give how many had, and when."""
     deadline = time.monotonic() + 300
-    while (done := ledger.status(batch).states["SUCCESS"]) < count:
-        assert time.monotonic() < deadline, ledger.status(batch)
+    while (done := ledger.reading.status(batch).states["SUCCESS"]) < count:
+        assert time.monotonic() < deadline, ledger.reading.status(batch)
         time.sleep(0.005)
     return done, time.perf_counter()
 
@@ -110,7 +110,9 @@ def ledger_by_length(bench: Bench, folder: Path) -> None:
     """Let one queue grow, and measure at each length what a download costs the ledger."""
     with Cluster(folder / "ledger") as cluster:
         limits = Limits(concurrent=1_000_000, max_attempts=8)
-        ledger = Ledger(cluster.ledger.client, limits, prefix=cluster.ledger.prefix)
+        ledger = Ledger(
+            cluster.ledger.connection.client, limits, prefix=cluster.ledger.connection.prefix
+        )
         woken: deque[str] = deque()
         empty, length = cluster.used_bytes(), 0
         bench.series["Redis's time to renew a lease"] = renewals(ledger)
@@ -119,12 +121,12 @@ def ledger_by_length(bench: Bench, folder: Path) -> None:
                 bench.series[f"admitted at {wanted}"] = grow(ledger, length, wanted)
             bench.series[f"Redis's time to admit at {wanted}"] = spent.each(wanted - length)
             length = wanted
-            woken.extend(one.download_id for one in ledger.release())
+            woken.extend(one.download_id for one in ledger.dispatch.release())
             with redis_time(ledger) as spent:
                 bench.series[f"cycles at {wanted}"] = cycles(ledger, woken)
             bench.series[f"Redis's time for a download at {wanted}"] = spent.each(LOTS * CYCLES)
             with redis_time(ledger) as spent:
-                ledger.recover("bench@host", 16)
+                ledger.dispatch.recover("bench@host", 16)
             bench.series[f"Redis's time for a recovery at {wanted}"] = spent.each(1)
             bench.series[f"status at {wanted}"] = status(ledger)
             used = (cluster.used_bytes() - empty) / length
@@ -171,20 +173,25 @@ class Spent:
 @contextlib.contextmanager
 def redis_time(ledger: Ledger) -> Iterator[Spent]:
     """Count the time that scripts take in Redis while the block runs."""
-    spent = Spent(ledger.client)
+    spent = Spent(ledger.connection.client)
     yield spent
     spent.stop()
 
 
 def renewals(ledger: Ledger) -> Series:
     """Hold as many leases as a window has, and renew them; what one costs Redis."""
-    ledger.admit("renewals", "renewals", [request(-1 - at) for at in range(BLOCK)], nothing_at)
-    held = [ledger.claim(one.download_id, "bench@host") for one in ledger.release("renewals")]
+    ledger.admission.admit(
+        "renewals", "renewals", [request(-1 - at) for at in range(BLOCK)], nothing_at
+    )
+    held = [
+        ledger.leases.claim(one.download_id, "bench@host")
+        for one in ledger.dispatch.release("renewals")
+    ]
     told = [Progress(one.download_id, one.token, 1) for one in held if isinstance(one, Claim)]
     with redis_time(ledger) as spent:
         for done in range(10):
-            ledger.renew([replace(one, done_bytes=done) for one in told])
-    ledger.cancel(list(ledger.downloads("renewals")))
+            ledger.leases.renew([replace(one, done_bytes=done) for one in told])
+    ledger.control.cancel(list(ledger.reading.downloads("renewals")))
     return spent.each(10 * len(told))
 
 
@@ -213,7 +220,7 @@ def grow(ledger: Ledger, length: int, wanted: int) -> Series:
     for start in range(length, wanted, BLOCK):
         block = [request(number) for number in range(start, min(start + BLOCK, wanted))]
         began = time.perf_counter()
-        ledger.admit("growth", "default", block, nothing_at)
+        ledger.admission.admit("growth", "default", block, nothing_at)
         rates.append(len(block) / (time.perf_counter() - began))
     return Series(tuple(rates[-LOTS * 20 :]), "items/s")
 
@@ -228,9 +235,9 @@ def cycles(ledger: Ledger, woken: deque[str]) -> Series:
     for _ in range(LOTS):
         began = time.perf_counter()
         for _ in range(CYCLES):
-            claim = ledger.claim(woken.popleft(), "bench@host")
+            claim = ledger.leases.claim(woken.popleft(), "bench@host")
             assert isinstance(claim, Claim), claim
-            woken.extend(one.download_id for one in ledger.succeed(claim, result(claim)))
+            woken.extend(one.download_id for one in ledger.leases.finish(claim, result(claim)))
         rates.append(CYCLES / (time.perf_counter() - began))
     return Series(tuple(rates), "downloads/s")
 
@@ -255,6 +262,6 @@ def status(ledger: Ledger) -> Series:
     seen = []
     for _ in range(50):
         began = time.perf_counter()
-        ledger.status("growth")
+        ledger.reading.status("growth")
         seen.append((time.perf_counter() - began) * 1000)
     return Series(tuple(seen), "ms")

@@ -82,7 +82,7 @@ def peak(folder: Path, url: str, items: list[Item]) -> float:
         while time.monotonic() < end and batch.status().unfinished:
             time.sleep(0.05)
         most = peak_mib(worker)
-        cluster.ledger.cancel(list(cluster.ledger.downloads(batch.id)))
+        cluster.ledger.control.cancel(list(cluster.ledger.reading.downloads(batch.id)))
         wait_until(lambda: not batch.status().unfinished, 60, "the end of all transfers")
     shutil.rmtree(place)
     return most

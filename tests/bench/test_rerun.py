@@ -94,9 +94,9 @@ def prove(cluster: Cluster, items: Path, target: Path) -> None:
         path = Path(record.path or "")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        claim = cluster.ledger.claim(record.download_id, "bench")
+        claim = cluster.ledger.leases.claim(record.download_id, "bench")
         assert isinstance(claim, Claim), claim
-        cluster.ledger.succeed(claim, done(claim, path))
+        cluster.ledger.leases.finish(claim, done(claim, path))
     assert batch.status().states["SUCCESS"] == COUNT
 
 
@@ -126,15 +126,15 @@ def look(cluster: Cluster, batch: str) -> float:
     """Look at the batch many times; give the milliseconds of one."""
     began = time.perf_counter()
     for _ in range(LOOKS):
-        assert cluster.ledger.status(batch).total == COUNT
+        assert cluster.ledger.reading.status(batch).total == COUNT
     return (time.perf_counter() - began) / LOOKS * 1000
 
 
 def commands_of(cluster: Cluster, batch: str) -> dict[str, int]:
     """Give the commands that one look costs, by name."""
-    client = cluster.ledger.client
+    client = cluster.ledger.connection.client
     client.config_resetstat()
-    cluster.ledger.status(batch)
+    cluster.ledger.reading.status(batch)
     found = client.info("commandstats")
     counts = {str(name).removeprefix("cmdstat_"): int(of["calls"]) for name, of in found.items()}
     return {name: calls for name, calls in counts.items() if not name.startswith("config")}

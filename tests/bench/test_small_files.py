@@ -117,7 +117,7 @@ def connections(cluster: Cluster, worker: WorkerProcess) -> int:
     """Count a worker's connections to Redis, after all its slots were busy, by stopping it."""
 
     def connected() -> int:
-        return int(cluster.ledger.client.info("clients")["connected_clients"])
+        return int(cluster.ledger.connection.client.info("clients")["connected_clients"])
 
     held = connected()
     worker.stop()
@@ -129,9 +129,9 @@ def round_trips(cluster: Cluster, items: list[Item], folder: Path) -> dict[str, 
 
     An EXEC ends a transaction of the broker's and is one round trip, as a script is.
     """
-    cluster.ledger.client.config_resetstat()
+    cluster.ledger.connection.client.config_resetstat()
     ours(cluster, items, folder)
-    found = cluster.ledger.client.info("commandstats")
+    found = cluster.ledger.connection.client.info("commandstats")
     names = {"evalsha": "scripts", "exec": "transactions", "brpop": "waits", "publish": "events"}
     return {
         what: round(int(found.get(f"cmdstat_{name}", {"calls": 0})["calls"]) / len(items), 2)

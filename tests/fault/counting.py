@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def recount(ledger: Ledger, batch: str) -> Counter[str]:
     """Count a batch from its records alone."""
     counted: Counter[str] = Counter()
-    for one in ledger.downloads(batch):
-        row = ledger.client.hgetall(ledger.key("download", one))
+    for one in ledger.reading.downloads(batch):
+        row = ledger.connection.client.hgetall(ledger.connection.key("download", one))
         counted["total"] += 1
         counted[f"state:{row['state']}"] += 1
         counted["bytes_total"] += int(row.get("size", 0))
@@ -30,7 +30,7 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
 
 def counters(ledger: Ledger, batch: str) -> Counter[str]:
     """Give the counters that the ledger keeps of a batch, without the zeros."""
-    kept = ledger.client.hgetall(ledger.key("batch", batch))
+    kept = ledger.connection.client.hgetall(ledger.connection.key("batch", batch))
     counts = re.compile("total|bytes|state:|outcome:|waiting:")
     numbers = {n: int(v) for n, v in kept.items() if counts.match(n)}
     # Not a unary plus: it drops negative counts too, and those must be seen.

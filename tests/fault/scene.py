@@ -45,7 +45,7 @@ class Scene:
 
     def close(self) -> None:
         """Leave no connection behind."""
-        self.ledger.client.close()
+        self.ledger.connection.client.close()
 
     def end(self) -> None:
         """End all workers at once: waiting for a graceful stop after each test takes minutes."""

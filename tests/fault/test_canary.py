@@ -96,7 +96,7 @@ def command_lines() -> str:
 
 def everything_in(ledger: Ledger) -> str:
     """Give every key and every value in Redis, whatever its type."""
-    client, found = ledger.client, []
+    client, found = ledger.connection.client, []
     readers = {
         "string": client.get,
         "hash": client.hgetall,
@@ -183,11 +183,11 @@ def troubled(scene: Scene) -> list[dict[str, Any]]:
 def bear_with(scene: Scene, batch: str) -> None:
     """Resume the account whenever a key was refused, until everything is over."""
     deadline = time.monotonic() + WAIT_S
-    while (status := scene.ledger.status(batch)).unfinished:
+    while (status := scene.ledger.reading.status(batch)).unfinished:
         assert time.monotonic() < deadline, f"{status.to_dict()}\n{scene.logs}"
-        for state in scene.ledger.account_states():
+        for state in scene.ledger.account.states():
             if state.paused and state.paused_until is None:
-                scene.ledger.resume(state.name)
+                scene.ledger.control.resume_account(state.name)
         time.sleep(0.1)
     assert status.states[State.SUCCESS] >= len(PASSING) - 2
 
@@ -197,7 +197,7 @@ def flower_pages(flower: FlowerProcess, ledger: Ledger) -> str:
     wait_until(lambda: len(flower.tasks()) > 10, 20.0, "Flower knows the tasks")
     paths = ["/", "/tasks", "/workers", "/broker", "/api/tasks", "/api/workers?refresh=1"]
     paths += [f"/task/{identifier}" for identifier in flower.tasks()]
-    paths += [f"/worker/{name}" for name in ledger.workers()]
+    paths += [f"/worker/{name}" for name in ledger.dispatch.workers()]
     return "\n".join(flower.get(path)[1] for path in paths)
 
 

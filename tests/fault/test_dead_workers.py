@@ -52,7 +52,7 @@ def test_killed_worker_is_replaced_and_its_bytes_are_kept(cluster: Scene) -> Non
 
     took_s = take_over(cluster, size, 12 * MiB)
 
-    (record,) = cluster.ledger.records("b")
+    (record,) = cluster.ledger.reading.records("b")
     assert is_right(record), cluster.logs
     assert record.outcome is Outcome.RESUMED, cluster.logs
     assert record.worker is not None
@@ -169,7 +169,7 @@ def test_paused_worker_harms_nothing(cluster: Scene) -> None:
 
     paused_past_its_lease(cluster, item, 2 * MiB)
 
-    (record,) = cluster.ledger.records("b")
+    (record,) = cluster.ledger.reading.records("b")
     assert is_right(record), cluster.logs
     assert str(record.worker).startswith("second@")
     assert record.attempts == 2
@@ -185,7 +185,7 @@ def test_worker_paused_at_its_last_byte_harms_nothing(cluster: Scene) -> None:
 
     paused_past_its_lease(cluster, item, size - 1)
 
-    (record,) = cluster.ledger.records("b")
+    (record,) = cluster.ledger.reading.records("b")
     assert is_right(record), cluster.logs
     assert str(record.worker).startswith("second@")
     assert cluster.leftovers() == [], cluster.logs

@@ -73,9 +73,9 @@ def goes_on(scene: Scene, batch: Batch) -> None:
     assert said, scene.logs
     assert all("Free space or mend the folder" in line for line in said), said
     # The fixed wait of a disk error is not what this is about.
-    due = scene.ledger.key("due")
-    for one in scene.ledger.client.zrange(due, 0, -1):
-        scene.ledger.client.zadd(due, {one: 1.0}, xx=True)
+    due = scene.ledger.connection.key("due")
+    for one in scene.ledger.connection.client.zrange(due, 0, -1):
+        scene.ledger.connection.client.zadd(due, {one: 1.0}, xx=True)
     records = scene.settled(batch, 40)
     assert wrong(records) == [], scene.logs
     assert "this worker takes work" in scene.workers[0].text

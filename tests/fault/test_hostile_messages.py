@@ -48,7 +48,7 @@ def message(body: bytes, content_type: str = "application/json", task: str = TAS
 
 def push(scene: Scene, *texts: str) -> None:
     """Put messages where a worker takes them first."""
-    scene.ledger.client.rpush(scene.ledger.key(QUEUE), *texts)
+    scene.ledger.connection.client.rpush(scene.ledger.connection.key(QUEUE), *texts)
 
 
 def goes_on(scene: Scene) -> None:
@@ -116,8 +116,8 @@ def test_rubbish_ends_no_download(scene: Scene) -> None:
 def forged(scene: Scene, batch: Batch, **fields: str) -> None:
     """Change the record of a batch's one download, as a stolen password allows."""
     (record,) = batch.results()
-    key = scene.ledger.key("download", record.download_id)
-    scene.ledger.client.hset(key, mapping=fields)
+    key = scene.ledger.connection.key("download", record.download_id)
+    scene.ledger.connection.client.hset(key, mapping=fields)
 
 
 def test_a_forged_record_writes_nothing_outside_the_roots(scene: Scene, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_forged_record_opens_no_other_host(scene: Scene, href: str) -> None:
     """The address in the ledger leads elsewhere: it is not opened, and nothing is published."""
     batch = scene.enqueue(*scene.items(1, KiB))
     (record,) = batch.results()
-    key = scene.ledger.key("download", record.download_id)
-    spec = json.loads(str(scene.ledger.client.hget(key, "spec")))
+    key = scene.ledger.connection.key("download", record.download_id)
+    spec = json.loads(str(scene.ledger.connection.client.hget(key, "spec")))
     forged(scene, batch, spec=json.dumps(spec | {"hrefs": {"geodes": href}}))
 
     scene.worker("one")

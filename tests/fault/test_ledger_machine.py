@@ -99,18 +99,21 @@ def result_of(request_: Request) -> DownloadResult:
 def dump(ledger: Ledger) -> dict[str, Any]:
     """Read every key, whatever its type."""
     readers: dict[str, Callable[[str], Any]] = {
-        "string": ledger.client.get,
-        "hash": ledger.client.hgetall,
-        "list": lambda key: ledger.client.lrange(key, 0, -1),
-        "set": ledger.client.smembers,
-        "zset": lambda key: ledger.client.zrange(key, 0, -1, withscores=True),
+        "string": ledger.connection.client.get,
+        "hash": ledger.connection.client.hgetall,
+        "list": lambda key: ledger.connection.client.lrange(key, 0, -1),
+        "set": ledger.connection.client.smembers,
+        "zset": lambda key: ledger.connection.client.zrange(key, 0, -1, withscores=True),
     }
-    return {key: readers[ledger.client.type(key)](key) for key in ledger.client.keys("*")}
+    return {
+        key: readers[ledger.connection.client.type(key)](key)
+        for key in ledger.connection.client.keys("*")
+    }
 
 
 def reachable(ledger: Ledger) -> set[str]:
     """Name all downloads that something will start or end without anybody asking again."""
-    client, key = ledger.client, ledger.key
+    client, key = ledger.connection.client, ledger.connection.key
     found = set(client.zrange(key("due"), 0, -1))
     for part in ("leases", "sent"):
         found |= set(client.zrange(key("account", ACCOUNT, part), 0, -1))
@@ -141,7 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def wipe(self) -> None:
         """Begin with an empty server."""
-        self.ledger.client.flushdb()
+        self.ledger.connection.client.flushdb()
 
     def noted(self, wakeups: list[Any]) -> None:
         """Check that only what may start gets a message, and remember the messages."""
@@ -163,7 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
         requests = [REQUESTS[one] for one in ids]
         foreseen = self.model.admit(batch, ids, unchanged=unchanged)
 
-        answers = self.ledger.admit(
+        answers = self.ledger.admission.admit(
             batch, ACCOUNT, requests, lambda _: PROOF if unchanged else None
         )
 
@@ -172,44 +175,44 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(ids=SOME)
     def cancel(self, ids: list[str]) -> None:
         """Cancel, in whatever state they are."""
-        assert self.ledger.cancel(ids) == self.model.cancel(ids)
+        assert self.ledger.control.cancel(ids) == self.model.cancel(ids)
 
     @rule(batch=st.sampled_from(BATCHES), ids=SOME)
     def withdraw(self, batch: str, ids: list[str]) -> None:
         """Cancel what one batch asks for; what another one asks for too goes on."""
         batch = f"{batch}-{self.run_number}"
         cancelled, left = self.model.withdraw(batch, ids)
-        assert self.ledger.withdraw(batch, ids) == Withdrawn(cancelled, left)
+        assert self.ledger.control.withdraw(batch, ids) == Withdrawn(cancelled, left)
 
     @rule(batch=st.sampled_from(BATCHES), ids=SOME)
     def again(self, batch: str, ids: list[str]) -> None:
         """Ask again for what failed, was cancelled or waits."""
         known = [one for one in ids if self.model.rows[one].batches]
         batch = f"{batch}-{self.run_number}"
-        assert self.ledger.again(batch, known) == self.model.again(known)
+        assert self.ledger.control.retry(batch, known) == self.model.again(known)
 
     @rule()
     def release(self) -> None:
         """Choose what gets a message."""
-        self.noted(self.ledger.release())
+        self.noted(self.ledger.dispatch.release())
 
     @precondition(lambda self: self.model.paused)
     @rule()
     def resume(self) -> None:
         """Let the account go on."""
-        assert self.ledger.resume(ACCOUNT)
+        assert self.ledger.control.resume_account(ACCOUNT)
         self.model.paused = self.model.by_hand = False
 
     @rule()
     def pause(self) -> None:
         """Pause the account by hand."""
-        assert self.ledger.pause(ACCOUNT, "by hand") == (not self.model.by_hand)
+        assert self.ledger.control.pause_account(ACCOUNT, "by hand") == (not self.model.by_hand)
         self.model.paused = self.model.by_hand = True
 
     @rule()
     def portal_refuses(self) -> None:
         """Have the account ask nothing of the portal until it is resumed."""
-        assert self.ledger.pause_for(ACCOUNT, "key", None) == (not self.model.paused)
+        assert self.ledger.account.pause(ACCOUNT, "key", None) == (not self.model.paused)
         self.model.paused = True
 
     # --- workers -----------------------------------------------------------------------------
@@ -219,7 +222,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Claim, because of a message, a twin of it, or none at all."""
         foreseen = self.model.verdict(one)
 
-        answer = self.ledger.claim(one, "worker")
+        answer = self.ledger.leases.claim(one, "worker")
 
         claim = answer if isinstance(answer, Claim) else None
         self.model.claimed(one, foreseen, claim)
@@ -235,7 +238,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(out=st.sampled_from([None, 0.0, LATER_S]))
     def offer(self, out: float | None) -> None:
         """Offer S3, and sometimes find that it is out of reach or works again."""
-        self.ledger.sources({"s3": News(offered=True, shun=out, why="out")})
+        self.ledger.sources.exchange({"s3": News(offered=True, shun=out, why="out")})
         self.model.s3_offered = True
         if out is not None:
             self.model.s3_out = out > 0
@@ -247,7 +250,7 @@ class LedgerMachine(RuleBasedStateMachine):
         foreseen = self.model.renewal(claim)
         progress = Progress(claim.download_id, claim.token, done_bytes, "geodes")
 
-        assert self.ledger.renew([progress]) == [foreseen]
+        assert self.ledger.leases.renew([progress]) == [foreseen]
         if foreseen is not Renewal.OK:
             assert dump(self.ledger) == before, "a fenced token changed something"
 
@@ -268,7 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def succeed(self, claim: Claim) -> None:
         """Record a proven file."""
         result = result_of(REQUESTS[claim.download_id])
-        if self.settle(claim, lambda: self.ledger.succeed(claim, result)):
+        if self.settle(claim, lambda: self.ledger.leases.finish(claim, result)):
             row = self.model.rows[claim.download_id]
             row.move(State.SUCCESS, outcome=Outcome.DOWNLOADED)
             self.noted(self._released)
@@ -287,7 +290,9 @@ class LedgerMachine(RuleBasedStateMachine):
         reason = Reason.AUTH if pause else Reason.BACKOFF
         why = "key" if pause else None
         decision = Decision(True, reason, delay_s, counted, pause=why, held=held)
-        if self.settle(claim, lambda: self.ledger.postpone(claim, ERROR, decision, dict(ENTRY))):
+        if self.settle(
+            claim, lambda: self.ledger.leases.postpone(claim, ERROR, decision, dict(ENTRY))
+        ):
             row = self.model.rows[claim.download_id]
             row.move(State.REVOKED if row.cancelled else State.RETRY)
             if not row.cancelled:
@@ -301,14 +306,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(claim=consumes(claims))
     def fail(self, claim: Claim) -> None:
         """Record an end with an error."""
-        if self.settle(claim, lambda: self.ledger.fail(claim, ERROR, dict(ENTRY))):
+        if self.settle(claim, lambda: self.ledger.leases.fail(claim, ERROR, dict(ENTRY))):
             self.model.rows[claim.download_id].move(State.FAILURE)
             self.noted(self._released)
 
     @rule(claim=consumes(claims))
     def revoke(self, claim: Claim) -> None:
         """Record that a cancelled attempt has stopped."""
-        if self.settle(claim, lambda: self.ledger.revoke(claim)):
+        if self.settle(claim, lambda: self.ledger.leases.revoke(claim)):
             row = self.model.rows[claim.download_id]
             row.move(State.REVOKED)
             row.cancelled = False
@@ -320,28 +325,28 @@ class LedgerMachine(RuleBasedStateMachine):
     def expire(self, claim: Claim) -> None:
         """Let a lease run out."""
         if self.model.holds(claim):
-            leases = self.ledger.key("account", ACCOUNT, "leases")
-            self.ledger.client.zadd(leases, {claim.download_id: 1.0})
+            leases = self.ledger.connection.key("account", ACCOUNT, "leases")
+            self.ledger.connection.client.zadd(leases, {claim.download_id: 1.0})
             self.model.rows[claim.download_id].expired = True
 
     @rule(one=st.sampled_from(IDS))
     def wait_passes(self, one: str) -> None:
         """Let a due time come."""
         if self.model.rows[one].due:
-            self.ledger.client.zadd(self.ledger.key("due"), {one: 1.0})
+            self.ledger.connection.client.zadd(self.ledger.connection.key("due"), {one: 1.0})
             self.model.rows[one].due = "past"
 
     @rule()
     def recover(self) -> None:
         """Look after the dead and the due, as every worker does."""
-        assert self.ledger.recover("worker", 1) == self.model.recover()
+        assert self.ledger.dispatch.recover("worker", 1) == self.model.recover()
 
     @rule(ids=SOME)
     def resend(self, ids: list[str]) -> None:
         """Find that the broker has lost messages."""
         lost = [one for one in ids if one in self.model.sent]
         if lost:
-            assert self.ledger.resend(ACCOUNT, 0, lost) == len(lost)
+            assert self.ledger.dispatch.resend(ACCOUNT, 0, lost) == len(lost)
             self.model.sent -= set(lost)
 
     # --- what always holds -------------------------------------------------------------------
@@ -350,7 +355,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_records_are_the_models(self) -> None:
         """Each download is in the state, with the attempts, that the model foresees."""
         for one, row in self.model.rows.items():
-            record = self.ledger.record(one)
+            record = self.ledger.reading.record(one)
             assert (record.state if record else None) == row.state
             if record is not None:
                 assert (record.outcome, record.attempts) == (row.outcome, row.attempts)
@@ -358,18 +363,20 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def counters_are_a_recount(self) -> None:
         """The counters of each batch are what counting its records gives."""
-        for batch in self.ledger.batches():
+        for batch in self.ledger.reading.batches():
             expected = recount(self.ledger, batch)
             assert counters(self.ledger, batch) == Counter(
                 {name: number for name, number in expected.items() if number}
             )
             members = {one for one, row in self.model.rows.items() if batch in row.batches}
-            assert set(self.ledger.downloads(batch)) == members
+            assert set(self.ledger.reading.downloads(batch)) == members
 
     @invariant()
     def one_holder_at_most(self) -> None:
         """Leases are held by exactly the downloads that run, within the account's places."""
-        leases = self.ledger.client.zrange(self.ledger.key("account", ACCOUNT, "leases"), 0, -1)
+        leases = self.ledger.connection.client.zrange(
+            self.ledger.connection.key("account", ACCOUNT, "leases"), 0, -1
+        )
         started = {one for one, row in self.model.rows.items() if row.state is State.STARTED}
         assert set(leases) == started
         assert len(leases) <= LIMITS.concurrent
@@ -383,7 +390,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def messages_are_accounted_for(self) -> None:
         """The ledger knows each message that is on its way."""
-        sent = self.ledger.client.zrange(self.ledger.key("account", ACCOUNT, "sent"), 0, -1)
+        sent = self.ledger.connection.client.zrange(
+            self.ledger.connection.key("account", ACCOUNT, "sent"), 0, -1
+        )
         assert set(sent) == self.model.sent
 
 
@@ -393,10 +402,10 @@ class AbandonMachine(LedgerMachine):
     @rule()
     def abandon(self) -> None:
         """Begin anew, as one-machine mode does at each start; batches get new names then."""
-        self.ledger.abandon(["geodes"])
+        self.ledger.control.abandon(["geodes"])
         self.model.abandon()
         self.run_number += 1
-        assert self.ledger.batches() == []
+        assert self.ledger.reading.batches() == []
 
 
 def run(machine: type[LedgerMachine], ledger: Ledger, examples: int) -> None:
@@ -454,7 +463,7 @@ def test_many_orders_of_events(machine: type[LedgerMachine], redis_url: str) -> 
 @pytest.fixture
 def small(fake_ledger: Ledger) -> Ledger:
     """Give a ledger in memory with room for everything."""
-    return Ledger(fake_ledger.client, Limits(concurrent=8, window=8))
+    return Ledger(fake_ledger.connection.client, Limits(concurrent=8, window=8))
 
 
 def agree(ledger: Ledger, batch: str) -> None:
@@ -466,10 +475,10 @@ def agree(ledger: Ledger, batch: str) -> None:
 def test_batch_name_used_again_after_a_new_beginning(small: Ledger) -> None:
     """A batch that is named as a forgotten one was counts each download once."""
     one = request(1, "/a")
-    small.admit("b", ACCOUNT, [one], lambda _: None)
-    small.abandon([])
+    small.admission.admit("b", ACCOUNT, [one], lambda _: None)
+    small.control.abandon([])
 
-    small.admit("b", ACCOUNT, [one], lambda _: None)
+    small.admission.admit("b", ACCOUNT, [one], lambda _: None)
 
     agree(small, "b")
 
@@ -478,10 +487,10 @@ def test_size_that_the_catalogue_does_not_know(small: Ledger) -> None:
     """A file of unknown size that is asked for, had, lost and asked for again counts once."""
     one = request(1, "/a", None)
     for _ in range(2):
-        small.admit("b", ACCOUNT, [one], lambda _: None)
-        claim = small.claim(one.download_id, "w")
+        small.admission.admit("b", ACCOUNT, [one], lambda _: None)
+        claim = small.leases.claim(one.download_id, "w")
         assert isinstance(claim, Claim)
-        small.succeed(claim, result_of(one))
+        small.leases.finish(claim, result_of(one))
 
     agree(small, "b")
 
@@ -489,9 +498,11 @@ def test_size_that_the_catalogue_does_not_know(small: Ledger) -> None:
 def test_batch_shared_by_two_accounts(small: Ledger) -> None:
     """A paused account holds up its own downloads alone, also in a batch that two share."""
     mine, other = request(1, "/a"), request(2, "/b")
-    small.admit("b", "paused", [other], lambda _: None)
-    small.client.hset(small.key("account", "paused"), "paused_until", "resume")
+    small.admission.admit("b", "paused", [other], lambda _: None)
+    small.connection.client.hset(
+        small.connection.key("account", "paused"), "paused_until", "resume"
+    )
 
-    small.admit("b", "free", [mine], lambda _: None)
+    small.admission.admit("b", "free", [mine], lambda _: None)
 
-    assert [one.download_id for one in small.release()] == [mine.download_id]
+    assert [one.download_id for one in small.dispatch.release()] == [mine.download_id]

@@ -9,6 +9,7 @@ import pytest
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import QuotaError
 from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request
+from geodes_tasks.ledger.connection import Connection
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.settings import config
@@ -43,12 +44,10 @@ def request(number: int, *sources: str) -> Request:
     return Request(asset, f"/data/{number}.zip")
 
 
-class Watched(Ledger):
-    """A ledger that notes what each call costs Redis."""
+class WatchedConnection(Connection):
+    """A connection that notes what each script costs Redis."""
 
-    def __init__(self, client: Any) -> None:
-        super().__init__(client, Limits(concurrent=4))
-        self.costs: list[tuple[float, str]] = []
+    costs: list[tuple[float, str]]
 
     def run(self, script: str, *args: Any, client: Any = None) -> Any:
         """Run a script, and note its cost."""
@@ -62,6 +61,17 @@ class Watched(Ledger):
         used = self.client.info("cpu")
         return float(used["used_cpu_user_main_thread"] + used["used_cpu_sys_main_thread"])
 
+
+class Watched(Ledger):
+    """A ledger that notes what each script costs Redis."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client, Limits(concurrent=4))
+        # The parts share the connection: it becomes one that notes.
+        self.connection.__class__ = WatchedConnection
+        self.costs: list[tuple[float, str]] = []
+        vars(self.connection)["costs"] = self.costs
+
     @property
     def slow(self) -> list[tuple[float, str]]:
         """The calls that make other clients wait too long."""
@@ -71,15 +81,15 @@ class Watched(Ledger):
 @pytest.fixture
 def long(settings: Settings) -> Iterator[Watched]:
     """Give a ledger with a long queue: what needs the portal first, what only S3 has at its end."""
-    ledger = Watched(Ledger.of(settings).client)
+    ledger = Watched(Ledger.of(settings).connection.client)
     kinds = (("geodes",), ("geodes", "s3"), ("s3",))
     requests = [request(n, *kinds[n * len(kinds) // COUNT]) for n in range(COUNT)]
     for first in range(0, COUNT, BLOCK):
-        ledger.admit(BATCH, ACCOUNT, requests[first : first + BLOCK], lambda _: None)
-    ledger.recover("w", 64)
+        ledger.admission.admit(BATCH, ACCOUNT, requests[first : first + BLOCK], lambda _: None)
+    ledger.dispatch.recover("w", 64)
     ledger.costs.clear()
     yield ledger
-    ledger.client.close()
+    ledger.connection.client.close()
 
 
 class Mailbox:
@@ -106,22 +116,22 @@ def test_no_call_scans_a_long_queue(
     mailbox = Mailbox()
     recovery = Recovery(long, mailbox, "w", 64)  # type: ignore[arg-type] # it sends
     recovery.look()
-    claim = long.claim(mailbox.sent[0], "w")
+    claim = long.leases.claim(mailbox.sent[0], "w")
     assert isinstance(claim, Claim)
     error = QuotaError("href", "exceeds quota limit")
-    long.postpone(claim, error, decide(error, 1, "", Policy()), ENTRY)
+    long.leases.postpone(claim, error, decide(error, 1, "", Policy()), ENTRY)
     recovery.look()
     for shun in (60.0, 0.0):
-        long.sources({"s3": News(offered=True, shun=shun)})
+        long.sources.exchange({"s3": News(offered=True, shun=shun)})
         recovery.look()
     for kind, name in (("source", "s3"), ("source", "geodes"), ("batch", BATCH)):
-        long.hold(kind, name, "by hand")
+        long.control.pause(kind, name, "by hand")
         recovery.look()
-        long.let_go(kind, name)
+        long.control.resume(kind, name)
         recovery.look()
-    long.pause(ACCOUNT, "by hand")
+    long.control.pause_account(ACCOUNT, "by hand")
     recovery.look()
-    long.resume(ACCOUNT)
+    long.control.resume_account(ACCOUNT)
     recovery.look()
 
     assert long.slow == []
@@ -136,25 +146,25 @@ def test_a_cancelled_batch_costs_the_next_release_nothing(
     steering = Steering(settings)
     steering.ledger = long
     withdrawn = steering.cancel(BATCH)
-    long.admit("other", ACCOUNT, [request(COUNT, "geodes")], lambda _: None)
+    long.admission.admit("other", ACCOUNT, [request(COUNT, "geodes")], lambda _: None)
 
-    released = long.release()
+    released = long.dispatch.release()
 
     assert withdrawn.cancelled == COUNT
     assert [wakeup.title for wakeup in released] == [f"{COUNT}.zip"]
-    assert long.client.keys("*:ready:*") == []
+    assert long.connection.client.keys("*:ready:*") == []
     assert long.slow == []
 
 
 def test_cancelled_files_among_others_are_passed_a_hundred_at_a_time(long: Watched) -> None:
     """All but the last file of a batch are cancelled by name: that one is found, in short calls."""
-    ids = long.downloads(BATCH)
+    ids = long.reading.downloads(BATCH)
     last = ids[COUNT // 3 - 10]
     gone = [one for one in ids[: COUNT // 3] if one != last]
     for first in range(0, len(gone), BLOCK):
-        long.withdraw(BATCH, gone[first : first + BLOCK])
+        long.control.withdraw(BATCH, gone[first : first + BLOCK])
 
-    released = long.release()
+    released = long.dispatch.release()
 
     assert last in {wakeup.download_id for wakeup in released}
     assert long.slow == []

@@ -35,14 +35,17 @@ def test_twin_messages_make_one_transfer_each(cluster: Scene) -> None:
     """The same message to two workers at once, 200 times: one request each."""
     items = cluster.items(TWINS, 64 * KiB)
     batch = cluster.enqueue(*items)
-    cluster.ledger.client.delete(cluster.ledger.key(QUEUE))
+    cluster.ledger.connection.client.delete(cluster.ledger.connection.key(QUEUE))
     # Long enough under way for the twin to arrive meanwhile.
     cluster.standin.settings.latency_s = 0.1
     twins = wakeups(batch)
     Sender(cluster.settings).send([one for one in twins for _ in range(2)])
     # All of them are on their way: none is sent a third time when its turn comes.
-    sent, now = cluster.ledger.key("account", "default", "sent"), cluster.ledger.server_time()
-    cluster.ledger.client.zadd(sent, {one.download_id: now for one in twins})
+    sent, now = (
+        cluster.ledger.connection.key("account", "default", "sent"),
+        cluster.ledger.connection.server_time(),
+    )
+    cluster.ledger.connection.client.zadd(sent, {one.download_id: now for one in twins})
 
     workers = [cluster.worker(name, concurrency=8, wait=False) for name in ("first", "second")]
 
@@ -57,11 +60,11 @@ def test_twin_messages_make_one_transfer_each(cluster: Scene) -> None:
 
 def lose_messages(scene: Scene) -> list[str]:
     """Empty the broker, as if its messages had been on their way for a minute; name them."""
-    client, key = scene.ledger.client, scene.ledger.key
+    client, key = scene.ledger.connection.client, scene.ledger.connection.key
     client.delete(key(QUEUE))
     sent = key("account", "default", "sent")
     lost: list[str] = client.zrange(sent, 0, -1)
-    client.zadd(sent, dict.fromkeys(lost, scene.ledger.server_time() - 60))
+    client.zadd(sent, dict.fromkeys(lost, scene.ledger.connection.server_time() - 60))
     return lost
 
 
@@ -82,12 +85,12 @@ def test_two_workers_that_see_the_same_loss_send_again_once(cluster: Scene) -> N
     """Both have found the same messages lost; what the first has sent again is lost no more."""
     cluster.enqueue(*cluster.items(5, KiB))
     lost = lose_messages(cluster)
-    both = [cluster.ledger.sent("default", 10) for _ in range(2)]
+    both = [cluster.ledger.dispatch.sent("default", 10) for _ in range(2)]
     assert [sorted(found) for found in both] == [sorted(lost)] * 2
-    assert cluster.ledger.resend("default", 10, both[0]) == 5
-    assert len(cluster.ledger.release()) == 5
+    assert cluster.ledger.dispatch.resend("default", 10, both[0]) == 5
+    assert len(cluster.ledger.dispatch.release()) == 5
 
-    put_back = cluster.ledger.resend("default", 10, both[1])
+    put_back = cluster.ledger.dispatch.resend("default", 10, both[1])
 
     assert put_back == 0
 

@@ -118,21 +118,21 @@ def promote(replica: Path, primary: Path) -> None:
 def test_redis_frozen_for_longer_than_a_lease(fragile: Scene, own_redis: RedisServer) -> None:
     """Redis says nothing for longer than a lease and wakes up: a living worker keeps its lease."""
     batch = fragile.enqueue(*fragile.items(1))
-    claim = fragile.ledger.claim(batch.results()[0].download_id, "living")
+    claim = fragile.ledger.leases.claim(batch.results()[0].download_id, "living")
     assert isinstance(claim, Claim)
-    fragile.ledger.recover("other", 1)
+    fragile.ledger.dispatch.recover("other", 1)
     other = Ledger.of(fragile.settings)
-    looks = threading.Thread(target=other.recover, args=("other", 1))
+    looks = threading.Thread(target=other.dispatch.recover, args=("other", 1))
 
     own_redis.pause()
     looks.start()
     time.sleep(AWAY_S)
     own_redis.resume()
     looks.join()
-    other.client.close()
+    other.connection.client.close()
 
     progress = Progress(claim.download_id, claim.token, 1)
-    assert fragile.ledger.renew([progress]) == [Renewal.OK]
+    assert fragile.ledger.leases.renew([progress]) == [Renewal.OK]
 
 
 def test_leases_are_kept_though_an_event_cannot_be_sent(scene: Scene) -> None:
@@ -140,7 +140,7 @@ def test_leases_are_kept_though_an_event_cannot_be_sent(scene: Scene) -> None:
     scene.change(lease_seconds=1)
     (item,) = scene.items(1)
     batch = scene.enqueue(item)
-    claim = scene.ledger.claim(batch.results()[0].download_id, "worker")
+    claim = scene.ledger.leases.claim(batch.results()[0].download_id, "worker")
     assert isinstance(claim, Claim)
     told = []
 
@@ -151,7 +151,7 @@ def test_leases_are_kept_though_an_event_cannot_be_sent(scene: Scene) -> None:
     with LeaseKeeper(scene.ledger).hold(claim, on_tick=tell) as attempt:
         attempt.progress(1)
         time.sleep(2.5)
-        ended, _ = scene.ledger.recover()
+        ended, _ = scene.ledger.dispatch.recover()
 
     assert told
     assert ended == 0, "the lease was lost"
@@ -201,8 +201,8 @@ def test_worker_started_without_redis_waits_for_it(fragile: Scene, own_redis: Re
 
 def test_worker_warns_of_a_redis_that_forgets(fragile: Scene, own_redis: RedisServer) -> None:
     """Without an append-only file, or with eviction, the worker says what is at risk."""
-    fragile.ledger.client.config_set("appendonly", "no")
-    fragile.ledger.client.config_set("maxmemory-policy", "allkeys-lru")
+    fragile.ledger.connection.client.config_set("appendonly", "no")
+    fragile.ledger.connection.client.config_set("maxmemory-policy", "allkeys-lru")
 
     worker = fragile.worker("first")
 

@@ -42,14 +42,14 @@ def filled(server: SecuredServer, settings: Settings) -> None:
         Request(asset_of(f"content {n}".encode(), f"{n}.zip"), f"/data/{n}.zip") for n in range(40)
     ]
     client = Ledger.of(server.settings("client", settings))
-    client.ping()
-    client.admit("b", "default", requests, lambda _: None)
-    client.client.close()
+    client.connection.ping()
+    client.admission.admit("b", "default", requests, lambda _: None)
+    client.connection.client.close()
     worker = Ledger.of(server.settings("worker", settings))
-    worker.ledger_id()
-    worker.recover("w@host", 8)
-    for number, wakeup in enumerate(worker.release()):
-        claim = worker.claim(wakeup.download_id, "w@host")
+    worker.connection.ledger_id()
+    worker.dispatch.recover("w@host", 8)
+    for number, wakeup in enumerate(worker.dispatch.release()):
+        claim = worker.leases.claim(wakeup.download_id, "w@host")
         assert isinstance(claim, Claim), claim
         if number < 3:
             size = claim.asset.size_bytes or 0
@@ -58,20 +58,25 @@ def filled(server: SecuredServer, settings: Settings) -> None:
                 checksum=claim.asset.checksum, verified=True, bytes_transferred=size,
                 source="geodes", proof=Proof(size, 1, 1),
             )  # fmt: skip
-            worker.succeed(claim, result)
-    worker.client.close()
+            worker.leases.finish(claim, result)
+    worker.connection.client.close()
 
 
 def kept(server: SecuredServer, settings: Settings) -> tuple[Any, ...]:
     """Return what the ledger holds: its batches, its counts, its records, its own id."""
     ledger = Ledger.of(server.settings("worker", settings))
     try:
-        name = ledger.key("ledger_id")
-        batches = ledger.batches()
-        records = [record for batch in batches for record in ledger.records(batch)]
-        return batches, ledger.totals().counters, records, ledger.client.get(name)
+        name = ledger.connection.key("ledger_id")
+        batches = ledger.reading.batches()
+        records = [record for batch in batches for record in ledger.reading.records(batch)]
+        return (
+            batches,
+            ledger.reading.totals().counters,
+            records,
+            ledger.connection.client.get(name),
+        )
     finally:
-        ledger.client.close()
+        ledger.connection.client.close()
 
 
 def test_a_restart_keeps_the_ledger(server: SecuredServer, settings: Settings) -> None:
@@ -116,7 +121,7 @@ def test_a_worker_warns_once_that_the_ledger_was_emptied(fragile: Scene) -> None
     """The first start is silent; after a loss one start warns, with last time and remedy."""
     first = fragile.worker("first")
     first.stop()
-    fragile.ledger.client.flushall()
+    fragile.ledger.connection.client.flushall()
 
     second = fragile.worker("second")
     second.stop()

@@ -104,7 +104,7 @@ class Town:
         """Ask for a file."""
         path = self.folder / f"{name}.zip"
         request = Request(asset_of(name.encode(), path.name), str(path))
-        self.ledger.admit(batch, ACCOUNT, [request], lambda _: None)
+        self.ledger.admission.admit(batch, ACCOUNT, [request], lambda _: None)
         return request
 
     def look(self) -> list[str]:
@@ -115,19 +115,19 @@ class Town:
 
     def claim(self, request: Request) -> Claim:
         """Claim what must be free."""
-        answer = self.ledger.claim(request.download_id, "w@host")
+        answer = self.ledger.leases.claim(request.download_id, "w@host")
         assert isinstance(answer, Claim), answer
         return answer
 
     def dies(self, request: Request) -> None:
         """Let the lease of a claimed download run out."""
-        key = self.ledger.key("account", ACCOUNT, "leases")
-        self.ledger.client.zadd(key, {request.download_id: 1})
+        key = self.ledger.connection.key("account", ACCOUNT, "leases")
+        self.ledger.connection.client.zadd(key, {request.download_id: 1})
 
     def state(self, request: Request) -> str | None:
         """Read the state as it stands in the record."""
-        key = self.ledger.key("download", request.download_id)
-        state: str | None = self.ledger.client.hget(key, "state")
+        key = self.ledger.connection.key("download", request.download_id)
+        state: str | None = self.ledger.connection.client.hget(key, "state")
         return state
 
     def goes_on(self) -> None:
@@ -136,13 +136,13 @@ class Town:
         assert request.download_id in self.look()
         claim = self.claim(request)
         progress = Progress(claim.download_id, claim.token, 1)
-        assert self.ledger.renew([progress]) == [Renewal.OK]
+        assert self.ledger.leases.renew([progress]) == [Renewal.OK]
         self.dies(request)
         assert request.download_id in self.look()
         claim = self.claim(request)
-        self.ledger.succeed(claim, result_of(claim))
+        self.ledger.leases.finish(claim, result_of(claim))
         assert self.state(request) == State.SUCCESS
-        assert self.ledger.status("after").states[State.SUCCESS] == 1
+        assert self.ledger.reading.status("after").states[State.SUCCESS] == 1
 
 
 def result_of(claim: Claim) -> DownloadResult:
@@ -171,7 +171,7 @@ def town(ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> It
 @pytest.mark.parametrize("key", KINDS)
 def test_a_key_of_another_type(town: Town, key: str) -> None:
     """A key is replaced by one of another type: it is removed, and everything goes on."""
-    client, name = town.ledger.client, town.ledger.key(key)
+    client, name = town.ledger.connection.client, town.ledger.connection.key(key)
     client.delete(name)
     if KINDS[key] == "string":
         client.rpush(name, "rubbish")
@@ -186,9 +186,9 @@ def test_a_key_of_another_type(town: Town, key: str) -> None:
 @pytest.mark.parametrize("key", [key for key, kind in KINDS.items() if kind == "zset"])
 def test_strange_entries_in_a_sorted_set(town: Town, key: str) -> None:
     """Ids without a record, due at all times or never: dropped, and what is healthy goes on."""
-    name = town.ledger.key(key)
+    name = town.ledger.connection.key(key)
     for score in SCORES:
-        town.ledger.client.zadd(name, {f"{text}{score}": score for text in TEXTS})
+        town.ledger.connection.client.zadd(name, {f"{text}{score}": score for text in TEXTS})
 
     town.look()
 
@@ -198,7 +198,7 @@ def test_strange_entries_in_a_sorted_set(town: Town, key: str) -> None:
 @pytest.mark.parametrize("key", [key for key, kind in KINDS.items() if kind in {"list", "set"}])
 def test_strange_entries_in_a_list_or_set(town: Town, key: str) -> None:
     """Texts that are no id and no JSON: dropped, and what is healthy goes on."""
-    client, name = town.ledger.client, town.ledger.key(key)
+    client, name = town.ledger.connection.client, town.ledger.connection.key(key)
     put = client.sadd if KINDS[key] == "set" else client.rpush
     put(name, *TEXTS, "no-such-id 1", "1 2 3", json.dumps({"id": "x"}))
 
@@ -212,7 +212,7 @@ def test_strange_entries_in_a_list_or_set(town: Town, key: str) -> None:
 def test_strange_values_in_a_hash(town: Town, key: str, text: str) -> None:
     """Numbers that are none: they count as nothing, and everything goes on."""
     values = dict.fromkeys(FIELDS[key].split(), text)
-    town.ledger.client.hset(town.ledger.key(key), mapping=values)
+    town.ledger.connection.client.hset(town.ledger.connection.key(key), mapping=values)
 
     town.look()
 
@@ -223,7 +223,7 @@ def test_strange_values_in_a_hash(town: Town, key: str, text: str) -> None:
 @pytest.mark.parametrize("key", [key for key, kind in KINDS.items() if kind == "string"])
 def test_strange_strings(town: Town, key: str, text: str) -> None:
     """Slots, tokens and times that are no numbers count as none."""
-    town.ledger.client.set(town.ledger.key(key), text)
+    town.ledger.connection.client.set(town.ledger.connection.key(key), text)
 
     town.look()
 
@@ -239,7 +239,10 @@ RECORD = "state spec path size done account batches attempts token history reaso
 def test_a_damaged_record(town: Town, where: str, field: str, text: str | None) -> None:
     """A record that cannot be understood ends FAILURE; any other goes on; nothing stands still."""
     request = town.enqueue("d", "b")
-    client, key = town.ledger.client, town.ledger.key("download", request.download_id)
+    client, key = (
+        town.ledger.connection.client,
+        town.ledger.connection.key("download", request.download_id),
+    )
     if where != "ready":
         town.look()
     if where == "running":
@@ -247,8 +250,8 @@ def test_a_damaged_record(town: Town, where: str, field: str, text: str | None) 
         town.dies(request)
     if where == "due":
         client.hset(key, mapping={"state": "RETRY", "reason": "backoff"})
-        client.zadd(town.ledger.key("due"), {request.download_id: 1})
-        client.zrem(town.ledger.key("account", ACCOUNT, "sent"), request.download_id)
+        client.zadd(town.ledger.connection.key("due"), {request.download_id: 1})
+        client.zrem(town.ledger.connection.key("account", ACCOUNT, "sent"), request.download_id)
     if text is None:
         client.hdel(key, field)
     else:
@@ -257,7 +260,7 @@ def test_a_damaged_record(town: Town, where: str, field: str, text: str | None) 
     sent = town.look()
     answer: Any = None
     if request.download_id in sent or where == "sent":
-        answer = town.ledger.claim(request.download_id, "w@host")
+        answer = town.ledger.leases.claim(request.download_id, "w@host")
 
     if field in {"spec", "state"} or (field in {"account", "batches"} and not text):
         assert town.state(request) == State.FAILURE, answer
@@ -273,7 +276,7 @@ def test_a_running_record_removed_by_hand(town: Town) -> None:
     for request in (one, other):
         town.claim(request)
         town.dies(request)
-    town.ledger.client.delete(town.ledger.key("download", one.download_id))
+    town.ledger.connection.client.delete(town.ledger.connection.key("download", one.download_id))
 
     assert other.download_id in town.look()
-    assert town.ledger.running() == []
+    assert town.ledger.reading.running() == []

@@ -94,7 +94,7 @@ def test_the_portal_breaks_in_the_middle(both: Scene, s3: S3Server) -> None:
     """The other way round: what the portal breaks off, the datalake ends."""
     item = item_on(s3, both, "CUT", LARGE)
     both.standin.fault(item, "truncate", after=LARGE // 2)
-    both.ledger.sources({"s3": News(shun=60.0, why="so that the portal comes first")})
+    both.ledger.sources.exchange({"s3": News(shun=60.0, why="so that the portal comes first")})
     both.worker("one")
 
     (record,) = both.settled(both.enqueue(item), 60)
@@ -176,7 +176,7 @@ def test_out_of_reach_is_found_out_once(both: Scene, s3: S3Server) -> None:
     assert first.text.count("is left alone for 300 s") >= 1
     assert first.text.count("cannot be reached from here (") - first.text.count("alone") <= 5
     assert "cannot be reached" not in second.text
-    assert both.ledger.sources({})["s3"].shunned_s > 200
+    assert both.ledger.sources.exchange({})["s3"].shunned_s > 200
 
 
 def test_a_silent_datalake_costs_seconds_once(both: Scene, s3: S3Server) -> None:
@@ -251,7 +251,7 @@ def test_one_limit_for_both_sources_while_the_portal_is_paused(both: Scene, s3: 
         both.worker(name, concurrency=8)
     waiting = both.enqueue(*portal)
     both.until(lambda: len(both.standin.downloads()) == 4, 30, "four transfers are under way")
-    both.ledger.pause_for(both.settings.account, "quota", 3600.0)
+    both.ledger.account.pause(both.settings.account, "quota", 3600.0)
 
     records = both.settled(both.enqueue(*over_s3), 60)
 

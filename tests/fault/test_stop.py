@@ -32,7 +32,7 @@ def given_back(scene: Scene, batch: Batch) -> None:
     for record in batch.results():
         assert (record.state, record.reason) == (State.RETRY, Reason.WORKER_STOPPED), scene.logs
         assert record.attempts == 0, scene.logs
-    assert scene.ledger.running() == []
+    assert scene.ledger.reading.running() == []
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -50,12 +50,12 @@ def test_an_outage_spends_nothing(scene: Scene, door: Door, quota: Quota | None)
     scene.worker("one")
     batch = scene.enqueue(*items)
     scene.until(lambda: refusals(scene) > 4 * ITEMS, 60, "the outage was met often")
-    (during,) = scene.ledger.account_states()
+    (during,) = scene.ledger.account.states()
 
     door.open()
     records = scene.settled(batch, 60)
 
-    (after,) = scene.ledger.account_states()
+    (after,) = scene.ledger.account.states()
     assert {one.state for one in records} == {State.SUCCESS}, scene.logs
     assert {one.attempts for one in records} == {1}
     assert len(scene.standin.downloads()) == ITEMS

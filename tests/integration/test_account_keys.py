@@ -108,7 +108,7 @@ def test_many_forbidden_files_ask_few_questions(
     status = batch.wait(WAIT_S)
     seconds = time.monotonic() - began
 
-    (account,) = ledger.account_states()
+    (account,) = ledger.account.states()
     asked = sum(one.route == "quota" for one in standin.requests)
     assert (status.states[State.FAILURE], status.states[State.SUCCESS]) == (80, 1)
     assert {one.error.type for one in batch.results() if one.error} == {"ForbiddenError"}
@@ -129,7 +129,7 @@ def test_a_bad_key_pauses_the_account_once(
     wait_until(lambda: batch.status().waiting.get("auth"), WAIT_S, "the key is refused")
     wait_until(lambda: not batch.status().states[State.STARTED], WAIT_S, "what ran has ended")
 
-    (account,) = ledger.account_states()
+    (account,) = ledger.account.states()
     assert batch.status().unfinished == 20
     assert account.paused is not None
     assert f"ending in ...{KEY[-4:]}, was refused" in account.paused
@@ -151,6 +151,6 @@ def test_without_the_question_a_file_given_since_tells(
     batch = enqueue([slow, *others], batch="b", settings=settings)
     status = batch.wait(WAIT_S)
 
-    (account,) = ledger.account_states()
+    (account,) = ledger.account.states()
     assert (status.states[State.SUCCESS], status.states[State.FAILURE]) == (6, 1)
     assert account.paused is None

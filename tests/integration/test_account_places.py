@@ -83,7 +83,7 @@ def test_hidden_caps_are_found(
 
 def places(ledger: Ledger) -> int:
     """Give the places that the account has now."""
-    (state,) = ledger.account_states()
+    (state,) = ledger.account.states()
     return state.concurrent
 
 
@@ -102,7 +102,7 @@ def test_a_portal_that_takes_fewer_is_found_out(
     batch.wait(WAIT_S)
     told = cli("status", "b", "--why")
 
-    (change, *_) = ledger.changes("default")[::-1]
+    (change, *_) = ledger.account.changes("default")[::-1]
     assert batch.status().states[State.SUCCESS] == 60
     assert (change.before, change.places) in {(4, 2), (4, 1)}
     assert began - 5 < change.at < time.time() + 5
@@ -141,9 +141,9 @@ def test_every_form_of_retry_after_is_heeded(
         standin.fault(item, "429", times=1, retry_after=form)
         batch = enqueue(item, settings=settings)
         wait_until(partial(throttled, batch), WAIT_S, form)
-        (state,) = ledger.account_states()
-        waits[form] = (state.paused_until or 0.0) - ledger.server_time()
-        ledger.resume("default")
+        (state,) = ledger.account.states()
+        waits[form] = (state.paused_until or 0.0) - ledger.connection.server_time()
+        ledger.control.resume_account("default")
         batch.wait(WAIT_S)
 
     outside = {f: w for f, w in waits.items() if not FORMS[f][0] - 1.0 < w <= FORMS[f][1]}

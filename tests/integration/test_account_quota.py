@@ -88,7 +88,7 @@ def test_a_number_that_the_portal_repeats_stops_nothing(
     batch = enqueue([standin.add_item(64 * KiB) for _ in range(150)], settings=settings)
     status = batch.wait(WAIT_S)
 
-    (account,) = ledger.account_states()
+    (account,) = ledger.account.states()
     assert status.states[State.SUCCESS] == 150
     assert [one.history for one in batch.results() if one.history] == []
     assert (account.paused, account.portal_quota_left) == (None, 50)
@@ -122,6 +122,6 @@ def test_a_refused_quota_is_told_with_its_time(
     assert data["account"]["probing"] is True
     (wait,) = data["waits"]
     assert wait["reason"] == "quota"
-    assert 30 < wait["next_due"] - ledger.server_time() <= 60
-    assert ledger.running() == []
+    assert 30 < wait["next_due"] - ledger.connection.server_time() <= 60
+    assert ledger.reading.running() == []
     assert not settings.download_dir.exists() or not any(settings.download_dir.rglob("*.zip"))

@@ -121,14 +121,16 @@ def test_accounts_side_by_side(
     for item, account in ((ours, None), (labs, "lab"), (fields, "field")):
         options = ("--account", account) if account else ()
         cli("enqueue", write_items([item]), "--batch", account or "ours", *options)
-    wait_until(lambda: ledger.status("field").waiting == {"auth": 1}, WAIT_S, "a refused key")
-    wait_until(lambda: not ledger.status("lab").unfinished, WAIT_S, "the lab's file")
-    wait_until(lambda: not ledger.status("ours").unfinished, WAIT_S, "our file")
+    wait_until(
+        lambda: ledger.reading.status("field").waiting == {"auth": 1}, WAIT_S, "a refused key"
+    )
+    wait_until(lambda: not ledger.reading.status("lab").unfinished, WAIT_S, "the lab's file")
+    wait_until(lambda: not ledger.reading.status("ours").unfinished, WAIT_S, "our file")
     refused = cli("status", "field")
     key_file.write_text("another-key-of-the-field\n")
     standin.set_key("another-key-of-the-field")
     cli("resume", "field")
-    wait_until(lambda: not ledger.status("field").unfinished, WAIT_S, "the field's file")
+    wait_until(lambda: not ledger.reading.status("field").unfinished, WAIT_S, "the field's file")
 
     keys = {item["id"]: [one.key for one in standin.downloads(item)] for item in (ours, labs)}
     assert keys == {
@@ -139,7 +141,7 @@ def test_accounts_side_by_side(
     assert "GEODES_API_KEY_FIELD_FILE" in node.text
     assert "...5678," in node.text
     assert "key-of-the-field-5678" not in node.text
-    assert ledger.status("field").states[State.SUCCESS] == 1
+    assert ledger.reading.status("field").states[State.SUCCESS] == 1
 
 
 def test_an_account_without_a_key_says_which_variable_to_set(
@@ -149,9 +151,9 @@ def test_an_account_without_a_key_says_which_variable_to_set(
     worker()
 
     cli("enqueue", write_items([standin.add_item(KiB)]), "--batch", "b", "--account", "lab")
-    wait_until(lambda: ledger.status("b").waiting == {"auth": 1}, WAIT_S, "a missing key")
+    wait_until(lambda: ledger.reading.status("b").waiting == {"auth": 1}, WAIT_S, "a missing key")
 
-    (record,) = ledger.records("b")
+    (record,) = ledger.reading.records("b")
     assert record.error is not None
     assert "GEODES_API_KEY_LAB is not set" in record.error.message
     assert standin.downloads() == []

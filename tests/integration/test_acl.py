@@ -120,9 +120,9 @@ def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: 
             Sender(client).send([Wakeup("0" * 20, "item", "title", 1)])
     finally:
         admin.acl_setuser("client", enabled=True, commands=["+lpush"], reset=False)
-        ledger.client.close()
+        ledger.connection.client.close()
 
-    known = ledger.failure(caught.value.__cause__)
+    known = ledger.connection.failure(caught.value.__cause__)
     assert isinstance(known, LedgerForbiddenError)
     assert "lpush" in str(known)
 
@@ -177,11 +177,11 @@ def test_a_viewer_of_an_empty_ledger(server: SecuredServer, settings: Settings) 
     """Who may only read does not have to write the ledger's first key."""
     ledger = Ledger.of(server.settings("viewer", settings))
 
-    ledger.ping()
+    ledger.connection.ping()
 
-    assert ledger.batches() == []
+    assert ledger.reading.batches() == []
     with pytest.raises(LedgerForbiddenError, match=r"127\.0\.0\.1:\d+/0 refuses"):
-        ledger.close("worker", "/data")
+        ledger.dispatch.close("worker", "/data")
 
 
 FORBIDDEN: list[tuple[Any, ...]] = [

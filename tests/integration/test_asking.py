@@ -22,22 +22,24 @@ REQUESTS = [Request(asset_of(name.encode(), f"{name}.zip"), f"/data/{name}.zip")
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
     """Give a ledger whose server knows the script already."""
-    ledger.admit("a", "acc", [Request(asset_of(b"0", "0.zip"), "/data/0.zip")], lambda _: None)
+    ledger.admission.admit(
+        "a", "acc", [Request(asset_of(b"0", "0.zip"), "/data/0.zip")], lambda _: None
+    )
     return ledger
 
 
 def kill_connections(ledger: Ledger) -> None:
     """End all connections of a ledger but the one that asks for it."""
-    other = Ledger.of(config.load(redis_url=ledger.url))
-    other.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    other.client.close()
+    other = Ledger.of(config.load(redis_url=ledger.connection.url))
+    other.connection.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    other.connection.client.close()
 
 
 def test_the_answer_comes_when_it_is_asked_for(ledger: Ledger) -> None:
     """Others may be asked meanwhile, over the same client."""
-    asking = ledger.ask("b", "acc", REQUESTS)
+    asking = ledger.admission.ask("b", "acc", REQUESTS)
 
-    assert ledger.status("b").total == 3
+    assert ledger.reading.status("b").total == 3
     answers = asking.answers(lambda _: None)
 
     assert [one.admission for one in answers] == [Admission.NEW] * 3
@@ -48,33 +50,33 @@ def test_a_connection_that_breaks(ledger: Ledger, when: str) -> None:
     """It is said again; what was admitted already has joined, and nothing is there twice."""
     if when == "before it is asked":
         kill_connections(ledger)
-    with closing(ledger.ask("b", "acc", REQUESTS)) as asking:
+    with closing(ledger.admission.ask("b", "acc", REQUESTS)) as asking:
         if when == "before it is answered":
-            assert ledger.status("b").total == 3
+            assert ledger.reading.status("b").total == 3
             kill_connections(ledger)
         answers = asking.answers(lambda _: None)
 
     assert {one.admission for one in answers} <= {Admission.NEW, Admission.JOINED}
-    assert ledger.status("b").total == 3
+    assert ledger.reading.status("b").total == 3
 
 
 def test_a_server_that_has_forgotten_its_scripts(ledger: Ledger) -> None:
     """It is told the script, as after a restart."""
-    ledger.admit("b", "acc", REQUESTS[:1], lambda _: None)
-    ledger.client.script_flush()
+    ledger.admission.admit("b", "acc", REQUESTS[:1], lambda _: None)
+    ledger.connection.client.script_flush()
 
-    answers = ledger.admit("b", "acc", REQUESTS, lambda _: None)
+    answers = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
 
     assert [str(one.admission) for one in answers] == ["joined", "new", "new"]
 
 
 def test_an_answer_that_nobody_waits_for(ledger: Ledger) -> None:
     """The next one who asks gets the answer to what was asked, not to what was asked before."""
-    with closing(ledger.ask("b", "acc", REQUESTS)):
+    with closing(ledger.admission.ask("b", "acc", REQUESTS)):
         pass
 
-    assert ledger.client.echo("mine") == "mine"
-    assert ledger.status("b").total == 3
+    assert ledger.connection.client.echo("mine") == "mine"
+    assert ledger.reading.status("b").total == 3
 
 
 def test_a_server_that_is_gone(tmp_path: Path) -> None:
@@ -83,9 +85,9 @@ def test_a_server_that_is_gone(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         ledger = Ledger.of(config.load(redis_url=server.url))
         # It does not know the script, so its first answer is a question back.
-        asking = ledger.ask("b", "acc", REQUESTS)
+        asking = ledger.admission.ask("b", "acc", REQUESTS)
         server.stop()
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
             asking.answers(lambda _: None)
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
-            ledger.admit("b", "acc", REQUESTS, lambda _: None)
+            ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)

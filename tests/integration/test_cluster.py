@@ -228,7 +228,10 @@ def test_two_items_that_want_one_name(
 
 def queued_messages(ledger: Ledger) -> list[dict[str, Any]]:
     """Read what the broker holds, as it holds it."""
-    return [json.loads(text) for text in ledger.client.lrange(ledger.key(QUEUE), 0, -1)]
+    return [
+        json.loads(text)
+        for text in ledger.connection.client.lrange(ledger.connection.key(QUEUE), 0, -1)
+    ]
 
 
 def test_messages_are_small_readable_and_without_secrets(
@@ -315,7 +318,7 @@ def test_async_result_is_the_record(
 
     record = result.get(timeout=WAIT_S)
 
-    kept = ledger.record(asked.download_id)
+    kept = ledger.reading.record(asked.download_id)
     assert kept is not None
     assert record == kept.to_dict()
     assert (result.state, record["outcome"]) == ("SUCCESS", "DOWNLOADED")

@@ -85,8 +85,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     require_server()
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         ledger = Ledger.of(config.load(redis_url=server.url))
-        ledger.client.config_set("requirepass", PASSWORD)
-        ledger.client.close()
+        ledger.connection.client.config_set("requirepass", PASSWORD)
+        ledger.connection.client.close()
         yield server
 
 

@@ -53,7 +53,7 @@ def test_all_is_well(
     """With everything right every line is ok, the quota is told, and no download was spent."""
     standin.quota = Quota(50)
     worker()
-    wait_until(ledger.workers, 10.0)
+    wait_until(ledger.dispatch.workers, 10.0)
 
     said = command(settings, "doctor")
 
@@ -98,7 +98,7 @@ def test_redis_that_forgets(settings: Settings, tmp_path: Path) -> None:
         careless = settings.model_copy(update={"redis_url": SecretStr(server.url)})
         from geodes_tasks.ledger import Ledger
 
-        client = Ledger.of(careless).client
+        client = Ledger.of(careless).connection.client
         client.config_set("appendonly", "no")
         client.config_set("maxmemory-policy", "allkeys-lru")
         found = checked(careless)
@@ -269,8 +269,8 @@ def test_clocks() -> None:
 
 def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:
     """A worker that closed its intake is named with its folder."""
-    ledger.recover("node1", 4)
-    ledger.close("node1", "/full/disk")
+    ledger.dispatch.recover("node1", 4)
+    ledger.dispatch.close("node1", "/full/disk")
 
     workers = checked(settings)["workers"]
 
@@ -280,8 +280,8 @@ def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:
 
 def test_workers_of_two_versions(settings: Settings, ledger: Ledger) -> None:
     """A worker that tells another version than this one is named."""
-    ledger.recover("node1", 4)
-    ledger.client.hset(ledger.key("worker", "node1"), "version", "0.0.1")
+    ledger.dispatch.recover("node1", 4)
+    ledger.connection.client.hset(ledger.connection.key("worker", "node1"), "version", "0.0.1")
 
     versions = checked(settings)["versions"]
 

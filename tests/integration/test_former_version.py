@@ -112,20 +112,22 @@ def test_a_cluster_with_unfinished_downloads_of_the_former_version_is_refused(
     refused = cli("enqueue", source, "--batch", "new")
     with pytest.raises(ServerError, match=r"geodes-tasks 0\.1\.0"):
         worker("refused")
-    schema = ledger.schema()
+    schema = ledger.connection.schema()
     forgotten = cli("cancel", "old", PYTHONPATH=former)
     forgotten = cli("forget", "old", PYTHONPATH=former)
     worker("two")
     taken = cli("enqueue", source, "--batch", "new")
     wait_until(
-        lambda: ledger.status("new").states[State.SUCCESS] == 1, WAIT_S, "the new batch is done"
+        lambda: ledger.reading.status("new").states[State.SUCCESS] == 1,
+        WAIT_S,
+        "the new batch is done",
     )
 
     assert asked.returncode == taken.returncode == forgotten.returncode == 0, forgotten.stderr
     assert refused.returncode not in {0, 2}
     assert "schema 1" in refused.stderr
     assert "Finish or forget its batches" in refused.stderr
-    assert (schema, ledger.schema()) == ("1", "2")
+    assert (schema, ledger.connection.schema()) == ("1", "2")
 
 
 def test_the_former_version_leaves_the_new_ledger_alone(
@@ -134,7 +136,7 @@ def test_the_former_version_leaves_the_new_ledger_alone(
     """Going back without a copy of the old ledger is refused by 0.1.0 too."""
     cli = CommandLine(standin)
     cli.settings |= config.environment(settings)
-    ledger.ping()
+    ledger.connection.ping()
 
     asked = cli("enqueue", write_items([standin.add_item(MiB)]), PYTHONPATH=former)
 

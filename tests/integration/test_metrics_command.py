@@ -100,5 +100,5 @@ def counted(ledger: Ledger, registry: CollectorRegistry, records: int) -> dict[s
 
 def calls(ledger: Ledger) -> dict[str, int]:
     """Read how often each command was called so far."""
-    facts = ledger.client.info("commandstats")
+    facts = ledger.connection.client.info("commandstats")
     return {name.removeprefix("cmdstat_"): int(fact["calls"]) for name, fact in facts.items()}

@@ -159,14 +159,16 @@ def prove_all(folder: Path, source: str) -> None:
         requests = [request for one in planned for request in one.requests]
         for start in range(0, len(requests), AT_ONCE):
             prove(ledger, requests[start : start + AT_ONCE])
-        ledger.client.close()
+        ledger.connection.client.close()
 
 
 def prove(ledger: Ledger, requests: list[Request]) -> None:
     """Record files as downloaded and proven."""
-    ledger.admit("before", "default", requests, proof_at)
-    claims = together(ledger, [partial(ledger.claim, one.download_id, "w") for one in requests])
-    together(ledger, [partial(ledger.succeed, claim, result_of(claim)) for claim in claims])
+    ledger.admission.admit("before", "default", requests, proof_at)
+    claims = together(
+        ledger, [partial(ledger.leases.claim, one.download_id, "w") for one in requests]
+    )
+    together(ledger, [partial(ledger.leases.finish, claim, result_of(claim)) for claim in claims])
 
 
 def result_of(claim: Any) -> DownloadResult:
@@ -187,7 +189,7 @@ class QueuedError(Exception):
 
 def together(ledger: Ledger, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Make calls of the ledger in one round trip: each is made twice, to ask and to be answered."""
-    pipeline, run = ledger.client.pipeline(transaction=False), ledger.run
+    pipeline, run = ledger.connection.client.pipeline(transaction=False), ledger.connection.run
 
     def queue(script: str, *args: Any) -> None:
         run(script, *args, client=pipeline)

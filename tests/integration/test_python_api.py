@@ -148,7 +148,7 @@ def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Settings) -> N
     with pytest.raises(ConfigError, match=r"layout: .* must name a path inside"):
         enqueue(item, layout="../{title}", batch="never", settings=settings)
 
-    assert Ledger.of(settings).batches() == []
+    assert Ledger.of(settings).reading.batches() == []
 
 
 def test_a_layout_field_that_an_item_lacks(standin: StandIn, settings: Settings) -> None:

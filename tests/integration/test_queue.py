@@ -320,7 +320,7 @@ def test_with_a_redis_the_cluster_works(
     assert not (settings.state_dir).exists()
     again = queue.run()
     assert again.outcomes[Outcome.ALREADY_PRESENT] == 4
-    assert Ledger.of(settings).batches() == [queue.id]
+    assert Ledger.of(settings).reading.batches() == [queue.id]
 
 
 # --- Profile -----------------------------------------------------------------------------------

@@ -116,9 +116,9 @@ def test_stac_without_the_items_says_what_it_lacks(
 def forget_footprints(settings: Settings) -> None:
     """Take away what admission kept of the items."""
     ledger = Ledger.of(settings)
-    for name in ledger.downloads("mine"):
-        ledger.client.hdel(ledger.key("download", name), "footprint")
-    ledger.client.close()
+    for name in ledger.reading.downloads("mine"):
+        ledger.connection.client.hdel(ledger.connection.key("download", name), "footprint")
+    ledger.connection.client.close()
 
 
 def test_stac_from_the_ledger_alone(
@@ -137,16 +137,16 @@ def test_stac_from_the_ledger_alone(
 def test_the_ledger_stays_small(standin: StandIn, ledger: Ledger) -> None:
     """All that the ledger keeps of a finished download, place and time too, is some 3 KiB."""
     items = [standin.add_item(64 * KiB) for _ in range(300)]
-    before = ledger.client.info("memory")["used_memory"]
+    before = ledger.connection.client.info("memory")["used_memory"]
     selection = Selection(Path("/shared/downloads"))
     for planned in plan(items, selection):
-        ledger.admit(BATCH, "default", planned.requests, lambda _: None)
-    for identifier in ledger.downloads(BATCH):
-        claim = ledger.claim(identifier, "worker@node17.cluster.example")
+        ledger.admission.admit(BATCH, "default", planned.requests, lambda _: None)
+    for identifier in ledger.reading.downloads(BATCH):
+        claim = ledger.leases.claim(identifier, "worker@node17.cluster.example")
         assert isinstance(claim, Claim)
-        ledger.succeed(claim, result_of(claim))
+        ledger.leases.finish(claim, result_of(claim))
 
-    used = ledger.client.info("memory")["used_memory"] - before
+    used = ledger.connection.client.info("memory")["used_memory"] - before
 
     # Allocators differ; measured 3.0 KiB with jemalloc.
     assert used / len(items) < 3.6 * KiB

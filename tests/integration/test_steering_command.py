@@ -42,7 +42,7 @@ def command(settings: Settings, *words: str) -> Said:
 
 def records(ledger: Ledger) -> int:
     """Count the records that Redis holds."""
-    return len(ledger.client.keys(ledger.key("download", "*")))
+    return len(ledger.connection.client.keys(ledger.connection.key("download", "*")))
 
 
 def test_retry_by_item_and_by_class(
@@ -171,10 +171,10 @@ def test_forget_by_age(standin: StandIn, settings: Settings, ledger: Ledger) -> 
     for name in ("old", "busy", "young"):
         batch = enqueue(standin.add_item(KiB), settings=settings, batch=name)
         if name != "busy":
-            ledger.cancel(ledger.downloads(batch.id))
+            ledger.control.cancel(ledger.reading.downloads(batch.id))
     month = 31 * 86400.0
     for name in ("old", "busy"):
-        ledger.client.zincrby(ledger.key("batches"), -month, name)
+        ledger.connection.client.zincrby(ledger.connection.key("batches"), -month, name)
 
     said = command(settings, "forget", "--all", "--older-than", "30d", "--yes")
     young = command(settings, "forget", "young", "--older-than", "30d")
@@ -183,7 +183,7 @@ def test_forget_by_age(standin: StandIn, settings: Settings, ledger: Ledger) -> 
     assert "old: forgotten with 1 records\n" in said.stderr
     assert "batch 'busy' is kept: 1 downloads are unfinished" in said.stderr
     assert (young.returncode, young.stderr) == (0, "no batch is that old\n")
-    assert set(ledger.batches()) == {"busy", "young"}
+    assert set(ledger.reading.batches()) == {"busy", "young"}
 
 
 # --- nothing by default --------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_an_unknown_batch_is_refused(
     assert said.returncode == 2
     assert "'tusday'" in said.stderr
     assert "Did you mean tuesday?" in said.stderr
-    assert (ledger.batches(), ledger.holds()) == (["tuesday"], {})
+    assert (ledger.reading.batches(), ledger.control.pauses()) == (["tuesday"], {})
 
 
 @pytest.mark.parametrize("word", ["pause", "resume"])
@@ -258,7 +258,7 @@ def test_an_unknown_account_or_source_is_refused(
 
     assert said.returncode == 2
     assert nearest in said.stderr
-    assert (ledger.accounts(), ledger.holds()) == ([], {})
+    assert (ledger.dispatch.accounts(), ledger.control.pauses()) == ([], {})
 
 
 def test_the_accounts_of_workers_are_known(
@@ -266,12 +266,14 @@ def test_the_accounts_of_workers_are_known(
 ) -> None:
     """An account whose key a worker has can be paused before anything was enqueued with it."""
     worker(env={"GEODES_API_KEY_LAB": "key-of-the-lab-1234"})
-    wait_until(lambda: "lab" in ledger.published_accounts(), 20.0, "the worker's accounts")
+    wait_until(lambda: "lab" in ledger.dispatch.published_accounts(), 20.0, "the worker's accounts")
 
     said = command(settings, "pause", "--account", "lab")
 
     assert (said.returncode, said.stderr) == (0, "lab: paused\n")
-    assert "key-of-the-lab" not in str(ledger.client.hgetall(ledger.client.keys("*worker:*")[0]))
+    assert "key-of-the-lab" not in str(
+        ledger.connection.client.hgetall(ledger.connection.client.keys("*worker:*")[0])
+    )
 
 
 def test_a_name_that_can_be_read_in_two_ways(
@@ -288,18 +290,18 @@ def test_a_name_that_can_be_read_in_two_ways(
         "default: was not paused\n"
     )
     assert named.stderr == "default: paused\n"
-    assert ledger.holds() == {("batch", "default"): "by hand"}
+    assert ledger.control.pauses() == {("batch", "default"): "by hand"}
 
 
 def test_what_was_paused_unchecked_can_be_resumed(settings: Settings, ledger: Ledger) -> None:
     """A name that is held in the ledger is known, whatever it names."""
-    ledger.hold("source", "ftp", "by hand")
-    ledger.hold("batch", "typo", "by hand")
+    ledger.control.pause("source", "ftp", "by hand")
+    ledger.control.pause("batch", "typo", "by hand")
 
     said = [command(settings, "resume", name).stderr for name in ("ftp", "typo")]
 
     assert said == ["ftp: goes on\n", "typo: goes on\n"]
-    assert ledger.holds() == {}
+    assert ledger.control.pauses() == {}
 
 
 # --- more than one batch, another owner's batch --------------------------------------------------
@@ -307,7 +309,7 @@ def test_what_was_paused_unchecked_can_be_resumed(settings: Settings, ledger: Le
 
 def of_alice(ledger: Ledger, batch: str) -> None:
     """Have a batch belong to another user."""
-    ledger.client.hset(ledger.key("batch", batch), "owner", "alice@lab")
+    ledger.connection.client.hset(ledger.connection.key("batch", batch), "owner", "alice@lab")
 
 
 def test_the_owner_is_kept(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
@@ -318,7 +320,7 @@ def test_the_owner_is_kept(standin: StandIn, settings: Settings, ledger: Ledger)
     of_alice(ledger, "mine")
     enqueue(item, settings=settings, batch="mine")
     kept = batch.status().owner
-    ledger.client.hdel(ledger.key("batch", "mine"), "owner")
+    ledger.connection.client.hdel(ledger.connection.key("batch", "mine"), "owner")
 
     assert told["owner"] == current_owner()
     assert datetime.fromisoformat(told["enqueued_at"]).utcoffset() == timedelta(0)
@@ -335,19 +337,19 @@ def test_a_script_needs_yes(
     names = ["first", "second"] if case == "two" else ["first"]
     for name in names:
         enqueue(standin.add_item(KiB), settings=settings, batch=name)
-        ids = ledger.downloads(name)
+        ids = ledger.reading.downloads(name)
         if word == "retry":
-            ledger.cancel(ids)
-            ledger.client.hset(ledger.key("batch", name), "state:FAILURE", 1)
+            ledger.control.cancel(ids)
+            ledger.connection.client.hset(ledger.connection.key("batch", name), "state:FAILURE", 1)
     if case == "another's":
         of_alice(ledger, "first")
     if case == "nobody's":
-        ledger.client.hdel(ledger.key("batch", "first"), "owner")
+        ledger.connection.client.hdel(ledger.connection.key("batch", "first"), "owner")
     words = [word, "--all"] if case == "two" else [word, "first"]
-    before = [ledger.status(name) for name in names]
+    before = [ledger.reading.status(name) for name in names]
 
     refused = command(settings, *words)
-    after = [ledger.status(name) for name in names]
+    after = [ledger.reading.status(name) for name in names]
     agreed = command(settings, *words, "--yes")
 
     assert refused.returncode == 2
@@ -435,4 +437,4 @@ def test_python_never_acts_on_what_is_unknown(
         steering.pause("lab")
     with pytest.raises(UnknownSourceError, match="'s4' is no source"):
         steering.hold("source", "s4")
-    assert ledger.status("mine").states[State.PENDING] == 1
+    assert ledger.reading.status("mine").states[State.PENDING] == 1

@@ -97,20 +97,20 @@ def test_keys_pause_what_is_shown_and_resume_it(
     terminal.wait_for("pause 1 downloads of 1 batch(es)? y is yes")
     terminal.type("n")
     terminal.wait_for("nothing changed")
-    spared = ledger.holds()
+    spared = ledger.control.pauses()
     terminal.type("p")
     terminal.wait_for("y is yes")
     terminal.type("y")
     held = terminal.wait_for("PAUSED (by hand)")
-    paused = ledger.holds()
+    paused = ledger.control.pauses()
     terminal.type("r")
     terminal.wait_for("mine: goes on")
 
     assert spared == {}
     assert "mine: paused" in held
     assert paused == {("batch", "mine"): "by hand"}
-    assert ledger.holds() == {}
-    assert [one.paused for one in ledger.account_states()] == [None, None]
+    assert ledger.control.pauses() == {}
+    assert [one.paused for one in ledger.account.states()] == [None, None]
 
 
 def test_paused_batch_starts_nothing(

@@ -51,7 +51,7 @@ def test_every_command_of_the_ledger_is_allowed(secrets: Path) -> None:
     sent = {
         {"delete": "del"}.get(name, name)
         for module in SCRIPTS.parent.glob("*.py")
-        for name in re.findall(r"\b(?:client|pipeline)\.([a-z]+)\(", module.read_text())
+        for name in re.findall(r"\b(?:redis|client|pipeline)\.([a-z]+)\(", module.read_text())
     } - {"pipeline", "execute", "shutdown"}
     known = users(secrets)
 

@@ -28,6 +28,8 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Admission, Asking, Claim, Ledger, Refusal, Request, Wakeup
 from geodes_tasks.ledger import admission as admitting
+from geodes_tasks.ledger.admission import Admissions
+from geodes_tasks.ledger.connection import Connection
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.stac import assets as stac_assets
@@ -154,7 +156,7 @@ def test_everything_is_counted_and_sent(fake_ledger: Ledger) -> None:
     assert (told["batch"], told["downloads"], told["new"], told["refused"]) == ("b", 3, 2, 1)
     assert told["errors"] == [{"message": "x: bad", "hint": SourceError.hint}]
     assert len(mailbox.sent) == 2
-    assert fake_ledger.status("b").total == 3
+    assert fake_ledger.reading.status("b").total == 3
 
 
 def test_a_taken_name_is_recorded_as_a_failure(fake_ledger: Ledger) -> None:
@@ -163,7 +165,7 @@ def test_a_taken_name_is_recorded_as_a_failure(fake_ledger: Ledger) -> None:
 
     receipt = admitted(fake_ledger, [Planned([request_of("a"), second])])
 
-    records = list(fake_ledger.records("b"))
+    records = list(fake_ledger.reading.records("b"))
     assert [record.state for record in records] == [State.PENDING, State.FAILURE]
     assert isinstance(receipt.errors[0], NameTakenError)
     assert (receipt.to_dict()["refused"], receipt.downloads) == (1, 2)
@@ -177,14 +179,14 @@ def test_asking_again_changes_nothing(fake_ledger: Ledger) -> None:
     receipt = admitted(fake_ledger, [Planned([request_of("a")])])
 
     assert receipt.to_dict()["joined"] == 1
-    assert fake_ledger.status("b").total == 1
+    assert fake_ledger.reading.status("b").total == 1
 
 
 def test_a_file_that_is_named_twice_is_one_download(fake_ledger: Ledger) -> None:
     """The receipt's number of downloads is the batch's total."""
     receipt = admitted(fake_ledger, [Planned([request_of("a"), request_of("a")])])
 
-    assert receipt.downloads == fake_ledger.status("b").total
+    assert receipt.downloads == fake_ledger.reading.status("b").total
 
 
 def test_a_proven_file_is_stat_on_disk(fake_ledger: Ledger, tmp_path: Path) -> None:
@@ -202,13 +204,13 @@ def test_blocks_are_bounded_and_items_are_whole(
     """Redis is never blocked for long, and no item is cut in two."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 3)
     sizes: list[int] = []
-    real = Ledger.ask
+    real = Admissions.ask
 
-    def note(ledger: Ledger, batch: str, account: str, requests: Any, **known: Any) -> Any:
+    def note(ledger: Admissions, batch: str, account: str, requests: Any, **known: Any) -> Any:
         sizes.append(len(requests))
         return real(ledger, batch, account, requests, **known)
 
-    monkeypatch.setattr(Ledger, "ask", note)
+    monkeypatch.setattr(Admissions, "ask", note)
     pairs = [Planned([request_of(f"{n}a"), request_of(f"{n}b")]) for n in range(5)]
 
     receipt = admitted(fake_ledger, pairs)
@@ -223,7 +225,7 @@ def test_a_block_is_planned_while_another_is_admitted(
     """Only the first block, which workers wait for, has its answer before the next is planned."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 1)
     seen: list[str] = []
-    ask, answers = Ledger.ask, Asking.answers
+    ask, answers = Admissions.ask, Asking.answers
 
     def noted_ask(*args: Any, **known: Any) -> Any:
         seen.append("asked")
@@ -238,7 +240,7 @@ def test_a_block_is_planned_while_another_is_admitted(
             seen.append(f"{name} planned")
             yield Planned([request_of(name)])
 
-    monkeypatch.setattr(Ledger, "ask", noted_ask)
+    monkeypatch.setattr(Admissions, "ask", noted_ask)
     monkeypatch.setattr(Asking, "answers", noted_answers)
     receipt = admitted(fake_ledger, planned())
 
@@ -279,7 +281,7 @@ def test_a_source_that_breaks_leaves_no_answer_behind(
     with pytest.raises(SourceError):
         admitted(fake_ledger, planned())
 
-    assert fake_ledger.status("b").total == 2
+    assert fake_ledger.reading.status("b").total == 2
     assert admitted(fake_ledger, [Planned([request_of("c")])]).downloads == 3
 
 
@@ -290,7 +292,7 @@ def test_nothing_asked_for_is_an_empty_receipt(fake_ledger: Ledger) -> None:
     receipt = admitted(fake_ledger, [], mailbox)
 
     assert (receipt.downloads, mailbox.sent) == (0, [])
-    assert fake_ledger.batches() == []
+    assert fake_ledger.reading.batches() == []
 
 
 def test_errors_are_kept_up_to_a_bound(fake_ledger: Ledger) -> None:
@@ -307,7 +309,7 @@ def test_a_broker_that_does_not_answer_is_named(fake_ledger: Ledger) -> None:
     with pytest.raises(LedgerUnavailableError, match="no answer from Redis at redis:"):
         admitted(fake_ledger, [Planned([request_of("a")])], Mailbox(OperationalError("refused")))
 
-    assert fake_ledger.status("b").states[State.PENDING] == 1
+    assert fake_ledger.reading.status("b").states[State.PENDING] == 1
 
 
 def test_a_broker_that_refuses_is_not_away(fake_ledger: Ledger) -> None:
@@ -348,16 +350,16 @@ def test_what_is_known_is_asked_for_by_its_id(
     new = request_of("e")
     admitted(fake_ledger, [Planned(known)])
     told: list[list[bool]] = []
-    real = Ledger.send
+    real = Connection.send
 
-    def note(ledger: Ledger, script: str, *args: Any) -> Any:
+    def note(ledger: Connection, script: str, *args: Any) -> Any:
         width = args[2]
         told.append([width > 2] * (len(args[3:]) // width))
         return real(ledger, script, *args)
 
-    monkeypatch.setattr(Ledger, "send", note)
+    monkeypatch.setattr(Connection, "send", note)
 
-    answers = fake_ledger.admit(
+    answers = fake_ledger.admission.admit(
         "b2", "acc", [*known[:2], new, *known[2:]], lambda _: None, known=True
     )
 
@@ -369,17 +371,17 @@ def test_what_is_known_is_asked_for_by_its_id(
         "joined",
     ]
     assert told == [[False] * 5, [True]]
-    assert fake_ledger.status("b2").total == 5
+    assert fake_ledger.reading.status("b2").total == 5
 
 
 def test_a_changed_file_is_told_in_full(fake_ledger: Ledger) -> None:
     """A proven file that is another now is downloaded again, though asked for by its id."""
     request = request_of("a")
     admitted(fake_ledger, [Planned([request])])
-    claim = fake_ledger.claim(request.download_id, "w")
+    claim = fake_ledger.leases.claim(request.download_id, "w")
     assert isinstance(claim, Claim)
     same, changed = Proof(7, 1, 2), Proof(7, 2, 2)
-    fake_ledger.succeed(
+    fake_ledger.leases.finish(
         claim,
         DownloadResult(
             outcome=Outcome.DOWNLOADED,
@@ -393,8 +395,8 @@ def test_a_changed_file_is_told_in_full(fake_ledger: Ledger) -> None:
         ),
     )
 
-    (present,) = fake_ledger.admit("b2", "acc", [request], lambda _: same, known=True)
-    (again,) = fake_ledger.admit("b3", "acc", [request], lambda _: changed, known=True)
+    (present,) = fake_ledger.admission.admit("b2", "acc", [request], lambda _: same, known=True)
+    (again,) = fake_ledger.admission.admit("b3", "acc", [request], lambda _: changed, known=True)
 
     assert (present.admission, again.admission) == (Admission.PRESENT, Admission.AGAIN)
 
@@ -423,7 +425,7 @@ def test_work_is_begun_before_all_is_queued(
     planned = [Planned([request_of(f"{number}")]) for number in range(6)]
 
     def begin() -> None:
-        begun.append(fake_ledger.status("b").total)
+        begun.append(fake_ledger.reading.status("b").total)
 
     enqueue_admission.admit(planned, "b", "acc", fake_ledger, mailbox, on_work=begin)  # type: ignore[arg-type]
 

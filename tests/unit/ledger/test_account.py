@@ -35,18 +35,18 @@ BROKEN = TransferError("href", "reset")
 def ends(ledger: Ledger, claim: Claim, error: Exception) -> None:
     """Let an attempt end as the retry rules have it."""
     decision: Decision = decide(error, 1, claim.download_id, POLICY)
-    ledger.postpone(claim, error, decision, ENTRY)
+    ledger.leases.postpone(claim, error, decision, ENTRY)
 
 
 def succeeds(ledger: Ledger, request: Request) -> None:
     """Bring a download to its end."""
     claim = claimed(ledger, request)
-    ledger.succeed(claim, result_of(claim))
+    ledger.leases.finish(claim, result_of(claim))
 
 
 def places(ledger: Ledger) -> int:
     """Give the places that the account has now."""
-    (state,) = ledger.account_states()
+    (state,) = ledger.account.states()
     return state.concurrent
 
 
@@ -61,7 +61,7 @@ def test_a_429_halves_the_places_once(fake_ledger: Ledger, clock: Clock) -> None
     for claim in claims[:3]:
         ends(ledger, claim, THROTTLED)
 
-    (change,) = ledger.changes(ACCOUNT)
+    (change,) = ledger.account.changes(ACCOUNT)
     assert places(ledger) == 4
     assert (change.before, change.places) == (8, 4)
     assert change.why == "too many requests (429) with 8 under way"
@@ -83,12 +83,12 @@ def test_lowered_places_bind_claims_and_messages(fake_ledger: Ledger, clock: Clo
     """Beyond the places left nothing is sent and nothing is granted."""
     ledger = with_limits(fake_ledger, concurrent=4)
     requests = many(ledger, 8)
-    ledger.recover("w", slots=16)
+    ledger.dispatch.recover("w", slots=16)
     claims = [claimed(ledger, request) for request in requests[:4]]
     ends(ledger, claims[0], THROTTLED)
     clock.advance(5.0)
 
-    sent, verdict = sent_ids(ledger), ledger.claim(requests[5].download_id, "w")
+    sent, verdict = sent_ids(ledger), ledger.leases.claim(requests[5].download_id, "w")
 
     assert (sent, verdict) == ([], Verdict.WAITING)
 
@@ -104,7 +104,7 @@ def test_places_come_back_one_by_one(fake_ledger: Ledger, clock: Clock) -> None:
 
     for _ in range(150):
         done = busy.pop(0)
-        ledger.succeed(done, result_of(done))
+        ledger.leases.finish(done, result_of(done))
         while len(busy) < places(ledger):
             busy.append(claimed(ledger, next(requests)))
         seen.append(places(ledger))
@@ -114,7 +114,7 @@ def test_places_come_back_one_by_one(fake_ledger: Ledger, clock: Clock) -> None:
     assert grown[0] >= 3
     assert grown[1] - grown[0] >= 4
     assert grown[2] - grown[1] >= 99
-    assert "went well" in ledger.changes(ACCOUNT)[0].why
+    assert "went well" in ledger.account.changes(ACCOUNT)[0].why
 
 
 def test_success_with_places_to_spare_raises_nothing(fake_ledger: Ledger, clock: Clock) -> None:
@@ -142,7 +142,7 @@ def test_three_broken_connections_are_a_complaint(fake_ledger: Ledger) -> None:
         seen.append(places(ledger))
 
     assert seen == [8, 8, 3]
-    assert "connections broke" in ledger.changes(ACCOUNT)[0].why
+    assert "connections broke" in ledger.account.changes(ACCOUNT)[0].why
 
 
 # --- quota ---------------------------------------------------------------------------------------
@@ -156,9 +156,9 @@ def test_after_a_refusal_one_download_at_a_time_tries(fake_ledger: Ledger, clock
     waits = sent_ids(fake_ledger)
     clock.advance(61.0)
     (tries,) = sent_ids(fake_ledger)
-    probe = fake_ledger.claim(tries, "w")
+    probe = fake_ledger.leases.claim(tries, "w")
     assert isinstance(probe, Claim)
-    meanwhile = (sent_ids(fake_ledger), fake_ledger.claim(requests[3].download_id, "w"))
+    meanwhile = (sent_ids(fake_ledger), fake_ledger.leases.claim(requests[3].download_id, "w"))
     ends(fake_ledger, probe, REFUSED)
     again = sent_ids(fake_ledger)
 
@@ -173,10 +173,10 @@ def test_the_first_byte_lets_all_go_on(fake_ledger: Ledger, clock: Clock) -> Non
     ends(fake_ledger, claimed(fake_ledger, requests[0]), REFUSED)
     clock.advance(61.0)
     (tries,) = sent_ids(fake_ledger)
-    probe = fake_ledger.claim(tries, "w")
+    probe = fake_ledger.leases.claim(tries, "w")
     assert isinstance(probe, Claim)
 
-    fake_ledger.end_probe(probe)
+    fake_ledger.account.end_probe(probe)
 
     assert len(sent_ids(fake_ledger)) == 3
 
@@ -189,7 +189,7 @@ def test_a_try_that_tells_nothing_is_not_repeated_at_once(
     ends(fake_ledger, claimed(fake_ledger, requests[0]), REFUSED)
     clock.advance(61.0)
     (tries,) = sent_ids(fake_ledger)
-    probe = fake_ledger.claim(tries, "w")
+    probe = fake_ledger.leases.claim(tries, "w")
     assert isinstance(probe, Claim)
     clock.advance(20.0)
     ends(fake_ledger, probe, OFFLINE)
@@ -206,10 +206,10 @@ def test_a_file_that_is_there_costs_no_try(fake_ledger: Ledger, clock: Clock) ->
     ends(fake_ledger, claimed(fake_ledger, requests[0]), REFUSED)
     clock.advance(61.0)
     (tries,) = sent_ids(fake_ledger)
-    probe = fake_ledger.claim(tries, "w")
+    probe = fake_ledger.leases.claim(tries, "w")
     assert isinstance(probe, Claim)
 
-    released = fake_ledger.succeed(probe, result_of(probe, source=None, bytes_transferred=0))
+    released = fake_ledger.leases.finish(probe, result_of(probe, source=None, bytes_transferred=0))
 
     assert len(released) == 1
 
@@ -219,11 +219,11 @@ def test_what_the_portal_says_is_left_is_shown_and_stops_nothing(
 ) -> None:
     """Not even 0 does: only a refusal or the own window stops an account."""
     requests = many(fake_ledger, 4)
-    asked = fake_ledger.server_time()
+    asked = fake_ledger.connection.server_time()
 
-    ended = fake_ledger.note_quota(ACCOUNT, 0, asked)
+    ended = fake_ledger.account.note_quota(ACCOUNT, 0, asked)
 
-    (state,) = fake_ledger.account_states()
+    (state,) = fake_ledger.account.states()
     assert not ended
     assert (state.portal_quota_left, state.paused) == (0, None)
     assert state.portal_quota_at == pytest.approx(asked, abs=0.01)
@@ -236,9 +236,9 @@ def test_no_number_is_shown_where_the_portal_says_none(fake_ledger: Ledger, said
     """It does not say, or there is no quota."""
     many(fake_ledger, 1)
 
-    fake_ledger.note_quota(ACCOUNT, said, fake_ledger.server_time())
+    fake_ledger.account.note_quota(ACCOUNT, said, fake_ledger.connection.server_time())
 
-    (state,) = fake_ledger.account_states()
+    (state,) = fake_ledger.account.states()
     assert (state.portal_quota_left, state.portal_quota_at) == (None, None)
 
 
@@ -252,7 +252,7 @@ def test_what_is_left_ends_a_pause_by_a_refusal_early_for_one_that_tries(
     requests = many(fake_ledger, 4)
     ends(fake_ledger, claimed(fake_ledger, requests[0]), REFUSED)
 
-    ended = fake_ledger.note_quota(ACCOUNT, left, fake_ledger.server_time())
+    ended = fake_ledger.account.note_quota(ACCOUNT, left, fake_ledger.connection.server_time())
 
     assert (ended, len(sent_ids(fake_ledger))) == (bool(goes_on), goes_on)
 
@@ -262,7 +262,7 @@ def test_what_is_left_does_not_open_the_own_window(fake_ledger: Ledger) -> None:
     requests = many(fake_ledger, 4)
     ends(fake_ledger, claimed(fake_ledger, requests[0]), QuotaError("href", "own", 60.0, True))
 
-    ended = fake_ledger.note_quota(ACCOUNT, 50, fake_ledger.server_time())
+    ended = fake_ledger.account.note_quota(ACCOUNT, 50, fake_ledger.connection.server_time())
 
     assert (ended, sent_ids(fake_ledger)) == (False, [])
 
@@ -285,7 +285,7 @@ def test_a_refusal_uses_no_attempt(fake_ledger: Ledger, clock: Clock) -> None:
         ends(fake_ledger, claimed(fake_ledger, request), REFUSED)
         clock.advance(61.0)
 
-    record = fake_ledger.record(request.download_id)
+    record = fake_ledger.reading.record(request.download_id)
     assert record is not None
     assert (record.state, record.attempts) == (State.RETRY, 0)
 
@@ -296,43 +296,43 @@ def test_the_portal_is_asked_for_the_quota_by_one_and_only_when_it_helps(
     """An idle account has no question; a busy or a refused one has one a minute."""
     (request, *_) = many(fake_ledger, 4)
 
-    idle = fake_ledger.quota_begin(ACCOUNT, 60.0)
+    idle = fake_ledger.account.begin_quota_poll(ACCOUNT, 60.0)
     claim = claimed(fake_ledger, request)
-    first, second = (fake_ledger.quota_begin(ACCOUNT, 60.0) for _ in range(2))
-    fake_ledger.note_quota(ACCOUNT, NOT_SAID, fake_ledger.server_time())
+    first, second = (fake_ledger.account.begin_quota_poll(ACCOUNT, 60.0) for _ in range(2))
+    fake_ledger.account.note_quota(ACCOUNT, NOT_SAID, fake_ledger.connection.server_time())
     clock.advance(61.0)
-    silent = fake_ledger.quota_begin(ACCOUNT, 60.0)
+    silent = fake_ledger.account.begin_quota_poll(ACCOUNT, 60.0)
     ends(fake_ledger, claim, REFUSED)
     clock.advance(3600.0)
-    refused = fake_ledger.quota_begin(ACCOUNT, 60.0)
+    refused = fake_ledger.account.begin_quota_poll(ACCOUNT, 60.0)
     clock.advance(3600.0)
-    fake_ledger.pause(ACCOUNT, "by hand")
+    fake_ledger.control.pause_account(ACCOUNT, "by hand")
 
     assert (idle, second, silent) == (None, None, None)
     assert first is not None
     assert refused is not None
-    assert fake_ledger.quota_begin(ACCOUNT, 60.0) is None
+    assert fake_ledger.account.begin_quota_poll(ACCOUNT, 60.0) is None
 
 
 def test_without_a_window_of_its_own_nothing_is_counted(fake_ledger: Ledger) -> None:
     """QUOTA=off: a thousand requests are granted, and none is kept in mind."""
-    spent = [fake_ledger.spend(ACCOUNT) for _ in range(1000)]
+    spent = [fake_ledger.account.spend(ACCOUNT) for _ in range(1000)]
 
     assert {one.wait_s for one in spent} == {0.0}
-    assert fake_ledger.client.keys("*:spent") == []
+    assert fake_ledger.connection.client.keys("*:spent") == []
 
 
 def test_a_request_that_never_reached_the_portal_is_returned(fake_ledger: Ledger) -> None:
     """The window has its place back, once."""
     ledger = with_limits(fake_ledger, quota_count=2, quota_seconds=60.0)
-    first, _ = (ledger.spend(ACCOUNT) for _ in range(2))
-    full = ledger.spend(ACCOUNT)
+    first, _ = (ledger.account.spend(ACCOUNT) for _ in range(2))
+    full = ledger.account.spend(ACCOUNT)
 
     for _ in range(3):
-        ledger.unspend(ACCOUNT, first.request)
+        ledger.account.refund(ACCOUNT, first.request)
 
     assert 55 < full.wait_s < 65
-    assert [ledger.spend(ACCOUNT).wait_s > 0 for _ in range(2)] == [False, True]
+    assert [ledger.account.spend(ACCOUNT).wait_s > 0 for _ in range(2)] == [False, True]
 
 
 def test_whether_the_key_gave_a_file_since(fake_ledger: Ledger, clock: Clock) -> None:
@@ -343,10 +343,10 @@ def test_whether_the_key_gave_a_file_since(fake_ledger: Ledger, clock: Clock) ->
     claim = claimed(fake_ledger, asks)
     clock.advance(1.0)
     late, elsewhere = claimed(fake_ledger, after), claimed(fake_ledger, over_s3)
-    seen = [fake_ledger.gave_since(claim)]
+    seen = [fake_ledger.account.gave_since(claim)]
     for one, source in ((early, "geodes"), (elsewhere, "s3"), (late, "geodes")):
-        fake_ledger.succeed(one, result_of(one, source=source))
-        seen.append(fake_ledger.gave_since(claim))
+        fake_ledger.leases.finish(one, result_of(one, source=source))
+        seen.append(fake_ledger.account.gave_since(claim))
 
     assert seen == [False, False, False, True]
 
@@ -358,13 +358,13 @@ def test_a_hold_by_hand_outlasts_what_passes_by_itself(fake_ledger: Ledger, cloc
     """A quota that is used up meanwhile, and reopens, does not let a held account go on."""
     requests = many(fake_ledger, 3)
     claim = claimed(fake_ledger, requests[0])
-    held = fake_ledger.pause(ACCOUNT, "by hand")
+    held = fake_ledger.control.pause_account(ACCOUNT, "by hand")
     ends(fake_ledger, claim, QuotaError("href", "used", 5.0, True))
     clock.advance(100.0)
 
-    assert (held, fake_ledger.pause(ACCOUNT, "by hand")) == (True, False)
+    assert (held, fake_ledger.control.pause_account(ACCOUNT, "by hand")) == (True, False)
     assert sent_ids(fake_ledger) == []
-    assert fake_ledger.resume(ACCOUNT)
+    assert fake_ledger.control.resume_account(ACCOUNT)
     assert len(sent_ids(fake_ledger)) == 3
 
 
@@ -373,7 +373,7 @@ def test_an_account_that_waits_by_itself_can_be_held(fake_ledger: Ledger, clock:
     requests = many(fake_ledger, 2)
     ends(fake_ledger, claimed(fake_ledger, requests[0]), ThrottledError("href", 5.0))
 
-    held = fake_ledger.pause(ACCOUNT, "by hand")
+    held = fake_ledger.control.pause_account(ACCOUNT, "by hand")
     clock.advance(100.0)
 
     assert held
@@ -386,10 +386,10 @@ def test_a_held_batch_waits_and_others_go_on(fake_ledger: Ledger) -> None:
     sent = set(sent_ids(fake_ledger))
     other = many(fake_ledger, 2, "other")
 
-    began = fake_ledger.hold("batch", "held", "by hand")
-    verdict = fake_ledger.claim(first[0].download_id, "w")
+    began = fake_ledger.control.pause("batch", "held", "by hand")
+    verdict = fake_ledger.leases.claim(first[0].download_id, "w")
     released = sent_ids(fake_ledger)
-    was = fake_ledger.let_go("batch", "held")
+    was = fake_ledger.control.resume("batch", "held")
 
     assert sent == {one.download_id for one in first}
     assert (began, verdict, was) == (True, Verdict.WAITING, True)
@@ -402,12 +402,12 @@ def test_a_held_source_holds_what_it_alone_has(fake_ledger: Ledger) -> None:
     both = request_of("both", hrefs={"geodes": "https://p/1", "s3": "s3://b/1"})
     alone = request_of("alone")
     ask(fake_ledger, alone, both)
-    fake_ledger.sources({"s3": News(offered=True)})
-    fake_ledger.hold("source", "geodes", "by hand")
+    fake_ledger.sources.exchange({"s3": News(offered=True)})
+    fake_ledger.control.pause("source", "geodes", "by hand")
 
     sent = sent_ids(fake_ledger)
     claim = claimed(fake_ledger, both)
-    fake_ledger.let_go("source", "geodes")
+    fake_ledger.control.resume("source", "geodes")
 
     assert sent == [both.download_id]
     assert claim.held_sources == {"geodes"}
@@ -419,10 +419,10 @@ def test_a_held_source_gives_back_what_was_sent_already(fake_ledger: Ledger) -> 
     """A message on its way when the source is held starts nothing, and loses nothing."""
     (request,) = many(fake_ledger, 1)
     sent_ids(fake_ledger)
-    fake_ledger.hold("source", "geodes", "by hand")
+    fake_ledger.control.pause("source", "geodes", "by hand")
 
-    verdict = fake_ledger.claim(request.download_id, "w")
-    fake_ledger.let_go("source", "geodes")
+    verdict = fake_ledger.leases.claim(request.download_id, "w")
+    fake_ledger.control.resume("source", "geodes")
 
     assert verdict is Verdict.WAITING
     assert sent_ids(fake_ledger) == [request.download_id]
@@ -434,8 +434,8 @@ def test_a_held_source_gives_back_what_was_sent_already(fake_ledger: Ledger) -> 
 def test_a_higher_priority_goes_first(fake_ledger: Ledger) -> None:
     """Ten urgent items do not wait behind many; a lower one waits for all."""
     ledger = with_limits(fake_ledger, window=4)
-    fake_ledger.rank("urgent", 5)
-    fake_ledger.rank("idle", -1)
+    fake_ledger.control.prioritize("urgent", 5)
+    fake_ledger.control.prioritize("idle", -1)
     idle = many(ledger, 2, "idle")
     usual, urgent = many(ledger, 10, "usual"), many(ledger, 3, "urgent")
 
@@ -454,7 +454,7 @@ def test_a_batch_under_way_may_be_preferred(fake_ledger: Ledger) -> None:
     many(ledger, 6, "one")
     late = many(ledger, 4, "two")
 
-    fake_ledger.rank("two", 3)
+    fake_ledger.control.prioritize("two", 3)
 
     assert sent_ids(ledger) == [one.download_id for one in late]
 
@@ -462,7 +462,7 @@ def test_a_batch_under_way_may_be_preferred(fake_ledger: Ledger) -> None:
 def test_weights_share_the_turns(fake_ledger: Ledger) -> None:
     """Weight 3 gets three turns to one."""
     ledger = with_limits(fake_ledger, window=8)
-    fake_ledger.rank("heavy", 0, 3)
+    fake_ledger.control.prioritize("heavy", 0, 3)
     heavy = {one.download_id for one in many(ledger, 20, "heavy")}
     many(ledger, 20, "light")
 
@@ -485,14 +485,14 @@ def test_few_messages_wait_in_the_broker_where_downloads_are_slow(
     """Where a stroke takes long to drain the next is smaller, down to two a slot."""
     ledger = with_limits(fake_ledger, concurrent=4)
     many(ledger, 400)
-    ledger.recover("w", slots=2)
+    ledger.dispatch.recover("w", slots=2)
     sent = sent_ids(ledger)
     at_first = len(sent)
     for _ in range(150):
         still.advance(1.0)
-        claim = ledger.claim(sent.pop(0), "w")
+        claim = ledger.leases.claim(sent.pop(0), "w")
         assert isinstance(claim, Claim)
-        sent += [one.download_id for one in ledger.succeed(claim, result_of(claim))]
+        sent += [one.download_id for one in ledger.leases.finish(claim, result_of(claim))]
 
     assert (at_first, len(sent) <= 4) == (64, True)
 
@@ -503,13 +503,13 @@ def test_many_messages_are_sent_where_downloads_are_quick(
     """Where a stroke is drained at once the next is larger, up to the window."""
     ledger = with_limits(fake_ledger, concurrent=4)
     many(ledger, 900)
-    ledger.recover("w", slots=2)
+    ledger.dispatch.recover("w", slots=2)
     sent = sent_ids(ledger)
     for _ in range(300):
         still.advance(0.001)
-        claim = ledger.claim(sent.pop(0), "w")
+        claim = ledger.leases.claim(sent.pop(0), "w")
         assert isinstance(claim, Claim)
-        sent += [one.download_id for one in ledger.succeed(claim, result_of(claim))]
+        sent += [one.download_id for one in ledger.leases.finish(claim, result_of(claim))]
 
     assert len(sent) > 190
 
@@ -528,12 +528,12 @@ def test_a_file_on_tape_is_asked_about_by_one(fake_ledger: Ledger, clock: Clock)
     """Not before its time, not by two, and again by another when the first died."""
     ids = on_tape(fake_ledger, *many(fake_ledger, 3))
 
-    early = fake_ledger.tape_begin(ACCOUNT, "a")
+    early = fake_ledger.offline.begin(ACCOUNT, "a")
     clock.advance(101.0)
-    first, second = (fake_ledger.tape_begin(ACCOUNT, worker) for worker in "ab")
+    first, second = (fake_ledger.offline.begin(ACCOUNT, worker) for worker in "ab")
     clock.advance(61.0)
-    successor = fake_ledger.tape_begin(ACCOUNT, "b")
-    late = fake_ledger.tape_answer(ACCOUNT, "a", TapeAnswer(online=ids), 9.0)
+    successor = fake_ledger.offline.begin(ACCOUNT, "b")
+    late = fake_ledger.offline.answer(ACCOUNT, "a", TapeAnswer(online=ids), 9.0)
 
     assert early == second == []
     assert first == successor
@@ -548,10 +548,10 @@ def test_what_is_back_goes_first_the_soonest_to_expire_before_all(
     ids = on_tape(fake_ledger, *many(fake_ledger, 3))
     others = many(fake_ledger, 3, start=3)
     clock.advance(101.0)
-    fake_ledger.tape_begin(ACCOUNT, "a")
+    fake_ledger.offline.begin(ACCOUNT, "a")
 
     answer = TapeAnswer(online=[ids[2], ids[0]], offline=[ids[1]])
-    came = fake_ledger.tape_answer(ACCOUNT, "a", answer, 9.0)
+    came = fake_ledger.offline.answer(ACCOUNT, "a", answer, 9.0)
 
     assert came == 2
     assert sent_ids(fake_ledger) == [ids[2], ids[0], *(one.download_id for one in others)]
@@ -565,10 +565,12 @@ def test_the_questions_come_later_each_time_until_something_is_back(
     clock.advance(101.0)
     waits = []
     for came in (0, 0, 0, 0, 1, 0):
-        assert fake_ledger.tape_begin(ACCOUNT, "a")
-        fake_ledger.tape_end(ACCOUNT, "a", 100.0, 300.0, came)
-        told = fake_ledger.client.hget(fake_ledger.key("account", ACCOUNT, "poll"), "next")
-        waits.append(round(float(told) - fake_ledger.server_time()))
+        assert fake_ledger.offline.begin(ACCOUNT, "a")
+        fake_ledger.offline.end(ACCOUNT, "a", 100.0, 300.0, came)
+        told = fake_ledger.connection.client.hget(
+            fake_ledger.connection.key("account", ACCOUNT, "poll"), "next"
+        )
+        waits.append(round(float(told) - fake_ledger.connection.server_time()))
         clock.advance(waits[-1] + 1.0)
 
     assert waits == [150, 225, 300, 300, 100, 150]
@@ -582,14 +584,14 @@ def test_a_file_that_is_not_online_when_it_is_said_to_be_asks_for_itself_later(
     for _ in range(2):
         (identifier,) = on_tape(fake_ledger, request)
         clock.advance(101.0)
-        fake_ledger.tape_begin(ACCOUNT, "a")
-        came = fake_ledger.tape_answer(ACCOUNT, "a", TapeAnswer(online=[identifier]), 50.0)
-        fake_ledger.tape_end(ACCOUNT, "a", 1.0, 1.0, came)
+        fake_ledger.offline.begin(ACCOUNT, "a")
+        came = fake_ledger.offline.answer(ACCOUNT, "a", TapeAnswer(online=[identifier]), 50.0)
+        fake_ledger.offline.end(ACCOUNT, "a", 1.0, 1.0, came)
 
     assert came == 0
     assert sent_ids(fake_ledger) == []
     clock.advance(101.0)
-    fake_ledger.recover()
+    fake_ledger.dispatch.recover()
     assert sent_ids(fake_ledger) == [identifier]
 
 
@@ -599,10 +601,10 @@ def test_its_word_counts_again_when_it_has_changed(fake_ledger: Ledger, clock: C
     for _ in range(2):
         (identifier,) = on_tape(fake_ledger, request)
         clock.advance(101.0)
-        fake_ledger.tape_begin(ACCOUNT, "a")
-        fake_ledger.tape_answer(ACCOUNT, "a", TapeAnswer(offline=[identifier]), 50.0)
-        came = fake_ledger.tape_answer(ACCOUNT, "a", TapeAnswer(online=[identifier]), 50.0)
-        fake_ledger.tape_end(ACCOUNT, "a", 1.0, 1.0, came)
+        fake_ledger.offline.begin(ACCOUNT, "a")
+        fake_ledger.offline.answer(ACCOUNT, "a", TapeAnswer(offline=[identifier]), 50.0)
+        came = fake_ledger.offline.answer(ACCOUNT, "a", TapeAnswer(online=[identifier]), 50.0)
+        fake_ledger.offline.end(ACCOUNT, "a", 1.0, 1.0, came)
 
     assert came == 1
 
@@ -612,33 +614,33 @@ def test_nothing_starts_what_is_on_tape_but_a_person(fake_ledger: Ledger, act: s
     """A stray message starts nothing; asked for again by hand it starts, cancelled it is over."""
     (request,) = many(fake_ledger, 1)
     (identifier,) = on_tape(fake_ledger, request)
-    tape = fake_ledger.key("account", ACCOUNT, "tape")
+    tape = fake_ledger.connection.key("account", ACCOUNT, "tape")
 
     if act == "claim":
-        assert fake_ledger.claim(identifier, "w") is Verdict.EARLY
-        assert fake_ledger.client.zcard(tape) == 1
+        assert fake_ledger.leases.claim(identifier, "w") is Verdict.EARLY
+        assert fake_ledger.connection.client.zcard(tape) == 1
         return
     if act == "cancel":
-        assert fake_ledger.cancel([identifier]) == 1
+        assert fake_ledger.control.cancel([identifier]) == 1
         assert state_of(fake_ledger, request) is State.REVOKED
     else:
-        assert fake_ledger.again("b", [identifier]) == 1
+        assert fake_ledger.control.retry("b", [identifier]) == 1
         assert sent_ids(fake_ledger) == [identifier]
-    assert fake_ledger.client.zcard(tape) == 0
+    assert fake_ledger.connection.client.zcard(tape) == 0
     assert_counts_are_right(fake_ledger)
 
 
 def test_a_paused_account_asks_for_nothing(fake_ledger: Ledger, clock: Clock) -> None:
     """No request goes out for an account whose key was refused or that somebody holds."""
     on_tape(fake_ledger, *many(fake_ledger, 1))
-    fake_ledger.pause(ACCOUNT, "by hand")
+    fake_ledger.control.pause_account(ACCOUNT, "by hand")
     clock.advance(1000.0)
 
-    held = fake_ledger.tape_begin(ACCOUNT, "a")
-    fake_ledger.resume(ACCOUNT)
+    held = fake_ledger.offline.begin(ACCOUNT, "a")
+    fake_ledger.control.resume_account(ACCOUNT)
 
     assert held == []
-    assert len(fake_ledger.tape_begin(ACCOUNT, "a")) == 1
+    assert len(fake_ledger.offline.begin(ACCOUNT, "a")) == 1
 
 
 def test_since_when_a_batch_waits(fake_ledger: Ledger, clock: Clock) -> None:
@@ -649,9 +651,9 @@ def test_since_when_a_batch_waits(fake_ledger: Ledger, clock: Clock) -> None:
     clock.advance(50.0)
     on_tape(fake_ledger, *late)
 
-    since = [fake_ledger.waits_since(batch, "offline") for batch in ("early", "late")]
+    since = [fake_ledger.reading.waits_since(batch, "offline") for batch in ("early", "late")]
 
     assert since[0] is not None
     assert since[1] is not None
     assert since[1] - since[0] == pytest.approx(50.0, abs=5.0)
-    assert fake_ledger.waits_since("late", "quota") is None
+    assert fake_ledger.reading.waits_since("late", "quota") is None

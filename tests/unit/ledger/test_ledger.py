@@ -38,8 +38,7 @@ from geodes_tasks.ledger import (
     Withdrawn,
 )
 from geodes_tasks.ledger import connection as ledger_store
-from geodes_tasks.ledger.connection import Store
-from geodes_tasks.ledger.reading_counts import TURN
+from geodes_tasks.ledger.reading import TURN
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import Decision, DownloadRecord, DownloadResult, Proof
 from geodes_tasks.model.states import ALLOWED_MOVES, Outcome, Reason, State
@@ -61,12 +60,12 @@ def ask(
     ledger: Ledger, *requests: Request, batch: str = BATCH, at: Proof | None = None
 ) -> list[Admitted]:
     """Admit requests; ``at`` is what a stat shows at every path."""
-    return ledger.admit(batch, ACCOUNT, requests, lambda _: at)
+    return ledger.admission.admit(batch, ACCOUNT, requests, lambda _: at)
 
 
 def claimed(ledger: Ledger, request: Request, worker: str = "w") -> Claim:
     """Claim what must be free to claim."""
-    answer = ledger.claim(request.download_id, worker)
+    answer = ledger.leases.claim(request.download_id, worker)
     assert isinstance(answer, Claim)
     return answer
 
@@ -90,24 +89,24 @@ def proven(ledger: Ledger, request: Request, batch: str = BATCH) -> Claim:
     """Ask for a download and bring it to SUCCESS."""
     ask(ledger, request, batch=batch)
     claim = claimed(ledger, request)
-    ledger.succeed(claim, result_of(claim))
+    ledger.leases.finish(claim, result_of(claim))
     return claim
 
 
 def postponed(ledger: Ledger, claim: Claim, decision: Decision = AGAIN_AT_ONCE) -> None:
     """Let an attempt fail for a while."""
-    ledger.postpone(claim, TransferError("href", "reset"), decision, ENTRY)
+    ledger.leases.postpone(claim, TransferError("href", "reset"), decision, ENTRY)
 
 
 def failed(ledger: Ledger, request: Request, batch: str = BATCH) -> None:
     """Ask for a download and bring it to FAILURE."""
     ask(ledger, request, batch=batch)
-    ledger.fail(claimed(ledger, request), TransferError("href", "reset"), ENTRY)
+    ledger.leases.fail(claimed(ledger, request), TransferError("href", "reset"), ENTRY)
 
 
 def record_of(ledger: Ledger, request: Request) -> DownloadRecord:
     """Read a record that must be there."""
-    record = ledger.record(request.download_id)
+    record = ledger.reading.record(request.download_id)
     assert record is not None
     return record
 
@@ -119,10 +118,13 @@ def state_of(ledger: Ledger, request: Request) -> State:
 
 def assert_counts_are_right(ledger: Ledger) -> None:
     """Compare the counters of every batch with a count over its records."""
-    for batch in ledger.batches():
-        status = ledger.status(batch)
-        records = list(ledger.records(batch))
-        rows = [ledger.client.hgetall(ledger.key("download", r.download_id)) for r in records]
+    for batch in ledger.reading.batches():
+        status = ledger.reading.status(batch)
+        records = list(ledger.reading.records(batch))
+        rows = [
+            ledger.connection.client.hgetall(ledger.connection.key("download", r.download_id))
+            for r in records
+        ]
         assert status.total == len(records)
         assert nonzero(status.states) == Counter(str(r.state) for r in records)
         assert nonzero(status.outcomes) == Counter(str(r.outcome) for r in records if r.outcome)
@@ -134,9 +136,9 @@ def assert_counts_are_right(ledger: Ledger) -> None:
 
 def assert_totals_are_right(ledger: Ledger) -> None:
     """Compare the counters of the whole ledger with a count over all records."""
-    names = ledger.client.keys(ledger.key("download", "*"))
-    rows = {name.rpartition(":")[2]: ledger.client.hgetall(name) for name in names}
-    totals = ledger.totals()
+    names = ledger.connection.client.keys(ledger.connection.key("download", "*"))
+    rows = {name.rpartition(":")[2]: ledger.connection.client.hgetall(name) for name in names}
+    totals = ledger.reading.totals()
     outcomes = [row["outcome"] for row in rows.values() if row["state"] == State.SUCCESS]
     assert nonzero(totals.parts("state")) == Counter(row["state"] for row in rows.values())
     assert nonzero(totals.parts("outcome")) == Counter(outcomes)
@@ -151,7 +153,10 @@ def assert_totals_are_right(ledger: Ledger) -> None:
             for one, row in rows.items()
             if row.get("reason") == reason or (reason == TURN and row["state"] == State.PENDING)
         }
-        assert set(ledger.client.zrange(ledger.key("since", reason), 0, -1)) == waits
+        assert (
+            set(ledger.connection.client.zrange(ledger.connection.key("since", reason), 0, -1))
+            == waits
+        )
 
 
 def nonzero(counts: object) -> dict[str, int]:
@@ -161,7 +166,7 @@ def nonzero(counts: object) -> dict[str, int]:
 
 def sent_ids(ledger: Ledger) -> list[str]:
     """Release, and name what messages are to be sent for."""
-    return [wakeup.download_id for wakeup in ledger.release()]
+    return [wakeup.download_id for wakeup in ledger.dispatch.release()]
 
 
 # --- admit ---------------------------------------------------------------------------------------
@@ -187,7 +192,7 @@ def test_asking_twice_is_asking_once(fake_ledger: Ledger) -> None:
     answers = ask(fake_ledger, request, request) + ask(fake_ledger, request)
 
     assert [a.admission for a in answers] == [Admission.NEW, Admission.JOINED, Admission.JOINED]
-    assert fake_ledger.status(BATCH).total == 1
+    assert fake_ledger.reading.status(BATCH).total == 1
     assert sent_ids(fake_ledger) == [request.download_id]
     assert_counts_are_right(fake_ledger)
 
@@ -197,15 +202,18 @@ def test_two_batches_share_one_download(fake_ledger: Ledger) -> None:
     request = request_of()
     ask(fake_ledger, request)
     claim = claimed(fake_ledger, request)
-    fake_ledger.renew([Progress(claim.download_id, claim.token, 3)])
+    fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 3)])
 
     joined = ask(fake_ledger, request, batch="second")[0].admission
-    during = fake_ledger.status("second")
-    fake_ledger.succeed(claim, result_of(claim))
+    during = fake_ledger.reading.status("second")
+    fake_ledger.leases.finish(claim, result_of(claim))
 
     assert joined is Admission.JOINED
     assert (during.states[State.STARTED], during.bytes_done) == (1, 3)
-    assert [fake_ledger.status(b).states[State.SUCCESS] for b in (BATCH, "second")] == [1, 1]
+    assert [fake_ledger.reading.status(b).states[State.SUCCESS] for b in (BATCH, "second")] == [
+        1,
+        1,
+    ]
     assert_counts_are_right(fake_ledger)
 
 
@@ -236,7 +244,7 @@ def test_a_present_file_says_so(fake_ledger: Ledger) -> None:
     record = record_of(fake_ledger, request)
     assert (record.state, record.outcome) == (State.SUCCESS, Outcome.ALREADY_PRESENT)
     assert (record.bytes_transferred, record.source, record.verified) == (0, None, True)
-    assert fake_ledger.release() == []
+    assert fake_ledger.dispatch.release() == []
 
 
 def test_only_files_that_were_proven_are_looked_at(fake_ledger: Ledger) -> None:
@@ -249,7 +257,7 @@ def test_only_files_that_were_proven_are_looked_at(fake_ledger: Ledger) -> None:
 
     old, new = request_of("old"), request_of("new")
     proven(fake_ledger, old)
-    answers = fake_ledger.admit(BATCH, ACCOUNT, [new, old], stat)
+    answers = fake_ledger.admission.admit(BATCH, ACCOUNT, [new, old], stat)
 
     assert looked == [old.path]
     assert [a.admission for a in answers] == [Admission.NEW, Admission.PRESENT]
@@ -263,7 +271,7 @@ def test_what_ended_badly_begins_anew(fake_ledger: Ledger, end: str) -> None:
         failed(fake_ledger, request)
     else:
         ask(fake_ledger, request)
-        fake_ledger.cancel([request.download_id])
+        fake_ledger.control.cancel([request.download_id])
 
     answer = ask(fake_ledger, request)[0].admission
 
@@ -284,7 +292,7 @@ def test_a_path_belongs_to_one_file(fake_ledger: Ledger) -> None:
     assert [a.admission for a in answers] == [Admission.NEW, Admission.TAKEN]
     assert isinstance(answers[1].error, NameTakenError)
     assert answers[1].error.other == first.asset.item_id
-    assert fake_ledger.record(second.download_id) is None
+    assert fake_ledger.reading.record(second.download_id) is None
     assert_counts_are_right(fake_ledger)
 
 
@@ -330,7 +338,7 @@ def test_asking_again_does_not_take_a_path_back(fake_ledger: Ledger) -> None:
     winner = request_of("a", b"two", item_id="URN:other:V1")
     proven(fake_ledger, winner)
 
-    fake_ledger.again(BATCH, [loser.download_id])
+    fake_ledger.control.retry(BATCH, [loser.download_id])
 
     assert state_of(fake_ledger, loser) is State.FAILURE
 
@@ -348,20 +356,20 @@ def test_bytes_are_counted_once_where_the_catalogue_is_silent(fake_ledger: Ledge
 def test_a_batch_is_unknown_until_somebody_asks(fake_ledger: Ledger) -> None:
     """An unknown batch is an error, an unknown download is None: neither is PENDING."""
     with pytest.raises(UnknownBatchError, match="'nothing' is not in the ledger"):
-        fake_ledger.status("nothing")
+        fake_ledger.reading.status("nothing")
     with pytest.raises(UnknownBatchError, match="'nothing' is not in the ledger"):
-        fake_ledger.downloads("nothing")
+        fake_ledger.reading.downloads("nothing")
 
-    assert fake_ledger.record("nothing") is None
-    assert fake_ledger.claim("nothing", "w") is Verdict.UNKNOWN
+    assert fake_ledger.reading.record("nothing") is None
+    assert fake_ledger.leases.claim("nothing", "w") is Verdict.UNKNOWN
 
 
 def test_nothing_asked_for_makes_no_batch(fake_ledger: Ledger) -> None:
     """An empty block changes nothing."""
     assert ask(fake_ledger) == []
-    fake_ledger.refuse(BATCH, ACCOUNT, [])
+    fake_ledger.admission.refuse(BATCH, ACCOUNT, [])
 
-    assert fake_ledger.batches() == []
+    assert fake_ledger.reading.batches() == []
 
 
 def test_the_order_of_asking_is_the_order_of_the_report(fake_ledger: Ledger) -> None:
@@ -370,7 +378,7 @@ def test_the_order_of_asking_is_the_order_of_the_report(fake_ledger: Ledger) -> 
     ask(fake_ledger, *requests[:3])
     ask(fake_ledger, *requests[3:])
 
-    assert fake_ledger.downloads(BATCH) == [request.download_id for request in requests]
+    assert fake_ledger.reading.downloads(BATCH) == [request.download_id for request in requests]
 
 
 # --- refuse --------------------------------------------------------------------------------------
@@ -384,9 +392,9 @@ def refusal_of(item: str = "URN:bad") -> Refusal:
 def test_a_refusal_is_a_failure_with_a_reason(fake_ledger: Ledger) -> None:
     """Reports name what cannot be downloaded, and why, and count it once."""
     for _ in range(2):
-        fake_ledger.refuse(BATCH, ACCOUNT, [refusal_of()])
+        fake_ledger.admission.refuse(BATCH, ACCOUNT, [refusal_of()])
 
-    (record,) = fake_ledger.records(BATCH)
+    (record,) = fake_ledger.reading.records(BATCH)
     assert (record.item_id, record.state, record.path) == ("URN:bad", State.FAILURE, "")
     assert record.error is not None
     assert record.error.type == "NoDataAssetError"
@@ -395,9 +403,9 @@ def test_a_refusal_is_a_failure_with_a_reason(fake_ledger: Ledger) -> None:
 
 def test_a_refusal_cannot_be_asked_for_again(fake_ledger: Ledger) -> None:
     """Without an href there is nothing to try: only a new item mends it."""
-    fake_ledger.refuse(BATCH, ACCOUNT, [refusal_of()])
+    fake_ledger.admission.refuse(BATCH, ACCOUNT, [refusal_of()])
 
-    begun = fake_ledger.again(BATCH, [refusal_of().download_id])
+    begun = fake_ledger.control.retry(BATCH, [refusal_of().download_id])
 
     assert begun == 0
     assert_counts_are_right(fake_ledger)
@@ -415,8 +423,8 @@ def many(ledger: Ledger, count: int, batch: str = BATCH, start: int = 0) -> list
 
 def with_limits(ledger: Ledger, **limits: object) -> Ledger:
     """Give the same ledger to somebody with other settings."""
-    other = replace(ledger.limits, **limits)  # type: ignore[arg-type] # fields of any type
-    return Ledger(ledger.client, other)
+    other = replace(ledger.connection.limits, **limits)  # type: ignore[arg-type] # fields of any type
+    return Ledger(ledger.connection.client, other)
 
 
 def test_messages_are_bounded_by_the_window(fake_ledger: Ledger) -> None:
@@ -433,7 +441,7 @@ def test_a_message_shows_what_flower_shows(fake_ledger: Ledger) -> None:
     """Item, file and size are in the wake-up."""
     ask(fake_ledger, request_of())
 
-    (wakeup,) = fake_ledger.release()
+    (wakeup,) = fake_ledger.dispatch.release()
 
     assert (wakeup.title, wakeup.size_bytes) == ("a.zip", 7)
     assert wakeup.item_id == request_of().asset.item_id
@@ -454,12 +462,12 @@ def test_with_more_slots_than_places_only_places_are_filled(fake_ledger: Ledger)
     """When workers outnumber the account's places, no message can only say WAITING."""
     ledger = with_limits(fake_ledger, concurrent=2)
     requests = many(ledger, 5)
-    ledger.recover("w", slots=16)
+    ledger.dispatch.recover("w", slots=16)
 
     first = sent_ids(ledger)
     claim = claimed(ledger, requests[0])
     none = sent_ids(ledger)
-    after = [w.download_id for w in ledger.succeed(claim, result_of(claim))]
+    after = [w.download_id for w in ledger.leases.finish(claim, result_of(claim))]
 
     assert first == [requests[0].download_id, requests[1].download_id]
     assert (none, after) == ([], [requests[2].download_id])
@@ -472,7 +480,10 @@ def test_a_paused_account_sends_nothing(fake_ledger: Ledger) -> None:
     postponed(fake_ledger, claim, Decision(True, Reason.AUTH, counted=False, pause="key refused"))
 
     paused = sent_ids(fake_ledger)
-    resumed, twice = fake_ledger.resume(ACCOUNT), fake_ledger.resume(ACCOUNT)
+    resumed, twice = (
+        fake_ledger.control.resume_account(ACCOUNT),
+        fake_ledger.control.resume_account(ACCOUNT),
+    )
 
     assert (paused, resumed, twice) == ([], True, False)
     assert set(sent_ids(fake_ledger)) == {request.download_id for request in requests}
@@ -495,12 +506,12 @@ def test_accounts_do_not_pause_each_other(fake_ledger: Ledger) -> None:
     """One user's refused key stops nobody else."""
     ours, theirs = request_of("ours"), request_of("theirs")
     ask(fake_ledger, ours)
-    fake_ledger.admit("other", "other", [theirs], lambda _: None)
+    fake_ledger.admission.admit("other", "other", [theirs], lambda _: None)
     claim = claimed(fake_ledger, ours)
     postponed(fake_ledger, claim, Decision(True, Reason.AUTH, counted=False, pause="key"))
 
     assert sent_ids(fake_ledger) == [theirs.download_id]
-    assert fake_ledger.accounts() == [ACCOUNT, "other"]
+    assert fake_ledger.dispatch.accounts() == [ACCOUNT, "other"]
 
 
 def test_downloads_that_wait_for_quota_are_sent_as_the_window_allows(
@@ -509,7 +520,7 @@ def test_downloads_that_wait_for_quota_are_sent_as_the_window_allows(
     """What waits for quota is not woken to be turned away again."""
     ledger = with_limits(fake_ledger, quota_count=2, quota_seconds=60.0, concurrent=8)
     claims = [claimed(ledger, request) for request in many(ledger, 4)]
-    spent = [ledger.spend(ACCOUNT).wait_s for _ in range(3)]
+    spent = [ledger.account.spend(ACCOUNT).wait_s for _ in range(3)]
     for claim in claims:
         postponed(ledger, claim, Decision(True, Reason.QUOTA, 0.0, counted=False))
 
@@ -544,9 +555,9 @@ def test_a_second_delivery_is_turned_away(fake_ledger: Ledger) -> None:
     ask(fake_ledger, request)
     claim = claimed(fake_ledger, request)
 
-    during = fake_ledger.claim(request.download_id, "twin")
-    fake_ledger.succeed(claim, result_of(claim))
-    after = fake_ledger.claim(request.download_id, "twin")
+    during = fake_ledger.leases.claim(request.download_id, "twin")
+    fake_ledger.leases.finish(claim, result_of(claim))
+    after = fake_ledger.leases.claim(request.download_id, "twin")
 
     assert (during, after) == (Verdict.RUNNING, Verdict.FINISHED)
     assert record_of(fake_ledger, request).worker == "w"
@@ -556,7 +567,7 @@ def test_tokens_only_rise(fake_ledger: Ledger, clock: Clock) -> None:
     """Each lease has a higher token than all before, also when Redis forgot its counter."""
     first, second, third = many(fake_ledger, 3)
     tokens = [int(claimed(fake_ledger, first).token), int(claimed(fake_ledger, second).token)]
-    fake_ledger.client.delete(fake_ledger.key("fence"))
+    fake_ledger.connection.client.delete(fake_ledger.connection.key("fence"))
     clock.advance(1.0)
     tokens.append(int(claimed(fake_ledger, third).token))
 
@@ -569,7 +580,7 @@ def test_a_claim_before_its_time_is_turned_away(fake_ledger: Ledger, clock: Cloc
     ask(fake_ledger, request)
     postponed(fake_ledger, claimed(fake_ledger, request), Decision(True, Reason.BACKOFF, 30.0))
 
-    early = fake_ledger.claim(request.download_id, "w")
+    early = fake_ledger.leases.claim(request.download_id, "w")
     clock.advance(31.0)
 
     assert early is Verdict.EARLY
@@ -583,8 +594,8 @@ def test_the_whole_fleet_shares_the_places_of_an_account(fake_ledger: Ledger) ->
     sent_ids(ledger)
     claim = claimed(ledger, first)
 
-    waiting = ledger.claim(second.download_id, "w2")
-    released = ledger.succeed(claim, result_of(claim))
+    waiting = ledger.leases.claim(second.download_id, "w2")
+    released = ledger.leases.finish(claim, result_of(claim))
 
     assert waiting is Verdict.WAITING
     assert state_of(ledger, second) is State.PENDING
@@ -598,7 +609,7 @@ def test_a_paused_account_grants_nothing(fake_ledger: Ledger) -> None:
     claim = claimed(fake_ledger, first)
     postponed(fake_ledger, claim, Decision(True, Reason.AUTH, counted=False, pause="key"))
 
-    assert fake_ledger.claim(second.download_id, "w") is Verdict.WAITING
+    assert fake_ledger.leases.claim(second.download_id, "w") is Verdict.WAITING
 
 
 def test_a_suspect_copy_is_remembered_for_the_next_attempt(fake_ledger: Ledger) -> None:
@@ -608,7 +619,7 @@ def test_a_suspect_copy_is_remembered_for_the_next_attempt(fake_ledger: Ledger) 
     error = ChecksumMismatchError(request.path, "md5:a", str(md5(b"wrong")))
     decision = Decision(True, Reason.BACKOFF, 0.0, suspect=md5(b"wrong"))
 
-    fake_ledger.postpone(claimed(fake_ledger, request), error, decision, ENTRY)
+    fake_ledger.leases.postpone(claimed(fake_ledger, request), error, decision, ENTRY)
 
     assert claimed(fake_ledger, request).suspect == md5(b"wrong")
 
@@ -624,11 +635,13 @@ def test_progress_renews_the_lease(fake_ledger: Ledger, clock: Clock) -> None:
 
     for done in range(1, 4):
         clock.advance(59.0)
-        answer = fake_ledger.renew([Progress(claim.download_id, claim.token, done, "geodes")])
-        ended = fake_ledger.recover("w", 1)
+        answer = fake_ledger.leases.renew(
+            [Progress(claim.download_id, claim.token, done, "geodes")]
+        )
+        ended = fake_ledger.dispatch.recover("w", 1)
         assert (answer, ended) == ([Renewal.OK], (0, 0))
 
-    (running,) = fake_ledger.running()
+    (running,) = fake_ledger.reading.running()
     assert (running.done_bytes, running.source, running.worker) == (3, "geodes", "w")
     assert_counts_are_right(fake_ledger)
 
@@ -638,9 +651,9 @@ def test_one_round_trip_renews_many_leases(fake_ledger: Ledger) -> None:
     good, gone, stopped = many(fake_ledger, 3)
     claims = [claimed(fake_ledger, one) for one in (good, gone, stopped)]
     postponed(fake_ledger, claims[1])
-    fake_ledger.cancel([stopped.download_id])
+    fake_ledger.control.cancel([stopped.download_id])
 
-    answers = fake_ledger.renew([Progress(c.download_id, c.token, -1) for c in claims])
+    answers = fake_ledger.leases.renew([Progress(c.download_id, c.token, -1) for c in claims])
 
     assert answers == [Renewal.OK, Renewal.LOST, Renewal.CANCELLED]
 
@@ -662,7 +675,7 @@ def test_success_is_recorded_whole(fake_ledger: Ledger) -> None:
     assert record.finished_at is not None
     assert record.started_at.endswith("+00:00")
     assert record.started_at <= record.finished_at
-    assert fake_ledger.running() == []
+    assert fake_ledger.reading.running() == []
     assert_counts_are_right(fake_ledger)
 
 
@@ -674,13 +687,13 @@ def test_a_size_that_the_catalogue_did_not_know_is_learnt(fake_ledger: Ledger) -
     before = record_of(fake_ledger, request)
 
     got = result_of(claim, size_bytes=11, checksum=md5(b"what came"), verified=False)
-    fake_ledger.succeed(claim, got)
+    fake_ledger.leases.finish(claim, got)
 
     after = record_of(fake_ledger, request)
     assert (before.size_bytes, before.checksum) == (None, None)
     assert (after.size_bytes, after.checksum) == (11, str(md5(b"what came")))
     assert after.verified is False
-    assert fake_ledger.status(BATCH).bytes_total == 11
+    assert fake_ledger.reading.status(BATCH).bytes_total == 11
     assert_counts_are_right(fake_ledger)
 
 
@@ -710,8 +723,8 @@ def test_waiting_has_a_reason_and_a_time(fake_ledger: Ledger, counted: bool, att
     record = record_of(fake_ledger, request)
     assert (record.state, record.reason, record.attempts) == (State.RETRY, "backoff", attempts)
     assert record.due_at is not None
-    assert fake_ledger.status(BATCH).waiting == {"backoff": 1}
-    assert fake_ledger.release() == []
+    assert fake_ledger.reading.status(BATCH).waiting == {"backoff": 1}
+    assert fake_ledger.dispatch.release() == []
     assert_counts_are_right(fake_ledger)
 
 
@@ -732,20 +745,20 @@ def test_a_lost_token_records_nothing(fake_ledger: Ledger, clock: Clock, end: st
     ask(fake_ledger, request)
     old = claimed(fake_ledger, request, "old")
     clock.advance(61.0)
-    fake_ledger.recover()
+    fake_ledger.dispatch.recover()
     new = claimed(fake_ledger, request, "new")
     calls: dict[str, Callable[[], object]] = {
-        "succeed": lambda: fake_ledger.succeed(old, result_of(old)),
+        "succeed": lambda: fake_ledger.leases.finish(old, result_of(old)),
         "postpone": lambda: postponed(fake_ledger, old),
-        "fail": lambda: fake_ledger.fail(old, TransferError("h", "x"), ENTRY),
-        "revoke": lambda: fake_ledger.revoke(old),
+        "fail": lambda: fake_ledger.leases.fail(old, TransferError("h", "x"), ENTRY),
+        "revoke": lambda: fake_ledger.leases.revoke(old),
     }
 
     with pytest.raises(LeaseLostError, match="the lease went to another worker"):
         calls[end]()
 
     assert state_of(fake_ledger, request) is State.STARTED
-    assert fake_ledger.renew([Progress(new.download_id, new.token, 1)]) == [Renewal.OK]
+    assert fake_ledger.leases.renew([Progress(new.download_id, new.token, 1)]) == [Renewal.OK]
     assert_counts_are_right(fake_ledger)
 
 
@@ -760,7 +773,7 @@ def test_a_dead_workers_download_goes_on_elsewhere(fake_ledger: Ledger, clock: C
     claimed(fake_ledger, request, "dead")
     clock.advance(61.0)
 
-    ended, _ = fake_ledger.recover("w", 2)
+    ended, _ = fake_ledger.dispatch.recover("w", 2)
 
     record = record_of(fake_ledger, request)
     assert (ended, record.state, record.reason) == (1, State.RETRY, "worker-lost")
@@ -779,9 +792,9 @@ def test_a_file_that_kills_its_workers_is_given_up(fake_ledger: Ledger, clock: C
         claimed(ledger, request)
         clock.advance(61.0)
         # The first look after a long silence spares leases: their workers may renew them now.
-        ledger.recover()
+        ledger.dispatch.recover()
         clock.advance(4.0)
-        ledger.recover()
+        ledger.dispatch.recover()
 
     record = record_of(ledger, request)
     assert record.state is State.FAILURE
@@ -800,7 +813,7 @@ def test_only_dead_workers_are_counted_as_dead(fake_ledger: Ledger, clock: Clock
     claimed(ledger, request)
     clock.advance(61.0)
 
-    ledger.recover()
+    ledger.dispatch.recover()
 
     record = record_of(ledger, request)
     assert record.error is not None
@@ -814,10 +827,10 @@ def test_times_of_the_history_have_one_format(fake_ledger: Ledger, clock: Clock)
     ask(fake_ledger, request)
     claim = claimed(fake_ledger, request)
     entry = {**ENTRY, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-    fake_ledger.postpone(claim, TransferError("h", "x"), AGAIN_AT_ONCE, entry)
+    fake_ledger.leases.postpone(claim, TransferError("h", "x"), AGAIN_AT_ONCE, entry)
     claimed(fake_ledger, request)
     clock.advance(61.0)
-    fake_ledger.recover()
+    fake_ledger.dispatch.recover()
 
     times = [datetime.fromisoformat(one["at"]) for one in record_of(fake_ledger, request).history]
     assert [one.utcoffset() for one in times] == [timedelta(0)] * 2
@@ -830,9 +843,9 @@ def test_what_is_due_is_woken(fake_ledger: Ledger, clock: Clock) -> None:
     sent_ids(fake_ledger)
     postponed(fake_ledger, claimed(fake_ledger, request), Decision(True, Reason.BACKOFF, 30.0))
 
-    early = fake_ledger.recover()
+    early = fake_ledger.dispatch.recover()
     clock.advance(31.0)
-    due, again = fake_ledger.recover(), fake_ledger.recover()
+    due, again = fake_ledger.dispatch.recover(), fake_ledger.dispatch.recover()
 
     assert (early, due, again) == ((0, 0), (0, 1), (0, 0))
     assert sent_ids(fake_ledger) == [request.download_id]
@@ -840,17 +853,17 @@ def test_what_is_due_is_woken(fake_ledger: Ledger, clock: Clock) -> None:
 
 def test_workers_count_while_they_are_seen(fake_ledger: Ledger, clock: Clock) -> None:
     """Slots are those of the workers seen lately; one that leaves or dies counts no more."""
-    fake_ledger.recover("one", 4)
-    fake_ledger.recover("two", 8)
-    both = fake_ledger.workers()
-    fake_ledger.leave("one")
-    left = fake_ledger.workers()
+    fake_ledger.dispatch.recover("one", 4)
+    fake_ledger.dispatch.recover("two", 8)
+    both = fake_ledger.dispatch.workers()
+    fake_ledger.dispatch.unregister("one")
+    left = fake_ledger.dispatch.workers()
     clock.advance(31.0)
-    fake_ledger.recover()
+    fake_ledger.dispatch.recover()
 
     assert (both, left) == ({"one": 4, "two": 8}, {"two": 8})
-    assert fake_ledger.workers() == {}
-    assert fake_ledger.client.get(fake_ledger.key("slots")) == "0"
+    assert fake_ledger.dispatch.workers() == {}
+    assert fake_ledger.connection.client.get(fake_ledger.connection.key("slots")) == "0"
 
 
 def test_a_lost_message_is_sent_again(fake_ledger: Ledger, clock: Clock) -> None:
@@ -860,13 +873,13 @@ def test_a_lost_message_is_sent_again(fake_ledger: Ledger, clock: Clock) -> None
     claimed(fake_ledger, running)
     clock.advance(11.0)
 
-    old = fake_ledger.sent(ACCOUNT, 10.0)
-    put_back = fake_ledger.resend(ACCOUNT, 10.0, [*old, running.download_id])
+    old = fake_ledger.dispatch.sent(ACCOUNT, 10.0)
+    put_back = fake_ledger.dispatch.resend(ACCOUNT, 10.0, [*old, running.download_id])
 
     assert (old, put_back) == ([lost.download_id], 1)
     assert sent_ids(fake_ledger) == [lost.download_id]
     # Another worker that found the same loss comes too late: it is on its way again.
-    assert fake_ledger.resend(ACCOUNT, 10.0, old) == 0
+    assert fake_ledger.dispatch.resend(ACCOUNT, 10.0, old) == 0
 
 
 # --- cancel, again, abandon ----------------------------------------------------------------------
@@ -881,11 +894,11 @@ def test_what_does_not_run_is_cancelled_at_once(fake_ledger: Ledger, waits: bool
     if waits:
         postponed(fake_ledger, claimed(fake_ledger, request), Decision(True, delay_s=30.0))
 
-    cancelled = fake_ledger.cancel([request.download_id])
+    cancelled = fake_ledger.control.cancel([request.download_id])
 
     assert (cancelled, state_of(fake_ledger, request)) == (1, State.REVOKED)
-    assert fake_ledger.claim(request.download_id, "w") is Verdict.FINISHED
-    assert fake_ledger.release() == []
+    assert fake_ledger.leases.claim(request.download_id, "w") is Verdict.FINISHED
+    assert fake_ledger.dispatch.release() == []
     assert_counts_are_right(fake_ledger)
 
 
@@ -895,14 +908,14 @@ def test_what_runs_is_told_and_ends_revoked(fake_ledger: Ledger) -> None:
     ask(fake_ledger, request)
     claim = claimed(fake_ledger, request)
 
-    cancelled = fake_ledger.cancel([request.download_id])
+    cancelled = fake_ledger.control.cancel([request.download_id])
     during = state_of(fake_ledger, request)
-    answer = fake_ledger.renew([Progress(claim.download_id, claim.token, 3)])
-    fake_ledger.revoke(claim)
+    answer = fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 3)])
+    fake_ledger.leases.revoke(claim)
 
     assert (cancelled, during, answer) == (1, State.STARTED, [Renewal.CANCELLED])
     assert state_of(fake_ledger, request) is State.REVOKED
-    assert fake_ledger.status(BATCH).bytes_done == 0
+    assert fake_ledger.reading.status(BATCH).bytes_done == 0
     assert_counts_are_right(fake_ledger)
 
 
@@ -914,17 +927,17 @@ def test_a_cancelled_attempt_that_ends_otherwise_is_revoked_too(
     request = request_of()
     ask(fake_ledger, request)
     claim = claimed(fake_ledger, request)
-    fake_ledger.cancel([request.download_id])
+    fake_ledger.control.cancel([request.download_id])
 
     if end == "postpone":
         postponed(fake_ledger, claim)
     else:
         clock.advance(61.0)
-        fake_ledger.recover()
+        fake_ledger.dispatch.recover()
 
     assert state_of(fake_ledger, request) is State.REVOKED
-    assert [left.token for left in fake_ledger.litter()] == [claim.token]
-    assert fake_ledger.release() == []
+    assert [left.token for left in fake_ledger.retention.litter()] == [claim.token]
+    assert fake_ledger.dispatch.release() == []
     assert_counts_are_right(fake_ledger)
 
 
@@ -937,12 +950,16 @@ def test_what_another_batch_asks_for_goes_on(fake_ledger: Ledger, newest: bool) 
     ask(fake_ledger, shared, batch=second)
     ask(fake_ledger, alone)
 
-    withdrawn = fake_ledger.withdraw(BATCH, fake_ledger.downloads(BATCH))
-    again = fake_ledger.withdraw(BATCH, [alone.download_id, shared.download_id])
+    withdrawn = fake_ledger.control.withdraw(BATCH, fake_ledger.reading.downloads(BATCH))
+    again = fake_ledger.control.withdraw(BATCH, [alone.download_id, shared.download_id])
 
     assert (withdrawn, again) == (Withdrawn(cancelled=1, left=1), Withdrawn())
-    assert fake_ledger.downloads(BATCH) == [alone.download_id]
-    assert fake_ledger.status(BATCH).states[State.REVOKED] == fake_ledger.status(BATCH).total == 1
+    assert fake_ledger.reading.downloads(BATCH) == [alone.download_id]
+    assert (
+        fake_ledger.reading.status(BATCH).states[State.REVOKED]
+        == fake_ledger.reading.status(BATCH).total
+        == 1
+    )
     assert sent_ids(fake_ledger) == [shared.download_id]
     assert_counts_are_right(fake_ledger)
 
@@ -953,12 +970,12 @@ def test_what_is_over_cannot_be_cancelled(fake_ledger: Ledger) -> None:
     proven(fake_ledger, good)
     failed(fake_ledger, bad)
 
-    cancelled = fake_ledger.cancel([good.download_id, bad.download_id, "unknown"])
+    cancelled = fake_ledger.control.cancel([good.download_id, bad.download_id, "unknown"])
 
     assert cancelled == 0
     assert state_of(fake_ledger, good) is State.SUCCESS
     assert state_of(fake_ledger, bad) is State.FAILURE
-    assert fake_ledger.cancel([]) == 0
+    assert fake_ledger.control.cancel([]) == 0
 
 
 def test_asking_again_begins_anew(fake_ledger: Ledger) -> None:
@@ -966,19 +983,19 @@ def test_asking_again_begins_anew(fake_ledger: Ledger) -> None:
     bad, stopped, waits, good = (request_of(name) for name in ("bad", "stopped", "waits", "good"))
     failed(fake_ledger, bad)
     ask(fake_ledger, stopped, waits)
-    fake_ledger.cancel([stopped.download_id])
+    fake_ledger.control.cancel([stopped.download_id])
     postponed(fake_ledger, claimed(fake_ledger, waits), Decision(True, delay_s=600.0))
     proven(fake_ledger, good)
     everything = [one.download_id for one in (bad, stopped, waits, good)]
 
-    begun = fake_ledger.again(BATCH, everything)
+    begun = fake_ledger.control.retry(BATCH, everything)
 
     assert begun == 3
     assert [state_of(fake_ledger, one) for one in (bad, stopped, waits)] == [State.PENDING] * 3
     assert state_of(fake_ledger, good) is State.SUCCESS
     assert set(sent_ids(fake_ledger)) == set(everything[:3])
     assert claimed(fake_ledger, bad).attempt == 1
-    assert fake_ledger.again(BATCH, []) == 0
+    assert fake_ledger.control.retry(BATCH, []) == 0
     assert_counts_are_right(fake_ledger)
 
 
@@ -989,12 +1006,16 @@ def test_a_private_server_begins_anew(fake_ledger: Ledger) -> None:
     ask(fake_ledger, open_, waits)
     claimed(fake_ledger, waits)
     sent_ids(fake_ledger)
-    fake_ledger.client.rpush(fake_ledger.key("geodes"), "a message")
+    fake_ledger.connection.client.rpush(fake_ledger.connection.key("geodes"), "a message")
 
-    fake_ledger.abandon(["geodes"])
+    fake_ledger.control.abandon(["geodes"])
 
-    assert (fake_ledger.batches(), fake_ledger.release(), fake_ledger.running()) == ([], [], [])
-    assert not fake_ledger.client.exists(fake_ledger.key("geodes"))
+    assert (
+        fake_ledger.reading.batches(),
+        fake_ledger.dispatch.release(),
+        fake_ledger.reading.running(),
+    ) == ([], [], [])
+    assert not fake_ledger.connection.client.exists(fake_ledger.connection.key("geodes"))
     answers = ask(fake_ledger, good, open_, batch="next", at=PROOF)
     assert [a.admission for a in answers] == [Admission.PRESENT, Admission.AGAIN]
     assert_counts_are_right(fake_ledger)
@@ -1004,7 +1025,7 @@ def test_a_batch_name_may_be_used_again_after_a_new_beginning(fake_ledger: Ledge
     """Counts of a batch are right, also when one of the same name was forgotten."""
     request = request_of()
     ask(fake_ledger, request)
-    fake_ledger.abandon([])
+    fake_ledger.control.abandon([])
 
     ask(fake_ledger, request)
 
@@ -1024,17 +1045,17 @@ def test_the_ledger_refuses_every_move_that_is_not_in_the_table(
     script = ledger_store._prelude() + "move('x', ARGV[1], 'backoff', 'DOWNLOADED')"
     if old is not None:
         row = {"state": str(old), "reason": "quota", "outcome": "RESUMED"}
-        fake_ledger.client.hset(fake_ledger.key("download", "x"), mapping=row)
+        fake_ledger.connection.client.hset(fake_ledger.connection.key("download", "x"), mapping=row)
 
     refusal = ""
     try:
-        fake_ledger.client.eval(script, 1, fake_ledger.prefix, str(new))
+        fake_ledger.connection.client.eval(script, 1, fake_ledger.connection.prefix, str(new))
     except redis.ResponseError as error:
         refusal = str(error)
 
     expected = new if (old, new) in ALLOWED_MOVES else old
     assert ("BADMOVE" in refusal) is ((old, new) not in ALLOWED_MOVES)
-    found = fake_ledger.client.hget(fake_ledger.key("download", "x"), "state")
+    found = fake_ledger.connection.client.hget(fake_ledger.connection.key("download", "x"), "state")
     assert found == (str(expected) if expected else None)
 
 
@@ -1076,11 +1097,11 @@ class _Walk:
         ask(self.ledger, *some, batch=self.random.choice("bc"), at=PROOF)
 
     def work(self) -> None:
-        self.ledger.release()
-        answer = self.ledger.claim(self.random.choice(self.requests).download_id, "w")
+        self.ledger.dispatch.release()
+        answer = self.ledger.leases.claim(self.random.choice(self.requests).download_id, "w")
         if isinstance(answer, Claim):
             self.claims.append(answer)
-        self.ledger.renew([Progress(c.download_id, c.token, 3) for c in self.claims])
+        self.ledger.leases.renew([Progress(c.download_id, c.token, 3) for c in self.claims])
 
     def end(self) -> None:
         if not self.claims:
@@ -1088,10 +1109,10 @@ class _Walk:
         claim = self.claims.pop(self.random.randrange(len(self.claims)))
         wait = Decision(True, Reason.BACKOFF, self.random.choice([0.0, 5.0]))
         ends: list[Callable[[], object]] = [
-            lambda: self.ledger.succeed(claim, result_of(claim)),
+            lambda: self.ledger.leases.finish(claim, result_of(claim)),
             lambda: postponed(self.ledger, claim, wait),
-            lambda: self.ledger.fail(claim, TransferError("h", "x"), ENTRY),
-            lambda: self.ledger.revoke(claim),
+            lambda: self.ledger.leases.fail(claim, TransferError("h", "x"), ENTRY),
+            lambda: self.ledger.leases.revoke(claim),
         ]
         try:
             self.random.choice(ends)()
@@ -1100,14 +1121,14 @@ class _Walk:
 
     def pass_time(self) -> None:
         self.clock.advance(self.random.choice([1.0, 10.0, 61.0]))
-        self.ledger.recover("w", self.random.choice([0, 2, 9]))
+        self.ledger.dispatch.recover("w", self.random.choice([0, 2, 9]))
 
     def stop(self) -> None:
         one = self.random.choice(self.requests).download_id
         if self.random.random() < 0.5:
-            self.ledger.cancel([one])
+            self.ledger.control.cancel([one])
         else:
-            self.ledger.again("b", [one])
+            self.ledger.control.retry("b", [one])
 
 
 # --- the connection ------------------------------------------------------------------------------
@@ -1121,36 +1142,36 @@ def test_a_dead_redis_is_named_without_its_password() -> None:
     ledger = Ledger(client, url="redis://user:hunter2@redis.invalid:6379/0")
 
     with pytest.raises(LedgerUnavailableError, match=r"redis://user:\*\*\*@redis\.invalid:6379"):
-        ledger.ping()
+        ledger.connection.ping()
     with pytest.raises(LedgerUnavailableError, match="no answer"):
-        ledger.release()
+        ledger.dispatch.release()
     with pytest.raises(LedgerUnavailableError, match="no answer"):
-        ledger.status(BATCH)
+        ledger.reading.status(BATCH)
 
 
 @pytest.mark.parametrize("schema", ["1", "99"])
 def test_records_of_another_schema_are_not_touched(fake_ledger: Ledger, schema: str) -> None:
     """Unfinished downloads of a version with other records are refused, with both numbers."""
     ask(fake_ledger, request_of("a"))
-    fake_ledger.client.set(fake_ledger.key("schema"), schema)
+    fake_ledger.connection.client.set(fake_ledger.connection.key("schema"), schema)
 
     with pytest.raises(LedgerSchemaError, match=f"schema {schema} .* reads schema 2") as caught:
-        fake_ledger.ping()
+        fake_ledger.connection.ping()
 
     assert "geodes-tasks 0.1.0" in caught.value.hint
-    assert fake_ledger.client.get(fake_ledger.key("schema")) == schema
+    assert fake_ledger.connection.client.get(fake_ledger.connection.key("schema")) == schema
 
 
 def test_a_ledger_of_the_former_schema_is_taken_over_when_all_is_over(fake_ledger: Ledger) -> None:
     """Finished or forgotten with the former version, it goes on with this one."""
     ask(fake_ledger, request_of("a"))
-    fake_ledger.client.set(fake_ledger.key("schema"), "1")
-    fake_ledger.cancel(fake_ledger.downloads(BATCH))
+    fake_ledger.connection.client.set(fake_ledger.connection.key("schema"), "1")
+    fake_ledger.control.cancel(fake_ledger.reading.downloads(BATCH))
 
-    fake_ledger.ping()
+    fake_ledger.connection.ping()
 
-    assert fake_ledger.client.get(fake_ledger.key("schema")) == "2"
-    assert fake_ledger.batches() == [BATCH]
+    assert fake_ledger.connection.client.get(fake_ledger.connection.key("schema")) == "2"
+    assert fake_ledger.reading.batches() == [BATCH]
 
 
 @pytest.mark.parametrize(
@@ -1171,7 +1192,9 @@ def test_no_secret_is_stored(fake_ledger: Ledger) -> None:
     request = request_of()
     ask(fake_ledger, request)
 
-    spec = fake_ledger.client.hget(fake_ledger.key("download", request.download_id), "spec")
+    spec = fake_ledger.connection.client.hget(
+        fake_ledger.connection.key("download", request.download_id), "spec"
+    )
 
     assert json.loads(str(spec)) == request.asset.to_dict()
     assert set(request.asset.to_dict()) == {
@@ -1181,12 +1204,11 @@ def test_no_secret_is_stored(fake_ledger: Ledger) -> None:
 
 def test_keys_are_readable_and_prefixed(fake_ledger: Ledger) -> None:
     """Several fleets may share one Redis."""
-    ledger = Ledger(fake_ledger.client, Limits(), prefix="mine:")
+    ledger = Ledger(fake_ledger.connection.client, Limits(), prefix="mine:")
     proven(ledger, request_of())
 
-    keys = ledger.client.keys()
+    keys = ledger.connection.client.keys()
 
-    assert isinstance(ledger, Store)
     assert keys
     assert all(key.startswith("mine:") for key in keys)
 
@@ -1200,13 +1222,13 @@ def test_a_blocked_server_is_waited_for_whatever_its_name(
     fake_ledger: Ledger, server: str, said: str
 ) -> None:
     """The answer BUSY of Redis, Valkey and their kin, alone or in a pipeline, is an outage."""
-    known = fake_ledger.failure(redis.ResponseError(said.format(server)))
+    known = fake_ledger.connection.failure(redis.ResponseError(said.format(server)))
 
     assert isinstance(known, LedgerUnavailableError)
 
 
 def test_a_script_that_a_new_server_does_not_know_is_sent_later(fake_ledger: Ledger) -> None:
     """NOSCRIPT within a pipeline, after a failover, is an outage that passes."""
-    known = fake_ledger.failure(redis.exceptions.NoScriptError("No matching script"))
+    known = fake_ledger.connection.failure(redis.exceptions.NoScriptError("No matching script"))
 
     assert isinstance(known, LedgerUnavailableError)

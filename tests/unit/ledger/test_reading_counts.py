@@ -25,7 +25,7 @@ LATER = Decision(True, Reason.BACKOFF, delay_s=30.0)
 @pytest.fixture
 def limited(fake_ledger: Ledger) -> Ledger:
     """Give the ledger in memory with a quota of two requests a minute."""
-    fake_ledger.limits = Limits(concurrent=3, quota_count=2, quota_seconds=60.0)
+    fake_ledger.connection.limits = Limits(concurrent=3, quota_count=2, quota_seconds=60.0)
     return fake_ledger
 
 
@@ -34,39 +34,39 @@ def test_running_tells_file_worker_and_bytes(limited: Ledger) -> None:
     ask(limited, request_of("a"), request_of("b"))
     claimed(limited, request_of("a"), "node1")
 
-    (one,) = limited.running()
+    (one,) = limited.reading.running()
 
     assert (one.title, one.worker, one.done_bytes) == ("a.zip", "node1", 0)
-    assert abs(one.started - limited.server_time()) < 5
+    assert abs(one.started - limited.connection.server_time()) < 5
 
 
 def test_account_counts_quota_and_places(limited: Ledger) -> None:
     """Requests in the window are taken off the quota; used up, the moment it reopens is known."""
     ask(limited, request_of("a"))
     claimed(limited, request_of("a"))
-    limited.spend(ACCOUNT)
-    (before,) = limited.account_states()
-    limited.spend(ACCOUNT)
+    limited.account.spend(ACCOUNT)
+    (before,) = limited.account.states()
+    limited.account.spend(ACCOUNT)
 
-    (after,) = limited.account_states()
+    (after,) = limited.account.states()
 
     assert (before.quota_left, before.quota_reopens) == (1, None)
     assert (after.quota_left, after.running, after.concurrent) == (0, 1, 3)
     assert after.quota_reopens is not None
-    assert 52 < after.quota_reopens - limited.server_time() <= 62
+    assert 52 < after.quota_reopens - limited.connection.server_time() <= 62
     assert after.paused is None
 
 
 def test_pause_that_is_over_is_none(limited: Ledger) -> None:
     """A pause whose time has come is not shown, though nobody has removed it yet."""
     ask(limited, request_of("a"))
-    key = limited.key("account", ACCOUNT)
-    now = limited.server_time()
-    limited.client.hset(key, mapping={"paused": "throttled", "paused_until": now - 1})
-    (over,) = limited.account_states()
-    limited.client.hset(key, "paused_until", now + 100)
+    key = limited.connection.key("account", ACCOUNT)
+    now = limited.connection.server_time()
+    limited.connection.client.hset(key, mapping={"paused": "throttled", "paused_until": now - 1})
+    (over,) = limited.account.states()
+    limited.connection.client.hset(key, "paused_until", now + 100)
 
-    (held,) = limited.account_states()
+    (held,) = limited.account.states()
 
     assert (over.paused, over.paused_until) == (None, None)
     assert held.paused == "throttled"
@@ -83,11 +83,11 @@ def test_waits_by_reason_with_the_first_due(limited: Ledger) -> None:
             Decision(True, Reason.BACKOFF, delay_s=delay),
         )
 
-    (wait,) = limited.waits([BATCH])
+    (wait,) = limited.reading.waits([BATCH])
 
     assert (wait.reason, wait.count) == ("backoff", 2)
     assert wait.next_due is not None
-    assert 25 < wait.next_due - limited.server_time() <= 30
+    assert 25 < wait.next_due - limited.connection.server_time() <= 30
 
 
 def test_failures_are_grouped(limited: Ledger) -> None:
@@ -97,7 +97,7 @@ def test_failures_are_grouped(limited: Ledger) -> None:
     ask(limited, request_of("c"))
     postponed(limited, claimed(limited, request_of("c")), LATER)
 
-    groups = limited.failures(BATCH)
+    groups = limited.reading.failures(BATCH)
 
     assert [(one.state, one.type, one.count) for one in groups] == [
         (State.FAILURE, "TransferError", 2),
@@ -112,9 +112,9 @@ def test_failed_by_class(limited: Ledger) -> None:
     failed(limited, request_of("a"))
     proven(limited, request_of("b"))
 
-    assert limited.failed(BATCH) == [request_of("a").download_id]
-    assert limited.failed(BATCH, ["TransferError"]) == [request_of("a").download_id]
-    assert limited.failed(BATCH, ["NotFoundError"]) == []
+    assert limited.reading.failed(BATCH) == [request_of("a").download_id]
+    assert limited.reading.failed(BATCH, ["TransferError"]) == [request_of("a").download_id]
+    assert limited.reading.failed(BATCH, ["NotFoundError"]) == []
 
 
 def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:
@@ -123,7 +123,7 @@ def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:
     failed(limited, request_of("b"))
     ask(limited, request_of("a"), request_of("c"), batch="other")
 
-    totals = limited.totals()
+    totals = limited.reading.totals()
 
     states = {name: count for name, count in totals.parts("state").items() if count}
     assert states == {"FAILURE": 1, "PENDING": 2}

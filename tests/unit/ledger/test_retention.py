@@ -28,14 +28,16 @@ from tests.unit.ledger.test_ledger import (
 
 def forgotten(ledger: Ledger, batch: str = BATCH, *, unfinished: bool = False) -> Forgotten:
     """Forget a batch with its records."""
-    ledger.forget(batch, unfinished=unfinished)
-    return ledger.sweep()
+    ledger.retention.forget(batch, unfinished=unfinished)
+    return ledger.retention.sweep()
 
 
 def left_of(ledger: Ledger) -> set[str]:
     """Name the keys that only downloads and batches have."""
     kinds = ("download:", "batch:", "batches", "paths", "forgotten", "since:", "account:acc:ring")
-    names = [name.removeprefix(ledger.prefix) for name in ledger.client.keys("*")]
+    names = [
+        name.removeprefix(ledger.connection.prefix) for name in ledger.connection.client.keys("*")
+    ]
     return {name for name in names if name.startswith(kinds)}
 
 
@@ -43,7 +45,7 @@ def test_nothing_is_left_of_a_forgotten_batch(fake_ledger: Ledger) -> None:
     """Records, paths, lists and counts go; counters of what was transferred stay."""
     for number in range(BLOCK + 5):
         ask(fake_ledger, request_of(f"n{number}"))
-    fake_ledger.cancel(fake_ledger.downloads(BATCH))
+    fake_ledger.control.cancel(fake_ledger.reading.downloads(BATCH))
     proven(fake_ledger, request_of("good"))
     failed(fake_ledger, request_of("bad"))
 
@@ -51,9 +53,9 @@ def test_nothing_is_left_of_a_forgotten_batch(fake_ledger: Ledger) -> None:
 
     assert done == Forgotten(removed=BLOCK + 7, left=0)
     assert left_of(fake_ledger) == set()
-    assert (fake_ledger.batches(), fake_ledger.release()) == ([], [])
+    assert (fake_ledger.reading.batches(), fake_ledger.dispatch.release()) == ([], [])
     assert_totals_are_right(fake_ledger)
-    assert fake_ledger.totals().parts("bytes") == {"geodes:PEPS_S2_L1C": 10}
+    assert fake_ledger.reading.totals().parts("bytes") == {"geodes:PEPS_S2_L1C": 10}
 
 
 def test_forgetting_twice_is_forgetting_once(fake_ledger: Ledger) -> None:
@@ -62,9 +64,9 @@ def test_forgetting_twice_is_forgetting_once(fake_ledger: Ledger) -> None:
     forgotten(fake_ledger)
 
     with pytest.raises(UnknownBatchError, match="'b' is not in the ledger"):
-        fake_ledger.forget(BATCH)
+        fake_ledger.retention.forget(BATCH)
 
-    assert fake_ledger.sweep() == Forgotten()
+    assert fake_ledger.retention.sweep() == Forgotten()
 
 
 def test_an_unfinished_batch_is_kept(fake_ledger: Ledger) -> None:
@@ -73,9 +75,9 @@ def test_an_unfinished_batch_is_kept(fake_ledger: Ledger) -> None:
     claimed(fake_ledger, request_of("a"))
 
     with pytest.raises(BatchUnfinishedError, match="2 downloads are unfinished"):
-        fake_ledger.forget(BATCH)
+        fake_ledger.retention.forget(BATCH)
 
-    assert fake_ledger.status(BATCH).total == 2
+    assert fake_ledger.reading.status(BATCH).total == 2
     assert_counts_are_right(fake_ledger)
 
 
@@ -89,7 +91,7 @@ def test_what_another_batch_has_stays(fake_ledger: Ledger) -> None:
     done = forgotten(fake_ledger)
 
     assert done == Forgotten(removed=1)
-    assert [r.download_id for r in fake_ledger.records("other")] == [shared.download_id]
+    assert [r.download_id for r in fake_ledger.reading.records("other")] == [shared.download_id]
     assert_counts_are_right(fake_ledger)
     (answer,) = ask(fake_ledger, shared, batch="third", at=PROOF)
     assert answer.admission is Admission.PRESENT
@@ -100,7 +102,7 @@ def test_forced_what_others_wait_for_goes_on(fake_ledger: Ledger) -> None:
     shared = request_of("shared")
     ask(fake_ledger, shared, batch="first")
     ask(fake_ledger, shared, request_of("alone"), batch="second")
-    withdrawn = fake_ledger.withdraw("second", fake_ledger.downloads("second"))
+    withdrawn = fake_ledger.control.withdraw("second", fake_ledger.reading.downloads("second"))
 
     done = forgotten(fake_ledger, "second", unfinished=True)
 
@@ -114,12 +116,12 @@ def test_what_runs_goes_when_it_has_stopped(fake_ledger: Ledger) -> None:
     """A running download is told to stop and stays until it has; its part files are swept first."""
     ask(fake_ledger, request_of())
     claim = claimed(fake_ledger, request_of())
-    fake_ledger.withdraw(BATCH, fake_ledger.downloads(BATCH))
+    fake_ledger.control.withdraw(BATCH, fake_ledger.reading.downloads(BATCH))
 
     first = forgotten(fake_ledger, unfinished=True)
-    answer = fake_ledger.renew([Progress(claim.download_id, claim.token, 3)])
-    fake_ledger.revoke(claim)
-    last = fake_ledger.sweep()
+    answer = fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 3)])
+    fake_ledger.leases.revoke(claim)
+    last = fake_ledger.retention.sweep()
 
     assert (first, last) == (Forgotten(left=1), Forgotten(removed=1))
     assert answer == [Renewal.CANCELLED]
@@ -131,16 +133,16 @@ def test_litter_is_swept_first(fake_ledger: Ledger, clock: Clock) -> None:
     """The record stays as long as somebody needs it to find part files of a dead attempt."""
     ask(fake_ledger, request_of())
     claimed(fake_ledger, request_of())
-    fake_ledger.recover()
-    fake_ledger.cancel(fake_ledger.downloads(BATCH))
+    fake_ledger.dispatch.recover()
+    fake_ledger.control.cancel(fake_ledger.reading.downloads(BATCH))
     for seconds in (30.0, 31.0, 5.0):
         clock.advance(seconds)
-        fake_ledger.recover()
+        fake_ledger.dispatch.recover()
     before = state_of(fake_ledger, request_of())
 
     first = forgotten(fake_ledger)
-    swept = fake_ledger.litter()
-    last = fake_ledger.sweep()
+    swept = fake_ledger.retention.litter()
+    last = fake_ledger.retention.sweep()
 
     assert before is State.REVOKED
     assert (first, last) == (Forgotten(left=1), Forgotten(removed=1))
@@ -151,13 +153,13 @@ def test_a_forgotten_name_may_be_used_again(fake_ledger: Ledger) -> None:
     """A new batch of the same name has its own downloads, also before the old ones are gone."""
     old, new = request_of("old"), request_of("new")
     proven(fake_ledger, old)
-    fake_ledger.forget(BATCH)
+    fake_ledger.retention.forget(BATCH)
     ask(fake_ledger, new)
 
-    done = fake_ledger.sweep()
+    done = fake_ledger.retention.sweep()
 
     assert done == Forgotten(removed=1)
-    assert [r.download_id for r in fake_ledger.records(BATCH)] == [new.download_id]
+    assert [r.download_id for r in fake_ledger.reading.records(BATCH)] == [new.download_id]
     assert_counts_are_right(fake_ledger)
 
 
@@ -178,6 +180,6 @@ def test_batches_by_age(fake_ledger: Ledger, clock: Clock) -> None:
         clock.advance(100.0)
     ask(fake_ledger, request_of("third"), batch="third")
 
-    assert fake_ledger.older_batches(50.0) == ["first", "second"]
-    assert fake_ledger.older_batches(500.0) == []
-    assert ACCOUNT in fake_ledger.accounts()
+    assert fake_ledger.retention.older_batches(50.0) == ["first", "second"]
+    assert fake_ledger.retention.older_batches(500.0) == []
+    assert ACCOUNT in fake_ledger.dispatch.accounts()

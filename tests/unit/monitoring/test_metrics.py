@@ -56,7 +56,7 @@ def busy(fake_ledger: Ledger) -> Ledger:
     ask(fake_ledger, *(request_of(name) for name in ("waits", "runs", "queued")))
     postponed(fake_ledger, claimed(fake_ledger, request_of("waits")), LATER)
     claimed(fake_ledger, request_of("runs"))
-    fake_ledger.recover("node1", 4)
+    fake_ledger.dispatch.recover("node1", 4)
     return fake_ledger
 
 
@@ -93,7 +93,7 @@ def test_bytes_stay_counted(fake_ledger: Ledger) -> None:
     proven(fake_ledger, request_of("a"))
     proven(fake_ledger, request_of("a"))
 
-    assert fake_ledger.totals().parts("bytes") == {"geodes:PEPS_S2_L1C": 14}
+    assert fake_ledger.reading.totals().parts("bytes") == {"geodes:PEPS_S2_L1C": 14}
     assert values(scraped(fake_ledger))['geodes_tasks_files{outcome="",state="PENDING"}'] == 0
 
 
@@ -103,14 +103,16 @@ def test_each_failed_attempt_counts_once(fake_ledger: Ledger, clock: Clock) -> N
     for _ in range(3):
         claim = claimed(fake_ledger, request_of("a"))
         error = TransferError("href", "reset")
-        fake_ledger.postpone(claim, error, AGAIN_AT_ONCE, ENTRY | {"error": "TransferError: x"})
+        fake_ledger.leases.postpone(
+            claim, error, AGAIN_AT_ONCE, ENTRY | {"error": "TransferError: x"}
+        )
     claimed(fake_ledger, request_of("a"))
-    fake_ledger.recover()
+    fake_ledger.dispatch.recover()
     clock.advance(30.0)
-    fake_ledger.recover()
+    fake_ledger.dispatch.recover()
     for seconds in (31.0, 5.0):
         clock.advance(seconds)
-        fake_ledger.recover()
+        fake_ledger.dispatch.recover()
 
     seen = values(scraped(fake_ledger))
 
@@ -121,11 +123,11 @@ def test_each_failed_attempt_counts_once(fake_ledger: Ledger, clock: Clock) -> N
 
 def test_oldest_wait_is_the_first_that_still_waits(busy: Ledger) -> None:
     """The age of a wait is that of the first one; it is 0 again when nobody waits any more."""
-    key, now = busy.key("since", "backoff"), busy.server_time()
-    busy.client.zadd(key, {request_of("waits").download_id: now - 500})
+    key, now = busy.connection.key("since", "backoff"), busy.connection.server_time()
+    busy.connection.client.zadd(key, {request_of("waits").download_id: now - 500})
 
     before = values(scraped(busy))
-    busy.cancel([request_of("waits").download_id])
+    busy.control.cancel([request_of("waits").download_id])
     after = values(scraped(busy))
 
     assert before['geodes_tasks_oldest_wait_seconds{reason="backoff"}'] == pytest.approx(500, abs=5)
@@ -136,7 +138,10 @@ def test_oldest_wait_is_the_first_that_still_waits(busy: Ledger) -> None:
 def test_backlog_is_what_workers_could_take(busy: Ledger) -> None:
     """Queued and running count, a wait counts when it is over: nobody scales down to its ruin."""
     before = values(scraped(busy))["geodes_tasks_backlog"]
-    busy.client.zadd(busy.key("due"), {request_of("waits").download_id: busy.server_time() - 1})
+    busy.connection.client.zadd(
+        busy.connection.key("due"),
+        {request_of("waits").download_id: busy.connection.server_time() - 1},
+    )
 
     assert before == 2
     assert values(scraped(busy))["geodes_tasks_backlog"] == 3
@@ -156,7 +161,9 @@ def test_backlog_leaves_one_worker_for_the_tape(fake_ledger: Ledger) -> None:
 def test_quota_is_what_the_portal_tells(busy: Ledger) -> None:
     """Where the portal says how many requests are left, that is what is exported."""
     before = scraped(busy)
-    busy.client.hset(busy.key("account", "acc"), mapping={"portal_left": 7, "portal_at": 1.0})
+    busy.connection.client.hset(
+        busy.connection.key("account", "acc"), mapping={"portal_left": 7, "portal_at": 1.0}
+    )
 
     assert "quota_left{" not in before
     assert values(scraped(busy))['geodes_tasks_quota_left{account="acc"}'] == 7
@@ -167,7 +174,7 @@ def test_redis_away_is_a_zero(fake_ledger: Ledger) -> None:
     proven(fake_ledger, request_of("done"))
     registry = CollectorRegistry()
     registry.register(LedgerCollector(fake_ledger))
-    fake_ledger.client.connection_pool.connection_kwargs["server"].connected = False
+    fake_ledger.connection.client.connection_pool.connection_kwargs["server"].connected = False
 
     seen = values(generate_latest(registry).decode())
 
@@ -195,7 +202,7 @@ def exported(busy: Ledger) -> set[str]:
 
 def test_dashboard_asks_for_what_is_exported(busy: Ledger) -> None:
     """No panel and no alert asks for a metric or a label value that does not exist."""
-    busy.limits = replace(busy.limits, quota_count=50, quota_seconds=3600.0)
+    busy.connection.limits = replace(busy.connection.limits, quota_count=50, quota_seconds=3600.0)
     asked = metric_names(" ".join(queries()) + (DEPLOY / "prometheus" / "alerts.yml").read_text())
 
     assert asked - exported(busy) == set()

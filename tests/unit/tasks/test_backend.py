@@ -33,8 +33,8 @@ def result(fake_ledger: Ledger) -> Any:
 @pytest.fixture
 def claim(fake_ledger: Ledger) -> Claim:
     """A download under way."""
-    fake_ledger.admit("b", "acc", [REQUEST], lambda _: None)
-    answer = fake_ledger.claim(REQUEST.download_id, "w")
+    fake_ledger.admission.admit("b", "acc", [REQUEST], lambda _: None)
+    answer = fake_ledger.leases.claim(REQUEST.download_id, "w")
     assert isinstance(answer, Claim)
     return answer
 
@@ -58,7 +58,7 @@ def test_a_success_gives_the_record(result: Any, claim: Claim, fake_ledger: Ledg
         source="geodes",
         proof=Proof(7, 1, 1),
     )
-    fake_ledger.succeed(claim, done)
+    fake_ledger.leases.finish(claim, done)
 
     record = result.get(timeout=1)
     assert (record["state"], record["outcome"], record["verified"]) == (
@@ -81,7 +81,7 @@ def test_a_failure_raises_its_own_class(
     result: Any, claim: Claim, fake_ledger: Ledger, error: errors.GeodesTasksError
 ) -> None:
     """Whatever values an error has, get() raises its class, with the same text."""
-    fake_ledger.fail(claim, error, ENTRY)
+    fake_ledger.leases.fail(claim, error, ENTRY)
 
     with pytest.raises(type(error), match=f"^{re.escape(str(error))}$"):
         result.get(timeout=1)
@@ -89,7 +89,7 @@ def test_a_failure_raises_its_own_class(
 
 def test_a_cancelled_download_says_so(result: Any, claim: Claim, fake_ledger: Ledger) -> None:
     """REVOKED without an error is Celery's own TaskRevokedError."""
-    fake_ledger.revoke(claim)
+    fake_ledger.leases.revoke(claim)
 
     assert result.state == "REVOKED"
     assert type(result.info).__name__ == "TaskRevokedError"
@@ -108,4 +108,4 @@ def test_nothing_is_stored_twice(result: Any, fake_ledger: Ledger) -> None:
     backend.store_result(REQUEST.download_id, {"a": 1}, "SUCCESS")
     result.forget()
 
-    assert fake_ledger.client.keys() == []
+    assert fake_ledger.connection.client.keys() == []

@@ -238,7 +238,7 @@ def test_no_hook_no_thread(fake_ledger: Ledger) -> None:
     hooks.batches_done(fake_ledger)
 
     assert hooks._threads == []
-    assert fake_ledger.client.get(fake_ledger.key("hooks")) is None
+    assert fake_ledger.connection.client.get(fake_ledger.connection.key("hooks")) is None
 
 
 def test_batch_is_told_once(fake_ledger: Ledger) -> None:
@@ -260,10 +260,10 @@ def test_batch_begun_anew_is_told_again(fake_ledger: Ledger) -> None:
     newly_over(fake_ledger)
     failed(fake_ledger, request_of("a"))
     told = [len(newly_over(fake_ledger))]
-    fake_ledger.again("b", [request_of("a").download_id])
+    fake_ledger.control.retry("b", [request_of("a").download_id])
     told.append(len(newly_over(fake_ledger)))
     claim = claimed(fake_ledger, request_of("a"))
-    fake_ledger.succeed(claim, result_of(claim))
+    fake_ledger.leases.finish(claim, result_of(claim))
 
     told.append(len(newly_over(fake_ledger)))
 
@@ -273,7 +273,7 @@ def test_batch_begun_anew_is_told_again(fake_ledger: Ledger) -> None:
 def test_batches_of_the_past_are_left_alone(fake_ledger: Ledger) -> None:
     """What was over before hooks were first used is not told."""
     proven(fake_ledger, request_of("a"))
-    key = fake_ledger.key("batches")
-    fake_ledger.client.zadd(key, {"b": time.time() - 3600})
+    key = fake_ledger.connection.key("batches")
+    fake_ledger.connection.client.zadd(key, {"b": time.time() - 3600})
 
     assert newly_over(fake_ledger) == []

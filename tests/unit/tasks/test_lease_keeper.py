@@ -20,6 +20,8 @@ from geodes_tasks.errors import (
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal, Request, clock
+from geodes_tasks.ledger.account import Accounts
+from geodes_tasks.ledger.leases import Leases
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.tasks import lease_keeper as attempts
 from geodes_tasks.tasks.lease_keeper import FRESH_S, LeasedAttempt, LeaseKeeper, StopSignal
@@ -31,8 +33,8 @@ REQUEST = Request(asset_of(b"content"), "/data/a.zip")
 @pytest.fixture
 def claim(fake_ledger: Ledger) -> Claim:
     """A granted lease."""
-    fake_ledger.admit("b", "acc", [REQUEST], lambda _: None)
-    answer = fake_ledger.claim(REQUEST.download_id, "w")
+    fake_ledger.admission.admit("b", "acc", [REQUEST], lambda _: None)
+    answer = fake_ledger.leases.claim(REQUEST.download_id, "w")
     assert isinstance(answer, Claim)
     return answer
 
@@ -52,7 +54,7 @@ def keeper(fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> LeaseKeeper:
 
 def record(ledger: Ledger) -> DownloadRecord:
     """Read the record."""
-    found = ledger.record(REQUEST.download_id)
+    found = ledger.reading.record(REQUEST.download_id)
     assert found is not None
     return found
 
@@ -112,8 +114,8 @@ def test_a_cancelled_download_stops_at_its_next_chunk(
     attempt: LeasedAttempt, fake_ledger: Ledger
 ) -> None:
     """What the renewal brings back, progress raises."""
-    fake_ledger.cancel([REQUEST.download_id])
-    attempt.hear(fake_ledger.renew([attempt.tell()])[0])
+    fake_ledger.control.cancel([REQUEST.download_id])
+    attempt.hear(fake_ledger.leases.renew([attempt.tell()])[0])
 
     with pytest.raises(CancelledError, match="cancelled"):
         attempt.progress(1)
@@ -124,7 +126,7 @@ def test_a_cancelled_download_stops_at_its_next_chunk(
 
 def test_a_used_up_quota_is_said_with_its_wait(claim: Claim, fake_ledger: Ledger) -> None:
     """The third request of two does not reach the portal, and says when it may."""
-    ledger = Ledger(fake_ledger.client, Limits(quota_count=2, quota_seconds=60.0))
+    ledger = Ledger(fake_ledger.connection.client, Limits(quota_count=2, quota_seconds=60.0))
     attempt = LeasedAttempt(claim, ledger, StopSignal())
     attempt.before_open("geodes")
     attempt.before_open("geodes")
@@ -137,13 +139,13 @@ def test_a_used_up_quota_is_said_with_its_wait(claim: Claim, fake_ledger: Ledger
 
 def test_the_datalake_costs_no_quota(claim: Claim, fake_ledger: Ledger) -> None:
     """Only the portal counts requests."""
-    ledger = Ledger(fake_ledger.client, Limits(quota_count=1, quota_seconds=60.0))
+    ledger = Ledger(fake_ledger.connection.client, Limits(quota_count=1, quota_seconds=60.0))
     attempt = LeasedAttempt(claim, ledger, StopSignal())
 
     for _ in range(5):
         attempt.before_open("s3")
 
-    assert ledger.spend("acc").wait_s == 0.0
+    assert ledger.account.spend("acc").wait_s == 0.0
     assert attempt.source == "s3"
 
 
@@ -151,8 +153,8 @@ def test_the_datalake_costs_no_quota(claim: Claim, fake_ledger: Ledger) -> None:
 def _redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis is away for the first two questions."""
     monkeypatch.setattr(attempts, "TICK_S", 0.004)
-    for name in ("renew", "spend"):
-        monkeypatch.setattr(Ledger, name, away_at_first(getattr(Ledger, name)))
+    for part, name in ((Leases, "renew"), (Accounts, "spend")):
+        monkeypatch.setattr(part, name, away_at_first(getattr(part, name)))
 
 
 def away_at_first(real: object) -> object:
@@ -189,7 +191,7 @@ def test_a_lease_just_granted_is_not_asked_for(
     attempt: LeasedAttempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A small file costs no round trip before it is published: nobody can have its lease yet."""
-    monkeypatch.setattr(Ledger, "renew", unanswered)
+    monkeypatch.setattr(Leases, "renew", unanswered)
 
     attempt.confirm()
 
@@ -204,7 +206,7 @@ def test_a_renewal_counts_from_when_it_was_asked_for(
         older(attempt, 20.0)
         before = clock()
         keeper.tick()
-        monkeypatch.setattr(Ledger, "renew", unanswered)
+        monkeypatch.setattr(Leases, "renew", unanswered)
         attempt.confirm()
 
     assert before <= attempt.sure_at <= clock()
@@ -216,13 +218,13 @@ def test_a_short_lease_is_asked_for_sooner(
 ) -> None:
     """Fresh is a quarter of a lease at most, so that it surely holds until the file is named."""
     asked: list[int] = []
-    ledger = Ledger(attempt.ledger.client, Limits(lease_seconds=lease_s))
+    ledger = Ledger(attempt.ledger.connection.client, Limits(lease_seconds=lease_s))
 
     def renew(progress: list[Progress]) -> list[Renewal]:
         asked.append(len(progress))
         return [Renewal.OK]
 
-    monkeypatch.setattr(ledger, "renew", renew)
+    monkeypatch.setattr(ledger.leases, "renew", renew)
     attempt.ledger = ledger
 
     older(attempt, 0.5).confirm()
@@ -245,7 +247,7 @@ def test_confirming_ends_with_the_worker(
     """A worker that must end does not wait for Redis for ever."""
     older(attempt, 2.0)
     monkeypatch.setattr(attempts, "TICK_S", 0.004)
-    monkeypatch.setattr(Ledger, "renew", unanswered)
+    monkeypatch.setattr(Leases, "renew", unanswered)
     attempt.stop.set(0.02)
 
     with pytest.raises(WorkerStoppingError, match="the worker is stopping"):
@@ -258,7 +260,7 @@ def test_confirming_asks_whose_lease_it_is(
     """A worker that was paused learns just before publishing that its lease is gone."""
     clock.advance(61.0)
     older(attempt, 61.0)
-    fake_ledger.recover()
+    fake_ledger.dispatch.recover()
 
     with pytest.raises(LeaseLostError, match="the lease went to another worker"):
         attempt.confirm()
@@ -280,8 +282,8 @@ def test_a_tick_renews_and_tells(
         keeper.tick()
         clock.advance(59.0)
 
-    assert fake_ledger.recover() == (0, 0)
-    assert fake_ledger.running()[0].done_bytes == 3
+    assert fake_ledger.dispatch.recover() == (0, 0)
+    assert fake_ledger.reading.running()[0].done_bytes == 3
     assert ticks == [3]
     assert keeper.attempts == []
 
@@ -300,7 +302,7 @@ def test_news_never_cost_a_lease(
         keeper.tick()
         clock.advance(59.0)
 
-    assert fake_ledger.recover() == (0, 0)
+    assert fake_ledger.dispatch.recover() == (0, 0)
 
 
 def test_a_tick_brings_bad_news(
@@ -309,7 +311,7 @@ def test_a_tick_brings_bad_news(
     """A lease that was ended meanwhile ends the attempt, and is renewed no more."""
     with keeper.hold(claim) as attempt:
         clock.advance(61.0)
-        fake_ledger.recover()
+        fake_ledger.dispatch.recover()
         keeper.tick()
         keeper.tick()
 
@@ -327,7 +329,7 @@ def test_a_silent_attempt_loses_its_lease(
         keeper.tick()
         clock.advance(11.0)
 
-    assert fake_ledger.recover() == (1, 0)
+    assert fake_ledger.dispatch.recover() == (1, 0)
     assert record(fake_ledger).reason == "worker-lost"
 
 
@@ -335,7 +337,7 @@ def test_without_attempts_redis_is_left_alone(
     keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle worker renews nothing."""
-    monkeypatch.setattr(Ledger, "renew", unanswered)
+    monkeypatch.setattr(Leases, "renew", unanswered)
 
     keeper.tick()
 
@@ -368,19 +370,19 @@ def test_an_outage_of_redis_ends_no_attempt(
 ) -> None:
     """While Redis is away downloads go on, and the keeper is there when it is back."""
     asked = threading.Semaphore(0)
-    real = Ledger.renew
+    real = Leases.renew
 
     def away(*_: object) -> None:
         asked.release()
         unanswered()
 
-    monkeypatch.setattr(Ledger, "renew", away)
+    monkeypatch.setattr(Leases, "renew", away)
     with quick().hold(claim) as attempt:
         assert asked.acquire(timeout=5)
         assert asked.acquire(timeout=5)
         attempt.progress(5)
-        monkeypatch.setattr(Ledger, "renew", real)
-        told = until(lambda: fake_ledger.running()[0].done_bytes == 5)
+        monkeypatch.setattr(Leases, "renew", real)
+        told = until(lambda: fake_ledger.reading.running()[0].done_bytes == 5)
 
     assert told
     assert attempt.fate is None
@@ -394,7 +396,7 @@ def test_an_attempt_that_waits_for_the_network_is_woken(
     keeper = quick(break_off=woken.append)
 
     with keeper.hold(claim) as attempt:
-        fake_ledger.cancel([REQUEST.download_id])
+        fake_ledger.control.cancel([REQUEST.download_id])
         seen = until(lambda: woken)
 
     assert seen
@@ -437,18 +439,18 @@ def test_no_error_ends_the_keeper(
 ) -> None:
     """Whatever a renewal meets is logged once, and the next one comes."""
     asked = threading.Semaphore(0)
-    real = Ledger.renew
+    real = Leases.renew
 
     def fails(*_: object) -> None:
         asked.release()
         raise error
 
-    monkeypatch.setattr(Ledger, "renew", fails)
+    monkeypatch.setattr(Leases, "renew", fails)
     with quick().hold(claim) as attempt:
         assert all(asked.acquire(timeout=5) for _ in range(3))
         attempt.progress(5)
-        monkeypatch.setattr(Ledger, "renew", real)
-        told = until(lambda: fake_ledger.running()[0].done_bytes == 5)
+        monkeypatch.setattr(Leases, "renew", real)
+        told = until(lambda: fake_ledger.reading.running()[0].done_bytes == 5)
 
     assert told
     assert attempt.fate is None
@@ -467,7 +469,7 @@ def test_an_error_while_ending_attempts_does_not_end_the_keeper(
 
     keeper = quick(break_off=broken)
     with keeper.hold(claim):
-        fake_ledger.cancel([REQUEST.download_id])
+        fake_ledger.control.cancel([REQUEST.download_id])
         again = until(lambda: len(tries) >= 3)
 
     assert again
@@ -494,14 +496,14 @@ def test_a_keeper_that_cannot_renew_closes_the_intake_until_it_can(
     def fails(*_: object) -> None:
         raise error
 
-    stop, real = StopSignal(), Ledger.renew
+    stop, real = StopSignal(), Leases.renew
     keeper = quick(stop=stop)
-    keeper.ledger.limits = Limits(lease_seconds=0.05)
-    monkeypatch.setattr(Ledger, "renew", fails)
+    keeper.ledger.connection.limits = Limits(lease_seconds=0.05)
+    monkeypatch.setattr(Leases, "renew", fails)
     with keeper.hold(claim) as attempt:
         closed = until(lambda: stop.is_cut_off)
         ended = until(lambda: attempt.fate is not None, 0.2)
-        monkeypatch.setattr(Ledger, "renew", real)
+        monkeypatch.setattr(Leases, "renew", real)
         opened = until(lambda: "this worker takes new work" in caplog.text)
 
     assert not stop.is_cut_off

@@ -42,24 +42,24 @@ def request_of(name: str, hrefs: dict[str, str] | None = None) -> Request:
 
 def admitted(ledger: Ledger, *requests: Request) -> list[str]:
     """Admit requests; gives their ids."""
-    answers = ledger.admit("b", ACCOUNT, requests, lambda _: None)
+    answers = ledger.admission.admit("b", ACCOUNT, requests, lambda _: None)
     return [answer.download_id for answer in answers]
 
 
 def released(ledger: Ledger) -> set[str]:
     """Give what is released now."""
-    return {wakeup.download_id for wakeup in ledger.release()}
+    return {wakeup.download_id for wakeup in ledger.dispatch.release()}
 
 
 def paused(ledger: Ledger, why: str = "quota") -> None:
     """Have S3 offered and the account paused."""
-    ledger.sources({"s3": News(offered=True)})
-    ledger.pause_for(ACCOUNT, why, 3600.0)
+    ledger.sources.exchange({"s3": News(offered=True)})
+    ledger.account.pause(ACCOUNT, why, 3600.0)
 
 
 def claimed(ledger: Ledger, download_id: str) -> Claim:
     """Claim a download that can be had."""
-    claim = ledger.claim(download_id, "w")
+    claim = ledger.leases.claim(download_id, "w")
     assert isinstance(claim, Claim)
     return claim
 
@@ -79,7 +79,7 @@ def test_what_one_worker_finds_out_all_know(
     Ways(fake_ledger, 60.0).refused("s3", OUT)
 
     assert list(Ways(fake_ledger, 60.0).ordered(transports)) == ["geodes", "s3"]
-    assert fake_ledger.sources({})["s3"].why == "cannot be reached"
+    assert fake_ledger.sources.exchange({})["s3"].why == "cannot be reached"
     clock.advance(61)
     assert list(Ways(fake_ledger, 60.0).ordered(transports)) == ["s3", "geodes"]
 
@@ -102,13 +102,13 @@ def test_the_ledger_is_not_asked_for_each_file(
 ) -> None:
     """News are gathered, and the answer serves for some seconds."""
     calls: list[object] = []
-    ask = fake_ledger.sources
+    ask = fake_ledger.sources.exchange
 
     def counted(news: Mapping[str, News]) -> dict[str, SourceState]:
         calls.append(news)
         return ask(news)
 
-    monkeypatch.setattr(fake_ledger, "sources", counted)
+    monkeypatch.setattr(fake_ledger.sources, "exchange", counted)
     ways = Ways(fake_ledger, 60.0)
     for _ in range(100):
         ways.ordered(transports)
@@ -121,15 +121,15 @@ def test_a_download_waits_for_the_answer_to_what_is_offered(
     fake_ledger: Ledger, transports: dict[str, Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the worker tells what it offers, its first download does not go by knowing nothing."""
-    fake_ledger.sources({"s3": News(shun=60.0, why="out")})
-    told, heard, ask = threading.Event(), threading.Event(), fake_ledger.sources
+    fake_ledger.sources.exchange({"s3": News(shun=60.0, why="out")})
+    told, heard, ask = threading.Event(), threading.Event(), fake_ledger.sources.exchange
 
     def slow(news: Mapping[str, News]) -> dict[str, SourceState]:
         told.set()
         assert heard.wait(10)
         return ask(news)
 
-    monkeypatch.setattr(fake_ledger, "sources", slow)
+    monkeypatch.setattr(fake_ledger.sources, "exchange", slow)
     ways = Ways(fake_ledger, 60.0)
     with ThreadPoolExecutor(2) as threads:
         offered = threads.submit(ways.offer, transports)
@@ -160,25 +160,25 @@ def test_s3_serves_what_it_has_while_the_portal_is_paused(fake_ledger: Ledger) -
 
     assert sent == {here, alone}
     assert (claim.account, claim.portal_pause) == (ACCOUNT, "quota")
-    assert fake_ledger.claim(there, "w") is Verdict.WAITING
-    assert [(one.name, one.running) for one in fake_ledger.account_states()] == [(ACCOUNT, 1)]
+    assert fake_ledger.leases.claim(there, "w") is Verdict.WAITING
+    assert [(one.name, one.running) for one in fake_ledger.account.states()] == [(ACCOUNT, 1)]
 
 
 def test_one_limit_for_both_sources(fake_ledger: Ledger) -> None:
     """With the portal paused under way, S3 gets only the places that portal transfers leave."""
-    ledger = Ledger(fake_ledger.client, Limits(concurrent=4))
+    ledger = Ledger(fake_ledger.connection.client, Limits(concurrent=4))
     portal = admitted(ledger, *(request_of(f"p{n}", PORTAL) for n in range(8)))
     over_s3 = admitted(ledger, *(request_of(f"s{n}") for n in range(36)))
-    ledger.recover("w", 64)
+    ledger.dispatch.recover("w", 64)
     claims = [claimed(ledger, one) for one in portal[:3]]
     paused(ledger)
 
     sent = released(ledger)
-    verdicts = [ledger.claim(one, "w") for one in over_s3]
+    verdicts = [ledger.leases.claim(one, "w") for one in over_s3]
 
     assert (len(claims), len(sent)) == (3, 1)
     assert [isinstance(one, Claim) for one in verdicts].count(True) == 1
-    assert [(one.name, one.running) for one in ledger.account_states()] == [(ACCOUNT, 4)]
+    assert [(one.name, one.running) for one in ledger.account.states()] == [(ACCOUNT, 4)]
 
 
 @pytest.mark.parametrize("why", ["not offered", "out", "held", "by hand", "over"])
@@ -186,17 +186,19 @@ def test_when_s3_serves_nothing_either(fake_ledger: Ledger, why: str, clock: Clo
     """No worker offers S3 (any more), it is out or paused, or the account is paused by hand."""
     (here,) = admitted(fake_ledger, request_of("a"))
     if why != "not offered":
-        fake_ledger.sources({"s3": News(offered=True, shun=60.0 if why == "out" else None)})
+        fake_ledger.sources.exchange(
+            {"s3": News(offered=True, shun=60.0 if why == "out" else None)}
+        )
     if why == "held":
-        fake_ledger.hold("source", "s3", "x")
+        fake_ledger.control.pause("source", "s3", "x")
     if why == "over":
         clock.advance(121.0)
-    fake_ledger.pause_for(ACCOUNT, "quota", 3600.0)
+    fake_ledger.account.pause(ACCOUNT, "quota", 3600.0)
     if why == "by hand":
-        fake_ledger.pause(ACCOUNT, "x")
+        fake_ledger.control.pause_account(ACCOUNT, "x")
 
     assert released(fake_ledger) == set()
-    assert fake_ledger.claim(here, "w") is Verdict.WAITING
+    assert fake_ledger.leases.claim(here, "w") is Verdict.WAITING
 
 
 @pytest.mark.parametrize("why", ["not offered", "out", "held"])
@@ -204,9 +206,9 @@ def test_without_s3_the_portal_serves_both(fake_ledger: Ledger, why: str) -> Non
     """An account that is not paused serves what S3 could over the portal; S3 alone has to wait."""
     here, alone = admitted(fake_ledger, request_of("a"), request_of("c", S3_ALONE))
     if why == "out":
-        fake_ledger.sources({"s3": News(offered=True, shun=60.0)})
+        fake_ledger.sources.exchange({"s3": News(offered=True, shun=60.0)})
     if why == "held":
-        fake_ledger.hold("source", "s3", "x")
+        fake_ledger.control.pause("source", "s3", "x")
 
     # What no source in use has ends by name: see the engine.
     assert released(fake_ledger) == ({here, alone} if why == "not offered" else {here})
@@ -216,11 +218,11 @@ def test_without_s3_the_portal_serves_both(fake_ledger: Ledger, why: str) -> Non
 def test_what_only_s3_has_goes_on_when_s3_is_back(fake_ledger: Ledger, clock: Clock) -> None:
     """It keeps its place in its list; nothing is moved when the source goes out or comes back."""
     ids = admitted(fake_ledger, *(request_of(f"c{n}", S3_ALONE) for n in range(300)))
-    fake_ledger.sources({"s3": News(offered=True, shun=60.0)})
+    fake_ledger.sources.exchange({"s3": News(offered=True, shun=60.0)})
     waits = released(fake_ledger)
     clock.advance(61.0)
 
-    sent = fake_ledger.release()
+    sent = fake_ledger.dispatch.release()
 
     assert waits == set()
     assert [one.download_id for one in sent] == ids[: len(sent)]
@@ -239,11 +241,11 @@ def test_what_s3_does_not_give_waits_for_the_portal(fake_ledger: Ledger) -> None
     with pytest.raises(AccountHeldError, match=r"the account waits \(quota\)") as caught:
         attempt.before_open("geodes")
     decision = decide(caught.value, 1, here, Policy())
-    sent = fake_ledger.postpone(claim, caught.value, decision, ENTRY)
+    sent = fake_ledger.leases.postpone(claim, caught.value, decision, ENTRY)
 
     assert (decision.reason, sent, released(fake_ledger)) == (Reason.QUOTA, [], set())
-    assert fake_ledger.claim(here, "w") is Verdict.WAITING
-    fake_ledger.resume(ACCOUNT)
+    assert fake_ledger.leases.claim(here, "w") is Verdict.WAITING
+    fake_ledger.control.resume_account(ACCOUNT)
     assert released(fake_ledger) == {here}
 
 
@@ -253,12 +255,12 @@ def test_a_pause_that_ended_meanwhile_stops_nothing(fake_ledger: Ledger) -> None
     paused(fake_ledger)
     released(fake_ledger)
     attempt = LeasedAttempt(claimed(fake_ledger, here), fake_ledger, StopSignal())
-    fake_ledger.resume(ACCOUNT)
+    fake_ledger.control.resume_account(ACCOUNT)
 
     attempt.before_open("geodes")
 
     assert attempt.source == "geodes"
-    assert [one.running for one in fake_ledger.account_states()] == [1]
+    assert [one.running for one in fake_ledger.account.states()] == [1]
 
 
 def test_s3_goes_on_while_one_download_tries_the_quota(fake_ledger: Ledger, clock: Clock) -> None:
@@ -268,12 +270,15 @@ def test_s3_goes_on_while_one_download_tries_the_quota(fake_ledger: Ledger, cloc
     )
     refused = QuotaError("href", "exceeds quota limit")
     claim = claimed(fake_ledger, other)
-    fake_ledger.postpone(claim, refused, decide(refused, 1, other, Policy()), ENTRY)
-    fake_ledger.sources({"s3": News(offered=True)})
+    fake_ledger.leases.postpone(claim, refused, decide(refused, 1, other, Policy()), ENTRY)
+    fake_ledger.sources.exchange({"s3": News(offered=True)})
     clock.advance(61.0)
 
     sent = released(fake_ledger)
-    over_s3, tries = claimed(fake_ledger, here), fake_ledger.claim((sent - {here}).pop(), "w")
+    over_s3, tries = (
+        claimed(fake_ledger, here),
+        fake_ledger.leases.claim((sent - {here}).pop(), "w"),
+    )
 
     assert len(sent) == 2
     assert here in sent
@@ -287,7 +292,7 @@ def test_s3_is_found_behind_many_batches_that_need_the_portal(fake_ledger: Ledge
     """Each call looks at a hundred batches; the next one goes on where it stopped."""
     for number in range(250):
         portal = [request_of(f"b{number}", PORTAL)]
-        fake_ledger.admit(f"b{number}", ACCOUNT, portal, lambda _: None)
+        fake_ledger.admission.admit(f"b{number}", ACCOUNT, portal, lambda _: None)
     (here,) = admitted(fake_ledger, request_of("a"))
     paused(fake_ledger)
 
@@ -299,13 +304,13 @@ def test_s3_is_found_behind_many_batches_that_need_the_portal(fake_ledger: Ledge
 def test_a_pause_by_hand_closes_what_a_refused_key_left_open(fake_ledger: Ledger) -> None:
     """A person means all of it, also where the account waits already; resumed, all goes on."""
     (here,) = admitted(fake_ledger, request_of("a"))
-    fake_ledger.sources({"s3": News(offered=True)})
-    fake_ledger.pause_for(ACCOUNT, "401 from the portal", None)
-    before, new = released(fake_ledger), fake_ledger.pause(ACCOUNT, "by hand")
+    fake_ledger.sources.exchange({"s3": News(offered=True)})
+    fake_ledger.account.pause(ACCOUNT, "401 from the portal", None)
+    before, new = released(fake_ledger), fake_ledger.control.pause_account(ACCOUNT, "by hand")
 
-    verdict = fake_ledger.claim(here, "w")
+    verdict = fake_ledger.leases.claim(here, "w")
 
     assert (before, new, verdict) == ({here}, True, Verdict.WAITING)
-    assert not fake_ledger.pause(ACCOUNT, "by hand")
-    assert fake_ledger.resume(ACCOUNT)
+    assert not fake_ledger.control.pause_account(ACCOUNT, "by hand")
+    assert fake_ledger.control.resume_account(ACCOUNT)
     assert released(fake_ledger) == {here}

@@ -29,6 +29,7 @@ from geodes_tasks.errors import (
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Request, Wakeup
+from geodes_tasks.ledger.leases import Leases
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import Outcome, State
@@ -73,7 +74,7 @@ class Bench:
         """Ask for a file."""
         asset: Asset = asset_of(CONTENT, f"{name}.zip", **fields)
         request = Request(asset, str(self.folder / f"{name}.zip"))
-        self.ledger.admit("b", "default", [request], lambda _: None)
+        self.ledger.admission.admit("b", "default", [request], lambda _: None)
         return request
 
     def run(self, request: Request) -> dict[str, Any]:
@@ -87,7 +88,7 @@ class Bench:
 
     def record(self, request: Request) -> DownloadRecord:
         """Read what was recorded."""
-        record = self.ledger.record(request.download_id)
+        record = self.ledger.reading.record(request.download_id)
         assert record is not None
         return record
 
@@ -156,12 +157,12 @@ def test_messages_that_cannot_be_sent_change_nothing(
 
 def test_redis_away_at_the_end_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proven file is recorded when Redis is back."""
-    real, calls = Ledger.succeed, iter([away, away])
+    real, calls = Leases.finish, iter([away, away])
 
     def succeed(*args: Any) -> Any:
         return next(calls, real)(*args)
 
-    monkeypatch.setattr(Ledger, "succeed", succeed)
+    monkeypatch.setattr(Leases, "finish", succeed)
     request = bench.request()
 
     bench.run(request)
@@ -189,7 +190,7 @@ def test_a_duplicate_delivery_does_nothing(bench: Bench) -> None:
 def test_a_twin_leaves_a_running_download_alone(bench: Bench) -> None:
     """While another worker has the lease, this one leaves at once."""
     request = bench.request()
-    bench.ledger.claim(request.download_id, "other")
+    bench.ledger.leases.claim(request.download_id, "other")
 
     with pytest.raises(Ignore, match="running"):
         bench.run(request)
@@ -205,7 +206,7 @@ def test_an_unknown_message_is_dropped(bench: Bench) -> None:
     with pytest.raises(Ignore, match="unknown"):
         bench.run(unknown)
 
-    assert bench.ledger.record(unknown.download_id) is None
+    assert bench.ledger.reading.record(unknown.download_id) is None
 
 
 def test_a_stopping_worker_does_not_wait_to_claim(
@@ -213,7 +214,7 @@ def test_a_stopping_worker_does_not_wait_to_claim(
 ) -> None:
     """Redis away and the worker ending: the message is left to others."""
     request = bench.request()
-    monkeypatch.setattr(Ledger, "claim", away)
+    monkeypatch.setattr(Leases, "claim", away)
     task.STOP.set(0.0)
 
     with pytest.raises(Ignore, match="no answer from Redis"):
@@ -252,7 +253,7 @@ def test_the_next_attempt_resumes(bench: Bench, clock: Clock) -> None:
     with pytest.raises(Ignore, match="backoff"):
         bench.run(request)
     clock.advance(5.0)
-    bench.ledger.recover()
+    bench.ledger.dispatch.recover()
 
     bench.run(request)
 
@@ -362,7 +363,7 @@ def test_a_full_disk_closes_this_worker(bench: Bench, monkeypatch: pytest.Monkey
         bench.run(request)
 
     assert bench.record(request).reason == "disk"
-    assert bench.ledger.closed_by("w@host") == str(bench.folder)
+    assert bench.ledger.dispatch.closed_by("w@host") == str(bench.folder)
     assert looked == [1]
 
 
@@ -408,7 +409,9 @@ def test_a_cancelled_download_leaves_nothing(bench: Bench, monkeypatch: pytest.M
     request = bench.request()
 
     with pytest.raises(Ignore, match="cancelled"):
-        watching(bench, monkeypatch, request, lambda: bench.ledger.cancel([request.download_id]))
+        watching(
+            bench, monkeypatch, request, lambda: bench.ledger.control.cancel([request.download_id])
+        )
 
     assert bench.record(request).state is State.REVOKED
     assert not Path(request.path).exists()
@@ -423,8 +426,8 @@ def test_a_lost_lease_records_nothing(
 
     def overtake() -> None:
         clock.advance(61.0)
-        bench.ledger.recover()
-        bench.ledger.claim(request.download_id, "other")
+        bench.ledger.dispatch.recover()
+        bench.ledger.leases.claim(request.download_id, "other")
 
     with pytest.raises(Ignore, match="the lease went to another worker"):
         watching(bench, monkeypatch, request, overtake)
@@ -515,7 +518,7 @@ def test_the_last_resort_of_a_stop_ends_the_process_whatever_raises(
     def exits(code: int) -> None:
         raise ExitedError(str(code))
 
-    claim = fake_ledger.claim(bench.request().download_id, "w")
+    claim = fake_ledger.leases.claim(bench.request().download_id, "w")
     assert isinstance(claim, Claim)
     monkeypatch.setattr(bench.desk.sender, "send", fails)
     monkeypatch.setattr(logging, "shutdown", lambda: None)

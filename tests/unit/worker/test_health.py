@@ -22,7 +22,7 @@ NAME = "celery@node7"
 
 def test_a_worker_that_was_just_seen(fake_ledger: Ledger, clock: Clock) -> None:
     """Its last look at the ledger is seconds old."""
-    fake_ledger.recover(NAME, 4)
+    fake_ledger.dispatch.recover(NAME, 4)
     clock.advance(8)
 
     assert judge(fake_ledger, NAME) == (0, f"{NAME} was seen 8 s ago")
@@ -30,7 +30,7 @@ def test_a_worker_that_was_just_seen(fake_ledger: Ledger, clock: Clock) -> None:
 
 def test_a_worker_that_went_silent(fake_ledger: Ledger, clock: Clock) -> None:
     """Half a minute without a look is too long."""
-    fake_ledger.recover(NAME, 4)
+    fake_ledger.dispatch.recover(NAME, 4)
     clock.advance(31)
 
     assert judge(fake_ledger, NAME, live=True) == (1, f"{NAME} was seen 31 s ago")

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from geodes_tasks.errors import LedgerUnavailableError, TransferError
 from geodes_tasks.ledger import Claim, Ledger, Request, Wakeup
+from geodes_tasks.ledger.retention import Retention
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.tasks.app import QUEUE
@@ -55,20 +56,20 @@ def recovery(fake_ledger: Ledger, mailbox: Mailbox) -> Recovery:
 def asked(ledger: Ledger, folder: Path = Path("/data"), name: str = "a") -> Request:
     """Ask for a file."""
     request = Request(asset_of(b"content", f"{name}.zip"), str(folder / f"{name}.zip"))
-    ledger.admit("b", "acc", [request], lambda _: None)
+    ledger.admission.admit("b", "acc", [request], lambda _: None)
     return request
 
 
 def claimed(ledger: Ledger, request: Request) -> Claim:
     """Claim what must be free."""
-    answer = ledger.claim(request.download_id, "w")
+    answer = ledger.leases.claim(request.download_id, "w")
     assert isinstance(answer, Claim)
     return answer
 
 
 def state_of(ledger: Ledger, request: Request) -> State:
     """Read a state."""
-    record = ledger.record(request.download_id)
+    record = ledger.reading.record(request.download_id)
     assert record is not None
     return record.state
 
@@ -89,7 +90,7 @@ def test_a_look_counts_the_worker_and_sends_what_has_a_place(
 
     recovery.look()
 
-    assert fake_ledger.workers() == {"w@host": 4}
+    assert fake_ledger.dispatch.workers() == {"w@host": 4}
     assert mailbox.sent == [request.download_id]
 
 
@@ -113,7 +114,7 @@ def test_a_due_download_is_sent_again(
     """A back-off that is over needs no Celery ETA."""
     request = asked(fake_ledger)
     wait = Decision(True, Reason.BACKOFF, 30.0)
-    fake_ledger.postpone(claimed(fake_ledger, request), TransferError("h", "x"), wait, ENTRY)
+    fake_ledger.leases.postpone(claimed(fake_ledger, request), TransferError("h", "x"), wait, ENTRY)
 
     recovery.look()
     early = list(mailbox.sent)
@@ -143,7 +144,7 @@ def test_a_worker_that_stops_counts_no_more(recovery: Recovery, fake_ledger: Led
 
     recovery.stop()
 
-    assert fake_ledger.workers() == {}
+    assert fake_ledger.dispatch.workers() == {}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_a_message_that_is_there_is_not_sent_twice(
     """A long queue is no loss."""
     request = asked(fake_ledger)
     recovery.look()
-    fake_ledger.client.lpush(fake_ledger.key(QUEUE), message_of(request))
+    fake_ledger.connection.client.lpush(fake_ledger.connection.key(QUEUE), message_of(request))
     clock.advance(LOST_AFTER_S + 1)
 
     recovery.look()
@@ -233,13 +234,13 @@ def test_parts_that_nobody_owns_are_swept_up(
     with PartFile(Path(request.path), str(request.asset.checksum), claim.token, "md5") as part:
         part.write(b"some")
     wait = Decision(True, Reason.BACKOFF, 30.0)
-    fake_ledger.postpone(claim, TransferError("h", "x"), wait, ENTRY)
-    fake_ledger.cancel([request.download_id])
+    fake_ledger.leases.postpone(claim, TransferError("h", "x"), wait, ENTRY)
+    fake_ledger.control.cancel([request.download_id])
 
     recovery.look()
 
     assert not (tmp_path / FOLDER).exists()
-    assert fake_ledger.litter() == []
+    assert fake_ledger.retention.litter() == []
 
 
 def test_sweeping_never_robs_a_later_attempt(
@@ -248,23 +249,27 @@ def test_sweeping_never_robs_a_later_attempt(
     """Asked for again between the look and the sweeping, a download keeps its new part."""
     request = asked(fake_ledger, tmp_path)
     claimed(fake_ledger, request)
-    fake_ledger.cancel([request.download_id])
-    fake_ledger.revoke(fake_claim(fake_ledger, request))
-    former = fake_ledger.client.hget(fake_ledger.key("download", request.download_id), "token")
-    fake_ledger.client.rpush(fake_ledger.key("litter"), f"{request.download_id} {former}")
+    fake_ledger.control.cancel([request.download_id])
+    fake_ledger.leases.revoke(fake_claim(fake_ledger, request))
+    former = fake_ledger.connection.client.hget(
+        fake_ledger.connection.key("download", request.download_id), "token"
+    )
+    fake_ledger.connection.client.rpush(
+        fake_ledger.connection.key("litter"), f"{request.download_id} {former}"
+    )
     parts: list[PartFile] = []
-    real = Ledger.litter
+    real = Retention.litter
 
-    def begun_meanwhile(ledger: Ledger) -> Any:
-        found = real(ledger)
-        asked(ledger, tmp_path)
-        token = claimed(ledger, request).token
+    def begun_meanwhile(retention: Retention) -> Any:
+        found = real(retention)
+        asked(fake_ledger, tmp_path)
+        token = claimed(fake_ledger, request).token
         with PartFile(Path(request.path), str(request.asset.checksum), token, "md5") as part:
             part.write(b"some")
         parts.append(part)
         return found
 
-    monkeypatch.setattr(Ledger, "litter", begun_meanwhile)
+    monkeypatch.setattr(Retention, "litter", begun_meanwhile)
 
     recovery.look()
 
@@ -273,7 +278,9 @@ def test_sweeping_never_robs_a_later_attempt(
 
 def fake_claim(ledger: Ledger, request: Request) -> Claim:
     """Make the claim of whoever has the lease."""
-    token = ledger.client.hget(ledger.key("download", request.download_id), "token")
+    token = ledger.connection.client.hget(
+        ledger.connection.key("download", request.download_id), "token"
+    )
     return Claim(request.download_id, str(token), 1, request.asset, request.path, None, None, "acc")
 
 
@@ -287,8 +294,10 @@ def test_one_folder_that_cannot_be_swept_does_not_cost_the_others(
         claim = claimed(fake_ledger, request)
         with PartFile(Path(request.path), str(request.asset.checksum), claim.token, "md5") as part:
             part.write(b"some")
-        fake_ledger.cancel([request.download_id])
-        fake_ledger.postpone(claim, TransferError("h", "x"), Decision(True, Reason.BACKOFF), ENTRY)
+        fake_ledger.control.cancel([request.download_id])
+        fake_ledger.leases.postpone(
+            claim, TransferError("h", "x"), Decision(True, Reason.BACKOFF), ENTRY
+        )
     shutil.rmtree(tmp_path / "x")
     (tmp_path / "x").symlink_to("x")
 
@@ -297,7 +306,7 @@ def test_one_folder_that_cannot_be_swept_does_not_cost_the_others(
 
     assert list((tmp_path / "y").iterdir()) == list((tmp_path / "z").iterdir()) == []
     assert f"{requests[0].path}: part files of this ended download" in caplog.text
-    assert fake_ledger.litter() == []
+    assert fake_ledger.retention.litter() == []
 
 
 @pytest.mark.parametrize(
@@ -374,16 +383,16 @@ def test_a_worker_that_cannot_write_takes_no_work_until_it_can(
     folder = tmp_path / "folder"
     folder.write_bytes(b"a file stands in the way")
     recovery = Recovery(fake_ledger, mailbox, "w@host", 4, intake)  # type: ignore[arg-type] # it sends
-    fake_ledger.close("w@host", str(folder))
+    fake_ledger.dispatch.close("w@host", str(folder))
 
     recovery.look()
     recovery.look()
-    closed, slots = intake.closed, fake_ledger.workers()
+    closed, slots = intake.closed, fake_ledger.dispatch.workers()
     folder.unlink()
     recovery.look()
 
     assert (closed, slots) == (True, {"w@host": 0})
-    assert (intake.closed, fake_ledger.workers()) == (False, {"w@host": 4})
+    assert (intake.closed, fake_ledger.dispatch.workers()) == (False, {"w@host": 4})
     assert intake.app.control.said == [
         ("cancel", QUEUE, ["w@host"]),
         ("add", QUEUE, ["w@host"]),
@@ -407,7 +416,7 @@ def test_a_redis_that_can_lose_downloads_is_warned_about(
 ) -> None:
     """What to set is in each warning."""
     info = {"persistence": {"aof_enabled": aof}, "memory": {"maxmemory_policy": policy}}
-    monkeypatch.setattr(fake_ledger.client, "info", lambda section: info[section])
+    monkeypatch.setattr(fake_ledger.connection.client, "info", lambda section: info[section])
 
     warnings = preflight.redis_warnings(fake_ledger)
 

@@ -192,7 +192,7 @@ def test_one_record_keeps_the_footprint_of_its_item(fake_ledger: Ledger) -> None
         batch="mine",
     )
 
-    kept = {record.path: record.footprint for record in fake_ledger.records("mine")}
+    kept = {record.path: record.footprint for record in fake_ledger.reading.records("mine")}
 
     assert kept == {first.path: footprint(DATED), second.path: None, other.path: None}
 
@@ -201,7 +201,7 @@ def test_reports_do_not_repeat_footprints(fake_ledger: Ledger) -> None:
     """Place and time are for STAC: the lines of the other reports stay what they are."""
     ask(fake_ledger, replace(request_of("a"), item=DATED))
 
-    (record,) = fake_ledger.records(BATCH)
+    (record,) = fake_ledger.reading.records(BATCH)
 
     assert record.footprint == footprint(DATED)
     assert "footprint" not in record.to_dict()
