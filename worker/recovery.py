@@ -103,8 +103,9 @@ class Recovery(threading.Thread):
 
     def _recover(self) -> None:
         takes_none = self.intake is not None and self.intake.takes_none
-        self.ledger.dispatch.publish_accounts(self.worker, self.accounts)
         ended, _ = self.ledger.dispatch.recover(self.worker, 0 if takes_none else self.slots)
+        # Afterwards: recovery removes a record of this worker that is no record.
+        self.ledger.dispatch.publish_accounts(self.worker, self.accounts)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
 

@@ -7,8 +7,10 @@ import hashlib
 import os
 import pty
 import signal
+import socket
 import subprocess
 import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -389,8 +391,11 @@ def test_data_to_stdout_plain_lines_to_stderr(cli: CommandLine, standin: StandIn
     said = cli("download", "items.json", "-o", "out", "--json")
 
     lines = said.stderr.splitlines()
-    assert one_object(said.stdout) == {
-        "batch": one_object(said.stdout)["batch"],
+    told = one_object(said.stdout)
+    assert told.pop("owner").endswith(f"@{socket.gethostname()}")
+    assert datetime.fromisoformat(told.pop("enqueued_at")).tzinfo is not None
+    assert told == {
+        "batch": told["batch"],
         "total": 3,
         "states": STATES | {"SUCCESS": 3},
         "outcomes": {"DOWNLOADED": 3, "RESUMED": 0, "ALREADY_PRESENT": 0},

@@ -139,6 +139,6 @@ def test_unknown_batch_is_one_line(settings: Settings) -> None:
     """A batch that nobody knows ends the command with one line."""
     said = command(settings, "verify", "nope")
 
-    assert said.returncode == 1
+    assert said.returncode == 2
     assert "nope" in said.stderr
     assert "Traceback" not in said.stderr
