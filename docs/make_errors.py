@@ -116,6 +116,10 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "NoRangesError": ("a.zip",),
     "FolderBusyError": ("/data", 4711),
     "PrivateProcessError": ("worker", "worker.log", "..."),
+    "PrivateServerError": (
+        "~/.local/state/geodes-tasks/3f2a...",
+        "was killed by signal 9; server.log ends with: ...",
+    ),
     "TooManyItemsError": (5000, 1000),
     "SourceHeldError": ("a.zip", "s3"),
     "SearchError": ("bbox [1, 2]", "has 2 numbers in place of 4"),

@@ -18,7 +18,7 @@ from geodes_tasks.client.planning import Selection
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
 from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.batch_text import outcomes, summary
-from geodes_tasks.monitoring.progress import view
+from geodes_tasks.monitoring.progress import load_view, view
 from geodes_tasks.settings import config
 from geodes_tasks.stac import readers
 from geodes_tasks.transfer import partfile
@@ -142,7 +142,8 @@ def download(
     if dry_run:
         _show_plan(planned, as_json=as_json)
     _require_folder(selection.folder)
-    with runs.on_this_machine(planned, selection.folder, settings) as run:
+    on_load = load_view(stderr, quiet=no_progress)
+    with runs.on_this_machine(planned, selection.folder, settings, on_load=on_load) as run:
         _tell(run.receipt)
         try:
             picture = view(stderr, quiet=no_progress)

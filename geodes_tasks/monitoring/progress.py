@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+    from rich.status import Status
 
     from geodes_tasks.ledger import Running
+    from geodes_tasks.ledger.connection import Loading
     from geodes_tasks.model.results import BatchStatus
 
+LOAD_SHOWN_S = 1.0
+"""Seconds after which the loading of a private server's file is shown; most take less."""
 LINE_S = 5.0
 """At most so often comes a line, when nobody watches a screen."""
 
@@ -134,6 +138,47 @@ class Bars(Quiet):
                 total=one.size_bytes,
                 completed=one.done_bytes,
             )
+
+
+class LoadView:
+    """Show why nothing moves while a private server loads its file."""
+
+    def __init__(self, console: Console) -> None:
+        """Write to this console: one changing line on a terminal, else a line now and then."""
+        self._console = console
+        self._began: float | None = None
+        self._shown_at = -LINE_S
+        self._status: Status | None = None
+
+    def __call__(self, loading: Loading | None) -> None:
+        """Show the progress; None ends it."""
+        now = time.monotonic()
+        if loading is None:
+            self._end()
+            return
+        self._began = self._began if self._began is not None else now
+        if now - self._began < LOAD_SHOWN_S:
+            return
+        left = human_seconds(loading.left_s)
+        text = f"loading what earlier runs recorded: {loading.percent:.0f} %, {left} left"
+        if self._status is not None:
+            self._status.update(text)
+        elif self._console.is_terminal:
+            self._status = self._console.status(text)
+            self._status.start()
+        elif now - self._shown_at >= LINE_S:
+            self._shown_at = now
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _end(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+        self._began = self._status = None
+
+
+def load_view(console: Console, *, quiet: bool) -> LoadView | None:
+    """Return what shows the loading of a private server; None shows nothing."""
+    return None if quiet else LoadView(console)
 
 
 def view(console: Console, *, quiet: bool) -> View:

@@ -17,6 +17,7 @@ from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import dataframe, html, notebook
 from geodes_tasks.monitoring.batch_text import outcomes, summary
+from geodes_tasks.monitoring.progress import LoadView, load_view
 from geodes_tasks.pygeodes.item import PORTALS
 from geodes_tasks.settings import config
 from geodes_tasks.stac import eodag, readers
@@ -147,7 +148,9 @@ class DownloadQueue:
         if not runs.has_cluster(self.settings):
             # Said at once, and once, in place of by every download.
             partfile.probe(self.download_dir)
-        with runs.begun(self._planned(), self.download_dir, self.settings, self._name()) as run:
+        with runs.begun(
+            self._planned(), self.download_dir, self.settings, self._name(), self._on_load()
+        ) as run:
             if not run.receipt.downloads:
                 self._say("nothing to download: there are no items")
                 return BatchStatus(batch=self.id, total=0, states={}, outcomes={})
@@ -191,6 +194,9 @@ class DownloadQueue:
             self._say(line)
         return status
 
+    def _on_load(self) -> LoadView | None:
+        return load_view(notebook.console(), quiet=self.quiet)
+
     def _say(self, text: str) -> None:
         if not self.quiet:
             notebook.say(text)
@@ -207,7 +213,7 @@ class DownloadQueue:
             SourceError: the items cannot be read.
         """
         count, findings = 0, []
-        with runs.ledger_of(self.settings, self.download_dir) as ledger:
+        with runs.ledger_of(self.settings, self.download_dir, self._on_load()) as ledger:
             for planned in self._planned():
                 count += len(planned.requests) + len(planned.refusals)
                 findings += [_refused(refusal) for refusal in planned.refusals]

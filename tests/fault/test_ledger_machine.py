@@ -399,13 +399,30 @@ class LedgerMachine(RuleBasedStateMachine):
 class AbandonMachine(LedgerMachine):
     """The same with new beginnings of a private server between."""
 
-    @rule()
-    def abandon(self) -> None:
-        """Begin anew, as one-machine mode does at each start; batches get new names then."""
-        self.ledger.control.abandon(["geodes"])
+    @rule(
+        kills=st.lists(st.integers(0, 4), max_size=2),
+        before=st.integers(0, 4),
+        batch=st.sampled_from(BATCHES),
+        ids=SOME,
+        same_name=st.booleans(),
+    )
+    def abandon(
+        self, kills: list[int], before: int, batch: str, ids: list[str], *, same_name: bool
+    ) -> None:
+        """Begin anew as one-machine mode does at each start, killed in the middle some times.
+
+        The new run enqueues downloads before all old ones have ended.
+        """
+        for blocks in [*kills, before]:
+            self.ledger.control.abandon(["geodes"])
+            assert self.ledger.reading.batches() == []
+            for _ in range(blocks):
+                self.ledger.control.end_abandoned(1)
         self.model.abandon()
-        self.run_number += 1
-        assert self.ledger.reading.batches() == []
+        self.run_number += not same_name
+        self.admit(batch, ids, unchanged=True)
+        while self.ledger.control.end_abandoned(1):
+            pass
 
 
 def run(machine: type[LedgerMachine], ledger: Ledger, examples: int) -> None:

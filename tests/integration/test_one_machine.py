@@ -197,12 +197,12 @@ def together(ledger: Ledger, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         run(script, *args, client=pipeline)
         raise QueuedError
 
-    with patch.object(ledger, "run", queue):
+    with patch.object(ledger.connection, "run", queue):
         for call in calls:
             with contextlib.suppress(QueuedError):
                 call()
     answers = iter(pipeline.execute())
-    with patch.object(ledger, "run", lambda *_: next(answers)):
+    with patch.object(ledger.connection, "run", lambda *_: next(answers)):
         return [call() for call in calls]
 
 

@@ -17,6 +17,7 @@ end
 local function taken_by(entry)
   local other = redis.call('HGET', P .. 'paths', entry.path or field(entry.id, 'path'))
   if not other or other == entry.id then return nil end
+  end_abandoned(other)
   local state = field(other, 'state')
   if not state or state == 'FAILURE' or state == 'REVOKED' then return nil end
   local readable, spec = pcall(cjson.decode, field(other, 'spec') or '')
@@ -58,8 +59,9 @@ end
 
 local function admit(entry)
   local it = standing(entry.id)
+  if OPEN[it.state or ''] and end_abandoned(entry.id) then it = standing(entry.id) end
   local state = it.state
-  if state == 'PENDING' or state == 'STARTED' or state == 'RETRY' then
+  if OPEN[state or ''] then
     attach(entry.id, batch, it)
     return 'joined'
   end

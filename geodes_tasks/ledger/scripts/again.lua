@@ -8,6 +8,7 @@ local function may_begin(id)
   if state == 'RETRY' then return true end
   if (state ~= 'FAILURE' and state ~= 'REVOKED') or path == '' then return false end
   local owner = redis.call('HGET', P .. 'paths', path)
+  if owner and owner ~= id then end_abandoned(owner) end
   local other = owner and owner ~= id and field(owner, 'state')
   return not other or other == 'FAILURE' or other == 'REVOKED'
 end

@@ -26,6 +26,8 @@
 --   since:<reason>           zset    the same and those not taken yet, by the time since when
 --   forgotten                set     batches whose records are still to be removed
 --   forgotten:<name>         zset    these records, of a batch and the time when it was forgotten
+--   abandoned                set     batches of earlier runs on a private server, see abandon.lua
+--   abandoned:<name>         zset    their downloads, of a batch and the time when the next run began
 --   totals                   hash    the counters of a batch and more, over the whole ledger
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen

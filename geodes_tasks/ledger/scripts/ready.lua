@@ -64,6 +64,24 @@ local function others_of(id, batch)
   return found
 end
 
+-- End a download that an earlier run on a private server left unfinished; see abandon.lua.
+-- Returns whether it was one: no living batch has it, so nothing would ever start it.
+local abandoned = nil
+local function end_abandoned(id)
+  abandoned = abandoned or redis.call('SMEMBERS', P .. 'abandoned')
+  if #abandoned == 0 or not OPEN[field(id, 'state') or ''] or #others_of(id) > 0 then return false end
+  for _, name in ipairs(abandoned) do
+    if redis.call('ZSCORE', P .. 'abandoned:' .. name, id) then
+      -- A batch of the new run may have the name of an old one, and must not be counted down.
+      members[id] = {}
+      move(id, 'REVOKED')
+      redis.call('HDEL', download(id), 'cancel')
+      return true
+    end
+  end
+  return false
+end
+
 -- A download that these batches wait for is served for them alone from now on.
 local function hand_over(id, state, others)
   set_batches(id, others)
