@@ -12,6 +12,7 @@ from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request
 from geodes_tasks.ledger.connection import Connection
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
 from geodes_tasks.tasks import task
 from geodes_tasks.transfer.retry import Policy, decide
@@ -168,3 +169,22 @@ def test_cancelled_files_among_others_are_passed_a_hundred_at_a_time(long: Watch
 
     assert last in {wakeup.download_id for wakeup in released}
     assert long.slow == []
+
+
+def test_a_new_run_on_one_machine_costs_short_calls_only(long: Watched) -> None:
+    """What the last run left ends in blocks; what the new one enqueues again is sent meanwhile."""
+    last = request(COUNT - 1, "geodes", "s3")
+
+    assert long.control.abandon([])
+    long.control.end_abandoned()
+    long.admission.admit("new", ACCOUNT, [last], lambda _: None)
+    long.dispatch.recover("w", 64)
+    released = long.dispatch.release()
+    while long.control.end_abandoned():
+        pass
+
+    ends = [script for _, script in long.costs if script == "end_abandoned"]
+    assert [wakeup.title for wakeup in released] == [last.asset.title]
+    assert len(ends) >= COUNT // BLOCK
+    assert long.slow == []
+    assert long.reading.totals().parts("state")[State.REVOKED] == COUNT - 1

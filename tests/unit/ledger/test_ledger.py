@@ -1021,6 +1021,29 @@ def test_a_private_server_begins_anew(fake_ledger: Ledger) -> None:
     assert_counts_are_right(fake_ledger)
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 2, 3])
+def test_what_earlier_runs_left_ends_in_blocks(fake_ledger: Ledger, blocks: int) -> None:
+    """What the new run enqueues again goes on, before and after its turn; the others end."""
+    again, ended, taken = (request_of(name) for name in ("again", "ended", "taken"))
+    ask(fake_ledger, again, ended, taken)
+    claimed(fake_ledger, ended)
+    other = replace(request_of("other", b"other"), path=taken.path)
+    fake_ledger.control.abandon([])
+    for _ in range(blocks):
+        fake_ledger.control.end_abandoned(1)
+
+    answers = ask(fake_ledger, again, other)
+    while fake_ledger.control.end_abandoned(1):
+        pass
+
+    assert [one.admission for one in answers] == [Admission.AGAIN, Admission.NEW]
+    assert [state_of(fake_ledger, one) for one in (again, other)] == [State.PENDING] * 2
+    assert [state_of(fake_ledger, one) for one in (ended, taken)] == [State.REVOKED] * 2
+    assert set(sent_ids(fake_ledger)) == {again.download_id, other.download_id}
+    assert not fake_ledger.connection.client.keys(fake_ledger.connection.key("abandoned*"))
+    assert_counts_are_right(fake_ledger)
+
+
 def test_a_batch_name_may_be_used_again_after_a_new_beginning(fake_ledger: Ledger) -> None:
     """Counts of a batch are right, also when one of the same name was forgotten."""
     request = request_of()
