@@ -1,6 +1,6 @@
 -- End the next downloads that earlier runs on a private server left unfinished. Each is visited once.
 -- ARGV: how many downloads to visit. Returns how many batches of earlier runs are left.
-local name = redis.call('SRANDMEMBER', P .. 'abandoned')
+local name = redis.call('SMEMBERS', P .. 'abandoned')[1]
 if not name then return 0 end
 local rest, last = P .. 'abandoned:' .. name, tonumber(ARGV[1]) - 1
 sums = {}
