@@ -120,9 +120,11 @@ class Storm:
         self.kills += 1
 
 
-def troubled_items(scene: Scene, count: int, largest: int, dice: random.Random) -> list[Any]:
+def troubled_items(
+    scene: Scene, count: int, smallest: int, largest: int, dice: random.Random
+) -> list[Any]:
     """Add items of all sizes, every fifth with a fault that comes once."""
-    items = [scene.standin.add_item(dice.randrange(256 * KiB, largest)) for _ in range(count)]
+    items = [scene.standin.add_item(dice.randrange(smallest, largest)) for _ in range(count)]
     for number, item in enumerate(items[::5]):
         mode, details = FAULTS[number % len(FAULTS)]
         scene.standin.fault(item, mode, times=1, **details)
@@ -130,14 +132,21 @@ def troubled_items(scene: Scene, count: int, largest: int, dice: random.Random) 
 
 
 def weather(
-    scene: Scene, redis: RedisServer, *, count: int, largest: int, every_s: float, timeout_s: float
+    scene: Scene,
+    redis: RedisServer,
+    *,
+    count: int,
+    largest: int,
+    every_s: float,
+    timeout_s: float,
+    smallest: int = 256 * KiB,
 ) -> float:
     """Download through a storm; give the bytes sent per useful byte.
 
     A body that came corrupted must be sent again by whoever wants it: those bytes are useful.
     """
     dice = random.Random(20250403)
-    items = troubled_items(scene, count, largest, dice)
+    items = troubled_items(scene, count, smallest, largest, dice)
     sizes = [scene.standin.body(item).size for item in items]
     corrupted = sum(sizes[15::20])
     began = time.monotonic()
@@ -197,3 +206,17 @@ def test_long_storm(cluster: Scene, own_redis: RedisServer, answer: str, bound: 
     ratio = weather(cluster, own_redis, count=300, largest=4 * MiB, every_s=4.0, timeout_s=600)
 
     assert ratio <= bound
+
+
+@pytest.mark.chaos
+def test_storm_while_the_portal_repeats_a_number(cluster: Scene, own_redis: RedisServer) -> None:
+    """300 files of 1 MiB while the portal keeps naming 50 as the quota left: no pause, no loss."""
+    cluster.change(lease_seconds=5, max_concurrent=32)
+    cluster.standin.settings.change(range="good", quota_says=50)
+    cluster.standin.settings.rate = 0.5 * MiB
+
+    ratio = weather(
+        cluster, own_redis, count=300, smallest=MiB, largest=MiB + 1, every_s=4.0, timeout_s=600
+    )
+
+    assert ratio <= 1.25
