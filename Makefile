@@ -51,6 +51,9 @@ check: $(STAMP) ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+size: $(STAMP) ## lines of code by room, without blank lines, comments and docstrings
+	@$(BIN)/python -m tests.size
+
 format: $(STAMP) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
