@@ -108,27 +108,24 @@ def patiently(
     """
     policy = retry.Policy(settings.max_attempts, settings.backoff_seconds)
     decision, attempts = None, 0
-    while True:
-        try:
-            return act(decision)
-        except GeodesTasksError as error:
-            attempts += 1
-            decision = retry.decide(error, attempts, seed, policy)
-            if not decision.retry or error.reaction in _NO_USE:
-                answer = key_check.KeyCheck(settings).judged(error, settings.account)
-                raise answer from (None if answer is error else error)
-            # Nobody waits in place for ever for a portal that cannot be reached.
-            if isinstance(error, UnreachableError) and attempts >= settings.max_attempts:
-                raise
-            attempts -= not decision.counted and not isinstance(error, UnreachableError)
-            _wait(error, decision, say)
 
+    def wait_after(error: GeodesTasksError) -> float:
+        nonlocal decision, attempts
+        attempts += 1
+        decision = retry.decide(error, attempts, seed, policy)
+        if not decision.retry or error.reaction in _NO_USE:
+            answer = key_check.KeyCheck(settings).judged(error, settings.account)
+            raise answer from (None if answer is error else error)
+        # A user waits here: a portal that cannot be reached ends the call after some attempts.
+        if isinstance(error, UnreachableError) and attempts >= settings.max_attempts:
+            raise error
+        attempts -= not decision.counted and not isinstance(error, UnreachableError)
+        wait_s = max(decision.delay_s, decision.pause_s or 0.0)
+        tell = say if wait_s >= 5 else logger.info
+        tell(f"{error}; going on in {human_seconds(wait_s)}")
+        return wait_s
 
-def _wait(error: GeodesTasksError, decision: Decision, say: Callable[[str], None]) -> None:
-    wait_s = max(decision.delay_s, decision.pause_s or 0.0)
-    tell = say if wait_s >= 5 else logger.info
-    tell(f"{error}; going on in {human_seconds(wait_s)}")
-    time.sleep(wait_s)
+    return retry.until_success(lambda: act(decision), wait_after)
 
 
 class _Watched:

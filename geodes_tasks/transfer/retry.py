@@ -1,14 +1,19 @@
-"""What to do about a failed attempt. Pure: an error and a count go in, a decision comes out."""
+"""Decisions on a failed attempt, and calls that are repeated until they succeed."""
 
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from geodes_tasks.errors import (
     AccountHeldError,
     ChecksumMismatchError,
     GeodesTasksError,
+    LedgerForbiddenError,
+    LedgerUnavailableError,
     QuotaError,
     Reaction,
     SourceHeldError,
@@ -22,65 +27,128 @@ from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.results import Complaint, Decision
 from geodes_tasks.model.states import Reason
 
+Answer = TypeVar("Answer")
+
 BACKOFF_CAP_S = 300.0
+"""Longest back-off, in seconds."""
 QUOTA_PROBE_S = 60.0
-"""How long an account waits when the portal refuses for its quota and names no time."""
+"""Seconds an account is paused when the portal refuses for its quota and names no time."""
 THROTTLE_S = 20.0
-"""How long it waits after a 429 that names no time."""
+"""Seconds an account is paused after a 429 that names no time."""
 FIRST_OFFLINE = 0.25
-"""The first question for a file on tape comes after this part of the period."""
+"""Fraction of the poll period after which a file on tape is polled for the first time."""
 OFFLINE_S = 600.0
+"""Seconds between two polls for files on tape, by default."""
 OUTAGE_S = 10.0
-"""How long a download waits at most when no connection could be made."""
+"""Longest wait of a download, in seconds, when no connection could be made."""
 DISK_S = 15.0
+"""Seconds a download waits when its volume does not take files."""
+
+# --- repeat a call -----------------------------------------------------------------------------
+
+
+def until_success(
+    action: Callable[[], Answer],
+    wait_after: Callable[[GeodesTasksError], float],
+    errors: tuple[type[GeodesTasksError], ...] = (GeodesTasksError,),
+) -> Answer:
+    """Call an action until it succeeds, and return what it returns.
+
+    Args:
+        action: Called without arguments.
+        wait_after: Called with each failure; returns the seconds to wait before the next call, or
+            raises to end the repetition.
+        errors: Failures after which the action is repeated; every other error is raised at once.
+
+    Raises:
+        Exception: what ``wait_after`` raises, or an error of ``action`` that is not repeated.
+    """
+    while True:
+        try:
+            return action()
+        except errors as error:
+            wait_s = wait_after(error)
+        time.sleep(wait_s)
+
+
+def until_available(
+    action: Callable[[], Answer], *, wait_s: float, stop: Callable[[GeodesTasksError], None]
+) -> Answer:
+    """Call an action on the ledger until Redis answers, and return what it returns.
+
+    A restart of Redis must not lose what a worker knows now. A Redis user that lost its rights is
+    waited for too: an administrator restores them while the worker runs.
+
+    Args:
+        action: Called without arguments, always at least once.
+        wait_s: Seconds between two calls.
+        stop: Called with each failure; raises when the caller must not wait any longer.
+
+    Raises:
+        Exception: what ``stop`` raises, or any other error of ``action``.
+    """
+
+    def wait_after(error: GeodesTasksError) -> float:
+        stop(error)
+        return wait_s
+
+    return until_success(action, wait_after, (LedgerUnavailableError, LedgerForbiddenError))
+
+
+# --- decide ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings that decisions depend on."""
+    """Settings that decisions depend on."""
 
     max_attempts: int = 8
+    """Number of counted attempts after which a download fails."""
     backoff_s: float = 2.0
-    """Wait after the first failure; doubled after each further one."""
+    """Seconds to wait after the first failure; doubled after each further one."""
     offline_poll_s: float = OFFLINE_S
+    """Seconds between two polls for files on tape."""
     probe_s: float = QUOTA_PROBE_S
+    """Seconds between two requests that test whether the portal gives files again."""
 
 
 def backoff(attempt: int, first_s: float, seed: str) -> float:
-    """Give the wait after the n-th failed attempt: doubling, capped, with jitter.
+    """Return the seconds to wait after the n-th failed attempt: doubled, capped, with jitter.
 
-    The jitter is seeded by the download, so a thousand downloads that failed together do not
-    come back together, and a test sees the same waits each time.
+    The jitter is seeded by the download: a thousand downloads that failed together do not come
+    back together, and a test computes the same waits each time.
     """
     return jittered(min(first_s * 2.0 ** min(attempt - 1, 16), BACKOFF_CAP_S), attempt, seed)
 
 
 def jittered(wait_s: float, attempt: int, seed: str) -> float:
-    """Return between half and all of a wait; the same for the same attempt of one download."""
+    """Return between half and all of a wait, in seconds; always the same for one attempt."""
+    # Jitter spreads the load best where it is wide; half of the wait stays as a lower bound
+    # (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, "equal jitter").
     return wait_s * random.Random(f"{seed} {attempt}").uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:
-    """Map an error and the number of counted attempts to a decision.
+    """Return what happens to a download after an error: fail, or wait for a reason and a time.
 
     Args:
-        error: What ended the attempt; anything that is no GeodesTasksError is a defect of ours
-            or of a library and is tried again like a transient one.
-        attempt: Counted attempts so far, this one included.
-        seed: Of the jitter; the download's id.
-        policy: The settings.
+        error: Error that ended the attempt; one that is no GeodesTasksError is a defect of this
+            package or of a library, and is retried like a transient error.
+        attempt: Number of counted attempts so far, this one included.
+        seed: Seed of the jitter: the id of the download.
+        policy: Settings.
     """
     if isinstance(error, WorkerStoppingError):
         return Decision(True, Reason.WORKER_STOPPED, counted=False)
     if isinstance(error, AccountHeldError):
-        # The account has its pause already; this download waits for the portal like all others.
+        # The account is paused already: this download joins those that wait for the portal.
         reason = Reason(error.why) if error.why in set(Reason) else Reason.AUTH
         return Decision(True, reason, counted=False, held=GEODES)
     reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
     if reaction is Reaction.FINAL:
         return Decision(False)
     if isinstance(error, UnreachableError):
-        # It cost the portal nothing, so it costs the download nothing.
+        # The portal received no request: no attempt is counted (RFC 9110 9.2.2 allows the retry).
         wait = jittered(min(OUTAGE_S, policy.probe_s), attempt, seed)
         return Decision(True, Reason.BACKOFF, wait, counted=False)
     if reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}:
@@ -89,7 +157,7 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
 
 
 def not_of_the_account(decision: Decision) -> Decision:
-    """Give the decision about an error that the portal had no part in: its account goes on."""
+    """Return the same decision without a pause of the account, for an error of another source."""
     delay = max(decision.delay_s, decision.pause_s or 0.0)
     return replace(decision, delay_s=delay, pause=None, pause_s=None, probe_s=None, complaint=None)
 
@@ -106,7 +174,7 @@ def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) 
 
 
 def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decision:
-    """Decide about what no attempt is counted for: the account, the tape, the disk."""
+    """Return the decision on an error of the account, the tape or the disk: not counted."""
     if reaction is Reaction.QUOTA:
         return _out_of_quota(error, policy)
     if reaction is Reaction.THROTTLED:
@@ -123,7 +191,7 @@ def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decisi
     if reaction is Reaction.AUTH:
         return Decision(True, Reason.AUTH, 0.0, False, pause=str(error))
     if reaction is Reaction.OFFLINE:
-        # Not when it goes on, but when it is first asked about, in bulk.
+        # The time of the first poll, in bulk; bringing a file back from tape takes minutes.
         return Decision(True, Reason.OFFLINE, policy.offline_poll_s * FIRST_OFFLINE, False)
     if isinstance(error, SourceHeldError):
         return Decision(True, Reason.HELD, counted=False, held=error.source)
@@ -131,7 +199,8 @@ def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decisi
 
 
 def _out_of_quota(error: BaseException, policy: Policy) -> Decision:
-    """Wait for the own window; for the portal's until the time it names, then one tries."""
+    """Return the pause of an account without quota, and its probes if the portal refused."""
+    # Only a refusal by the portal needs probes: the own window reopens at a known time.
     wait_s = getattr(error, "wait_s", None)
     own = isinstance(error, QuotaError) and error.own
     return Decision(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -174,3 +175,59 @@ def test_downloads_that_failed_together_do_not_come_back_together() -> None:
     assert len(set(waits)) == 100
     assert max(waits) - min(waits) > 3.0
     assert waits == [backoff(3, 2.0, f"id-{number}") for number in range(100)]
+
+
+def test_a_call_to_the_ledger_is_repeated_until_redis_answers() -> None:
+    """A server that is away and rights that were lost are waited for; the answer is returned."""
+    failures: list[GeodesTasksError] = [
+        errors.LedgerUnavailableError("redis://host", "refused"),
+        errors.LedgerForbiddenError("redis://host", "NOPERM"),
+    ]
+    left, seen = list(failures), list[GeodesTasksError]()
+
+    def action() -> str:
+        if left:
+            raise left.pop(0)
+        return "answer"
+
+    assert retry.until_available(action, wait_s=0.0, stop=seen.append) == "answer"
+    assert seen == failures
+
+
+def test_an_attempt_that_must_end_waits_for_redis_no_longer() -> None:
+    """The wait ends with the error that the caller names; the action was called once."""
+    calls = []
+
+    def action() -> None:
+        calls.append(1)
+        raise errors.LedgerUnavailableError("redis://host", "refused")
+
+    def stop(error: GeodesTasksError) -> None:
+        raise errors.WorkerStoppingError("id") from error
+
+    with pytest.raises(errors.WorkerStoppingError, match="id"):
+        retry.until_available(action, wait_s=60.0, stop=stop)
+    assert calls == [1]
+
+
+def test_other_errors_of_the_ledger_end_the_repetition() -> None:
+    """Only a Redis that does not serve is waited for: a lost lease is raised at once."""
+
+    def action() -> None:
+        raise errors.LeaseLostError("id")
+
+    with pytest.raises(errors.LeaseLostError, match="id"):
+        retry.until_available(action, wait_s=60.0, stop=lambda _: None)
+
+
+def test_each_failure_sets_the_wait_before_the_next_call() -> None:
+    """The caller computes the wait from the error, in seconds."""
+    begun, waits = time.monotonic(), iter((0.05, 0.1))
+    left: list[GeodesTasksError] = [errors.TransferError("h", "reset")] * 2
+
+    def action() -> float:
+        if left:
+            raise left.pop()
+        return time.monotonic()
+
+    assert retry.until_success(action, lambda _: next(waits)) - begun >= 0.15
