@@ -21,7 +21,8 @@ from geodes_tasks.monitoring.progress import LoadView, load_view
 from geodes_tasks.pygeodes.item import PORTALS
 from geodes_tasks.settings import config
 from geodes_tasks.stac import eodag, readers
-from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer import audit, partfile
+from geodes_tasks.transfer.audit import BAD, Expected
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.client.planning import Planned
     from geodes_tasks.client.run import Run
-    from geodes_tasks.ledger import Ledger, Refusal, Request
+    from geodes_tasks.ledger import Ledger, Request
     from geodes_tasks.model.results import DownloadRecord
     from geodes_tasks.settings.config import Settings
 
@@ -46,8 +47,8 @@ class Problem(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One file that is not as it should be."""
+class FileProblem:
+    """One file of a queue that is not complete and correct."""
 
     item_id: str
     asset_key: str
@@ -57,7 +58,7 @@ class Finding:
     detail: str
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return one line: the problem, the file and the detail."""
         return f"{self.problem}: {self.path or self.item_id} ({self.detail})"
 
 
@@ -203,63 +204,49 @@ class DownloadQueue:
 
     # --- check -----------------------------------------------------------------------------------
 
-    def check_integrity(self) -> list[Finding]:
+    def check_integrity(self) -> list[FileProblem]:
         """Read every file again and compare it with the catalogue.
 
         Returns:
-            What is wrong, file by file; empty when all is right. It is said too.
+            One entry for each file with a problem, empty when all are correct; also printed.
 
         Raises:
             SourceError: the items cannot be read.
         """
-        count, findings = 0, []
+        count, problems = 0, list[FileProblem]()
         with runs.ledger_of(self.settings, self.download_dir, self._on_load()) as ledger:
             for planned in self._planned():
                 count += len(planned.requests) + len(planned.refusals)
-                findings += [_refused(refusal) for refusal in planned.refusals]
-                looked = (_looked_at(request, ledger) for request in planned.requests)
-                findings += [finding for finding in looked if finding is not None]
-        for finding in findings:
-            self._say(str(finding))
-        self._say(f"{count - len(findings)} of {count} files are as they should be")
-        return findings
+                problems += [
+                    FileProblem(one.item_id, one.asset_key, "", Problem.UNFINISHED, str(one.error))
+                    for one in planned.refusals
+                ]
+                # In this process: a pool of spawned ones would run a user's script once more each.
+                audited = (_audited(request, ledger) for request in planned.requests)
+                problems += [problem for problem in audited if problem is not None]
+        for problem in problems:
+            self._say(str(problem))
+        self._say(f"{count - len(problems)} of {count} files are as they should be")
+        return problems
 
 
-def _refused(refusal: Refusal) -> Finding:
-    item, key = refusal.item_id, refusal.asset_key
-    return Finding(item, key, "", Problem.UNFINISHED, str(refusal.error))
-
-
-def _looked_at(request: Request, ledger: Ledger | None) -> Finding | None:
-    """Find out what is wrong with one file; None when nothing is."""
+def _audited(request: Request, ledger: Ledger | None) -> FileProblem | None:
+    """Return the problem of one file; None when it has none."""
     record = ledger.reading.record(request.download_id) if ledger is not None else None
-    done = record is not None and record.state is State.SUCCESS
-    wrong = _wrong_bytes(request, record)
-    if wrong is None:
+    asset, size, checksum = request.asset, request.asset.size_bytes, request.asset.checksum
+    if record is not None:
+        size = record.size_bytes if size is None else size
+        checksum = checksum or (checksums.parse(record.checksum) if record.checksum else None)
+    found = audit.audit(Expected(request.path, size, checksum))
+    if found.finding not in BAD:
         return None
-    problem = Problem.UNFINISHED
-    if Path(request.path).exists():
-        # What an older version of the item left there is not this download's work.
-        problem = Problem.CHANGED if done or record is None else Problem.UNFINISHED
-    elif done:
-        problem = Problem.MISSING
-    if problem is Problem.UNFINISHED and record is not None:
+    detail = found.detail or "no such file"
+    problem = Problem.CHANGED
+    if record is not None and record.state is not State.SUCCESS:
+        # What an older version of the item left at that path is not this download's work.
+        problem = Problem.UNFINISHED
         error = f": {record.error.message}" if record.error else ""
-        wrong = f"{record.reason or record.state}{error}"
-    return Finding(request.asset.item_id, request.asset.key, request.path, problem, wrong)
-
-
-def _wrong_bytes(request: Request, record: DownloadRecord | None) -> str | None:
-    """Say what is wrong with the bytes on disk; None when nothing is, as far as can be told."""
-    path, asset = Path(request.path), request.asset
-    try:
-        size = path.stat().st_size
-        if asset.size_bytes not in (None, size):
-            return f"{size} bytes in place of {asset.size_bytes}"
-        expected = asset.checksum
-        if expected is None and record is not None and record.checksum:
-            expected = checksums.parse(record.checksum)
-        found = checksums.hash_file(path, expected.algorithm) if expected else None
-    except OSError as error:
-        return str(error.strerror or error).lower()
-    return None if found == expected else f"{found} in place of {expected}"
+        detail = f"{record.reason or record.state}{error}"
+    elif found.finding is audit.Finding.MISSING:
+        problem = Problem.MISSING if record is not None else Problem.UNFINISHED
+    return FileProblem(asset.item_id, asset.key, request.path, problem, detail)
