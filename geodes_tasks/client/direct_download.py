@@ -21,6 +21,7 @@ from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import partfile, retry
+from geodes_tasks.transfer.callbacks import NoCallbacks
 from geodes_tasks.transports.http import key_check
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def download(
     def attempt(last: Decision | None) -> DownloadResult:
         if last and last.suspect:
             suspect["suspect"] = last.suspect
-        return transfer.download(asset, final, ways, attempt=watched, replace=False, **suspect)
+        return transfer.download(asset, final, ways, callbacks=watched, replace=False, **suspect)
 
     result = patiently(attempt, settings, download_id(str(final), asset), say)
     watched.done(result)
@@ -128,7 +129,7 @@ def patiently(
     return retry.until_success(lambda: act(decision), wait_after)
 
 
-class _Watched:
+class _Watched(NoCallbacks):
     """Shows one download as a batch of one, and pays for it where the quota is shared."""
 
     def __init__(self, asset: Asset, settings: Settings, picture: View) -> None:
@@ -158,12 +159,6 @@ class _Watched:
             limits = self._ledger.connection.limits
             used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
             raise QuotaError(self._asset.hrefs[source], used, wait_s, True)
-
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
-        """Ignore it: another source goes on."""
-
-    def confirm(self) -> None:
-        """Allow it."""
 
     def done(self, result: DownloadResult) -> None:
         """Show the end."""

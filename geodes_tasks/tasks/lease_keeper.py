@@ -187,7 +187,7 @@ class LeasedAttempt:
                 self.ledger.account.refund(self.claim.account, self._request)
             self._request = ""
 
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+    def source_failed(self, source: str, error: GeodesTasksError) -> None:
         """Note why a source did not give the file; the download goes on over another."""
         self.refusals[source] = error
         if self.on_refusal is not None:

@@ -231,7 +231,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
                 claim.asset,
                 desk().roots.checked(claim.path),
                 desk().transports_of(claim),
-                attempt=attempt,
+                callbacks=attempt,
                 token=claim.token,
                 proof=claim.proof,
                 suspect=claim.suspect,

@@ -1,44 +1,63 @@
-"""Who watches a download, as the engine sees it."""
+"""Callbacks of a transfer: what a caller may count, refuse and stop while a file is fetched."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.errors import GeodesTasksError
 
 
-class Attempt(Protocol):
-    """Who watches a download. Each method may raise to stop it."""
+class Callbacks(Protocol):
+    """Functions that a download calls; each may raise an error, which ends the download.
 
-    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Hear how many bytes are on disk, and how many of them just came over the network."""
-        ...
+    A transfer knows neither Redis nor Celery. A worker spends quota and renews its lease here, a
+    notebook draws a bar.
+    """
 
     def before_open(self, source: str) -> None:
-        """Hear that a request is about to be made; the place to spend quota."""
+        """Allow one request to a source, and spend quota for it.
+
+        Called before each request, also for a retry or a restart from byte 0.
+
+        Args:
+            source: ``geodes`` or ``s3``.
+        """
         ...
 
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
-        """Hear why a source did not give the file, where that does not end the download."""
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Record progress, or stop the download.
+
+        Called after each chunk that was written, copied from a part file or hashed.
+
+        Args:
+            done_bytes: Number of bytes on disk, those of earlier attempts included.
+            received_bytes: Number of bytes that came over the network since the last call.
+        """
+        ...
+
+    def source_failed(self, source: str, error: GeodesTasksError) -> None:
+        """Record why a source failed, where that error is not the one the download ends with.
+
+        The download continues from another source, or raises the error of another source.
+        """
         ...
 
     def confirm(self) -> None:
-        """Be asked, just before a file is published, whether the right to do so still holds."""
+        """Check that the file may still be published; called just before it gets its final name."""
         ...
 
 
-class Unwatched:
-    """Nobody watches: a notebook, a unit test, a benchmark."""
-
-    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Ignore it."""
+class NoCallbacks:
+    """Callbacks that allow everything; a base for classes that need only some of them."""
 
     def before_open(self, source: str) -> None:
-        """Allow it."""
+        """Allow the request."""
 
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
-        """Ignore it."""
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Continue."""
+
+    def source_failed(self, source: str, error: GeodesTasksError) -> None:
+        """Continue from another source."""
 
     def confirm(self) -> None:
-        """Allow it."""
+        """Allow the publication."""

@@ -21,7 +21,7 @@ from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import multi_object
-from geodes_tasks.transfer.callbacks import Attempt, Unwatched
+from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
 from geodes_tasks.transfer.destination import numbered
 from geodes_tasks.transfer.fetch import Fetch
 from geodes_tasks.transfer.partfile import PartFile, local_errors
@@ -42,7 +42,7 @@ def download(
     final: Path,
     transports: Mapping[str, Transport],
     *,
-    attempt: Attempt | None = None,
+    callbacks: Callbacks | None = None,
     token: str | None = None,
     proof: Proof | None = None,
     suspect: Checksum | None = None,
@@ -58,7 +58,7 @@ def download(
         final: Where it goes.
         transports: By source name, the preferred one first; those that the asset has no href
             for are passed over.
-        attempt: Who watches.
+        callbacks: Called by the transfer; by default they allow everything.
         token: A number higher than that of every earlier attempt; by default the clock's.
         proof: Of the file as it was last proven; unchanged since, it is not read again.
         suspect: Digest of an earlier whole copy that did not agree with the catalogue.
@@ -71,13 +71,13 @@ def download(
         CatalogueMismatchError: two whole copies agree against the catalogue; one is kept.
         DiskError, NotAFileError: the folder does not take the file.
         TooLargeError: the volume can never take it; the part file has been deleted.
-        GeodesTasksError: what the transports and ``attempt`` raise.
+        GeodesTasksError: what the transports and ``callbacks`` raise.
     """
-    attempt = attempt or Unwatched()
+    callbacks = callbacks or NoCallbacks()
     token = token or str(time.time_ns() // 1_000_000)
     names = iter((final,)) if replace else numbered(final)
     for name in names:
-        present = _present(asset, name, proof, attempt)
+        present = _present(asset, name, proof, callbacks)
         if present is not None:
             return present
         final = name
@@ -87,7 +87,7 @@ def download(
     with PartFile(final, _content(asset), token, algorithm) as part:
         part.expect(asset.size_bytes)
         part.reserve(asset.size_bytes or 0, resumes=True)
-        fetched = Fetch(asset, part, attempt, transports)
+        fetched = Fetch(asset, part, callbacks, transports)
         try:
             fetched.run()
             return _publish(fetched, suspect, None if replace else names)
@@ -106,7 +106,7 @@ def download(
         asset,
         final,
         fetched.folder,
-        attempt=attempt,
+        callbacks=callbacks,
         token=token,
         content=_content(asset),
         download=download,
@@ -128,7 +128,7 @@ def _content(asset: Asset) -> str:
 
 
 def _present(
-    asset: Asset, final: Path, proof: Proof | None, attempt: Attempt
+    asset: Asset, final: Path, proof: Proof | None, callbacks: Callbacks
 ) -> DownloadResult | None:
     """Tell whether the right bytes are at the final name already; a name alone proves nothing."""
     with local_errors(final):
@@ -145,7 +145,7 @@ def _present(
         return None
     if asset.size_bytes not in (None, found.st_size):
         return None
-    if Proof.of(found) != proof and not _hashes_right(asset, final, attempt):
+    if Proof.of(found) != proof and not _hashes_right(asset, final, callbacks):
         return None
     return DownloadResult(
         outcome=Outcome.ALREADY_PRESENT,
@@ -159,11 +159,11 @@ def _present(
     )
 
 
-def _hashes_right(asset: Asset, final: Path, attempt: Attempt) -> bool:
+def _hashes_right(asset: Asset, final: Path, callbacks: Callbacks) -> bool:
     assert asset.checksum is not None  # noqa: S101 - the caller has looked
     with local_errors(final):
         return asset.checksum == checksums.hash_file(
-            final, asset.checksum.algorithm, attempt.progress
+            final, asset.checksum.algorithm, callbacks.progress
         )
 
 
@@ -188,7 +188,7 @@ def _publish(
     if asset.checksum is None:
         _look_at_archive(part, asset)
     part.sync()
-    fetched.attempt.confirm()
+    fetched.callbacks.confirm()
     part.sweep()
     if names is None:
         final, proof = part.final, part.publish()
@@ -211,7 +211,7 @@ def _publish_new(fetched: Fetch, names: Iterator[Path]) -> tuple[Path, Proof]:
     """Publish under the first name that is free; another process may take names meanwhile."""
     part, name = fetched.part, fetched.part.final
     while (proof := part.publish_new(name)) is None:
-        present = _present(fetched.asset, name, None, fetched.attempt)
+        present = _present(fetched.asset, name, None, fetched.callbacks)
         if present is not None:
             part.discard()
             return name, present.proof

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.model.asset import Asset
     from geodes_tasks.model.checksum import Checksum
-    from geodes_tasks.transfer.callbacks import Attempt
+    from geodes_tasks.transfer.callbacks import Callbacks
     from geodes_tasks.transfer.partfile import PartFile
     from geodes_tasks.transports import Body, Member, Transport
 
@@ -63,7 +63,7 @@ class Fetch:
         self,
         asset: Asset,
         part: PartFile,
-        attempt: Attempt,
+        callbacks: Callbacks,
         transports: Mapping[str, Transport],
     ) -> None:
         """Prepare; nothing is asked for yet.
@@ -71,10 +71,10 @@ class Fetch:
         Args:
             asset: What to fetch.
             part: Where the bytes go, entered.
-            attempt: Who watches.
+            callbacks: Called by the transfer.
             transports: By source name, the preferred one first.
         """
-        self.asset, self.part, self.attempt = asset, part, attempt
+        self.asset, self.part, self.callbacks = asset, part, callbacks
         self.source: str | None = None
         """Which source gave the last byte."""
         self.received: Counter[str] = Counter()
@@ -128,7 +128,7 @@ class Fetch:
             self._errors.append(error)
             answer = min(reversed(self._errors), key=_weight)
             if self._left or answer is not error:
-                self.attempt.gave_up(name, error)
+                self.callbacks.source_failed(name, error)
             if not self._left:
                 raise answer from (None if answer is error else error)
             logger.info(
@@ -156,7 +156,7 @@ class Fetch:
         size = self.asset.size_bytes
         if leftover is None or size is None or size_of(leftover) != size:
             return False
-        self.part.adopt(leftover, self.attempt.progress)
+        self.part.adopt(leftover, self.callbacks.progress)
         if self.part.offset != size:
             return False
         self.resumed, self.whole = True, False
@@ -201,7 +201,7 @@ class Fetch:
         self, transport: Transport, offset: int, etag: str | None, leftover: Path | None
     ) -> None:
         assert self.source is not None  # noqa: S101 - set by the caller
-        self.attempt.before_open(self.source)
+        self.callbacks.before_open(self.source)
         href = self._members.get(self.source, self.asset.hrefs[self.source])
         with transport.open(href, offset=offset, etag=etag) as opened:
             body = self._seen_through(opened)
@@ -238,7 +238,7 @@ class Fetch:
         if body.total_bytes is not None and self.asset.size_bytes not in (None, body.total_bytes):
             return False
         if leftover is not None and self.part.offset == 0:
-            self.part.adopt(leftover, self.attempt.progress)
+            self.part.adopt(leftover, self.callbacks.progress)
             self.resumed = self.part.offset > 0
         if self.part.offset != body.offset:
             self._restart()
@@ -251,7 +251,7 @@ class Fetch:
 
     def _drain(self, body: Body, href: str) -> None:
         assert self.source is not None  # noqa: S101 - a body has a source
-        part, progress, name = self.part, self.attempt.progress, self.source
+        part, progress, name = self.part, self.callbacks.progress, self.source
         self._etags[name] = body.etag
         if body.etag:
             part.note_etag(f"{name} {body.etag}")

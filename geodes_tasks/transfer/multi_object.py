@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geodes_tasks.errors import GeodesTasksError
-    from geodes_tasks.transfer.callbacks import Attempt
+    from geodes_tasks.transfer.callbacks import Callbacks
     from geodes_tasks.transports import Member, Transport
 
 ENDING = "folder"
@@ -57,7 +57,7 @@ class Download(Protocol):
         final: Path,
         transports: Mapping[str, Transport],
         *,
-        attempt: Attempt,
+        callbacks: Callbacks,
         token: str,
     ) -> DownloadResult:
         """Fetch it, prove it, publish it."""
@@ -69,7 +69,7 @@ def fetch(
     final: Path,
     source: tuple[str, Transport],
     *,
-    attempt: Attempt,
+    callbacks: Callbacks,
     token: str,
     content: str,
     download: Download,
@@ -85,7 +85,7 @@ def fetch(
     with local_errors(final):
         if final.exists():
             raise NotAFileError(str(final), "folder")
-    attempt.before_open(name)
+    callbacks.before_open(name)
     members = sorted(transport.members(asset.hrefs[name]), key=_manifests_first)
     part = PartFolder(final, content, token)
     part.make()
@@ -97,15 +97,15 @@ def fetch(
         with local_errors(place):
             is_there = one.checksum is None and _has_size(place, member.size_bytes)
         if not is_there:
-            beside = _Beside(attempt, done)
-            result = download(one, place, {name: transport}, attempt=beside, token=token)
+            beside = _Beside(callbacks, done)
+            result = download(one, place, {name: transport}, callbacks=beside, token=token)
             received += result.bytes_transferred
         with local_errors(place):
             known |= _sums_of(part.path, member.name, member.size_bytes)
         proven += one.checksum is not None or is_manifest(member.name)
         done += member.size_bytes
-        attempt.progress(done)
-    attempt.confirm()
+        callbacks.progress(done)
+    callbacks.confirm()
     proof = part.publish({member.name: member.size_bytes for member in members})
     return DownloadResult(
         outcome=Outcome.DOWNLOADED if received == done else Outcome.RESUMED,
@@ -255,20 +255,20 @@ def _has_size(path: Path, size: int) -> bool:
 class _Beside:
     """Tells of one file of many as of a part of the whole."""
 
-    def __init__(self, attempt: Attempt, before: int) -> None:
-        self._attempt, self._before = attempt, before
+    def __init__(self, callbacks: Callbacks, before: int) -> None:
+        self._callbacks, self._before = callbacks, before
 
     def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
         """Add what came before."""
-        self._attempt.progress(self._before + done_bytes, received_bytes)
+        self._callbacks.progress(self._before + done_bytes, received_bytes)
 
     def before_open(self, source: str) -> None:
         """Pass it on."""
-        self._attempt.before_open(source)
+        self._callbacks.before_open(source)
 
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+    def source_failed(self, source: str, error: GeodesTasksError) -> None:
         """Pass it on."""
-        self._attempt.gave_up(source, error)
+        self._callbacks.source_failed(source, error)
 
     def confirm(self) -> None:
         """Ask for the whole only, at its end."""

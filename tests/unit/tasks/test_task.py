@@ -394,10 +394,10 @@ def test_a_file_without_a_source_in_use_fails_with_its_reason(bench: Bench) -> N
 def watching(bench: Bench, monkeypatch: pytest.MonkeyPatch, request: Request, act: object) -> None:
     """Do something in the middle of a download, and let the keeper tick."""
 
-    def download(*args: Any, attempt: attempts.LeasedAttempt, **kwargs: Any) -> Any:
+    def download(*args: Any, callbacks: attempts.LeasedAttempt, **kwargs: Any) -> Any:
         act()  # type: ignore[operator] # a lambda
         bench.desk.keeper.tick()
-        return real(*args, attempt=attempt, **kwargs)
+        return real(*args, callbacks=callbacks, **kwargs)
 
     real = transfer.download
     monkeypatch.setattr(transfer, "download", download)

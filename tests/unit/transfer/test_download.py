@@ -80,7 +80,7 @@ class Watcher:
         if self.open_error:
             raise self.open_error
 
-    def gave_up(self, source: str, error: GeodesTasksError) -> None:
+    def source_failed(self, source: str, error: GeodesTasksError) -> None:
         """Note which source failed, and how."""
         self.refusals.append(f"{source}: {type(error).__name__}")
 
@@ -131,7 +131,7 @@ def test_a_whole_body_is_proven_and_published(final: Path) -> None:
     """The bytes are at the final name, the result says how, and nothing else is left."""
     watcher = Watcher()
 
-    result = download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, attempt=watcher)
+    result = download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=watcher)
 
     assert final.read_bytes() == CONTENT
     assert names(final) == ["a.zip"]
@@ -328,7 +328,7 @@ def test_a_part_robbed_by_a_later_attempt_cannot_be_published(final: Path) -> No
             final.unlink()
 
     with pytest.raises(LeaseLostError, match="the lease went to another worker"):
-        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, attempt=Robbed(), token="1")
+        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=Robbed(), token="1")
 
     assert not final.exists()
 
@@ -441,7 +441,7 @@ def test_the_right_bytes_on_disk_are_not_fetched(final: Path) -> None:
     placed(final, CONTENT)
     transport, watcher = MemoryTransport(CONTENT), Watcher()
 
-    result = download(ASSET, final, {"geodes": transport}, attempt=watcher)
+    result = download(ASSET, final, {"geodes": transport}, callbacks=watcher)
 
     assert transport.opened == []
     assert (result.outcome, result.verified) == (Outcome.ALREADY_PRESENT, True)
@@ -515,7 +515,7 @@ def beside(
 ) -> DownloadResult:
     """Download without replacing what is there."""
     transports = {"geodes": MemoryTransport(content)}
-    return download(asset, final, transports, attempt=watcher, replace=False)
+    return download(asset, final, transports, callbacks=watcher, replace=False)
 
 
 def test_other_bytes_are_not_replaced(final: Path) -> None:
@@ -748,7 +748,7 @@ def test_a_source_that_cannot_give_the_file_passes_it_on(final: Path) -> None:
     s3, geodes = MemoryTransport(CONTENT, errors=[denied]), MemoryTransport(CONTENT)
     watcher = Watcher()
 
-    result = download(BOTH, final, {"s3": s3, "geodes": geodes}, attempt=watcher)
+    result = download(BOTH, final, {"s3": s3, "geodes": geodes}, callbacks=watcher)
 
     assert (result.source, watcher.sources) == ("geodes", ["s3", "geodes"])
     assert final.read_bytes() == CONTENT
@@ -775,7 +775,7 @@ def test_what_breaks_in_the_middle_goes_on_over_the_other_source(final: Path) ->
     s3, geodes = MemoryTransport(CONTENT, cuts=[HALF]), MemoryTransport(CONTENT, etag='"other"')
     watcher = Watcher()
 
-    result = download(BOTH, final, both(s3, geodes), attempt=watcher)
+    result = download(BOTH, final, both(s3, geodes), callbacks=watcher)
 
     assert (s3.opened, geodes.opened) == ([(0, None)], [(HALF, None)])
     assert result.sources == {"s3": HALF, "geodes": len(CONTENT) - HALF}
@@ -842,7 +842,7 @@ def test_a_corrupt_copy_is_fetched_from_the_other_source(final: Path) -> None:
     watcher = Watcher()
 
     result = download(
-        BOTH, final, both(MemoryTransport(WRONG), MemoryTransport(CONTENT)), attempt=watcher
+        BOTH, final, both(MemoryTransport(WRONG), MemoryTransport(CONTENT)), callbacks=watcher
     )
 
     assert watcher.refusals == ["s3: ChecksumMismatchError"]
@@ -921,7 +921,7 @@ def test_a_stop_at_progress_keeps_the_part_and_publishes_nothing(final: Path) ->
     transport = MemoryTransport(CONTENT)
 
     with pytest.raises(LeaseLostError, match="another worker"):
-        download(ASSET, final, {"geodes": transport}, attempt=watcher)
+        download(ASSET, final, {"geodes": transport}, callbacks=watcher)
 
     assert not final.exists()
     assert transport.sent_bytes == transport.chunk_bytes
@@ -932,7 +932,7 @@ def test_a_stop_at_the_last_moment_publishes_nothing(final: Path) -> None:
     watcher = Watcher(confirm_error=CancelledError("id"))
 
     with pytest.raises(CancelledError, match="cancelled"):
-        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, attempt=watcher)
+        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=watcher)
 
     assert not final.exists()
     assert watcher.done[-1] == len(CONTENT)
@@ -945,7 +945,7 @@ def test_a_used_up_quota_stops_before_the_request(final: Path) -> None:
     transport = MemoryTransport(CONTENT)
 
     with pytest.raises(QuotaError, match="used up"):
-        download(ASSET, final, {"geodes": transport}, attempt=watcher, token="2")
+        download(ASSET, final, {"geodes": transport}, callbacks=watcher, token="2")
 
     assert transport.opened == []
     assert [path.stat().st_size for path in (final.parent / FOLDER).iterdir()] == [HALF]
@@ -956,7 +956,7 @@ def test_hashing_a_file_on_disk_can_be_stopped(final: Path) -> None:
     placed(final, CONTENT)
 
     with pytest.raises(CancelledError, match="cancelled"):
-        download(ASSET, final, {}, attempt=Watcher(progress_error=CancelledError("id")))
+        download(ASSET, final, {}, callbacks=Watcher(progress_error=CancelledError("id")))
 
     assert final.read_bytes() == CONTENT
 
@@ -997,7 +997,7 @@ def test_an_older_attempt_that_wakes_after_a_newer_one_leaves_nothing(final: Pat
     swept = names(final)
     final.unlink()
     with pytest.raises(LeaseLostError, match="a"):
-        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, attempt=Frozen(), token="1")
+        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=Frozen(), token="1")
 
     assert swept == names(final) == ["a.zip"]
 
