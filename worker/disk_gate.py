@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.tasks.app import QUEUE
 from geodes_tasks.tasks.task import STOP, desk
-from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class Intake:
     def _try_to_open(self, folder: str) -> None:
         self._tried = time.monotonic()
         with contextlib.suppress(GeodesTasksError):
-            partfile.probe(desk().roots.checked(folder))
+            disk.probe(desk().roots.checked(folder))
             self.ledger.dispatch.close(self.worker, None)
             self.app.control.add_consumer(QUEUE, destination=[self.worker])
             self.closed = False

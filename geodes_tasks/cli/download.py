@@ -21,7 +21,7 @@ from geodes_tasks.monitoring.batch_text import outcomes, summary
 from geodes_tasks.monitoring.progress import load_view, view
 from geodes_tasks.settings import config
 from geodes_tasks.stac import readers
-from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _selection(
 
 def _require_folder(folder: Path) -> None:
     try:
-        partfile.probe(folder)
+        disk.probe(folder)
     except (DiskError, NotAFileError) as error:
         raise ConfigError("--output-dir", str(error), error.hint) from error
 

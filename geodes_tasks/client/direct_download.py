@@ -20,7 +20,7 @@ from geodes_tasks.model.formatting import human_seconds
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.transfer import download as transfer
-from geodes_tasks.transfer import partfile, retry
+from geodes_tasks.transfer import publish, retry
 from geodes_tasks.transfer.callbacks import NoCallbacks
 from geodes_tasks.transports.http import key_check
 
@@ -86,7 +86,7 @@ def download(
     result = patiently(attempt, settings, download_id(str(final), asset), say)
     watched.done(result)
     if result.path != str(final):
-        partfile.warn_of_other_name(final, asset.title, Path(result.path))
+        publish.warn_of_other_name(final, asset.title, Path(result.path))
     return result
 
 

@@ -18,7 +18,7 @@ from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.version import __version__
-from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer import disk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -212,7 +212,7 @@ def _folder(settings: Settings) -> Iterator[Check]:
     # Looked at, not made: whoever only asks leaves no folder behind.
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        partfile.probe(there)
+        disk.probe(there)
     except GeodesTasksError as error:
         yield Check("folder", Level.PROBLEM, str(error), error.hint)
         return

@@ -21,7 +21,7 @@ from geodes_tasks.monitoring.progress import LoadView, load_view
 from geodes_tasks.pygeodes.item import PORTALS
 from geodes_tasks.settings import config
 from geodes_tasks.stac import eodag, readers
-from geodes_tasks.transfer import audit, partfile
+from geodes_tasks.transfer import audit, disk
 from geodes_tasks.transfer.audit import BAD, Expected
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
@@ -148,7 +148,7 @@ class DownloadQueue:
         """
         if not runs.has_cluster(self.settings):
             # Said at once, and once, in place of by every download.
-            partfile.probe(self.download_dir)
+            disk.probe(self.download_dir)
         with runs.begun(
             self._planned(), self.download_dir, self.settings, self._name(), self._on_load()
         ) as run:

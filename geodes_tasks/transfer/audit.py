@@ -1,6 +1,6 @@
-"""Audit files on disk against what is known of them: every flip, truncation and deletion.
+"""Audit of files on disk: each flipped bit, truncation and deletion is found, without a network.
 
-Needs no network. What is known comes from the ledger, from a report or from an ``md5sum`` list.
+What a file should be comes from the catalogue, the ledger, a report or an ``md5sum`` list.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ import multiprocessing
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import SourceError
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.results import DownloadRecord, Proof
 from geodes_tasks.model.states import State
-from geodes_tasks.transfer import multi_object
-
-if TYPE_CHECKING:
-    from geodes_tasks.model.results import DownloadRecord
+from geodes_tasks.transfer import manifest, multi_object
 
 CHUNK = 8
-"""Files given to a process at once, when there are many."""
+"""Number of files that a process takes at once, when there are many."""
 _SUM_LINE = re.compile(
     r"(\\?)([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{96}|[0-9a-fA-F]{128})"
     r"[ ][ *](.+)\Z",
@@ -36,20 +33,20 @@ _ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
 
 class Finding(StrEnum):
-    """What the audit says of one file."""
+    """Result of the audit of one file."""
 
     RIGHT = "right"
-    """Its bytes have the checksum."""
+    """Its bytes have the checksum, or its stat is unchanged since they were verified."""
     CHANGED = "changed"
     """Its size is right, its bytes are not."""
     WRONG_SIZE = "wrong size"
     """It is shorter or longer."""
     MISSING = "missing"
-    """Nothing is there."""
+    """No file has its name."""
     UNREADABLE = "unreadable"
-    """It cannot be read: no right, no regular file, or the disk fails."""
+    """It cannot be read: no permission, no regular file, or the disk fails."""
     UNPROVABLE = "unprovable"
-    """Its size is right as far as it is known, and nobody knows its checksum."""
+    """Its size is right as far as it is known, and no checksum of it is known."""
 
 
 BAD = frozenset({Finding.CHANGED, Finding.WRONG_SIZE, Finding.MISSING, Finding.UNREADABLE})
@@ -57,7 +54,7 @@ BAD = frozenset({Finding.CHANGED, Finding.WRONG_SIZE, Finding.MISSING, Finding.U
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a file should be."""
+    """Path, size and checksum that a file should have; None where that is not known."""
 
     path: str
     size_bytes: int | None = None
@@ -67,16 +64,16 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """What one file is."""
+    """Result of the audit of one file, with what was expected."""
 
     expected: Expected
     finding: Finding
     size_bytes: int = 0
-    """Bytes on disk."""
+    """Size on disk, in bytes."""
     detail: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON form."""
+        """Return the JSON form."""
         return {
             "path": self.expected.path,
             "finding": str(self.finding),
@@ -89,23 +86,52 @@ class Audited:
 
 
 def audit(expected: Expected) -> Audited:
-    """Look at one file; reads all of it unless its size already tells."""
+    """Read one file, or a folder of many, and compare it with what it should be."""
     path = Path(expected.path)
     try:
         found = path.stat()
-        size = found.st_size
         if stat.S_ISDIR(found.st_mode) and expected.checksum is None:
-            return _audited_folder(expected, path)
+            return _inspect_folder(expected, path)
         if not stat.S_ISREG(found.st_mode):
             return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
-        return _other_size(expected, size) or _hashed(expected, path, size)
+        return inspect(expected, found)
     except FileNotFoundError:
         return Audited(expected, Finding.MISSING)
     except OSError as error:
         return Audited(expected, Finding.UNREADABLE, 0, error.strerror or str(error))
     except ValueError as error:
-        # A NUL in the name: no file can be called so.
+        # A NUL in the name: no file can have it (path_resolution(7)), and open raises ValueError.
         return Audited(expected, Finding.UNREADABLE, 0, str(error))
+
+
+def inspect(
+    expected: Expected,
+    found: os.stat_result,
+    proof: Proof | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Audited:
+    """Compare a regular file with what it should be; read it unless its stat decides.
+
+    Args:
+        expected: What it should be.
+        found: Its stat.
+        proof: Of the file as it was last verified; unchanged since, it is right without being read.
+        on_progress: Called with the number of bytes read so far. May raise to stop.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size, checksum = found.st_size, expected.checksum
+    if wrong := _other_size(expected, size):
+        return wrong
+    if Proof.of(found) == proof:
+        return Audited(expected, Finding.RIGHT, size)
+    if checksum is None:
+        return Audited(expected, Finding.UNPROVABLE, size)
+    actual = checksums.hash_file(Path(expected.path), checksum.algorithm, on_progress)
+    if actual == checksum:
+        return Audited(expected, Finding.RIGHT, size)
+    return Audited(expected, Finding.CHANGED, size, f"{actual}, {checksum} expected")
 
 
 def _other_size(expected: Expected, size: int) -> Audited | None:
@@ -115,53 +141,46 @@ def _other_size(expected: Expected, size: int) -> Audited | None:
     return Audited(expected, Finding.WRONG_SIZE, size, detail)
 
 
-def _audited_folder(expected: Expected, folder: Path) -> Audited:
-    """Look at a product of many files: at their sizes together, and at what a manifest says."""
+def _inspect_folder(expected: Expected, folder: Path) -> Audited:
+    """Compare a product of many files: their total size, and each checksum of a manifest.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     sizes = multi_object.sizes_in(folder)
     size = sum(sizes.values())
     if not sizes:  # no product is empty
         return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
     if wrong := _other_size(expected, size):
         return wrong
-    sums = multi_object.sums_in(folder, sizes)
-    for name, checksum in sums.items():
-        if wrong_bytes := _other_bytes(checksum, folder / name):
-            return Audited(expected, Finding.CHANGED, size, f"{name}: {wrong_bytes}")
-    unsaid = [name for name in sizes if name not in sums and not multi_object.is_manifest(name)]
-    is_proven = bool(sums) and not unsaid
+    listed = manifest.checksums_below(folder, sizes)
+    for name, checksum in listed.items():
+        path = folder / name
+        one = inspect(Expected(str(path), None, checksum), path.stat())
+        if one.finding is not Finding.RIGHT:
+            return Audited(expected, Finding.CHANGED, size, f"{name}: {one.detail}")
+    others = [name for name in sizes if name not in listed and not manifest.is_manifest(name)]
+    is_proven = bool(listed) and not others
     return Audited(expected, Finding.RIGHT if is_proven else Finding.UNPROVABLE, size)
-
-
-def _hashed(expected: Expected, path: Path, size: int) -> Audited:
-    if expected.checksum is None:
-        return Audited(expected, Finding.UNPROVABLE, size)
-    if wrong_bytes := _other_bytes(expected.checksum, path):
-        return Audited(expected, Finding.CHANGED, size, wrong_bytes)
-    return Audited(expected, Finding.RIGHT, size)
-
-
-def _other_bytes(expected: Checksum, path: Path) -> str:
-    """Say what a file's digest is in place of the right one; nothing where it is right."""
-    found = checksums.hash_file(path, expected.algorithm)
-    return "" if found.matches(expected) else f"{found}, {expected} expected"
 
 
 # --- many files ----------------------------------------------------------------------------------
 
 
 def audit_all(expected: Iterable[Expected], processes: int | None = None) -> Iterator[Audited]:
-    """Look at many files with all cores, and give what is found as it comes, in no order.
+    """Audit many files on all cores; yield each result when it is there, in no order.
 
     Args:
-        expected: What they should be; each path is looked at once for each expectation.
-        processes: How many at once; None is one a core that this process may use.
+        expected: What the files should be.
+        processes: Number of processes; None is one for each core that this process may use.
     """
     wanted = list(expected)
     count = min(processes or len(os.sched_getaffinity(0)), max(len(wanted), 1))
     if count == 1:
         yield from map(audit, wanted)
         return
-    # Spawned, not forked: the caller may have threads and connections.
+    # Spawned, not forked: a fork copies locks that threads of the caller hold
+    # (https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods).
     with multiprocessing.get_context("spawn").Pool(count) as pool:
         chunk = CHUNK if len(wanted) > 100 * count else 1
         yield from pool.imap_unordered(audit, wanted, chunksize=chunk)
@@ -171,22 +190,25 @@ def audit_all(expected: Iterable[Expected], processes: int | None = None) -> Ite
 
 
 def of_records(records: Iterable[DownloadRecord], below: Path | None = None) -> Iterator[Expected]:
-    """Take what a ledger says of finished downloads, those below a folder only if one is given."""
+    """Yield what the files of finished downloads should be.
+
+    Args:
+        records: Records of the ledger.
+        below: Only files below this folder; None is all.
+    """
     for record in records:
-        if record.state is State.SUCCESS and (below is None or _is_below(record.path, below)):
+        if record.state is State.SUCCESS and (
+            below is None or Path(record.path).is_relative_to(below)
+        ):
             checksum = checksums.parse(record.checksum) if record.checksum else None
             yield Expected(record.path, record.size_bytes, checksum, record.download_id)
 
 
-def _is_below(path: str, folder: Path) -> bool:
-    return Path(path).is_relative_to(folder)
-
-
 def of_file(report: Path) -> list[Expected]:
-    """Read a report (JSON Lines or JSON) or an ``md5sum`` list; relative paths are beside it.
+    """Read a report (JSON Lines or JSON) or an ``md5sum`` list; paths are relative to its folder.
 
     Raises:
-        SourceError: it is none of these, or holds no file.
+        SourceError: it is none of these, or names no finished file.
     """
     try:
         text = report.read_text(encoding="utf-8", errors="surrogateescape")

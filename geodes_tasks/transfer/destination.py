@@ -1,7 +1,7 @@
-"""Where a file goes: a layout template filled in, and every name that could do harm refused.
+"""Final path of a file: a layout template filled in, and every name that could do harm refused.
 
-Pure: nothing here looks at the disk. Names are judged for every system that a shared folder may
-reach, so what is refused on one worker is refused on all.
+The disk is not read. Names are checked for all systems that may mount a shared folder, so all
+workers refuse the same names.
 """
 
 from __future__ import annotations
@@ -10,35 +10,32 @@ import itertools
 import os
 import re
 import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import ConfigError, HostileNameError
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import printable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from geodes_tasks.model.asset import Asset
-
 DEFAULT_LAYOUT = "{title}"
-"""Only this layout keeps the harmless sub-folders that a title may have."""
+"""Layout of the path below the download folder; only this one keeps sub-folders of a title."""
 
-RESERVED = ".geodes-tasks"
-"""Folder for part files, beside the files."""
+PART_FOLDER = ".geodes-tasks"
+"""Name of the folder of part files, in the folder of the final file."""
 
 NAME_BYTES = 255
-"""Longest file name of the usual file systems, in UTF-8."""
+"""Longest file name of the usual file systems, in bytes (NAME_MAX of limits.h)."""
 PATH_BYTES = 4095
-"""Longest path of Linux: PATH_MAX is 4096 with its closing NUL."""
+"""Longest path of Linux, in bytes: PATH_MAX of limits.h is 4096 with its closing NUL."""
 
 _HINT = "Correct the layout, for example --layout '{collection}/{title}'."
-# As nearly all names are: nothing in it that any system could take for something else.
+# Nearly all names: no character that any system could read as another one.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z", re.ASCII)
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _SEPARATORS = re.compile(r"[/\\]")
-# Characters that look like a separator and stay what they are under NFKC.
+# Characters that look like a separator and that NFKC does not fold to one
+# (https://www.unicode.org/reports/tr36/#Visual_Security_Issues).
 _LOOKALIKES = frozenset("\u2044\u2215\u2216\u2571\u2572\u29f5\u29f8\u29f9")
 # https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -48,23 +45,23 @@ _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9])\Z")
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The place of one file."""
+    """The final path of one file."""
 
     path: str
-    """Absolute path that the proven file gets; inside the download folder, links not resolved."""
+    """Absolute path of the verified file; inside the download folder, links not resolved."""
 
     @property
     def final(self) -> Path:
-        """The same."""
+        """The same path as a Path."""
         return Path(self.path)
 
 
 def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destination:
-    """Give the final path of an asset.
+    """Return the final path of an asset.
 
     Args:
-        asset: What is to be downloaded; its ``fields`` fill the layout.
-        folder: The download folder; a relative one is taken from the current folder.
+        asset: Asset to download; its ``fields`` fill the layout.
+        folder: Download folder; a relative one starts from the current folder.
         layout: Template such as ``{collection}/{grid:code}/{title}``. Its slashes make the
             folders; in any layout but the default, those within a value become ``_``.
 
@@ -95,10 +92,10 @@ def _name(asset: Asset) -> str:
 
 
 def check_layout(layout: str) -> None:
-    """Refuse a layout that no item could fill.
+    """Check a layout before any item is read.
 
     Raises:
-        ConfigError: what is wrong with it.
+        ConfigError: no item could fill it.
     """
     shown = printable(layout)
     if "{" in (rest := _FIELD.sub("", layout)) or "}" in rest:
@@ -124,7 +121,7 @@ def _filled(layout: str, asset: Asset, name: str) -> str:
 
 
 def _values(asset: Asset) -> Mapping[str, str]:
-    """Give the fields of the item, and those of the asset itself even where there are none."""
+    """Return the fields of the item with those of the asset itself."""
     own = {
         "title": asset.title,
         "key": asset.key,
@@ -136,7 +133,7 @@ def _values(asset: Asset) -> Mapping[str, str]:
 
 
 def refused_name(relative: str) -> str | None:
-    """Say why a path below a folder is not taken; None when it is."""
+    """Return why a path below a folder is refused; None when it is not."""
     problems = (_problem(relative, segment) for segment in relative.split("/"))
     return next((problem for problem in problems if problem), None)
 
@@ -154,12 +151,13 @@ def numbered(final: Path) -> Iterator[Path]:
 
 
 def _problem(relative: str, segment: str) -> str | None:
-    """Say what is wrong with one segment of a path; None when nothing is."""
+    """Return what is wrong with one segment of a path; None when nothing is."""
     if _PLAIN.match(segment) and not relative.startswith("/"):
         return _bad_for_windows(segment) or _bad_length(segment)
     if relative.startswith("/"):
         return "is an absolute path"
-    # Judged as written, and as other systems may fold it (NFKC): a fullwidth solidus becomes "/".
+    # Checked as written and as other systems may fold it (NFKC, UAX #15): a fullwidth solidus
+    # becomes "/" there.
     folded = unicodedata.normalize("NFKC", segment)
     return (
         _bad_text(segment)
@@ -188,8 +186,8 @@ def _bad_text(segment: str) -> str | None:
 
 
 def _bad_shape(segment: str) -> str | None:
-    """Find what would be another place, not a file of that name."""
-    # Zero-width characters are dropped by some file systems, which would bring the name back.
+    """Return why a segment would be another path than a file of that name; None when it is not."""
+    # HFS+ ignores zero-width characters: ".g\u200cit" was opened as ".git" (CVE-2014-9390).
     bare = "".join(c for c in segment if unicodedata.category(c) != "Cf")
     if not bare.strip():
         return "has an empty part"
@@ -197,8 +195,8 @@ def _bad_shape(segment: str) -> str | None:
         return f"has the part {bare.strip()!r}, which is another folder"
     if _SEPARATORS.search(bare):
         return "has a path separator within a part"
-    if unicodedata.normalize("NFKC", bare).casefold().rstrip(" .") == RESERVED:
-        return f"uses {RESERVED}, the folder of part files"
+    if unicodedata.normalize("NFKC", bare).casefold().rstrip(" .") == PART_FOLDER:
+        return f"uses {PART_FOLDER}, the folder of part files"
     return None
 
 

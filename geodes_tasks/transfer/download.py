@@ -1,4 +1,4 @@
-"""One download, in a straight line: look, fetch, prove, publish. Knows no Redis and no Celery."""
+"""One download, in a straight line: present, fetched, verified, published. No Redis, no Celery."""
 
 from __future__ import annotations
 
@@ -6,33 +6,27 @@ import os
 import stat
 import time
 import zipfile
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from geodes_tasks.errors import (
     CatalogueMismatchError,
     ChecksumMismatchError,
-    FolderError,
-    LeaseLostError,
     NotAFileError,
-    TooLargeError,
     UnexpectedAnswerError,
 )
-from geodes_tasks.model import checksum as checksums
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
-from geodes_tasks.transfer import multi_object
+from geodes_tasks.transfer import audit, multi_object
 from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
 from geodes_tasks.transfer.destination import numbered
+from geodes_tasks.transfer.disk import disk_errors
+from geodes_tasks.transfer.fallback import Fallback, Source
 from geodes_tasks.transfer.fetch import Fetch
-from geodes_tasks.transfer.partfile import PartFile, local_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from geodes_tasks.model.asset import Asset
-    from geodes_tasks.model.checksum import Checksum
-    from geodes_tasks.transports import Transport
+from geodes_tasks.transfer.partfile import PartFile
+from geodes_tasks.transports import Transport
 
 DEFAULT_ALGORITHM = "md5"
 
@@ -48,21 +42,21 @@ def download(
     suspect: Checksum | None = None,
     replace: bool = True,
 ) -> DownloadResult:
-    """Fetch one asset, prove it, and publish it at its final path.
+    """Fetch one asset, verify it, and publish it at its final path.
 
     Nothing appears at ``final`` until size and checksum agree with the catalogue. A killed
     process leaves a part file that the next attempt adopts.
 
     Args:
         asset: What to fetch.
-        final: Where it goes.
+        final: Path of the file, or of the folder where the asset turns out to be many files.
         transports: By source name, the preferred one first; those that the asset has no href
-            for are passed over.
+            for are left out.
         callbacks: Called by the transfer; by default they allow everything.
         token: A number higher than that of every earlier attempt; by default the clock's.
-        proof: Of the file as it was last proven; unchanged since, it is not read again.
+        proof: Of the file as it was last verified; unchanged since, it is not read again.
         suspect: Digest of an earlier whole copy that did not agree with the catalogue.
-        replace: Whether other bytes at ``final`` give way. If not, they stay, and the file is
+        replace: Whether other bytes at ``final`` are replaced. If not, they stay, and the file is
             published with ``-1``, ``-2``, ... before its suffix: the result has its path.
 
     Raises:
@@ -76,47 +70,44 @@ def download(
     callbacks = callbacks or NoCallbacks()
     token = token or str(time.time_ns() // 1_000_000)
     names = iter((final,)) if replace else numbered(final)
-    for name in names:
-        present = _present(asset, name, proof, callbacks)
-        if present is not None:
+    for final in names:
+        if (present := _present(asset, final, proof, callbacks)) is not None:
             return present
-        final = name
-        if replace or not os.path.lexists(name):
+        if replace or not os.path.lexists(final):
             break
     algorithm = asset.checksum.algorithm if asset.checksum else DEFAULT_ALGORITHM
     with PartFile(final, _content(asset), token, algorithm) as part:
         part.expect(asset.size_bytes)
         part.reserve(asset.size_bytes or 0, resumes=True)
-        fetched = Fetch(asset, part, callbacks, transports)
-        try:
-            fetched.run()
-            return _publish(fetched, suspect, None if replace else names)
-        except FolderError:
-            if fetched.folder is None:
-                raise
-        except LeaseLostError:
-            # The attempt that has the lease looks for leftovers before it publishes, not later.
-            if final.exists():
-                part.discard()
-            raise
-        except TooLargeError:
-            part.discard()
-            raise
-    return multi_object.fetch(
-        asset,
-        final,
-        fetched.folder,
-        callbacks=callbacks,
-        token=token,
-        content=_content(asset),
-        download=download,
-    )
+        fetch, sources = Fetch(asset, part, callbacks), Fallback(asset, transports, part, callbacks)
+        if fetch.adopt_whole():
+            sources.finish()
+        for source in sources:
+            with sources.or_next(source):
+                offset, etag = fetch.resume_point(source)
+                callbacks.before_open(source.name)
+                with source.transport.open(source.href, offset=offset, etag=etag) as body:
+                    if not fetch.begin(body, source, has_other=sources.has_next):
+                        sources.repeat(source)
+                        continue
+                    for chunk in body.chunks:
+                        fetch.write(chunk)
+                    fetch.check_size(source)
+                if sources.has_next:
+                    fetch.check_digest()
+        if sources.folder is None:
+            checksum = _verified(fetch, suspect)
+            part.sync()
+            callbacks.confirm()
+            part.leftovers.sweep()
+            return _published(fetch, checksum, None if replace else names)
+    return _download_members(asset, final, sources.folder, callbacks, token)
 
 
 def discard(asset: Asset, final: Path, token: str) -> None:
-    """Remove whatever this attempt and earlier ones have left beside the final name."""
+    """Remove the part files of this attempt and of earlier ones."""
     part = PartFile(final, _content(asset), token, DEFAULT_ALGORITHM)
-    part.sweep()
+    part.leftovers.sweep()
     part.discard()
 
 
@@ -124,113 +115,138 @@ def _content(asset: Asset) -> str:
     return str(asset.checksum) if asset.checksum else " ".join(sorted(asset.hrefs.values()))
 
 
-# --- is it there? ----------------------------------------------------------------------------
+# --- present -----------------------------------------------------------------------------------
 
 
 def _present(
     asset: Asset, final: Path, proof: Proof | None, callbacks: Callbacks
 ) -> DownloadResult | None:
-    """Tell whether the right bytes are at the final name already; a name alone proves nothing."""
-    with local_errors(final):
+    """Return the result when the right bytes have the final name already, else None.
+
+    A name alone proves nothing. A folder counts only with the proof of an earlier download.
+
+    Raises:
+        NotAFileError: a folder or a special file has the name.
+        DiskError: it cannot be read.
+    """
+    with disk_errors(final):
         try:
             found = final.stat()
         except FileNotFoundError:
             return None
-    if stat.S_ISDIR(found.st_mode) and asset.checksum is None and proof is not None:
-        return multi_object.present(final, proof)
-    if not stat.S_ISREG(found.st_mode):
-        kind = "folder" if stat.S_ISDIR(found.st_mode) else "special file"
-        raise NotAFileError(str(final), kind)
-    if asset.checksum is None and Proof.of(found) != proof:
-        return None
-    if asset.size_bytes not in (None, found.st_size):
-        return None
-    if Proof.of(found) != proof and not _hashes_right(asset, final, callbacks):
-        return None
+        if stat.S_ISDIR(found.st_mode):
+            if asset.checksum is not None or proof is None or multi_object.proof_of(final) != proof:
+                raise NotAFileError(str(final), "folder")
+            size, seen = proof.size_bytes, proof
+        elif not stat.S_ISREG(found.st_mode):
+            raise NotAFileError(str(final), "special file")
+        else:
+            expected = audit.Expected(str(final), asset.size_bytes, asset.checksum)
+            audited = audit.inspect(expected, found, proof, callbacks.progress)
+            if audited.finding is not audit.Finding.RIGHT:
+                return None
+            size, seen = found.st_size, Proof.of(found)
     return DownloadResult(
         outcome=Outcome.ALREADY_PRESENT,
         path=str(final),
-        size_bytes=found.st_size,
+        size_bytes=size,
         checksum=asset.checksum,
         verified=asset.checksum is not None,
         bytes_transferred=0,
         source=None,
-        proof=Proof.of(found),
+        proof=seen,
     )
 
 
-def _hashes_right(asset: Asset, final: Path, callbacks: Callbacks) -> bool:
-    assert asset.checksum is not None  # noqa: S101 - the caller has looked
-    with local_errors(final):
-        return asset.checksum == checksums.hash_file(
-            final, asset.checksum.algorithm, callbacks.progress
-        )
+# --- verify and publish ------------------------------------------------------------------------
 
 
-# --- prove and publish -------------------------------------------------------------------------
+def _verified(fetch: Fetch, suspect: Checksum | None) -> Checksum:
+    """Return the digest of the part file when it is the catalogue's, or there is none to match.
+
+    Raises:
+        ChecksumMismatchError: it is another; the part file has been deleted.
+        CatalogueMismatchError: two whole copies have the same other one; the part file is kept
+            under another name, as the catalogue must be wrong.
+        UnexpectedAnswerError: a file named as a zip archive is none; it has been deleted.
+    """
+    asset, part = fetch.asset, fetch.part
+    actual = part.digest()
+    if asset.checksum is not None and actual != asset.checksum:
+        digests = str(part.final), str(asset.checksum), str(actual)
+        if fetch.is_one_body and actual in {suspect, *fetch.wrong}:
+            raise CatalogueMismatchError(*digests, str(part.quarantine()))
+        part.discard()
+        raise ChecksumMismatchError(*digests, fetch.is_one_body)
+    # Without a checksum the end of a zip archive is all that can be checked.
+    is_zip = asset.title.lower().endswith(".zip")
+    if asset.checksum is None and is_zip and not zipfile.is_zipfile(part.path):
+        part.discard()
+        raise UnexpectedAnswerError(asset.key, 200, "the body is no zip archive")
+    return actual
 
 
-def _publish(
-    fetched: Fetch, suspect: Checksum | None, names: Iterator[Path] | None
-) -> DownloadResult:
-    """Prove the bytes and publish them.
+def _published(fetch: Fetch, checksum: Checksum, names: Iterator[Path] | None) -> DownloadResult:
+    """Publish the part file and return the result.
 
     Args:
-        fetched: The bytes.
-        suspect: As for :func:`download`.
-        names: Other names, for when the final one is taken meanwhile; None replaces what has it.
+        fetch: The transfer.
+        checksum: Of the bytes.
+        names: Further names for a file that must not replace another one; another process may
+            take a name at any time. None replaces the file that has the name.
     """
-    asset, part = fetched.asset, fetched.part
-    size = part.offset
-    digest = part.digest()
-    if asset.checksum is not None and digest != asset.checksum:
-        _refuse(fetched, digest, suspect)
-    if asset.checksum is None:
-        _look_at_archive(part, asset)
-    part.sync()
-    fetched.callbacks.confirm()
-    part.sweep()
-    if names is None:
-        final, proof = part.final, part.publish()
-    else:
-        final, proof = _publish_new(fetched, names)
+    asset, part, size = fetch.asset, fetch.part, fetch.part.offset
+    final, proof = part.final, part.publish() if names is None else part.publish_new(part.final)
+    while proof is None and names is not None:
+        present = _present(asset, final, None, fetch.callbacks)
+        if present is not None:
+            part.discard()
+            proof = present.proof
+        else:
+            final = next(names)
+            proof = part.publish_new(final)
+    assert proof is not None  # noqa: S101 - the loop ends with one
     return DownloadResult(
-        outcome=Outcome.RESUMED if fetched.resumed else Outcome.DOWNLOADED,
+        outcome=Outcome.RESUMED if fetch.has_resumed else Outcome.DOWNLOADED,
         path=str(final),
         size_bytes=size,
-        checksum=digest,
+        checksum=checksum,
         verified=asset.checksum is not None,
-        bytes_transferred=fetched.received.total(),
-        source=fetched.source,
-        sources=dict(fetched.received),
+        bytes_transferred=fetch.received.total(),
+        source=fetch.source,
+        sources=dict(fetch.received),
         proof=proof,
     )
 
 
-def _publish_new(fetched: Fetch, names: Iterator[Path]) -> tuple[Path, Proof]:
-    """Publish under the first name that is free; another process may take names meanwhile."""
-    part, name = fetched.part, fetched.part.final
-    while (proof := part.publish_new(name)) is None:
-        present = _present(fetched.asset, name, None, fetched.callbacks)
-        if present is not None:
-            part.discard()
-            return name, present.proof
-        name = next(names)
-    return name, proof
+# --- a product of many objects -----------------------------------------------------------------
 
 
-def _refuse(fetched: Fetch, actual: Checksum, suspect: Checksum | None) -> None:
-    """Throw the bytes away, or keep them when it is the catalogue that must be wrong."""
-    part, expected = fetched.part, str(fetched.asset.checksum)
-    if fetched.whole and actual in {suspect, *fetched.wrong}:
-        kept = part.quarantine()
-        raise CatalogueMismatchError(str(part.final), expected, str(actual), str(kept))
-    part.discard()
-    raise ChecksumMismatchError(str(part.final), expected, str(actual), fetched.whole)
+def _download_members(
+    asset: Asset, final: Path, source: Source, callbacks: Callbacks, token: str
+) -> DownloadResult:
+    """Fetch all objects below an address into one folder, published when all are verified.
 
-
-def _look_at_archive(part: PartFile, asset: Asset) -> None:
-    """Refuse what is announced as a zip and has no zip's end; all that can be said of it."""
-    if asset.title.lower().endswith(".zip") and not zipfile.is_zipfile(part.path):
-        part.discard()
-        raise UnexpectedAnswerError(asset.key, 200, "the body is no zip archive")
+    Raises:
+        HostileNameError: an object would leave the folder.
+        NotAFileError: the final name is taken.
+        GeodesTasksError: as for one file; what was fetched is kept for the next attempt.
+    """
+    product = multi_object.ProductFolder(asset, final, _content(asset), token, source.name)
+    callbacks.before_open(source.name)
+    members = product.ordered(source.transport.members(source.href))
+    product.create()
+    for member in members:
+        if not product.has(member):
+            result = download(
+                product.asset_of(member),
+                product.path / member.name,
+                {source.name: source.transport},
+                callbacks=multi_object.MemberCallbacks(callbacks, product.done_bytes),
+                token=token,
+            )
+            product.received_bytes += result.bytes_transferred
+        product.add(member)
+        callbacks.progress(product.done_bytes)
+    callbacks.confirm()
+    return product.publish()

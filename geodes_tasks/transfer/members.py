@@ -1,4 +1,4 @@
-"""Members of an archive that stays where it is: listed and fetched by Range, over any transport."""
+"""Members of a remote zip archive: listed and fetched with range requests, over any transport."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ import re
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from remotezip import PartialBuffer, RemoteZip, RemoteZipError
 
 from geodes_tasks.errors import GeodesTasksError, SourceUnavailableError
-from geodes_tasks.transfer.destination import RESERVED, numbered
-from geodes_tasks.transfer.partfile import COPY_BYTES, link_new, local_errors, warn_of_other_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from geodes_tasks.model.asset import Asset
-    from geodes_tasks.transports import Body, Transport
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import READ_BYTES
+from geodes_tasks.transfer.destination import PART_FOLDER, numbered
+from geodes_tasks.transfer.disk import disk_errors
+from geodes_tasks.transfer.publish import link_new, warn_of_other_name
+from geodes_tasks.transports import Body, Transport
 
 
 class NoRangesError(GeodesTasksError):
-    """The server gives the archive whole or not at all."""
+    """The server serves no ranges: it sends the archive whole or not at all."""
 
-    hint = "The archive has to be downloaded whole; its members can be taken out of it then."
+    hint = "Download the whole archive, then extract its members."
 
     def __init__(self, title: str) -> None:
         super().__init__(title)
@@ -36,11 +34,11 @@ class NoRangesError(GeodesTasksError):
 
     def __str__(self) -> str:
         """Name the archive."""
-        return f"{self.title}: the server does not give parts of it"
+        return f"{self.title}: the server does not serve ranges of it"
 
 
 class ArchiveError(GeodesTasksError):
-    """What should be a zip archive is none, is damaged, or lacks a member."""
+    """The file is no zip archive, is damaged, or lacks a member."""
 
     hint = "Only zip archives have members to list; others are downloaded whole."
 
@@ -55,15 +53,15 @@ class ArchiveError(GeodesTasksError):
 
 @contextlib.contextmanager
 def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfile.ZipFile]:
-    """Open an archive where it is; nothing but the list of its members is read yet.
+    """Open a remote archive; only the list of its members is read yet.
 
     Raises:
-        NoRangesError: the server does not give parts.
+        NoRangesError: the server does not serve ranges.
         ArchiveError: no zip archive.
         GeodesTasksError: what the transports raise.
     """
     fetcher = _Fetcher(asset, transports)
-    with _named_errors(asset.title), RemoteZip(asset.key, fetcher=fetcher.in_place) as archive:
+    with _named_errors(asset.title), RemoteZip(asset.key, fetcher=fetcher.reused) as archive:
         yield archive
 
 
@@ -89,16 +87,16 @@ def _named_errors(title: str) -> Iterator[None]:
 
 
 def members(archive: zipfile.ZipFile) -> list[str]:
-    """Name the members of an archive, folders included, in their order."""
+    """Return the names of all members, folders included, in the order of the archive."""
     return archive.namelist()
 
 
 def matching(archive: zipfile.ZipFile, pattern: str) -> list[str]:
-    """Name the members whose whole name a regular expression matches; a glob is fine too."""
+    """Return the names that a regular expression, or a glob, matches as a whole."""
     try:
         matches = re.compile(pattern).fullmatch
     except re.error:
-        # `*.tif` is no regular expression, and means something all the same.
+        # `*.tif` is no regular expression ("nothing to repeat") and a usual glob.
         matches = re.compile(fnmatch.translate(pattern)).fullmatch
     return [name for name in archive.namelist() if matches(name)]
 
@@ -106,29 +104,33 @@ def matching(archive: zipfile.ZipFile, pattern: str) -> list[str]:
 def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> list[Path]:
     """Extract members of an archive; each appears whole, its CRC proven, or not at all.
 
-    A file that is there is never replaced: a copy of the member is left as it is, beside any
-    other file the member gets ``-1``, ``-2``, ... before its suffix.
+    An existing file is never replaced: if it is a copy of the member, it is left as it is; if not,
+    the member is published with ``-1``, ``-2``, ... before its suffix.
 
     Args:
         archive: From :func:`remote` or :func:`local`.
-        names: Members; folders among them are passed over.
-        folder: Where they go, below their path in the archive, which cannot lead out of it.
+        names: Names of members; folders among them are skipped.
+        folder: Target folder; members keep their path in the archive, which cannot lead out of it.
+
+    Returns:
+        The path of each file, in the order of ``names``.
 
     Raises:
         ArchiveError: there is no such member, or it is damaged.
         DiskError: the folder does not take it.
     """
-    with local_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # Not in the folder of part files: a download that ends may remove that at any time.
-        with tempfile.TemporaryDirectory(prefix=f"{RESERVED}-members-", dir=folder) as hidden:
+        # Not in the folder of part files: a download that ends may remove it at any time.
+        with tempfile.TemporaryDirectory(prefix=f"{PART_FOLDER}-members-", dir=folder) as hidden:
             wanted = [name for name in names if not name.endswith("/")]
             return [_extracted(archive, name, Path(hidden), folder) for name in wanted]
 
 
 def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) -> Path:
     member = archive.getinfo(name)
-    # As zipfile does: neither a root nor `..` leads out of the folder.
+    # As ZipFile.extract does: neither a root nor `..` leads out of the folder (CVE-2007-4559
+    # describes what archives without this check can overwrite).
     parts = [part for part in member.filename.split("/") if part not in {"", ".", ".."}]
     wanted, found = folder.joinpath(*parts), None
     for final in numbered(wanted):
@@ -147,30 +149,30 @@ def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) 
 
 
 def _is_copy(path: Path, member: zipfile.ZipInfo) -> bool:
-    """Check whether a file has the size and the CRC of a member."""
+    """Return whether a file has the size and the CRC of a member."""
     if not path.is_file() or path.stat().st_size != member.file_size:
         return False
     crc = 0
     with path.open("rb") as stream:
-        while piece := stream.read(COPY_BYTES):
+        while piece := stream.read(READ_BYTES):
             crc = zlib.crc32(piece, crc)
     return crc == member.CRC
 
 
 class _Fetcher:
-    """Gives remotezip its ranges through the transports: keys, redirects and hosts as ever."""
+    """Fetcher of remotezip that opens ranges with the transports of a download."""
 
     def __init__(self, asset: Asset, transports: Mapping[str, Transport]) -> None:
         self._asset = asset
         self._sources = [(name, transports[name]) for name in transports if name in asset.hrefs]
         self._size = asset.size_bytes
 
-    def in_place(self, *_: Any, **__: Any) -> _Fetcher:
-        """Stand in for the class that remotezip would make a fetcher of."""
+    def reused(self, *_: object, **__: object) -> _Fetcher:
+        """Return this fetcher where remotezip would construct one of its own."""
         return self
 
     def fetch(self, data_range: tuple[int, int | None], stream: bool = False) -> PartialBuffer:
-        """Give the bytes of a range, both ends included; a negative start counts from the end."""
+        """Return the bytes of a range, both ends included; a negative start counts from the end."""
         size = self._total()
         first, last = data_range
         if first < 0:
@@ -205,7 +207,7 @@ class _Fetcher:
 
 
 class _Bytes:
-    """A body as the file that remotezip reads; what lies behind the range is never read."""
+    """A body as the file object that remotezip reads; bytes behind the range are never read."""
 
     def __init__(self, transport: Transport, href: str, first: int, length: int) -> None:
         self._stack = contextlib.ExitStack()
@@ -216,7 +218,7 @@ class _Bytes:
         self.closed = False
 
     def read(self, size: int) -> bytes:
-        """Give up to so many bytes, fewer only at the end."""
+        """Return up to ``size`` bytes, fewer only at the end."""
         size = min(size, self._left)
         gathered = bytearray(self._rest)
         while len(gathered) < size and (chunk := next(self._chunks, b"")):
@@ -227,10 +229,10 @@ class _Bytes:
         return bytes(gathered[:size])
 
     def tell(self) -> int:
-        """Give the position within the range."""
+        """Return the position within the range, in bytes."""
         return self._position
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         self.closed = True
         self._stack.close()

@@ -1,347 +1,200 @@
-"""A product that is a folder of objects: one download, one folder, every file proven.
+"""Products of many objects: one download, one folder, and every file in it verified.
 
-Size proves each file, and where the product has a manifest (a SAFE manifest with MD5 or SHA3-256,
-a list of MD5 sums) its checksums do. The folder grows beside its final name, as part files do: one
-attempt owns it, a next one takes over what a dead one left by renaming it, and it appears whole or
-not at all.
+Each file is verified by its size, and by its checksum where a manifest of the product lists it.
+Like a part file the folder has a temporary name and one owner, a next attempt adopts it by renaming
+it, and it is published whole or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import re
 import shutil
-from typing import TYPE_CHECKING, Protocol
-from xml.parsers import expat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from geodes_tasks.errors import HostileNameError, LeaseLostError, NotAFileError
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    HostileNameError,
+    LeaseLostError,
+    NotAFileError,
+)
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
-from geodes_tasks.transfer.destination import refused_name
-from geodes_tasks.transfer.partfile import FOLDER, local_errors, stem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from geodes_tasks.errors import GeodesTasksError
-    from geodes_tasks.transfer.callbacks import Callbacks
-    from geodes_tasks.transports import Member, Transport
-
-ENDING = "folder"
-"""Of the folder in which a product grows."""
-MANIFEST_BYTES = 16 * 1024 * 1024
-"""A manifest larger than that is not read."""
-
-_MANIFEST = re.compile(r"(?:^|/)(?:manifest\.safe|md5sums?(?:\.txt)?|[^/]+\.md5)\Z", re.IGNORECASE)
-_SUM_LINE = re.compile(r"\\?([0-9a-fA-F]{32})[ \t]+\*?(?:\./)?")
-_ALGORITHMS = {"md5": "md5", "sha-256": "sha256", "sha256": "sha256", "sha3-256": "sha3_256"}
-"""Names of checksums in SAFE manifests, in lower case, to those of hashlib."""
-_FEED_CHARACTERS = 1024 * 1024
-"""Characters of a manifest that are parsed at once. Old versions of expat read a long token again
-with each call, so many small calls would take quadratic time."""
-_DIGEST_CHARACTERS = 256
-"""Characters of a checksum element that are kept; no digest with its blanks is longer."""
+from geodes_tasks.transfer import manifest
+from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
+from geodes_tasks.transfer.destination import PART_FOLDER, refused_name
+from geodes_tasks.transfer.disk import disk_errors
+from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers
+from geodes_tasks.transports import Member
 
 
-class Download(Protocol):
-    """The engine's way to fetch one file."""
+class ProductFolder:
+    """The files of one attempt at a product of many objects."""
 
-    def __call__(
-        self,
-        asset: Asset,
-        final: Path,
-        transports: Mapping[str, Transport],
-        *,
-        callbacks: Callbacks,
-        token: str,
-    ) -> DownloadResult:
-        """Fetch it, prove it, publish it."""
-        ...
+    def __init__(self, asset: Asset, final: Path, content: str, token: str, source: str) -> None:
+        """Compute the name of the folder; nothing is created yet.
 
+        Args:
+            asset: Product to fetch.
+            final: Path of the folder once all its files are verified.
+            content: Identity of the content; folders of other content are never adopted.
+            token: Token of the attempt, a number higher than that of all attempts before it.
+            source: Name of the source of its objects.
+        """
+        self.asset, self.final, self.source = asset, final, source
+        self.done_bytes = 0
+        """Bytes of the files that are verified."""
+        self.received_bytes = 0
+        """Bytes that came over the network."""
+        self._leftovers = Leftovers(final, content, int(token))
+        parent = self._leftovers.folder
+        self.path = parent / f"{self._leftovers.stem}.{token}.{FOLDER_ENDING}"
+        self._sizes: dict[str, int] = {}
+        self._known: dict[str, Checksum] = {}
+        self._verified = 0
 
-def fetch(
-    asset: Asset,
-    final: Path,
-    source: tuple[str, Transport],
-    *,
-    callbacks: Callbacks,
-    token: str,
-    content: str,
-    download: Download,
-) -> DownloadResult:
-    """Fetch all objects below an address into one folder; it appears when all are proven.
+    def create(self) -> None:
+        """Create the folder, or adopt the one that a dead attempt left.
 
-    Raises:
-        HostileNameError: an object would leave the folder.
-        NotAFileError: something is at the final name.
-        GeodesTasksError: as for a file; what was fetched is kept for the next attempt.
-    """
-    name, transport = source
-    with local_errors(final):
-        if final.exists():
-            raise NotAFileError(str(final), "folder")
-    callbacks.before_open(name)
-    members = sorted(transport.members(asset.hrefs[name]), key=_manifests_first)
-    part = PartFolder(final, content, token)
-    part.make()
-    known, proven, done, received = dict[str, Checksum](), 0, 0, 0
-    for member in members:
-        checked_name(asset, member.name)
-        one = _asset_of(asset, member, known.get(member.name), name)
-        place = part.path / member.name
-        with local_errors(place):
-            is_there = one.checksum is None and _has_size(place, member.size_bytes)
-        if not is_there:
-            beside = _Beside(callbacks, done)
-            result = download(one, place, {name: transport}, callbacks=beside, token=token)
-            received += result.bytes_transferred
-        with local_errors(place):
-            known |= _sums_of(part.path, member.name, member.size_bytes)
-        proven += one.checksum is not None or is_manifest(member.name)
-        done += member.size_bytes
-        callbacks.progress(done)
-    callbacks.confirm()
-    proof = part.publish({member.name: member.size_bytes for member in members})
-    return DownloadResult(
-        outcome=Outcome.DOWNLOADED if received == done else Outcome.RESUMED,
-        path=str(final),
-        size_bytes=done,
-        checksum=None,
-        verified=bool(known) and proven == len(members),
-        bytes_transferred=received,
-        source=name,
-        sources={name: received} if received else {},
-        proof=proof,
-    )
+        Raises:
+            NotAFileError: the final name is taken.
+            DiskError: it cannot be created.
+        """
+        with disk_errors(self.final):
+            if self.final.exists():
+                raise NotAFileError(str(self.final), "folder")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in self._leftovers.folders():
+                with contextlib.suppress(OSError):
+                    folder.rename(self.path)
+                    return
+            self.path.mkdir(exist_ok=True)
 
+    def ordered(self, members: Sequence[Member]) -> list[Member]:
+        """Return the objects in the order to fetch them: manifests first, then by name.
 
-def present(final: Path, proof: Proof | None) -> DownloadResult:
-    """Take a folder for present when no stat of its files has changed since it was proven.
+        Raises:
+            HostileNameError: an object would leave the folder; nothing must be fetched.
+        """
+        for member in members:
+            if problem := refused_name(member.name):
+                raise HostileNameError(self.asset.item_id, f"an object of it {problem}")
+        return sorted(members, key=lambda one: (not manifest.is_manifest(one.name), one.name))
 
-    Raises:
-        NotAFileError: it is another folder, or was changed.
-    """
-    found = proof_of(final)
-    if found != proof:
-        raise NotAFileError(str(final), "folder")
-    return DownloadResult(
-        outcome=Outcome.ALREADY_PRESENT,
-        path=str(final),
-        size_bytes=found.size_bytes,
-        checksum=None,
-        verified=False,
-        bytes_transferred=0,
-        source=None,
-        proof=found,
-    )
+    def asset_of(self, member: Member) -> Asset:
+        """Return one object as an asset, with its checksum if a manifest listed it."""
+        return Asset(
+            item_id=self.asset.item_id,
+            collection=self.asset.collection,
+            key=self.asset.key,
+            title=member.name,
+            hrefs={self.source: member.href},
+            size_bytes=member.size_bytes,
+            checksum=self._known.get(member.name),
+        )
 
+    def has(self, member: Member) -> bool:
+        """Return whether an object without checksum is there, with the right size.
 
-def checked_name(asset: Asset, name: str) -> None:
-    """Refuse the name of an object that would not stay below the folder.
+        One with a checksum is left to the download, which reads the file.
+        """
+        path = self.path / member.name
+        if member.name in self._known:
+            return False
+        with disk_errors(path):
+            try:
+                return path.stat().st_size == member.size_bytes
+            except FileNotFoundError:
+                return False
 
-    Raises:
-        HostileNameError: it would not.
-    """
-    if problem := refused_name(name):
-        raise HostileNameError(asset.item_id, f"an object of it {problem}")
+    def add(self, member: Member) -> None:
+        """Count an object whose file is verified, and read it if it is a manifest.
 
+        Raises:
+            DiskError: it cannot be read.
+        """
+        self._verified += member.name in self._known or manifest.is_manifest(member.name)
+        with disk_errors(self.path / member.name):
+            self._known |= manifest.checksums_of(self.path, member.name, member.size_bytes)
+        self._sizes[member.name] = member.size_bytes
+        self.done_bytes += member.size_bytes
 
-def is_manifest(name: str) -> bool:
-    """Tell a manifest, which says what the others are, by its name below the folder."""
-    return _MANIFEST.search(name) is not None
+    def publish(self) -> DownloadResult:
+        """Rename the folder to its final name, in one step, when every file is in it.
 
-
-def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
-    """Parse the checksums of a manifest; names are below the folder that it lies in.
-
-    The time is linear in the size of the text. A manifest that cannot be parsed has no checksums.
-    """
-    is_safe = manifest.lower().endswith(".safe")
-    pairs = _SafeManifest().parse(text) if is_safe else _sums_in_list(text)
-    place = manifest.rpartition("/")[0]
-    return {f"{place}/{name}" if place else name: checksum for name, checksum in pairs}
-
-
-def _sums_in_list(text: str) -> Iterator[tuple[str, Checksum]]:
-    """Yield the names and sums of a list as md5sum writes it."""
-    for line in io.StringIO(text):
-        found = _SUM_LINE.match(line.lstrip())
-        if found and (name := line.lstrip()[found.end() :].strip()):
-            yield name, Checksum("md5", found[1].lower())
-
-
-class _RefusedManifestError(Exception):
-    """The manifest declares a document type, which could declare entities that explode."""
-
-
-class _SafeManifest:
-    """Collects the checksums of a SAFE manifest, element by element."""
-
-    def __init__(self) -> None:
-        self._found: list[tuple[str, Checksum]] = []
-        self._href, self._algorithm, self._digest = "", "", ""
-        self._checksum: Checksum | None = None
-
-    def parse(self, text: str) -> list[tuple[str, Checksum]]:
-        """Return names and checksums; none when the text is broken or has a document type."""
-        parser = expat.ParserCreate()
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = self._refuse
-        try:
-            for begin in range(0, len(text), _FEED_CHARACTERS):
-                parser.Parse(text[begin : begin + _FEED_CHARACTERS], False)
-            parser.Parse("", True)
-        except (expat.ExpatError, UnicodeError, _RefusedManifestError):
-            return []
-        return self._found
-
-    def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        name = tag.rpartition(":")[2]
-        if name == "byteStream":
-            self._href, self._checksum = "", None
-        elif name == "fileLocation":
-            self._href = attributes.get("href", "").removeprefix("./")
-        elif name == "checksum":
-            self._digest = ""
-            self._algorithm = _ALGORITHMS.get(attributes.get("checksumName", "").lower(), "")
-
-    def _characters(self, data: str) -> None:
-        if self._algorithm and len(self._digest) < _DIGEST_CHARACTERS:
-            self._digest += data[:_DIGEST_CHARACTERS]
-
-    def _end(self, tag: str) -> None:
-        name = tag.rpartition(":")[2]
-        if name == "checksum" and self._algorithm:
-            with contextlib.suppress(ValueError):  # not a digest of that algorithm
-                self._checksum = Checksum(self._algorithm, self._digest.strip().lower())
-            self._algorithm = ""
-        elif name == "byteStream" and self._href and self._checksum is not None:
-            self._found.append((self._href, self._checksum))
-
-    def _refuse(self, *_: object) -> None:
-        raise _RefusedManifestError
+        Raises:
+            LeaseLostError: another attempt has adopted this folder.
+            NotAFileError: something else has the final name.
+            DiskError: the disk does not take it.
+        """
+        with disk_errors(self.final):
+            try:
+                sizes = {name: (self.path / name).stat().st_size for name in self._sizes}
+            except FileNotFoundError as error:
+                raise LeaseLostError(str(self.final)) from error
+            if sizes != self._sizes:
+                raise LeaseLostError(str(self.final))
+            # Folders of part files that broken attempts left below this one.
+            for folder in list(self.path.rglob(PART_FOLDER)):
+                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                self.path.rename(self.final)
+            except OSError as error:
+                # rename(2) replaces an empty folder; ENOTEMPTY or ENOTDIR is another product.
+                if self.final.exists():
+                    raise NotAFileError(str(self.final), "folder") from error
+                raise
+            proof = proof_of(self.final)
+        self._leftovers.sweep()
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
+        return DownloadResult(
+            outcome=(
+                Outcome.DOWNLOADED if self.received_bytes == self.done_bytes else Outcome.RESUMED
+            ),
+            path=str(self.final),
+            size_bytes=self.done_bytes,
+            checksum=None,
+            verified=bool(self._known) and self._verified == len(self._sizes),
+            bytes_transferred=self.received_bytes,
+            source=self.source,
+            sources={self.source: self.received_bytes} if self.received_bytes else {},
+            proof=proof,
+        )
 
 
-def _manifests_first(member: Member) -> tuple[bool, str]:
-    return not is_manifest(member.name), member.name
+class MemberCallbacks(NoCallbacks):
+    """Callbacks of one file of a product: its progress is added to that of the files before."""
 
-
-def _asset_of(asset: Asset, member: Member, checksum: Checksum | None, source: str) -> Asset:
-    return Asset(
-        item_id=asset.item_id,
-        collection=asset.collection,
-        key=asset.key,
-        title=member.name,
-        hrefs={source: member.href},
-        size_bytes=member.size_bytes,
-        checksum=checksum,
-    )
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
-
-
-class _Beside:
-    """Tells of one file of many as of a part of the whole."""
-
-    def __init__(self, callbacks: Callbacks, before: int) -> None:
-        self._callbacks, self._before = callbacks, before
-
-    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Add what came before."""
-        self._callbacks.progress(self._before + done_bytes, received_bytes)
+    def __init__(self, callbacks: Callbacks, before_bytes: int) -> None:
+        """Take the callbacks of the product, and the bytes of its files before this one."""
+        self._callbacks, self._before_bytes = callbacks, before_bytes
 
     def before_open(self, source: str) -> None:
-        """Pass it on."""
+        """Allow the request if the product's callbacks do."""
         self._callbacks.before_open(source)
 
-    def source_failed(self, source: str, error: GeodesTasksError) -> None:
-        """Pass it on."""
-        self._callbacks.source_failed(source, error)
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Report the bytes of the product so far."""
+        self._callbacks.progress(self._before_bytes + done_bytes, received_bytes)
 
-    def confirm(self) -> None:
-        """Ask for the whole only, at its end."""
+    def source_failed(self, source: str, error: GeodesTasksError) -> None:
+        """Record the error with the product's callbacks."""
+        self._callbacks.source_failed(source, error)
 
 
 # --- on disk -----------------------------------------------------------------------------------
 
 
-class PartFolder:
-    """The files of one attempt."""
-
-    def __init__(self, final: Path, content: str, token: str) -> None:
-        """Name it; nothing is touched yet. The arguments are those of a part file."""
-        self.final, self._token = final, int(token)
-        self._place, self._stem = final.parent / FOLDER, stem(final, content)
-        self.path = self._place / f"{self._stem}.{token}.{ENDING}"
-
-    def make(self) -> None:
-        """Create it, or take over what a dead attempt left.
-
-        Raises:
-            DiskError, NotAFileError: it cannot be created.
-        """
-        with local_errors(self.final):
-            self._place.mkdir(parents=True, exist_ok=True)
-            for left in self._others():
-                with contextlib.suppress(OSError):
-                    left.rename(self.path)
-                    return
-            self.path.mkdir(exist_ok=True)
-
-    def _others(self) -> Iterable[Path]:
-        """Name what earlier attempts left, the latest first."""
-        found = self._place.glob(f"{_escaped(self._stem)}.*.{ENDING}")
-        older = [(int(path.name.split(".")[-2]), path) for path in found if _token_of(path)]
-        return [path for token, path in sorted(older, reverse=True) if token < self._token]
-
-    def publish(self, sizes: dict[str, int]) -> Proof:
-        """Give the folder its final name in one step, when every file is in it.
-
-        Raises:
-            LeaseLostError: another attempt has taken this folder over.
-            NotAFileError: something else stands at the final name.
-            DiskError: the disk does not take it.
-        """
-        with local_errors(self.final):
-            try:
-                whole = all((self.path / name).stat().st_size == sizes[name] for name in sizes)
-            except FileNotFoundError as error:
-                raise LeaseLostError(str(self.final)) from error
-            if not whole:
-                raise LeaseLostError(str(self.final))
-            _drop_litter(self.path)
-            try:
-                self.path.rename(self.final)
-            except OSError as error:
-                if self.final.exists():
-                    raise NotAFileError(str(self.final), "folder") from error
-                raise
-            proof = proof_of(self.final)
-        self.sweep()
-        return proof
-
-    def sweep(self) -> None:
-        """Remove what this and earlier attempts left."""
-        for path in [*self._others(), self.path]:
-            shutil.rmtree(path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._place.rmdir()
-
-
 def proof_of(folder: Path) -> Proof:
-    """Give what the stats of all files in a folder show together."""
+    """Return the total size, the newest time and the inode of a folder, read by stat alone.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
     size, newest = 0, 0
     for _, found in _stats(folder):
         size, newest = size + found.st_size, max(newest, found.st_mtime_ns)
@@ -349,56 +202,22 @@ def proof_of(folder: Path) -> Proof:
 
 
 def sizes_in(folder: Path) -> dict[str, int]:
-    """Give the size of each file in a folder, by its name below it.
+    """Return the size in bytes of each file in a folder, by its name below the folder.
 
     Raises:
-        OSError: they cannot be looked at.
+        OSError: a folder or file cannot be read.
     """
-    return {os.path.relpath(path, folder): found.st_size for path, found in _stats(folder, _raise)}
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    return {os.path.relpath(path, folder): found.st_size for path, found in _stats(folder, fail)}
 
 
 def _stats(
     folder: Path, on_error: Callable[[OSError], None] | None = None
 ) -> Iterator[tuple[str, os.stat_result]]:
-    for place, _, names in os.walk(folder, onerror=on_error):
+    for parent, _, names in os.walk(folder, onerror=on_error):
         for name in names:
-            path = os.path.join(place, name)  # noqa: PTH118 - many of them
+            path = os.path.join(parent, name)  # noqa: PTH118 - a product may have 100,000 files
             yield path, os.stat(path)  # noqa: PTH116
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def sums_in(folder: Path, sizes: Mapping[str, int]) -> dict[str, Checksum]:
-    """Return the checksums that the manifests in a folder have of files in it.
-
-    Raises:
-        OSError: they cannot be read.
-    """
-    known = dict[str, Checksum]()
-    for name in sorted(sizes):
-        known |= _sums_of(folder, name, sizes[name])
-    return {name: checksum for name, checksum in known.items() if name in sizes}
-
-
-def _sums_of(folder: Path, name: str, size_bytes: int) -> dict[str, Checksum]:
-    """Read one file as the manifest that it may be."""
-    if not is_manifest(name) or size_bytes > MANIFEST_BYTES:
-        return {}
-    return checksums_in((folder / name).read_text("utf-8", "replace"), name)
-
-
-def _drop_litter(folder: Path) -> None:
-    """Remove the part files that broken attempts left within."""
-    for place in list(folder.rglob(FOLDER)):
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _token_of(path: Path) -> bool:
-    token = path.name.split(".")[-2]
-    return token.isascii() and token.isdigit()
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

@@ -339,7 +339,7 @@ def test_a_length_cut_to_32_bits_is_seen_through(
 ) -> None:
     """The catalogue says how long the file is, and the server sends on: all of it arrives."""
     (asset,) = stac_assets.assets(standin.add_item(2_000_000))
-    monkeypatch.setattr(fetching, "CUT", 700_000)
+    monkeypatch.setattr(fetching, "LENGTH_MODULUS", 700_000)
     standin.fault(None, "bad_length", length=2_000_000 - 2 * 700_000)
 
     result = transfer.download(asset, tmp_path / "big.zip", {"geodes": transport})

@@ -20,8 +20,8 @@ from geodes_tasks.model.states import Outcome
 from geodes_tasks.settings.config import load
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer.audit import Expected, Finding, audit
-from geodes_tasks.transfer.multi_object import checksums_in
-from geodes_tasks.transfer.partfile import FOLDER
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.manifest import checksums_in
 from geodes_tasks.transports import Member, Transport
 from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import MemoryTransport, md5, some_bytes
@@ -189,7 +189,7 @@ def test_cancelled_products_leave_nothing(s3: S3Server, tmp_path: Path) -> None:
     s3.put(f"{PREFIX}/INSPIRE.xml", b"other")
     with pytest.raises(ChecksumMismatchError, match="INSPIRE"):
         transfer.download(product(s3), final, {"s3": transport_to(s3)}, token="1")
-    assert list((tmp_path / FOLDER).iterdir())
+    assert list((tmp_path / PART_FOLDER).iterdir())
 
     transfer.discard(product(s3), final, "1")
 

@@ -40,7 +40,8 @@ from geodes_tasks.tasks.allowed_folders import Roots
 from geodes_tasks.tasks.app import TASK, make
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import retry
-from geodes_tasks.transfer.partfile import FOLDER, stem
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.leftovers import stem
 from tests.conftest import Clock, KiB, MemoryTransport, asset_of, some_bytes
 
 CONTENT = some_bytes(200 * KiB)
@@ -260,7 +261,7 @@ def test_the_next_attempt_resumes(bench: Bench, clock: Clock) -> None:
     record = bench.record(request)
     assert (record.outcome, record.attempts) == (Outcome.RESUMED, 2)
     assert record.bytes_transferred == len(CONTENT)
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
@@ -279,7 +280,7 @@ def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
     assert (record.state, record.attempts, len(record.history)) == (State.FAILURE, 3, 3)
     assert record.error is not None
     assert (record.error.type, record.error.hint) == ("TransferError", TransferError.hint)
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_a_hopeless_error_ends_at_once(bench: Bench) -> None:
@@ -415,7 +416,7 @@ def test_a_cancelled_download_leaves_nothing(bench: Bench, monkeypatch: pytest.M
 
     assert bench.record(request).state is State.REVOKED
     assert not Path(request.path).exists()
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_a_lost_lease_records_nothing(
@@ -549,13 +550,13 @@ def test_a_path_outside_the_roots_is_refused(bench: Bench, tmp_path: Path) -> No
     assert record.error is not None
     assert record.error.type == "OutsideRootsError"
     assert bench.transport.opened == []
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_litter_outside_the_roots_stays(bench: Bench, tmp_path: Path) -> None:
     """A worker removes nothing where it may not write, whoever asks for it."""
     request = bench.request()
-    folder = bench.folder / FOLDER
+    folder = bench.folder / PART_FOLDER
     folder.mkdir(parents=True)
     part = folder / f"{stem(Path(request.path), str(request.asset.checksum))}.1.part"
     part.write_bytes(b"bytes")

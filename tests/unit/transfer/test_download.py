@@ -40,11 +40,12 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
+from geodes_tasks.transfer import disk
 from geodes_tasks.transfer import download as transfer
-from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
-from geodes_tasks.transfer.fetch import GAIN_BYTES
-from geodes_tasks.transfer.partfile import FOLDER, THREAD_MIN_BYTES, PartFile
+from geodes_tasks.transfer.fallback import GAIN_BYTES
+from geodes_tasks.transfer.partfile import THREAD_MIN_BYTES, PartFile
 from geodes_tasks.transports import Body, Transport
 from tests.conftest import KiB, MemoryTransport, asset_of, md5, some_bytes
 
@@ -135,7 +136,7 @@ def test_a_whole_body_is_proven_and_published(final: Path) -> None:
 
     assert final.read_bytes() == CONTENT
     assert names(final) == ["a.zip"]
-    assert not (final.parent / FOLDER).exists()
+    assert not (final.parent / PART_FOLDER).exists()
     assert (result.outcome, result.verified, result.source) == (Outcome.DOWNLOADED, True, "geodes")
     assert (result.size_bytes, result.bytes_transferred) == (len(CONTENT), len(CONTENT))
     assert result.checksum == md5(CONTENT)
@@ -201,7 +202,7 @@ def test_a_truncated_body_keeps_its_part(final: Path) -> None:
     broken(final)
 
     assert not final.exists()
-    assert [path.stat().st_size for path in (final.parent / FOLDER).iterdir()] == [HALF]
+    assert [path.stat().st_size for path in (final.parent / PART_FOLDER).iterdir()] == [HALF]
 
 
 def test_the_next_attempt_goes_on_where_the_last_one_broke(final: Path) -> None:
@@ -352,7 +353,7 @@ def test_two_equal_wrong_copies_put_the_catalogue_in_doubt(final: Path) -> None:
 
     assert not final.exists()
     assert Path(caught.value.quarantine).read_bytes() == WRONG
-    assert names(final) == [f"{FOLDER}/{Path(caught.value.quarantine).name}"]
+    assert names(final) == [f"{PART_FOLDER}/{Path(caught.value.quarantine).name}"]
 
 
 def test_two_different_wrong_copies_are_the_networks_fault(final: Path) -> None:
@@ -389,7 +390,7 @@ def test_a_body_that_ends_early_without_a_word_is_truncated(final: Path) -> None
     with pytest.raises(TruncatedBodyError, match=f"{len(CONTENT)} bytes announced, {HALF}"):
         fetch(final, MemoryTransport(CONTENT[:HALF], says_total=False))
 
-    assert [path.stat().st_size for path in (final.parent / FOLDER).iterdir()] == [HALF]
+    assert [path.stat().st_size for path in (final.parent / PART_FOLDER).iterdir()] == [HALF]
 
 
 # --- no checksum ---------------------------------------------------------------------------------
@@ -625,7 +626,7 @@ def test_a_full_disk_is_found_before_the_first_request(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No byte and no quota is spent on a file that does not fit."""
-    usage = type("Usage", (), {"free": partfile.RESERVE_BYTES + len(CONTENT) - 1, "total": 10**12})
+    usage = type("Usage", (), {"free": disk.RESERVE_BYTES + len(CONTENT) - 1, "total": 10**12})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     transport = MemoryTransport(CONTENT)
 
@@ -668,7 +669,7 @@ def test_a_size_that_only_the_server_announces_is_reserved(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the catalogue gives no size, no byte of a body that does not fit is written."""
-    usage = type("Usage", (), {"free": partfile.RESERVE_BYTES + HALF, "total": 10**12})
+    usage = type("Usage", (), {"free": disk.RESERVE_BYTES + HALF, "total": 10**12})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
 
     with pytest.raises(DiskError, match=f"{len(CONTENT)} bytes needed"):
@@ -948,7 +949,7 @@ def test_a_used_up_quota_stops_before_the_request(final: Path) -> None:
         download(ASSET, final, {"geodes": transport}, callbacks=watcher, token="2")
 
     assert transport.opened == []
-    assert [path.stat().st_size for path in (final.parent / FOLDER).iterdir()] == [HALF]
+    assert [path.stat().st_size for path in (final.parent / PART_FOLDER).iterdir()] == [HALF]
 
 
 def test_hashing_a_file_on_disk_can_be_stopped(final: Path) -> None:
@@ -993,7 +994,7 @@ def test_an_older_attempt_that_wakes_after_a_newer_one_leaves_nothing(final: Pat
 
     late = PartFile(final, str(ASSET.checksum), "1", "md5")
     fetch(final, Late(CONTENT), token=3)
-    late.__exit__()
+    late.__exit__(None, None, None)
     swept = names(final)
     final.unlink()
     with pytest.raises(LeaseLostError, match="a"):
@@ -1010,7 +1011,7 @@ def test_discarding_removes_all_parts_of_a_download(final: Path) -> None:
 
     transfer.discard(ASSET, final, "5")
 
-    assert [name.partition(".zip.")[0] for name in names(final)] == [f"{FOLDER}/b"]
+    assert [name.partition(".zip.")[0] for name in names(final)] == [f"{PART_FOLDER}/b"]
 
 
 def test_discarding_below_a_file_is_no_error(final: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from geodes_tasks.transfer import hashing_writer
-from geodes_tasks.transfer.hashing_writer import BLOCK_BYTES, BlockOutlet, Outlet
+from geodes_tasks.transfer.hashing_writer import BLOCK_BYTES, BlockWriter, HashingWriter
 from tests.conftest import some_bytes
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ def pieces(content: bytes, size: int) -> list[bytes]:
     return [content[at : at + size] for at in range(0, len(content), size)]
 
 
-@pytest.mark.parametrize("kind", [Outlet, BlockOutlet])
+@pytest.mark.parametrize("kind", [HashingWriter, BlockWriter])
 @pytest.mark.parametrize("size", [4099, BLOCK_BYTES, 2 * BLOCK_BYTES + 1])
-def test_every_byte_once(fd: int, kind: type[Outlet], size: int) -> None:
+def test_every_byte_once(fd: int, kind: type[HashingWriter], size: int) -> None:
     """However the network cuts them, the file holds the bytes and the digest is theirs."""
     content = some_bytes(SIZE)
     out = kind(fd, "md5")
 
     for piece in pieces(content, size):
         out.write(piece)
-    out.settle()
+    out.flush()
     out.sync()
     out.close()
 
@@ -67,11 +67,11 @@ def test_big_files_are_written_in_blocks(fd: int, monkeypatch: pytest.MonkeyPatc
         return real(to, data)
 
     monkeypatch.setattr(os, "write", counted)
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
 
     for piece in pieces(some_bytes(SIZE), 16384):
         out.write(piece)
-    out.settle()
+    out.flush()
 
     assert sizes == [BLOCK_BYTES, BLOCK_BYTES, SIZE - 2 * BLOCK_BYTES]
     assert out.hexdigest() == hashlib.md5(some_bytes(SIZE)).hexdigest()
@@ -82,11 +82,11 @@ def test_a_slow_transfer_is_not_held_back(fd: int, monkeypatch: pytest.MonkeyPat
     """Bytes that come slowly are in the file soon: a killed worker loses little."""
     now = [100.0]
     monkeypatch.setattr("geodes_tasks.transfer.hashing_writer.time.monotonic", lambda: now[0])
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
 
     out.write(b"one")
     early = held(fd)
-    now[0] += hashing_writer.HOLD_S
+    now[0] += hashing_writer.GATHER_S
     out.write(b"two")
 
     assert early == b""
@@ -96,7 +96,7 @@ def test_a_slow_transfer_is_not_held_back(fd: int, monkeypatch: pytest.MonkeyPat
 
 def test_what_is_gathered_stays_for_the_next_attempt(fd: int) -> None:
     """An attempt that ends early leaves all that it took."""
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
 
     out.write(b"some")
     out.close()
@@ -107,9 +107,9 @@ def test_what_is_gathered_stays_for_the_next_attempt(fd: int) -> None:
 def test_no_thread_is_left(fd: int) -> None:
     """However often it is closed, nothing goes on beside."""
     before = threading.active_count()
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
     out.write(bytes(SIZE))
-    out.settle()
+    out.flush()
 
     out.close()
     out.close()
@@ -130,11 +130,11 @@ def test_a_disk_that_takes_a_part_is_asked_again(
     monkeypatch.setattr(os, "write", some)
     monkeypatch.setattr(os, "writev", lambda to, data: some(to, b"".join(data)))
     content = some_bytes(SIZE)
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
 
     for piece in pieces(content, size):
         out.write(piece)
-    out.settle()
+    out.flush()
 
     assert held(fd) == content
     out.close()
@@ -146,12 +146,12 @@ def test_a_full_disk_is_told_and_ends(fd: int, monkeypatch: pytest.MonkeyPatch) 
     def full(to: int, data: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
     out.write(b"some")
     monkeypatch.setattr(os, "write", full)
 
     with pytest.raises(OSError, match="No space"):
-        out.settle()
+        out.flush()
     out.close()
 
 
@@ -163,9 +163,9 @@ def test_a_failed_flush_is_told_at_the_end(fd: int, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(hashing_writer, "FLUSH_BYTES", BLOCK_BYTES)
     monkeypatch.setattr(os, "fdatasync", broken)
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
     out.write(bytes(SIZE))
-    out.settle()
+    out.flush()
 
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         out.sync()
@@ -201,12 +201,12 @@ def test_what_the_disk_has_leaves_the_page_cache(fd: int, monkeypatch: pytest.Mo
         pytest.skip("the file system of the tests takes no advice about its cache")
     monkeypatch.setattr(hashing_writer, "FLUSH_BYTES", BLOCK_BYTES)
     content = some_bytes(8 * BLOCK_BYTES)
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
 
     for piece in pieces(content, BLOCK_BYTES):
         out.write(piece)
         out._flusher.wait()
-    out.settle()
+    out.flush()
     out.sync()
     out.close()
 
@@ -223,9 +223,9 @@ def test_a_file_system_without_advice_does(fd: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(hashing_writer, "FLUSH_BYTES", BLOCK_BYTES)
     monkeypatch.setattr(os, "posix_fadvise", refused)
     content = some_bytes(SIZE)
-    out = BlockOutlet(fd, "md5")
+    out = BlockWriter(fd, "md5")
     out.write(content)
-    out.settle()
+    out.flush()
     out.sync()
     out.close()
 

@@ -11,7 +11,7 @@ import pytest
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.monitoring import flower, terminal
 from geodes_tasks.stac import assets as stac_assets
-from geodes_tasks.transfer.multi_object import checksums_in
+from geodes_tasks.transfer.manifest import checksums_in
 from geodes_tasks.transports.http import responses
 
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError, TooLargeError
-from geodes_tasks.transfer import partfile
-from geodes_tasks.transfer.partfile import ADOPT_MIN_BYTES, FOLDER, THREAD_MIN_BYTES, PartFile
+from geodes_tasks.transfer import disk, publish
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.leftovers import ADOPT_MIN_BYTES
+from geodes_tasks.transfer.partfile import THREAD_MIN_BYTES, PartFile
 from tests.conftest import some_bytes
 
 MiB = 1024 * 1024
@@ -58,7 +60,7 @@ def test_publishing_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
 
     assert final.read_bytes() == b"onetwo"
     assert files(tmp_path) == ["deep/folder/a.zip"]
-    assert not (final.parent / FOLDER).exists()
+    assert not (final.parent / PART_FOLDER).exists()
     assert (proof.size_bytes, proof.inode) == (6, final.stat().st_ino)
 
 
@@ -69,12 +71,12 @@ def test_the_part_folder_goes_with_the_last_attempt(tmp_path: Path) -> None:
         for part in (one, two):
             part.write(BYTES)
         one.publish()
-        between = (tmp_path / FOLDER).is_dir()
+        between = (tmp_path / PART_FOLDER).is_dir()
         two.publish()
 
     assert between
     assert files(tmp_path) == ["a.zip", "b.zip"]
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / PART_FOLDER).exists()
 
 
 def test_publishing_replaces_an_older_file_in_one_step(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_a_robbed_part_takes_no_name(
 ) -> None:
     """A part that a later attempt took over leaves no empty file behind, with links or without."""
     if not links:
-        monkeypatch.setattr(partfile, "_NO_LINKS", {errno.ENOENT})
+        monkeypatch.setattr(publish, "_NO_LINKS", {errno.ENOENT})
     final = tmp_path / "a.zip"
 
     with part_of(final) as part:
@@ -180,7 +182,7 @@ def test_names_of_255_bytes_have_parts_too(tmp_path: Path, name: str) -> None:
     left_by(1, final)
 
     with part_of(final, 2) as part:
-        found = part.leftover()
+        found = part.leftovers.longest()
         assert found is not None
         part.adopt(found, ignore)
         part.publish()
@@ -194,7 +196,7 @@ def test_long_names_that_differ_at_the_end_do_not_share_parts(tmp_path: Path) ->
     left_by(1, tmp_path / ("x" * 250 + "a"))
 
     with part_of(tmp_path / ("x" * 250 + "b"), 2) as part:
-        found = part.leftover()
+        found = part.leftovers.longest()
 
     assert found is None
 
@@ -232,7 +234,7 @@ def test_discarding_leaves_parts_of_others_alone(tmp_path: Path) -> None:
         second.write(b"y")
         first.discard()
 
-    assert files(tmp_path) == [f"{FOLDER}/{second.path.name}"]
+    assert files(tmp_path) == [f"{PART_FOLDER}/{second.path.name}"]
 
 
 def test_quarantined_bytes_bear_a_name_of_their_own(tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ def test_quarantined_bytes_bear_a_name_of_their_own(tmp_path: Path) -> None:
         kept = part.quarantine()
 
     with part_of(final, 2) as later:
-        found = later.leftover()
+        found = later.leftovers.longest()
 
     assert kept.read_bytes() == BYTES
     assert not final.exists()
@@ -315,7 +317,7 @@ def test_the_longest_leftover_is_found(tmp_path: Path) -> None:
     left_by(3, final, BYTES[:-1])
 
     with part_of(final, 4) as part:
-        found = part.leftover()
+        found = part.leftovers.longest()
 
     assert found == longest
 
@@ -326,9 +328,9 @@ def test_scraps_are_not_adopted(tmp_path: Path) -> None:
     left_by(1, final, BYTES[: ADOPT_MIN_BYTES - 1])
 
     with part_of(final, 2) as part:
-        found = part.leftover()
+        found = part.leftovers.longest()
         part.write(b"x")
-        part.sweep()
+        part.leftovers.sweep()
         part.publish()
 
     assert found is None
@@ -341,9 +343,9 @@ def test_parts_for_other_bytes_are_never_adopted(tmp_path: Path) -> None:
     left_by(1, final)
 
     with part_of(final, 2, content="md5:other") as part:
-        found = part.leftover()
+        found = part.leftovers.longest()
         part.write(b"x")
-        part.sweep()
+        part.leftovers.sweep()
         part.publish()
 
     assert found is None
@@ -356,8 +358,8 @@ def test_an_older_attempt_never_robs_a_newer_one(tmp_path: Path) -> None:
     newer = left_by(2, final)
 
     with part_of(final, 1) as older:
-        found = older.leftover()
-        older.sweep()
+        found = older.leftovers.longest()
+        older.leftovers.sweep()
         older.write(b"x")
 
     assert found is None
@@ -400,10 +402,10 @@ def test_an_adoption_cut_short_can_be_adopted_in_turn(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="killed"), part_of(final, 2) as part:
         part.adopt(old, killed)
     with part_of(final, 3) as third:
-        found = third.leftover()
+        found = third.leftovers.longest()
         assert found is not None
         third.adopt(found, ignore)
-        third.sweep()
+        third.leftovers.sweep()
         third.publish()
 
     assert final.read_bytes() == BYTES
@@ -462,7 +464,7 @@ def test_validators_of_dead_attempts_are_swept_up(tmp_path: Path) -> None:
 
     with part_of(final, 3) as third:
         third.write(b"x")
-        third.sweep()
+        third.leftovers.sweep()
         third.publish()
 
     assert files(tmp_path) == ["a.zip"]
@@ -526,7 +528,7 @@ def test_a_foreign_name_with_a_digit_that_is_no_number_is_left_alone(tmp_path: P
     path.rename(path.with_name(path.name.replace(".1.part", ".².part")))
 
     with part_of(tmp_path / "a.zip", 2) as part:
-        assert part.leftover() is None
+        assert part.leftovers.longest() is None
 
 
 def test_a_folder_at_the_final_name_is_named(tmp_path: Path) -> None:
@@ -571,7 +573,7 @@ def test_the_folder_may_vanish_while_it_is_made(
 
 def test_probing_a_folder_leaves_nothing(tmp_path: Path) -> None:
     """Whether a folder takes files is found out without leaving one."""
-    partfile.probe(tmp_path / "new" / "folder")
+    disk.probe(tmp_path / "new" / "folder")
 
     assert files(tmp_path) == []
     assert (tmp_path / "new" / "folder").is_dir()

@@ -19,7 +19,8 @@ from geodes_tasks.ledger.retention import Retention
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.tasks.app import QUEUE
-from geodes_tasks.transfer.partfile import FOLDER, PartFile
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.partfile import PartFile
 from tests.conftest import Clock, asset_of
 from worker import disk_gate as intakes
 from worker import preflight
@@ -239,7 +240,7 @@ def test_parts_that_nobody_owns_are_swept_up(
 
     recovery.look()
 
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / PART_FOLDER).exists()
     assert fake_ledger.retention.litter() == []
 
 

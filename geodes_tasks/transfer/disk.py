@@ -1,0 +1,137 @@
+"""The volume of the download folder: its free space, a probe, and errors of the system."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from geodes_tasks.errors import DiskError, NotAFileError, TooLargeError
+
+RESERVE_BYTES = 16 * 1024 * 1024
+"""Number of bytes that are left free on the volume; 1 % of the volume where that is less."""
+
+_NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+"""Errors of the name of one file. Every other error is the volume's refusal."""
+
+
+class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
+    """Context that turns the operating system's errors about a file into errors of this package.
+
+    Raises:
+        DiskError: full, over quota, read-only, no permission, stale handle, timed out, or any
+            other error but those of a name.
+        TooLargeError: the file system or a limit of the process takes no file of this size.
+        NotAFileError: there is a file where a folder should be, or a folder in place of the file.
+    """
+
+    # A class and not a generator: it is entered for each chunk of a transfer, and
+    # contextlib.contextmanager would make a generator each time.
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        """Take the path that an error names where the system names none."""
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Enter the block."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raise an error of this package for one of the system."""
+        if isinstance(error, IsADirectoryError):
+            raise NotAFileError(str(error.filename or self._path), "folder") from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            kind = "file, where a folder should be,"
+            raise NotAFileError(str(error.filename or self._path), kind) from error
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            # write(2): EFBIG is the limit of the file system or RLIMIT_FSIZE, not a full volume.
+            limit = "the file system or this process (`ulimit -f`) takes no file of this size"
+            raise TooLargeError(str(self._path), f"{error.strerror}: {limit}") from error
+        if isinstance(error, OSError) and error.errno not in _NAME_ERRNOS:
+            raise DiskError(str(self._path), error.strerror or str(error)) from error
+
+
+def probe(folder: Path) -> None:
+    """Check that files can be written in a folder; the folder is created if it does not exist.
+
+    Raises:
+        DiskError: full, over quota, read-only, no permission, stale handle.
+        NotAFileError: something that is no folder has its name.
+    """
+    try:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(prefix=".geodes-tasks-probe-", dir=folder) as stream:
+                stream.write(b"\0" * 4096)
+                stream.flush()
+                # NFS and file systems with quotas report a full volume only here (fsync(2)).
+                os.fsync(stream.fileno())
+    except OSError as error:
+        raise DiskError(str(folder), error.strerror or str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The space of a volume."""
+
+    free_bytes: int
+    """Bytes that this user may still write."""
+    total_bytes: int
+    """Size of the volume in bytes; 0 where the volume does not report it."""
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether the volume reports its size; some FUSE file systems report 0."""
+        return self.total_bytes > 0
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes that downloads leave free."""
+        return min(RESERVE_BYTES, self.total_bytes // 100)
+
+    @property
+    def usable_bytes(self) -> int:
+        """Bytes that downloads may still write; negative when too little is free already."""
+        return self.free_bytes - self.reserved_bytes
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Size in bytes of the largest file that the empty volume can take."""
+        return self.total_bytes - self.reserved_bytes
+
+
+def space_of(folder: Path) -> Space:
+    """Return the space of the volume that a folder is on.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    usage = shutil.disk_usage(folder)
+    return Space(usage.free, usage.total)
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes, 0 when it cannot be read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk: a rename survives a power cut only after this.
+
+    Source: fsync(2), "Calling fsync() does not necessarily ensure that the entry in the directory
+    containing the file has also reached disk."
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Some network file systems refuse to sync a folder (EINVAL); the rename itself is done.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,120 @@
+"""Part files that dead attempts at the same content left: find, order and remove them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from geodes_tasks.transfer.destination import NAME_BYTES, PART_FOLDER
+from geodes_tasks.transfer.disk import disk_errors, size_of
+
+ADOPT_MIN_BYTES = 64 * 1024
+"""Size in bytes from which a leftover is adopted; fetching less costs no more than the copy."""
+FOLDER_ENDING = "folder"
+"""Suffix of the folder in which a product of many files grows."""
+_ENDINGS = frozenset({"part", "adopted.part", "etag", "adopted.etag", FOLDER_ENDING})
+
+
+def stem(final: Path, content: str) -> str:
+    """Return what the names of all part files of one download begin with.
+
+    A newer version of a file has the same name, so the name alone does not identify the content: a
+    digest of both does. A long name is shortened so that token and suffix fit into 255 bytes.
+    """
+    digest = hashlib.sha256(f"{final.name}\n{content}".encode()).hexdigest()[:12]
+    name = os.fsencode(final.name)[: NAME_BYTES - 64].decode(errors="ignore")
+    return f"{name}.{digest}"
+
+
+class Leftovers:
+    """Part files that attempts with a lower token left for the same content.
+
+    Tokens rise: an attempt that lost its lease must not rob the attempt that has it now.
+    """
+
+    def __init__(self, final: Path, content: str, token: int) -> None:
+        """Take the identity of a part file; nothing is read yet."""
+        self.final, self.token = final, token
+        self.folder, self.stem = final.parent / PART_FOLDER, stem(final, content)
+        self._is_first = False
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield all files and folders of earlier attempts.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        prefix = f"{self.stem}."
+        with (
+            disk_errors(self.final),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.folder) as entries,
+        ):
+            for entry in entries:
+                if not entry.name.startswith(prefix):
+                    continue
+                token, _, ending = entry.name.removeprefix(prefix).partition(".")
+                is_number = token.isascii() and token.isdigit()
+                if ending in _ENDINGS and is_number and int(token) < self.token:
+                    yield self.folder / entry.name
+
+    def longest(self) -> Path | None:
+        """Return the longest part file that is worth adopting; None when there is none.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        if self._is_first:
+            return None
+        others = list(self)
+        parts = [(size_of(path), path) for path in others if path.name.endswith(".part")]
+        # One scan is enough when it found nothing: what comes later is no dead attempt's.
+        self._is_first = not others
+        best = max(parts, default=None)
+        return best[1] if best and best[0] >= ADOPT_MIN_BYTES else None
+
+    def folders(self) -> list[Path]:
+        """Return the product folders of earlier attempts, the latest first.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        found = [path for path in self if path.name.endswith(f".{FOLDER_ENDING}")]
+        return sorted(found, key=lambda path: int(path.name.split(".")[-2]), reverse=True)
+
+    def sweep(self) -> None:
+        """Remove all that earlier attempts left.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        for path in list(self):
+            remove_any(path)
+
+
+def etag_path(part: Path) -> Path:
+    """Return the file that keeps the validator of a part file's bytes."""
+    return part.with_name(part.name.removesuffix(".part") + ".etag")
+
+
+def remove(part: Path) -> None:
+    """Remove a part file and its validator; what cannot be removed is left without an error.
+
+    The error that ended the attempt must not be hidden by one of the clean-up.
+    """
+    for path in (part, etag_path(part)):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def remove_any(path: Path) -> None:
+    """Remove a file or a folder; what cannot be removed is left without an error."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        # unlink(2) reports EISDIR for a folder, EPERM on some systems: try it as a folder.
+        shutil.rmtree(path, ignore_errors=True)
