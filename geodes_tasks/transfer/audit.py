@@ -246,10 +246,8 @@ def _of_sums(report: Path, text: str) -> list[Expected]:
         if line and match is None:
             raise SourceError(str(report), f"line {number} is no line of md5sum")
         if match is not None:
-            name = _unescaped(match[3]) if match[1] else match[3]
+            name = match[3]
+            if match[1]:  # md5sum escapes backslash and line ends, and marks such a line by one
+                name = re.sub(r"\\[\\nr]", lambda found: _ESCAPES[found[0]], name)
             wanted.append(Expected(str(report.parent / name), None, checksums.parse(match[2])))
     return wanted
-
-
-def _unescaped(name: str) -> str:
-    return re.sub(r"\\[\\nr]", lambda found: _ESCAPES[found[0]], name)

@@ -20,7 +20,7 @@ from geodes_tasks.model import checksum as checksums
 BLOCK_BYTES = 512 * 1024
 """Least number of bytes that are written and hashed at once."""
 QUEUED_BLOCKS = 2
-"""The number of queued blocks: how many may wait for the hash, in addition to the one that is hashed and the one
+"""Greatest number of blocks that wait for the hash, besides the one that is hashed and the one
 that is gathered. Bounds the memory of a transfer; with 1 the hash is idle during a slow write."""
 FEW_CHUNKS = 8
 """Number of chunks up to which a block is written without joining them. More are joined first, as

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from xml.parsers import expat
 
@@ -71,18 +71,16 @@ def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
         text: Content of the manifest.
         manifest: Its name below the folder: the names within are relative to its own folder.
     """
-    is_safe = manifest.lower().endswith(".safe")
-    pairs = _SafeManifest().parse(text) if is_safe else _sums_in_list(text)
+    if manifest.lower().endswith(".safe"):
+        pairs = _SafeManifest().parse(text)
+    else:
+        # Lines of md5sum: digest, two blanks or a blank and `*`, name; the name may have blanks.
+        lines = [line.lstrip() for line in io.StringIO(text)]
+        matches = [(line, found) for line in lines if (found := _SUM_LINE.match(line))]
+        named = [(line[found.end() :].strip(), found[1].lower()) for line, found in matches]
+        pairs = [(name, Checksum("md5", digest)) for name, digest in named if name]
     parent = manifest.rpartition("/")[0]
     return {f"{parent}/{name}" if parent else name: checksum for name, checksum in pairs}
-
-
-def _sums_in_list(text: str) -> Iterator[tuple[str, Checksum]]:
-    """Yield the names and sums of a list as md5sum writes it."""
-    for line in io.StringIO(text):
-        found = _SUM_LINE.match(line.lstrip())
-        if found and (name := line.lstrip()[found.end() :].strip()):
-            yield name, Checksum("md5", found[1].lower())
 
 
 class _RefusedManifestError(Exception):

@@ -10,7 +10,7 @@ import os
 import subprocess
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,18 +20,12 @@ from geodes_tasks.errors import (
     CatalogueMismatchError,
     ChecksumMismatchError,
     DiskError,
-    GeodesTasksError,
-    HrefRefusedError,
     LeaseLostError,
     NotAFileError,
-    NotFoundError,
     QuotaError,
     Reaction,
     SizeMismatchError,
-    SourceUnavailableError,
-    ThrottledError,
     TooLargeError,
-    TransferError,
     TruncatedBodyError,
     UnexpectedAnswerError,
 )
@@ -44,95 +38,29 @@ from geodes_tasks.transfer import disk
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
-from geodes_tasks.transfer.fallback import GAIN_BYTES
 from geodes_tasks.transfer.partfile import THREAD_MIN_BYTES, PartFile
-from geodes_tasks.transports import Body, Transport
+from geodes_tasks.transports import Body
 from tests.conftest import KiB, MemoryTransport, asset_of, md5, some_bytes
-
-CONTENT = some_bytes(200 * KiB)
-ASSET = asset_of(CONTENT)
-WRONG = some_bytes(200 * KiB, seed=1)
-HALF = 100 * KiB
-
-
-@dataclass
-class Watcher:
-    """An attempt that takes notes, and raises when told to."""
-
-    progress_error: Exception | None = None
-    open_error: Exception | None = None
-    confirm_error: Exception | None = None
-    done: list[int] = field(default_factory=list)
-    received: int = 0
-    sources: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    confirmed: int = 0
-
-    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Note the bytes."""
-        self.done.append(done_bytes)
-        self.received += received_bytes
-        if self.progress_error:
-            raise self.progress_error
-
-    def before_open(self, source: str) -> None:
-        """Note the source."""
-        self.sources.append(source)
-        if self.open_error:
-            raise self.open_error
-
-    def source_failed(self, source: str, error: GeodesTasksError) -> None:
-        """Note which source failed, and how."""
-        self.refusals.append(f"{source}: {type(error).__name__}")
-
-    def confirm(self) -> None:
-        """Note that it was asked."""
-        self.confirmed += 1
-        if self.confirm_error:
-            raise self.confirm_error
-
-
-@pytest.fixture
-def final(tmp_path: Path) -> Path:
-    """Where the file goes."""
-    return tmp_path / "downloads" / "a.zip"
-
-
-def fetch(
-    final: Path, transport: MemoryTransport, asset: Asset = ASSET, token: int = 1
-) -> DownloadResult:
-    """Download over one source as the attempt of this number."""
-    return download(asset, final, {"geodes": transport}, token=str(token))
-
-
-def broken(
-    final: Path, bytes_come: int = HALF, asset: Asset = ASSET, content: bytes = CONTENT
-) -> None:
-    """Let a first attempt break after some bytes."""
-    transport = MemoryTransport(content, cuts=[bytes_come])
-    with pytest.raises(TruncatedBodyError, match="bytes announced"):
-        fetch(final, transport, asset)
-
-
-def names(final: Path) -> list[str]:
-    """Name what is in the download folder, parts included."""
-    folder = final.parent
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-
-
-def never_read(*_: object) -> Checksum:
-    """Stand in for hashing a file where no file may be read."""
-    raise AssertionError("a file was read")
-
+from tests.unit.transfer.scene import (
+    ASSET,
+    CONTENT,
+    HALF,
+    WRONG,
+    Recorder,
+    broken,
+    fetch,
+    names,
+    never_read,
+)
 
 # --- the whole file ------------------------------------------------------------------------------
 
 
 def test_a_whole_body_is_proven_and_published(final: Path) -> None:
     """The bytes are at the final name, the result says how, and nothing else is left."""
-    watcher = Watcher()
+    recorder = Recorder()
 
-    result = download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=watcher)
+    result = download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=recorder)
 
     assert final.read_bytes() == CONTENT
     assert names(final) == ["a.zip"]
@@ -141,8 +69,8 @@ def test_a_whole_body_is_proven_and_published(final: Path) -> None:
     assert (result.size_bytes, result.bytes_transferred) == (len(CONTENT), len(CONTENT))
     assert result.checksum == md5(CONTENT)
     assert result.proof == Proof.of(final.stat())
-    assert (watcher.done[-1], watcher.received) == (len(CONTENT), len(CONTENT))
-    assert (watcher.sources, watcher.confirmed) == (["geodes"], 1)
+    assert (recorder.done[-1], recorder.received) == (len(CONTENT), len(CONTENT))
+    assert (recorder.sources, recorder.confirmed) == (["geodes"], 1)
 
 
 def test_a_body_is_proven_by_sha3(final: Path) -> None:
@@ -323,7 +251,7 @@ def test_an_older_attempt_never_robs_a_newer_one(final: Path) -> None:
 def test_a_part_robbed_by_a_later_attempt_cannot_be_published(final: Path) -> None:
     """A worker that was paused before publishing finds its bytes taken over, and stops."""
 
-    class Robbed(Watcher):
+    class Robbed(Recorder):
         def confirm(self) -> None:
             fetch(final, MemoryTransport(b""), token=2)
             final.unlink()
@@ -440,13 +368,13 @@ def placed(final: Path, content: bytes) -> Path:
 def test_the_right_bytes_on_disk_are_not_fetched(final: Path) -> None:
     """A file that hashes right is present, whoever put it there."""
     placed(final, CONTENT)
-    transport, watcher = MemoryTransport(CONTENT), Watcher()
+    transport, recorder = MemoryTransport(CONTENT), Recorder()
 
-    result = download(ASSET, final, {"geodes": transport}, callbacks=watcher)
+    result = download(ASSET, final, {"geodes": transport}, callbacks=recorder)
 
     assert transport.opened == []
     assert (result.outcome, result.verified) == (Outcome.ALREADY_PRESENT, True)
-    assert (result.bytes_transferred, watcher.done[-1]) == (0, len(CONTENT))
+    assert (result.bytes_transferred, recorder.done[-1]) == (0, len(CONTENT))
     assert names(final) == ["a.zip"]
 
 
@@ -512,11 +440,11 @@ def test_wrong_bytes_stay_until_the_right_ones_are_proven(final: Path) -> None:
 
 
 def beside(
-    final: Path, content: bytes = CONTENT, asset: Asset = ASSET, watcher: Watcher | None = None
+    final: Path, content: bytes = CONTENT, asset: Asset = ASSET, recorder: Recorder | None = None
 ) -> DownloadResult:
     """Download without replacing what is there."""
     transports = {"geodes": MemoryTransport(content)}
-    return download(asset, final, transports, callbacks=watcher, replace=False)
+    return download(asset, final, transports, callbacks=recorder, replace=False)
 
 
 def test_other_bytes_are_not_replaced(final: Path) -> None:
@@ -560,14 +488,14 @@ def test_without_a_checksum_nothing_is_a_copy(final: Path) -> None:
 def test_a_file_that_comes_at_the_last_moment_is_not_replaced(final: Path, kind: str) -> None:
     """Another program takes the name while the bytes come: its file stays."""
 
-    class Late(Watcher):
+    class Late(Recorder):
         def confirm(self) -> None:
             if kind == "file":
                 final.write_bytes(b"notes")
             else:
                 final.symlink_to("nowhere")
 
-    result = beside(final, watcher=Late())
+    result = beside(final, recorder=Late())
 
     assert result.path == str(final.with_name("a-1.zip"))
     assert final.with_name("a-1.zip").read_bytes() == CONTENT
@@ -578,11 +506,11 @@ def test_a_file_that_comes_at_the_last_moment_is_not_replaced(final: Path, kind:
 def test_a_copy_that_comes_at_the_last_moment_is_the_file(final: Path) -> None:
     """Two processes fetch one asset to one name: there is one file in the end."""
 
-    class Late(Watcher):
+    class Late(Recorder):
         def confirm(self) -> None:
             final.write_bytes(CONTENT)
 
-    result = beside(final, watcher=Late())
+    result = beside(final, recorder=Late())
 
     assert result.path == str(final)
     assert names(final) == ["a.zip"]
@@ -729,200 +657,16 @@ def test_a_resume_does_not_need_room_for_the_whole_file(
     assert names(final) == ["a.zip"]
 
 
-# --- sources -------------------------------------------------------------------------------------
-
-BOTH = asset_of(CONTENT, hrefs={"geodes": "https://portal.invalid/a", "s3": "s3://bucket/a"})
-
-
-def test_the_preferred_source_comes_first(final: Path) -> None:
-    """The order of the transports decides, and the result says who gave the bytes."""
-    s3, geodes = MemoryTransport(CONTENT), MemoryTransport(CONTENT)
-
-    result = download(BOTH, final, {"s3": s3, "geodes": geodes})
-
-    assert (result.source, geodes.opened) == ("s3", [])
-
-
-def test_a_source_that_cannot_give_the_file_passes_it_on(final: Path) -> None:
-    """Where one source has no right or no such key, the next one is asked."""
-    denied = SourceUnavailableError("s3", "s3://bucket/a", "access denied")
-    s3, geodes = MemoryTransport(CONTENT, errors=[denied]), MemoryTransport(CONTENT)
-    watcher = Watcher()
-
-    result = download(BOTH, final, {"s3": s3, "geodes": geodes}, callbacks=watcher)
-
-    assert (result.source, watcher.sources) == ("geodes", ["s3", "geodes"])
-    assert final.read_bytes() == CONTENT
-
-
-def test_the_last_sources_refusal_is_the_answer(final: Path) -> None:
-    """When no source can give the file, the error says so."""
-    denied = SourceUnavailableError("s3", "s3://bucket/a", "access denied")
-    only_s3 = asset_of(CONTENT, hrefs={"s3": "s3://bucket/a"})
-
-    with pytest.raises(SourceUnavailableError, match="access denied"):
-        download(only_s3, final, {"s3": MemoryTransport(CONTENT, errors=[denied])})
-
-    assert names(final) == []
-
-
-def both(s3: MemoryTransport, geodes: MemoryTransport) -> dict[str, Transport]:
-    """Give the two sources in their usual order."""
-    return {"s3": s3, "geodes": geodes}
-
-
-def test_what_breaks_in_the_middle_goes_on_over_the_other_source(final: Path) -> None:
-    """The same checksum names the same bytes: only the rest comes over the other source."""
-    s3, geodes = MemoryTransport(CONTENT, cuts=[HALF]), MemoryTransport(CONTENT, etag='"other"')
-    watcher = Watcher()
-
-    result = download(BOTH, final, both(s3, geodes), callbacks=watcher)
-
-    assert (s3.opened, geodes.opened) == ([(0, None)], [(HALF, None)])
-    assert result.sources == {"s3": HALF, "geodes": len(CONTENT) - HALF}
-    assert (result.source, result.outcome) == ("geodes", Outcome.DOWNLOADED)
-    assert (watcher.refusals, final.read_bytes()) == (["s3: TruncatedBodyError"], CONTENT)
-
-
-def test_the_other_source_begins_anew_where_it_cannot_resume(final: Path) -> None:
-    """A portal without ranges gives the whole file; nothing of the first source is left in it."""
-    s3, geodes = MemoryTransport(CONTENT, cuts=[HALF]), MemoryTransport(CONTENT, resumes=False)
-
-    result = download(BOTH, final, both(s3, geodes))
-
-    assert result.sources == {"s3": HALF, "geodes": len(CONTENT)}
-    assert final.read_bytes() == CONTENT
-
-
-def test_without_a_checksum_nothing_is_joined_across_sources(final: Path) -> None:
-    """Bytes that nobody could prove together begin at 0, even where the server resumes."""
-    unproven = asset_of(CONTENT, hrefs=BOTH.hrefs, checksum=None, title="a.bin")
-    s3, geodes = MemoryTransport(CONTENT, cuts=[HALF]), MemoryTransport(CONTENT)
-
-    download(unproven, final, both(s3, geodes))
-
-    assert geodes.opened == [(0, None)]
-    assert final.read_bytes() == CONTENT
-
-
-def test_the_way_round_too(final: Path) -> None:
-    """A portal that fails in the middle hands over to the datalake."""
-    s3, geodes = MemoryTransport(CONTENT), MemoryTransport(CONTENT, cuts=[HALF])
-
-    result = download(BOTH, final, {"geodes": geodes, "s3": s3})
-
-    assert s3.opened == [(HALF, None)]
-    assert (result.source, final.read_bytes()) == ("s3", CONTENT)
-
-
-def test_a_source_that_gains_is_asked_once_more(final: Path) -> None:
-    """One broken connection does not cost the portal's quota: the rest comes from the same."""
-    content = some_bytes(3 * GAIN_BYTES)
-    asset = asset_of(content, hrefs=BOTH.hrefs)
-    s3, geodes = MemoryTransport(content, cuts=[2 * GAIN_BYTES]), MemoryTransport(content)
-
-    download(asset, final, both(s3, geodes))
-
-    assert s3.opened == [(0, None), (2 * GAIN_BYTES, '"v1"')]
-    assert (geodes.opened, final.read_bytes()) == ([], content)
-
-
-def test_a_source_that_breaks_at_the_same_byte_is_left(final: Path) -> None:
-    """Without a gain there is no second chance, so nothing goes on for ever."""
-    content = some_bytes(3 * GAIN_BYTES)
-    asset = asset_of(content, hrefs=BOTH.hrefs)
-    s3 = MemoryTransport(content, resumes=False, cuts=[2 * GAIN_BYTES] * 9)
-
-    result = download(asset, final, both(s3, MemoryTransport(content)))
-
-    assert (len(s3.opened), result.source) == (2, "geodes")
-
-
-def test_a_corrupt_copy_is_fetched_from_the_other_source(final: Path) -> None:
-    """Wrong bytes of one source cost no attempt where the other has the right ones."""
-    watcher = Watcher()
-
-    result = download(
-        BOTH, final, both(MemoryTransport(WRONG), MemoryTransport(CONTENT)), callbacks=watcher
-    )
-
-    assert watcher.refusals == ["s3: ChecksumMismatchError"]
-    assert (result.source, result.verified, final.read_bytes()) == ("geodes", True, CONTENT)
-
-
-def test_two_sources_that_agree_put_the_catalogue_in_doubt(final: Path) -> None:
-    """Equal whole copies from both sources tell at once that it is the catalogue."""
-    with pytest.raises(CatalogueMismatchError, match="two full copies"):
-        download(BOTH, final, both(MemoryTransport(WRONG), MemoryTransport(WRONG)))
-
-    assert not final.exists()
-
-
-def test_an_object_of_another_size_is_left_to_the_other_source(final: Path) -> None:
-    """What cannot be the file is not fetched for nothing."""
-    s3, geodes = MemoryTransport(CONTENT + b"more"), MemoryTransport(CONTENT)
-
-    result = download(BOTH, final, both(s3, geodes))
-
-    assert (result.source, s3.sent_bytes) == ("geodes", 0)
-
-
-@pytest.mark.parametrize(
-    ("of_s3", "of_portal", "expected"),
-    [
-        (SourceUnavailableError("s3", "h", "no such object"), NotFoundError("h", 404),
-         NotFoundError),
-        (TransferError("h", "reset"), NotFoundError("h", 404), TransferError),
-        (TransferError("h", "reset"), QuotaError("h", "used"), QuotaError),
-        (SourceUnavailableError("s3", "h", "denied"), TransferError("h", "reset"), TransferError),
-        (ThrottledError("h", 3.0), TransferError("h", "reset"), ThrottledError),
-    ],
-)  # fmt: skip
-def test_of_several_errors_the_telling_one_is_raised(
-    final: Path,
-    of_s3: GeodesTasksError,
-    of_portal: GeodesTasksError,
-    expected: type[GeodesTasksError],
-) -> None:
-    """What waits comes before what is tried again, that before what ends; a denial says least."""
-    sources = both(MemoryTransport(b"", errors=[of_s3]), MemoryTransport(b"", errors=[of_portal]))
-
-    with pytest.raises(expected, match="h: "):
-        download(BOTH, final, sources)
-
-
-def test_bytes_of_one_source_are_resumed_from_the_other(final: Path) -> None:
-    """The checksum proves the whole, so halves from two sources make one file."""
-    broken(final, asset=BOTH)
-    denied = SourceUnavailableError("s3", "s3://bucket/a", "access denied")
-    s3, geodes = MemoryTransport(CONTENT, errors=[denied]), MemoryTransport(CONTENT)
-
-    result = download(BOTH, final, {"s3": s3, "geodes": geodes}, token="2")
-
-    assert geodes.opened == [(HALF, None)]
-    assert (result.outcome, final.read_bytes()) == (Outcome.RESUMED, CONTENT)
-
-
-def test_a_file_that_no_source_in_use_has_is_named(final: Path) -> None:
-    """Where only S3 has the file and S3 is not in use, the message says both."""
-    only_s3 = asset_of(CONTENT, hrefs={"s3": "s3://bucket/a"})
-
-    with pytest.raises(HrefRefusedError, match=r"no source in use has it \(it has: s3\)"):
-        fetch(final, MemoryTransport(CONTENT), only_s3)
-
-    assert names(final) == []
-
-
 # --- stopped from outside ------------------------------------------------------------------------
 
 
 def test_a_stop_at_progress_keeps_the_part_and_publishes_nothing(final: Path) -> None:
     """A lost lease stops the transfer within one chunk."""
-    watcher = Watcher(progress_error=LeaseLostError("id"))
+    recorder = Recorder(progress_error=LeaseLostError("id"))
     transport = MemoryTransport(CONTENT)
 
     with pytest.raises(LeaseLostError, match="another worker"):
-        download(ASSET, final, {"geodes": transport}, callbacks=watcher)
+        download(ASSET, final, {"geodes": transport}, callbacks=recorder)
 
     assert not final.exists()
     assert transport.sent_bytes == transport.chunk_bytes
@@ -930,23 +674,23 @@ def test_a_stop_at_progress_keeps_the_part_and_publishes_nothing(final: Path) ->
 
 def test_a_stop_at_the_last_moment_publishes_nothing(final: Path) -> None:
     """Whole and proven, a file of somebody else's lease stays a part."""
-    watcher = Watcher(confirm_error=CancelledError("id"))
+    recorder = Recorder(confirm_error=CancelledError("id"))
 
     with pytest.raises(CancelledError, match="cancelled"):
-        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=watcher)
+        download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=recorder)
 
     assert not final.exists()
-    assert watcher.done[-1] == len(CONTENT)
+    assert recorder.done[-1] == len(CONTENT)
 
 
 def test_a_used_up_quota_stops_before_the_request(final: Path) -> None:
     """The portal is not asked, and an earlier attempt's bytes stay."""
     broken(final)
-    watcher = Watcher(open_error=QuotaError("href", "50 in the last hour"))
+    recorder = Recorder(open_error=QuotaError("href", "50 in the last hour"))
     transport = MemoryTransport(CONTENT)
 
     with pytest.raises(QuotaError, match="used up"):
-        download(ASSET, final, {"geodes": transport}, callbacks=watcher, token="2")
+        download(ASSET, final, {"geodes": transport}, callbacks=recorder, token="2")
 
     assert transport.opened == []
     assert [path.stat().st_size for path in (final.parent / PART_FOLDER).iterdir()] == [HALF]
@@ -957,7 +701,7 @@ def test_hashing_a_file_on_disk_can_be_stopped(final: Path) -> None:
     placed(final, CONTENT)
 
     with pytest.raises(CancelledError, match="cancelled"):
-        download(ASSET, final, {}, callbacks=Watcher(progress_error=CancelledError("id")))
+        download(ASSET, final, {}, callbacks=Recorder(progress_error=CancelledError("id")))
 
     assert final.read_bytes() == CONTENT
 
@@ -979,7 +723,7 @@ def test_success_sweeps_what_earlier_attempts_left(final: Path) -> None:
 def test_an_older_attempt_that_wakes_after_a_newer_one_leaves_nothing(final: Path) -> None:
     """Its part goes when it learns that its lease is lost and the file is published."""
 
-    class Frozen(Watcher):
+    class Frozen(Recorder):
         def before_open(self, source: str) -> None:
             fetch(final, MemoryTransport(CONTENT), token=2)
 

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from geodes_tasks.errors import DiskError, LeaseLostError, NotAFileError, TooLargeError
-from geodes_tasks.transfer import disk, publish
+from geodes_tasks.errors import LeaseLostError
 from geodes_tasks.transfer.destination import PART_FOLDER
-from geodes_tasks.transfer.leftovers import ADOPT_MIN_BYTES
 from geodes_tasks.transfer.partfile import THREAD_MIN_BYTES, PartFile
 from tests.conftest import some_bytes
-
-MiB = 1024 * 1024
-BYTES = some_bytes(ADOPT_MIN_BYTES * 2)
-
-
-def part_of(final: Path, token: int = 1, content: str = "md5:x") -> PartFile:
-    """Make the part file of an attempt."""
-    return PartFile(final, content, str(token), "md5")
-
-
-def left_by(token: int, final: Path, content: bytes = BYTES, etag: str | None = None) -> Path:
-    """Leave the part of an attempt that died."""
-    with part_of(final, token) as part:
-        if etag:
-            part.expect(THREAD_MIN_BYTES)
-            part.note_etag(etag)
-        part.write(content)
-    return part.path
-
-
-def ignore(done_bytes: int) -> None:
-    """Hear of progress and do nothing."""
-
-
-def files(folder: Path) -> list[str]:
-    """Name all files below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
+from tests.unit.transfer.scene import BYTES, files, ignore, left_by, part_of
 
 # --- write and publish ---------------------------------------------------------------------------
 
@@ -90,76 +60,6 @@ def test_publishing_replaces_an_older_file_in_one_step(tmp_path: Path) -> None:
         part.publish()
 
     assert (before, final.read_bytes()) == (b"old", b"new")
-
-
-def test_a_taken_name_is_left_alone(tmp_path: Path) -> None:
-    """What has the name stays, and so does the part, for another name."""
-    final = tmp_path / "a.zip"
-    final.write_bytes(b"old")
-
-    with part_of(final) as part:
-        part.write(b"new")
-        refused = part.publish_new(final)
-        proof = part.publish_new(tmp_path / "a-1.zip")
-
-    assert refused is None
-    assert proof is not None
-    assert final.read_bytes() == b"old"
-    assert (tmp_path / "a-1.zip").read_bytes() == b"new"
-    assert files(tmp_path) == ["a-1.zip", "a.zip"]
-
-
-@pytest.mark.parametrize("taken", [False, True])
-def test_volumes_without_hard_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool
-) -> None:
-    """There too a name is taken in one step, and what has it already stays."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    final = tmp_path / "a.zip"
-    if taken:
-        final.write_bytes(b"old")
-
-    with part_of(final) as part:
-        part.write(b"new")
-        proof = part.publish_new(final)
-
-    assert (proof is None) is taken
-    assert final.read_bytes() == (b"old" if taken else b"new")
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_a_robbed_part_takes_no_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
-) -> None:
-    """A part that a later attempt took over leaves no empty file behind, with links or without."""
-    if not links:
-        monkeypatch.setattr(publish, "_NO_LINKS", {errno.ENOENT})
-    final = tmp_path / "a.zip"
-
-    with part_of(final) as part:
-        part.write(b"new")
-        part.path.unlink()
-        with pytest.raises(LeaseLostError, match=r"a\.zip"):
-            part.publish_new(final)
-
-    assert files(tmp_path) == []
-
-
-def test_a_link_whose_answer_was_lost(tmp_path: Path) -> None:
-    """A network file system may say that the name is taken by the very file that took it."""
-    final = tmp_path / "a.zip"
-
-    with part_of(final) as part:
-        part.write(b"new")
-        os.link(part.path, final)
-        proof = part.publish_new(final)
-
-    assert proof is not None
-    assert files(tmp_path) == ["a.zip"]
 
 
 def test_new_files_obey_the_umask(tmp_path: Path) -> None:
@@ -309,49 +209,6 @@ def test_adopting_takes_bytes_and_digest(tmp_path: Path) -> None:
     assert files(tmp_path) == ["a.zip"]
 
 
-def test_the_longest_leftover_is_found(tmp_path: Path) -> None:
-    """Of several dead attempts' parts the longest is worth most."""
-    final = tmp_path / "a.zip"
-    left_by(1, final, BYTES)
-    longest = left_by(2, final, BYTES + b"more")
-    left_by(3, final, BYTES[:-1])
-
-    with part_of(final, 4) as part:
-        found = part.leftovers.longest()
-
-    assert found == longest
-
-
-def test_scraps_are_not_adopted(tmp_path: Path) -> None:
-    """Less than the minimum is fetched again, and swept up."""
-    final = tmp_path / "a.zip"
-    left_by(1, final, BYTES[: ADOPT_MIN_BYTES - 1])
-
-    with part_of(final, 2) as part:
-        found = part.leftovers.longest()
-        part.write(b"x")
-        part.leftovers.sweep()
-        part.publish()
-
-    assert found is None
-    assert files(tmp_path) == ["a.zip"]
-
-
-def test_parts_for_other_bytes_are_never_adopted(tmp_path: Path) -> None:
-    """A newer version of a file bears the same name; its predecessor's bytes are no use."""
-    final = tmp_path / "a.zip"
-    left_by(1, final)
-
-    with part_of(final, 2, content="md5:other") as part:
-        found = part.leftovers.longest()
-        part.write(b"x")
-        part.leftovers.sweep()
-        part.publish()
-
-    assert found is None
-    assert len(files(tmp_path)) == 2
-
-
 def test_an_older_attempt_never_robs_a_newer_one(tmp_path: Path) -> None:
     """A worker that lost its lease and woke up neither adopts nor sweeps its successor's part."""
     final = tmp_path / "a.zip"
@@ -470,88 +327,6 @@ def test_validators_of_dead_attempts_are_swept_up(tmp_path: Path) -> None:
     assert files(tmp_path) == ["a.zip"]
 
 
-# --- the disk ------------------------------------------------------------------------------------
-
-
-def test_a_full_volume_is_said_before_the_transfer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the file cannot fit, no byte is asked for, and both numbers are in the message."""
-    monkeypatch.setattr("shutil.disk_usage", lambda _: _Usage(free=20 * MiB))
-
-    with part_of(tmp_path / "a.zip") as part:
-        part.reserve(4 * MiB)
-        with pytest.raises(DiskError, match=r"5242880 bytes needed, 20971520 bytes free"):
-            part.reserve(5 * MiB)
-
-
-class _Usage:
-    def __init__(self, free: int) -> None:
-        self.free, self.total = free, 10**12
-
-
-VOLUME_ERRORS = ["ENOSPC", "EDQUOT", "EROFS", "ESTALE", "EIO", "ETIMEDOUT", "ENOMEM", "EREMOTEIO"]
-
-
-@pytest.mark.parametrize("number", [getattr(errno, name) for name in VOLUME_ERRORS])
-def test_what_the_disk_says_becomes_a_disk_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """Full, over quota, read-only and stale are about this worker's disk, and say so."""
-
-    def refuse(descriptor: int, data: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    with part_of(tmp_path / "a.zip") as part:
-        monkeypatch.setattr("os.write", refuse)
-        with pytest.raises(DiskError, match=os.strerror(number)):
-            part.write(b"x")
-
-
-def test_a_file_above_the_limit_of_the_file_system_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """EFBIG ends the file by name, with the path and the limit to raise."""
-
-    def refuse(descriptor: int, data: object) -> int:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-
-    with part_of(tmp_path / "a.zip") as part:
-        monkeypatch.setattr("os.write", refuse)
-        with pytest.raises(TooLargeError, match=r"a\.zip: File too large: .*ulimit -f"):
-            part.write(b"x")
-
-
-def test_a_foreign_name_with_a_digit_that_is_no_number_is_left_alone(tmp_path: Path) -> None:
-    """A superscript two counts as a digit in Python, and as no token here."""
-    path = left_by(1, tmp_path / "a.zip")
-    path.rename(path.with_name(path.name.replace(".1.part", ".².part")))
-
-    with part_of(tmp_path / "a.zip", 2) as part:
-        assert part.leftovers.longest() is None
-
-
-def test_a_folder_at_the_final_name_is_named(tmp_path: Path) -> None:
-    """A folder where the file should go is not replaced."""
-    final = tmp_path / "a.zip"
-    with part_of(final) as part:
-        part.write(b"x")
-        final.mkdir()
-        with pytest.raises(NotAFileError, match="there is a folder of this name already"):
-            part.publish()
-
-    assert final.is_dir()
-
-
-def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
-    """A file where a folder of the path should be is said to be one."""
-    (tmp_path / "folder").write_bytes(b"")
-    part = part_of(tmp_path / "folder" / "a.zip")
-
-    with pytest.raises(NotAFileError, match="file, where a folder should be"):
-        part.__enter__()
-
-
 def test_the_folder_may_vanish_while_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -569,11 +344,3 @@ def test_the_folder_may_vanish_while_it_is_made(
         part.write(b"x")
 
     assert part.path.read_bytes() == b"x"
-
-
-def test_probing_a_folder_leaves_nothing(tmp_path: Path) -> None:
-    """Whether a folder takes files is found out without leaving one."""
-    disk.probe(tmp_path / "new" / "folder")
-
-    assert files(tmp_path) == []
-    assert (tmp_path / "new" / "folder").is_dir()

@@ -1,0 +1,91 @@
+"""Errors and free space of the volume: named for the user before and during a transfer."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.errors import DiskError, NotAFileError, TooLargeError
+from geodes_tasks.transfer import disk
+from tests.unit.transfer.scene import MiB, files, part_of
+
+
+def test_a_full_volume_is_said_before_the_transfer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the file cannot fit, no byte is asked for, and both numbers are in the message."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: _Usage(free=20 * MiB))
+
+    with part_of(tmp_path / "a.zip") as part:
+        part.reserve(4 * MiB)
+        with pytest.raises(DiskError, match=r"5242880 bytes needed, 20971520 bytes free"):
+            part.reserve(5 * MiB)
+
+
+class _Usage:
+    def __init__(self, free: int) -> None:
+        self.free, self.total = free, 10**12
+
+
+VOLUME_ERRORS = ["ENOSPC", "EDQUOT", "EROFS", "ESTALE", "EIO", "ETIMEDOUT", "ENOMEM", "EREMOTEIO"]
+
+
+@pytest.mark.parametrize("number", [getattr(errno, name) for name in VOLUME_ERRORS])
+def test_what_the_disk_says_becomes_a_disk_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Full, over quota, read-only and stale are about this worker's disk, and say so."""
+
+    def refuse(descriptor: int, data: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with part_of(tmp_path / "a.zip") as part:
+        monkeypatch.setattr("os.write", refuse)
+        with pytest.raises(DiskError, match=os.strerror(number)):
+            part.write(b"x")
+
+
+def test_a_file_above_the_limit_of_the_file_system_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EFBIG ends the file by name, with the path and the limit to raise."""
+
+    def refuse(descriptor: int, data: object) -> int:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    with part_of(tmp_path / "a.zip") as part:
+        monkeypatch.setattr("os.write", refuse)
+        with pytest.raises(TooLargeError, match=r"a\.zip: File too large: .*ulimit -f"):
+            part.write(b"x")
+
+
+def test_a_folder_at_the_final_name_is_named(tmp_path: Path) -> None:
+    """A folder where the file should go is not replaced."""
+    final = tmp_path / "a.zip"
+    with part_of(final) as part:
+        part.write(b"x")
+        final.mkdir()
+        with pytest.raises(NotAFileError, match="there is a folder of this name already"):
+            part.publish()
+
+    assert final.is_dir()
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    """A file where a folder of the path should be is said to be one."""
+    (tmp_path / "folder").write_bytes(b"")
+    part = part_of(tmp_path / "folder" / "a.zip")
+
+    with pytest.raises(NotAFileError, match="file, where a folder should be"):
+        part.__enter__()
+
+
+def test_probing_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    """Whether a folder takes files is found out without leaving one."""
+    disk.probe(tmp_path / "new" / "folder")
+
+    assert files(tmp_path) == []
+    assert (tmp_path / "new" / "folder").is_dir()

@@ -1,0 +1,205 @@
+"""Sources of one file: their order, what is resumed from another one, and which error is raised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.errors import (
+    CatalogueMismatchError,
+    GeodesTasksError,
+    HrefRefusedError,
+    NotFoundError,
+    QuotaError,
+    SourceUnavailableError,
+    ThrottledError,
+    TransferError,
+)
+from geodes_tasks.model.states import Outcome
+from geodes_tasks.transfer.download import download
+from geodes_tasks.transfer.fallback import GAIN_BYTES
+from geodes_tasks.transports import Transport
+from tests.conftest import MemoryTransport, asset_of, some_bytes
+from tests.unit.transfer.scene import CONTENT, HALF, WRONG, Recorder, broken, fetch, names
+
+BOTH = asset_of(CONTENT, hrefs={"geodes": "https://portal.invalid/a", "s3": "s3://bucket/a"})
+
+
+def test_the_preferred_source_comes_first(final: Path) -> None:
+    """The order of the transports decides, and the result says who gave the bytes."""
+    s3, geodes = MemoryTransport(CONTENT), MemoryTransport(CONTENT)
+
+    result = download(BOTH, final, {"s3": s3, "geodes": geodes})
+
+    assert (result.source, geodes.opened) == ("s3", [])
+
+
+def test_a_source_that_cannot_give_the_file_passes_it_on(final: Path) -> None:
+    """Where one source has no right or no such key, the next one is asked."""
+    denied = SourceUnavailableError("s3", "s3://bucket/a", "access denied")
+    s3, geodes = MemoryTransport(CONTENT, errors=[denied]), MemoryTransport(CONTENT)
+    recorder = Recorder()
+
+    result = download(BOTH, final, {"s3": s3, "geodes": geodes}, callbacks=recorder)
+
+    assert (result.source, recorder.sources) == ("geodes", ["s3", "geodes"])
+    assert final.read_bytes() == CONTENT
+
+
+def test_the_last_sources_refusal_is_the_answer(final: Path) -> None:
+    """When no source can give the file, the error says so."""
+    denied = SourceUnavailableError("s3", "s3://bucket/a", "access denied")
+    only_s3 = asset_of(CONTENT, hrefs={"s3": "s3://bucket/a"})
+
+    with pytest.raises(SourceUnavailableError, match="access denied"):
+        download(only_s3, final, {"s3": MemoryTransport(CONTENT, errors=[denied])})
+
+    assert names(final) == []
+
+
+def both(s3: MemoryTransport, geodes: MemoryTransport) -> dict[str, Transport]:
+    """Give the two sources in their usual order."""
+    return {"s3": s3, "geodes": geodes}
+
+
+def test_what_breaks_in_the_middle_goes_on_over_the_other_source(final: Path) -> None:
+    """The same checksum names the same bytes: only the rest comes over the other source."""
+    s3, geodes = MemoryTransport(CONTENT, cuts=[HALF]), MemoryTransport(CONTENT, etag='"other"')
+    recorder = Recorder()
+
+    result = download(BOTH, final, both(s3, geodes), callbacks=recorder)
+
+    assert (s3.opened, geodes.opened) == ([(0, None)], [(HALF, None)])
+    assert result.sources == {"s3": HALF, "geodes": len(CONTENT) - HALF}
+    assert (result.source, result.outcome) == ("geodes", Outcome.DOWNLOADED)
+    assert (recorder.refusals, final.read_bytes()) == (["s3: TruncatedBodyError"], CONTENT)
+
+
+def test_the_other_source_begins_anew_where_it_cannot_resume(final: Path) -> None:
+    """A portal without ranges gives the whole file; nothing of the first source is left in it."""
+    s3, geodes = MemoryTransport(CONTENT, cuts=[HALF]), MemoryTransport(CONTENT, resumes=False)
+
+    result = download(BOTH, final, both(s3, geodes))
+
+    assert result.sources == {"s3": HALF, "geodes": len(CONTENT)}
+    assert final.read_bytes() == CONTENT
+
+
+def test_without_a_checksum_nothing_is_joined_across_sources(final: Path) -> None:
+    """Bytes that nobody could prove together begin at 0, even where the server resumes."""
+    unproven = asset_of(CONTENT, hrefs=BOTH.hrefs, checksum=None, title="a.bin")
+    s3, geodes = MemoryTransport(CONTENT, cuts=[HALF]), MemoryTransport(CONTENT)
+
+    download(unproven, final, both(s3, geodes))
+
+    assert geodes.opened == [(0, None)]
+    assert final.read_bytes() == CONTENT
+
+
+def test_the_way_round_too(final: Path) -> None:
+    """A portal that fails in the middle hands over to the datalake."""
+    s3, geodes = MemoryTransport(CONTENT), MemoryTransport(CONTENT, cuts=[HALF])
+
+    result = download(BOTH, final, {"geodes": geodes, "s3": s3})
+
+    assert s3.opened == [(HALF, None)]
+    assert (result.source, final.read_bytes()) == ("s3", CONTENT)
+
+
+def test_a_source_that_gains_is_asked_once_more(final: Path) -> None:
+    """One broken connection does not cost the portal's quota: the rest comes from the same."""
+    content = some_bytes(3 * GAIN_BYTES)
+    asset = asset_of(content, hrefs=BOTH.hrefs)
+    s3, geodes = MemoryTransport(content, cuts=[2 * GAIN_BYTES]), MemoryTransport(content)
+
+    download(asset, final, both(s3, geodes))
+
+    assert s3.opened == [(0, None), (2 * GAIN_BYTES, '"v1"')]
+    assert (geodes.opened, final.read_bytes()) == ([], content)
+
+
+def test_a_source_that_breaks_at_the_same_byte_is_left(final: Path) -> None:
+    """Without a gain there is no second chance, so nothing goes on for ever."""
+    content = some_bytes(3 * GAIN_BYTES)
+    asset = asset_of(content, hrefs=BOTH.hrefs)
+    s3 = MemoryTransport(content, resumes=False, cuts=[2 * GAIN_BYTES] * 9)
+
+    result = download(asset, final, both(s3, MemoryTransport(content)))
+
+    assert (len(s3.opened), result.source) == (2, "geodes")
+
+
+def test_a_corrupt_copy_is_fetched_from_the_other_source(final: Path) -> None:
+    """Wrong bytes of one source cost no attempt where the other has the right ones."""
+    recorder = Recorder()
+
+    result = download(
+        BOTH, final, both(MemoryTransport(WRONG), MemoryTransport(CONTENT)), callbacks=recorder
+    )
+
+    assert recorder.refusals == ["s3: ChecksumMismatchError"]
+    assert (result.source, result.verified, final.read_bytes()) == ("geodes", True, CONTENT)
+
+
+def test_two_sources_that_agree_put_the_catalogue_in_doubt(final: Path) -> None:
+    """Equal whole copies from both sources tell at once that it is the catalogue."""
+    with pytest.raises(CatalogueMismatchError, match="two full copies"):
+        download(BOTH, final, both(MemoryTransport(WRONG), MemoryTransport(WRONG)))
+
+    assert not final.exists()
+
+
+def test_an_object_of_another_size_is_left_to_the_other_source(final: Path) -> None:
+    """What cannot be the file is not fetched for nothing."""
+    s3, geodes = MemoryTransport(CONTENT + b"more"), MemoryTransport(CONTENT)
+
+    result = download(BOTH, final, both(s3, geodes))
+
+    assert (result.source, s3.sent_bytes) == ("geodes", 0)
+
+
+@pytest.mark.parametrize(
+    ("of_s3", "of_portal", "expected"),
+    [
+        (SourceUnavailableError("s3", "h", "no such object"), NotFoundError("h", 404),
+         NotFoundError),
+        (TransferError("h", "reset"), NotFoundError("h", 404), TransferError),
+        (TransferError("h", "reset"), QuotaError("h", "used"), QuotaError),
+        (SourceUnavailableError("s3", "h", "denied"), TransferError("h", "reset"), TransferError),
+        (ThrottledError("h", 3.0), TransferError("h", "reset"), ThrottledError),
+    ],
+)  # fmt: skip
+def test_of_several_errors_the_telling_one_is_raised(
+    final: Path,
+    of_s3: GeodesTasksError,
+    of_portal: GeodesTasksError,
+    expected: type[GeodesTasksError],
+) -> None:
+    """What waits comes before what is tried again, that before what ends; a denial says least."""
+    sources = both(MemoryTransport(b"", errors=[of_s3]), MemoryTransport(b"", errors=[of_portal]))
+
+    with pytest.raises(expected, match="h: "):
+        download(BOTH, final, sources)
+
+
+def test_bytes_of_one_source_are_resumed_from_the_other(final: Path) -> None:
+    """The checksum proves the whole, so halves from two sources make one file."""
+    broken(final, asset=BOTH)
+    denied = SourceUnavailableError("s3", "s3://bucket/a", "access denied")
+    s3, geodes = MemoryTransport(CONTENT, errors=[denied]), MemoryTransport(CONTENT)
+
+    result = download(BOTH, final, {"s3": s3, "geodes": geodes}, token="2")
+
+    assert geodes.opened == [(HALF, None)]
+    assert (result.outcome, final.read_bytes()) == (Outcome.RESUMED, CONTENT)
+
+
+def test_a_file_that_no_source_in_use_has_is_named(final: Path) -> None:
+    """Where only S3 has the file and S3 is not in use, the message says both."""
+    only_s3 = asset_of(CONTENT, hrefs={"s3": "s3://bucket/a"})
+
+    with pytest.raises(HrefRefusedError, match=r"no source in use has it \(it has: s3\)"):
+        fetch(final, MemoryTransport(CONTENT), only_s3)
+
+    assert names(final) == []
