@@ -17,6 +17,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.states import Outcome
+from geodes_tasks.pygeodes.download_queue import DownloadQueue, Problem
 from geodes_tasks.settings.config import load
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer.audit import Expected, Finding, audit
@@ -141,6 +142,26 @@ def test_a_folder_is_audited(
 
     assert found.finding is finding
     assert detail in found.detail
+
+
+def test_check_integrity_reads_every_file_of_a_product(tmp_path: Path) -> None:
+    """A queue reports the changed file of a product of many, as ``verify`` does."""
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "P", "collection": "C", "geometry": None,
+        "properties": {"datetime": "2026-01-01T00:00:00Z"}, "links": [],
+        "assets": {"data": {"href": "https://s3.invalid/b/P", "roles": ["data"], "title": NAME}},
+    }  # fmt: skip
+    for name, content in (FILES | {"manifest.safe": manifest_of(FILES)}).items():
+        (tmp_path / NAME / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / NAME / name).write_bytes(content)
+    queue = DownloadQueue([item], tmp_path, settings=load(), quiet=True)
+    assert queue.check_integrity() == []
+    damaged(tmp_path / NAME / "GRANULE/B02.jp2")
+
+    (problem,) = queue.check_integrity()
+
+    assert problem.problem is Problem.CHANGED
+    assert problem.detail.startswith("GRANULE/B02.jp2: md5:")
 
 
 def test_a_folder_without_manifest_is_not_provable(tmp_path: Path) -> None:
