@@ -460,7 +460,7 @@ def test_without_ranges_the_archive_comes_whole(
     standin.reset_log()
     paths = geodes.download_item_files(item, filenames=["P/MTD.xml"])
 
-    assert "does not give parts of it; downloading the whole archive" in said
+    assert "does not serve ranges of it; downloading the whole archive" in said
     assert names[1:] == list(MEMBERS)
     assert paths[0].read_bytes() == b"<x/>"
     assert standin.downloads() == []
