@@ -146,7 +146,7 @@ def test_a_folder_is_audited(
 
 def test_check_integrity_reads_every_file_of_a_product(tmp_path: Path) -> None:
     """A queue reports the changed file of a product of many, as ``verify`` does."""
-    item = {
+    item: dict[str, Any] = {
         "type": "Feature", "stac_version": "1.0.0", "id": "P", "collection": "C", "geometry": None,
         "properties": {"datetime": "2026-01-01T00:00:00Z"}, "links": [],
         "assets": {"data": {"href": "https://s3.invalid/b/P", "roles": ["data"], "title": NAME}},
