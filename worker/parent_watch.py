@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from geodes_tasks.ledger.checks import run_id
 from geodes_tasks.tasks.task import STOP, desk
 
 if TYPE_CHECKING:
@@ -58,5 +59,5 @@ class OrphanWatch(threading.Thread):
     def _server(self) -> str | None:
         """Tell servers at one address apart; None when none answers."""
         with contextlib.suppress(Exception):
-            return str(self.ledger.connection.client.info("server")["run_id"])
+            return run_id(self.ledger.connection)
         return None

@@ -124,7 +124,7 @@ class Poller(threading.Thread):
         came = 0
         for start in range(0, len(ids), MOST):
             block = ids[start : start + MOST]
-            assets = self.ledger.offline.assets(block)
+            assets = self.ledger.reading.assets(block)
             answer = round_.ask(assets)
             # Of records that cannot be read: their claim ends them.
             answer.unknown += [one for one in block if one not in assets]

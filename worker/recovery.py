@@ -173,12 +173,7 @@ class Recovery(threading.Thread):
 
         One that a worker has taken is claimed at once, unless that worker died.
         """
-        with self.ledger.connection.commands():
-            return set(
-                message_ids(
-                    self.ledger.connection.client.lrange(self.ledger.connection.key(QUEUE), 0, -1)
-                )
-            )
+        return set(message_ids(self.ledger.dispatch.queued_messages(QUEUE)))
 
     def stop(self) -> None:
         """End, and no longer count as a worker."""

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from geodes_tasks.client.doctor import Check, Level, examine
+from geodes_tasks.client.doctor import examine
+from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings import config
 
 PROBLEMS = 1

@@ -6,60 +6,28 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geodes_tasks.client.doctor_portal import portal_checks, s3_checks
 from geodes_tasks.client.local_server import server_binary
 from geodes_tasks.client.run import has_cluster
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.checks import Check, Level, server_checks
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.version import __version__
 from geodes_tasks.transfer import disk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from geodes_tasks.settings.config import Settings
 
 SKEW_S = 5.0
 """Clocks further apart make due times and leases hard to read, and TLS fail in the end."""
-DEFAULT_USER = "user default off resetpass allkeys allchannels +@all"
-"""Line of the ACL file that closes `default` and leaves it the rights to replay the append-only
-file; with fewer, writes of scripts are dropped (redis/redis#14541, valkey-io/valkey#3983)."""
-UNUSED = {"-@admin", "-@dangerous"}
-"""Categories of which the ledger writes with no command: `default` may be without them."""
 LOW_BYTES = 10e9
+"""Bytes free below which a folder is a warning."""
 SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs"}
 VOLATILE = {"tmpfs", "ramfs", "overlay"}
-
-
-class Level(StrEnum):
-    """How bad it is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """Downloads work, with a risk or without some comfort."""
-    PROBLEM = "problem"
-    """Downloads will not work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line."""
-
-    name: str
-    level: Level
-    text: str
-    mend: str = ""
-    """What to do about it; empty when nothing is to be done."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return asdict(self)
 
 
 def examine(settings: Settings) -> Iterator[Check]:
@@ -85,70 +53,9 @@ def _redis(settings: Settings) -> Iterator[Check]:
     ledger.connection.ping()
     ms = 1000 * (time.monotonic() - begun)
     yield Check("redis", Level.OK, f"answers in {ms:.0f} ms")
-    yield from _kept(ledger)
-    yield from _replayed(ledger)
+    yield from server_checks(ledger.connection)
     yield skew("clock of redis", ledger.connection.server_time() - time.time())
     yield from _workers(ledger)
-
-
-def _kept(ledger: Ledger) -> Iterator[Check]:
-    """Tell whether the server keeps what it is given."""
-    facts = _facts(ledger)
-    if facts is None:
-        yield Check(
-            "redis persistence", Level.WARNING, "this user may not read INFO: not checked",
-            "Allow the command INFO to this Redis user.",
-        )  # fmt: skip
-        return
-    if int(facts.get("aof_enabled", 0)):
-        yield Check("redis persistence", Level.OK, "append-only file")
-    else:
-        text = "no append-only file: a crash loses the queue since the last snapshot"
-        yield Check("redis persistence", Level.WARNING, text, "Set `appendonly yes` in redis.conf.")
-    policy = str(facts.get("maxmemory_policy", "noeviction"))
-    if policy == "noeviction":
-        yield Check("redis eviction", Level.OK, "noeviction")
-    else:
-        text = f"{policy}: Redis may throw records away when its memory is full"
-        yield Check("redis eviction", Level.PROBLEM, text, "Set `maxmemory-policy noeviction`.")
-
-
-def _replayed(ledger: Ledger) -> Iterator[Check]:
-    """Check the rights of the user as which the server replays its append-only file."""
-    name = "redis restart"
-    user = _permitted(ledger, lambda: ledger.connection.client.acl_getuser("default"))
-    if user is None:
-        text = f"not allowed to look (ACL GETUSER default): its line must be `{DEFAULT_USER}`"
-        yield Check(name, Level.OK, text)
-    elif (
-        user["categories"][:1] == ["+@all"]
-        and UNUSED.issuperset(user["categories"][1:])
-        and {"~*", f"~{ledger.connection.prefix}*"} & set(user["keys"])
-    ):
-        yield Check(name, Level.OK, "the user `default` may replay the append-only file")
-    else:
-        text = "the user `default` lacks rights: most servers then lose the ledger at a restart"
-        mend = f"Put this line into the ACL file, then restart Redis: {DEFAULT_USER}"
-        yield Check(name, Level.PROBLEM, text, mend)
-
-
-def _facts(ledger: Ledger) -> Mapping[str, Any] | None:
-    info = ledger.connection.client.info
-    return _permitted(ledger, lambda: {**info("persistence"), **info("memory")})
-
-
-def _permitted(
-    ledger: Ledger, command: Callable[[], Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
-    """Return the reply to a command; None where this user may not send it or Redis lacks it."""
-    with ledger.connection.commands():
-        try:
-            return command()
-        except Exception as error:
-            # The client's own class for a refusal is behind the ledger's door.
-            if type(error).__name__ in {"ResponseError", "NoPermissionError"}:
-                return None
-            raise
 
 
 def _workers(ledger: Ledger) -> Iterator[Check]:
@@ -169,12 +76,7 @@ def _workers(ledger: Ledger) -> Iterator[Check]:
 
 
 def _versions(ledger: Ledger, names: list[str]) -> Iterator[Check]:
-    with ledger.connection.commands():
-        told = [
-            ledger.connection.client.hget(ledger.connection.key("worker", name), "version")
-            for name in names
-        ]
-    others = {name: version for name, version in zip(names, told, strict=True) if version}
+    others = ledger.dispatch.versions(names)
     wrong = [f"{name} {version}" for name, version in others.items() if version != __version__]
     if wrong:
         text = f"not of this version ({__version__}): {', '.join(wrong)}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.ledger import Ledger, Request
-from geodes_tasks.model.asset import Asset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +24,7 @@ def planned(ledger: Ledger, wrong: Sequence[Expected]) -> list[Planned]:
     """
     requests = []
     for one in wrong:
-        key = ledger.connection.key("download", one.download_id)
-        with ledger.connection.commands():
-            spec = ledger.connection.client.hget(key, "spec")
-            ledger.connection.client.hdel(key, "proof")
-        if spec:
-            requests.append(Request(Asset.from_dict(json.loads(spec)), one.path))
+        ledger.retention.discard_proof(one.download_id)
+        for asset in ledger.reading.assets([one.download_id]).values():
+            requests.append(Request(asset, one.path))
     return [Planned(requests=[request]) for request in requests]

@@ -1,15 +1,16 @@
-"""The ledger: what was requested, who works on it, how it ended. The truth, kept in Redis.
+"""The ledger: the record of each download, its worker and its end. The truth, kept in Redis.
 
 Each change of a state is one script (``scripts/``), so that two workers never see half of one.
 ``connection`` sends the commands. Each other module is one subject: ``admission`` takes downloads
 in, ``dispatch`` chooses what starts next, ``leases`` claims, renews and finishes, ``control`` holds
-the verbs of people, ``account`` the limits, ``source_health`` what is known of S3, ``offline`` the
-files on tape, ``reading`` reads, ``retention`` removes what is over.
+the verbs of users, ``account`` the limits, ``source_health`` the sources out of reach, ``offline``
+the files on tape, ``reading`` reads, ``retention`` removes finished batches. ``checks`` checks the
+configuration of a server; ``records`` and ``figures`` hold the forms in which records are read.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from geodes_tasks.ledger.account import Accounts, AccountState, Change, Spent
 from geodes_tasks.ledger.admission import (
@@ -26,23 +27,22 @@ from geodes_tasks.ledger.dispatch import Dispatch, Wakeup
 from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
 from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Verdict, clock
 from geodes_tasks.ledger.offline import OfflineFiles, TapeAnswer
-from geodes_tasks.ledger.reading import Reading, Running
+from geodes_tasks.ledger.reading import Reading
+from geodes_tasks.ledger.records import Running
 from geodes_tasks.ledger.retention import Forgotten, Retention
 from geodes_tasks.ledger.source_health import News, SourceHealth, SourceState
-
-if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Settings
 
 __all__ = [
     "Ledger",
     "Limits",
-    # admitting
+    # admission
     "Admission",
     "Admitted",
     "Asking",
     "Refusal",
     "Request",
-    # queue
+    # dispatch, control
     "Wakeup",
     "Withdrawn",
     # leases
@@ -52,21 +52,21 @@ __all__ = [
     "Spent",
     "Verdict",
     "clock",
-    # ways
+    # source_health
     "News",
     "SourceState",
-    # tape
+    # offline
     "TapeAnswer",
-    # limits
+    # account
+    "AccountState",
     "Change",
     # reading
     "Running",
-    # insight
-    "AccountState",
+    # figures
     "FailureGroup",
     "Totals",
     "Wait",
-    # forgetting
+    # retention
     "Forgotten",
 ]
 
@@ -93,8 +93,8 @@ class Ledger:
         self.admission = Admissions(self.connection)
         self.dispatch = Dispatch(self.connection)
         self.leases = Leases(self.connection)
-        self.control = Control(self.connection)
         self.account = Accounts(self.connection)
+        self.control = Control(self.connection, self.account)
         self.sources = SourceHealth(self.connection)
         self.offline = OfflineFiles(self.connection)
         self.reading = Reading(self.connection)
@@ -109,3 +109,7 @@ class Ledger:
             prefix=settings.key_prefix,
             url=settings.redis_url.get_secret_value(),
         )
+
+    def close(self) -> None:
+        """Close the connections; the next command opens new ones."""
+        self.connection.client.close()

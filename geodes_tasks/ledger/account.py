@@ -1,4 +1,4 @@
-"""The side of the ledger that people steer and ask about: holds, priorities, changed limits."""
+"""The limits of an account: its quota, its one pause, how many downloads run at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PORTAL = "portal_left", "portal_at"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Why an account has more or fewer places than before."""
+    """A change of the concurrency limit of an account."""
 
     at: float
     """Seconds of the server's clock."""
@@ -31,21 +31,21 @@ class Spent:
     wait_s: float = 0.0
     """Seconds until the window moves on; 0.0: one request is spent."""
     request: str = ""
-    """Names the request that was spent, for :meth:`Leases.unspend`; empty where none is counted."""
+    """Id of the spent request, for :meth:`Accounts.refund`; empty where none is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """How an account stands."""
+    """The limits and the pause of an account, as they are now."""
 
     name: str
     paused: str | None
-    """Why it takes no work; None when it does."""
+    """Why it is paused; None when it is not."""
     paused_until: float | None
-    """When it goes on by itself; None when somebody must resume it, or it is not paused."""
+    """When it resumes by itself; None when a user must resume it, or it is not paused."""
     running: int
     concurrent: int
-    """Downloads that it may have under way now, over the whole fleet."""
+    """Concurrency limit now: downloads under way over the whole fleet, at most."""
     quota_count: int
     """Requests in any window; 0 is no quota."""
     quota_seconds: float
@@ -53,36 +53,56 @@ class AccountState:
     quota_reopens: float | None
     """When the next request is allowed; None while some are left."""
     most: int = 0
-    """Downloads that the settings let it have under way."""
+    """Concurrency limit of the settings, in downloads."""
     why: str = ""
-    """Why it has fewer places than that, if it has."""
+    """Why the limit is lower now; empty when it is not."""
     probing: bool = False
-    """Whether the portal refused for its quota, and one download at a time tries."""
+    """True while one download at a time tries, as the portal refused for its quota."""
     portal_quota_left: int | None = None
-    """Requests left as the portal said last; None when it does not say, or has no quota."""
+    """Requests left by the portal's last answer; None when it names none, or has no quota."""
     portal_quota_at: float | None = None
-    """When it was asked; None with no number."""
+    """Time of that answer, in seconds of the server's clock; None without a number."""
 
 
 class Accounts(Part):
-    """What may run, as people and the portal have it."""
+    """Count, limit and pause the requests of accounts."""
 
     def pause(
-        self, account: str, why: str, seconds: float | None, probe_s: float | None = None
+        self,
+        account: str,
+        why: str,
+        seconds: float | None = None,
+        probe_s: float | None = None,
+        *,
+        by_hand: bool = False,
     ) -> bool:
-        """Have an account ask nothing of the portal.
+        """Pause an account. Return whether it was not paused so before.
 
         Args:
             account: Its name.
             why: Shown.
-            seconds: How long; None is until it is resumed by hand.
-            probe_s: Seconds between two tries whether the portal gives files again; None where
-                it did not refuse for its quota.
+            seconds: Length of the pause; None is until a user resumes it.
+            probe_s: Seconds between two probes of the portal; None where the portal did not refuse
+                for its quota.
+            by_hand: A user paused it: that pauses all sources, and stays until a user resumes it.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        return bool(self._connection.run("pause", account, why, *_or_empty(seconds, probe_s)))
+        # A script has no None among its arguments: an empty one is none.
+        until, probe = ("" if number is None else number for number in (seconds, probe_s))
+        words = (1,) if by_hand else ()
+        return bool(self._connection.run("pause", account, why, until, probe, *words))
+
+    def resume(self, account: str) -> bool:
+        """End the pause of an account. Return whether it was paused.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            key = self._connection.key("account", account)
+            return bool(redis.hdel(key, "paused", "paused_until", "by_hand", "probe"))
 
     def spend(self, account: str) -> Spent:
         """Spend one request of the account's own window; without a window nothing is counted.
@@ -108,7 +128,7 @@ class Accounts(Part):
             redis.zrem(self._connection.key("account", account, "spent"), request)
 
     def end_probe(self, claim: Claim) -> None:
-        """Let the account go on: the download that tries whether there is quota gets its file.
+        """Resume the account: the portal gave its file to the download that probed for quota.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -127,7 +147,7 @@ class Accounts(Part):
         return bool(accepted and began) and float(accepted) > float(began)
 
     def portal_pause(self, account: str) -> str:
-        """Return why an account asks nothing of the portal now; empty when it may ask.
+        """Return why an account sends no request to the portal now; empty when it may.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -135,16 +155,19 @@ class Accounts(Part):
         return str(self._connection.run("portal_pause", account))
 
     def begin_quota_poll(self, account: str, every_s: float) -> float | None:
-        """Ask for the right to ask the portal for the quota left; return the time of the grant.
+        """Claim the right to poll the portal for the quota left; return the time of the grant.
 
-        None when it is not worth a question: nothing runs and the portal did not refuse, another
-        worker asked not long ago, or the account waits for a person.
+        None when a poll has no use: nothing runs and the portal did not refuse, another worker
+        polled within ``every_s`` seconds, or a user paused the account.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
         """
         granted = self._connection.run("quota_begin", account, every_s)
         return float(granted) if granted else None
 
     def note_quota(self, account: str, left: int, asked: float) -> bool:
-        """Record how many requests the portal says are left, ``NOT_SAID`` or ``NO_QUOTA``.
+        """Record the requests left by the portal's answer, ``NOT_SAID`` or ``NO_QUOTA``.
 
         Returns:
             Whether that ended a pause that a refusal by the portal began.
@@ -152,7 +175,7 @@ class Accounts(Part):
         return bool(self._connection.run("note_quota", account, left, asked))
 
     def changes(self, account: str) -> list[Change]:
-        """Tell how the places of an account changed, the newest first."""
+        """Return the changes of an account's concurrency limit, the newest first."""
         with self._connection.commands() as redis:
             found = redis.lrange(self._connection.key("account", account, "changes"), 0, -1)
         rows = [json.loads(text) for text in found]
@@ -162,7 +185,7 @@ class Accounts(Part):
         ]
 
     def states(self) -> list[AccountState]:
-        """Tell how every account stands, by name."""
+        """Return the state of every account, by name."""
         now = self._connection.server_time()
         with self._connection.commands() as redis:
             names = sorted(redis.smembers(self._connection.key("accounts")))
@@ -182,6 +205,8 @@ class Accounts(Part):
         left = max(limits.quota_count - len(spent), 0)
         says = said is not None and int(said) >= 0
         used_up = limits.quota_count and not left
+        # A pause that is over may still be in the record, and reading changes nothing: the times
+        # are compared here too.
         pause_over = until not in (None, "resume") and float(until) <= now
         return AccountState(
             name=name,
@@ -199,8 +224,3 @@ class Accounts(Part):
             portal_quota_left=int(said) if says else None,
             portal_quota_at=float(at) if says else None,
         )
-
-
-def _or_empty(*numbers: float | None) -> list[float | str]:
-    """Return numbers as arguments of a script, where an empty one is none."""
-    return ["" if number is None else number for number in numbers]

@@ -1,11 +1,12 @@
-"""Every verb of people: pause, resume, retry, cancel, priorities."""
+"""The verbs of users: pause, resume, retry, cancel, prioritize."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.account import Accounts
+from geodes_tasks.ledger.connection import Connection, Part
 from geodes_tasks.model.states import Reason
 
 ABANDONED_BLOCK = 200
@@ -14,25 +15,30 @@ ABANDONED_BLOCK = 200
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What a batch does not ask for any more."""
+    """The downloads that were taken out of a batch."""
 
     cancelled: int = 0
     """Downloads that never start, or stop."""
     left: int = 0
-    """Downloads that go on for another batch."""
+    """Downloads that another batch has too: they continue."""
 
     def __add__(self, other: Withdrawn) -> Withdrawn:
         """Add up."""
         return Withdrawn(self.cancelled + other.cancelled, self.left + other.left)
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Return the counts as a sentence."""
         also = f", {self.left} go on as another batch asks for them" if self.left else ""
         return f"{self.cancelled} downloads are cancelled{also}"
 
 
 class Control(Part):
-    """What people decide about batches, accounts and sources."""
+    """Change what users decide about batches, accounts and sources."""
+
+    def __init__(self, connection: Connection, accounts: Accounts) -> None:
+        """Take the part that owns the pauses of accounts; sends nothing."""
+        super().__init__(connection)
+        self._accounts = accounts
 
     def abandon(self, broker_keys: Sequence[str]) -> bool:
         """Begin a new run on a private server where nothing else runs; proofs of files are kept.
@@ -60,52 +66,47 @@ class Control(Part):
         return bool(self._connection.run("end_abandoned", most))
 
     def cancel(self, downloads: Sequence[str]) -> int:
-        """Cancel downloads: running ones stop at their next renewal. Tells how many."""
+        """Cancel downloads: running ones stop at their next renewal. Return how many."""
         return self.withdraw("", downloads).cancelled
 
     def withdraw(self, batch: str, downloads: Sequence[str]) -> Withdrawn:
-        """Cancel what only this batch asks for; what another asks for too just leaves it."""
+        """Cancel downloads that only this batch has; those of another too only leave this one."""
         answer = self._connection.run("cancel", batch, *downloads) if downloads else (0, 0)
         return Withdrawn(*map(int, answer))
 
     def resume_account(self, account: str) -> bool:
-        """Let a paused account go on. Tells whether it was paused."""
-        with self._connection.commands() as redis:
-            key = self._connection.key("account", account)
-            return bool(redis.hdel(key, "paused", "paused_until", "by_hand", "probe"))
+        """Resume an account. Return whether it was paused."""
+        return self._accounts.resume(account)
 
     def retry(self, batch: str, downloads: Sequence[str]) -> int:
-        """Ask again for downloads that failed, were cancelled or wait. Tells how many."""
+        """Retry downloads that failed, were cancelled or wait. Return how many."""
         return int(self._connection.run("again", batch, *downloads)) if downloads else 0
 
     def pause_account(self, account: str, why: str) -> bool:
-        """Pause an account by hand, for all sources. Return whether it was not so before."""
-        return bool(self._connection.run("pause", account, why, "", "", 1))
+        """Pause an account for all sources. Return whether no user had paused it before."""
+        return self._accounts.pause(account, why, by_hand=True)
 
     def pause(self, kind: str, name: str, why: str) -> bool:
-        """Hold a ``batch`` or a ``source``: nothing new starts of it. Tells if it was not held."""
+        """Pause a ``batch`` or a ``source``: nothing new of it starts. Return if it was running."""
         return bool(self._connection.run("hold", kind, name, why))
 
     def resume(self, kind: str, name: str) -> bool:
-        """Let a held batch or source go on. Tells whether it was held."""
+        """Resume a batch or a source. Return whether it was paused."""
         return bool(self._connection.run("let_go", kind, name))
 
     def pauses(self) -> dict[tuple[str, str], str]:
-        """Give what is held, as kind and name, and why."""
+        """Return the reason of each pause of a batch or a source, by kind and name."""
         with self._connection.commands() as redis:
             found = redis.hgetall(self._connection.key("holds"))
-        return {(kind, name): why for (kind, _, name), why in _parted(found)}
+        parted = ((field.partition(":"), why) for field, why in found.items())
+        return {(kind, name): why for (kind, _, name), why in parted}
 
     def prioritize(self, batch: str, priority: int = 0, weight: int = 1) -> None:
-        """Say which batches go before others, and how often it is a batch's turn.
+        """Set which batches start before others, and how many turns a batch gets.
 
         Args:
             batch: Its name; it need not exist yet.
-            priority: Nothing of a lower one starts while a higher one has work.
+            priority: No download of a lower one starts while a higher one has any ready.
             weight: Turns in a row among batches of one priority.
         """
         self._connection.run("rank", batch, priority, weight)
-
-
-def _parted(found: dict[str, str]) -> list[tuple[tuple[str, str, str], str]]:
-    return [(field.partition(":"), why) for field, why in found.items()]

@@ -1,10 +1,10 @@
-"""The queue side of the ledger: who is next, who is called again, who is not wanted any more."""
+"""Dispatch: which download is sent next, which are due again, which workers live."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.connection import Part
@@ -12,18 +12,15 @@ from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.version import __version__
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 """Exceptions that reading a damaged record raises."""
 WORKER_SECONDS = 30.0
-"""A worker not seen for so long no longer counts."""
+"""Seconds of silence after which a worker no longer counts as alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """A message to send: which download, and what a reader of Flower wants to see of it."""
+    """A message to send: the id of a download, and the facts that Flower shows of it."""
 
     download_id: str
     item_id: str
@@ -33,27 +30,30 @@ class Wakeup:
 
 def wakeups(answer: Sequence[str]) -> list[Wakeup]:
     """Read the ``id, spec, id, spec, ...`` that the scripts return."""
-    return [_wakeup(*pair) for pair in zip(answer[::2], answer[1::2], strict=True)]
-
-
-def _wakeup(identifier: str, text: str) -> Wakeup:
-    """Read one pair; a record that cannot be read gets its message too: its claim ends it."""
-    try:
-        spec = jsontext.parsed(text)
-        item, title, size = str(spec["item"]), str(spec["title"]), spec["size"]
-        return Wakeup(identifier, item, title, None if size is None else int(size))
-    except UNREADABLE:
-        return Wakeup(identifier, identifier, "damaged record", None)
+    found = []
+    for identifier, text in zip(answer[::2], answer[1::2], strict=True):
+        try:
+            spec = jsontext.parsed(text)
+            item, title, size = str(spec["item"]), str(spec["title"]), spec["size"]
+            found.append(Wakeup(identifier, item, title, None if size is None else int(size)))
+        except UNREADABLE:
+            # A damaged record gets its message too: the claim ends it by name. Without a message
+            # it would wait for ever, and its batch with it.
+            found.append(Wakeup(identifier, identifier, "damaged record", None))
+    return found
 
 
 class Dispatch(Part):
-    """Release, recover, cancel."""
+    """Release, recover and resend downloads; register workers."""
 
     def release(self, account: str = "") -> list[Wakeup]:
-        """Choose what to send messages for now: no more than can find a place soon.
+        """Return the downloads to send messages for now: as many as the window has room for.
 
-        A call looks at some hundred downloads at most; where cancelled ones fill a list, further
-        calls go on.
+        A call of the script reads some hundred downloads at most; where cancelled ones fill a
+        list, further calls continue.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
         """
         found: list[Wakeup] = []
         while True:
@@ -76,7 +76,7 @@ class Dispatch(Part):
         """
         poison = ErrorInfo(
             "WorkerLostError",
-            # The script puts their number in front.
+            # The script puts the number of workers in front.
             " workers died, or went silent, while they had this file",
             "Look at the logs of the workers in its history, then: geodes-tasks retry BATCH",
         )
@@ -93,18 +93,18 @@ class Dispatch(Part):
         return int(ended), int(woken)
 
     def unregister(self, worker: str) -> None:
-        """Stop being counted as a worker."""
+        """Remove the registration of a worker."""
         with self._connection.commands() as redis:
             redis.zrem(self._connection.key("workers"), worker)
             redis.delete(self._connection.key("worker", worker))
 
     def accounts(self) -> list[str]:
-        """Name every account."""
+        """Return the names of all accounts."""
         with self._connection.commands() as redis:
             return sorted(redis.smembers(self._connection.key("accounts")))
 
     def publish_accounts(self, worker: str, accounts: Sequence[str]) -> None:
-        """Note the names of the accounts for which a worker has a key; no key is sent."""
+        """Record the accounts for which a worker has a key; names only, no key is sent."""
         with self._connection.commands() as redis:
             redis.hset(self._connection.key("worker", worker), "accounts", " ".join(accounts))
 
@@ -118,7 +118,7 @@ class Dispatch(Part):
         return {name for names in found for name in (names or "").split()}
 
     def sent(self, account: str, older_than_s: float) -> list[str]:
-        """Give the downloads whose message was sent so long ago and never claimed."""
+        """Return the downloads whose message was sent so many seconds ago and never claimed."""
         with self._connection.commands() as redis:
             latest = self._connection.server_time() - older_than_s
             found: list[str] = redis.zrangebyscore(
@@ -127,19 +127,19 @@ class Dispatch(Part):
             return found
 
     def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
-        """Put downloads back whose message, sent so long ago, is lost; tells how many were."""
+        """Requeue downloads whose message of so many seconds ago is lost. Return how many."""
         return int(self._connection.run("resend", account, older_than_s, *downloads))
 
     def closed_by(self, worker: str) -> str | None:
-        """Give the folder that a worker of this name cannot write to; None when it takes work."""
+        """Return the folder that a worker cannot write to; None when it takes work."""
         with self._connection.commands() as redis:
             path: str | None = redis.hget(self._connection.key("worker", worker), "closed")
             return path
 
     def close(self, worker: str, folder: str | None) -> bool:
-        """Note which folder a worker cannot write to; None when it takes work again.
+        """Record the folder that a worker cannot write to; None when it takes work again.
 
-        Tells whether that is news.
+        Return whether that was not recorded before.
         """
         with self._connection.commands() as redis:
             if folder is None:
@@ -147,21 +147,53 @@ class Dispatch(Part):
             return bool(redis.hset(self._connection.key("worker", worker), "closed", folder))
 
     def workers(self) -> dict[str, int]:
-        """Give the live workers with their slots."""
+        """Return the live workers with their slots."""
         with self._connection.commands() as redis:
             names = redis.zrange(self._connection.key("workers"), 0, -1)
             slots = [redis.hget(self._connection.key("worker", name), "slots") for name in names]
         return {name: int(count or 0) for name, count in zip(names, slots, strict=True)}
 
+    def versions(self, workers: Sequence[str]) -> dict[str, str]:
+        """Return the versions of the package that workers run, without those that record none."""
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for name in workers:
+                pipeline.hget(self._connection.key("worker", name), "version")
+            found = pipeline.execute()
+        return {name: text for name, text in zip(workers, found, strict=True) if text}
+
+    def silence(self, worker: str) -> float | None:
+        """Return the seconds since a worker last registered; None for an unknown one.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            seen = redis.zscore(self._connection.key("workers"), worker)
+        return None if seen is None else self._connection.server_time() - float(seen)
+
+    def queued_messages(self, queue: str) -> list[str]:
+        """Return the messages in the broker's queue, as stored; the window bounds their number.
+
+        One that a worker has taken is not among them: it is claimed at once, unless that worker
+        died.
+        """
+        # kombu keeps a queue as a Redis list under the queue's name; the prefix of our keys is its
+        # global_keyprefix too.
+        with self._connection.commands() as redis:
+            found: list[str] = redis.lrange(self._connection.key(queue), 0, -1)
+        return found
+
 
 def info_json(info: ErrorInfo) -> str:
-    """Give the form in which the ledger keeps an error."""
+    """Return the JSON text in which the ledger keeps an error."""
     return json.dumps({"type": info.type, "message": info.message, "hint": info.hint})
 
 
 def error_json(error: BaseException) -> str:
-    """Give the form in which the ledger keeps an error, from which it can be raised again."""
+    """Return the JSON text of an error, with the values to build it again."""
     info = ErrorInfo.of(error)
+    # Only our own errors are raised again from their values; a foreign one may hold a socket.
     values = list(error.args) if isinstance(error, GeodesTasksError) else []
     return json.dumps(
         {"type": info.type, "message": info.message, "hint": info.hint, "values": values},

@@ -1,59 +1,56 @@
-"""Figures that monitors read: waits, failures by class, totals."""
+"""The counts that monitoring shows: waits, failures by class, totals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Downloads that wait for one reason."""
+    """The downloads that wait for one reason."""
 
     reason: str
     count: int
     next_due: float | None
-    """When the first of them goes on; None when that is not known."""
+    """When the first of them is due, in seconds of the server's clock; None when unknown."""
     since: float | None = None
-    """Since when the first of them waits; None when nobody asked, or that is not known."""
+    """Since when the first of them waits, in seconds of that clock; None when unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Downloads with errors of one class."""
+    """The downloads with errors of one class."""
 
     state: State
-    """FAILURE, or RETRY for those that are tried again."""
+    """FAILURE, or RETRY for those that wait for a retry."""
     type: str
     count: int
     example: ErrorInfo
     item_id: str
-    """Whose error the example is."""
+    """Item of the example."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the whole ledger adds up to."""
+    """The counts of the whole ledger."""
 
     at: float
-    """Seconds of the server's clock."""
+    """Time of the counts, in seconds of the server's clock."""
     counters: Mapping[str, int]
     """As scripts keep them: ``state:<S>``, ``outcome:<O>``, ``waiting:<reason>``, ``bytes_done``,
     ``errors:<class>``, ``bytes:<source>:<collection>``, ..."""
     since: Mapping[str, float]
-    """Reason, or ``turn``, to the time since when the first download waits for it."""
+    """Reason, or ``turn``, to the time at which its longest waiting download began to wait."""
     later: int
-    """Waiting downloads whose time has not come."""
+    """Waiting downloads whose due time is in the future."""
     taped: int
-    """Downloads whose file is on tape; one worker asks for all of them."""
+    """Downloads whose file is on tape; one worker polls for all of them."""
 
     def parts(self, kind: str) -> dict[str, int]:
-        """Give the counters of a kind by what follows its colon."""
+        """Return the counters of a kind, by the text after its colon."""
         found = ((name.partition(":"), value) for name, value in self.counters.items())
         return {rest: value for (word, _, rest), value in found if word == kind}

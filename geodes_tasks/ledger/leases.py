@@ -1,11 +1,12 @@
-"""The lease side of the ledger: one worker's time-limited right to a download."""
+"""Leases: one worker's time-limited right to a download, and the writes that end an attempt."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from geodes_tasks.errors import LeaseLostError
 from geodes_tasks.ledger.connection import Part
@@ -13,20 +14,16 @@ from geodes_tasks.ledger.dispatch import UNREADABLE, Wakeup, error_json, wakeups
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
-from geodes_tasks.model.results import Proof
+from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.results import Decision, DownloadResult, Proof
 from geodes_tasks.model.states import State
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from geodes_tasks.model.checksum import Checksum
-    from geodes_tasks.model.results import Decision, DownloadResult
 
 Known = TypeVar("Known")
 
 
 def clock() -> float:
-    """Give seconds of a clock that goes on while this process is frozen or the machine asleep."""
+    """Return the seconds of a clock that also runs while the process or the machine sleeps."""
+    # CLOCK_MONOTONIC stands still while the machine is suspended (clock_gettime(2)).
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -38,15 +35,15 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
     """No such download was ever admitted, or it was forgotten."""
     RUNNING = "running"
-    """Another attempt holds it: this message is a duplicate."""
+    """Another attempt has a live lease: this message is a duplicate."""
     FINISHED = "finished"
-    """It is over: this message is a duplicate."""
+    """It has ended: this message is a duplicate."""
     EARLY = "early"
-    """It waits and is not due yet: this message is a duplicate."""
+    """It is not due yet: this message is a duplicate."""
     WAITING = "waiting"
-    """The account has no place free or is paused; it is called again."""
+    """The account is at its concurrency limit or paused; the ledger sends it again."""
     DAMAGED = "damaged"
-    """Its record cannot be understood; the download has ended with a DamagedRecordError."""
+    """Its record cannot be parsed; the download has ended with a DamagedRecordError."""
 
 
 class Renewal(StrEnum):
@@ -54,14 +51,14 @@ class Renewal(StrEnum):
 
     OK = "ok"
     LOST = "lost"
-    """Another worker has it now, or it was ended: stop and record nothing."""
+    """Another worker has a newer lease, or it has ended: stop and record nothing."""
     CANCELLED = "cancelled"
-    """Somebody cancelled it: stop, leave nothing behind, record REVOKED."""
+    """A user cancelled it: stop, remove the part file, record REVOKED."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A granted lease and all that the attempt needs to know."""
+    """A granted lease, with the facts that the attempt needs."""
 
     download_id: str
     token: str
@@ -71,42 +68,42 @@ class Claim:
     asset: Asset
     path: str
     proof: Proof | None
-    """Of the file as it was last proven."""
+    """Proof of the file as it was last verified; None for a file never verified."""
     suspect: Checksum | None
     """Digest of an earlier whole copy that did not agree with the catalogue."""
     account: str
     asked_at: float = 0.0
-    """When it was asked for, by :func:`clock`: the lease ends no sooner than its length after."""
+    """Time of the request, by :func:`clock`: the lease lasts at least its length from then."""
     notes: frozenset[str] = frozenset()
-    """What it must know of its account: ``probe``, ``held:<source>``."""
+    """Notes on its account: ``probe``, ``held:<source>``."""
     portal_pause: str = ""
-    """Why the account asked nothing of the portal when S3 was to serve this; empty: it may."""
+    """Why the account sends nothing to the portal while S3 serves this; empty when it may."""
 
     @property
     def probes(self) -> bool:
-        """Whether it tries if there is quota again, and everybody waits for what it finds."""
+        """True when this attempt probes for quota, while all others of the account wait."""
         return "probe" in self.notes
 
     @property
     def held_sources(self) -> frozenset[str]:
-        """Sources that somebody holds: not to be asked."""
+        """The sources that a user paused: no request goes to them."""
         words = (note.partition(":") for note in self.notes)
         return frozenset(source for word, _, source in words if word == "held")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one running attempt has to tell."""
+    """The progress of one running attempt."""
 
     download_id: str
     token: str
     done_bytes: int
-    """On disk so far; -1 when there is nothing new to tell."""
+    """Bytes on disk so far; -1 when unchanged."""
     source: str = ""
 
 
 def _readable(parse: Callable[[str], Known], text: str) -> Known | None:
-    """Parse what an earlier attempt has found; rubbish counts as nothing found."""
+    """Return a parsed finding of an earlier attempt; None for damaged text."""
     try:
         return parse(text) if text else None
     except UNREADABLE:
@@ -114,14 +111,14 @@ def _readable(parse: Callable[[str], Known], text: str) -> Known | None:
 
 
 class Leases(Part):
-    """Claim, renew, record."""
+    """Claim and renew leases; record how attempts end."""
 
     def claim(self, download_id: str, worker: str) -> Claim | Verdict:
-        """Ask for the right to a download; a Verdict says why not.
+        """Claim the right to a download; a Verdict is the reason of a refusal.
 
         Raises:
             LedgerUnavailableError: Redis does not answer; the lease may have been granted, and
-                runs out by itself then.
+                then expires by itself.
         """
         asked_at = clock()
         verdict, *granted = self._connection.run(
@@ -174,14 +171,14 @@ class Leases(Part):
             return [Renewal(answer) for answer in pipeline.execute()]
 
     def finish(self, claim: Claim, result: DownloadResult) -> list[Wakeup]:
-        """Record a proven file.
+        """Record a verified file.
 
         Returns:
-            What to send messages for, now that a place is free.
+            The downloads to send messages for, now that fewer run.
 
         Raises:
-            LeaseLostError: the download is another's now; nothing was recorded.
-            LedgerUnavailableError: Redis does not answer; say it again.
+            LeaseLostError: another worker has the download now; nothing was recorded.
+            LedgerUnavailableError: Redis does not answer; call it again.
         """
         said = {
             "outcome": result.outcome,
@@ -199,7 +196,7 @@ class Leases(Part):
     def postpone(
         self, claim: Claim, error: BaseException, decision: Decision, entry: dict[str, Any]
     ) -> list[Wakeup]:
-        """Record that the download waits, and why. Raises and returns as ``succeed``."""
+        """Record that the download waits, and why. Returns and raises as ``finish``."""
         said = {
             "reason": decision.reason,
             "delay": decision.delay_s,
@@ -220,7 +217,7 @@ class Leases(Part):
         return self._record(claim, State.RETRY, said)
 
     def fail(self, claim: Claim, error: BaseException, entry: dict[str, Any]) -> list[Wakeup]:
-        """Record that the download ended with an error. Raises and returns as ``succeed``."""
+        """Record that the download ended with an error. Returns and raises as ``finish``."""
         said = {
             "error": error_json(error),
             "entry": jsontext.compact(entry),
@@ -232,7 +229,7 @@ class Leases(Part):
         return self._record(claim, State.FAILURE, said)
 
     def revoke(self, claim: Claim) -> list[Wakeup]:
-        """Record that a cancelled attempt has stopped. Raises and returns as ``succeed``."""
+        """Record that a cancelled attempt has stopped. Returns and raises as ``finish``."""
         return self._record(claim, State.REVOKED, {})
 
     def _record(self, claim: Claim, state: State, said: dict[str, Any]) -> list[Wakeup]:

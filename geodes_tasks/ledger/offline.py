@@ -1,85 +1,65 @@
-"""The side of the ledger that waits for the portal to say something: files on tape, quota left.
+"""Files on tape: which downloads wait for one, and which worker polls the portal for all.
 
-What waits costs no request of its own. One worker of the fleet at a time asks for all, and writes
-down what it heard.
+A waiting download sends no request of its own. One worker at a time polls for all of them
+and records the answer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.dispatch import UNREADABLE
-from geodes_tasks.model.asset import Asset
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 ASK_SECONDS = 60.0
-"""The right to ask lasts so long after each answer; a dead poller is replaced then."""
+"""Seconds that the right to poll lasts after each answer; then a dead poller is replaced."""
 NOT_SAID, NO_QUOTA = -1, -2
-"""In the place of a number: the portal does not say how much is left; there is no quota."""
+"""Instead of a number of requests left: the portal names none; it has no quota."""
 
 
 @dataclass(slots=True)
 class TapeAnswer:
-    """What the portal says of some files on tape, by the id of their download."""
+    """The portal's answer about files on tape, by the ids of their downloads."""
 
     online: list[str] = field(default_factory=list)
-    """The copy that expires first comes first."""
+    """On disk again; the copy that expires first comes first."""
     offline: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    """It does not say: each asks for its file itself, now and then."""
+    """Not in the answer: each requests its file itself, now and then."""
 
 
 class OfflineFiles(Part):
-    """Who waits for the portal, and what it said."""
+    """Poll for files on tape on behalf of all downloads."""
 
     def begin(self, account: str, worker: str) -> list[str]:
-        """Ask for the right to ask; gives the downloads to ask for when it is time and granted."""
+        """Claim the right to poll; return the downloads to poll for, none when refused or early."""
         found: list[str] = self._connection.run("tape_begin", account, worker, ASK_SECONDS)
         return found
 
     def answer(self, account: str, worker: str, answer: TapeAnswer, wait_s: float) -> int:
-        """Write an answer down: what is online goes on, before everything else.
+        """Record an answer: files that are online start before all others.
 
         Args:
-            account: Whose downloads.
-            worker: Who asked.
-            answer: What was said.
-            wait_s: After so long a download that nothing was said of asks for its file itself;
-                twice as long each further time.
+            account: The account of the downloads.
+            worker: The worker that polled.
+            answer: The portal's answer.
+            wait_s: Seconds after which a download that is not in the answer requests its file
+                itself; doubled each further time.
 
         Returns:
-            How many go on; -1 when another worker has the right to ask by now.
+            The number that start; -1 when another worker has the right to poll by now.
         """
-        said = {
-            # The last one put at the head of the queue is the first to go.
+        fields = {
+            # The script pushes each to the head of the queue: the last one pushed starts first.
             "online": answer.online[::-1],
             "offline": answer.offline,
             "unknown": answer.unknown,
             "wait": wait_s,
         }
         return int(
-            self._connection.run("tape_answer", account, worker, ASK_SECONDS, json.dumps(said))
+            self._connection.run("tape_answer", account, worker, ASK_SECONDS, json.dumps(fields))
         )
 
     def end(self, account: str, worker: str, first_s: float, longest_s: float, came: int) -> None:
-        """Give the right back: asked again later each time, soon when something came."""
+        """Return the right to poll: the next poll is later each time, soon after ``came`` files."""
         self._connection.run("tape_end", account, worker, first_s, longest_s, came)
-
-    def assets(self, downloads: Sequence[str]) -> dict[str, Asset]:
-        """Return what the downloads are to fetch, without those forgotten or damaged meanwhile."""
-        with self._connection.commands() as redis:
-            pipeline = redis.pipeline(transaction=False)
-            for identifier in downloads:
-                pipeline.hget(self._connection.key("download", identifier), "spec")
-            specs = pipeline.execute(raise_on_error=False)
-        found: dict[str, Asset] = {}
-        for identifier, spec in zip(downloads, specs, strict=True):
-            with contextlib.suppress(*UNREADABLE):
-                found[identifier] = Asset.from_dict(json.loads(spec))
-        return found

@@ -2,64 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 from geodes_tasks import errors
 from geodes_tasks.errors import GeodesTasksError, UnknownDownloadError
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.dispatch import UNREADABLE
 from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
-from geodes_tasks.ledger.records import as_record, moment
+from geodes_tasks.ledger.records import (
+    RUNNING_FIELDS,
+    Running,
+    as_record,
+    as_running,
+    as_status,
+    error_info,
+)
 from geodes_tasks.model import json as jsontext
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import nearest
-from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
-from geodes_tasks.model.states import Outcome, Reason, State
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+from geodes_tasks.model.results import BatchStatus, DownloadRecord
+from geodes_tasks.model.states import Reason, State
 
 BLOCK = 500
-"""Records asked for in one round trip."""
+"""Records read in one round trip."""
 TURN = "turn"
-"""Why a download waits that nobody has taken yet."""
+"""Reason of a download that waits for its turn: no worker has claimed it yet."""
 NEAREST_OF = 2000
-"""Downloads of a batch among which the names most like a misspelt one are searched."""
+"""Number of downloads of a batch whose names are compared with a misspelt one."""
 DUE_SAMPLE = 1000
-"""Of so many waiting downloads the due times are looked at, the earliest first."""
+"""Number of waiting downloads whose due times are read, the earliest first."""
 MOST_BLOCKS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A download under way."""
-
-    download_id: str
-    item_id: str
-    title: str
-    size_bytes: int | None
-    done_bytes: int
-    worker: str
-    source: str
-    started: float = 0.0
-    """Seconds of the server's clock."""
+"""Number of blocks of waiting downloads that are searched for one of a batch."""
 
 
 class Reading(Part):
     """Read without changing anything."""
 
     def account_of(self, batch: str) -> str | None:
-        """Name the account that a batch was asked for with; None for no such batch."""
+        """Return the account that a batch was enqueued with; None for an unknown batch."""
         with self._connection.commands() as redis:
             name: str | None = redis.hget(self._connection.key("batch", batch), "account")
         return name
 
     def waits_since(self, batch: str, reason: str) -> float | None:
-        """Tell since when the first download of a batch waits for a reason.
+        """Return the time since which the first download of a batch waits for a reason.
 
-        None where none does, or where more than ten thousand of other batches wait longer.
+        None where none waits, or where more than ten thousand of other batches wait longer.
         """
         key = self._connection.key("batch", batch, "downloads")
         for block in range(MOST_BLOCKS):
@@ -78,7 +72,7 @@ class Reading(Part):
         return None
 
     def status(self, batch: str) -> BatchStatus:
-        """Give the counts of a batch; one round trip, however large the batch.
+        """Return the counts of a batch; one round trip, however large the batch.
 
         Raises:
             UnknownBatchError: no such batch.
@@ -88,26 +82,16 @@ class Reading(Part):
             counters = redis.hgetall(self._connection.key("batch", batch))
         if not counters:
             raise self._connection.unknown_batch(batch)
-        return BatchStatus(
-            batch=batch,
-            owner=counters.get("owner"),
-            enqueued_at=moment(counters.get("created")),
-            total=int(counters.get("total", 0)),
-            states=_counted(counters, "state", State),
-            outcomes=_counted(counters, "outcome", Outcome),
-            waiting=_nonzero(counters, "waiting:"),
-            bytes_total=int(counters.get("bytes_total", 0)),
-            bytes_done=int(counters.get("bytes_done", 0)),
-        )
+        return as_status(batch, counters)
 
     def batches(self) -> list[str]:
-        """Name every batch, the newest first."""
+        """Return the names of all batches, the newest first."""
         with self._connection.commands() as redis:
             names: list[str] = redis.zrevrange(self._connection.key("batches"), 0, -1)
             return names
 
     def downloads(self, batch: str) -> list[str]:
-        """Give the ids of a batch's downloads in the order they were asked for.
+        """Return the ids of a batch's downloads in the order they were enqueued.
 
         Raises:
             UnknownBatchError: no such batch.
@@ -119,7 +103,7 @@ class Reading(Part):
             return ids
 
     def records(self, batch: str) -> Iterator[DownloadRecord]:
-        """Give the record of each download of a batch, in order, with flat memory.
+        """Yield the record of each download of a batch, in order, with flat memory.
 
         Raises:
             UnknownBatchError: no such batch.
@@ -129,11 +113,11 @@ class Reading(Part):
             yield from filter(None, self._read(block))
 
     def record(self, download_id: str) -> DownloadRecord | None:
-        """Give one record; None when the download is unknown."""
+        """Return one record; None when the download is unknown."""
         return self._read([download_id])[0]
 
     def error(self, download_id: str) -> Exception | None:
-        """Give the error of a download as an exception of its own class; None without one."""
+        """Return the error of a download as an exception of its own class; None without one."""
         with self._connection.commands() as redis:
             text = redis.hget(self._connection.key("download", download_id), "error")
         if not text:
@@ -143,6 +127,16 @@ class Reading(Part):
         if not error.get("values") or kind is None:
             return GeodesTasksError(f"{error['type']}: {error['message']}")
         return cast("Exception", kind(*error["values"]))
+
+    def assets(self, downloads: Sequence[str]) -> dict[str, Asset]:
+        """Return the assets of downloads by id, without those forgotten or damaged meanwhile."""
+        found: dict[str, Asset] = {}
+        rows = self._fields(downloads, "spec", raise_on_error=False)
+        for identifier, row in zip(downloads, rows, strict=True):
+            # A row may be an error of the server: the key holds another type.
+            with contextlib.suppress(*UNREADABLE):
+                found[identifier] = Asset.from_dict(json.loads(row[0] or ""))
+        return found
 
     def _read(self, ids: Sequence[str]) -> list[DownloadRecord | None]:
         with self._connection.commands() as redis:
@@ -156,7 +150,7 @@ class Reading(Part):
         ]
 
     def running(self, batch: str = "") -> list[Running]:
-        """Give every download under way, or those of a batch, the longest under way first."""
+        """Return every download under way, or those of a batch, the longest running first."""
         with self._connection.commands() as redis:
             accounts = redis.smembers(self._connection.key("accounts"))
             ids = [
@@ -173,17 +167,22 @@ class Reading(Part):
             for identifier in ids:
                 pipeline.hmget(
                     self._connection.key("download", identifier),
-                    *("spec", "done", "worker", "source", "started", "state"),
+                    *("state", *RUNNING_FIELDS),
                 )
             rows = zip(ids, pipeline.execute(), strict=True)
-        known = [_running(*row) for row in rows if row[1][0] and row[1][5] == State.STARTED]
+        # A lease may outlive its record or its state for a moment: recovery removes it.
+        known = [
+            as_running(identifier, values)
+            for identifier, (state, *values) in rows
+            if state == State.STARTED and values[0]
+        ]
         return sorted(known, key=lambda one: one.started)
 
     def waits(self, batches: Sequence[str]) -> list[Wait]:
-        """Tell for each reason how many downloads of the batches wait, and when the first goes on.
+        """Return for each reason how many downloads of the batches wait, and when one is due.
 
-        A download in two batches counts twice. Due times are those of the whole ledger: who
-        waits for one reason waits for one account.
+        A download in two batches counts twice. Due times are those of the whole ledger: the
+        downloads that wait for one reason wait for one account.
         """
         counts: dict[str, int] = {}
         with self._connection.commands() as redis:
@@ -203,12 +202,13 @@ class Reading(Part):
         for (_, due), (reason,) in zip(found, reasons, strict=True):
             if reason:
                 first.setdefault(reason, due)
-        if (asked := self._next_poll()) is not None:
-            first[Reason.OFFLINE] = min(asked, first.get(Reason.OFFLINE, asked))
+        # A file on tape has no due time of its own: it is due with the next poll.
+        if (poll := self._next_poll()) is not None:
+            first[Reason.OFFLINE] = min(poll, first.get(Reason.OFFLINE, poll))
         return first
 
     def _next_poll(self) -> float | None:
-        """Tell when the portal is asked again for what is on tape; None when nothing is."""
+        """Return the time of the next poll for files on tape; None when none is on tape."""
         with self._connection.commands() as redis:
             keys = [
                 self._connection.key("account", n)
@@ -223,7 +223,7 @@ class Reading(Part):
         return min((float(then) for taped, then in pairs if taped and then), default=None)
 
     def failures(self, batch: str) -> list[FailureGroup]:
-        """Group the errors of a batch by class, what failed for good first, then by number.
+        """Return the errors of a batch by class: failures first, then by number.
 
         Reads the whole batch: some 20,000 downloads a second.
         """
@@ -231,7 +231,7 @@ class Reading(Part):
         for row in self._batch_fields(batch, "state", "error", "spec"):
             state, error, spec = row
             if error and spec and state in {State.FAILURE, State.RETRY}:
-                info = _error_info(error)
+                info = error_info(error)
                 key = (State(state), info.type)
                 first = groups.get(key) or FailureGroup(*key, 0, info, json.loads(spec)["item"])
                 groups[key] = replace(first, count=first.count + 1)
@@ -257,7 +257,7 @@ class Reading(Part):
         ]
 
     def named(self, batch: str, names: Sequence[str]) -> list[str]:
-        """Give the ids of a batch's downloads by item, file name or id, each once.
+        """Return the ids of a batch's downloads by item, file name or id, each once.
 
         Raises:
             UnknownDownloadError: the batch has none of that name.
@@ -288,16 +288,18 @@ class Reading(Part):
         while block := list(itertools.islice(ids, BLOCK)):
             yield from self._fields(block, *names)
 
-    def _fields(self, ids: Sequence[str], *names: str) -> list[list[str | None]]:
+    def _fields(
+        self, ids: Sequence[str], *names: str, raise_on_error: bool = True
+    ) -> list[list[str | None]]:
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
                 pipeline.hmget(self._connection.key("download", identifier), *names)
-            rows: list[list[str | None]] = pipeline.execute()
+            rows: list[list[str | None]] = pipeline.execute(raise_on_error)
         return rows
 
     def totals(self) -> Totals:
-        """Count the whole ledger: as quick with a million records as with one."""
+        """Return the counts of the whole ledger: as quick with a million records as with one."""
         reasons, now = (*Reason, TURN), self._connection.server_time()
         with self._connection.commands() as redis:
             accounts = redis.smembers(self._connection.key("accounts"))
@@ -321,35 +323,3 @@ class Reading(Part):
             later=later,
             taped=taped,
         )
-
-
-def _running(identifier: str, values: Sequence[str | None]) -> Running:
-    spec, done, worker, source, started, _ = values
-    data = jsontext.parsed(spec or "{}")
-    return Running(
-        identifier,
-        data["item"],
-        data["title"],
-        data["size"],
-        int(done or 0),
-        worker or "",
-        source or "",
-        float(started or 0),
-    )
-
-
-def _counted(counters: Mapping[str, str], kind: str, names: Any) -> dict[str, int]:
-    return {str(name): int(counters.get(f"{kind}:{name}", 0)) for name in names}
-
-
-def _nonzero(counters: Mapping[str, str], prefix: str) -> dict[str, int]:
-    return {
-        name.removeprefix(prefix): int(value)
-        for name, value in sorted(counters.items())
-        if name.startswith(prefix) and int(value)
-    }
-
-
-def _error_info(text: str) -> ErrorInfo:
-    said = json.loads(text)
-    return ErrorInfo(said["type"], said["message"], said.get("hint", ""))

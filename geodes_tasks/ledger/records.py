@@ -1,20 +1,21 @@
-"""Read the hash of a download as a record."""
+"""Parse the hashes of downloads and batches into records."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
-from geodes_tasks.model.results import DownloadRecord, ErrorInfo
+from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
 from geodes_tasks.model.states import Outcome, State
 
 
 def moment(text: str | None) -> str | None:
-    """Turn the server's seconds into ISO 8601, UTC."""
+    """Return the server's seconds as ISO 8601 in UTC; None for none."""
     if not text:
         return None
     return datetime.fromtimestamp(float(text), UTC).isoformat(timespec="milliseconds")
@@ -27,15 +28,74 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _info(error: Mapping[str, Any]) -> ErrorInfo:
-    return ErrorInfo(error["type"], error["message"], error["hint"])
+def error_info(text: str) -> ErrorInfo:
+    """Parse the JSON text of an error."""
+    error = jsontext.parsed(text)
+    return ErrorInfo(error["type"], error["message"], error.get("hint", ""))
+
+
+def as_status(batch: str, counters: Mapping[str, str]) -> BatchStatus:
+    """Parse the counters of a batch."""
+
+    def counted(kind: str, names: Iterable[str]) -> dict[str, int]:
+        return {str(name): int(counters.get(f"{kind}:{name}", 0)) for name in names}
+
+    return BatchStatus(
+        batch=batch,
+        owner=counters.get("owner"),
+        enqueued_at=moment(counters.get("created")),
+        total=int(counters.get("total", 0)),
+        states=counted("state", State),
+        outcomes=counted("outcome", Outcome),
+        waiting={
+            name.removeprefix("waiting:"): int(value)
+            for name, value in sorted(counters.items())
+            if name.startswith("waiting:") and int(value)
+        },
+        bytes_total=int(counters.get("bytes_total", 0)),
+        bytes_done=int(counters.get("bytes_done", 0)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A download under way."""
+
+    download_id: str
+    item_id: str
+    title: str
+    size_bytes: int | None
+    """None when the catalogue names no size."""
+    done_bytes: int
+    worker: str
+    source: str
+    started: float = 0.0
+    """Start of the attempt, in seconds of the server's clock."""
+
+
+RUNNING_FIELDS = ("spec", "done", "worker", "source", "started")
+
+
+def as_running(identifier: str, values: Sequence[str | None]) -> Running:
+    """Parse the ``RUNNING_FIELDS`` of a download."""
+    spec, done, worker, source, started = values
+    data = jsontext.parsed(spec or "{}")
+    return Running(
+        download_id=identifier,
+        item_id=data["item"],
+        title=data["title"],
+        size_bytes=data["size"],
+        done_bytes=int(done or 0),
+        worker=worker or "",
+        source=source or "",
+        started=float(started or 0),
+    )
 
 
 def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
-    """Read the hash of one download."""
+    """Parse the hash of one download."""
     spec = jsontext.parsed(data["spec"])
     state = State(data["state"])
-    error = jsontext.parsed(data["error"]) if data.get("error") else None
     outcome = data.get("outcome") if state is State.SUCCESS else None
     size = int(data.get("size") or 0)
     return DownloadRecord(
@@ -53,7 +113,10 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         source=data.get("source"),
         started_at=moment(data.get("started")),
         finished_at=moment(data.get("finished")),
-        error=_info(error) if error and state is not State.SUCCESS else None,
+        # The error of an earlier attempt stays in the hash, for its history.
+        error=error_info(data["error"])
+        if data.get("error") and state is not State.SUCCESS
+        else None,
         sources={
             name.removeprefix("bytes:"): int(value)
             for name, value in sorted(data.items())

@@ -1,4 +1,4 @@
-"""The side of the ledger that lets go: batches that nobody needs any more, and their records."""
+"""Retention: removes finished batches and their records, proofs and part files left over."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from dataclasses import dataclass
 from geodes_tasks.errors import BatchUnfinishedError
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE
+from geodes_tasks.ledger.records import as_status
 from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.results import BatchStatus
 
 BLOCK = 200
-"""Records removed by one script: some milliseconds in which Redis does nothing else."""
+"""Records removed by one call of the script: some milliseconds in which Redis serves no other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What forgetting has done."""
+    """The counts of a removal."""
 
     removed: int = 0
-    """Records that are gone. Those that other batches have too stay."""
+    """Records removed; those that other batches have too stay."""
     left: int = 0
-    """Records that stay for now: part files of theirs are swept first, or a worker has them yet."""
+    """Records that stay for now: their part files are swept first, or a worker runs them."""
 
     def __add__(self, other: Forgotten) -> Forgotten:
-        """Add up."""
+        """Return the sum of both."""
         return Forgotten(self.removed + other.removed, self.left + other.left)
 
 
 @dataclass(frozen=True, slots=True)
 class Litter:
-    """Part files of an ended download that no attempt owns any more."""
+    """The part files of an ended download: no attempt owns them any more."""
 
     asset: Asset
     path: str
     token: str
-    """Of the last attempt; what a later one writes is not litter."""
+    """Token of the last attempt; part files of later ones are not litter."""
     download_id: str
 
 
@@ -52,10 +54,10 @@ def _litter(entry: Sequence[str], row: Sequence[str | None] | Exception) -> Litt
 
 
 class Retention(Part):
-    """Remove batches."""
+    """Remove batches and what they leave; report those that finished."""
 
     def litter(self, most: int = 50) -> list[Litter]:
-        """Take over the sweeping of part files that nobody owns."""
+        """Take part files that no attempt owns out of the list, for the caller to remove."""
         with self._connection.commands() as redis:
             words = map(str.split, redis.lpop(self._connection.key("litter"), most) or [])
             entries = [entry for entry in words if len(entry) == 2]
@@ -67,28 +69,28 @@ class Retention(Part):
         return [left for left in found if left is not None]
 
     def return_litter(self, left: Litter) -> None:
-        """Have part files swept later, that could not be swept now."""
+        """Put part files back into the list that could not be removed now."""
         with self._connection.commands() as redis:
             redis.rpush(self._connection.key("litter"), f"{left.download_id} {left.token}")
 
     def older_batches(self, seconds: float) -> list[str]:
-        """Name the batches that were asked for longer ago than this, the oldest first."""
+        """Return the batches that were enqueued more seconds ago than this, the oldest first."""
         with self._connection.commands() as redis:
             latest = self._connection.server_time() - seconds
             names: list[str] = redis.zrangebyscore(self._connection.key("batches"), "-inf", latest)
         return names
 
     def forget(self, batch: str, *, unfinished: bool = False) -> None:
-        """Take a batch out of the ledger at once; ``sweep`` removes its records.
+        """Remove a batch from the ledger at once; ``sweep`` removes its records.
 
         Args:
             batch: Its name.
-            unfinished: Also when some of its downloads are not over.
+            unfinished: Also when some of its downloads are unfinished.
 
         Raises:
             UnknownBatchError: there is none of this name.
-            BatchUnfinishedError: it is not over; nothing was changed.
-            LedgerUnavailableError: Redis does not answer; say it again.
+            BatchUnfinishedError: it is unfinished; nothing was changed.
+            LedgerUnavailableError: Redis does not answer; call it again.
         """
         answer, _, count = self._connection.run("forget_begin", batch, int(unfinished)).partition(
             ":"
@@ -101,14 +103,55 @@ class Retention(Part):
     def sweep(self) -> Forgotten:
         """Remove the records of all batches that were forgotten, block by block.
 
-        Interrupted, it goes on when it is said again.
+        Idempotent: after an interruption the next call continues.
 
         Raises:
-            LedgerUnavailableError: Redis does not answer; say it again.
+            LedgerUnavailableError: Redis does not answer; call it again.
         """
         with self._connection.commands() as redis:
             rests = sorted(redis.smembers(self._connection.key("forgotten")))
         return sum((self._sweep(rest) for rest in rests), Forgotten())
+
+    def discard_proof(self, download_id: str) -> None:
+        """Remove the proof of a file: the next admission hashes it.
+
+        A flipped bit need change neither size nor time, so a stat finds such a file unchanged.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; call it again.
+        """
+        with self._connection.commands() as redis:
+            redis.hdel(self._connection.key("download", download_id), "proof")
+
+    def newly_finished(self) -> list[BatchStatus]:
+        """Return the batches that finished and were not returned yet, to any worker.
+
+        A batch from before the first call is never returned; one that is enqueued again after it
+        finished is returned again.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            start = self._connection.key("hooks")
+            redis.set(start, int(self._connection.server_time()), nx=True)
+            names = redis.zrangebyscore(
+                self._connection.key("batches"), float(redis.get(start)), "+inf"
+            )
+            found = []
+            for name in names:
+                key = self._connection.key("batch", name)
+                counters = redis.hgetall(key)
+                # A batch may be forgotten between the two commands.
+                if not counters:
+                    continue
+                status = as_status(name, counters)
+                if status.unfinished or not status.total:
+                    redis.hdel(key, "told")
+                # HSETNX answers 1 to one caller only: that one reports the batch.
+                elif redis.hsetnx(key, "told", "1"):
+                    found.append(status)
+        return found
 
     def _sweep(self, rest: str) -> Forgotten:
         done = Forgotten()

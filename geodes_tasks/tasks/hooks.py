@@ -236,35 +236,14 @@ def newly_over(ledger: Ledger) -> list[dict[str, Any]]:
     Raises:
         LedgerUnavailableError: Redis does not answer.
     """
-    since = _in_use_since(ledger)
-    with ledger.connection.commands():
-        names = ledger.connection.client.zrangebyscore(
-            ledger.connection.key("batches"), since, "+inf"
-        )
-    return [facts for name in names if (facts := _if_newly_over(ledger, name)) is not None]
-
-
-def _in_use_since(ledger: Ledger) -> float:
-    with ledger.connection.commands():
-        seconds, _ = ledger.connection.client.time()
-        ledger.connection.client.set(ledger.connection.key("hooks"), seconds, nx=True)
-        return float(ledger.connection.client.get(ledger.connection.key("hooks")))
-
-
-def _if_newly_over(ledger: Ledger, name: str) -> dict[str, Any] | None:
-    status, key = ledger.reading.status(name), ledger.connection.key("batch", name)
-    with ledger.connection.commands():
-        if status.unfinished or not status.total:
-            ledger.connection.client.hdel(key, "told")
-            return None
-        if not ledger.connection.client.hsetnx(key, "told", "1"):
-            return None
-    states = status.states
-    return {
-        "batch": name,
-        "total": status.total,
-        "done": states["SUCCESS"],
-        "failed": states["FAILURE"],
-        "cancelled": states["REVOKED"],
-        "bytes": status.bytes_done,
-    }
+    return [
+        {
+            "batch": status.batch,
+            "total": status.total,
+            "done": status.states["SUCCESS"],
+            "failed": status.states["FAILURE"],
+            "cancelled": status.states["REVOKED"],
+            "bytes": status.bytes_done,
+        }
+        for status in ledger.retention.newly_finished()
+    ]

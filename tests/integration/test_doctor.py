@@ -11,8 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from geodes_tasks.client import doctor_portal
-from geodes_tasks.client.doctor import Check, Level, examine, file_system, skew
+from geodes_tasks.client.doctor import examine, file_system, skew
 from geodes_tasks.client.doctor_portal import Reply, _judged
+from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings import config
 from tests.conftest import KEY
