@@ -26,7 +26,7 @@ from geodes_tasks.settings.config import masked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from geodes_tasks.ledger import Asking, Ledger, Request
+    from geodes_tasks.ledger import Ledger, PendingBlock, Request
     from geodes_tasks.tasks.app import Sender
 
 BLOCK, FIRST_BLOCK = 400, 50
@@ -212,7 +212,7 @@ class _Door:
     ) -> None:
         self._account, self._ledger, self._receipt = account, ledger, receipt
         self._begin: Callable[[], None] | None = begin
-        self._asking: Asking | None = None
+        self._pending: PendingBlock | None = None
         self._requests: list[Request] = []
 
     def let(self, block: Planned) -> None:
@@ -221,16 +221,16 @@ class _Door:
         self._refuse(block.refusals)
         self._requests = block.requests
         receipt = self._receipt
-        self._asking = self._ledger.admission.ask(
+        self._pending = self._ledger.admission.send(
             receipt.batch, self._account, block.requests, known=receipt.mostly_known
         )
 
     def wait(self) -> None:
         """Take the answer about the last block, and note it."""
-        if self._asking is None:
+        if self._pending is None:
             return
-        answers = self._asking.answers(proof_at)
-        self._asking = None
+        answers = self._pending.answers(proof_at)
+        self._pending = None
         told = Counter([answer.admission for answer in answers if answer.error is None])
         self._receipt.mostly_known = told[Admission.NEW] < len(answers) / 2
         self._receipt.admissions.update(told)
@@ -250,8 +250,8 @@ class _Door:
 
     def close(self) -> None:
         """Let go of an answer that nobody waits for any more."""
-        if self._asking is not None:
-            self._asking.close()
+        if self._pending is not None:
+            self._pending.close()
 
 
 def proof_at(path: str) -> Proof | None:

@@ -17,7 +17,7 @@ from geodes_tasks.ledger.admission import (
     Admission,
     Admissions,
     Admitted,
-    Asking,
+    PendingBlock,
     Refusal,
     Request,
 )
@@ -39,7 +39,7 @@ __all__ = [
     # admission
     "Admission",
     "Admitted",
-    "Asking",
+    "PendingBlock",
     "Refusal",
     "Request",
     # dispatch, control

@@ -1,7 +1,7 @@
-"""The way into the ledger: what is asked for, and what becomes of it.
+"""Admission of downloads: records requests, and returns the result of each.
 
-Asking and taking the answer are two steps, so that whoever asks for many plans the next of them
-while Redis has these.
+Sending a block and reading its results are two steps: the caller plans the next block while Redis
+works on this one.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ if TYPE_CHECKING:
     Entries = Sequence[tuple[str | int, ...]]
 
 SLOW_STAT_S = 0.0002
-"""A look at a file that takes longer goes over a network: many are made at once then."""
+"""Seconds; a slower stat goes over a network, and many are made at once then."""
 SAMPLE, STATS_AT_ONCE = 20, 16
+"""Number of files whose stats are timed one by one; threads for the rest where they are slow."""
 _NOTHING = ("", "", "", "", "")
-"""Said of a download that is known, among others that are not."""
+"""Fields of a download that the ledger knows, among others that it does not."""
 
 
 class Admission(StrEnum):
-    """What became of one download that was asked for."""
+    """The result of one request."""
 
     NEW = "new"
-    """Never asked for before."""
+    """Never requested before."""
     JOINED = "joined"
-    """Already queued, running or waiting: it counts in this batch too, no second transfer."""
+    """Queued, running or waiting: it counts in this batch too, without a second transfer."""
     AGAIN = "again"
-    """Finished before: it begins anew, with a look at the file first."""
+    """Ended before: it begins anew, and checks the file first."""
     PRESENT = "present"
-    """Proven before and unchanged since, as one stat showed: done."""
+    """Verified before and unchanged since, by one stat: complete."""
     TAKEN = "taken"
     """Refused: the path belongs to another file."""
 
@@ -60,27 +61,27 @@ class Request:
     path: str
     """Final path, absolute."""
     item: Mapping[str, Any] | None = None
-    """The item as JSON, with its first request: its place and time are kept when it is new."""
+    """The item as JSON, with its first request: its footprint is stored when it is new."""
 
     @property
     def download_id(self) -> str:
-        """The id of the download."""
+        """Return the id of the download."""
         return download_id(self.path, self.asset)
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The answer to one request."""
+    """The result of one request, with the error of a refusal."""
 
     download_id: str
     admission: Admission
     error: GeodesTasksError | None = None
-    """Why it was refused."""
+    """The reason of a refusal; None otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something asked for that can never be downloaded."""
+    """A request that can never be downloaded."""
 
     item_id: str
     collection: str
@@ -89,18 +90,18 @@ class Refusal:
 
     @property
     def download_id(self) -> str:
-        """An id of its own, the same each time it is asked for."""
+        """Return an id that is the same for each request of the same asset."""
         named = f"refused {self.item_id} {self.asset_key} {self.error}"
         return str(uuid.uuid5(uuid.NAMESPACE_URL, named))
 
 
-class Asking:
-    """A block of downloads on its way into the ledger; its caller may do other work meanwhile."""
+class PendingBlock:
+    """A block of requests sent to the ledger; the caller may do other work meanwhile."""
 
     def __init__(
         self, send: Callable[[Entries], Sent], requests: Sequence[Request], known: bool
     ) -> None:
-        """Ask; the arguments are those of :meth:`Admitting.ask`."""
+        """Send the block; the arguments are those of :meth:`Admissions.send`."""
         self._send, self._requests = send, requests
         self._ids = [request.download_id for request in requests]
         self._told = set[str]() if known else set(self._ids)
@@ -113,14 +114,14 @@ class Asking:
         return self._send(_entries(asked, self._told, self._proofs))
 
     def answers(self, stat: Callable[[str], Proof | None]) -> list[Admitted]:
-        """Wait for what became of each, and say what the ledger wants to know beside, once.
+        """Return the result of each request; send the facts that the ledger lacks, once.
 
         Args:
-            stat: Gives what is at a path now, None for nothing; asked only about files that
-                were proven before.
+            stat: Returns the proof of the file at a path now, None for no file; called only for
+                files that were verified before.
 
         Raises:
-            LedgerUnavailableError: Redis does not answer; say the same again.
+            LedgerUnavailableError: Redis does not answer; call it again.
         """
         answers = [""] * len(self._requests)
         while self._sent is not None:
@@ -129,7 +130,7 @@ class Asking:
             tell = [i for i in self._left if answers[i] == "tell"]
             prove = [i for i in self._left if answers[i].startswith("prove:")]
             self._told |= {self._ids[i] for i in tell}
-            found = _looked_at([self._requests[i].path for i in prove], stat)
+            found = _proofs([self._requests[i].path for i in prove], stat)
             for i, proof in zip(prove, found, strict=True):
                 self._proofs[self._ids[i]] = str(proof or "-")
             self._left = sorted(tell + prove)
@@ -137,35 +138,35 @@ class Asking:
         return list(map(_admitted, self._requests, self._ids, answers))
 
     def close(self) -> None:
-        """Let go of an answer that nobody has waited for."""
+        """Close the connection of a result that is not read."""
         if self._sent is not None:
             self._sent.close()
 
 
 class Admissions(Part):
-    """Admit and refuse."""
+    """Admit and refuse requests."""
 
-    def ask(
+    def send(
         self, batch: str, account: str, requests: Sequence[Request], *, known: bool = False
-    ) -> Asking:
-        """Ask to take downloads into the ledger: all new ones of a block or none.
+    ) -> PendingBlock:
+        """Send a block of requests: all new ones of it are recorded, or none.
 
         Args:
             batch: Name of the batch; made when it is new.
-            account: The account that pays for them.
-            requests: What to admit; a few hundred at most, the script blocks Redis meanwhile.
-            known: Whether most have been asked for before: then they are asked by their ids, and
-                only what is new is told.
+            account: The account whose limits they count against.
+            requests: The requests; a few hundred at most, as the script blocks Redis meanwhile.
+            known: True when most were requested before: then ids are sent first, and facts of
+                new ones only.
 
         Raises:
-            LedgerUnavailableError: Redis does not answer; say the same again.
+            LedgerUnavailableError: Redis does not answer; call it again.
         """
 
         def send(entries: Entries) -> Sent:
             words = chain.from_iterable(entries)
             return self._connection.send("admit", batch, account, len(entries[0]), *words)
 
-        return Asking(send, requests, known)
+        return PendingBlock(send, requests, known)
 
     def admit(
         self,
@@ -176,15 +177,15 @@ class Admissions(Part):
         *,
         known: bool = False,
     ) -> list[Admitted]:
-        """Ask, and wait for the answers.
+        """Send a block of requests, and return the result of each.
 
         Raises:
-            LedgerUnavailableError: Redis does not answer; say the same again.
+            LedgerUnavailableError: Redis does not answer; call it again.
         """
-        return self.ask(batch, account, requests, known=known).answers(stat)
+        return self.send(batch, account, requests, known=known).answers(stat)
 
     def refuse(self, batch: str, account: str, refusals: Sequence[Refusal]) -> None:
-        """Record what can never be downloaded as FAILURE, so that reports name it.
+        """Record requests that can never be downloaded as FAILURE, so that reports name them.
 
         Raises:
             LedgerUnavailableError: Redis does not answer; nothing was recorded.
@@ -201,7 +202,7 @@ class Admissions(Part):
             self._connection.run("refuse", batch, account, json.dumps(entries))
 
     def set_owner(self, batch: str, owner: str) -> None:
-        """Note who enqueued a batch, ``user@host``, unless that is known already."""
+        """Record the user who enqueued a batch, ``user@host``, unless one is recorded."""
         with self._connection.commands() as redis:
             redis.hsetnx(self._connection.key("batch", batch), "owner", owner)
 
@@ -209,7 +210,8 @@ class Admissions(Part):
 def _entries(
     asked: Sequence[tuple[Request, str]], told: Collection[str], proofs: Mapping[str, str]
 ) -> Entries:
-    """Give what the admission script reads of requests; where all are known the ids are enough."""
+    """Return the fields that the script reads of requests."""
+    # Ids are enough where all are known: a rerun sends no spec again.
     if not told and not proofs:
         return [(identifier,) for _, identifier in asked]
     if not told:
@@ -221,28 +223,22 @@ def _entries(
 
 
 def _facts(request: Request) -> tuple[str, int, str, str, str]:
+    """Return path, size, spec, sources and footprint of a request, as the script reads them."""
     asset = request.asset
-    spec = jsontext.compact(asset.to_dict())
-    return request.path, asset.size_bytes or 0, spec, _sources(asset), _place(request)
+    # The ready lists are named by the set of sources that can serve an asset.
+    sources = "+".join(name for name in (GEODES, S3) if name in asset.hrefs) or GEODES
+    # An item of many assets is sent with the first of them only: the others have an empty field.
+    packed = ""
+    if request.item is not None:
+        found = footprint.footprint(request.item)
+        packed = footprint.packed(found) if found else "-"
+    return request.path, asset.size_bytes or 0, jsontext.compact(asset.to_dict()), sources, packed
 
 
-def _sources(asset: Asset) -> str:
-    """Return the set of sources that can serve an asset, as the ready lists are named."""
-    if S3 not in asset.hrefs:
-        return GEODES
-    return f"{GEODES}+{S3}" if GEODES in asset.hrefs else S3
-
-
-def _place(request: Request) -> str:
-    """Give the footprint of the item: ``-`` where it has none, empty with all but its first."""
-    if request.item is None:
-        return ""
-    place = footprint.footprint(request.item)
-    return footprint.packed(place) if place else "-"
-
-
-def _looked_at(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:
-    """Look at files one after the other, side by side where each look takes its time."""
+def _proofs(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:
+    """Stat files one after the other, in threads where each stat is slow."""
+    # A stat over NFS or Lustre waits for a round trip; on a local disk threads cost more than it
+    # does.
     began = time.monotonic()
     found = [stat(path) for path in paths[:SAMPLE]]
     rest = paths[SAMPLE:]
@@ -264,9 +260,11 @@ def _refused_spec(refusal: Refusal) -> dict[str, object]:
 
 
 _ADMISSIONS = {str(one): one for one in Admission}
+"""Answers of the script to results: a lookup takes a seventh of the time of a call of the Enum."""
 
 
 def _admitted(request: Request, identifier: str, answer: str) -> Admitted:
+    """Return the result of a request for an answer of the script."""
     if answer.startswith("taken:"):
         other = answer.removeprefix("taken:")
         error = NameTakenError(request.path, request.asset.item_id, other)

@@ -26,7 +26,7 @@ from geodes_tasks.errors import (
     NameTakenError,
     SourceError,
 )
-from geodes_tasks.ledger import Admission, Asking, Claim, Ledger, Refusal, Request, Wakeup
+from geodes_tasks.ledger import Admission, Claim, Ledger, PendingBlock, Refusal, Request, Wakeup
 from geodes_tasks.ledger import admission as admitting
 from geodes_tasks.ledger.admission import Admissions
 from geodes_tasks.ledger.connection import Connection
@@ -204,13 +204,13 @@ def test_blocks_are_bounded_and_items_are_whole(
     """Redis is never blocked for long, and no item is cut in two."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 3)
     sizes: list[int] = []
-    real = Admissions.ask
+    real = Admissions.send
 
     def note(ledger: Admissions, batch: str, account: str, requests: Any, **known: Any) -> Any:
         sizes.append(len(requests))
         return real(ledger, batch, account, requests, **known)
 
-    monkeypatch.setattr(Admissions, "ask", note)
+    monkeypatch.setattr(Admissions, "send", note)
     pairs = [Planned([request_of(f"{n}a"), request_of(f"{n}b")]) for n in range(5)]
 
     receipt = admitted(fake_ledger, pairs)
@@ -225,7 +225,7 @@ def test_a_block_is_planned_while_another_is_admitted(
     """Only the first block, which workers wait for, has its answer before the next is planned."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 1)
     seen: list[str] = []
-    ask, answers = Admissions.ask, Asking.answers
+    ask, answers = Admissions.send, PendingBlock.answers
 
     def noted_ask(*args: Any, **known: Any) -> Any:
         seen.append("asked")
@@ -240,8 +240,8 @@ def test_a_block_is_planned_while_another_is_admitted(
             seen.append(f"{name} planned")
             yield Planned([request_of(name)])
 
-    monkeypatch.setattr(Admissions, "ask", noted_ask)
-    monkeypatch.setattr(Asking, "answers", noted_answers)
+    monkeypatch.setattr(Admissions, "send", noted_ask)
+    monkeypatch.setattr(PendingBlock, "answers", noted_answers)
     receipt = admitted(fake_ledger, planned())
 
     assert seen == [
@@ -410,7 +410,7 @@ def test_slow_looks_are_made_side_by_side() -> None:
         time.sleep(0.002)
         return Proof(int(path), 0, 0)
 
-    found = admitting._looked_at([str(number) for number in range(100)], slow)
+    found = admitting._proofs([str(number) for number in range(100)], slow)
 
     assert [proof and proof.size_bytes for proof in found] == list(range(100))
     assert len(threads) > 4

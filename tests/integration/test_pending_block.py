@@ -35,12 +35,12 @@ def kill_connections(ledger: Ledger) -> None:
     other.connection.client.close()
 
 
-def test_the_answer_comes_when_it_is_asked_for(ledger: Ledger) -> None:
-    """Others may be asked meanwhile, over the same client."""
-    asking = ledger.admission.ask("b", "acc", REQUESTS)
+def test_the_results_are_read_later(ledger: Ledger) -> None:
+    """Other commands may be sent meanwhile, over the same client."""
+    pending = ledger.admission.send("b", "acc", REQUESTS)
 
     assert ledger.reading.status("b").total == 3
-    answers = asking.answers(lambda _: None)
+    answers = pending.answers(lambda _: None)
 
     assert [one.admission for one in answers] == [Admission.NEW] * 3
 
@@ -50,11 +50,11 @@ def test_a_connection_that_breaks(ledger: Ledger, when: str) -> None:
     """It is said again; what was admitted already has joined, and nothing is there twice."""
     if when == "before it is asked":
         kill_connections(ledger)
-    with closing(ledger.admission.ask("b", "acc", REQUESTS)) as asking:
+    with closing(ledger.admission.send("b", "acc", REQUESTS)) as pending:
         if when == "before it is answered":
             assert ledger.reading.status("b").total == 3
             kill_connections(ledger)
-        answers = asking.answers(lambda _: None)
+        answers = pending.answers(lambda _: None)
 
     assert {one.admission for one in answers} <= {Admission.NEW, Admission.JOINED}
     assert ledger.reading.status("b").total == 3
@@ -72,7 +72,7 @@ def test_a_server_that_has_forgotten_its_scripts(ledger: Ledger) -> None:
 
 def test_an_answer_that_nobody_waits_for(ledger: Ledger) -> None:
     """The next one who asks gets the answer to what was asked, not to what was asked before."""
-    with closing(ledger.admission.ask("b", "acc", REQUESTS)):
+    with closing(ledger.admission.send("b", "acc", REQUESTS)):
         pass
 
     assert ledger.connection.client.echo("mine") == "mine"
@@ -85,9 +85,9 @@ def test_a_server_that_is_gone(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         ledger = Ledger.of(config.load(redis_url=server.url))
         # It does not know the script, so its first answer is a question back.
-        asking = ledger.admission.ask("b", "acc", REQUESTS)
+        pending = ledger.admission.send("b", "acc", REQUESTS)
         server.stop()
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
-            asking.answers(lambda _: None)
+            pending.answers(lambda _: None)
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
             ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
