@@ -124,6 +124,7 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
+        # A member of its own for each request: two refunds of one request count once.
         with self._connection.commands() as redis:
             redis.zrem(self._connection.key("account", account, "spent"), request)
 

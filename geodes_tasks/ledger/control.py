@@ -99,6 +99,7 @@ class Control(Part):
         with self._connection.commands() as redis:
             found = redis.hgetall(self._connection.key("holds"))
         parted = ((field.partition(":"), why) for field, why in found.items())
+        # Names of batches may hold a colon; kinds do not.
         return {(kind, name): why for (kind, _, name), why in parted}
 
     def prioritize(self, batch: str, priority: int = 0, weight: int = 1) -> None:

@@ -52,5 +52,6 @@ class Totals:
 
     def parts(self, kind: str) -> dict[str, int]:
         """Return the counters of a kind, by the text after its colon."""
+        # The rest may hold colons itself: bytes:s3:PEPS_S2_L1C.
         found = ((name.partition(":"), value) for name, value in self.counters.items())
         return {rest: value for (word, _, rest), value in found if word == kind}

@@ -168,6 +168,7 @@ class Leases(Part):
                     one.source,
                     client=pipeline,
                 )
+            # No MULTI: each renewal stands for itself, and a long transaction would block Redis.
             return [Renewal(answer) for answer in pipeline.execute()]
 
     def finish(self, claim: Claim, result: DownloadResult) -> list[Wakeup]:
@@ -241,6 +242,7 @@ class Leases(Part):
             state,
             jsontext.compact({name: value for name, value in said.items() if value is not None}),
         )
+        # The script compares the fencing token: a frozen attempt that wakes records nothing.
         if status == "lost":
             raise LeaseLostError(claim.download_id)
         return wakeups(released)

@@ -64,6 +64,7 @@ class Retention(Part):
             pipeline = redis.pipeline(transaction=False)
             for identifier, *_ in entries:
                 pipeline.hmget(self._connection.key("download", identifier), "spec", "path")
+            # A key of another type is an error in its row: it must not cost the other rows.
             rows = pipeline.execute(raise_on_error=False)
         found = map(_litter, entries, rows)
         return [left for left in found if left is not None]
@@ -156,6 +157,7 @@ class Retention(Part):
     def _sweep(self, rest: str) -> Forgotten:
         done = Forgotten()
         while True:
+            # Records that stay are skipped by the next call: it begins after as many as are left.
             looked, removed, left = map(int, self._connection.run("forget", rest, BLOCK, done.left))
             done += Forgotten(removed, left)
             if looked < BLOCK:

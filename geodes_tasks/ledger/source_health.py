@@ -48,5 +48,6 @@ class SourceHealth(Part):
         """
         findings = {source: one.to_dict() for source, one in news.items()}
         answer = self._connection.run("sources", json.dumps(findings))
+        # A script returns a flat list: source, seconds left, reason, source, ...
         rows = zip(*(iter(answer),) * 3, strict=True)
         return {source: SourceState(float(rest), why) for source, rest, why in rows}
