@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     Entries = Sequence[tuple[str | int, ...]]
 
 SLOW_STAT_S = 0.0002
-"""Seconds; a slower stat goes over a network, and many are made at once then."""
+"""The seconds from which a stat counts as slow, over a network: many are made at once then."""
 SAMPLE, STATS_AT_ONCE = 20, 16
-"""Number of files whose stats are timed one by one; threads for the rest where they are slow."""
+"""The number of files whose stats are timed; threads for the rest where these are slow."""
 _NOTHING = ("", "", "", "", "")
 """Fields of a download that the ledger knows, among others that it does not."""
 

@@ -17,7 +17,7 @@ file; with fewer, writes of scripts are dropped (redis/redis#14541, valkey-io/va
 UNUSED = {"-@admin", "-@dangerous"}
 """Categories with no command that the ledger writes with: `default` may be without them."""
 FULL_SHARE = 0.8
-"""Share of ``maxmemory`` in use from which a warning is due."""
+"""The share of ``maxmemory`` in use from which a warning is due."""
 
 
 class Level(StrEnum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from geodes_tasks.ledger.connection import Part
 
 ASK_SECONDS = 60.0
-"""Seconds that the right to poll lasts after each answer; then a dead poller is replaced."""
+"""The seconds that the right to poll lasts after an answer; then a dead poller is replaced."""
 NOT_SAID, NO_QUOTA = -1, -2
 """Instead of a number of requests left: the portal names none; it has no quota."""
 

@@ -30,15 +30,15 @@ from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import Reason, State
 
 BLOCK = 500
-"""Records read in one round trip."""
+"""The number of records read in one round trip."""
 TURN = "turn"
 """Reason of a download that waits for its turn: no worker has claimed it yet."""
 NEAREST_OF = 2000
-"""Number of downloads of a batch whose names are compared with a misspelt one."""
+"""The number of downloads of a batch whose names are compared with a misspelt one."""
 DUE_SAMPLE = 1000
-"""Number of waiting downloads whose due times are read, the earliest first."""
+"""The number of waiting downloads whose due times are read, the earliest first."""
 MOST_BLOCKS = 20
-"""Number of blocks of waiting downloads that are searched for one of a batch."""
+"""The number of blocks of waiting downloads that are searched for one of a batch."""
 
 
 class Reading(Part):

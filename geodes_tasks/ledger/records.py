@@ -23,7 +23,7 @@ def moment(text: str | None) -> str | None:
 
 def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     """Return an entry of the history with its time as ISO 8601; scripts write seconds."""
-    # Entries of version 0.1.0 have ISO 8601 already.
+    # An entry without a time, or with one in ISO 8601 already, is shown as it is.
     with contextlib.suppress(ValueError, KeyError):
         return entry | {"at": moment(entry["at"])}
     return entry

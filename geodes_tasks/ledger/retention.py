@@ -14,7 +14,7 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import BatchStatus
 
 BLOCK = 200
-"""Records removed by one call of the script: some milliseconds in which Redis serves no other."""
+"""The number of records that one script removes: some milliseconds of Redis."""
 
 
 @dataclass(frozen=True, slots=True)
