@@ -1,4 +1,4 @@
-"""What a worker node runs: ``celery -A worker worker``, ``celery -A worker flower``.
+"""The application of a worker node: ``celery -A worker worker``, ``celery -A worker flower``.
 
 Importing it reads the settings and opens no connection.
 """

@@ -1,112 +1,116 @@
-"""The boot step of a worker: look at the set-up, recover, stop gracefully."""
+"""The boot steps of a worker: check the set-up, recover, poll, stop gracefully."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from celery import bootsteps, signals
+from celery import Celery, bootsteps, signals
+from celery.worker import WorkController
+from celery.worker.consumer import Consumer
 from kombu.asynchronous import get_event_loop
 
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
-from geodes_tasks.tasks.task import STOP, on_disk_error
+from geodes_tasks.tasks.process import worker_process
+from geodes_tasks.tasks.stop_signal import STOP
 from worker import preflight
-from worker.disk_gate import Intake, close_while
-from worker.parent_watch import OrphanWatch
+from worker.disk_gate import DiskGate, close_while
+from worker.parent_watch import ParentWatch
 from worker.recovery import Recovery
-
-if TYPE_CHECKING:
-    from celery import Celery
-    from celery.worker import WorkController
-    from celery.worker.consumer import Consumer
-
-    from worker.poller import Poller
 
 logger = logging.getLogger(__name__)
 
 
 def install(app: Celery) -> Celery:
-    """Add the step to an application."""
+    """Add the steps to an application, and return it."""
     app.steps["worker"].add(DownloadsStep)
     app.steps["consumer"].add(MessagesStep)
     signals.worker_shutting_down.connect(_on_stop, weak=False)
-    signals.after_setup_logger.connect(_say_once, weak=False)
+    signals.after_setup_logger.connect(_quiet_celery, weak=False)
     return app
 
 
-def _say_once(loglevel: int, **_: object) -> None:
-    """Leave out Celery's lines on each task that was taken and how it ended: ours say it.
-
-    Of three lines a file one is left. With DEBUG all are there.
-    """
+def _quiet_celery(loglevel: int, **_: object) -> None:
+    """Leave out Celery's two lines on each task, which repeat ours; DEBUG shows all three."""
     if loglevel > logging.DEBUG:
         for name in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))
 
 
 SILENT = {"without_gossip": True, "without_mingle": True}
-"""Workers need not know of each other: the ledger says who works and what was revoked. With gossip
-each hears every other one, and mingling makes the start a second longer."""
+"""Options of Celery that are off: the ledger knows which workers live and what was revoked.
+
+With gossip each worker receives the events of every other one; mingle makes the start a second
+longer."""
 
 
 class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
-    """What a worker that downloads needs beside Celery's own parts."""
+    """Recovery, pollers and, on one machine, the watch of the parent process."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: WorkController, **kwargs: Any) -> None:
-        """Prepare; the threads begin with ``start``."""
+        """Prepare; the threads start with ``start``."""
         super().__init__(parent, **kwargs)
         parent.options |= SILENT
-        self.recovery: Recovery | None = None
-        self.poller: Poller | None = None
+        self.threads: list[Any] = []
+        """Threads with a ``stop`` method."""
 
     def start(self, parent: WorkController) -> None:
-        """Begin, in threads of the worker's main process."""
+        """Start the threads, in the worker's main process.
+
+        Raises:
+            ImproperlyConfigured: the pool or the ledger cannot be used.
+        """
         settings = config.load()
         preflight.refuse_pool(type(parent.pool).__module__)
         preflight.report(settings)
         ledger = Ledger.of(settings)
-        intake = Intake(ledger, parent.app, parent.hostname)
+        gate = DiskGate(ledger, parent.app, parent.hostname)
         accounts = config.named_accounts(settings)
-        self.recovery = Recovery(
-            ledger, Sender(settings), parent.hostname, parent.concurrency, intake, accounts
+        recovery = Recovery(
+            ledger, Sender(settings), parent.hostname, parent.concurrency, gate, accounts
         )
-        on_disk_error(self.recovery.wake)
-        self.recovery.start()
-        # Here, not above: it brings the network libraries, which look around when imported.
-        from worker.poller import Poller
+        worker_process().disk_listeners.append(recovery.wake)
+        # Here, not above: they load requests, which `celery -A worker flower` does not need.
+        from worker.offline_poller import OfflinePoller
+        from worker.quota_poller import QuotaPoller
 
-        self.poller = Poller(settings, ledger, Sender(settings), parent.hostname)
-        self.poller.start()
+        self.threads = [
+            recovery,
+            OfflinePoller(settings, ledger, Sender(settings), parent.hostname),
+            QuotaPoller(settings, ledger, Sender(settings), parent.hostname),
+        ]
+        for thread in self.threads:
+            thread.start()
         if parent_pid := os.environ.get(PARENT_VARIABLE):
-            OrphanWatch(int(parent_pid), ledger).start()
+            ParentWatch(int(parent_pid), ledger).start()
 
     def stop(self, parent: WorkController) -> None:  # noqa: ARG002 - celery's signature
-        """End."""
-        if self.recovery is not None:
-            self.recovery.stop()
-        if self.poller is not None:
-            self.poller.stop()
+        """Stop the threads."""
+        for thread in self.threads:
+            thread.stop()
 
 
 class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
-    """Has the broker's client forget messages: the ledger sends again what was not claimed.
+    """Adapts each connection to the broker.
 
-    It would put back those of downloads under way when a connection breaks, and write them to a
-    file in the temporary folder when it cannot. Each connection is also when a worker can find
-    that Redis lost the ledger.
+    kombu is kept from restoring messages: the ledger sends again what was not claimed. A new
+    connection is also when a worker can find that Redis lost the ledger.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, parent: Consumer) -> None:
-        """Do so for a connection just made."""
+        """Adapt the connection just made, and compare the ledger's id."""
         channel = parent.task_consumer.channel
+        # With do_restore kombu puts the messages of running downloads back into the queue when a
+        # connection breaks, or pickles them into a temporary file when it cannot
+        # (kombu.transport.virtual.QoS.restore_unacked_once).
         channel.do_restore = False
         close_while(channel.qos, lambda: STOP.is_cut_off)
         _wake_when_free(channel.qos)
@@ -116,20 +120,20 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
 
 
 def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG001
-    """Let downloads end within the grace time, then have them given back."""
+    """Set the deadline of the downloads under way."""
     grace_s = config.load().grace_seconds
     logger.info("%s: no new work; downloads under way have %g s to end", sig, grace_s)
     STOP.set(grace_s)
-    # This runs in the middle of the loop's wait, which goes on for up to a second afterwards. Only
-    # another thread can wake it.
+    # A signal handler runs within the loop's poll, which PEP 475 restarts with the time that is
+    # left, up to a second. Only another thread can wake it.
     threading.Thread(target=_wake_loop, name="wake", daemon=True).start()
 
 
 def _wake_when_free(window: Any) -> None:
-    """Have the loop ask for the next message as soon as a busy worker has a slot free.
+    """Wake the loop for the next message as soon as a busy worker has a free slot.
 
-    It would notice at the next tick of a timer only, a tenth of a second later: much for a small
-    file.
+    Without this the loop reads at the next tick of a timer, up to 0.1 s later: as long as a small
+    file takes.
     """
     acknowledge = window.ack
 
@@ -142,10 +146,7 @@ def _wake_when_free(window: Any) -> None:
     window.ack = ack
 
 
-def _nothing() -> None:
-    """Be something for the loop to wake up for."""
-
-
 def _wake_loop() -> None:
     if (loop := get_event_loop()) is not None:
-        loop.call_soon(_nothing)  # type: ignore[no-untyped-call] # kombu has no types
+        # Any callback wakes the loop; this one does nothing.
+        loop.call_soon(int)  # type: ignore[no-untyped-call] # kombu has no types

@@ -1,9 +1,9 @@
-"""Whether a worker lives, as supervisors ask: ``python -m worker.health [NAME] [--live]``.
+"""The health check of a worker for supervisors: ``python -m worker.health [NAME] [--live]``.
 
-Ends with 0 when the worker of that name has been seen in the ledger within half a minute, with 1
-when it has not. NAME is that of a worker started without ``--hostname`` on this host or in this
-container, unless one is given. While Redis is away nobody can be seen: that is 1 too, but 0 with
-``--live``, for a supervisor that would kill workers that only wait for Redis.
+Exits with 0 if the worker of that name has renewed its record in the ledger within half a minute,
+else with 1. Without NAME it is the worker started without ``--hostname`` on this host or in this
+container. While Redis does not answer, the exit code is 1 too, but 0 with ``--live``: a liveness
+probe must not kill workers that only wait for Redis.
 """
 
 from __future__ import annotations
@@ -11,26 +11,34 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from geodes_tasks.errors import GeodesTasksError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.dispatch import WORKER_SECONDS
 from geodes_tasks.settings import config
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 def usual_name() -> str:
-    """Give the name that Celery gives a worker of this host."""
+    """Return the name that Celery gives a worker of this host."""
     return f"celery@{socket.gethostname()}"
 
 
+def silence(ledger: Ledger, worker: str) -> float | None:
+    """Return the seconds since a worker was last seen; None for an unknown worker.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
+    with ledger.connection.commands():
+        seen = ledger.connection.client.zscore(ledger.connection.key("workers"), worker)
+        return None if seen is None else ledger.connection.server_time() - float(seen)
+
+
 def judge(ledger: Ledger, worker: str, *, live: bool = False) -> tuple[int, str]:
-    """Give the exit code, and the line that says why."""
+    """Return the exit code, and a line with the reason."""
     try:
-        seconds = ledger.dispatch.silence(worker)
+        seconds = silence(ledger, worker)
     except LedgerUnavailableError as error:
         return (0 if live else 1), str(error)
     if seconds is None:
@@ -40,14 +48,14 @@ def judge(ledger: Ledger, worker: str, *, live: bool = False) -> tuple[int, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge one worker."""
+    """Check one worker; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m worker.health")
     parser.add_argument("name", nargs="?", default=None, help="as in `geodes-tasks doctor`")
     parser.add_argument("--live", action="store_true", help="0 while Redis is away")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         ledger = Ledger.of(config.load())
-        code, line = judge(ledger, asked.name or usual_name(), live=asked.live)
+        code, line = judge(ledger, options.name or usual_name(), live=options.live)
     except GeodesTasksError as error:
         code, line = 1, str(error)
     sys.stderr.write(f"{line}\n")

@@ -1,7 +1,7 @@
 """The worker of one-machine mode: ``python -m worker.one_machine NAME SLOTS``.
 
-What ``celery worker`` does, without the other commands of Celery and Flower, whose loading would
-take a third of its start.
+It starts what ``celery worker`` starts, without loading the other commands of Celery and Flower,
+which is a third of its start.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NoReturn
 from worker import app
 
 WAIT_S = 0.1
-"""Of the broker's client for a message; at the end it is waited for."""
+"""Seconds of one BRPOP of the broker's client, at most; a stop waits for it."""
 
 
 def main(name: str, slots: str) -> NoReturn:
-    """Work until told to stop."""
+    """Run the worker until a signal stops it, then exit."""
     app.conf.broker_transport_options |= {"polling_interval": WAIT_S}
     worker = app.Worker(
         hostname=name,
@@ -28,11 +28,12 @@ def main(name: str, slots: str) -> NoReturn:
         loglevel="INFO",
     )
     worker.start()
+    # The parent watch cleans up in a thread that is no daemon; see worker.parent_watch.
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():
             thread.join()
     logging.shutdown()
-    # All is told and given back. Taking the interpreter apart would cost a tenth of a second.
+    # Everything is recorded and requeued. Finalizing the interpreter would take 0.1 s.
     os._exit(worker.exitcode or 0)
 
 

@@ -1,4 +1,4 @@
-"""In one-machine mode: end, and end the private server, when the command that began it is gone."""
+"""In one-machine mode: end the worker and the private server when their command has died."""
 
 from __future__ import annotations
 
@@ -8,56 +8,64 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
 
-from geodes_tasks.ledger.checks import run_id
-from geodes_tasks.tasks.task import STOP, desk
-
-if TYPE_CHECKING:
-    from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.tasks.loop_guard import LoopGuard
+from geodes_tasks.tasks.process import worker_process
+from geodes_tasks.tasks.stop_signal import STOP
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
+"""Seconds between two checks of the parent process."""
 PATIENCE_S = 10.0
-"""How long downloads have to give themselves back."""
+"""Seconds in which running downloads may requeue themselves."""
 
 
-class OrphanWatch(threading.Thread):
-    """Waits for the parent process to die, and cleans up after it: nothing stays running."""
+class ParentWatch(threading.Thread):
+    """Waits for the parent process to die, and cleans up after it: no process stays behind."""
 
     def __init__(self, parent_pid: int, ledger: Ledger) -> None:
         """Prepare; ``start()`` begins."""
-        super().__init__(name="orphan", daemon=True)
+        super().__init__(name="parent-watch", daemon=True)
         self.parent_pid, self.ledger = parent_pid, ledger
+        self._guard = LoopGuard(logger, "ending this worker after its command")
 
     def run(self) -> None:
-        """Watch."""
-        server = self._server()
+        """Watch until the parent has died and the clean-up has started."""
+        server = self._server_id()
+        # The parent of an orphan is init or a subreaper (prctl(2)), never the old parent again.
         while os.getppid() == self.parent_pid:
             time.sleep(POLL_S)
         logger.warning("the command that started this worker is gone: it ends too")
-        # Not a daemon: the interpreter waits for it, however soon Celery's own shutdown is over.
-        threading.Thread(target=self._clean_up, args=(server,), daemon=False).start()
+        cleaner = None
+        while cleaner is None:
+            # Starting a thread fails at the limit of threads: without a retry the worker stays.
+            with self._guard:
+                # Not a daemon: the interpreter waits for it, however soon Celery has shut down.
+                thread = threading.Thread(target=self._clean_up, args=(server,), daemon=False)
+                thread.start()
+                cleaner = thread
+            time.sleep(0.0 if cleaner else POLL_S)
 
     def _clean_up(self, server: str | None) -> None:
-        """Have the downloads given back, then end the server and this process."""
+        """Requeue the downloads, then end the server and this process."""
         try:
             STOP.set(0.0)
             os.kill(os.getpid(), signal.SIGTERM)
             deadline = time.monotonic() + PATIENCE_S
-            while desk().keeper.attempts and time.monotonic() < deadline:
+            while worker_process().keeper.attempts and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-            # The same command again may have a new server at this address already.
-            if server is not None and self._server() == server:
+            # The same command, run again, may have a new server at this address already.
+            if server is not None and self._server_id() == server:
                 self.ledger.connection.end_server()
         except Exception:
             logger.exception("the private server may still run")
         finally:
             os._exit(0)
 
-    def _server(self) -> str | None:
-        """Tell servers at one address apart; None when none answers."""
+    def _server_id(self) -> str | None:
+        """Return the id of the server's process; None if it does not answer."""
         with contextlib.suppress(Exception):
-            return run_id(self.ledger.connection)
+            return str(self.ledger.connection.client.info("server")["run_id"])
         return None

@@ -1,4 +1,4 @@
-"""What a worker checks before it begins and at each connection, and logs in one line each."""
+"""Checks of a worker at its start and at each connection: one line in the log a problem."""
 
 from __future__ import annotations
 
@@ -8,28 +8,23 @@ import logging
 import os
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from celery.exceptions import ImproperlyConfigured
 
 from geodes_tasks.errors import (
     GeodesTasksError,
+    LedgerForbiddenError,
     LedgerSchemaError,
     LedgerUnavailableError,
 )
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.checks import Level, server_checks
-from geodes_tasks.settings.config import loose_key_files, masked
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Settings, loose_key_files, masked
 
 logger = logging.getLogger(__name__)
 
 KEPT_S = 90 * 86400.0
-"""Seconds after which the id of a ledger that no worker connects to any more is removed."""
+"""Seconds after the last connection of a worker at which the stored id of a ledger is removed."""
 
 
 def refuse_pool(module: str) -> None:
@@ -45,7 +40,7 @@ def refuse_pool(module: str) -> None:
 
 
 def report(settings: Settings) -> None:
-    """Warn about what puts downloads at risk.
+    """Log a warning for each setting that puts downloads at risk.
 
     Raises:
         ImproperlyConfigured: the ledger has downloads that this version cannot work on.
@@ -55,13 +50,35 @@ def report(settings: Settings) -> None:
     ledger = Ledger.of(settings)
     try:
         ledger.connection.ping()
-        for check in server_checks(ledger.connection):
-            if check.level is not Level.OK:
-                logger.warning("%s", check)
+        for warning in redis_warnings(ledger):
+            logger.warning("%s", warning)
     except LedgerSchemaError as error:
         raise ImproperlyConfigured(f"{error}. {error.hint}") from error
     except LedgerUnavailableError as error:
         logger.warning("%s", error)
+
+
+def redis_warnings(ledger: Ledger) -> list[str]:
+    """Return warnings about server settings that can lose downloads; empty without any."""
+    try:
+        with ledger.connection.commands():
+            persistence = ledger.connection.client.info("persistence")
+            memory = ledger.connection.client.info("memory")
+    except LedgerForbiddenError:
+        return ["this Redis user may not read INFO: persistence and eviction are not checked"]
+    warnings = []
+    if not int(persistence.get("aof_enabled", 0)):
+        warnings.append(
+            "Redis keeps no append-only file: if it dies, the queue and the records since its "
+            "last snapshot are lost. Set `appendonly yes`."
+        )
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        warnings.append(
+            f"Redis may throw records away when its memory is full (maxmemory-policy {policy}). "
+            "Set `maxmemory-policy noeviction`."
+        )
+    return warnings
 
 
 def report_lost_ledger(settings: Settings) -> None:
@@ -74,11 +91,11 @@ def report_lost_ledger(settings: Settings) -> None:
     try:
         current = ledger.connection.ledger_id()
     except GeodesTasksError:
-        # The store's: Redis is away, full or refuses. Logged elsewhere; compared again at the next
-        # connection.
+        # Of the connection: Redis is away, full or refuses. Logged elsewhere; the ids are compared
+        # at the next connection.
         return
     finally:
-        ledger.close()
+        ledger.connection.client.close()
     file = _id_file(settings)
     try:
         before = _remembered(file)
@@ -96,7 +113,7 @@ def report_lost_ledger(settings: Settings) -> None:
 
 
 def _id_file(settings: Settings) -> Path:
-    """Return where the id of the ledger at this address is kept; no secret is in the name."""
+    """Return the file with the id of the ledger at this address; its name holds no secret."""
     address = f"{masked(settings.redis_url.get_secret_value())} {settings.key_prefix}"
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
     return settings.state_dir.expanduser() / "ledgers" / digest
@@ -112,8 +129,9 @@ def _remembered(file: Path) -> tuple[str, str] | None:
 
 
 def _remember(file: Path, ledger_id: str) -> None:
-    """Replace the file in one step, and remove those of ledgers that are not used any more."""
+    """Replace the file atomically, and remove those of ledgers that are not used any more."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # rename(2) is atomic: workers of one host that connect at once never read half an id.
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     scratch.write_text(f"{ledger_id} {datetime.now(UTC).isoformat(timespec='seconds')}\n")
     scratch.replace(file)

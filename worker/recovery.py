@@ -1,41 +1,37 @@
-"""The recovery step of every worker: dead leases, due downloads, lost messages, litter."""
+"""The recovery thread of every worker: expired leases, due downloads, lost messages, litter."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from celery.worker import state as celery_state
 from kombu.exceptions import OperationalError
 
-from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.retention import Litter
 from geodes_tasks.model.asset import S3
-from geodes_tasks.tasks.app import QUEUE
+from geodes_tasks.tasks.app import QUEUE, Sender
+from geodes_tasks.tasks.leased_attempt import REDIS_AWAY
 from geodes_tasks.tasks.loop_guard import LoopGuard
-from geodes_tasks.tasks.task import desk, discard
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from geodes_tasks.ledger import Ledger
-    from geodes_tasks.ledger.retention import Litter
-    from geodes_tasks.tasks.app import Sender
-    from worker.disk_gate import Intake
+from geodes_tasks.tasks.process import worker_process
+from worker.disk_gate import DiskGate
 
 logger = logging.getLogger(__name__)
 
 LOST_AFTER_S = 10.0
-"""A message sent so long ago, and found nowhere, is lost."""
+"""Seconds after which a message that was sent and is not in the queue counts as lost."""
 SWEEPS = 5
-"""How often one worker tries to remove the part files of one ended download."""
-AWAY = (LedgerUnavailableError, LedgerForbiddenError, OperationalError)
-"""Redis takes nothing from this worker now, so that no later part of a look can succeed either."""
+"""Number of times one worker tries to remove the part files of one ended download."""
+AWAY = (*REDIS_AWAY, OperationalError)
+"""Errors after which no later part of the same turn can succeed either."""
 
 
 class Recovery(threading.Thread):
-    """Looks after what dead workers and a forgetful broker have left. Any number may run."""
+    """Repairs what dead workers and a broker without memory leave. Any number may run."""
 
     def __init__(
         self,
@@ -43,13 +39,14 @@ class Recovery(threading.Thread):
         sender: Sender,
         worker: str,
         slots: int,
-        intake: Intake | None = None,
+        gate: DiskGate | None = None,
         accounts: Sequence[str] = (),
     ) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(name="recovery", daemon=True)
-        self.ledger, self.sender, self.intake = ledger, sender, intake
+        self.ledger, self.sender, self.gate = ledger, sender, gate
         self.worker, self.slots, self.accounts = worker, slots, accounts
+        # A quarter of a lease: an expired one is found within 1.25 leases.
         self.period_s = min(max(ledger.connection.limits.lease_seconds / 4, 0.5), 5.0)
         self._ended, self._awake = threading.Event(), threading.Event()
         self._guard = LoopGuard(logger, "recovery", expected=(OperationalError,))
@@ -57,19 +54,19 @@ class Recovery(threading.Thread):
         """Failed sweeps by the token of the attempt that left the part files."""
 
     def run(self) -> None:
-        """Look every few seconds until stopped."""
+        """Recover every few seconds until stopped."""
         while not self._ended.is_set():
             with self._guard:
-                self.look()
+                self.recover()
             self._awake.wait(self.period_s)
             self._awake.clear()
 
     def wake(self, *_: object) -> None:
-        """Look now rather than at the end of the period."""
+        """Start the next turn now rather than at the end of the period."""
         self._awake.set()
 
-    def look(self) -> None:
-        """Recover once; a part of it that fails does not keep the others from their work.
+    def recover(self) -> None:
+        """Run one turn; a part of it that fails does not keep the others from their work.
 
         Raises:
             LedgerUnavailableError, LedgerForbiddenError, OperationalError: Redis does not answer,
@@ -77,57 +74,55 @@ class Recovery(threading.Thread):
         """
         self.ledger.connection.ping()
         for part in (
-            self._look_at_intake,
-            self._recover,
-            self._heed_revoked,
+            self._update_gate,
+            self._recover_leases,
+            self._cancel_revoked,
             self._resend_lost,
             self._offer_sources,
             self._release,
-            self._tell_of_batches,
+            self._call_batch_hooks,
             self._sweep_parts,
             self._sweep_records,
         ):
-            self._spared(part)
+            try:
+                part()
+            except AWAY:
+                raise
+            except Exception as error:  # noqa: BLE001 - a defect of one part must not stop the others
+                self._guard.failed(error)
 
-    def _spared(self, part: Callable[[], None]) -> None:
-        try:
-            part()
-        except AWAY:
-            raise
-        except Exception as error:  # noqa: BLE001 - a defect of one part must not starve the others
-            self._guard.failed(error)
+    def _update_gate(self) -> None:
+        if self.gate is not None:
+            self.gate.update()
 
-    def _look_at_intake(self) -> None:
-        if self.intake is not None:
-            self.intake.look()
-
-    def _recover(self) -> None:
-        takes_none = self.intake is not None and self.intake.takes_none
+    def _recover_leases(self) -> None:
+        takes_none = self.gate is not None and self.gate.takes_none
         ended, _ = self.ledger.dispatch.recover(self.worker, 0 if takes_none else self.slots)
-        # Afterwards: recovery removes a record of this worker that is no record.
+        # Last: the script removes the record of this worker if its key holds no hash.
         self.ledger.dispatch.publish_accounts(self.worker, self.accounts)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
 
     def _offer_sources(self) -> None:
-        """Note that this worker can use S3, so that downloads which S3 serves may start."""
-        if S3 in desk().transports:
-            desk().ways.offer(desk().transports)
+        """Report that this worker can use S3, so that downloads which only S3 serves may start."""
+        in_use = worker_process().sources_in_use()
+        if S3 in in_use:
+            worker_process().source_order.offer(in_use)
 
     def _release(self) -> None:
         self.sender.send(self.ledger.dispatch.release())
 
-    def _tell_of_batches(self) -> None:
-        desk().hooks.batches_done(self.ledger)
+    def _call_batch_hooks(self) -> None:
+        worker_process().hooks.batches_done(self.ledger)
 
     def _sweep_records(self) -> None:
         self.ledger.retention.sweep()
 
     def _sweep_parts(self) -> None:
-        """Remove part files of ended downloads; what cannot be removed now waits, a few times."""
+        """Remove the part files of ended downloads; those of a folder that fails stay for later."""
         for left in self.ledger.retention.litter():
             try:
-                discard(left.asset, left.path, left.token)
+                worker_process().discard(left.asset, left.path, left.token)
             except Exception as error:  # noqa: BLE001 - one folder must not cost the others
                 self._sweep_later(left, error)
             else:
@@ -141,24 +136,23 @@ class Recovery(threading.Thread):
         del self._sweeps[left.token]
         logger.warning(
             "%s: part files of this ended download could not be removed in %d tries (%s). Remove "
-            "them by hand from the folder .geodes-tasks beside it",
+            "them by hand from the folder .geodes-tasks next to it",
             left.path,
             tries,
             error,
         )
 
-    def _heed_revoked(self) -> None:
-        """Cancel in the ledger what somebody revoked in Celery or Flower.
-
-        Celery would drop every later message of such an id, for hours: asking again must work.
-        """
+    def _cancel_revoked(self) -> None:
+        """Cancel in the ledger each download whose task a user revoked in Celery or Flower."""
+        # Celery drops every later message of a revoked id for three hours (REVOKE_EXPIRES): the id
+        # is removed from its list, so that the download can be enqueued again at once.
         for identifier in [str(one) for one in celery_state.revoked]:
             if self.ledger.control.cancel([identifier]):
                 logger.info("%s: cancelled, as it was revoked", identifier)
             celery_state.revoked.discard(identifier)
 
     def _resend_lost(self) -> None:
-        """Put back the downloads whose message is neither queued nor claimed."""
+        """Send again the downloads whose message is neither queued nor claimed."""
         for account in self.ledger.dispatch.accounts():
             old = self.ledger.dispatch.sent(account, LOST_AFTER_S)
             if not old:
@@ -169,24 +163,27 @@ class Recovery(threading.Thread):
                 logger.warning("%d messages were lost and are sent again", len(lost))
 
     def _queued(self) -> set[str]:
-        """Give the ids of all messages in the queue; bounded by the window.
-
-        One that a worker has taken is claimed at once, unless that worker died.
-        """
-        return set(message_ids(self.ledger.dispatch.queued_messages(QUEUE)))
+        """Return the ids of all messages in the queue, which the limits of accounts keep short."""
+        # A message that a worker took out of it is claimed at once, unless that worker died.
+        with self.ledger.connection.commands():
+            return set(
+                message_ids(
+                    self.ledger.connection.client.lrange(self.ledger.connection.key(QUEUE), 0, -1)
+                )
+            )
 
     def stop(self) -> None:
-        """End, and no longer count as a worker."""
+        """End the thread, and remove this worker from the ledger."""
         self._ended.set()
         self._awake.set()
         try:
             self.ledger.dispatch.unregister(self.worker)
         except Exception as error:  # noqa: BLE001 - a stop must come to its end
-            logger.info("%s; this worker is forgotten by itself", error)
+            logger.info("%s; the record of this worker expires by itself", error)
 
 
 def message_ids(texts: Iterable[str]) -> Iterable[str]:
-    """Read the task ids out of messages as kombu stores them; what it cannot read is left out."""
+    """Yield the task ids of messages as kombu stores them, without those of malformed ones."""
     for text in texts:
         try:
             message: Any = json.loads(text)

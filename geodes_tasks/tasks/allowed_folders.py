@@ -1,45 +1,39 @@
-"""The folders that a worker writes below, whatever a batch asks for.
+"""The folders below which a worker writes, whatever path a batch names.
 
-The path of a download comes out of Redis: whoever can write there could name any file that the
-worker may write. A worker that knows its roots refuses everything else, before it touches a disk.
+The path of a download comes out of Redis: everyone who can write there could name any file that the
+worker may write. A worker with ``DOWNLOAD_ROOTS`` refuses every other path before it opens a file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import OutsideRootsError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-
-class Roots:
-    """Folders below which files may lie; none named is anywhere."""
+class AllowedFolders:
+    """Folders below which files may be written; an empty list allows every folder."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        """Take the folders; looks at no disk yet."""
+        """Store the folders; reads no disk yet."""
         self.folders = tuple(folders)
 
     def checked(self, path: str) -> Path:
-        """Give the path, when this worker may write there.
-
-        Links are followed first, so that one below a root does not lead out of it. Whoever can
-        make links there has the right to write on the machine already.
+        """Return the path if this worker may write there.
 
         Raises:
-            OutsideRootsError: it may not.
+            OutsideRootsError: the path is relative, no path at all, or outside all folders.
         """
         if not self.folders:
             return Path(path)
-        with contextlib.suppress(ValueError):  # a NUL in it: no path at all
+        with contextlib.suppress(ValueError):  # realpath: "embedded null byte"
+            # Symbolic links are resolved first, so that one below a folder cannot lead out of it.
+            # The check races with link changes; users who can make them may write here anyway.
             real = Path(os.path.realpath(path))
-            if Path(path).is_absolute() and any(map(real.is_relative_to, self._real())):
+            allowed = [os.path.realpath(folder) for folder in self.folders]
+            if Path(path).is_absolute() and any(map(real.is_relative_to, allowed)):
                 return Path(path)
         raise OutsideRootsError(path, os.pathsep.join(map(str, self.folders)))
-
-    def _real(self) -> list[str]:
-        return [os.path.realpath(folder) for folder in self.folders]

@@ -17,15 +17,12 @@ class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
     """A result backend without a store of its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the backend; opens no connection yet."""
+        """Prepare; opens no connection yet."""
         super().__init__(*args, **kwargs)
         self.ledger = Ledger.of(config.load(redis_url=self.app.conf.broker_url))
 
-    def _store_result(self, *_: Any, **__: Any) -> None:
-        """Do nothing: the task has recorded what there is to record."""
-
     def store_result(self, task_id: str, result: Any, state: str, **__: Any) -> Any:  # noqa: ARG002 - fixed
-        """Do nothing: the task has recorded what there is to record."""
+        """Do nothing: the task has written the ledger's record."""
         return result
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Hooks: a command or a webhook for each finished file and for each finished batch.
 
-A hook may fail, hang or be wrong: the download does not notice. It runs beside the downloads,
-has a time limit, and is told in the log when it fails. What a worker had not yet told when it
-ended is not told.
+A hook that fails, hangs or is misconfigured does not affect a download: it runs in a thread of its
+own with a time limit, and its failure is one line in the log. Calls that wait when the worker ends
+are lost.
 """
 
 from __future__ import annotations
@@ -19,18 +19,15 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from geodes_tasks.errors import ConfigError
+from geodes_tasks.ledger import Claim, Ledger
+from geodes_tasks.model.results import DownloadResult
 from geodes_tasks.settings.config import is_loopback
 from geodes_tasks.tasks.loop_guard import LoopGuard
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from geodes_tasks.ledger import Claim, Ledger
-    from geodes_tasks.model.results import DownloadResult
 
 logger = logging.getLogger(__name__)
 
@@ -40,22 +37,24 @@ FILE_FIELDS = frozenset(
 )  # fmt: skip
 BATCH_FIELDS = frozenset({"batch", "total", "done", "failed", "cancelled", "bytes"})
 TIMEOUT_S = 60.0
+"""Seconds after which a hook is ended, by default."""
 WAITING = 1000
-"""Calls that may wait for their turn; beyond that they are dropped, with a warning."""
+"""Number of calls that may wait; further ones are dropped with a warning."""
 THREADS = 2
+"""Number of threads that call hooks in one process."""
 _SECRET = ("GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "AWS_", "FLOWER_BASIC_AUTH")
 
 
 class Hook:
-    """One command template or one address."""
+    """One command template or one webhook address."""
 
     def __init__(self, name: str, text: str, fields: frozenset[str]) -> None:
-        """Read the template.
+        """Parse the template.
 
         Args:
-            name: Of the setting, for messages.
+            name: Name of the setting, for messages.
             text: ``https://...`` for a webhook, else a command with ``{field}`` in its words.
-            fields: What a template may name.
+            fields: Names that a template may use.
 
         Raises:
             ConfigError: an unknown field, unbalanced quotes, or plain http to another machine.
@@ -67,19 +66,19 @@ class Hook:
             self.words = _checked_words(name, text, fields)
 
     def call(self, facts: Mapping[str, Any], timeout_s: float) -> None:
-        """Run it once, to its end or its time limit; whatever goes wrong is one line in the log."""
+        """Run the hook once, for ``timeout_s`` seconds at most; log a failure in one line."""
         try:
             if self.url:
                 self._post(facts, timeout_s)
             else:
                 self._run(facts, timeout_s)
         except subprocess.TimeoutExpired:
-            logger.warning("%s: not done within %g s, ended", self.name, timeout_s)
+            logger.warning("%s: ended, as it did not finish within %g s", self.name, timeout_s)
         except Exception as error:  # noqa: BLE001 - a hook must never harm a download
             logger.warning("%s: %s: %s", self.name, type(error).__name__, error)
 
     def _run(self, facts: Mapping[str, Any], timeout_s: float) -> None:
-        # Filled in word by word, without a shell: nothing in a name becomes another word.
+        # Word by word and without a shell: a file name cannot become a second word or a command.
         command = [word.format_map(facts) for word in self.words]
         with subprocess.Popen(
             command,
@@ -90,18 +89,18 @@ class Hook:
             start_new_session=True,
         ) as process:
             try:
-                _, said = process.communicate(json.dumps(facts).encode(), timeout=timeout_s)
+                _, output = process.communicate(json.dumps(facts).encode(), timeout=timeout_s)
             except BaseException:
-                # Its children too: the session is its own.
+                # Its children too: start_new_session made it the leader of a group (setsid(2)).
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 raise
         if process.returncode:
-            tail = said.decode(errors="replace").strip()[-300:]
+            tail = output.decode(errors="replace").strip()[-300:]
             logger.warning("%s: exit code %d: %s", self.name, process.returncode, tail)
 
     def _post(self, facts: Mapping[str, Any], timeout_s: float) -> None:
-        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self.url,
             data=json.dumps(facts).encode(),
             headers={"Content-Type": "application/json"},
@@ -116,9 +115,9 @@ class Hook:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """What is told to one address goes to no other."""
+    """Follows no redirect: the facts of a download go to the configured address alone."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: object) -> None:
         return None
 
 
@@ -144,18 +143,18 @@ def _checked_words(name: str, text: str, fields: frozenset[str]) -> list[str]:
 
 
 def harmless(variables: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment without keys and passwords: a hook needs none."""
+    """Return the environment without keys and passwords: a hook needs none."""
     return {name: value for name, value in variables.items() if not name.startswith(_SECRET)}
 
 
-# --- beside the downloads ------------------------------------------------------------------------
+# --- in threads of their own ---------------------------------------------------------------------
 
 
 class Hooks:
-    """The hooks of one process, run by threads of their own. Nothing here raises or waits."""
+    """The hooks of one process, called in threads of their own: no download waits for one."""
 
     def __init__(self, on_file: str = "", on_batch: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        """Read the templates; empty is none. Threads start with the first call.
+        """Parse the templates; empty is none. Threads start with the first call.
 
         Raises:
             ConfigError: a template cannot be used.
@@ -169,14 +168,14 @@ class Hooks:
         self._guard = LoopGuard(logger, "calling a hook")
 
     def file_done(self, claim: Claim, result: DownloadResult) -> None:
-        """Tell that a file is there, proven."""
+        """Queue the call for a verified file."""
         if self.file is not None:
             self._put(self.file, file_facts(claim, result))
 
     def batches_done(self, ledger: Ledger) -> None:
-        """Tell of batches that are over, each once in the fleet, and again when it was begun anew.
+        """Queue the calls for finished batches: once in the fleet, again after a retry.
 
-        Called now and then by each worker.
+        Called every few seconds by each worker.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -194,7 +193,7 @@ class Hooks:
         try:
             self._calls.put_nowait((hook, facts))
         except queue.Full:
-            logger.warning("%s: %d calls wait already, this one is dropped", hook.name, WAITING)
+            logger.warning("%s: %d calls are waiting, this one is dropped", hook.name, WAITING)
 
     def _work(self) -> None:
         while True:
@@ -203,13 +202,13 @@ class Hooks:
                 hook.call(facts, self.timeout_s)
             self._calls.task_done()
 
-    def settle(self) -> None:
-        """Wait until everything that was put has been called; for tests and one-machine mode."""
+    def join(self) -> None:
+        """Wait until all queued calls are done; for tests and one-machine mode."""
         self._calls.join()
 
 
 def file_facts(claim: Claim, result: DownloadResult) -> dict[str, Any]:
-    """Give what a file's hook is told."""
+    """Return the facts that the hook of a file receives."""
     return {
         "path": result.path,
         "item": claim.asset.item_id,
@@ -229,9 +228,9 @@ def file_facts(claim: Claim, result: DownloadResult) -> dict[str, Any]:
 
 
 def newly_over(ledger: Ledger) -> list[dict[str, Any]]:
-    """Give the facts of batches that are over and that no worker has told of yet.
+    """Return the facts of batches that are over and that no worker has claimed for its hook yet.
 
-    Batches from before hooks were first used are left alone.
+    Batches from before hooks were first used are left out.
 
     Raises:
         LedgerUnavailableError: Redis does not answer.

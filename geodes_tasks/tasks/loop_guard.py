@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from types import TracebackType
 
 from geodes_tasks.errors import GeodesTasksError
-
-if TYPE_CHECKING:
-    import logging
-    from types import TracebackType
 
 LOG_S = 60.0
 """Seconds between two log lines about one kind of failure of one loop."""
 
 
 class LoopGuard:
-    """Keep a background loop alive. A context manager for one turn of the loop.
+    """Keep a background loop alive: a context manager around one turn of the loop.
 
-    Whatever exception a turn raises is swallowed. The first of its kind is logged at once; those
-    that follow are counted, and the count is logged once a minute.
+    An exception that ends a thread is printed once, and the loop's work stops while the worker
+    looks healthy. Here each exception of a turn is suppressed: the first of its class is logged at
+    once, those that follow are counted, and their count is logged once a minute.
     """
 
     def __init__(
@@ -35,7 +33,7 @@ class LoopGuard:
         Args:
             logger: Of the loop's module.
             work: Name of what the loop does, for the log: ``recovery``.
-            expected: Exceptions that are no defect, beside our own: logged without a traceback.
+            expected: Exceptions that are no defect, besides GeodesTasksError: no traceback.
         """
         self._logger, self._work = logger, work
         self._expected: tuple[type[Exception], ...] = (GeodesTasksError, *expected)
@@ -44,7 +42,7 @@ class LoopGuard:
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
-        """Begin a turn."""
+        """Start a turn."""
 
     def __exit__(
         self,
@@ -52,13 +50,13 @@ class LoopGuard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """Swallow what the turn raised; not what ends a process."""
+        """Suppress an Exception; let KeyboardInterrupt and SystemExit pass."""
         if isinstance(error, Exception):
             self.failed(error)
         return isinstance(error, Exception)
 
     def failed(self, error: Exception) -> None:
-        """Log a failure, or count it when its kind was logged within the last minute."""
+        """Log a failure, or count it if its class was logged within the last minute."""
         kind, now = type(error), time.monotonic()
         with self._lock:
             count = self._count[kind] = self._count.get(kind, 0) + 1
@@ -66,11 +64,11 @@ class LoopGuard:
                 return
             self._logged[kind], self._count[kind] = now, 0
         often = f" {count} times since the last report" if count > 1 else ""
-        said = str(error) if isinstance(error, self._expected) else f"{kind.__name__}: {error}"
+        text = str(error) if isinstance(error, self._expected) else f"{kind.__name__}: {error}"
         self._logger.warning(
             "%s failed%s: %s. It is tried again until it succeeds",
             self._work,
             often,
-            said,
+            text,
             exc_info=None if isinstance(error, self._expected) else error,
         )

@@ -1,32 +1,44 @@
-"""Celery's events to Flower, many in one message: one each would cost as much as a small file."""
+"""Celery's events for Flower, many in one message, and the row of one task.
+
+One message an event would cost as much as a small file.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+import celery
 from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher
 from kombu.asynchronous import get_event_loop
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.formatting import progress_text
+from geodes_tasks.tasks.app import TASK
+from geodes_tasks.tasks.leased_attempt import REDIS_AWAY, LeasedAttempt
+
+logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.1
-"""Events are kept so long at most, and sent together."""
+"""Seconds for which events are kept at most before they are sent together."""
 MOST = 100
-"""Events in one message."""
+"""Events in one message, at most."""
 
 
 class Dispatcher(EventDispatcher):  # type: ignore[misc] # celery has no types
-    """Sends a worker's events in strokes.
+    """Sends the events of a worker in batches.
 
-    Celery sends what it has at every turn of its loop, which is once or twice a task.
+    Celery flushes at every turn of its loop, which is once or twice a task.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Prepare; the worker's own is the one that may keep events."""
+        """Prepare; only the worker's own dispatcher may buffer events."""
         super().__init__(*args, **kwargs)
         self._sent_at, self._is_due = 0.0, False
         if self.buffer_group:
@@ -34,34 +46,36 @@ class Dispatcher(EventDispatcher):  # type: ignore[misc] # celery has no types
             self.app.events.worker = self
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:
-        """Send what is there; a little later when something was sent a moment ago."""
+        """Send the buffered events; later if some were sent within ``PERIOD_S``."""
         loop, now = get_event_loop(), time.monotonic()
         full = any(len(events) >= self.buffer_limit for events in self._group_buffer.values())
         if loop is None or full or now >= self._sent_at + PERIOD_S:
             self.flush_now(errors, groups)
         elif not self._is_due:
             self._is_due = True
-            # Not call_later at once: only the loop's own thread may set its timers.
+            # Not call_later at once: only the loop's own thread may set its timers. A timer that
+            # raises is logged by kombu's hub, and the next event sets a new one.
             loop.call_soon(loop.call_later, self._sent_at + PERIOD_S - now, self._flush_due)  # type: ignore[no-untyped-call] # kombu says none
 
     def _flush_due(self) -> None:
         self._is_due = False
         self.flush_now()
 
-    def tell(self, event: str, all_fields: Sequence[dict[str, Any]], producer: Any) -> None:
-        """Send many events of one kind in one message, over somebody's producer."""
-        events = [self._prepare_event(event, fields) for fields in all_fields]
+    def publish_many(self, kind: str, all_fields: Sequence[dict[str, Any]], producer: Any) -> None:
+        """Send many events of one kind in one message, over a given producer."""
+        events = [self._prepare_event(kind, fields) for fields in all_fields]
         with self.mutex:
             self._publish(events, producer, "task.multi")
 
     def flush_now(self, errors: bool = True, groups: bool = True) -> None:
-        """Send what is there. Safe in any thread."""
+        """Send the buffered events. Safe in any thread."""
         self._sent_at = time.monotonic()
         super().flush(errors, groups)
 
     def extend_buffer(self, other: EventDispatcher) -> None:
-        """Take over what an earlier connection could not send."""
+        """Take over the events that an earlier connection could not send."""
         super().extend_buffer(other)
+        # Celery copies only the single events, not the groups.
         for group, events in other._group_buffer.items():
             self._group_buffer[group].extend(events)
 
@@ -71,12 +85,57 @@ class Events(CeleryEvents):  # type: ignore[misc] # celery has no types
 
     dispatcher_cls = "geodes_tasks.tasks.task_events:Dispatcher"
     worker: Dispatcher | None = None
-    """The one that keeps events; None in a client."""
+    """The dispatcher that buffers events; None in a client."""
 
     @contextmanager
     def default_dispatcher(self, *args: Any, **kwargs: Any) -> Iterator[EventDispatcher]:
-        """Give a dispatcher that sends at once, after what is kept: Flower goes by the order."""
+        """Yield a dispatcher that sends at once, after the buffered events.
+
+        Flower applies events in the order in which they arrive.
+        """
         if self.worker is not None:
             self.worker.flush_now()
         with super().default_dispatcher(*args, **kwargs) as dispatcher:
             yield dispatcher
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerRow:
+    """The row of one task in Flower; usable from any thread, unlike the task itself."""
+
+    app: celery.Celery
+    identifier: str
+    worker: str
+    kwargs: str
+    """The task's arguments, in each event: a Flower that starts later has not received them."""
+
+    @classmethod
+    def of(cls, task: celery.Task) -> FlowerRow:
+        """Return the row of the task that runs in this thread."""
+        request = task.request
+        return cls(task.app, str(request.id), str(request.hostname), repr(request.kwargs))
+
+    def send(self, kind: str, **fields: object) -> None:
+        """Send an event; one that cannot be sent is dropped, whatever the error."""
+        if not self.app.conf.worker_send_task_events:
+            return
+        try:
+            with self.app.events.default_dispatcher(hostname=self.worker) as dispatcher:
+                known = {"uuid": self.identifier, "name": TASK, "kwargs": self.kwargs}
+                dispatcher.send(kind, retry=False, **known, **fields)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
+            logger.debug("%s: event %s was not sent: %s", self.identifier, kind, error)
+
+    def show_progress(self, attempt: LeasedAttempt) -> None:
+        """Show bytes and speed of a running attempt."""
+        speed = attempt.received_bytes / max(time.monotonic() - attempt.started, 0.001)
+        text = progress_text(attempt.done_bytes, attempt.claim.asset.size_bytes, speed)
+        # `result` is the one free field that Flower keeps of an event of an unknown kind.
+        self.send("task-progress", result=text)
+
+    def show_outcome(self, ledger: Ledger) -> None:
+        """Show for a duplicate how its download ended, not that it started."""
+        with contextlib.suppress(*REDIS_AWAY):
+            record = ledger.reading.record(self.identifier)
+            if record is not None and record.outcome is not None:
+                self.send("task-succeeded", result=str(record.outcome), runtime=0.0)

@@ -156,7 +156,7 @@ def paused_past_its_lease(scene: Scene, item: dict[str, Any], size_bytes: int) -
     scene.settled(batch, 25)
     published = [Path(record.path).stat() for record in batch.results()]
     first.resume()
-    first.wait_for("is void", 15)
+    first.wait_for("this attempt records nothing", 15)
     after = [Path(record.path).stat() for record in batch.results()]
     assert [s.st_ino for s in after] == [s.st_ino for s in published], "published twice"
     assert [s.st_mtime_ns for s in after] == [s.st_mtime_ns for s in published], "written to"

@@ -14,7 +14,7 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
-from geodes_tasks.tasks import task
+from geodes_tasks.tasks import process
 from geodes_tasks.transfer.retry import Policy, decide
 from worker.recovery import Recovery
 
@@ -113,27 +113,27 @@ def test_no_call_scans_a_long_queue(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
-    monkeypatch.setattr(task, "_desks", [])
+    monkeypatch.setattr(process, "_processes", [])
     mailbox = Mailbox()
     recovery = Recovery(long, mailbox, "w", 64)  # type: ignore[arg-type] # it sends
-    recovery.look()
+    recovery.recover()
     claim = long.leases.claim(mailbox.sent[0], "w")
     assert isinstance(claim, Claim)
     error = QuotaError("href", "exceeds quota limit")
     long.leases.postpone(claim, error, decide(error, 1, "", Policy()), ENTRY)
-    recovery.look()
+    recovery.recover()
     for shun in (60.0, 0.0):
         long.sources.exchange({"s3": News(offered=True, shun=shun)})
-        recovery.look()
+        recovery.recover()
     for kind, name in (("source", "s3"), ("source", "geodes"), ("batch", BATCH)):
         long.control.pause(kind, name, "by hand")
-        recovery.look()
+        recovery.recover()
         long.control.resume(kind, name)
-        recovery.look()
+        recovery.recover()
     long.control.pause_account(ACCOUNT, "by hand")
-    recovery.look()
+    recovery.recover()
     long.control.resume_account(ACCOUNT)
-    recovery.look()
+    recovery.recover()
 
     assert long.slow == []
     # Four places: what was sent first, and what took the place that came free.

@@ -14,7 +14,8 @@ from kombu.exceptions import OperationalError
 from geodes_tasks.errors import LedgerStuckError, LedgerUnavailableError
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal
 from geodes_tasks.model.states import State
-from geodes_tasks.tasks.lease_keeper import LeasedAttempt, LeaseKeeper
+from geodes_tasks.tasks.lease_keeper import LeaseKeeper
+from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, wrong
 from tests.servers import RedisServer, wait_until
 
@@ -142,18 +143,18 @@ def test_leases_are_kept_though_an_event_cannot_be_sent(scene: Scene) -> None:
     batch = scene.enqueue(item)
     claim = scene.ledger.leases.claim(batch.results()[0].download_id, "worker")
     assert isinstance(claim, Claim)
-    told = []
+    sent = []
 
-    def tell(attempt: LeasedAttempt) -> None:
-        told.append(attempt)
+    def send(attempt: LeasedAttempt) -> None:
+        sent.append(attempt)
         raise OperationalError("connection refused")
 
-    with LeaseKeeper(scene.ledger).hold(claim, on_tick=tell) as attempt:
+    with LeaseKeeper(scene.ledger).keep(claim, on_progress=send) as attempt:
         attempt.progress(1)
         time.sleep(2.5)
         ended, _ = scene.ledger.dispatch.recover()
 
-    assert told
+    assert sent
     assert ended == 0, "the lease was lost"
 
 

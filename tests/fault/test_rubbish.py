@@ -110,7 +110,7 @@ class Town:
     def look(self) -> list[str]:
         """Look once; give the downloads that were sent."""
         before = len(self.mailbox.sent)
-        self.recovery.look()
+        self.recovery.recover()
         return self.mailbox.sent[before:]
 
     def claim(self, request: Request) -> Claim:

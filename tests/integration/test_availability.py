@@ -16,7 +16,7 @@ from geodes_tasks.transports.http.availability import (
 )
 from tests.conftest import KEY
 from tests.standin import KiB, Quota
-from worker.poller import Round
+from worker.offline_poller import OfflineRound
 
 if TYPE_CHECKING:
     from geodes_tasks.model.asset import Asset
@@ -165,7 +165,7 @@ def test_fewer_in_a_question_where_the_portal_takes_fewer(
     assets = {one.item_id: one for one in assets_of(standin, 20)}
     standin.settings.availability_cap = 6
 
-    answer = Round(portal, patient=True).ask(assets)
+    answer = OfflineRound(portal, is_patient=True).poll(assets)
 
     assert sorted(answer.online) == sorted(assets)
     assert len(routes(standin)) == 7
@@ -179,7 +179,7 @@ def test_what_the_answer_leaves_out_is_asked_for_by_name(
     standin.fault(next(iter(assets)), "offline_410")
     standin.settings.bulk_status = 404
 
-    answer = Round(portal, patient=True).ask(assets)
+    answer = OfflineRound(portal, is_patient=True).poll(assets)
 
     assert (len(answer.online), len(answer.offline), answer.unknown) == (2, 1, [])
     assert routes(standin) == ["fastavailability", *["availability"] * 3]
@@ -190,7 +190,7 @@ def test_without_both_routes_files_are_unknown(standin: StandIn, portal: Availab
     assets = {one.item_id: one for one in assets_of(standin, 8)}
     standin.settings.change(bulk_status=404, availability_status=404)
 
-    answer = Round(portal, patient=True).ask(assets)
+    answer = OfflineRound(portal, is_patient=True).poll(assets)
 
     assert sorted(answer.unknown) == sorted(assets)
     assert routes(standin) == ["fastavailability", *["availability"] * 3]
@@ -204,9 +204,9 @@ def test_a_portal_that_fails_is_waited_for(
     assets = {one.item_id: one for one in assets_of(standin, 4)}
     standin.settings.change(bulk_status=500)
 
-    round_ = Round(portal, patient=patient)
-    answer = round_.ask(assets)
+    round_ = OfflineRound(portal, is_patient=patient)
+    answer = round_.poll(assets)
 
-    assert round_.failed
+    assert round_.has_failed
     assert (answer.online, answer.offline, len(answer.unknown)) == ([], [], unknown)
     assert routes(standin) == ["fastavailability"]

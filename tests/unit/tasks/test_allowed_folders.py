@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks.errors import OutsideRootsError
-from geodes_tasks.tasks.allowed_folders import Roots
+from geodes_tasks.tasks.allowed_folders import AllowedFolders
 
 
 def test_without_roots_every_path_will_do(tmp_path: Path) -> None:
     """Nothing is refused where nobody has named a root."""
-    assert Roots(()).checked(f"{tmp_path}/a") == tmp_path / "a"
+    assert AllowedFolders(()).checked(f"{tmp_path}/a") == tmp_path / "a"
 
 
 def test_below_any_of_them(tmp_path: Path) -> None:
     """A path below one of several roots is taken as it is, whether it exists or not."""
-    roots = Roots((tmp_path / "one", tmp_path / "two"))
+    roots = AllowedFolders((tmp_path / "one", tmp_path / "two"))
 
     assert roots.checked(f"{tmp_path}/two/deep/a.zip") == tmp_path / "two/deep/a.zip"
 
@@ -31,7 +31,7 @@ def test_everything_else_is_refused(path: str, tmp_path: Path) -> None:
     asked = path.format(root=root)
 
     with pytest.raises(OutsideRootsError, match=r"writes below .*/root only"):
-        Roots((root,)).checked(asked)
+        AllowedFolders((root,)).checked(asked)
 
 
 def test_a_link_does_not_lead_out(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_link_does_not_lead_out(tmp_path: Path) -> None:
     (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
 
     with pytest.raises(OutsideRootsError, match="link/a"):
-        Roots((tmp_path / "root",)).checked(f"{tmp_path}/root/link/a")
+        AllowedFolders((tmp_path / "root",)).checked(f"{tmp_path}/root/link/a")
 
 
 def test_a_root_may_be_a_link_itself(tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_a_root_may_be_a_link_itself(tmp_path: Path) -> None:
     (tmp_path / "pool7").mkdir()
     (tmp_path / "data").symlink_to(tmp_path / "pool7")
 
-    assert Roots((tmp_path / "data",)).checked(f"{tmp_path}/data/a") == tmp_path / "data/a"
+    assert AllowedFolders((tmp_path / "data",)).checked(f"{tmp_path}/data/a") == tmp_path / "data/a"

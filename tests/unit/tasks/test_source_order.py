@@ -17,8 +17,9 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request, SourceState, Verdict
 from geodes_tasks.model.states import Reason
-from geodes_tasks.tasks.lease_keeper import LeasedAttempt, StopSignal
-from geodes_tasks.tasks.source_order import TELL_SECONDS, Ways
+from geodes_tasks.tasks.leased_attempt import LeasedAttempt
+from geodes_tasks.tasks.source_order import EXCHANGE_SECONDS, SourceOrder
+from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer.retry import Policy, decide
 from geodes_tasks.transports import Transport
 from tests.conftest import Clock, MemoryTransport, asset_of
@@ -69,31 +70,31 @@ def claimed(ledger: Ledger, download_id: str) -> Claim:
 
 def test_s3_comes_first(fake_ledger: Ledger, transports: dict[str, Transport]) -> None:
     """As long as nothing speaks against it the datalake is asked first."""
-    assert list(Ways(fake_ledger, 60.0).ordered(transports)) == ["s3", "geodes"]
+    assert list(SourceOrder(fake_ledger, 60.0).ordered(transports)) == ["s3", "geodes"]
 
 
 def test_what_one_worker_finds_out_all_know(
     fake_ledger: Ledger, transports: dict[str, Transport], clock: Clock
 ) -> None:
     """A source that is out as a whole goes last for the fleet, and comes back by itself."""
-    Ways(fake_ledger, 60.0).refused("s3", OUT)
+    SourceOrder(fake_ledger, 60.0).refused("s3", OUT)
 
-    assert list(Ways(fake_ledger, 60.0).ordered(transports)) == ["geodes", "s3"]
+    assert list(SourceOrder(fake_ledger, 60.0).ordered(transports)) == ["geodes", "s3"]
     assert fake_ledger.sources.exchange({})["s3"].why == "cannot be reached"
     clock.advance(61)
-    assert list(Ways(fake_ledger, 60.0).ordered(transports)) == ["s3", "geodes"]
+    assert list(SourceOrder(fake_ledger, 60.0).ordered(transports)) == ["s3", "geodes"]
 
 
 def test_one_object_is_not_the_source(
     fake_ledger: Ledger, transports: dict[str, Transport], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A missing object or a broken connection says nothing about all the others."""
-    ways = Ways(fake_ledger, 60.0)
+    order = SourceOrder(fake_ledger, 60.0)
     with caplog.at_level(logging.WARNING):
-        ways.refused("s3", SourceUnavailableError("s3", "h", "no such object"))
-        ways.refused("s3", TransferError("h", "reset"))
+        order.refused("s3", SourceUnavailableError("s3", "h", "no such object"))
+        order.refused("s3", TransferError("h", "reset"))
 
-    assert list(ways.ordered(transports)) == ["s3", "geodes"]
+    assert list(order.ordered(transports)) == ["s3", "geodes"]
     assert caplog.records == []
 
 
@@ -109,11 +110,11 @@ def test_the_ledger_is_not_asked_for_each_file(
         return ask(news)
 
     monkeypatch.setattr(fake_ledger.sources, "exchange", counted)
-    ways = Ways(fake_ledger, 60.0)
+    order = SourceOrder(fake_ledger, 60.0)
     for _ in range(100):
-        ways.ordered(transports)
+        order.ordered(transports)
 
-    assert TELL_SECONDS > 1
+    assert EXCHANGE_SECONDS > 1
     assert len(calls) == 1
 
 
@@ -130,11 +131,11 @@ def test_a_download_waits_for_the_answer_to_what_is_offered(
         return ask(news)
 
     monkeypatch.setattr(fake_ledger.sources, "exchange", slow)
-    ways = Ways(fake_ledger, 60.0)
+    order = SourceOrder(fake_ledger, 60.0)
     with ThreadPoolExecutor(2) as threads:
-        offered = threads.submit(ways.offer, transports)
+        offered = threads.submit(order.offer, transports)
         assert told.wait(10)
-        ordered = threads.submit(ways.ordered, transports)
+        ordered = threads.submit(order.ordered, transports)
         assert wait([ordered], timeout=0.2).not_done
         heard.set()
 

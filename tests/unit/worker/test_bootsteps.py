@@ -49,7 +49,7 @@ def test_a_file_has_one_line_in_the_log(loglevel: int, celery_says_it: bool) -> 
     try:
         for logger in loggers:
             logger.setLevel(logging.DEBUG)
-        bootsteps._say_once(loglevel)
+        bootsteps._quiet_celery(loglevel)
 
         assert [one.isEnabledFor(logging.INFO) for one in loggers] == [celery_says_it] * 2
         assert all(one.isEnabledFor(logging.ERROR) for one in loggers)

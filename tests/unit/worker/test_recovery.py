@@ -1,51 +1,28 @@
-"""What every worker looks after: dead leases, due downloads, lost messages, litter, its disk."""
+"""What every worker turns after: dead leases, due downloads, lost messages, litter."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.exceptions import ImproperlyConfigured
 from celery.worker import state as celery_state
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.errors import LedgerUnavailableError, TransferError
-from geodes_tasks.ledger import Claim, Ledger, Request, Wakeup
+from geodes_tasks.ledger import Claim, Ledger, Request
 from geodes_tasks.ledger.retention import Retention
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.tasks.app import QUEUE
-from geodes_tasks.transfer.destination import PART_FOLDER
-from geodes_tasks.transfer.partfile import PartFile
+from geodes_tasks.transfer.partfile import FOLDER, PartFile
 from tests.conftest import Clock, asset_of
-from worker import disk_gate as intakes
-from worker import preflight
-from worker.disk_gate import Intake
+from tests.unit.worker.conftest import Mailbox
 from worker.recovery import LOST_AFTER_S, SWEEPS, Recovery, message_ids
 
 ENTRY = {"at": "now", "worker": "w", "source": "geodes", "bytes": 0, "transferred": 0, "error": "x"}
-
-
-class Mailbox:
-    """A sender that keeps what it is given."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self.sent: list[str] = []
-
-    def send(self, wakeups: Sequence[Wakeup]) -> None:
-        """Keep them."""
-        self.sent.extend(wakeup.download_id for wakeup in wakeups)
-
-
-@pytest.fixture
-def mailbox() -> Mailbox:
-    """Where messages go."""
-    return Mailbox()
 
 
 @pytest.fixture
@@ -89,7 +66,7 @@ def test_a_look_counts_the_worker_and_sends_what_has_a_place(
     """A worker that starts finds work that nobody sent yet."""
     request = asked(fake_ledger)
 
-    recovery.look()
+    recovery.recover()
 
     assert fake_ledger.dispatch.workers() == {"w@host": 4}
     assert mailbox.sent == [request.download_id]
@@ -103,7 +80,7 @@ def test_a_dead_workers_download_is_sent_again(
     claimed(fake_ledger, request)
     clock.advance(61.0)
 
-    recovery.look()
+    recovery.recover()
 
     assert state_of(fake_ledger, request) is State.RETRY
     assert mailbox.sent == [request.download_id]
@@ -117,10 +94,10 @@ def test_a_due_download_is_sent_again(
     wait = Decision(True, Reason.BACKOFF, 30.0)
     fake_ledger.leases.postpone(claimed(fake_ledger, request), TransferError("h", "x"), wait, ENTRY)
 
-    recovery.look()
+    recovery.recover()
     early = list(mailbox.sent)
     clock.advance(31.0)
-    recovery.look()
+    recovery.recover()
 
     assert (early, mailbox.sent) == ([], [request.download_id])
 
@@ -131,17 +108,17 @@ def test_after_a_restart_of_redis_leases_are_renewed_first(
     """Redis away longer than a lease does not make every living worker a dead one."""
     request = asked(fake_ledger)
     claimed(fake_ledger, request)
-    recovery.look()
+    recovery.recover()
     clock.advance(61.0)
 
-    recovery.look()
+    recovery.recover()
 
     assert state_of(fake_ledger, request) is State.STARTED
 
 
 def test_a_worker_that_stops_counts_no_more(recovery: Recovery, fake_ledger: Ledger) -> None:
     """Its slots are nobody's from then on."""
-    recovery.look()
+    recovery.recover()
 
     recovery.stop()
 
@@ -156,21 +133,21 @@ def test_a_worker_that_stops_counts_no_more(recovery: Recovery, fake_ledger: Led
 def test_no_error_ends_recovery(
     recovery: Recovery, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis away or a defect of ours: it looks again at the next turn."""
-    looks: list[int] = []
+    """Redis away or a defect of ours: it turns again at the next turn."""
+    turns: list[int] = []
 
-    def look() -> None:
-        looks.append(1)
-        if len(looks) == 2:
+    def recover() -> None:
+        turns.append(1)
+        if len(turns) == 2:
             recovery.stop()
         raise error
 
-    monkeypatch.setattr(recovery, "look", look)
+    monkeypatch.setattr(recovery, "recover", recover)
     recovery.period_s = 0.001
 
     recovery.run()
 
-    assert len(looks) == 2
+    assert len(turns) == 2
 
 
 # --- lost messages -------------------------------------------------------------------------------
@@ -181,12 +158,12 @@ def test_a_lost_message_is_sent_again(
 ) -> None:
     """Sent, found neither in the queue nor in a worker's hands: lost, and sent again."""
     request = asked(fake_ledger)
-    recovery.look()
+    recovery.recover()
 
-    recovery.look()
+    recovery.recover()
     at_once = list(mailbox.sent)
     clock.advance(LOST_AFTER_S + 1)
-    recovery.look()
+    recovery.recover()
 
     assert at_once == [request.download_id]
     assert mailbox.sent == [request.download_id] * 2
@@ -197,11 +174,11 @@ def test_a_message_that_is_there_is_not_sent_twice(
 ) -> None:
     """A long queue is no loss."""
     request = asked(fake_ledger)
-    recovery.look()
+    recovery.recover()
     fake_ledger.connection.client.lpush(fake_ledger.connection.key(QUEUE), message_of(request))
     clock.advance(LOST_AFTER_S + 1)
 
-    recovery.look()
+    recovery.recover()
 
     assert mailbox.sent == [request.download_id]
 
@@ -238,9 +215,9 @@ def test_parts_that_nobody_owns_are_swept_up(
     fake_ledger.leases.postpone(claim, TransferError("h", "x"), wait, ENTRY)
     fake_ledger.control.cancel([request.download_id])
 
-    recovery.look()
+    recovery.recover()
 
-    assert not (tmp_path / PART_FOLDER).exists()
+    assert not (tmp_path / FOLDER).exists()
     assert fake_ledger.retention.litter() == []
 
 
@@ -272,7 +249,7 @@ def test_sweeping_never_robs_a_later_attempt(
 
     monkeypatch.setattr(Retention, "litter", begun_meanwhile)
 
-    recovery.look()
+    recovery.recover()
 
     assert parts[0].path.exists()
 
@@ -303,7 +280,7 @@ def test_one_folder_that_cannot_be_swept_does_not_cost_the_others(
     (tmp_path / "x").symlink_to("x")
 
     for _ in range(SWEEPS + 1):
-        recovery.look()
+        recovery.recover()
 
     assert list((tmp_path / "y").iterdir()) == list((tmp_path / "z").iterdir()) == []
     assert f"{requests[0].path}: part files of this ended download" in caplog.text
@@ -311,7 +288,7 @@ def test_one_folder_that_cannot_be_swept_does_not_cost_the_others(
 
 
 @pytest.mark.parametrize(
-    "part", ["_heed_revoked", "_resend_lost", "_offer_sources", "_tell_of_batches"]
+    "part", ["_cancel_revoked", "_resend_lost", "_offer_sources", "_call_batch_hooks"]
 )
 def test_a_part_of_a_look_that_fails_does_not_starve_the_others(
     recovery: Recovery,
@@ -329,8 +306,8 @@ def test_a_part_of_a_look_that_fails_does_not_starve_the_others(
     monkeypatch.setattr(recovery, part, broken)
     request = asked(fake_ledger)
 
-    recovery.look()
-    recovery.look()
+    recovery.recover()
+    recovery.recover()
 
     assert mailbox.sent == [request.download_id]
     assert caplog.text.count("recovery failed: ZeroDivisionError") == 1
@@ -344,73 +321,7 @@ def test_what_is_revoked_in_celery_is_cancelled(recovery: Recovery, fake_ledger:
     request = asked(fake_ledger)
     celery_state.revoked.add(request.download_id)
 
-    recovery.look()
+    recovery.recover()
 
     assert state_of(fake_ledger, request) is State.REVOKED
     assert request.download_id not in celery_state.revoked
-
-
-# --- this worker's disk --------------------------------------------------------------------------
-
-
-class Control:
-    """Celery's remote control, as far as it is used."""
-
-    def __init__(self) -> None:
-        """Begin with nothing said."""
-        self.said: list[tuple[str, str, list[str]]] = []
-
-    def cancel_consumer(self, queue: str, destination: list[str]) -> None:
-        """Take no more."""
-        self.said.append(("cancel", queue, destination))
-
-    def add_consumer(self, queue: str, destination: list[str]) -> None:
-        """Take again."""
-        self.said.append(("add", queue, destination))
-
-
-@pytest.fixture
-def intake(fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Intake:
-    """The intake of a worker; a folder is tried again at once."""
-    monkeypatch.setattr(intakes, "CHECK_S", 0.0)
-    app = type("App", (), {"control": Control()})()
-    return Intake(fake_ledger, app, "w@host")
-
-
-def test_a_worker_that_cannot_write_takes_no_work_until_it_can(
-    intake: Intake, fake_ledger: Ledger, mailbox: Mailbox, tmp_path: Path
-) -> None:
-    """Closed, it has no slots; when its folder takes files again, it opens by itself."""
-    folder = tmp_path / "folder"
-    folder.write_bytes(b"a file stands in the way")
-    recovery = Recovery(fake_ledger, mailbox, "w@host", 4, intake)  # type: ignore[arg-type] # it sends
-    fake_ledger.dispatch.close("w@host", str(folder))
-
-    recovery.look()
-    recovery.look()
-    closed, slots = intake.closed, fake_ledger.dispatch.workers()
-    folder.unlink()
-    recovery.look()
-
-    assert (closed, slots) == (True, {"w@host": 0})
-    assert (intake.closed, fake_ledger.dispatch.workers()) == (False, {"w@host": 4})
-    assert intake.app.control.said == [
-        ("cancel", QUEUE, ["w@host"]),
-        ("add", QUEUE, ["w@host"]),
-    ]
-
-
-# --- preflight -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
-def test_a_pool_that_loses_downloads_is_refused(pool: str) -> None:
-    """What to use instead is in the message."""
-    with pytest.raises(ImproperlyConfigured, match="use threads or prefork"):
-        preflight.refuse_pool(f"celery.concurrency.{pool}")
-
-
-@pytest.mark.parametrize("pool", ["thread", "prefork", "solo"])
-def test_other_pools_are_taken(pool: str) -> None:
-    """Threads, processes and the pool of one."""
-    preflight.refuse_pool(f"celery.concurrency.{pool}")

@@ -1,0 +1,203 @@
+"""One attempt at a download under its lease: the callbacks that the transfer calls."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from geodes_tasks.errors import (
+    AccountHeldError,
+    AttemptEndedError,
+    CancelledError,
+    GeodesTasksError,
+    KeyMissingError,
+    LeaseLostError,
+    LedgerForbiddenError,
+    LedgerUnavailableError,
+    QuotaError,
+    UnreachableError,
+    UntrustedServerError,
+    WorkerStoppingError,
+)
+from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, clock
+from geodes_tasks.model.asset import GEODES
+from geodes_tasks.tasks.stop_signal import StopSignal
+from geodes_tasks.transfer.retry import until_available
+
+Answer = TypeVar("Answer")
+
+RETRY_S = 0.25
+"""Seconds between two tries of a command while Redis does not answer."""
+FRESH_S = 1.0
+"""Seconds for which a lease that was granted or renewed needs no renewal before publishing."""
+NEVER_SENT = (KeyMissingError, UnreachableError, UntrustedServerError)
+"""Errors after which the portal cannot have counted the request."""
+REDIS_AWAY = (LedgerUnavailableError, LedgerForbiddenError)
+"""Errors of Redis that pass: a server that restarts, and a Redis user whose rights come back."""
+
+
+class LeasedAttempt:
+    """One attempt under a lease; implements the callbacks of the transfer.
+
+    The attempt's thread only writes numbers and reads a flag here. The lease keeper's thread renews
+    the lease and sets the flag.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        ledger: Ledger,
+        stop: StopSignal,
+        on_progress: Callable[[LeasedAttempt], None] | None = None,
+    ) -> None:
+        """Begin now, in the calling thread."""
+        self.claim, self.ledger, self.stop = claim, ledger, stop
+        self.thread = threading.get_ident()
+        """Id of the thread that downloads, whose connection can be aborted."""
+        self.on_progress = on_progress
+        self.started = self.active_at = time.monotonic()
+        self.done_bytes = -1
+        self.received_bytes = 0
+        self.received: Counter[str] = Counter()
+        """Bytes that came over the network, by source."""
+        self.refusals: dict[str, GeodesTasksError] = {}
+        """Errors of the sources that did not give the file, where another source continued."""
+        self.on_refusal: Callable[[LeasedAttempt, str, GeodesTasksError], None] | None = None
+        """Called with each of these errors."""
+        self.source = ""
+        self.renewed_at = claim.asked_at
+        """Time of the last request that granted or renewed the lease, by the ledger's clock."""
+        self._is_probe = claim.probes
+        """Whether other downloads wait until the portal gives this one its first byte."""
+        self._request = ""
+        """Id of the last request that was spent from the quota."""
+        self.ended: AttemptEndedError | None = None
+        """Why the attempt must end; set by the lease keeper."""
+
+    # --- the callbacks, in the order in which a transfer calls them -------------------------------
+
+    def before_open(self, source: str) -> None:
+        """Spend one request of the account's own window; only the portal counts requests.
+
+        Raises:
+            AttemptEndedError: as ``progress``.
+            AccountHeldError: the account was claimed for S3 alone, and the portal is paused.
+            QuotaError: the window is used up; no request was sent to the portal.
+        """
+        self.source = source
+        self.progress(self.done_bytes)
+        if source != GEODES:
+            return
+        account = self.ledger.account
+        if self.claim.portal_pause:
+            why = self._wait_for_redis(lambda: account.portal_pause(self.claim.account))
+            if why:
+                raise AccountHeldError(self.claim.asset.hrefs[GEODES], why)
+        limits = self.ledger.connection.limits
+        if not limits.quota_count:
+            return
+        spent = self._wait_for_redis(lambda: account.spend(self.claim.account))
+        if spent.wait_s:
+            used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
+            raise QuotaError(self.claim.asset.hrefs[source], used, spent.wait_s, True)
+        self._request = spent.request
+
+    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+        """Record how many bytes are on disk, and how many of them just arrived.
+
+        Raises:
+            AttemptEndedError: the lease is lost, the download is cancelled, or the worker stops.
+        """
+        self.done_bytes = done_bytes
+        if received_bytes:
+            if self._is_probe and self.source == GEODES:
+                # The first byte answers the probe: the others need not wait for the whole file.
+                self._is_probe = False
+                with contextlib.suppress(*REDIS_AWAY):
+                    self.ledger.account.end_probe(self.claim)
+            self.received_bytes += received_bytes
+            self.received[self.source] += received_bytes
+        self.active_at = time.monotonic()
+        if reason := self.end_reason:
+            raise reason
+
+    def source_failed(self, source: str, error: GeodesTasksError) -> None:
+        """Record why a source did not give the file; the download continues from another one."""
+        self.refusals[source] = error
+        if self.on_refusal is not None:
+            self.on_refusal(self, source, error)
+
+    def confirm(self) -> None:
+        """Check that the lease is still ours, waiting for Redis as long as it takes.
+
+        Raises:
+            AttemptEndedError: the lease is lost, or the worker must end before Redis is back.
+        """
+        # A lease renewed within FRESH_S cannot have expired, so a small file costs no round trip.
+        fresh_s = min(FRESH_S, self.ledger.connection.limits.lease_seconds / 4)
+        if clock() - self.renewed_at > fresh_s:
+            sent_at = clock()
+            (renewal,) = self._wait_for_redis(lambda: self.ledger.leases.renew([self.snapshot()]))
+            self.apply(renewal, sent_at)
+        self.progress(self.done_bytes)
+
+    # --- for the lease keeper and the outcome -----------------------------------------------------
+
+    @property
+    def end_reason(self) -> AttemptEndedError | None:
+        """Return why the attempt must end now, or None; other errors do not matter then."""
+        if self.ended is None and self.stop.expired:
+            return WorkerStoppingError(self.claim.download_id)
+        return self.ended
+
+    def snapshot(self) -> Progress:
+        """Return what a renewal sends: the lease's token, the bytes on disk, the source."""
+        return Progress(
+            self.claim.download_id, self.claim.token, max(self.done_bytes, -1), self.source
+        )
+
+    def apply(self, renewal: Renewal, sent_at: float = 0.0) -> None:
+        """Apply the answer to a renewal that was sent at a time of the ledger's clock."""
+        if renewal is Renewal.OK:
+            # From when it was sent: Redis may have granted it long before a slow answer arrives.
+            self.renewed_at = max(self.renewed_at, sent_at)
+        if renewal is Renewal.LOST:
+            self.ended = LeaseLostError(self.claim.download_id)
+        elif renewal is Renewal.CANCELLED:
+            self.ended = CancelledError(self.claim.download_id)
+
+    def return_quota(self, error: BaseException) -> None:
+        """Return the last request to the window if it ended before the portal could count it."""
+        if self._request and isinstance(error, NEVER_SENT):
+            # Without Redis it stays spent: one download fewer in this window, none too many.
+            with contextlib.suppress(*REDIS_AWAY):
+                self.ledger.account.refund(self.claim.account, self._request)
+            self._request = ""
+
+    def source_of(self, error: Exception) -> str:
+        """Return the source that raised an error; the portal where no source was opened."""
+        named = [name for name, refusal in self.refusals.items() if refusal is error]
+        return named[0] if named else self.source or GEODES
+
+    def history_entry(self, worker: str, error: Exception) -> dict[str, Any]:
+        """Return the entry of this failed attempt in the record of its download."""
+        entry = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "worker": worker,
+            "source": self.source,
+            "bytes": max(self.done_bytes, 0),
+            "transferred": self.received_bytes,
+            "sources": dict(self.received),
+            "error": f"{type(error).__name__}: {error}",
+        }
+        others = {name: str(why) for name, why in self.refusals.items() if why is not error}
+        return entry | ({"refused": others} if others else {})
+
+    def _wait_for_redis(self, call: Callable[[], Answer]) -> Answer:
+        """Repeat a call until Redis answers, or the attempt must end."""
+        return until_available(call, wait_s=RETRY_S, stop=lambda _: self.progress(self.done_bytes))

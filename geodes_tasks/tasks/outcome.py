@@ -1,0 +1,150 @@
+"""How an attempt ends: which result or exception becomes which state. No exception is lost."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NoReturn
+
+from celery.exceptions import Ignore
+
+from geodes_tasks.errors import (
+    CancelledError,
+    DiskError,
+    GeodesTasksError,
+    LeaseLostError,
+    Reaction,
+    SourceUnavailableError,
+)
+from geodes_tasks.ledger import Claim
+from geodes_tasks.model.asset import GEODES
+from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.results import Decision, DownloadResult
+from geodes_tasks.model.states import Reason
+from geodes_tasks.tasks.leased_attempt import LeasedAttempt
+from geodes_tasks.tasks.process import WorkerProcess
+from geodes_tasks.tasks.task_events import FlowerRow
+from geodes_tasks.transfer import retry
+
+logger = logging.getLogger(__name__)
+
+
+def succeed(process: WorkerProcess, claim: Claim, result: DownloadResult) -> dict[str, Any]:
+    """Record the verified file as SUCCESS; return what Flower shows as the task's result.
+
+    Raises:
+        Ignore: the lease was lost, or the worker must end before Redis is back.
+    """
+    try:
+        process.record(lambda: process.ledger.leases.finish(claim, result))
+    except LeaseLostError as error:
+        _leave(error)
+    process.hooks.file_done(claim, result)
+    logger.info(
+        "%s %s (%s, %s)",
+        result.outcome,
+        result.path,
+        human_bytes(result.size_bytes),
+        "verified" if result.verified else "unverified: the catalogue has no checksum",
+        extra={"action": "download_done", "download": claim.download_id},
+    )
+    return {
+        "outcome": str(result.outcome),
+        "path": result.path,
+        "size_bytes": result.size_bytes,
+        "checksum": str(result.checksum) if result.checksum else None,
+        "verified": result.verified,
+        "bytes_transferred": result.bytes_transferred,
+        "source": result.source,
+        "sources": dict(result.sources),
+        "attempts": claim.attempt,
+    }
+
+
+def end(
+    process: WorkerProcess, row: FlowerRow, attempt: LeasedAttempt, error: Exception
+) -> NoReturn:
+    """Record an attempt that gave no file: RETRY, FAILURE, REVOKED, or nothing without a lease.
+
+    Raises:
+        Ignore: for Celery, which must not record a state of its own.
+        GeodesTasksError: the download ends as FAILURE with this error.
+    """
+    # A connection that was aborted to end the attempt fails too: the reason to end counts.
+    error = attempt.end_reason or error
+    try:
+        if isinstance(error, LeaseLostError):
+            _leave(error)
+        if isinstance(error, CancelledError):
+            _revoke(process, attempt.claim)
+        _retry_or_fail(process, row, attempt, error)
+    except LeaseLostError as lost:
+        _leave(lost)
+
+
+def _leave(error: LeaseLostError) -> NoReturn:
+    logger.info("%s; this attempt records nothing", error)
+    raise Ignore(str(error)) from error
+
+
+def _revoke(process: WorkerProcess, claim: Claim) -> NoReturn:
+    # Before the record: afterwards another worker may have claimed the same path again.
+    process.discard(claim.asset, claim.path, claim.token)
+    process.record(lambda: process.ledger.leases.revoke(claim))
+    logger.info("%s: cancelled", claim.path)
+    raise Ignore("cancelled")
+
+
+def _retry_or_fail(
+    process: WorkerProcess, row: FlowerRow, attempt: LeasedAttempt, error: Exception
+) -> NoReturn:
+    claim, leases = attempt.claim, process.ledger.leases
+    if not isinstance(error, GeodesTasksError):
+        logger.error("%s: a defect: %r", claim.path, error, exc_info=error)
+    source = attempt.source_of(error)
+    if source == GEODES:
+        error = decisive(attempt, error, process.judged(attempt, error))
+    decision = retry.decide(error, claim.attempt, claim.download_id, process.policy)
+    if source != GEODES:
+        process.source_order.refused(source, error)
+        decision = retry.not_of_the_account(decision)
+    entry = attempt.history_entry(row.worker, error)
+    if not decision.retry:
+        process.record(lambda: leases.fail(claim, error, entry))
+        logger.error("FAILED %s: %s: %s", claim.path, type(error).__name__, error)
+        process.discard(claim.asset, claim.path, claim.token)
+        raise error
+    process.record(lambda: leases.postpone(claim, error, decision, entry))
+    waits = wait_text(decision)
+    logger.warning("%s (%s, %s)", error, decision.reason, waits)
+    if isinstance(error, DiskError):
+        process.close_intake(row.worker, claim, error)
+    row.send("task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback="")
+    raise Ignore(str(decision.reason))
+
+
+def decisive(attempt: LeasedAttempt, error: Exception, judged: Exception) -> Exception:
+    """Return the error that decides what follows.
+
+    A file that the portal refuses for good may still come over another source that failed for now.
+    """
+    if judged is error:
+        return error
+    passing = (
+        other
+        for other in attempt.refusals.values()
+        if other is not error
+        and other.reaction is Reaction.TRANSIENT
+        and not isinstance(other, SourceUnavailableError)
+    )
+    return next(passing, judged)
+
+
+def wait_text(decision: Decision) -> str:
+    """Return how long a download waits, as far as that is known."""
+    if decision.reason is Reason.OFFLINE:
+        return "waits until it is online"
+    if decision.pause and decision.pause_s is None:
+        return "waits until the account is resumed"
+    # Seconds, not a time of day: Flower turns a number of seconds in this text into one.
+    wait_s = decision.pause_s or decision.delay_s
+    return f"waits {wait_s:.0f} s" if wait_s else "waits for its turn"

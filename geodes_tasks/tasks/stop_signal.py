@@ -1,0 +1,58 @@
+"""The stop signal of a worker, shared by all its processes through one page of memory."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import time
+
+CUT_OFF_S = 120.0
+"""Seconds after which a report that leases cannot be renewed is void: its process has died."""
+
+
+class StopSignal:
+    """When the attempts of a worker must stop, and whether it may take new work.
+
+    The page is mapped before the pool forks, so that children see what the parent writes. It has no
+    lock: a child that is killed, as by the kernel's out-of-memory killer, cannot leave one taken,
+    as it could with ``multiprocessing.Value``.
+    """
+
+    def __init__(self) -> None:
+        """Map the page."""
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def set(self, grace_s: float) -> None:
+        """Set the deadline ``grace_s`` seconds from now; an earlier deadline stays."""
+        deadline = time.monotonic() + grace_s
+        if not self.deadline or deadline < self.deadline:
+            self._page[:8] = struct.pack("d", deadline)
+
+    def clear(self) -> None:
+        """Remove the deadline."""
+        self._page[:8] = struct.pack("d", 0.0)
+
+    @property
+    def deadline(self) -> float:
+        """Return the time of ``time.monotonic`` at which attempts stop; 0.0 is never."""
+        (deadline,) = struct.unpack("d", self._page[:8])
+        return float(deadline)
+
+    @property
+    def expired(self) -> bool:
+        """Return whether attempts must stop now."""
+        return 0.0 < self.deadline <= time.monotonic()
+
+    def report_cut_off(self, cut_off: bool) -> None:
+        """Report that a process of this worker cannot renew its leases, or can again."""
+        self._page[8:16] = struct.pack("d", time.monotonic() if cut_off else 0.0)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Return whether the leases of this worker cannot be renewed: it must take no new work."""
+        (since,) = struct.unpack("d", self._page[8:16])
+        return 0.0 < float(since) > time.monotonic() - CUT_OFF_S
+
+
+STOP = StopSignal()
+"""The stop signal of this worker. CLOCK_MONOTONIC is one for all processes of a host."""

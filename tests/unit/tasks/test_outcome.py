@@ -1,0 +1,174 @@
+"""The outcome: every exception becomes a state, and none is lost."""
+
+from __future__ import annotations
+
+import pytest
+from celery.exceptions import Ignore
+
+from geodes_tasks.errors import (
+    AuthError,
+    ForbiddenError,
+    HrefRefusedError,
+    NotFoundError,
+    OfflineError,
+    QuotaError,
+    SourceUnavailableError,
+    TransferError,
+    WorkerStoppingError,
+)
+from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.tasks import outcome
+from geodes_tasks.transfer import retry
+from geodes_tasks.transfer.partfile import FOLDER
+from tests.conftest import Clock, KiB, MemoryTransport
+from tests.unit.tasks.conftest import CONTENT, Bench
+
+
+def test_a_transient_error_waits(bench: Bench) -> None:
+    """RETRY with reason and due time; the part stays for the next attempt; Flower says why."""
+    bench.transport.cuts = [100 * KiB]
+    request = bench.request()
+
+    with pytest.raises(Ignore, match="backoff"):
+        bench.run(request)
+
+    record = bench.record(request)
+    assert (record.state, record.reason, record.attempts) == (State.RETRY, "backoff", 1)
+    assert record.due_at is not None
+    assert record.bytes_transferred == 100 * KiB
+    (entry,) = record.history
+    assert (entry["worker"], entry["source"]) == ("w@host", "geodes")
+    assert (entry["bytes"], entry["transferred"]) == (100 * KiB, 100 * KiB)
+    assert str(entry["error"]).startswith("TruncatedBodyError: ")
+    ((kind, fields),) = bench.events
+    assert (kind, fields["exception"][:8]) == ("task-retried", "backoff:")
+
+
+def test_the_next_attempt_resumes(bench: Bench, clock: Clock) -> None:
+    """Bytes over both attempts are those of the file, and the outcome says RESUMED."""
+    bench.transport.cuts = [100 * KiB]
+    request = bench.request()
+    with pytest.raises(Ignore, match="backoff"):
+        bench.run(request)
+    clock.advance(5.0)
+    bench.ledger.dispatch.recover()
+
+    bench.run(request)
+
+    record = bench.record(request)
+    assert (record.outcome, record.attempts) == (Outcome.RESUMED, 2)
+    assert record.bytes_transferred == len(CONTENT)
+    assert not (bench.folder / FOLDER).exists()
+
+
+def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
+    """After the allowed attempts the error is raised for Celery and nothing is left on disk."""
+    bench.transport.errors = [TransferError("h", f"reset {number}") for number in range(3)]
+    request = bench.request()
+    for _ in range(2):
+        with pytest.raises(Ignore, match="backoff"):
+            bench.run(request)
+        clock.advance(60.0)
+
+    with pytest.raises(TransferError, match="reset 2"):
+        bench.run(request)
+
+    record = bench.record(request)
+    assert (record.state, record.attempts, len(record.history)) == (State.FAILURE, 3, 3)
+    assert record.error is not None
+    assert (record.error.type, record.error.hint) == ("TransferError", TransferError.hint)
+    assert not (bench.folder / FOLDER).exists()
+
+
+def test_a_hopeless_error_ends_at_once(bench: Bench) -> None:
+    """A file that the portal does not know is not asked for twice."""
+    bench.transport.errors = [NotFoundError("h", 404)]
+    request = bench.request()
+
+    with pytest.raises(NotFoundError, match="HTTP 404"):
+        bench.run(request)
+
+    assert bench.record(request).state is State.FAILURE
+
+
+def test_a_defect_is_recorded_too(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception that nobody foresaw waits as a transient one, with a traceback in the log."""
+    bench.transport.errors = [ZeroDivisionError("oops")]
+    request = bench.request()
+
+    with pytest.raises(Ignore, match="backoff"):
+        bench.run(request)
+
+    record = bench.record(request)
+    assert (record.state, record.reason) == (State.RETRY, "backoff")
+    assert record.error is not None
+    assert record.error.type == "ZeroDivisionError"
+    assert any(line.exc_info for line in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AuthError("h", "the key in X", "401"), "auth"),
+        (OfflineError("h", 410), "offline"),
+    ],
+)
+def test_waiting_costs_no_attempt(bench: Bench, error: Exception, reason: str) -> None:
+    """A refused key and a file on tape are not the file's failure."""
+    bench.transport.errors = [error]
+    request = bench.request()
+
+    with pytest.raises(Ignore, match=reason):
+        bench.run(request)
+
+    record = bench.record(request)
+    assert (record.state, record.reason, record.attempts) == (State.RETRY, reason, 0)
+
+
+def test_a_forbidden_file_may_come_yet_over_another_source(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The portal refuses this file and S3 broke: it is tried again; S3 lacks it too: it fails."""
+    monkeypatch.setattr(bench.process.keys, "accepts", lambda *_: True)
+    seen = []
+    for name, elsewhere in (
+        ("a", TransferError("s3://b/a.zip", "reset")),
+        ("b", SourceUnavailableError("s3", "s3://b/b.zip", "no such object")),
+    ):
+        datalake = MemoryTransport(CONTENT)
+        datalake.errors = [elsewhere]
+        bench.sources = {"s3": datalake, "geodes": bench.transport}
+        bench.transport.errors = [AuthError("h", "the key in X", "HTTP 403")]
+        hrefs = {"s3": f"s3://b/{name}.zip", "geodes": f"https://p/{name}"}
+        request = bench.request(name, hrefs=hrefs)
+        with pytest.raises((Ignore, ForbiddenError)):
+            bench.run(request)
+        seen.append(bench.record(request))
+
+    kinds = [one.error.type for one in seen if one.error]
+    assert kinds == ["TransferError", "ForbiddenError"]
+    assert [one.state for one in seen] == [State.RETRY, State.FAILURE]
+
+
+def test_a_file_without_a_source_in_use_fails_with_its_reason(bench: Bench) -> None:
+    """Only on S3 and no S3 credentials: the record says so."""
+    request = bench.request(hrefs={"s3": "s3://bucket/a"})
+
+    with pytest.raises(HrefRefusedError, match="no source in use"):
+        bench.run(request)
+
+    assert bench.record(request).state is State.FAILURE
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (QuotaError("href", "used", 61.0), "waits 61 s"),
+        (OfflineError("href", 410), "waits until it is online"),
+        (AuthError("href", "the key", "401"), "waits until the account is resumed"),
+        (WorkerStoppingError("id"), "waits for its turn"),
+    ],
+)
+def test_how_long_a_download_waits_is_told(error: Exception, text: str) -> None:
+    """Flower makes a time of day of the seconds."""
+    assert outcome.wait_text(retry.decide(error, 1, "id", retry.Policy())) == text

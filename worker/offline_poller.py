@@ -1,0 +1,155 @@
+"""Polls the portal for files on tape, in bulk: those that came online continue at once."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from geodes_tasks.ledger import TapeAnswer
+from geodes_tasks.model.asset import GEODES, Asset
+from geodes_tasks.transports.http.availability import (
+    MOST,
+    Availability,
+    RouteFailedError,
+    RouteMissingError,
+    Word,
+)
+from worker.poller import Poller
+
+logger = logging.getLogger(__name__)
+
+FIRST, LONGEST = 0.25, 2.0
+"""Fractions of OFFLINE_POLL_SECONDS: the shortest and the longest time between two polls."""
+SLOW = 4.0
+"""Factor of OFFLINE_POLL_SECONDS: the wait of a file whose availability is not published."""
+FEW = 100
+"""Number of single requests in a round, at most, where the portal has no bulk route."""
+PAUSE_S = 0.2
+"""Seconds between two requests."""
+MISSES = 3
+"""Number of files in a row that the portal does not know: it has no such route."""
+PATIENCE = 3
+"""Number of failed rounds after which each file is requested again by itself."""
+
+
+class OfflinePoller(Poller):
+    """Polls the availability of all files on tape of an account in one round."""
+
+    def __init__(self, *args: Any) -> None:
+        """Prepare; ``start()`` begins."""
+        super().__init__(*args)
+        self._failed_rounds = 0
+
+    def poll(self, account: str) -> int:
+        """Poll for all files on tape, when it is time; return how many came online."""
+        ids = self.ledger.offline.begin(account, self.worker)
+        if not ids:
+            return 0
+        every_s = self.settings.offline_poll_seconds
+        round_ = OfflineRound(self.portal(account), is_patient=self._failed_rounds < PATIENCE)
+        online = 0
+        for start in range(0, len(ids), MOST):
+            block = ids[start : start + MOST]
+            assets = self.ledger.offline.assets(block)
+            answer = round_.poll(assets)
+            # A record that cannot be parsed: its next claim ends the download with an error.
+            answer.unknown += [one for one in block if one not in assets]
+            released = self.ledger.offline.answer(account, self.worker, answer, every_s * SLOW)
+            # Negative: another worker took the turn, because this one was too slow.
+            if released < 0 or self.ended.wait(PAUSE_S if start + MOST < len(ids) else 0):
+                return online
+            online += released
+        self._failed_rounds = self._failed_rounds + 1 if round_.has_failed else 0
+        self.ledger.offline.end(account, self.worker, every_s * FIRST, every_s * LONGEST, online)
+        logger.info("%d files are on tape, %d of them came online", len(ids), online)
+        return online
+
+
+@dataclass(slots=True)
+class OfflineRound:
+    """One round of polls for all files on tape, and which routes the portal turned out to have."""
+
+    portal: Availability
+    is_patient: bool
+    """Whether files keep waiting while the portal fails to answer."""
+    most: int = MOST
+    """Files in one request; halved when the portal refuses a request for its length."""
+    singles: int = FEW
+    """Single requests left in this round."""
+    is_bulk_missing: bool = False
+    misses: int = 0
+    """Files in a row that the route for a single file did not know."""
+    has_failed: bool = False
+
+    @property
+    def is_single_missing(self) -> bool:
+        """Return whether the portal has no route for a single file either, as far as known."""
+        return self.is_bulk_missing and self.misses >= MISSES
+
+    def poll(self, assets: dict[str, Asset]) -> TapeAnswer:
+        """Return which files are online, offline, or unknown to the portal.
+
+        All are polled in bulk first, those without an answer one by one, up to ``singles``.
+        """
+        words: dict[str, Word | None] = {}
+        polled = [one for one, asset in assets.items() if GEODES in asset.hrefs]
+        for start in range(0, len(polled), self.most):
+            some = polled[start : start + self.most]
+            words.update(zip(some, self._bulk([assets[one] for one in some]), strict=True))
+        left = [one for one in polled if words.get(one) is None]
+        # A random sample, so that the same few files do not use up every round.
+        for one in random.sample(left, min(self.singles, len(left))):
+            self.singles -= 1
+            words[one] = self._single(assets[one])
+        return self._sorted(assets, words)
+
+    def _bulk(self, assets: list[Asset]) -> list[Word | None]:
+        if self.is_bulk_missing or self.has_failed:
+            return [None] * len(assets)
+        try:
+            return self.portal.bulk(assets)
+        except RouteFailedError as error:
+            logger.info("%s", error)
+            self.has_failed = True
+        except RouteMissingError as error:
+            # The portal documents no limit; a 400 may mean only that the list was too long.
+            if error.too_many and len(assets) > 1:
+                self.most = half = len(assets) // 2
+                return self._bulk(assets[:half]) + self._bulk(assets[half:])
+            logger.info("files on tape cannot be polled in bulk (%s)", error)
+            self.is_bulk_missing = True
+        return [None] * len(assets)
+
+    def _single(self, asset: Asset) -> Word | None:
+        if self.is_single_missing or self.has_failed:
+            return None
+        try:
+            word = self.portal.one(asset)
+        except RouteFailedError as error:
+            logger.info("%s", error)
+            self.has_failed = True
+            return None
+        except RouteMissingError as error:
+            # A product that the portal does not know and a portal without the route both give 404.
+            logger.debug("%s", error)
+            self.misses += 1
+            return None
+        self.misses = 0
+        time.sleep(PAUSE_S)
+        return word
+
+    def _sorted(self, assets: dict[str, Asset], words: dict[str, Word | None]) -> TapeAnswer:
+        answer = TapeAnswer()
+        found = [(one, words.get(one)) for one in assets]
+        # Those that leave the disk cache first start first; "~" sorts after every date.
+        online = [(word.expires or "~", one) for one, word in found if word and word.online]
+        answer.online = [one for _, one in sorted(online)]
+        answer.offline = [one for one, word in found if word and not word.online]
+        # Files for which this round had no request left wait for the next one.
+        is_exhausted = self.singles <= 0 and not self.is_single_missing
+        if not (is_exhausted or (self.has_failed and self.is_patient)):
+            answer.unknown = [one for one, word in found if word is None]
+        return answer
