@@ -20,7 +20,7 @@ from geodes_tasks.transfer import partfile
 logger = logging.getLogger(__name__)
 
 CHECK_S = 10.0
-"""Seconds between two tries to write to a folder that could not be written to."""
+"""Time in seconds between two tries to write to a folder that could not be written to."""
 
 
 class DiskGate:

@@ -28,7 +28,7 @@ SLOW = 4.0
 FEW = 100
 """Number of single requests in a round, at most, where the portal has no bulk route."""
 PAUSE_S = 0.2
-"""Seconds between two requests."""
+"""Time in seconds between two requests."""
 MISSES = 3
 """Number of files in a row that the portal does not know: it has no such route."""
 PATIENCE = 3

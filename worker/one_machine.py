@@ -15,7 +15,7 @@ from typing import NoReturn
 from worker import app
 
 WAIT_S = 0.1
-"""Seconds of one BRPOP of the broker's client, at most; a stop waits for it."""
+"""Time in seconds of one BRPOP of the broker's client, at most; a stop waits for it."""
 
 
 def main(name: str, slots: str) -> NoReturn:

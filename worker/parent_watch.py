@@ -17,9 +17,9 @@ from geodes_tasks.tasks.stop_signal import STOP
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
-"""Seconds between two checks of the parent process."""
+"""Time in seconds between two checks of the parent process."""
 PATIENCE_S = 10.0
-"""Seconds in which running downloads may requeue themselves."""
+"""Time in seconds in which running downloads may requeue themselves."""
 
 
 class ParentWatch(threading.Thread):

@@ -24,7 +24,7 @@ from geodes_tasks.settings.config import Settings, loose_key_files, masked
 logger = logging.getLogger(__name__)
 
 KEPT_S = 90 * 86400.0
-"""Seconds after the last connection of a worker at which the stored id of a ledger is removed."""
+"""Age in seconds at which the stored id of a ledger is removed that no worker connects to."""
 
 
 def refuse_pool(module: str) -> None:
@@ -96,7 +96,10 @@ def report_lost_ledger(settings: Settings) -> None:
         return
     finally:
         ledger.connection.client.close()
-    file = _id_file(settings)
+    address = masked(settings.redis_url.get_secret_value())
+    # A digest: file names must not show host and user to others, and may not hold "/".
+    digest = hashlib.sha256(f"{address} {settings.key_prefix}".encode()).hexdigest()[:16]
+    file = settings.state_dir.expanduser() / "ledgers" / digest
     try:
         before = _remembered(file)
         _remember(file, current)
@@ -108,15 +111,8 @@ def report_lost_ledger(settings: Settings) -> None:
             "the ledger at %s was emptied or replaced by another one: a worker here last connected "
             "to the old one at %s. Enqueue your items again: files that are complete are not "
             "downloaded twice. Why Redis loses a ledger, and how to get it back: docs/troubles.md",
-            masked(settings.redis_url.get_secret_value()), before[1],
+            address, before[1],
         )  # fmt: skip
-
-
-def _id_file(settings: Settings) -> Path:
-    """Return the file with the id of the ledger at this address; its name holds no secret."""
-    address = f"{masked(settings.redis_url.get_secret_value())} {settings.key_prefix}"
-    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
-    return settings.state_dir.expanduser() / "ledgers" / digest
 
 
 def _remembered(file: Path) -> tuple[str, str] | None:

@@ -23,7 +23,7 @@ from worker.disk_gate import DiskGate
 logger = logging.getLogger(__name__)
 
 LOST_AFTER_S = 10.0
-"""Seconds after which a message that was sent and is not in the queue counts as lost."""
+"""Time in seconds after which a message that was sent and is not in the queue counts as lost."""
 SWEEPS = 5
 """Number of times one worker tries to remove the part files of one ended download."""
 AWAY = (*REDIS_AWAY, OperationalError)
@@ -74,15 +74,15 @@ class Recovery(threading.Thread):
         """
         self.ledger.connection.ping()
         for part in (
-            self._update_gate,
+            *([self.gate.update] if self.gate is not None else []),
             self._recover_leases,
             self._cancel_revoked,
             self._resend_lost,
             self._offer_sources,
-            self._release,
-            self._call_batch_hooks,
+            lambda: self.sender.send(self.ledger.dispatch.release()),
+            lambda: worker_process().hooks.batches_done(self.ledger),
             self._sweep_parts,
-            self._sweep_records,
+            self.ledger.retention.sweep,
         ):
             try:
                 part()
@@ -90,10 +90,6 @@ class Recovery(threading.Thread):
                 raise
             except Exception as error:  # noqa: BLE001 - a defect of one part must not stop the others
                 self._guard.failed(error)
-
-    def _update_gate(self) -> None:
-        if self.gate is not None:
-            self.gate.update()
 
     def _recover_leases(self) -> None:
         takes_none = self.gate is not None and self.gate.takes_none
@@ -108,15 +104,6 @@ class Recovery(threading.Thread):
         in_use = worker_process().sources_in_use()
         if S3 in in_use:
             worker_process().source_order.offer(in_use)
-
-    def _release(self) -> None:
-        self.sender.send(self.ledger.dispatch.release())
-
-    def _call_batch_hooks(self) -> None:
-        worker_process().hooks.batches_done(self.ledger)
-
-    def _sweep_records(self) -> None:
-        self.ledger.retention.sweep()
 
     def _sweep_parts(self) -> None:
         """Remove the part files of ended downloads; those of a folder that fails stay for later."""

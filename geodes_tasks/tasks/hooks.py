@@ -37,9 +37,9 @@ FILE_FIELDS = frozenset(
 )  # fmt: skip
 BATCH_FIELDS = frozenset({"batch", "total", "done", "failed", "cancelled", "bytes"})
 TIMEOUT_S = 60.0
-"""Seconds after which a hook is ended, by default."""
+"""Time in seconds after which a hook is ended, by default."""
 WAITING = 1000
-"""Number of calls that may wait; further ones are dropped with a warning."""
+"""Calls that may wait, at most; further ones are dropped with a warning."""
 THREADS = 2
 """Number of threads that call hooks in one process."""
 _SECRET = ("GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "AWS_", "FLOWER_BASIC_AUTH")
@@ -61,7 +61,10 @@ class Hook:
         """
         self.name, self.url, self.words = name, "", list[str]()
         if text.startswith(("http://", "https://")):
-            self.url = _checked_url(name, text)
+            parts = urlsplit(text)
+            if parts.scheme == "http" and not is_loopback(parts.hostname):
+                raise ConfigError(name, "plain http is taken for loopback only; write https://")
+            self.url = text
         else:
             self.words = _checked_words(name, text, fields)
 
@@ -119,13 +122,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: object) -> None:
         return None
-
-
-def _checked_url(name: str, text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ConfigError(name, "plain http is taken for loopback only; write https://")
-    return text
 
 
 def _checked_words(name: str, text: str, fields: frozenset[str]) -> list[str]:

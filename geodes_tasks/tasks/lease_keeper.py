@@ -20,14 +20,14 @@ from geodes_tasks.tasks.stop_signal import StopSignal
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
-"""Seconds between two renewals, at most."""
+"""Time in seconds between two renewals, at most."""
 MARGIN_S = 30.0
-"""Seconds of silence beyond every timeout after which a lease is no longer renewed.
+"""Silence in seconds, beyond every timeout, after which a lease is no longer renewed.
 
 The thread hangs in the file system: a stale NFS or Lustre mount blocks ``write`` without end.
 """
 OVERDUE_S = 5.0
-"""Seconds after the stop deadline at which running attempts are requeued."""
+"""Time in seconds after the stop deadline at which running attempts are requeued."""
 PROBE = Progress("", "", -1)
 """A renewal of no lease, which checks that Redis accepts renewals."""
 

@@ -32,9 +32,9 @@ from geodes_tasks.transfer.retry import until_available
 Answer = TypeVar("Answer")
 
 RETRY_S = 0.25
-"""Seconds between two tries of a command while Redis does not answer."""
+"""Time in seconds between two tries of a command while Redis does not answer."""
 FRESH_S = 1.0
-"""Seconds for which a lease that was granted or renewed needs no renewal before publishing."""
+"""Age in seconds up to which a granted or renewed lease needs no renewal before publishing."""
 NEVER_SENT = (KeyMissingError, UnreachableError, UntrustedServerError)
 """Errors after which the portal cannot have counted the request."""
 REDIS_AWAY = (LedgerUnavailableError, LedgerForbiddenError)

@@ -10,7 +10,7 @@ from types import TracebackType
 from geodes_tasks.errors import GeodesTasksError
 
 LOG_S = 60.0
-"""Seconds between two log lines about one kind of failure of one loop."""
+"""Time in seconds between two log lines about one kind of failure of one loop."""
 
 
 class LoopGuard:

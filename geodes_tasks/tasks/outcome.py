@@ -75,7 +75,12 @@ def end(
         if isinstance(error, LeaseLostError):
             _leave(error)
         if isinstance(error, CancelledError):
-            _revoke(process, attempt.claim)
+            claim = attempt.claim
+            # Before the record: afterwards another worker may have claimed the same path again.
+            process.discard(claim.asset, claim.path, claim.token)
+            process.record(lambda: process.ledger.leases.revoke(claim))
+            logger.info("%s: cancelled", claim.path)
+            raise Ignore("cancelled")
         _retry_or_fail(process, row, attempt, error)
     except LeaseLostError as lost:
         _leave(lost)
@@ -84,14 +89,6 @@ def end(
 def _leave(error: LeaseLostError) -> NoReturn:
     logger.info("%s; this attempt records nothing", error)
     raise Ignore(str(error)) from error
-
-
-def _revoke(process: WorkerProcess, claim: Claim) -> NoReturn:
-    # Before the record: afterwards another worker may have claimed the same path again.
-    process.discard(claim.asset, claim.path, claim.token)
-    process.record(lambda: process.ledger.leases.revoke(claim))
-    logger.info("%s: cancelled", claim.path)
-    raise Ignore("cancelled")
 
 
 def _retry_or_fail(

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 RETRY_S = 1.0
-"""Seconds between two tries of a command while Redis does not answer."""
+"""Time in seconds between two tries of a command while Redis does not answer."""
 
 
 class WorkerProcess:

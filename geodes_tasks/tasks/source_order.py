@@ -1,7 +1,7 @@
 """The order in which sources are tried: S3 first, a source that is out of reach last.
 
 S3 costs no quota. One worker finds out that a source is out of reach, and all workers try it last
-for a while. One process asks the ledger on behalf of all its downloads.
+for a while. One process reads the ledger on behalf of all its downloads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from geodes_tasks.transports import Transport
 logger = logging.getLogger(__name__)
 
 EXCHANGE_SECONDS = 5.0
-"""Seconds between two exchanges with the ledger, and the greatest age of what is known."""
+"""Time in seconds between two exchanges with the ledger, and the greatest age of what is known."""
 
 
 class SourceOrder:

@@ -7,7 +7,7 @@ import struct
 import time
 
 CUT_OFF_S = 120.0
-"""Seconds after which a report that leases cannot be renewed is void: its process has died."""
+"""Age in seconds at which a report that leases cannot be renewed is void: its process has died."""
 
 
 class StopSignal:

@@ -26,7 +26,7 @@ from geodes_tasks.tasks.leased_attempt import REDIS_AWAY, LeasedAttempt
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.1
-"""Seconds for which events are kept at most before they are sent together."""
+"""Time in seconds for which events are kept at most before they are sent together."""
 MOST = 100
 """Events in one message, at most."""
 
