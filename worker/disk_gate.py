@@ -15,7 +15,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.tasks.app import QUEUE
 from geodes_tasks.tasks.process import worker_process
 from geodes_tasks.tasks.stop_signal import STOP
-from geodes_tasks.transfer import partfile
+from geodes_tasks.transfer import disk
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class DiskGate:
     def _try_to_open(self, folder: str) -> None:
         self._tried = time.monotonic()
         with contextlib.suppress(GeodesTasksError):
-            partfile.probe(worker_process().folders.checked(folder))
+            disk.probe(worker_process().folders.checked(folder))
             self.ledger.dispatch.close(self.worker, None)
             self.app.control.add_consumer(QUEUE, destination=[self.worker])
             self.closed = False

@@ -24,21 +24,10 @@ def usual_name() -> str:
     return f"celery@{socket.gethostname()}"
 
 
-def silence(ledger: Ledger, worker: str) -> float | None:
-    """Return the seconds since a worker was last seen; None for an unknown worker.
-
-    Raises:
-        LedgerUnavailableError: Redis does not answer.
-    """
-    with ledger.connection.commands():
-        seen = ledger.connection.client.zscore(ledger.connection.key("workers"), worker)
-        return None if seen is None else ledger.connection.server_time() - float(seen)
-
-
 def judge(ledger: Ledger, worker: str, *, live: bool = False) -> tuple[int, str]:
     """Return the exit code, and a line with the reason."""
     try:
-        seconds = silence(ledger, worker)
+        seconds = ledger.dispatch.silence(worker)
     except LedgerUnavailableError as error:
         return (0 if live else 1), str(error)
     if seconds is None:

@@ -53,7 +53,7 @@ class OfflinePoller(Poller):
         online = 0
         for start in range(0, len(ids), MOST):
             block = ids[start : start + MOST]
-            assets = self.ledger.offline.assets(block)
+            assets = self.ledger.reading.assets(block)
             answer = round_.poll(assets)
             # A record that cannot be parsed: its next claim ends the download with an error.
             answer.unknown += [one for one in block if one not in assets]

@@ -10,6 +10,7 @@ import threading
 import time
 
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.checks import run_id
 from geodes_tasks.tasks.loop_guard import LoopGuard
 from geodes_tasks.tasks.process import worker_process
 from geodes_tasks.tasks.stop_signal import STOP
@@ -67,5 +68,5 @@ class ParentWatch(threading.Thread):
     def _server_id(self) -> str | None:
         """Return the id of the server's process; None if it does not answer."""
         with contextlib.suppress(Exception):
-            return str(self.ledger.connection.client.info("server")["run_id"])
+            return run_id(self.ledger.connection)
         return None

@@ -14,11 +14,11 @@ from celery.exceptions import ImproperlyConfigured
 
 from geodes_tasks.errors import (
     GeodesTasksError,
-    LedgerForbiddenError,
     LedgerSchemaError,
     LedgerUnavailableError,
 )
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.checks import Level, server_checks
 from geodes_tasks.settings.config import Settings, loose_key_files, masked
 
 logger = logging.getLogger(__name__)
@@ -50,35 +50,13 @@ def report(settings: Settings) -> None:
     ledger = Ledger.of(settings)
     try:
         ledger.connection.ping()
-        for warning in redis_warnings(ledger):
-            logger.warning("%s", warning)
+        for check in server_checks(ledger.connection):
+            if check.level is not Level.OK:
+                logger.warning("%s", check)
     except LedgerSchemaError as error:
         raise ImproperlyConfigured(f"{error}. {error.hint}") from error
     except LedgerUnavailableError as error:
         logger.warning("%s", error)
-
-
-def redis_warnings(ledger: Ledger) -> list[str]:
-    """Return warnings about server settings that can lose downloads; empty without any."""
-    try:
-        with ledger.connection.commands():
-            persistence = ledger.connection.client.info("persistence")
-            memory = ledger.connection.client.info("memory")
-    except LedgerForbiddenError:
-        return ["this Redis user may not read INFO: persistence and eviction are not checked"]
-    warnings = []
-    if not int(persistence.get("aof_enabled", 0)):
-        warnings.append(
-            "Redis keeps no append-only file: if it dies, the queue and the records since its "
-            "last snapshot are lost. Set `appendonly yes`."
-        )
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        warnings.append(
-            f"Redis may throw records away when its memory is full (maxmemory-policy {policy}). "
-            "Set `maxmemory-policy noeviction`."
-        )
-    return warnings
 
 
 def report_lost_ledger(settings: Settings) -> None:
@@ -95,7 +73,7 @@ def report_lost_ledger(settings: Settings) -> None:
         # at the next connection.
         return
     finally:
-        ledger.connection.client.close()
+        ledger.close()
     address = masked(settings.redis_url.get_secret_value())
     # A digest: file names must not show host and user to others, and may not hold "/".
     digest = hashlib.sha256(f"{address} {settings.key_prefix}".encode()).hexdigest()[:16]

@@ -152,12 +152,7 @@ class Recovery(threading.Thread):
     def _queued(self) -> set[str]:
         """Return the ids of all messages in the queue, which the limits of accounts keep short."""
         # A message that a worker took out of it is claimed at once, unless that worker died.
-        with self.ledger.connection.commands():
-            return set(
-                message_ids(
-                    self.ledger.connection.client.lrange(self.ledger.connection.key(QUEUE), 0, -1)
-                )
-            )
+        return set(message_ids(self.ledger.dispatch.queued_messages(QUEUE)))
 
     def stop(self) -> None:
         """End the thread, and remove this worker from the ledger."""

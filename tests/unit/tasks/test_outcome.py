@@ -19,7 +19,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.tasks import outcome
 from geodes_tasks.transfer import retry
-from geodes_tasks.transfer.partfile import FOLDER
+from geodes_tasks.transfer.destination import PART_FOLDER
 from tests.conftest import Clock, KiB, MemoryTransport
 from tests.unit.tasks.conftest import CONTENT, Bench
 
@@ -58,7 +58,7 @@ def test_the_next_attempt_resumes(bench: Bench, clock: Clock) -> None:
     record = bench.record(request)
     assert (record.outcome, record.attempts) == (Outcome.RESUMED, 2)
     assert record.bytes_transferred == len(CONTENT)
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
@@ -77,7 +77,7 @@ def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
     assert (record.state, record.attempts, len(record.history)) == (State.FAILURE, 3, 3)
     assert record.error is not None
     assert (record.error.type, record.error.hint) == ("TransferError", TransferError.hint)
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_a_hopeless_error_ends_at_once(bench: Bench) -> None:

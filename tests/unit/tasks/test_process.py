@@ -19,7 +19,8 @@ from geodes_tasks.tasks.allowed_folders import AllowedFolders
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from geodes_tasks.tasks.process import WorkerProcess
 from geodes_tasks.tasks.stop_signal import STOP
-from geodes_tasks.transfer.partfile import FOLDER, stem
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.leftovers import stem
 from tests.unit.tasks.conftest import Bench
 
 
@@ -121,13 +122,13 @@ def test_a_path_outside_the_roots_is_refused(bench: Bench, tmp_path: Path) -> No
     assert record.error is not None
     assert record.error.type == "OutsideRootsError"
     assert bench.transport.opened == []
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_litter_outside_the_roots_stays(bench: Bench, tmp_path: Path) -> None:
     """A worker removes nothing where it may not write, whoever asks for it."""
     request = bench.request()
-    folder = bench.folder / FOLDER
+    folder = bench.folder / PART_FOLDER
     folder.mkdir(parents=True)
     part = folder / f"{stem(Path(request.path), str(request.asset.checksum))}.1.part"
     part.write_bytes(b"bytes")

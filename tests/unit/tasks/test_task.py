@@ -16,7 +16,7 @@ from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from geodes_tasks.tasks.stop_signal import STOP
 from geodes_tasks.transfer import download as transfer
-from geodes_tasks.transfer.partfile import FOLDER
+from geodes_tasks.transfer.destination import PART_FOLDER
 from tests.conftest import Clock, asset_of
 from tests.unit.tasks.conftest import CONTENT, Bench, away
 
@@ -156,7 +156,7 @@ def test_a_cancelled_download_leaves_nothing(bench: Bench, monkeypatch: pytest.M
 
     assert bench.record(request).state is State.REVOKED
     assert not Path(request.path).exists()
-    assert not (bench.folder / FOLDER).exists()
+    assert not (bench.folder / PART_FOLDER).exists()
 
 
 def test_a_lost_lease_records_nothing(

@@ -5,31 +5,7 @@ from __future__ import annotations
 import pytest
 from celery.exceptions import ImproperlyConfigured
 
-from geodes_tasks.ledger import Ledger
 from worker import preflight
-
-
-@pytest.mark.parametrize(
-    ("aof", "policy", "words"),
-    [
-        (1, "noeviction", []),
-        (0, "noeviction", ["append-only file"]),
-        (1, "allkeys-lru", ["maxmemory-policy allkeys-lru"]),
-        (0, "volatile-ttl", ["append-only file", "maxmemory-policy volatile-ttl"]),
-    ],
-)
-def test_a_redis_that_can_lose_downloads_is_warned_about(
-    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch, aof: int, policy: str, words: list[str]
-) -> None:
-    """What to set is in each warning."""
-    info = {"persistence": {"aof_enabled": aof}, "memory": {"maxmemory_policy": policy}}
-    monkeypatch.setattr(fake_ledger.connection.client, "info", lambda section: info[section])
-
-    warnings = preflight.redis_warnings(fake_ledger)
-
-    assert len(warnings) == len(words)
-    assert all(word in warning for word, warning in zip(words, warnings, strict=True))
-    assert all("Set `" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize("pool", ["gevent", "eventlet"])

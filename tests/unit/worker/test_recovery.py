@@ -17,7 +17,8 @@ from geodes_tasks.ledger.retention import Retention
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.tasks.app import QUEUE
-from geodes_tasks.transfer.partfile import FOLDER, PartFile
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.partfile import PartFile
 from tests.conftest import Clock, asset_of
 from tests.unit.worker.conftest import Mailbox
 from worker.recovery import LOST_AFTER_S, SWEEPS, Recovery, message_ids
@@ -217,7 +218,7 @@ def test_parts_that_nobody_owns_are_swept_up(
 
     recovery.recover()
 
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / PART_FOLDER).exists()
     assert fake_ledger.retention.litter() == []
 
 
