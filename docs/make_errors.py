@@ -1,21 +1,19 @@
 """Write docs/errors.md from the error classes themselves, so that the two cannot drift apart.
 
 python docs/make_errors.py [FILE]           writes it
-python docs/make_errors.py --check [FILE]   only says whether it is up to date
+python docs/make_errors.py --check [FILE]   only checks that it is up to date
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import itertools
-import pkgutil
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import geodes_tasks
 from geodes_tasks import errors
 from geodes_tasks.errors import AttemptEndedError, GeodesTasksError, Reaction
 
@@ -30,15 +28,17 @@ OPENING = """\
 
 Every failure is one class, and each class is one thing that you would do differently. The class is
 the `error.type` of a record in the report, the text its `error.message`, and what to do its
-`error.hint`. `geodes-tasks retry BATCH --class NAME` asks again for the failures of one class. In
-Python all of them are in `geodes_tasks.errors`, below `GeodesTasksError`.
+`error.hint`. `geodes-tasks retry BATCH --class NAME` retries the failures of one class. In Python
+all of them are in `geodes_tasks.errors`, below `GeodesTasksError`, in groups that you can catch:
+{groups}.
 
-The texts below are examples. [When something fails](troubles.md) tells the same by what is seen.
+The texts below are examples. [When something fails](troubles.md) lists the same by symptom.
 """
 ENDED = """\
 ## The end from outside
 
-An attempt that ends so is no failure: the download goes on elsewhere or was cancelled.
+An attempt that ends like this is no failure: the download continues on another worker or was
+cancelled.
 """
 HEADINGS = {
     Reaction.TRANSIENT: "Passes by itself",
@@ -47,7 +47,7 @@ HEADINGS = {
     Reaction.THROTTLED: "Throttled",
     Reaction.AUTH: "Key and trust",
     Reaction.OFFLINE: "On tape",
-    Reaction.HELD: "Held by somebody",
+    Reaction.HELD: "Paused source",
     Reaction.LOCAL: "This worker's disk",
     Reaction.FINAL: "Ends for good",
 }
@@ -57,6 +57,7 @@ SAMPLES: dict[str, object] = {
     "address": "https://geodes-portal.cnes.fr/api/stac/search",
     "path": "/data/a.zip",
     "quarantine": "/data/.geodes-tasks/a.zip.copy",
+    "why": "quota",
     "roots": "/data",
     "item": "S2A_MSIL1C_X",
     "other": "S2B_MSIL1C_Y",
@@ -92,6 +93,8 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "UntrustedServerError": (SAMPLES["href"], "self-signed certificate in certificate chain"),
     "OfflineError": (SAMPLES["href"], 410),
     "LicenceError": (SAMPLES["href"], 423),
+    "UnknownDownloadError": ("NAME", "", "april"),
+    "FolderError": ("s3", "s3://muscate/S2A_X/", "it is a folder there"),
     "ForbiddenError": (
         SAMPLES["href"],
         "the key in GEODES_API_KEY, ending in ...1234,",
@@ -114,7 +117,7 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "CatalogueUnavailableError": (SAMPLES["address"], "HTTP 503, no JSON, 6 times"),
     "ArchiveError": ("a.zip", "is no zip archive"),
     "NoRangesError": ("a.zip",),
-    "FolderBusyError": ("/data", 4711),
+    "FolderBusyError": ("/data", "4711"),
     "PrivateProcessError": ("worker", "worker.log", "..."),
     "PrivateServerError": (
         "~/.local/state/geodes-tasks/3f2a...",
@@ -128,12 +131,13 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
 
 
 def page() -> str:
-    """Give the whole page."""
-    # One without a heading is told under its own name.
+    """Return the whole page."""
+    # A new reaction has its own name for a heading until HEADINGS has one.
     headings = HEADINGS | {one: str(one) for one in Reaction if one not in HEADINGS}
     sections = [_section(reaction, heading) for reaction, heading in headings.items()]
     ended = "\n".join([ENDED, *_table(known(AttemptEndedError))])
-    return "\n".join([OPENING, *sections, ended]) + "\n"
+    groups = ", ".join(f"`{one.__name__}`" for one in GeodesTasksError.__subclasses__())
+    return "\n".join([OPENING.format(groups=groups), *sections, ended]) + "\n"
 
 
 def _section(reaction: Reaction, heading: str) -> str:
@@ -159,26 +163,18 @@ def _cell(text: str) -> str:
 
 
 def known(base: type[GeodesTasksError]) -> list[type[GeodesTasksError]]:
-    """Give every class below a base, in the order of the vocabulary, then of the other modules."""
-    for module in pkgutil.walk_packages(geodes_tasks.__path__, "geodes_tasks."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    found, waiting = set[type[GeodesTasksError]](), [base]
-    while waiting:
-        below = waiting.pop().__subclasses__()
-        waiting += below
-        found.update(one for one in below if one.__module__.startswith("geodes_tasks"))
-    places = list(vars(errors))
-
-    def place(one: type[GeodesTasksError]) -> tuple[int, str]:
-        of_errors = one.__module__ == errors.__name__
-        return (places.index(one.__name__) if of_errors else len(places), one.__name__)
-
-    return sorted((one for one in found if one is not AttemptEndedError), key=place)
+    """Return every class below a base that is raised, in the order of the vocabulary."""
+    classes = (getattr(errors, name) for name in errors.__all__)
+    # A class without fields groups others and is not raised; AttemptEndedError has a section.
+    return [
+        one
+        for one in classes
+        if issubclass(one, base) and is_dataclass(one) and one is not AttemptEndedError
+    ]
 
 
 def example(one: type[GeodesTasksError]) -> GeodesTasksError:
-    """Make an error of a class, with values that show what its text is like."""
+    """Return an error of a class, with values that show its text."""
     values = OF_CLASS.get(one.__name__) or [
         SAMPLES.get(name, 42 if argument.annotation == "int" else name.upper())
         for name, argument in inspect.signature(one).parameters.items()
@@ -188,10 +184,10 @@ def example(one: type[GeodesTasksError]) -> GeodesTasksError:
 
 
 def meanings() -> dict[str, str]:
-    """Read what the fleet does about each reaction: the text under its member."""
+    """Return the docstring of each reaction, by the name of its member."""
     tree = ast.parse(inspect.getsource(Reaction))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-    told = {}
+    found = {}
     for member, text in itertools.pairwise(body):
         if (
             isinstance(member, ast.Assign)
@@ -199,8 +195,8 @@ def meanings() -> dict[str, str]:
             and isinstance(text, ast.Expr)
             and isinstance(text.value, ast.Constant)
         ):
-            told[member.targets[0].id] = str(text.value.value)
-    return told
+            found[member.targets[0].id] = str(text.value.value)
+    return found
 
 
 def main(arguments: list[str]) -> int:

@@ -13,10 +13,10 @@ import typer
 
 from geodes_tasks.cli.options import ConfigFile, say
 from geodes_tasks.client import batch as batches
-from geodes_tasks.errors import ConfigError
+from geodes_tasks.errors import ConfigError, SearchError
 from geodes_tasks.settings import config
 from geodes_tasks.stac.catalog import Catalog
-from geodes_tasks.stac.query import Search, SearchError, tile_code
+from geodes_tasks.stac.query import Search, tile_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

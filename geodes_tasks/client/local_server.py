@@ -27,9 +27,11 @@ from pydantic import SecretStr
 from geodes_tasks.client.earlier_runs import EarlierRuns
 from geodes_tasks.errors import (
     ConfigError,
-    GeodesTasksError,
+    FolderBusyError,
     LedgerStuckError,
     LedgerUnavailableError,
+    PrivateProcessError,
+    PrivateServerError,
 )
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.connection import SCHEMA, Loading
@@ -54,53 +56,6 @@ ORPHAN_S = 60.0
 GRACE_S = 1.0
 """Whoever presses Ctrl-C does not want to wait for downloads to end by themselves."""
 WORKER_PATIENCE_S = 15.0
-
-
-class FolderBusyError(GeodesTasksError):
-    """Another run downloads into the same folder."""
-
-    hint = "Wait for it, or stop it; two runs in two folders do not disturb each other."
-
-    def __init__(self, folder: str, owner: str) -> None:
-        super().__init__(folder, owner)
-        self.folder, self.owner = folder, owner
-
-    def __str__(self) -> str:
-        """Name the folder and the process."""
-        return (
-            f"{self.folder}: another run downloads into this folder already (process {self.owner})"
-        )
-
-
-class PrivateProcessError(GeodesTasksError):
-    """The private server or the worker did not start."""
-
-    hint = "The last lines of its log say why."
-
-    def __init__(self, what: str, log: str, tail: str) -> None:
-        super().__init__(what, log, tail)
-        self.what, self.log, self.tail = what, log, tail
-
-    def __str__(self) -> str:
-        """Quote the end of the log."""
-        return f"the {self.what} did not start; {self.log} ends with: {self.tail}"
-
-
-class PrivateServerError(LedgerUnavailableError):
-    """The private Redis server of a one-machine run ended, or takes no commands."""
-
-    def __init__(self, state: str, problem: str) -> None:
-        super().__init__(state, problem)
-        self.hint = (
-            "Run the same command again: it continues where this run stopped. If the volume of "
-            f"{state} is full, make room first. If it ends like this again, `rm -r {state}` "
-            "removes the records of this folder alone: complete files are hashed once then, and "
-            "part files are continued."
-        )
-
-    def __str__(self) -> str:
-        """Name the folder of the server and the problem."""
-        return f"the private Redis server in {self.url} {self.problem}"
 
 
 OnLoad = Callable[[Loading | None], None]

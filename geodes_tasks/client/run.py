@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client.batch import Batch
-from geodes_tasks.client.local_server import FolderBusyError, OneMachine, OnLoad, runtime_folder
-from geodes_tasks.errors import LedgerSchemaError, LedgerUnavailableError
+from geodes_tasks.client.local_server import OneMachine, OnLoad, runtime_folder
+from geodes_tasks.errors import FolderBusyError, LedgerSchemaError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.states import Reason, State

@@ -272,7 +272,7 @@ class Reading(Part):
                 found[name].append(identifier)
         for name, those in found.items():
             if not those:
-                raise UnknownDownloadError(batch, name, nearest(name, self._some_names(batch)))
+                raise UnknownDownloadError(name, nearest(name, self._some_names(batch)), batch)
         return list(dict.fromkeys(itertools.chain.from_iterable(found.values())))
 
     def _some_names(self, batch: str) -> Iterator[str]:

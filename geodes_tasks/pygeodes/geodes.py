@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.client import direct_download
 from geodes_tasks.client import run as runs
-from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    NoRangesError,
+    SearchError,
+    TooManyItemsError,
+)
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import notebook
@@ -21,7 +26,7 @@ from geodes_tasks.pygeodes.item import PORTALS, Collection, Item, as_item, as_it
 from geodes_tasks.pygeodes.s3_explore import explorer
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.stac.catalog import Catalog
-from geodes_tasks.stac.query import Search, SearchError
+from geodes_tasks.stac.query import Search
 from geodes_tasks.transfer import destination, members
 
 if TYPE_CHECKING:
@@ -31,20 +36,6 @@ if TYPE_CHECKING:
     from geodes_tasks.pygeodes.s3_explore import Explorer
 
 logger = logging.getLogger(__name__)
-
-
-class TooManyItemsError(GeodesTasksError):
-    """A search finds more than is allowed."""
-
-    hint = "Narrow the search, or allow more: Config(nb_max_items=...)."
-
-    def __init__(self, found: int, allowed: int) -> None:
-        super().__init__(found, allowed)
-        self.found, self.allowed = found, allowed
-
-    def __str__(self) -> str:
-        """Give both numbers."""
-        return f"the search finds {self.found} items, {self.allowed} are allowed"
 
 
 class Geodes:
@@ -349,7 +340,7 @@ class Geodes:
                 opened = stack.enter_context(
                     members.remote(asset, direct_download.transports(self.settings))
                 )
-            except members.NoRangesError as error:
+            except NoRangesError as error:
                 notebook.say(f"{error}; downloading the whole archive to {path.parent}")
                 path = self.download_item_archive(item)
                 opened = stack.enter_context(members.local(path))

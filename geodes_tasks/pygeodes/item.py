@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pystac
 
-from geodes_tasks.errors import GeodesTasksError, ItemError
+from geodes_tasks.errors import GeodesTasksError, ItemError, NoGeodesError
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import eodag, readers
@@ -31,15 +31,6 @@ logger = logging.getLogger(__name__)
 STAC_VERSION = "1.0.0"
 """What items say here: pystac refuses the beta versions of GEODES, whose fields are the same."""
 _TOP_LEVEL = ("id", "type", "collection", "bbox", "geometry")
-
-
-class NoGeodesError(GeodesTasksError):
-    """An item should download itself, and no Geodes object says how."""
-
-    hint = "Make one first: geodes = Geodes(Config(api_key=...))"
-
-    def __init__(self) -> None:
-        super().__init__("no Geodes object was made yet")
 
 
 class Portal(Protocol):

@@ -15,10 +15,10 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.errors import CatalogueUnavailableError, SearchError
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.config import is_loopback
-from geodes_tasks.stac.query import Search, SearchError
+from geodes_tasks.stac.query import Search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,20 +39,6 @@ AVAILABILITY_ITEMS = 100
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 Item = dict[str, Any]
-
-
-class CatalogueUnavailableError(GeodesTasksError):
-    """The catalogue does not answer, or not with JSON, however often it is asked."""
-
-    hint = "Nothing was downloaded; ask again later, or look at the portal in a browser."
-
-    def __init__(self, address: str, problem: str) -> None:
-        super().__init__(address, problem)
-        self.address, self.problem = address, problem
-
-    def __str__(self) -> str:
-        """Name the address and the problem."""
-        return f"{self.address}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks.errors import SourceError
+from geodes_tasks.errors import SearchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,15 +32,6 @@ _TILE = re.compile(r"(?:MGRS-|T)?(\d{2}[A-Z]{3})\Z", re.IGNORECASE)
 
 Box = tuple[float, float, float, float]
 Moment = str | date | datetime
-
-
-class SearchError(SourceError):
-    """The search cannot be made, or the portal does not understand it."""
-
-    hint = "Names and operators: https://geodes.cnes.fr/support/api"
-
-    def __init__(self, what: str, problem: str) -> None:
-        super().__init__(what, problem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from geodes_tasks.errors import (
     AccountHeldError,
     AttemptEndedError,
-    CancelledError,
+    DownloadCancelledError,
     GeodesTasksError,
     KeyMissingError,
     LeaseLostError,
@@ -169,7 +169,7 @@ class LeasedAttempt:
         if renewal is Renewal.LOST:
             self.ended = LeaseLostError(self.claim.download_id)
         elif renewal is Renewal.CANCELLED:
-            self.ended = CancelledError(self.claim.download_id)
+            self.ended = DownloadCancelledError(self.claim.download_id)
 
     def return_quota(self, error: BaseException) -> None:
         """Return the last request to the window if it ended before the portal could count it."""

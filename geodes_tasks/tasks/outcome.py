@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from celery.exceptions import Ignore
 
 from geodes_tasks.errors import (
-    CancelledError,
     DiskError,
+    DownloadCancelledError,
     GeodesTasksError,
     LeaseLostError,
     Reaction,
@@ -74,7 +74,7 @@ def end(
     try:
         if isinstance(error, LeaseLostError):
             _leave(error)
-        if isinstance(error, CancelledError):
+        if isinstance(error, DownloadCancelledError):
             claim = attempt.claim
             # Before the record: afterwards another worker may have claimed the same path again.
             process.discard(claim.asset, claim.path, claim.token)

@@ -14,41 +14,13 @@ from pathlib import Path
 
 from remotezip import PartialBuffer, RemoteZip, RemoteZipError
 
-from geodes_tasks.errors import GeodesTasksError, SourceUnavailableError
+from geodes_tasks.errors import ArchiveError, NoRangesError, SourceUnavailableError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.publish import link_new, warn_of_other_name
 from geodes_tasks.transports import Body, Transport
-
-
-class NoRangesError(GeodesTasksError):
-    """The server serves no ranges: it sends the archive whole or not at all."""
-
-    hint = "Download the whole archive, then extract its members."
-
-    def __init__(self, title: str) -> None:
-        super().__init__(title)
-        self.title = title
-
-    def __str__(self) -> str:
-        """Name the archive."""
-        return f"{self.title}: the server does not serve ranges of it"
-
-
-class ArchiveError(GeodesTasksError):
-    """The file is no zip archive, is damaged, or lacks a member."""
-
-    hint = "Only zip archives have members to list; others are downloaded whole."
-
-    def __init__(self, title: str, problem: str) -> None:
-        super().__init__(title, problem)
-        self.title, self.problem = title, problem
-
-    def __str__(self) -> str:
-        """Name the archive and the problem."""
-        return f"{self.title}: {self.problem}"
 
 
 @contextlib.contextmanager

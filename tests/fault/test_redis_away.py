@@ -66,7 +66,7 @@ def test_redis_takes_nothing_for_a_while(
         client.execute_command(*word.split(), *stuck.split())
         try:
             time.sleep(AWAY_S)
-            with pytest.raises(LedgerStuckError, match="takes nothing now"):
+            with pytest.raises(LedgerStuckError, match="accepts no writes now"):
                 fragile.enqueue(*fragile.items(1))
         finally:
             client.execute_command(*word.split(), *well.split())

@@ -16,9 +16,8 @@ from pydantic import SecretStr
 
 from geodes_tasks.client import planning
 from geodes_tasks.client import run as runs
-from geodes_tasks.client.local_server import FolderBusyError
 from geodes_tasks.client.planning import Selection
-from geodes_tasks.errors import NotAFileError
+from geodes_tasks.errors import FolderBusyError, NotAFileError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.monitoring.progress import Quiet

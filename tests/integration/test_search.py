@@ -18,16 +18,21 @@ from typer.testing import CliRunner
 from geodes_tasks.cli import search as cli_search
 from geodes_tasks.cli.search import Found
 from geodes_tasks.client.enqueue import enqueue
-from geodes_tasks.errors import ConfigError
+from geodes_tasks.errors import (
+    CatalogueUnavailableError,
+    ConfigError,
+    SearchError,
+    TooManyItemsError,
+)
 from geodes_tasks.model.states import State
 from geodes_tasks.pygeodes.config_shim import Config
 from geodes_tasks.pygeodes.download_queue import DownloadQueue
-from geodes_tasks.pygeodes.geodes import Geodes, TooManyItemsError
+from geodes_tasks.pygeodes.geodes import Geodes
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.pygeodes.tables import Table
 from geodes_tasks.settings import config
-from geodes_tasks.stac.catalog import Catalog, CatalogueUnavailableError
-from geodes_tasks.stac.query import Search, SearchError
+from geodes_tasks.stac.catalog import Catalog
+from geodes_tasks.stac.query import Search
 from tests.standin import StandIn
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from geodes_tasks.errors import (
+    ArchiveError,
     AuthError,
     ConfigError,
     ForbiddenError,
@@ -25,7 +26,6 @@ from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.pygeodes.s3_explore import explorer
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Settings
-from geodes_tasks.transfer.members import ArchiveError
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import Item as ItemJson
 from tests.standin import KiB, Quota, StandIn, read

@@ -88,8 +88,8 @@ class AddressPolicy:
         self._check_form(url)
         if not (self.is_portal(url) or self._is_trusted(url)):
             host = urlsplit(url).hostname
-            raise _refused(
-                url,
+            raise HrefRefusedError(
+                redact(url),
                 f"{host} is not the portal",
                 f"If you trust it: GEODES_TASKS_ALLOWED_HOSTS={host} (no key is sent there).",
             )
@@ -152,7 +152,7 @@ class AddressPolicy:
 def refused_inside(host: str) -> HrefRefusedError:
     """Give the error for a host whose address is no public one."""
     hint = f"If you trust it: GEODES_TASKS_ALLOWED_HOSTS={host} (no key is sent there)."
-    return _refused(f"//{host}", "the address is inside a private network", hint)
+    return HrefRefusedError(redact(f"//{host}"), "the address is inside a private network", hint)
 
 
 def _among(host: str, allowed: frozenset[str]) -> bool:
@@ -160,8 +160,5 @@ def _among(host: str, allowed: frozenset[str]) -> bool:
     return any(entry.rpartition(":")[0] == host for entry in allowed)
 
 
-def _refused(url: str, problem: str, hint: str = "") -> HrefRefusedError:
-    error = HrefRefusedError(redact(url), problem)
-    if hint:
-        error.hint = hint
-    return error
+def _refused(url: str, problem: str) -> HrefRefusedError:
+    return HrefRefusedError(redact(url), problem)

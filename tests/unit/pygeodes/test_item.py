@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pystac
 import pytest
 
-from geodes_tasks.errors import ItemError, NoDataAssetError
+from geodes_tasks.errors import ItemError, NoDataAssetError, NoGeodesError
 from geodes_tasks.pygeodes import item as items
-from geodes_tasks.pygeodes.item import Collection, Item, NoGeodesError, Portals, as_item, as_items
+from geodes_tasks.pygeodes.item import Collection, Item, Portals, as_item, as_items
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac.eodag import restored
 from tests.standin.catalogue import Catalogue

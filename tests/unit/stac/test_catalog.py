@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geodes_tasks.errors import SearchError
 from geodes_tasks.stac.catalog import Page
-from geodes_tasks.stac.query import Search, SearchError, moment, order, tile_code
+from geodes_tasks.stac.query import Search, moment, order, tile_code
 
 POINT = {"type": "Point", "coordinates": [1.5, 43.5]}
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.errors import (
-    CancelledError,
+    DownloadCancelledError,
     LeaseLostError,
     LedgerForbiddenError,
     LedgerUnavailableError,
@@ -53,7 +53,7 @@ def test_a_cancelled_download_stops_at_its_next_chunk(
     fake_ledger.control.cancel([REQUEST.download_id])
     attempt.apply(fake_ledger.leases.renew([attempt.snapshot()])[0])
 
-    with pytest.raises(CancelledError, match="cancelled"):
+    with pytest.raises(DownloadCancelledError, match="cancelled"):
         attempt.progress(1)
 
 

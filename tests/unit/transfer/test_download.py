@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks.errors import (
-    CancelledError,
     CatalogueMismatchError,
     ChecksumMismatchError,
     DiskError,
+    DownloadCancelledError,
     LeaseLostError,
     NotAFileError,
     QuotaError,
@@ -674,9 +674,9 @@ def test_a_stop_at_progress_keeps_the_part_and_publishes_nothing(final: Path) ->
 
 def test_a_stop_at_the_last_moment_publishes_nothing(final: Path) -> None:
     """Whole and proven, a file of somebody else's lease stays a part."""
-    recorder = Recorder(confirm_error=CancelledError("id"))
+    recorder = Recorder(confirm_error=DownloadCancelledError("id"))
 
-    with pytest.raises(CancelledError, match="cancelled"):
+    with pytest.raises(DownloadCancelledError, match="cancelled"):
         download(ASSET, final, {"geodes": MemoryTransport(CONTENT)}, callbacks=recorder)
 
     assert not final.exists()
@@ -700,8 +700,8 @@ def test_hashing_a_file_on_disk_can_be_stopped(final: Path) -> None:
     """Cancelling works while an old file is being read, too."""
     placed(final, CONTENT)
 
-    with pytest.raises(CancelledError, match="cancelled"):
-        download(ASSET, final, {}, callbacks=Recorder(progress_error=CancelledError("id")))
+    with pytest.raises(DownloadCancelledError, match="cancelled"):
+        download(ASSET, final, {}, callbacks=Recorder(progress_error=DownloadCancelledError("id")))
 
     assert final.read_bytes() == CONTENT
 

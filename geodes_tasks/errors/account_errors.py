@@ -1,0 +1,123 @@
+"""Errors of an account: its quota, its key, its rights, and the trust in the portal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
+
+CONTINUE = "then run: geodes-tasks resume (on one machine: the same command again)"
+"""How to continue after the key was replaced, on a cluster and on one machine."""
+
+
+class AccountError(GeodesTasksError):
+    """The portal gives nothing to this account now, or does not give this file to it."""
+
+
+@dataclass(eq=False, repr=False)
+class QuotaError(AccountError):
+    """The quota of the account is used up (HTTP 403, or 200 with JSON, in GEODES)."""
+
+    href: str
+    message: str
+    """The portal's own words, or the quota of the settings."""
+    wait_s: float | None = None
+    """Seconds until the window reopens; None if unknown."""
+    own: bool = False
+    """True if the quota of the settings is used up: no request was sent to the portal."""
+
+    reaction = Reaction.QUOTA
+    template = "{href}: download quota used up: {message}"
+    hint = "Nothing to do: the account continues by itself when its window reopens."
+
+
+@dataclass(eq=False, repr=False)
+class AccountHeldError(AccountError):
+    """S3 did not give the file, and the account is paused at the portal."""
+
+    href: str
+    why: str
+    """Reason of the pause."""
+
+    reaction = Reaction.QUOTA
+    template = "{href}: not requested, the account waits ({why})"
+    hint = "Nothing to do: the download continues when the account does."
+
+
+@dataclass(eq=False, repr=False)
+class ThrottledError(AccountError):
+    """The server answered HTTP 429 or SlowDown."""
+
+    href: str
+    retry_after_s: float | None
+    """Seconds that the server asks the client to wait; None if it names none."""
+
+    reaction = Reaction.THROTTLED
+    hint = "Nothing to do: the download waits as long as the server asks for, then continues."
+
+    def __str__(self) -> str:
+        """Return the href and the wait."""
+        wait = "no wait named" if self.retry_after_s is None else f"wait {self.retry_after_s:g} s"
+        return f"{self.href}: too many requests ({wait})"
+
+
+@dataclass(eq=False, repr=False)
+class AuthError(AccountError):
+    """The key or the credentials were refused."""
+
+    href: str
+    key_name: str
+    """Where the key comes from and its last characters; never the whole key."""
+    problem: str
+
+    reaction = Reaction.AUTH
+    template = "{problem} from {href}: {key_name} was refused"
+    hint = (
+        "Make a new key on the portal (profile, Authentication, API Key), put it in "
+        f"GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, {CONTINUE}"
+    )
+
+
+class KeyMissingError(AuthError):
+    """The portal gives files only with an API key, and none is configured."""
+
+    template = "{href} needs an API key: {key_name} {problem}"
+    hint = (
+        "Make a key on the portal (profile, Authentication, API Key), put it in GEODES_API_KEY, "
+        f"in a file named by GEODES_API_KEY_FILE or in pygeodes-config.json, {CONTINUE}"
+    )
+
+
+@dataclass(eq=False, repr=False)
+class UntrustedServerError(AccountError):
+    """The certificate of the portal cannot be verified; nothing was sent, not even the key."""
+
+    href: str
+    problem: str
+
+    reaction = Reaction.AUTH
+    template = "{href}: its TLS certificate is not trusted: {problem}"
+    hint = (
+        "If a private authority or a proxy signs here, name its certificates with "
+        "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem, and check the clock of this machine; "
+        f"{CONTINUE}. Verification cannot be switched off."
+    )
+
+
+@dataclass(eq=False, repr=False)
+class ForbiddenError(AccountError):
+    """The portal refuses this file to a key that it accepts elsewhere."""
+
+    href: str
+    key_name: str
+    """Where the key comes from and its last characters; never the whole key."""
+    problem: str
+
+    template = (
+        "{problem} from {href}: no right to this file, "
+        "though the portal accepts {key_name} elsewhere"
+    )
+    hint = (
+        "Request on the portal the right to this product or its collection, then: "
+        "geodes-tasks retry. The key is valid: the other files continue."
+    )

@@ -1,0 +1,204 @@
+"""Errors of one download: its item, its bytes, its place on disk, the end of its attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
+
+
+class DownloadError(GeodesTasksError):
+    """This download cannot be made, proven or written as planned."""
+
+
+# --- items that can never be downloaded ----------------------------------------------------------
+
+
+@dataclass(eq=False, repr=False)
+class ItemError(DownloadError):
+    """An item cannot be turned into a download."""
+
+    item: str
+    problem: str
+
+    template = "{item}: {problem}"
+    hint = "The other items of the same source are not affected."
+
+
+class NoDataAssetError(ItemError):
+    """The item has no asset that the selection keeps."""
+
+    hint = "Check the asset keys of the item; --include 'GLOB' selects assets by key."
+
+
+class HostileNameError(ItemError):
+    """The file name in the item would leave the download folder or cannot be a file name."""
+
+    hint = "Choose your own names, for example --layout '{collection}/{item_id}/{checksum}'."
+
+
+@dataclass(eq=False, repr=False)
+class NameTakenError(DownloadError):
+    """Two different files have the same path."""
+
+    path: str
+    item: str
+    other: str
+    """The item that has the path."""
+
+    template = "{path}: {item} wants this path, which belongs to {other}"
+    hint = "Keep them apart with --layout '{collection}/{item}/{title}'."
+
+
+@dataclass(eq=False, repr=False)
+class HrefRefusedError(DownloadError):
+    """An href that this program does not open."""
+
+    href: str
+    problem: str
+    hint: str = "Hrefs must be https (plain http for loopback only) or s3."
+
+    template = "{href}: {problem}"
+
+
+@dataclass(eq=False, repr=False)
+class OutsideRootsError(DownloadError):
+    """The file of a download would be in a folder where this worker may not write."""
+
+    path: str
+    roots: str
+    """The allowed folders."""
+
+    template = "{path}: this worker writes below {roots} only"
+    hint = (
+        "Download into a folder below GEODES_TASKS_DOWNLOAD_ROOTS of the workers, "
+        "or add the folder to that setting."
+    )
+
+
+# --- bytes ---------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False, repr=False)
+class ChecksumMismatchError(DownloadError):
+    """The bytes received do not hash to the checksum in the catalogue."""
+
+    path: str
+    expected: str
+    actual: str
+    whole: bool = True
+    """True if the copy was fetched in one attempt from byte 0: if a second such copy has the same
+    digest, the catalogue is wrong."""
+
+    reaction = Reaction.CORRUPT
+    template = "{path}: catalogue says {expected}, received {actual}"
+    hint = "Nothing to do: the bytes were deleted, and the file is fetched again from byte 0."
+
+
+@dataclass(eq=False, repr=False)
+class SizeMismatchError(DownloadError):
+    """The server sent more bytes than the catalogue announces."""
+
+    path: str
+    expected: int
+    """Bytes in the catalogue."""
+    actual: int
+    """Bytes received, at least."""
+
+    reaction = Reaction.CORRUPT
+    template = "{path}: catalogue says {expected} bytes, received {actual}"
+    hint = ChecksumMismatchError.hint
+
+
+@dataclass(eq=False, repr=False)
+class CatalogueMismatchError(DownloadError):
+    """Two whole copies agree with each other but not with the catalogue."""
+
+    path: str
+    expected: str
+    actual: str
+    quarantine: str
+    """Path of the copy."""
+
+    template = (
+        "{path}: catalogue says {expected}, two full copies say {actual}; copy kept at {quarantine}"
+    )
+    hint = "The catalogue is wrong about this file: check the copy, and report it to the portal."
+
+
+@dataclass(eq=False, repr=False)
+class ArchiveError(DownloadError):
+    """The file is no zip archive, is damaged, or lacks a member."""
+
+    title: str
+    problem: str
+
+    template = "{title}: {problem}"
+    hint = "Members can be listed in zip archives only; download other files whole."
+
+
+# --- this worker's disk --------------------------------------------------------------------------
+
+
+@dataclass(eq=False, repr=False)
+class DiskError(DownloadError):
+    """The download folder cannot take the file: full, over quota, read-only, stale."""
+
+    path: str
+    problem: str
+
+    reaction = Reaction.LOCAL
+    template = "{path}: {problem}"
+    hint = "Free space or repair the folder; this worker takes work again when it can write."
+
+
+class TooLargeError(DiskError):
+    """The volume can never take the file, or a body without an announced end fills it."""
+
+    reaction = Reaction.FINAL
+    hint = (
+        "Download it to a larger volume with -o. If the item is wrong about its size, report it "
+        "to the portal."
+    )
+
+
+@dataclass(eq=False, repr=False)
+class NotAFileError(DownloadError):
+    """A folder, or something else that is no regular file, has the final name."""
+
+    path: str
+    kind: str
+    """``folder``, for example."""
+
+    template = "{path}: there is a {kind} of this name already"
+    hint = "Move it away, or choose another folder with -o or other names with --layout."
+
+
+# --- the end of an attempt from outside ----------------------------------------------------------
+
+
+@dataclass(eq=False, repr=False)
+class AttemptEndedError(DownloadError):
+    """The attempt must stop now; nothing about it is recorded."""
+
+    download_id: str
+
+    template = "{download_id}: the attempt was ended"
+
+
+class LeaseLostError(AttemptEndedError):
+    """Another worker has the lease of this download now."""
+
+    template = "{download_id}: the lease went to another worker"
+
+
+class DownloadCancelledError(AttemptEndedError):
+    """A user cancelled this download."""
+
+    template = "{download_id}: cancelled"
+
+
+class WorkerStoppingError(AttemptEndedError):
+    """This worker is stopping; the download is requeued and its part file is kept."""
+
+    template = "{download_id}: requeued, the worker is stopping"

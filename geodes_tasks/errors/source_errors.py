@@ -1,0 +1,159 @@
+"""Errors of a source: the portal, S3 or the catalogue did not deliver what was requested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
+
+
+class FetchError(GeodesTasksError):
+    """A source did not deliver the file, a part of it, or an answer about it."""
+
+
+@dataclass(eq=False, repr=False)
+class TransferError(FetchError):
+    """The transfer broke: refused, reset, cut, stalled, or a server error."""
+
+    href: str
+    problem: str
+
+    reaction = Reaction.TRANSIENT
+    template = "{href}: {problem}"
+    hint = "It is retried by itself; if it keeps failing, the portal or the network has a fault."
+
+
+class UnreachableError(TransferError):
+    """No connection was made: refused, unknown host, or a proxy or TLS prevented it."""
+
+    hint = (
+        "Nothing to do: it continues by itself when the connection can be made. If that lasts, "
+        "check the network, the proxy and GEODES_TASKS_PORTAL_URL (`geodes-tasks doctor`)."
+    )
+
+
+class StalledError(TransferError):
+    """The connection is open but brings no bytes."""
+
+
+class ServerError(TransferError):
+    """The server answered with a 5xx status."""
+
+
+@dataclass(eq=False, repr=False)
+class TruncatedBodyError(FetchError):
+    """The body ended before the announced size; the part file is kept."""
+
+    href: str
+    expected: int
+    """Bytes announced."""
+    received: int
+    """Bytes received."""
+
+    reaction = Reaction.TRANSIENT
+    template = "{href}: {expected} bytes announced, {received} received"
+    hint = "It is retried by itself, from the byte reached if the server supports that."
+
+
+@dataclass(eq=False, repr=False)
+class UnexpectedAnswerError(FetchError):
+    """The answer is not the file and has no known meaning."""
+
+    href: str
+    status: int
+    """HTTP status."""
+    problem: str
+
+    reaction = Reaction.TRANSIENT
+    template = "{href}: HTTP {status}, {problem}"
+    hint = "It is retried by itself; if it keeps failing, open the address in a browser."
+
+
+@dataclass(eq=False, repr=False)
+class SourceUnavailableError(FetchError):
+    """This source cannot give the file, another may: no credentials, denied, no such key."""
+
+    source: str
+    href: str
+    problem: str
+    whole: bool = False
+    """True if the source as a whole is unavailable now, not only for this file."""
+
+    reaction = Reaction.TRANSIENT
+    template = "{source} cannot give {href}: {problem}"
+    hint = "With --source auto the other source is tried; check the S3 credentials."
+
+
+class FolderError(SourceUnavailableError):
+    """The address is that of a folder, not of one object."""
+
+    hint = "Nothing to do: the file is fetched from the portal, or the whole folder from S3."
+
+
+@dataclass(eq=False, repr=False)
+class SourceHeldError(FetchError):
+    """Every usable source that has the file is paused."""
+
+    title: str
+    source: str
+
+    reaction = Reaction.HELD
+    template = "{title}: only {source} has it, and that source is paused"
+
+    def __post_init__(self) -> None:
+        """Name the source in the hint."""
+        self.hint = f"Resume the source: geodes-tasks resume {self.source}"
+        super().__post_init__()
+
+
+@dataclass(eq=False, repr=False)
+class OfflineError(FetchError):
+    """The file is on tape only."""
+
+    href: str
+    status: int
+    """HTTP status."""
+
+    reaction = Reaction.OFFLINE
+    template = "{href}: not online (HTTP {status}), the file is on tape"
+    hint = "Nothing to do: the download waits, and starts by itself when the file is online."
+
+
+@dataclass(eq=False, repr=False)
+class NotFoundError(FetchError):
+    """The portal does not have the file."""
+
+    href: str
+    status: int
+    """HTTP status."""
+
+    template = "{href}: no such file (HTTP {status})"
+    hint = "Search for the item again: a newer version may have replaced it."
+
+
+class LicenceError(NotFoundError):
+    """The licence of the file has not been accepted."""
+
+    template = "{href}: its licence has not been accepted (HTTP {status})"
+    hint = "Accept the licence on the portal, then: geodes-tasks retry BATCH --class LicenceError"
+
+
+@dataclass(eq=False, repr=False)
+class NoRangesError(FetchError):
+    """The server gives the archive only as a whole."""
+
+    title: str
+
+    template = "{title}: the server does not give parts of it"
+    hint = "Download the whole archive, then extract its members."
+
+
+@dataclass(eq=False, repr=False)
+class CatalogueUnavailableError(FetchError):
+    """The catalogue gave no answer, or none in JSON, after several attempts."""
+
+    address: str
+    problem: str
+
+    template = "{address}: {problem}"
+    hint = "Nothing was downloaded; try again later, or open the portal in a browser."

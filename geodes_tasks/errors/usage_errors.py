@@ -1,0 +1,165 @@
+"""Errors of use: a setting, a source of items, a search or a name that cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geodes_tasks.errors.base_error import GeodesTasksError
+
+
+class UsageError(GeodesTasksError):
+    """The request cannot be carried out; change it and make it again."""
+
+
+@dataclass(eq=False, repr=False)
+class ConfigError(UsageError):
+    """A setting cannot be used."""
+
+    setting: str
+    problem: str
+    hint: str = ""
+    """Empty for the usual one, which names the setting."""
+
+    template = "{setting}: {problem}"
+
+    def __post_init__(self) -> None:
+        """Fill in the usual hint where none was given."""
+        usual = f"Correct {self.setting}; `geodes-tasks doctor` checks all settings."
+        self.hint = self.hint or usual
+        super().__post_init__()
+
+
+@dataclass(eq=False, repr=False)
+class SourceError(UsageError):
+    """A SOURCE of items cannot be read."""
+
+    source: str
+    problem: str
+
+    template = "{source}: {problem}"
+    hint = (
+        "Give a STAC Item, an ItemCollection, a list of items or one item per line, "
+        "for example the file that `pygeodes search -o items.json` writes."
+    )
+
+
+class NoItemsError(SourceError):
+    """A SOURCE can be read but contains no items: there is nothing to download."""
+
+    hint = "Widen the search that wrote it."
+
+
+class SearchError(SourceError):
+    """The search cannot be made, or the portal does not understand it."""
+
+    hint = "Correct the search; names and operators: https://geodes.cnes.fr/support/api"
+
+
+@dataclass(eq=False, repr=False)
+class TooManyItemsError(UsageError):
+    """A search finds more items than are allowed."""
+
+    found: int
+    allowed: int
+
+    template = "the search finds {found} items, {allowed} are allowed"
+    hint = "Narrow the search, or allow more: Config(nb_max_items=...)."
+
+
+@dataclass(eq=False, repr=False)
+class NoGeodesError(UsageError):
+    """An item cannot download itself before a Geodes object exists."""
+
+    template = "no Geodes object exists yet"
+    hint = "Make one first: geodes = Geodes(Config(api_key=...))"
+
+
+@dataclass(eq=False, repr=False)
+class MissingPackageError(UsageError):
+    """A function needs a package that is not among the dependencies."""
+
+    package: str
+    needed_by: str
+
+    template = "{needed_by} needs {package}, which is not installed"
+
+    def __post_init__(self) -> None:
+        """Name the package in the hint."""
+        self.hint = f"Install it: pip install {self.package}"
+        super().__post_init__()
+
+
+@dataclass(eq=False, repr=False)
+class UnknownNameError(UsageError):
+    """No account, batch or source has this name; nothing was changed."""
+
+    name: str
+    nearest: str = ""
+    """Known names that are most like it: ``april or april-2``."""
+
+    template = "{name!r} is no account, batch or source"
+    hint = "Check the name: `geodes-tasks status` shows the newest batch and its account."
+
+    def __post_init__(self) -> None:
+        """Suggest the nearest names in the hint."""
+        if self.nearest:
+            self.hint = f"Did you mean {self.nearest}?"
+        super().__post_init__()
+
+
+class UnknownBatchError(UnknownNameError):
+    """No batch of this name is in the ledger."""
+
+    template = "batch {name!r} is not in the ledger"
+    hint = "Check the name: `geodes-tasks status` without a name shows the newest batch."
+
+
+class UnknownAccountError(UnknownNameError):
+    """No account of this name is in the settings, in the ledger, or known to a worker."""
+
+    template = (
+        "account {name!r} is not configured here, has no batch in the ledger, "
+        "and no worker has a key for it"
+    )
+    hint = "Check the name; `geodes-tasks enqueue --account NAME` makes a new account."
+
+
+class UnknownSourceError(UnknownNameError):
+    """No source has this name."""
+
+    template = "{name!r} is no source"
+    hint = "The sources are geodes and s3."
+
+
+@dataclass(eq=False, repr=False)
+class UnknownDownloadError(UnknownNameError):
+    """A batch has no download of this name."""
+
+    batch: str = ""
+
+    template = "batch {batch!r} has no download of {name!r}"
+    hint = "Give the id of an item, a file name or the id of a download, as in the report."
+
+
+@dataclass(eq=False, repr=False)
+class BatchUnfinishedError(UsageError):
+    """A batch has unfinished downloads, so it was not removed."""
+
+    batch: str
+    unfinished: int
+    """Number of downloads in state PENDING, STARTED or RETRY."""
+
+    template = "batch {batch!r} is kept: {unfinished} downloads are unfinished"
+    hint = "Wait until it is finished (geodes-tasks watch), or cancel and forget it: --force."
+
+
+@dataclass(eq=False, repr=False)
+class FolderBusyError(UsageError):
+    """Another run downloads into the same folder."""
+
+    folder: str
+    owner: str
+    """Process id of the other run."""
+
+    template = "{folder}: another run downloads into this folder already (process {owner})"
+    hint = "Wait for that run, stop it, or download into another folder."
