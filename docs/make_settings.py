@@ -1,7 +1,7 @@
 """Write docs/settings.md from the settings themselves, so that the two cannot drift apart.
 
 python docs/make_settings.py [FILE]           writes it
-python docs/make_settings.py --check [FILE]   only says whether it is up to date
+python docs/make_settings.py --check [FILE]   only checks that it is up to date
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from pydantic import AliasChoices, SecretStr
 
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Quota, Settings
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.files import PYGEODES_KEYS
+from geodes_tasks.settings.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,23 +33,23 @@ the options of the command line. A file named with `--config` is as strong as an
 
 Of `pygeodes-config.json` these keys are read, and the file is never written: {keys}.
 
-Accounts beside the one of `GEODES_TASKS_ACCOUNT` have keys of their own: that of an account `lab`
-is in `GEODES_API_KEY_LAB`, or in the file that `GEODES_API_KEY_LAB_FILE` names. Files that hold
-keys are for their owner alone (`chmod 600`); workers and `doctor` warn of others.
+Accounts other than that of `GEODES_TASKS_ACCOUNT` have keys of their own: the key of an account
+`lab` is in `GEODES_API_KEY_LAB`, or in the file that `GEODES_API_KEY_LAB_FILE` names. Only their
+owner should be able to read files with keys (`chmod 600`); workers and `doctor` warn of others.
 """
 SECRET = "not set; secret"  # noqa: S105 - a word in a table
 NOTHING = "not set"
 
 
 def page() -> str:
-    """Give the whole page."""
+    """Return the whole page."""
     keys = ", ".join(f"`{key}`" for key in sorted(_pygeodes_keys()))
     table = "\n".join(["| variable | default | what it is |", "|---|---|---|", *_rows()])
     return f"{OPENING.format(keys=keys)}\n{table}\n"
 
 
 def _pygeodes_keys() -> Iterator[str]:
-    return (key for key, ours in config._PYGEODES_KEYS.items() if ours)
+    return (key for key, ours in PYGEODES_KEYS.items() if ours)
 
 
 def _rows() -> Iterator[str]:
@@ -57,7 +59,7 @@ def _rows() -> Iterator[str]:
 
 
 def names(field: str, info: FieldInfo) -> list[str]:
-    """Name the environment variables that set a field, the strongest first."""
+    """Return the environment variables that set a field, the strongest first."""
     alias = info.validation_alias
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
@@ -72,7 +74,7 @@ def _cell(info: FieldInfo) -> str:
 
 
 def _text(default: object) -> str:
-    """Write a default as a user would set it."""
+    """Return a default as a user would set it."""
     if isinstance(default, SecretStr):
         return default.get_secret_value()
     if isinstance(default, Quota):
@@ -81,7 +83,7 @@ def _text(default: object) -> str:
 
 
 def _quota(quota: Quota) -> str:
-    """Write a quota with the unit that people use, where there is one."""
+    """Return a quota with the unit that people use, if there is one."""
     units = ("second", "minute", "hour", "day")
     plain = (f"{quota.count}/{unit}" for unit in units)
     return next((text for text in plain if Quota.parse(text) == quota), str(quota))

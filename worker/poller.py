@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.tasks.loop_guard import LoopGuard
@@ -71,5 +70,5 @@ class Poller(threading.Thread, ABC):
             ConfigError: this worker has no usable key of the account.
         """
         if account not in self._portals:
-            self._portals[account] = Availability(config.of_account(self.settings, account))
+            self._portals[account] = Availability(of_account(self.settings, account))
         return self._portals[account]

@@ -19,7 +19,9 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.checks import Level, server_checks
-from geodes_tasks.settings.config import Settings, loose_key_files, masked
+from geodes_tasks.settings.account_keys import loose_key_files
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.urls import masked
 
 logger = logging.getLogger(__name__)
 

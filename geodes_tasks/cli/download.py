@@ -20,6 +20,7 @@ from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.batch_text import outcomes, summary
 from geodes_tasks.monitoring.progress import load_view, view
 from geodes_tasks.settings import config
+from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.stac import readers
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
@@ -175,7 +176,7 @@ def enqueue(
 ) -> None:
     """Queue items for the workers of GEODES_TASKS_REDIS_URL; prints the batch id."""
     settings = config.load(config_file, download_dir=output_dir, account=account)
-    config.named_key(settings.account)
+    named_key(settings.account)
     selection = _selection(settings, include, exclude, layout, from_)
     rank = enqueue_admission.rank_of(priority, weight)
     run = runs.admitted(_planned(source, selection), settings, batch_name, rank=rank)

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geodes_tasks.errors import AuthError, ConfigError, KeyMissingError, UntrustedServerError
-from geodes_tasks.settings.config import loose_key_files, named_accounts, of_account
+from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account
 from geodes_tasks.transports.http import find_number
 
 if TYPE_CHECKING:

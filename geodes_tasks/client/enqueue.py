@@ -9,6 +9,7 @@ from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
+from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.stac import readers
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
@@ -59,7 +60,7 @@ def enqueue(
     """
     settings = settings or config.load()
     if account is not None:
-        config.named_key(account)
+        named_key(account)
         settings = settings.model_copy(update={"account": account})
     ledger = Ledger.of(settings)
     ledger.connection.ping()

@@ -21,7 +21,7 @@ from geodes_tasks.errors import ConfigError, GeodesTasksError, LedgerUnavailable
 from geodes_tasks.ledger import Admission, Refusal
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.results import Proof
-from geodes_tasks.settings.config import masked
+from geodes_tasks.settings.urls import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -23,7 +23,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.states import ALLOWED_MOVES
-from geodes_tasks.settings.config import masked
+from geodes_tasks.settings.urls import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,7 +18,7 @@ from typing import Any
 from geodes_tasks import errors
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.model.formatting import human_bytes, shortened
-from geodes_tasks.settings.config import is_loopback
+from geodes_tasks.settings.urls import is_loopback
 
 COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
 """What, how it stands, its numbers or its reason, since when, who; the id opens the details."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import AliasChoices, SecretStr
 
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import PYGEODES_FILE, Settings
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.files import PYGEODES_FILE, read_pygeodes_file
+from geodes_tasks.settings.urls import masked
 from geodes_tasks.transports.s3 import credentials
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Config:
             ConfigError: the file is missing or not usable.
         """
         path = Path(file).expanduser()
-        given = config.read_pygeodes_file(path)
+        given = read_pygeodes_file(path)
         weak = {name: value for name, value in given.items() if not _in_environment(name)}
         return cls(**weak, **_idle_in(path))
 
@@ -154,5 +156,5 @@ def _shown(name: str, value: Any) -> str:
     secret = Settings.model_fields[name].annotation in (SecretStr, SecretStr | None)
     if name == "redis_url":
         text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        return repr(config.masked(text))
+        return repr(masked(text))
     return "'***'" if secret else repr(value if not isinstance(value, Path) else str(value))

@@ -1,1 +1,1 @@
-"""Every setting, and where it comes from."""
+"""The settings of the program, and the files and variables that they come from."""

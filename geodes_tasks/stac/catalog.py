@@ -17,7 +17,7 @@ import requests
 
 from geodes_tasks.errors import CatalogueUnavailableError, SearchError
 from geodes_tasks.model.version import __version__
-from geodes_tasks.settings.config import is_loopback
+from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.stac.query import Search
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.model.results import DownloadResult
-from geodes_tasks.settings.config import is_loopback
+from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.tasks.loop_guard import LoopGuard
 
 logger = logging.getLogger(__name__)

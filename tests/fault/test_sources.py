@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import News
 from geodes_tasks.model.states import State
-from geodes_tasks.settings.config import Quota
+from geodes_tasks.settings.quota import Quota
 from tests.fault.scene import MiB, Scene, errors_of, is_right, wrong
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import RangeBehaviour, read

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from geodes_tasks.model.states import State
-from geodes_tasks.settings.config import Quota
+from geodes_tasks.settings.quota import Quota
 from tests.integration.door import Door
 from tests.standin import KiB
 

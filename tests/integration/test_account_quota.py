@@ -9,7 +9,7 @@ import pytest
 from geodes_tasks import enqueue
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Quota as QuotaSetting
+from geodes_tasks.settings.quota import Quota as QuotaSetting
 from tests.integration.fleet import fleet, refused
 from tests.integration.test_cli import CommandLine, one_object
 from tests.servers import wait_until

@@ -14,6 +14,7 @@ import pytest
 from geodes_tasks import enqueue
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
+from geodes_tasks.settings.quota import Quota
 from tests.servers import wait_until
 from tests.standin import KiB
 from tests.terminal import Terminal
@@ -62,7 +63,7 @@ def test_everything_is_on_the_screen(
     standin.fault(gone, "gone_404")
     standin.settings.rate = 200 * KiB
     limited = settings.model_copy(
-        update={"quota": config.Quota(50, 3600.0), "offline_poll_seconds": 300.0}
+        update={"quota": Quota(50, 3600.0), "offline_poll_seconds": 300.0}
     )
     worker(settings=limited)
     enqueue([tape, gone, slow], settings=limited, batch="pyrenees")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from geodes_tasks.errors import HrefRefusedError
-from geodes_tasks.settings.config import is_loopback
+from geodes_tasks.settings.urls import is_loopback
 
 if TYPE_CHECKING:
     from geodes_tasks.settings.config import Settings

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import AuthError, ForbiddenError, KeyMissingError
-from geodes_tasks.settings.config import of_account
+from geodes_tasks.settings.account_keys import of_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable

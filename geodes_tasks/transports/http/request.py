@@ -39,7 +39,7 @@ from geodes_tasks.errors import (
     UntrustedServerError,
 )
 from geodes_tasks.model.version import __version__
-from geodes_tasks.settings.config import is_loopback
+from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.transports.body_reader import BodyReader, cause_name, root_cause
 from geodes_tasks.transports.http.addresses import origin, redact
 from geodes_tasks.transports.http.connections import Watch, hide_queries, watched

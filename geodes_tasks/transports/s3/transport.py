@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import FolderError, SourceUnavailableError
-from geodes_tasks.settings.config import is_loopback
+from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.transports.abort import Calls
 from geodes_tasks.transports.base import Body, Member
 from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact

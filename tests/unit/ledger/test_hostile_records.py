@@ -23,7 +23,7 @@ from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.progress import Bars
 from geodes_tasks.monitoring.reports import COLUMNS, Format, lines
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Quota
+from geodes_tasks.settings.quota import Quota
 from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import Expected, Finding
 from tests.unit.monitoring.reports.test_reports import GOOD

@@ -1,0 +1,83 @@
+"""API keys of accounts: the variable that holds each, and the settings with that key."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.settings.config import ACCOUNT_NAME, Settings
+from geodes_tasks.settings.files import secret_word
+
+
+def named_key(account: str) -> str:
+    """Return the name of the variable that holds the key of an account.
+
+    Raises:
+        ConfigError: not a name for an account, or its variable would be that of a key file.
+    """
+    if not re.fullmatch(ACCOUNT_NAME, account):
+        raise ConfigError("GEODES_TASKS_ACCOUNT", f"{account!r} is no name for an account")
+    word = re.sub(r"\W", "_", account).upper()
+    if word.endswith("FILE"):
+        problem = f"account {account!r}: a name that ends in `file` cannot have a key of its own"
+        raise ConfigError("GEODES_TASKS_ACCOUNT", problem, "Choose another name.")
+    return f"GEODES_API_KEY_{word}"
+
+
+def of_account(settings: Settings, account: str) -> Settings:
+    """Return the settings with the key of one account; all other settings are the same.
+
+    ``GEODES_API_KEY`` is the key of the account that the settings name. Every account may have
+    one in ``GEODES_API_KEY_<NAME>`` or a file named by ``GEODES_API_KEY_<NAME>_FILE``.
+
+    Raises:
+        ConfigError: the key or the name cannot be used.
+    """
+    variable = named_key(account)
+    text, file = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
+    if account == settings.account and not (text or file):
+        return settings
+    try:
+        key = secret_word(text)
+    except ValueError as error:
+        raise ConfigError(variable, str(error)) from None
+    found = settings.model_copy(
+        update={
+            "account": account,
+            "api_key": SecretStr(str(key)) if key else None,
+            "api_key_file": Path(file) if file else None,
+        }
+    )
+    found._key_variable = variable
+    return found
+
+
+def named_accounts(settings: Settings) -> list[str]:
+    """Return the account of the settings and all accounts with a key here, in lower case."""
+    found = {settings.account}
+    for name, value in os.environ.items():
+        word = name.removeprefix("GEODES_API_KEY_").removesuffix("_FILE")
+        if value and name.startswith("GEODES_API_KEY_") and name != "GEODES_API_KEY_FILE":
+            found.add(word.lower())
+    return sorted(found)
+
+
+def loose_key_files(settings: Settings) -> list[Path]:
+    """Return the key files that users other than their owner can read.
+
+    Raises:
+        ConfigError: the key of an account cannot be used.
+    """
+    loose = []
+    for account in named_accounts(settings):
+        file = of_account(settings, account).api_key_file
+        with contextlib.suppress(OSError):
+            # The bits of group and others: chmod(1) 600 clears them all.
+            if file is not None and file.expanduser().stat().st_mode & 0o077:
+                loose.append(file)
+    return loose

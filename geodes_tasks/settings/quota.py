@@ -1,0 +1,43 @@
+"""The quota of an account as text: ``50/hour``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_LONGEST_S = 1e9 - 1
+"""Longest window of a quota, in seconds: some thirty years."""
+# Nine digits each: int() takes time that grows with the square of the digits, and raises above
+# 4,300 of them (sys.set_int_max_str_digits).
+_QUOTA = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{0,9})\s*(second|minute|hour|day)s?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most ``count`` downloads in any window of ``seconds``."""
+
+    count: int
+    seconds: float
+
+    @classmethod
+    def parse(cls, value: Quota | str | None) -> Quota | None:
+        """Return the quota of ``50/hour`` or ``10/20seconds``; None for ``off``.
+
+        Raises:
+            ValueError: none of these.
+        """
+        if value is None or isinstance(value, Quota):
+            return value
+        text = str(value).strip().lower()
+        if text in {"", "off", "none"}:
+            return None
+        match = _QUOTA.match(text)
+        seconds = int(match[2] or 1) * _SECONDS[match[3]] if match else 0.0
+        if match is None or int(match[1]) < 1 or not 1 <= seconds <= _LONGEST_S:
+            raise ValueError(f"{value!r} is no quota; write 50/hour, 10/20seconds or off")
+        return cls(int(match[1]), seconds)
+
+    def __str__(self) -> str:
+        """Return a form that ``parse`` reads."""
+        return f"{self.count}/{self.seconds:.15g}seconds"

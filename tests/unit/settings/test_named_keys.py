@@ -1,0 +1,67 @@
+"""Each account has its key in a variable of its own, or in a file that only its owner reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.settings.account_keys import (
+    loose_key_files,
+    named_accounts,
+    named_key,
+    of_account,
+)
+from geodes_tasks.settings.config import load
+
+
+def test_the_variable_of_an_account() -> None:
+    """The variable has the name in capitals, with ``_`` for all other characters."""
+    assert named_key("my-lab.1") == "GEODES_API_KEY_MY_LAB_1"
+
+
+@pytest.mark.parametrize(
+    ("account", "problem"), [("a b", "no name for an account"), ("profile", "ends in `file`")]
+)
+def test_a_name_without_a_variable(account: str, problem: str) -> None:
+    """A name that cannot have a key of its own is refused."""
+    with pytest.raises(ConfigError, match=f"GEODES_TASKS_ACCOUNT: .*{problem}"):
+        named_key(account)
+
+
+def test_each_account_has_its_own_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The key of one account is never used for another one."""
+    (tmp_path / "key").write_text("of-project")
+    monkeypatch.setenv("GEODES_API_KEY", "of-default")
+    monkeypatch.setenv("GEODES_API_KEY_LAB", " of-lab\n")
+    monkeypatch.setenv("GEODES_API_KEY_PROJECT_FILE", str(tmp_path / "key"))
+    settings = load()
+
+    keys = {name: of_account(settings, name).key() for name in named_accounts(settings)}
+
+    assert keys == {"default": "of-default", "lab": "of-lab", "project": "of-project"}
+    assert of_account(settings, "other").key() is None
+    assert of_account(settings, "lab").key_variable == "GEODES_API_KEY_LAB"
+
+
+def test_a_key_that_breaks_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key with white space inside is refused by the name of its variable, and not quoted."""
+    monkeypatch.setenv("GEODES_API_KEY_LAB", "two words")
+    settings = load()
+
+    with pytest.raises(ConfigError, match=r"GEODES_API_KEY_LAB: .*white space") as caught:
+        of_account(settings, "lab")
+
+    assert "words" not in str(caught.value)
+
+
+def test_key_files_that_others_can_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A key file is loose if its group or others can read it; a missing file is not."""
+    for name, mode in (("own", 0o600), ("group", 0o640), ("others", 0o604)):
+        (tmp_path / name).touch(mode)
+        (tmp_path / name).chmod(mode)
+        monkeypatch.setenv(f"GEODES_API_KEY_{name.upper()}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("GEODES_API_KEY_GONE_FILE", str(tmp_path / "gone"))
+
+    assert loose_key_files(load()) == [tmp_path / "group", tmp_path / "others"]
