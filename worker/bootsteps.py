@@ -14,6 +14,7 @@ from kombu.asynchronous import get_event_loop
 
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
+from geodes_tasks.settings.account_keys import named_accounts
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
 from geodes_tasks.tasks.process import worker_process
 from geodes_tasks.tasks.stop_signal import STOP
@@ -71,7 +72,7 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         preflight.report(settings)
         ledger = Ledger.of(settings)
         gate = DiskGate(ledger, parent.app, parent.hostname)
-        accounts = config.named_accounts(settings)
+        accounts = named_accounts(settings)
         recovery = Recovery(
             ledger, Sender(settings), parent.hostname, parent.concurrency, gate, accounts
         )

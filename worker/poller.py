@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.settings.account_keys import of_account
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.tasks.loop_guard import LoopGuard

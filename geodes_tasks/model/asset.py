@@ -1,30 +1,27 @@
-"""One file to download, as the rest of the program knows it: the asset and its identity."""
+"""The asset: one file to download, and the identity of its download."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geodes_tasks.model import checksum as checksums
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.checksum import Checksum
 
 GEODES = "geodes"
-"""Source name of the portal (HTTP)."""
+"""Name of the source that is the portal (HTTP)."""
 S3 = "s3"
-"""Source name of the datalake."""
+"""Name of the source that is the S3 datalake."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://geodes-portal.cnes.fr/geodes-tasks").bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """What to fetch and how to prove it. Nothing in it is secret."""
+    """A file to fetch and its proof in the catalogue. It contains no secret."""
 
     item_id: str
     """STAC id of the item, a URN in GEODES."""
@@ -33,18 +30,18 @@ class Asset:
     key: str
     """Key of the asset within the item."""
     title: str
-    """File name that the portal gives it; not to be trusted as a path."""
+    """File name in the portal; not to be trusted as a path."""
     hrefs: Mapping[str, str]
-    """Where it can be had: source name to href."""
+    """Name of a source to the href there."""
     size_bytes: int | None = None
-    """Size in the catalogue; None when it is silent."""
+    """Bytes, as the catalogue has it; None if unknown."""
     checksum: Checksum | None = None
-    """Digest in the catalogue; None when it is silent, then the file ends unverified."""
+    """Digest in the catalogue; None if unknown, then the file ends unverified."""
     fields: Mapping[str, str] = field(default_factory=dict, compare=False)
     """STAC fields of the item for the layout template; not kept after planning."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form that the ledger keeps."""
+        """Return the JSON form that the ledger keeps."""
         return {
             "item": self.item_id,
             "collection": self.collection,
@@ -57,11 +54,11 @@ class Asset:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Asset:
-        """Read the JSON form back.
+        """Return the asset of a JSON form.
 
         Raises:
             KeyError: a field is missing.
-            TypeError: the addresses or the size are of another kind.
+            TypeError: the hrefs are no object, or the size is no number.
             ValueError: the checksum cannot be read.
         """
         checksum, hrefs, size = data["checksum"], data["hrefs"], data["size"]
@@ -79,13 +76,14 @@ class Asset:
 
 
 def download_id(path: str, asset: Asset) -> str:
-    """Derive the id of a download from its final path and the bytes that belong there.
+    """Return the id of a download: a UUID made of its final path and its checksum.
 
-    Asking twice is therefore asking once, and the id needs no storing to be found again.
-    Without a checksum the portal's href stands for the bytes.
+    Idempotent: enqueueing the same item again leads to the same id, so no file is downloaded
+    twice. Without a checksum the hrefs identify the bytes.
     """
     content = str(asset.checksum) if asset.checksum else " ".join(sorted(asset.hrefs.values()))
-    # As uuid.uuid5 gives it, in a third of its time: a rerun makes one for each file.
+    # RFC 9562 section 5.5 (version 5: SHA-1 of namespace and name, then version and variant),
+    # in a third of the time of uuid.uuid5: a rerun computes one for each file.
     name = f"{path}\n{content}".encode()
     text = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
     variant = "89ab"[int(text[16], 16) & 3]

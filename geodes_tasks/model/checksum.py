@@ -1,18 +1,16 @@
-"""Checksums: the forms GEODES and STAC write them in, and hashing bytes as they pass."""
+"""Checksums: the forms that GEODES and STAC write, and the hashing of files."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from pathlib import Path
 
 READ_BYTES = 1024 * 1024
+"""Bytes that are read from a file at once."""
 
 # hash name -> (multihash prefix: code and length in hex, digest length in hex digits).
 # Source: https://github.com/multiformats/multicodec/blob/master/table.csv
@@ -24,20 +22,20 @@ _MULTIHASH = {
     "sha512": ("1340", 128),
     "sha3_256": ("1620", 64),
 }
-# A bare digest of 64 digits is SHA-256, never SHA3-256, which only a manifest names.
+# A bare digest of 64 digits is SHA-256, never SHA3-256: SAFE manifests name that algorithm.
 _BARE = {digits: name for name, (_, digits) in _MULTIHASH.items() if name != "sha3_256"}
 _HEX = re.compile(r"[0-9a-f]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """One digest, lower-case hex, with the name of its algorithm as hashlib knows it."""
+    """A digest in lower-case hex, and the name of its algorithm in hashlib."""
 
     algorithm: str
     digest: str
 
     def __post_init__(self) -> None:
-        """Refuse what could never match.
+        """Check that the digest can be one of the algorithm.
 
         Raises:
             ValueError: unknown algorithm, or a digest of the wrong length or alphabet.
@@ -49,21 +47,17 @@ class Checksum:
             raise ValueError(f"{self.digest!r} is not a {self.algorithm} digest in hex")
 
     def __str__(self) -> str:
-        """Give the form used in the ledger and in reports, ``md5:<hex>``."""
+        """Return the form of the ledger and of reports: ``md5:<hex>``."""
         return f"{self.algorithm}:{self.digest}"
 
     @property
     def multihash(self) -> str:
-        """The form of STAC's ``file:checksum``: multihash, hex."""
+        """The form of ``file:checksum`` in STAC: a multihash in hex."""
         return _MULTIHASH[self.algorithm][0] + self.digest
-
-    def matches(self, other: Checksum) -> bool:
-        """Tell whether both are the same digest."""
-        return self == other
 
 
 def parse(text: str) -> Checksum:
-    """Read ``md5:<hex>``, a multihash in hex, or a bare digest told by its length.
+    """Parse ``md5:<hex>``, a multihash in hex, or a bare digest, recognised by its length.
 
     Raises:
         ValueError: none of these.
@@ -73,7 +67,8 @@ def parse(text: str) -> Checksum:
     return found
 
 
-@lru_cache(maxsize=64)  # an item says the same digest two or three times
+# An item of GEODES has the same digest two or three times.
+@lru_cache(maxsize=64)
 def _parsed(cleaned: str) -> Checksum | None:
     algorithm, colon, digest = cleaned.partition(":")
     if colon:
@@ -87,19 +82,20 @@ def _parsed(cleaned: str) -> Checksum | None:
 
 
 def new_hash(algorithm: str) -> hashlib._Hash:
-    """Give a fresh hashlib object; MD5 serves integrity here, not security."""
+    """Return a new hashlib object."""
+    # FIPS builds of OpenSSL refuse MD5 without this flag; here it finds broken bytes, no attacks.
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
 def hash_file(
     path: Path, algorithm: str, on_progress: Callable[[int], None] | None = None
 ) -> Checksum:
-    """Hash a file from disk with flat memory.
+    """Return the checksum of a file; memory does not grow with the file.
 
     Args:
         path: The file.
         algorithm: As in :class:`Checksum`.
-        on_progress: Called after each block with the bytes read so far. May raise to stop.
+        on_progress: Called after each block with the bytes read so far; may raise to stop.
 
     Raises:
         OSError: the file cannot be read.

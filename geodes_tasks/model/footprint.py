@@ -1,4 +1,4 @@
-"""What is kept of an item beside its asset, so that a report can be STAC again: small and true."""
+"""Place, time and origin of an item as small JSON, from which a report makes STAC again."""
 
 from __future__ import annotations
 
@@ -14,37 +14,47 @@ KEPT = (
     "datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "grid:code",
     "processing:level", "product:type", "sat:orbit_state", "sat:relative_orbit",
 )  # fmt: skip
-"""Properties that later work chooses files by; the rest stays in the catalogue."""
+"""Properties by which users choose files; the rest stays in the catalogue."""
 TIMES = ("datetime", "start_datetime", "end_datetime")
+LONGEST_TEXT = 64
+"""Characters of a property, at most; a longer one is left out."""
+LONGEST_HREF = 512
+"""Characters of the link to the item, at most; a longer one is left out."""
 GEOMETRY_BYTES = 1500
-"""A longer geometry gives way to the box around it, and a property says so."""
+"""Bytes of JSON of a geometry, at most; a longer one is replaced by its bounding box."""
 BOXED = "geodes_tasks:geometry"
+"""Property of an item whose geometry was replaced by its bounding box."""
 DIGITS = 6
-"""Of a degree: a tenth of a metre."""
+"""Digits after the point of a coordinate, at most: 0.1 m on the ground."""
 DEEPEST = 8
-"""Lists within lists of coordinates; GeoJSON has four."""
+"""Levels of nested lists of coordinates, at most; GeoJSON has four."""
 LARGEST = 1e7
-"""Degrees and heights in metres are smaller; what is not, is no coordinate."""
+"""Degrees or metres of a coordinate, at most; a larger number is no coordinate."""
 
 
 def footprint(item: Mapping[str, Any]) -> str | None:
-    """Give compact JSON of place, time and origin of an item, below 3 KiB.
+    """Return compact JSON of the place, time and origin of an item, below 3 KiB.
 
-    None when the item has no time: then no valid STAC can be made of it.
+    None if the item has no time: then no valid STAC can be made of it.
     """
     known = item.get("properties")
     known = known if isinstance(known, Mapping) else {}
-    properties = {name: known[name] for name in KEPT if _is_plain(known.get(name))}
-    for name in TIMES:
-        if not _is_time(properties.get(name)):
-            properties.pop(name, None)
+    properties: dict[str, Any] = {}
+    for name in KEPT:
+        value = known.get(name)
+        is_short = isinstance(value, str) and len(value) <= LONGEST_TEXT
+        if _is_time(value) if name in TIMES else is_short or _is_number(value):
+            properties[name] = value
+    # STAC 1.0.0, Item, "datetime": required; null needs both start_datetime and end_datetime.
     if not ("datetime" in properties or {"start_datetime", "end_datetime"} <= set(properties)):
         return None
     properties.setdefault("datetime", None)
     geometry, box = _geometry(item)
     where = jsontext.compact(geometry)
     if geometry is not None and len(where) > GEOMETRY_BYTES and box:
-        where = jsontext.compact(_around(box))
+        west, south, east, north = box
+        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+        where = jsontext.compact({"type": "Polygon", "coordinates": [ring]})
         properties[BOXED] = "bbox"
     place = f'"geometry":{where},"bbox":{jsontext.compact(box)},' if geometry is not None else ""
     origin = _origin(item)
@@ -61,28 +71,33 @@ _WORDS = (
     b'"self":"https://geodes-portal.cnes.fr/api/stac/collections/PEPS_S2_L1C/items/'
     b"URN:FEATURE:DATA:gdh:"
 )
-"""Words that most footprints have; packed ones need not repeat them. What is packed with one text
-cannot be read with another: a change is a new schema of the ledger."""
+"""Preset dictionary of zlib: words that most footprints contain, and packed ones refer to.
+
+A text that was packed with one dictionary cannot be unpacked with another: a change is a new schema
+of the ledger."""
 
 
 def packed(kept: str) -> str:
-    """Make a footprint small, for the ledger: some 220 bytes in place of 720."""
+    """Return a footprint compressed for the ledger: some 220 bytes in place of 720."""
+    # Raw deflate (negative wbits, RFC 1951): no header, dictionary id and checksum, 10 bytes less.
     squeezed = zlib.compressobj(9, wbits=-12, memLevel=5, zdict=_WORDS)
     return base64.b64encode(squeezed.compress(kept.encode()) + squeezed.flush()).decode()
 
 
 def unpacked(text: str) -> str:
-    """Give back what was packed."""
+    """Return a footprint from its compressed form.
+
+    Raises:
+        ValueError: not base64, or no UTF-8 in it.
+        zlib.error: no compressed footprint.
+    """
     data = base64.b64decode(text)
     return zlib.decompressobj(wbits=-15, zdict=_WORDS).decompress(data).decode()
 
 
-def _is_plain(value: object) -> bool:
-    return len(value) <= 64 if isinstance(value, str) else _is_number(value)
-
-
 def _is_time(value: object) -> bool:
-    """Tell whether this is a time as RFC 3339 has it, with its zone."""
+    """Return whether this is a time with its zone."""
+    # RFC 3339 section 5.6, which STAC requires, has no time without an offset.
     try:
         return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
     except ValueError:
@@ -94,15 +109,16 @@ def _origin(item: Mapping[str, Any]) -> str | None:
     for link in links if isinstance(links, Sequence) else ():
         if isinstance(link, Mapping) and link.get("rel") == "self":
             href = link.get("href")
-            return href if isinstance(href, str) and len(href) <= 512 else None
+            return href if isinstance(href, str) and len(href) <= LONGEST_HREF else None
     return None
 
 
-# --- where ---------------------------------------------------------------------------------------
+# --- place ---------------------------------------------------------------------------------------
 
 
 def _geometry(item: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Give geometry and box, both or none: STAC asks for a box exactly where a geometry is."""
+    """Return geometry and bounding box, both or none."""
+    # STAC 1.0.0, Item, "bbox": required if geometry is not null, prohibited if it is null.
     geometry = item.get("geometry")
     if not isinstance(geometry, Mapping) or not isinstance(geometry.get("type"), str):
         return None, None
@@ -120,7 +136,7 @@ def _geometry(item: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[floa
 
 
 def _is_number(value: object) -> bool:
-    """Tell whether this is a number that may be a coordinate: neither infinite nor NaN."""
+    """Return whether this is a number that may be a coordinate: neither infinite nor NaN."""
     is_one = isinstance(value, int | float) and not isinstance(value, bool)
     return is_one and -LARGEST <= value <= LARGEST  # type: ignore[operator] # a number
 
@@ -128,7 +144,7 @@ def _is_number(value: object) -> bool:
 def _rounded(value: Any, depth: int = 0) -> Any:
     if type(value) is float and -LARGEST <= value <= LARGEST:
         return round(value, DIGITS)
-    # A list is what JSON has; other sequences come from other libraries.
+    # JSON has lists; other sequences come from other libraries (shapely has tuples).
     is_list = type(value) is list or (isinstance(value, Sequence) and not isinstance(value, str))
     if is_list and depth < DEEPEST:
         return [_rounded(one, depth + 1) for one in value]
@@ -136,7 +152,8 @@ def _rounded(value: Any, depth: int = 0) -> Any:
 
 
 def _unwrapped(kind: str, coordinates: Any) -> Any:
-    """Take one level out of polygons that GEODES nests one deeper than GeoJSON has them."""
+    """Return coordinates without the level that GEODES adds to polygons."""
+    # RFC 7946 section 3.1.6: a polygon has three levels of lists, in GEODES some have four.
     deep, probe = 0, coordinates
     while isinstance(probe, list) and probe:
         deep, probe = deep + 1, probe[0]
@@ -146,14 +163,8 @@ def _unwrapped(kind: str, coordinates: Any) -> Any:
 def _points(coordinates: Any) -> list[list[float]]:
     if not isinstance(coordinates, list) or not coordinates:
         return []
-    # All that is no number was made None on the way here.
+    # _rounded has made None of all that is no number.
     if isinstance(coordinates[0], float):
         whole = len(coordinates) >= 2 and all(type(one) is float for one in coordinates)
         return [coordinates] if whole else []
     return [point for one in coordinates for point in _points(one)]
-
-
-def _around(box: list[float]) -> dict[str, Any]:
-    west, south, east, north = box
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    return {"type": "Polygon", "coordinates": [ring]}

@@ -1,22 +1,20 @@
-"""How numbers are written for people."""
+"""Numbers, durations and names as text for people."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def human_bytes(count: float | None) -> str:
-    """Write a number of bytes in decimal units: ``764.2 MB``."""
+    """Return a number of bytes in decimal units: ``764.2 MB``; None is ``unknown size``."""
     if count is None:
         return "unknown size"
+    # SI prefixes, powers of 1000, as the pages of the portal write sizes.
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -25,7 +23,7 @@ def human_bytes(count: float | None) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """Write a duration: ``7 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    """Return a duration in its two largest units: ``7 s``, ``4 min 10 s``, ``2 h 5 min``."""
     whole = max(int(seconds + 0.5), 0)
     if whole < 60:
         return f"{whole} s"
@@ -35,7 +33,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def seconds_of(text: str) -> float:
-    """Read a duration as people write it: ``90``, ``90s``, ``15m``, ``15min``, ``2h``, ``1d``.
+    """Return the seconds of a duration: ``90``, ``90s``, ``15m``, ``15min``, ``2h`` or ``1d``.
 
     Raises:
         ValueError: none of these.
@@ -47,7 +45,7 @@ def seconds_of(text: str) -> float:
 
 
 def progress_text(done_bytes: int, size_bytes: int | None, bytes_per_s: float) -> str:
-    """Write where a transfer is: ``42 % of 764.2 MB, 61.0 MB/s, 7 s left``."""
+    """Return the progress of a transfer: ``42 % of 764.2 MB, 61.0 MB/s, 7 s left``."""
     speed = f"{human_bytes(bytes_per_s)}/s"
     if not size_bytes:
         return f"{human_bytes(done_bytes)}, {speed}"
@@ -58,18 +56,19 @@ def progress_text(done_bytes: int, size_bytes: int | None, bytes_per_s: float) -
 
 
 def shortened(name: str, width: int = 36) -> str:
-    """Keep both ends of a long file name: they tell products apart."""
+    """Return at most ``width`` characters of a file name: both ends of a longer one."""
+    # Names of Sentinel products differ at both ends: mission and sensing time, processing time.
     return name if len(name) <= width else f"{name[: width // 2 - 1]}..{name[-(width // 2 - 1) :]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the names most like a misspelt one, the best first: ``april or april-2``."""
+    """Return the known names most like a misspelt one, the best first: ``april or april-2``."""
     return " or ".join(difflib.get_close_matches(name, list(known)))
 
 
 def printable(value: str, limit: int = 120) -> str:
     r"""Return a text fit for one line: unprintable characters are escaped (``\n``, ``\u202e``)."""
-    # Cut first: a title may be a megabyte long.
+    # Cut first: the title of a hostile item may be a megabyte long.
     text = value[: limit + 1]
     if not text.isprintable():
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,21 +1,22 @@
-"""The states of a download, how success came about, why one waits, and the allowed moves."""
+"""States of a download, outcomes of success, reasons for a wait, and the allowed moves."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 
+# Flower, AsyncResult and the exit codes of Celery's tools read these words (celery.states).
 class State(StrEnum):
-    """Celery's states, with Celery's values. Unknown downloads have none (``None``)."""
+    """Celery's states, with Celery's values. An unknown download has no state (``None``)."""
 
     PENDING = "PENDING"
-    """Admitted; no worker has taken it yet."""
+    """Admitted; no worker has claimed it yet."""
     STARTED = "STARTED"
-    """One worker holds its lease."""
+    """One worker has its lease."""
     RETRY = "RETRY"
-    """Waits, for a reason and until a due time; holds no slot."""
+    """Waits for a reason, until a due time; uses no slot of a worker."""
     SUCCESS = "SUCCESS"
-    """The file is at its final name, proven (or said to be unverifiable)."""
+    """The file is at its final name, verified; unverified if the catalogue has no checksum."""
     FAILURE = "FAILURE"
     """Ended with a named error."""
     REVOKED = "REVOKED"
@@ -23,14 +24,14 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How SUCCESS came about."""
+    """How a download reached SUCCESS."""
 
     DOWNLOADED = "DOWNLOADED"
     """Fetched from byte 0."""
     RESUMED = "RESUMED"
-    """Fetched from where a former attempt stopped."""
+    """Fetched from the byte at which an earlier attempt stopped."""
     ALREADY_PRESENT = "ALREADY_PRESENT"
-    """The right bytes were there; nothing was fetched."""
+    """The right bytes were on disk; nothing was fetched."""
 
 
 class Reason(StrEnum):
@@ -39,53 +40,48 @@ class Reason(StrEnum):
     BACKOFF = "backoff"
     """After a transient error."""
     QUOTA = "quota"
-    """The account's window is used up."""
+    """The quota of the account is used up."""
     THROTTLED = "throttled"
-    """The portal asked for patience."""
+    """The portal sent HTTP 429 or Retry-After."""
     AUTH = "auth"
-    """The account's key was refused."""
+    """The key of the account was refused."""
     OFFLINE = "offline"
     """The file is on tape."""
     HELD = "held"
-    """Somebody holds the source that has it."""
+    """The source that has the file is paused."""
     DISK = "disk"
-    """The worker that had it cannot write."""
+    """The worker that had the lease cannot write to its disk."""
     WORKER_LOST = "worker-lost"
-    """Its worker died; another takes it over."""
+    """Its worker did not renew the lease; another worker takes it over."""
     WORKER_STOPPED = "worker-stopped"
-    """Its worker was asked to stop and gave it back."""
+    """Its worker was stopped and requeued it."""
 
 
 TERMINAL: frozenset[State] = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED})
-"""Nothing happens any more unless somebody asks again."""
+"""States that end a download, until a user enqueues or retries it."""
 
 ACTIVE: frozenset[State] = frozenset(State) - TERMINAL
-"""Somebody has asked and it is not over."""
+"""States of an unfinished download."""
 
 ALLOWED_MOVES: frozenset[tuple[State | None, State]] = frozenset(
     {
         (None, State.PENDING),  # admitted
-        (None, State.FAILURE),  # refused at the door: no data asset, hostile name, name taken
+        (None, State.FAILURE),  # not admitted: no data asset, hostile name, name taken
         (State.PENDING, State.STARTED),  # claimed
-        (State.PENDING, State.RETRY),  # put back: its account waits
+        (State.PENDING, State.RETRY),  # its account waits
         (State.PENDING, State.REVOKED),  # cancelled before it started
         (State.STARTED, State.SUCCESS),
         (State.STARTED, State.FAILURE),
         (State.STARTED, State.RETRY),  # waits: back-off, quota, tape, dead worker, ...
         (State.STARTED, State.REVOKED),  # cancelled while it ran
         (State.RETRY, State.STARTED),  # claimed again
-        (State.RETRY, State.PENDING),  # asked for again by hand, or let go: no wait any more
+        (State.RETRY, State.PENDING),  # retried by a user, or resumed: no wait any more
         (State.RETRY, State.REVOKED),  # cancelled while it waited
-        (State.RETRY, State.FAILURE),  # somebody put an end to the wait
-        (State.SUCCESS, State.PENDING),  # asked again: look at the file again
-        (State.SUCCESS, State.SUCCESS),  # asked again, one stat showed it unchanged
-        (State.FAILURE, State.PENDING),  # asked again
-        (State.REVOKED, State.PENDING),  # asked again
+        (State.RETRY, State.FAILURE),  # the wait ended with an error
+        (State.SUCCESS, State.PENDING),  # enqueued again: the file is checked again
+        (State.SUCCESS, State.SUCCESS),  # enqueued again, one stat showed it unchanged
+        (State.FAILURE, State.PENDING),  # enqueued or retried
+        (State.REVOKED, State.PENDING),  # enqueued or retried
     }
 )
-"""Every move the ledger makes; its scripts refuse any other. ``None`` is unknown."""
-
-
-def may_move(old: State | None, new: State) -> bool:
-    """Tell whether the ledger allows this move."""
-    return (old, new) in ALLOWED_MOVES
+"""Every move of the ledger; its scripts refuse any other. ``None`` is an unknown download."""

@@ -27,6 +27,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger import Claim, Ledger, Wakeup
 from geodes_tasks.model.asset import GEODES, S3, Asset
 from geodes_tasks.settings import config
+from geodes_tasks.settings.account_keys import of_account
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.tasks.allowed_folders import AllowedFolders
 from geodes_tasks.tasks.app import Sender
@@ -105,7 +106,7 @@ class WorkerProcess:
             KeyMissingError: this worker has no usable key of the account.
         """
         try:
-            settings = config.of_account(self.settings, account)
+            settings = of_account(self.settings, account)
         except ConfigError as error:
             raise KeyMissingError(self.settings.portal_url, error.setting, error.problem) from error
         # boto3 takes 0.2 s and 25 MB to load (measured): only where an S3 href needs it.

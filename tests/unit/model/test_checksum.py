@@ -91,10 +91,10 @@ def test_upper_case_is_refused_by_the_constructor() -> None:
         Checksum("md5", MD5.upper())
 
 
-def test_matches() -> None:
-    """Digests match when algorithm and hex are the same."""
-    assert Checksum("md5", MD5).matches(checksum.parse(MD5.upper()))
-    assert not Checksum("md5", MD5).matches(Checksum("sha1", DIGESTS["sha1"]))
+def test_equal_digests() -> None:
+    """Digests are equal when algorithm and hex are the same."""
+    assert Checksum("md5", MD5) == checksum.parse(MD5.upper())
+    assert Checksum("md5", MD5) != Checksum("sha1", DIGESTS["sha1"])
 
 
 @pytest.mark.parametrize("algorithm", PREFIXES)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from geodes_tasks.model.formatting import human_bytes, human_seconds, progress_text, seconds_of
+from geodes_tasks.model.formatting import (
+    human_bytes,
+    human_seconds,
+    nearest,
+    printable,
+    progress_text,
+    seconds_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +86,27 @@ def test_what_is_no_duration_is_said(text: str) -> None:
     """With an example of what is."""
     with pytest.raises(ValueError, match="15m, 2h or 1d"):
         seconds_of(text)
+
+
+def test_nearest_names() -> None:
+    """The names most like a misspelt one are listed, the best first; none are an empty text."""
+    assert nearest("aprl", ["april", "april-2", "may"]) == "april or april-2"
+    assert nearest("x", ["april"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a.zip", "a.zip"),
+        ("a\n\u202eb", "a\\n\\u202eb"),
+        ("x" * 121, "x" * 117 + "..."),
+        ("\x1b" * 1_000_000, "\\x1b" * 29 + "\\..."),
+    ],
+)
+def test_printable(value: str, text: str) -> None:
+    """One line of printable characters, 120 at most, whatever a title contains."""
+    found = printable(value)
+
+    assert found == text
+    assert found.isprintable()
+    assert len(found) <= 120

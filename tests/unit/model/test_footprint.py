@@ -1,0 +1,88 @@
+"""The footprint of an item: small JSON whatever the item contains, and smaller when packed."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from geodes_tasks.model.footprint import LONGEST_HREF, LONGEST_TEXT, footprint, packed, unpacked
+
+RING = [[1.0, 43.0], [2.0, 43.0], [2.0, 44.0], [1.0, 43.0]]
+
+
+def item_of(**fields: Any) -> dict[str, Any]:
+    """Return an item with a time, and other fields."""
+    return {"properties": {"datetime": "2025-01-02T03:04:05Z"}} | fields
+
+
+def kept(item: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of an item."""
+    return dict(json.loads(footprint(item) or "null"))
+
+
+def test_packed_is_read_back() -> None:
+    """A footprint comes back from its compressed form, which is smaller."""
+    text = footprint(item_of(geometry={"type": "Polygon", "coordinates": [RING]})) or ""
+
+    assert unpacked(packed(text)) == text
+    assert len(packed(text)) < len(text) / 2
+
+
+@pytest.mark.parametrize(("text", "error"), [("a", binascii.Error), ("////", zlib.error)])
+def test_rubbish_is_not_unpacked(text: str, error: type[Exception]) -> None:
+    """A text that is no compressed footprint is an error."""
+    with pytest.raises(error):
+        unpacked(text)
+
+
+def test_only_known_short_properties_are_kept() -> None:
+    """Long texts, booleans, other properties and numbers without end are left out."""
+    properties = {
+        "datetime": "2025-01-02T03:04:05Z",
+        "start_datetime": "2025-01-02T03:04:05",
+        "platform": "S2A",
+        "grid:code": "x" * (LONGEST_TEXT + 1),
+        "eo:cloud_cover": float("inf"),
+        "sat:relative_orbit": True,
+        "title": "a",
+    }
+
+    found = kept({"properties": properties})
+
+    assert found == {"properties": {"datetime": "2025-01-02T03:04:05Z", "platform": "S2A"}}
+
+
+def test_the_link_to_the_item_is_kept() -> None:
+    """The origin is the link ``self``; one that is too long or no text is left out."""
+    links = [{"rel": "root", "href": "https://h"}, {"rel": "self", "href": "https://h/a"}]
+
+    assert kept(item_of(links=links))["self"] == "https://h/a"
+    for href in ("h" * (LONGEST_HREF + 1), 3, None):
+        assert "self" not in kept(item_of(links=[{"rel": "self", "href": href}]))
+
+
+def test_the_box_is_that_of_the_item_or_of_its_points() -> None:
+    """The bounding box of the item is used if it has four numbers, else that of the geometry."""
+    geometry = {"type": "Polygon", "coordinates": [RING]}
+
+    assert kept(item_of(geometry=geometry, bbox=[0, 1, 2, 3]))["bbox"] == [0, 1, 2, 3]
+    assert kept(item_of(geometry=geometry, bbox=[0, 1, 2]))["bbox"] == [1.0, 43.0, 2.0, 44.0]
+
+
+@pytest.mark.parametrize("coordinates", [["a"], [[1e9, 1.0]], [[1.0]], 5, [[[[]]]], {"a": 1}])
+def test_no_point_no_place(coordinates: Any) -> None:
+    """A geometry without one whole point is left out."""
+    assert "geometry" not in kept(item_of(geometry={"type": "Point", "coordinates": coordinates}))
+
+
+def test_lists_without_end_are_cut() -> None:
+    """Coordinates that are nested a thousand levels deep cost no recursion error."""
+    deep: Any = [1.0, 2.0]
+    for _ in range(1000):
+        deep = [deep]
+
+    assert "geometry" not in kept(item_of(geometry={"type": "Polygon", "coordinates": deep}))

@@ -1,0 +1,66 @@
+"""Results keep their values as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.errors import NotFoundError
+from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo, Proof
+from geodes_tasks.model.states import State
+
+
+def test_a_proof_is_read_back(tmp_path: Path) -> None:
+    """The text of a proof is a proof, and a write to the file makes another one."""
+    file = tmp_path / "a"
+    file.write_bytes(b"12345")
+    proof = Proof.of(file.stat())
+
+    assert Proof.parse(str(proof)) == proof
+    assert proof.size_bytes == 5
+    os.utime(file, ns=(0, 1))
+    assert Proof.of(file.stat()) != proof
+
+
+@pytest.mark.parametrize("text", ["", "1:2", "1:2:3:4", "a:b:c"])
+def test_no_proof(text: str) -> None:
+    """A text that is no proof is a ValueError."""
+    with pytest.raises(ValueError, match=r"unpack|invalid literal"):
+        Proof.parse(text)
+
+
+def test_an_error_of_another_package_has_no_hint() -> None:
+    """The hint is that of our errors; other exceptions have none."""
+    assert ErrorInfo.of(KeyError("a")) == ErrorInfo("KeyError", "'a'", "")
+    assert ErrorInfo.of(NotFoundError("h", 404)).hint == NotFoundError.hint
+
+
+def test_a_record_as_json() -> None:
+    """The JSON form has the fields of the record in order, without the footprint."""
+    record = DownloadRecord(
+        item_id="i", collection="c", asset_key="a", state=State.FAILURE, outcome=None, path="/a",
+        size_bytes=1, checksum=None, verified=False, bytes_transferred=0, attempts=1, source=None,
+        started_at=None, finished_at=None, error=ErrorInfo("E", "m", "h"), footprint="{}",
+    )  # fmt: skip
+
+    form = json.loads(json.dumps(record.to_dict()))
+
+    assert list(form)[:4] == ["item_id", "collection", "asset_key", "state"]
+    assert (form["state"], form["error"]) == (
+        "FAILURE",
+        {"type": "E", "message": "m", "hint": "h"},
+    )
+    assert "footprint" not in form
+
+
+def test_unfinished_downloads_are_counted() -> None:
+    """Downloads in state PENDING, STARTED or RETRY are unfinished."""
+    states = {"PENDING": 1, "STARTED": 2, "RETRY": 4, "SUCCESS": 8, "FAILURE": 16, "REVOKED": 32}
+
+    status = BatchStatus(batch="b", total=63, states=states, outcomes={})
+
+    assert status.unfinished == 7
+    assert status.to_dict()["states"] == states
