@@ -15,10 +15,10 @@ import pytest
 from geodes_tasks.client import local_server
 from geodes_tasks.client.local_server import (
     OneMachine,
-    PrivateProcessError,
     is_listening,
     server_binary,
 )
+from geodes_tasks.errors import PrivateProcessError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.control import Control
 from geodes_tasks.model.states import State
