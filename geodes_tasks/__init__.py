@@ -1,8 +1,10 @@
-"""Distributed, idempotent, proven downloads from GEODES, the Earth-observation portal of CNES.
+"""Distributed, idempotent, verified downloads from GEODES, the Earth-observation portal of CNES.
 
-``enqueue(items, download_dir=...)`` queues items for the workers of a cluster and gives a
-:class:`Batch`; :class:`Geodes`, :class:`DownloadQueue` and :class:`Profile` are pygeodes' names
-for search and download. Importing this package opens no connection and loads only what is used.
+On a cluster ``enqueue(items, download_dir=...)`` queues items for the workers and returns a
+:class:`Batch`; ``batch(name)`` opens one again in another process and ``batches()`` lists them.
+:class:`Geodes`, :class:`Config`, :class:`Item`, :class:`DownloadQueue` and :class:`Profile` have
+pygeodes' names and do the same, on one machine too. ``errors`` holds every error class.
+Importing this package opens no connection; a name is loaded at its first use.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from geodes_tasks.model.version import __version__
 
 if TYPE_CHECKING:
-    from geodes_tasks.client.batch import Batch
+    # The libraries below these names (boto3, celery, pystac, redis) take a second to load.
+    from geodes_tasks import errors
+    from geodes_tasks.client.batch import Batch, batch, batches
     from geodes_tasks.client.enqueue import enqueue
     from geodes_tasks.pygeodes.config_shim import Config
     from geodes_tasks.pygeodes.download_queue import DownloadQueue
@@ -23,16 +27,19 @@ if TYPE_CHECKING:
     from geodes_tasks.settings.config import Settings
 
 __all__ = [
-    # the user's page
+    # pygeodes' names
     "Geodes",
     "Config",
     "Item",
     "DownloadQueue",
     "Profile",
-    # a cluster
+    # batches
     "enqueue",
+    "batch",
+    "batches",
     "Batch",
     "Settings",
+    "errors",
     "__version__",
 ]
 
@@ -44,12 +51,22 @@ _HOMES = {
     "Item": "geodes_tasks.pygeodes.item",
     "Profile": "geodes_tasks.pygeodes.profile",
     "Settings": "geodes_tasks.settings.config",
+    "batch": "geodes_tasks.client.batch",
+    "batches": "geodes_tasks.client.batch",
     "enqueue": "geodes_tasks.client.enqueue",
 }
+"""Public name to the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name at its first use."""
+    """Load a public name at its first use (PEP 562)."""
+    if name == "errors":
+        return import_module("geodes_tasks.errors")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not, for ``dir()``, ``help()`` and tab completion."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

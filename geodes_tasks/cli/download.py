@@ -17,8 +17,9 @@ from geodes_tasks.client import run as runs
 from geodes_tasks.client.planning import Selection
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
 from geodes_tasks.model.formatting import human_bytes, seconds_of
-from geodes_tasks.monitoring.batch_text import outcomes, summary
-from geodes_tasks.monitoring.progress import load_view, view
+from geodes_tasks.monitoring.loading import load_view
+from geodes_tasks.monitoring.terminal import view
+from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.stac import readers

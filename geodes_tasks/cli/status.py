@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from geodes_tasks.cli.options import AsJson, BatchName, batch_of
-from geodes_tasks.monitoring import account_text
-from geodes_tasks.monitoring.snapshot import Watcher
+from geodes_tasks.monitoring import wording
+from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.monitoring.terminal import picture
 
 
@@ -30,8 +30,8 @@ def status(
     batch = batch_of(batch_name)
     counts = batch.status()
     if as_json:
-        print(json.dumps(counts.to_dict() | account_text.details(batch.ledger, counts)))  # noqa: T201 - data goes to stdout
+        print(json.dumps(counts.to_dict() | wording.status_details(batch.ledger, counts)))  # noqa: T201 - data goes to stdout
         return
-    Console().print(picture(Watcher(batch.ledger, [batch.id]).look_twice()))
-    for line in account_text.lines(batch.ledger, counts, why=why):
+    Console().print(picture(SnapshotReader(batch.ledger, [batch.id]).read_with_speeds()))
+    for line in wording.pause_lines(batch.ledger, counts, why=why):
         print(line)  # noqa: T201 - data goes to stdout

@@ -22,7 +22,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.model.formatting import seconds_of
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.batch_text import summary
+from geodes_tasks.monitoring.wording import summary
 from geodes_tasks.settings import config
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from geodes_tasks.client.run import admitted, has_cluster, ledger_of, on_this_ma
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
-from geodes_tasks.monitoring.progress import LoadView, view
+from geodes_tasks.monitoring.loading import LoadView
+from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.settings import config
 from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import BAD, Audited, Expected

@@ -16,10 +16,9 @@ from geodes_tasks.client import batch as batches
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.batch_text import outcomes, summary
-from geodes_tasks.monitoring.progress import Lines
-from geodes_tasks.monitoring.snapshot import Look, Watcher
-from geodes_tasks.monitoring.terminal import picture
+from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
+from geodes_tasks.monitoring.terminal import Lines, picture
+from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
@@ -45,11 +44,11 @@ def watch(
 ) -> None:
     """Watch batches until they are over; keys pause, resume, retry and cancel."""
     settings = config.load()
-    watcher = Watcher(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
+    watcher = SnapshotReader(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
     if as_json:
-        print(json.dumps(watcher.look_twice().to_dict()))  # noqa: T201 - data goes to stdout
+        print(json.dumps(watcher.read_with_speeds().to_dict()))  # noqa: T201 - data goes to stdout
     elif once:
-        Console().print(picture(watcher.look_twice()))
+        Console().print(picture(watcher.read_with_speeds()))
     elif stderr.is_terminal:
         finish(live(watcher, Desk(Steering(settings), watcher.batches)), watcher)
     else:
@@ -70,12 +69,12 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
 # --- in a pipe, in a terminal --------------------------------------------------------------------
 
 
-def in_lines(watcher: Watcher) -> Look:
+def in_lines(watcher: SnapshotReader) -> Snapshot:
     """Write a line a batch now and then, until all are over."""
     views = {name: Lines(Console(stderr=True)) for name in watcher.batches}
     idle = Keyboard(None)
     while True:
-        look = watcher.look()
+        look = watcher.read()
         for status in look.batches:
             views[status.batch].show(status, [])
         if look.over:
@@ -83,11 +82,11 @@ def in_lines(watcher: Watcher) -> Look:
         idle.key(PERIOD_S)
 
 
-def live(watcher: Watcher, desk: Desk) -> Look:
+def live(watcher: SnapshotReader, desk: Desk) -> Snapshot:
     """Draw until all batches are over or somebody has seen enough."""
     with keyboard() as keys, Live(console=stderr, auto_refresh=False, screen=False) as screen:
         while True:
-            look = watcher.look()
+            look = watcher.read()
             note = Text(desk.note, no_wrap=True, overflow="ellipsis", style=desk.style)
             screen.update(picture(look, height=stderr.height - 1, note=note), refresh=True)
             if look.over or desk.press(keys.key(PERIOD_S), look):
@@ -103,7 +102,7 @@ class Desk:
         self.note, self.style = KEYS, "dim"
         self._asked: Callable[[], str] | None = None
 
-    def press(self, key: str, look: Look) -> bool:
+    def press(self, key: str, look: Snapshot) -> bool:
         """Take a key, or none. Return whether to end."""
         if not key:
             return False
@@ -124,7 +123,7 @@ class Desk:
     def _say(self, note: str) -> None:
         self.note, self.style = note, "bold" if note != KEYS else "dim"
 
-    def _ask(self, word: str, act: Callable[[], str], look: Look) -> str:
+    def _ask(self, word: str, act: Callable[[], str], look: Snapshot) -> str:
         self._asked = act
         left = sum(status.unfinished for status in look.batches)
         return f"{word} {left} downloads of {len(self.names)} batch(es)? y is yes, any other key no"
@@ -150,7 +149,7 @@ class Desk:
 # --- the end -------------------------------------------------------------------------------------
 
 
-def finish(look: Look, watcher: Watcher) -> NoReturn:
+def finish(look: Snapshot, watcher: SnapshotReader) -> NoReturn:
     """Say how each batch stands, name the errors, and exit with the code that tells."""
     codes = []
     for status in look.batches:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from geodes_tasks import errors
 from geodes_tasks.errors import LedgerUnavailableError, Reaction, UnknownBatchError
+from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring import dataframe, html
+from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from geodes_tasks.ledger import Ledger
     from geodes_tasks.model.results import BatchStatus, DownloadRecord
+    from geodes_tasks.settings.config import Settings
 
 POLL_S = 0.5
 
@@ -97,6 +99,35 @@ class Batch:
                 left = f"{status.unfinished} of {status.total} downloads are unfinished"
                 raise TimeoutError(f"batch {self.id}: {left} after {timeout} s")
             time.sleep(POLL_S)
+
+
+def batch(name: str, *, settings: Settings | None = None) -> Batch:
+    """Open a batch again, in any process.
+
+    Args:
+        name: Its id, as ``enqueue()`` and ``geodes-tasks enqueue`` report it.
+        settings: In place of environment and file.
+
+    Raises:
+        UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+    """
+    opened = Batch(name, Ledger.of(settings or config.load()))
+    # A handle on a misspelt name would fail at its first use, far from the mistake.
+    opened.status()
+    return opened
+
+
+def batches(*, settings: Settings | None = None) -> list[Batch]:
+    """Return every batch of the ledger, the newest first.
+
+    Args:
+        settings: In place of environment and file.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
+    ledger = Ledger.of(settings or config.load())
+    return [Batch(name, ledger) for name in ledger.reading.batches()]
 
 
 def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:

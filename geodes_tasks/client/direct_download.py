@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.model.asset import Asset
     from geodes_tasks.model.results import Decision, DownloadResult
-    from geodes_tasks.monitoring.progress import View
+    from geodes_tasks.monitoring.terminal import View
     from geodes_tasks.settings.config import Settings
     from geodes_tasks.transports import Transport
 

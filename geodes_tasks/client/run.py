@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from geodes_tasks.client.enqueue_admission import Rank, Receipt
     from geodes_tasks.client.planning import Planned
     from geodes_tasks.model.results import BatchStatus, ErrorInfo
-    from geodes_tasks.monitoring.progress import View
+    from geodes_tasks.monitoring.terminal import View
     from geodes_tasks.settings.config import Settings
 
 POLL_S = 0.25

@@ -1,16 +1,13 @@
-"""Records as a data frame of pandas; only here is pandas needed."""
+"""Records as a data frame of pandas, which only this module imports."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geodes_tasks.errors import MissingPackageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from geodes_tasks.model.results import DownloadRecord
+from geodes_tasks.model.results import DownloadRecord
 
 COLUMNS = (
     "item_id", "collection", "asset_key", "state", "outcome", "reason", "path", "size_bytes",
@@ -22,7 +19,7 @@ TIMES = ("started_at", "finished_at", "due_at")
 
 
 def frame(records: Iterable[DownloadRecord]) -> Any:
-    """Make a data frame with one row a record: times in UTC, sizes as whole numbers, None as NA.
+    """Return a data frame, a row for each record: times in UTC, whole bytes, None as NA.
 
     Raises:
         MissingPackageError: pandas is not installed.
@@ -33,6 +30,7 @@ def frame(records: Iterable[DownloadRecord]) -> Any:
         raise MissingPackageError("pandas", "to_dataframe()") from error
     made = pandas.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
     for name in WHOLE:
+        # pandas' nullable type: its int64 has no missing value and would become float.
         made[name] = made[name].astype("Int64")
     for name in TIMES:
         made[name] = pandas.to_datetime(made[name], utc=True)

@@ -1,4 +1,4 @@
-"""How Flower shows downloads: columns, limits, readable rows, and when it asks for a password.
+"""Flower's configuration: columns, limits, readable rows, and when it wants a password.
 
 ``celery -A worker flower`` and ``geodes-tasks flower`` both call :func:`configure` before Flower
 reads its own options, so environment (``FLOWER_*``), conf file and command line still win.
@@ -18,41 +18,39 @@ from typing import Any
 from geodes_tasks import errors
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.model.formatting import human_bytes, shortened
+from geodes_tasks.monitoring.wording import without_addresses
 from geodes_tasks.settings.urls import is_loopback
 
 COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
-"""What, how it stands, its numbers or its reason, since when, who; the id opens the details."""
+"""Columns of Flower's list of tasks; the uuid links to the page of the task."""
 MAX_TASKS = 20_000
-"""Flower keeps its rows in memory, some 7 kB each: its own 100,000 would be 0.7 GB."""
+"""Number of rows that Flower keeps, in memory, some 7 kB each: its default of 100,000 is 0.7 GB."""
 USER = "geodes"
 AUTH_FILE = "FLOWER_BASIC_AUTH_FILE"
-"""Names a file with USER:PASSWORD, one a line: an environment is easier to read than a file."""
+"""Variable that names a file of lines USER:PASSWORD: other users can read an environment."""
 OPEN_API = "FLOWER_UNAUTHENTICATED_API"
 NAME_WIDTH = 28
-"""So much of a file's name is in the list; both ends of it, for they tell files apart."""
+"""Characters of a file's name in the list; both ends are kept, where product names differ."""
 _WAIT = re.compile(r" \(waits (\d+) s\)\Z")
-# The list has little room, and the whole text is on the page of the task.
-# The whole word each time, so that a text of many addresses takes linear time.
-_ADDRESS = re.compile(r"'?https?://[^\s']+(?:', | )?")
 
 
 def configure() -> None:
-    """Choose Flower's defaults; what the user sets in any of its own ways wins."""
+    """Set Flower's defaults; the user's environment, conf file and options still win."""
     from flower.options import options
 
     options.tasks_columns = COLUMNS
     options.max_tasks = MAX_TASKS
     options.natural_time = True
     options.format_task = readable
-    # Its own default is every address of the machine.
+    # Flower's own default is every address of the machine.
     options.address = "127.0.0.1"
-    # Nobody has said yet; `protect` decides when it knows who may come.
+    # None: not decided by the user; `protect` decides once it knows the passwords.
     options.read_only = None
     options.add_parse_callback(_Guard(options))
 
 
 class _Guard:
-    """Calls :func:`protect` once the conf file has been read: it may name a password."""
+    """Calls :func:`protect` after Flower has read its conf file, which may name a password."""
 
     def __init__(self, options: Any) -> None:
         self.options, self.readings = options, 0
@@ -65,28 +63,31 @@ class _Guard:
 
 
 def protect(options: Any) -> None:
-    """Have Flower ask for a password unless only this machine can reach it.
+    """Require a password unless only this machine can reach Flower.
 
-    Without a password it shows everything and changes nothing; with one, its buttons work.
+    Without a password Flower is read-only; with one, its buttons work.
+
+    Raises:
+        ConfigError: the file of passwords cannot be read, or has no line USER:PASSWORD.
     """
     if not options.basic_auth and (file := os.environ.get(AUTH_FILE)):
         options.basic_auth = credentials(Path(file))
     private = bool(options.unix_socket) or is_loopback(options.address)
     if not (private or options.basic_auth or options.auth):
         options.basic_auth = [f"{USER}:{_new_password(options.address)}"]
-    asks = bool(options.basic_auth or options.auth)
-    if not asks:
-        # Its pages are open then anyway; this opens the same facts to programs.
+    protected = bool(options.basic_auth or options.auth)
+    if not protected:
+        # Flower 2 refuses its API without a login unless this is set, though its pages are open.
         os.environ.setdefault(OPEN_API, "true")
     if options.read_only is None:
-        options.read_only = not asks
+        options.read_only = not protected
 
 
 def credentials(file: Path) -> list[str]:
-    """Read who may come.
+    """Return the lines USER:PASSWORD of a file.
 
     Raises:
-        ConfigError: the file cannot be read, or has nobody in it; Flower must not start open.
+        ConfigError: the file cannot be read, or has no such line; Flower must not start open.
     """
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
@@ -98,7 +99,7 @@ def credentials(file: Path) -> list[str]:
 
 
 def _new_password(address: str) -> str:
-    """Make a password and tell it to whoever started Flower; it is kept nowhere."""
+    """Return a new password after writing it to stderr, the only copy."""
     password = secrets.token_urlsafe(12)
     sys.stderr.write(
         f"Flower listens on {address or 'every address of this machine'}, so it asks for a "
@@ -112,67 +113,67 @@ def _new_password(address: str) -> str:
 
 
 def readable(task: Any) -> Any:
-    """Write one row for people; Flower hands over a copy and shows what comes back."""
-    task.kwargs = what(task.kwargs)
+    """Return a row of Flower's list with readable texts; Flower passes a copy of the task."""
+    task.kwargs = arguments(task.kwargs)
     if task.state == "RETRY":
-        task.result = waiting(task.exception, task.retried)
+        task.result = wait(task.exception, task.retried)
     elif task.state == "FAILURE":
-        task.result = _without_address(problem(task.exception or ""))
+        # The list has little room, and the page of the task has the whole text.
+        task.result = without_addresses(error(task.exception or ""))
     elif task.state == "SUCCESS":
-        task.result = ending(task.result)
+        task.result = result(task.result)
     return task
 
 
-def what(kwargs: str | None) -> str | None:
-    """Write the arguments as ``FILE, SIZE, ITEM``; give them back as they are when they differ."""
-    said = _literal(kwargs)
-    if not said.get("file"):
+def arguments(kwargs: str | None) -> str | None:
+    """Return the arguments as ``FILE, SIZE, ITEM``; those of another task unchanged."""
+    values = _literal(kwargs)
+    if not values.get("file"):
         return kwargs
-    file, item = str(said["file"]), str(said.get("item"))
+    file, item = str(values["file"]), str(values.get("item"))
     whole = [] if len(file) <= NAME_WIDTH else [file]
-    return ", ".join([shortened(file, NAME_WIDTH), str(said.get("size")), item, *whole])
+    return ", ".join([shortened(file, NAME_WIDTH), str(values.get("size")), item, *whole])
 
 
-def _without_address(text: str) -> str:
-    """Remove the addresses that stand before a colon, or as the first of several values."""
-    return _ADDRESS.sub(lambda found: "" if found[0].endswith((": ", "', ")) else found[0], text)
-
-
-def problem(exception: str) -> str:
-    """Write an error as a sentence; Celery tells it as ``Class(values)``."""
+def error(exception: str) -> str:
+    """Return an error as a sentence; Celery reports it as ``Class(values)``."""
     name, _, values = exception.rstrip(")").partition("(")
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, errors.GeodesTasksError)):
         return exception
     try:
-        said = ast.literal_eval(f"({values},)")
-        return exception if ... in said else f"{name}: {kind(*said)}"
+        given = ast.literal_eval(f"({values},)")
+        # Celery cuts a long repr with '...', which reads as Ellipsis: the values are not whole.
+        return exception if ... in given else f"{name}: {kind(*given)}"
     except (ValueError, SyntaxError, TypeError):
         return exception
 
 
-def waiting(exception: str | None, since: float | None) -> str | None:
-    """Write why a download waits, with the time of day when it goes on."""
+def wait(exception: str | None, since: float | None) -> str | None:
+    """Return why a download waits, after the time of day when the wait ends.
+
+    ``since`` is in seconds since 1970; None when Flower has not seen the start of the wait.
+    """
     match = _WAIT.search(exception or "")
     if exception is None or match is None or since is None:
-        return _without_address(exception or "")
+        return without_addresses(exception or "")
     due = datetime.fromtimestamp(since + int(match[1]), UTC)
-    reason = _without_address(exception[: match.start()])
+    reason = without_addresses(exception[: match.start()])
     return f"until {due:%H:%M:%S} UTC ({due:%d %b}), {reason}"
 
 
-def ending(result: str | None) -> str | None:
-    """Write how success came about."""
-    said = _literal(result)
-    if not said.get("outcome"):
-        return result
-    proven = "verified" if said.get("verified") else "unverified: the catalogue has no checksum"
-    fetched = f"{human_bytes(said.get('bytes_transferred'))} from {said.get('source')}, "
-    return f"{said['outcome']}, {fetched if said.get('source') else ''}{proven}"
+def result(text: str | None) -> str | None:
+    """Return how success came about; the result of another task unchanged."""
+    values = _literal(text)
+    if not values.get("outcome"):
+        return text
+    proven = "verified" if values.get("verified") else "unverified: the catalogue has no checksum"
+    fetched = f"{human_bytes(values.get('bytes_transferred'))} from {values.get('source')}, "
+    return f"{values['outcome']}, {fetched if values.get('source') else ''}{proven}"
 
 
 def _literal(text: str | None) -> dict[str, Any]:
-    """Read a dictionary as Python writes it; empty for anything else, cut-off text included."""
+    """Parse a dictionary as Python writes it; empty for anything else, truncated text included."""
     try:
         value = ast.literal_eval(text or "")
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -1,26 +1,28 @@
-"""A batch as HTML: what a notebook shows of it, live while it runs and as it stands."""
+"""A batch as HTML for a notebook, and the choice between notebook, terminal and log."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
-from geodes_tasks.model.formatting import human_bytes, human_seconds
+from rich.console import Console
+
+from geodes_tasks.ledger import FailureGroup, Running
+from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.batch_text import Speed, outcomes, summary
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from geodes_tasks.ledger import FailureGroup, Running
-    from geodes_tasks.model.results import BatchStatus, DownloadRecord
+from geodes_tasks.monitoring.snapshot import Speed
+from geodes_tasks.monitoring.terminal import Quiet, View, view
+from geodes_tasks.monitoring.wording import amount, outcomes, summary, time_left
 
 REFRESH_S = 0.5
+"""Seconds between two pictures: each one is a message to the browser."""
 RUNNING_ROWS, RECORD_ROWS = 12, 50
-"""So many are shown at most."""
+"""Rows of running downloads, and of all downloads, shown at most."""
 COLOURS = {
     State.SUCCESS: "#2a9d4a",
     State.STARTED: "#2a7ab9",
@@ -34,57 +36,72 @@ _BAR = (
 _LEFT = "style='text-align:left'"
 
 
+# --- where output goes ---------------------------------------------------------------------------
+
+
 def in_notebook() -> bool:
-    """Tell whether somebody reads this in a notebook: a kernel of Jupyter runs the code."""
+    """Return whether a Jupyter kernel runs this code."""
+    # IPython alone proves nothing: its terminal has no kernel, and a plain script may import it.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and hasattr(shell, "kernel")
 
 
-class Html:
-    """One output in a notebook, redrawn in place. A context manager."""
+def console() -> Console:
+    """Return the console for words to the user: stderr, but plain stdout in a notebook."""
+    if in_notebook():
+        # rich would draw its own HTML, and a notebook shows stderr on red, as an error.
+        return Console(file=sys.stdout, force_jupyter=False, width=100, no_color=True)
+    return Console(stderr=True)
+
+
+def write_line(text: str) -> None:
+    """Write one line to the user."""
+    console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def progress_view(*, quiet: bool = False) -> View:
+    """Return the display that fits here: HTML in a notebook, else bars, lines or nothing."""
+    if not quiet and in_notebook():
+        return Html()
+    return view(console(), quiet=quiet)
+
+
+class Html(Quiet):
+    """One output of a notebook cell, redrawn in place."""
 
     def __init__(self) -> None:
         """Show nothing yet."""
         self._speed, self._drawn_at = Speed(), 0.0
         self._handle: Any = None
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the last picture."""
-
     def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
-        """Draw how things stand, now and then, and at the end."""
+        """Draw the batch if the last picture is REFRESH_S old, and at the end."""
         now = time.monotonic()
         speed = self._speed.update(status.bytes_done, now)
         if status.unfinished and now - self._drawn_at < REFRESH_S:
             return
         self._drawn_at = now
-        self._draw(bars(status, running, speed))
-
-    def _draw(self, html: str) -> None:
         ipython = import_module("IPython.display")
+        drawn = ipython.HTML(bars(status, running, speed))
         if self._handle is None:
-            self._handle = ipython.display(ipython.HTML(html), display_id=True)
+            self._handle = ipython.display(drawn, display_id=True)
         else:
-            self._handle.update(ipython.HTML(html))
+            self._handle.update(drawn)
 
 
 # --- parts of a page -----------------------------------------------------------------------------
 
 
 def bars(status: BatchStatus, running: Sequence[Running], bytes_per_s: float = 0.0) -> str:
-    """Write how a batch stands: a bar for all, one for each running download."""
-    left = max(status.bytes_total - status.bytes_done, 0)
-    eta = f", {human_seconds(left / bytes_per_s)} left" if left and bytes_per_s else ""
-    amount = f"{human_bytes(status.bytes_done)} of {human_bytes(status.bytes_total)}"
+    """Return a batch as HTML: a bar for all, one for each running download, and the counts."""
+    left = time_left(status, bytes_per_s)
+    eta = f", {left} left" if left else ""
+    total = amount(status.bytes_done, status.bytes_total)
     pace = f", {human_bytes(bytes_per_s)}/s{eta}" if status.unfinished and bytes_per_s else ""
-    rows = [_bar("<b>all</b>", status.bytes_done, status.bytes_total, amount + pace)]
+    rows = [_bar("<b>all</b>", status.bytes_done, status.bytes_total, total + pace)]
     for one in running[:RUNNING_ROWS]:
-        text = f"{human_bytes(one.done_bytes)} of {human_bytes(one.size_bytes)}"
+        text = amount(one.done_bytes, one.size_bytes)
         rows.append(_bar(escape(one.title), one.done_bytes, one.size_bytes, text))
     words = escape(summary(status) + outcomes(status))
     return f"<table>{''.join(rows)}</table><p>{words}</p>"
@@ -98,7 +115,7 @@ def _bar(name: str, done: int, size: int | None, text: str) -> str:
 
 
 def problems(groups: Iterable[FailureGroup]) -> str:
-    """Write errors by class, each with one example and what to do; nothing where there are none."""
+    """Return errors by class as HTML, each with an example and its hint; empty without errors."""
     rows = [
         f"<tr><td>{one.count}</td><td {_LEFT}>{escape(one.type)}"
         f" ({'failed' if one.state is State.FAILURE else 'waits'})</td>"
@@ -110,7 +127,7 @@ def problems(groups: Iterable[FailureGroup]) -> str:
 
 
 def table(records: Sequence[DownloadRecord], total: int) -> str:
-    """Write a row a download, the first ones of so many."""
+    """Return the first RECORD_ROWS downloads as HTML, and how many of ``total`` are left out."""
     head = "".join(f"<th>{name}</th>" for name in ("item", "file", "size", "state", "why"))
     rows = "".join(map(_row, records[:RECORD_ROWS]))
     more = total - min(len(records), RECORD_ROWS)
@@ -125,6 +142,7 @@ def _row(record: DownloadRecord) -> str:
         why = f"{record.reason}: {why}" if why else record.reason
     state = f"<span style='color:{colour}'>{escape(str(record.outcome or record.state))}</span>"
     name = record.path.rpartition("/")[2]
+    # Ids, names and errors come from the catalogue: each is escaped before it enters the page.
     cells = (escape(record.item_id), escape(name), human_bytes(record.size_bytes), state)
     written = "".join(f"<td {_LEFT}>{cell}</td>" for cell in (*cells, escape(why)))
     return f"<tr>{written}</tr>"

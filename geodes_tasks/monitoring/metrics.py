@@ -1,40 +1,34 @@
-"""The ledger as Prometheus sees it: counts, bytes, waits and limits; never a label per item.
+"""The ledger as Prometheus metrics: counts, bytes, waits and limits; never a label per item.
 
 The ledger's scripts keep the counters, so a scrape reads no records and costs the same however
-many there are. Counters only rise: what is forgotten in the ledger stays counted.
+many there are. Counters only rise: forgotten batches stay counted.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger import Ledger, Totals
 from geodes_tasks.ledger.reading import TURN
 from geodes_tasks.model.states import ACTIVE, Outcome, Reason, State
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from prometheus_client.core import Metric
-
-    from geodes_tasks.ledger import Ledger, Totals
 
 NAMESPACE = "geodes_tasks"
 SOURCES = frozenset({"geodes", "s3"})
 
 
 class LedgerCollector(Collector):
-    """Gives Prometheus the metrics of one ledger."""
+    """Source of the metrics of one ledger for prometheus_client."""
 
     def __init__(self, ledger: Ledger) -> None:
-        """Take the ledger; asks it nothing yet."""
+        """Keep the ledger; opens no connection yet."""
         self.ledger = ledger
 
     def collect(self) -> Iterator[Metric]:
-        """Give every metric; while Redis does not answer, only that it does not."""
+        """Yield every metric; only ``ledger_up 0`` while Redis does not answer."""
         try:
             found = [*_counted(self.ledger.reading.totals()), *self._under_way(), *self._accounts()]
         except LedgerUnavailableError:
@@ -47,6 +41,8 @@ class LedgerCollector(Collector):
         running = _gauge("running", "Downloads under way.", None, "source")
         in_flight = _gauge("running_bytes", "Bytes on disk of downloads under way.", None, "source")
         rows = self.ledger.reading.running()
+        # Every source, with 0 too: a series that comes and goes breaks sums and alerts
+        # (prometheus.io/docs/practices/instrumentation, "Avoid missing metrics").
         for source in sorted(SOURCES | {one.source for one in rows if one.source}):
             here = [one for one in rows if one.source == source]
             running.add_metric([source], len(here))
@@ -66,7 +62,6 @@ class LedgerCollector(Collector):
             paused.add_metric([one.name], one.paused is not None)
             if one.quota_count:
                 quota.add_metric([one.name], one.quota_count)
-            if one.quota_count:
                 left.add_metric([one.name], one.quota_left)
             elif one.portal_quota_left is not None:
                 left.add_metric([one.name], one.portal_quota_left)
@@ -80,6 +75,8 @@ def _counted(totals: Totals) -> Iterator[Metric]:
     for name, value in sorted(totals.parts("bytes").items()):
         source, _, collection = name.partition(":")
         transferred.add_metric([source or "unknown", collection or "none"], value)
+    # Collections are few; an item or a file as a label would make a time series each, which
+    # Prometheus advises against (prometheus.io/docs/practices/naming, "Labels").
     errors = _counter("attempt_errors", "Attempts that failed, by class of error.", "error")
     for name, value in sorted(totals.parts("errors").items()):
         errors.add_metric([name or "other"], value)
@@ -109,7 +106,7 @@ def _waits(totals: Totals) -> Iterator[Metric]:
         oldest.add_metric([str(reason)], max(totals.at - totals.since.get(reason, totals.at), 0.0))
     yield from (waiting, oldest)
     work = sum(states.get(state, 0) for state in ACTIVE) - totals.later - totals.taped
-    # Somebody must be there to ask for the files on tape.
+    # One worker polls the files on tape: with no worker they would stay there for ever.
     backlog = max(work, 0) + (totals.taped > 0)
     yield _gauge("backlog", "Downloads that workers have or could take now.", backlog)
 

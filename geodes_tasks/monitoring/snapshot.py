@@ -1,62 +1,91 @@
-"""One look at the ledger after the other: what the live view shows, with speeds between looks."""
+"""The state of the ledger at one moment, for every view; speeds come from successive snapshots."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import Any
 
+from geodes_tasks.ledger import AccountState, FailureGroup, Ledger, Running, Wait
+from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.batch_text import Speed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from geodes_tasks.ledger import AccountState, FailureGroup, Ledger, Running, Wait
-    from geodes_tasks.model.results import BatchStatus
 
 FAILURES_S = 10.0
-"""Errors are counted by reading the whole batch: no more often than this."""
+"""Seconds between two readings of the errors, which read every record of a batch."""
+SPEED_S = 1.2
+"""Seconds between two snapshots that measure speeds: workers report progress once a second."""
+SPEED_WINDOW_S = 10.0
+"""Seconds over which a speed is the mean: an hour of waiting does not slow the present."""
+
+
+@dataclass(slots=True)
+class Speed:
+    """Bytes a second over the last few seconds."""
+
+    seen: list[tuple[float, int]] = field(default_factory=list)
+    """Monotonic seconds with the bytes done by then, oldest first."""
+
+    def update(self, done_bytes: int, now: float) -> float:
+        """Record the bytes done at ``now`` (monotonic seconds). Return bytes a second."""
+        self.seen.append((now, done_bytes))
+        while len(self.seen) > 2 and self.seen[0][0] < now - SPEED_WINDOW_S:
+            self.seen.pop(0)
+        (then, before) = self.seen[0]
+        # A restart from byte 0 makes the count fall; no transfer goes backwards.
+        return max(done_bytes - before, 0) / (now - then) if now > then else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How everything stands at one moment."""
+class Snapshot:
+    """Batches, running downloads, waits, errors and accounts at one moment."""
 
     at: float
-    """Seconds of the server's clock, as all times in it."""
+    """Seconds since 1970 on the server's clock, as all times in here."""
     batches: Sequence[BatchStatus]
     batch_speeds: Sequence[float]
     """Bytes a second, in the order of ``batches``."""
-    moving: Sequence[Running]
+    running: Sequence[Running]
     speeds: Sequence[float]
-    """Bytes a second, in the order of ``moving``."""
+    """Bytes a second, in the order of ``running``."""
     waits: Sequence[Wait]
     failures: Sequence[FailureGroup]
     accounts: Sequence[AccountState]
     workers: int
+    """Number of workers alive."""
     paused: frozenset[str] = frozenset()
     """Names of the batches that are paused by hand."""
 
     @property
     def over(self) -> bool:
-        """Whether no batch has anything left to do."""
+        """Return whether every batch is finished."""
         return not any(status.unfinished for status in self.batches)
 
+    def running_groups(self) -> Iterator[tuple[str, str, list[tuple[Running, float]]]]:
+        """Yield worker, source, and their running downloads with bytes a second, sorted."""
+
+        def owner(row: tuple[Running, float]) -> tuple[str, str]:
+            return row[0].worker, row[0].source
+
+        rows = sorted(zip(self.running, self.speeds, strict=True), key=owner)
+        for (worker, source), group in groupby(rows, key=owner):
+            yield worker, source, list(group)
+
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
+        """Return the JSON form of ``watch --json``."""
         batches = [
             status.to_dict() | {"bytes_per_s": round(speed)}
             for status, speed in zip(self.batches, self.batch_speeds, strict=True)
         ]
-        moving = [
+        running = [
             asdict(one) | {"bytes_per_s": round(speed)}
-            for one, speed in zip(self.moving, self.speeds, strict=True)
+            for one, speed in zip(self.running, self.speeds, strict=True)
         ]
         return {
             "at": self.at,
             "batches": batches,
-            "running": moving,
+            "running": running,
             "waiting": [asdict(one) for one in self.waits],
             "failures": [asdict(one) for one in self.failures],
             "accounts": [asdict(one) for one in self.accounts],
@@ -64,39 +93,37 @@ class Look:
         }
 
 
-SPEED_S = 1.2
-"""Workers tell of their progress once a second."""
-
-
 @dataclass(slots=True)
-class Watcher:
-    """Looks, and remembers enough of former looks to tell speeds."""
+class SnapshotReader:
+    """Reads snapshots of some batches, and keeps what speeds need from the former ones."""
 
     ledger: Ledger
     batches: Sequence[str]
-    """Names of those to watch."""
+    """Names of the batches."""
     _speeds: dict[str, Speed] = field(default_factory=dict)
     _failures: list[FailureGroup] = field(default_factory=list)
     _failed_counts: tuple[int, ...] = ()
     _read_at: float = float("-inf")
 
-    def look(self) -> Look:
-        """Look once.
+    def read(self) -> Snapshot:
+        """Read the ledger once.
 
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
         ledger, now = self.ledger, time.monotonic()
         statuses = [ledger.reading.status(name) for name in self.batches]
-        moving = ledger.reading.running()
-        known = [*self.batches, *(one.download_id for one in moving)]
+        running = ledger.reading.running()
+        known = [*self.batches, *(one.download_id for one in running)]
+        # Only what is known now: a batch of a million files must not leave a million speeds.
         self._speeds = {name: self._speeds.get(name, Speed()) for name in known}
-        return Look(
+        return Snapshot(
+            # Due times and leases are in the server's time; clocks of hosts may differ.
             at=ledger.connection.server_time(),
             batches=statuses,
             batch_speeds=[self._speeds[s.batch].update(s.bytes_done, now) for s in statuses],
-            moving=moving,
-            speeds=[self._speeds[m.download_id].update(m.done_bytes, now) for m in moving],
+            running=running,
+            speeds=[self._speeds[r.download_id].update(r.done_bytes, now) for r in running],
             waits=self._waits(),
             failures=self._errors(statuses, now),
             accounts=ledger.account.states(),
@@ -104,16 +131,20 @@ class Watcher:
             paused=frozenset(name for kind, name in ledger.control.pauses() if kind == "batch"),
         )
 
-    def look_twice(self) -> Look:
-        """Look, and once more when anything moves: a first look knows no speed. Raises so too."""
-        look = self.look()
-        if not look.moving:
-            return look
+    def read_with_speeds(self) -> Snapshot:
+        """Read the ledger, twice if anything runs: a first snapshot knows no speed.
+
+        Raises:
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        snapshot = self.read()
+        if not snapshot.running:
+            return snapshot
         time.sleep(SPEED_S)
-        return self.look()
+        return self.read()
 
     def _waits(self) -> list[Wait]:
-        """Ask what waits, and since when."""
+        """Return the waits of these batches, each with the earliest time it began."""
         found = []
         for wait in self.ledger.reading.waits(self.batches):
             times = (self.ledger.reading.waits_since(name, wait.reason) for name in self.batches)
@@ -122,7 +153,8 @@ class Watcher:
         return found
 
     def _errors(self, statuses: Sequence[BatchStatus], now: float) -> list[FailureGroup]:
-        """Read the errors again when their number changed, or when they may have grown old."""
+        """Return the errors; read them again when their number changed or they are old."""
+        # Equal counts may hide other errors (one retried, one new): hence the age as well.
         counts = tuple(s.states[state] for s in statuses for state in (State.FAILURE, State.RETRY))
         fresh = counts == self._failed_counts or now - self._read_at < FAILURES_S
         if fresh and self._read_at > float("-inf"):

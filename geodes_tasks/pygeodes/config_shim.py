@@ -1,11 +1,11 @@
-"""``Config`` as pygeodes' users write it: a thin front over the settings."""
+"""``Config`` with pygeodes' names: a thin layer over the settings."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import AliasChoices, SecretStr
 
@@ -15,12 +15,9 @@ from geodes_tasks.settings.files import PYGEODES_FILE, read_pygeodes_file
 from geodes_tasks.settings.urls import masked
 from geodes_tasks.transports.s3 import credentials
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 NB_MAX_ITEMS = 800_000_000
-"""As in pygeodes: practically no limit."""
-# What pygeodes knows and nothing here depends on, with its default: taken and given back.
+"""Number of items that a search may find, pygeodes' default: no limit in practice."""
+# Names of pygeodes on which nothing here depends, with its defaults: accepted and returned.
 _IDLE: dict[str, Any] = {
     "logging_level": "INFO",
     "checksum_error": True,
@@ -34,18 +31,18 @@ class Config:
 
     Takes pygeodes' names (``api_key``, ``download_dir``, ``nb_max_items``,
     ``aws_access_key_id``, ...) and every field of :class:`Settings` (``portal_url``,
-    ``redis_url``, ``quota``, ...). What is not given comes from the environment, then from
+    ``redis_url``, ``quota``, ...). Missing values come from the environment, then from
     ``pygeodes-config.json`` in the current folder, then from the defaults. Nothing is written.
 
-    ``s3_credentials`` may be a function that gives fresh S3 credentials (as CNES's ``assumerole``
-    does); a worker in another process finds it by its name, so it should be in a module of its own.
+    ``s3_credentials`` may be a function that returns fresh S3 credentials (as CNES's
+    ``assumerole`` does); workers import it by its name, so define it in a module of its own.
     """
 
     settings: Settings
-    """What all of it comes to; read by the rest of the program."""
+    """The resulting settings, which the rest of the program reads."""
 
     def __init__(self, api_key: str | None = None, **given: Any) -> None:
-        """Take what is given; None is not given.
+        """Use the given values; None counts as not given.
 
         Raises:
             TypeError: there is no such name.
@@ -63,18 +60,22 @@ class Config:
 
     @classmethod
     def from_file(cls, file: str | Path = PYGEODES_FILE) -> Self:
-        """Read a file of pygeodes, unchanged; the environment wins over it, unknown keys warn.
+        """Return the configuration of pygeodes' file; the environment wins, unknown keys warn.
 
         Raises:
             ConfigError: the file is missing or not usable.
         """
         path = Path(file).expanduser()
         given = read_pygeodes_file(path)
-        weak = {name: value for name, value in given.items() if not _in_environment(name)}
-        return cls(**weak, **_idle_in(path))
+        weak = {name: given[name] for name in given if not _is_in_environment(name)}
+        # `read_pygeodes_file` returns only the fields of the settings, and has proven the JSON.
+        data = json.loads(path.read_text())
+        idle = {name: data[name] for name in _IDLE if data.get(name) is not None}
+        return cls(**weak, **idle)
 
     def __getattr__(self, name: str) -> Any:
-        """Give a setting by its name; secrets as plain text, for the user's own eyes."""
+        """Return a setting by its name; secrets as plain text, as in pygeodes."""
+        # `copy` and `pickle` look up private names before __init__ has run: no lookup of ours.
         if name.startswith("_"):
             raise AttributeError(name)
         if name in self._idle:
@@ -85,7 +86,7 @@ class Config:
         return value.get_secret_value() if isinstance(value, SecretStr) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Change a setting; it counts from the next call on.
+        """Change a setting, from the next call on.
 
         Raises:
             ConfigError: the value cannot be used.
@@ -101,7 +102,7 @@ class Config:
             super().__setattr__(name, value)
 
     def replaced(self, **given: Any) -> Config:
-        """Give a copy with other values; this one stays as it is."""
+        """Return a copy with other values."""
         return Config(**(self._idle | self._given | given))
 
     @property
@@ -115,16 +116,16 @@ class Config:
 
     @property
     def has_api_key(self) -> bool:
-        """Tell whether there is an API key."""
+        """Return whether there is an API key."""
         return bool(self.settings.key())
 
     def has_s3_parameters(self) -> bool:
-        """Tell whether the configuration itself holds S3 credentials."""
-        held = self.settings
-        return bool(held.aws_access_key_id and held.aws_secret_access_key)
+        """Return whether the configuration itself has S3 credentials."""
+        settings = self.settings
+        return bool(settings.aws_access_key_id and settings.aws_secret_access_key)
 
     def __repr__(self) -> str:
-        """Show what was given; secrets as stars."""
+        """Show the given values; secrets as stars."""
         shown = (f"{name}={_shown(name, value)}" for name, value in sorted(self._given.items()))
         return f"Config({', '.join(shown)})"
 
@@ -135,25 +136,19 @@ class Config:
     __hash__ = None  # type: ignore[assignment] # it can change
 
 
-def _in_environment(field: str) -> bool:
-    return any(os.environ.get(name) for name in _variables(field))
-
-
-def _variables(field: str) -> Iterable[str]:
+def _is_in_environment(field: str) -> bool:
+    """Return whether a variable of the environment sets a field."""
+    # The API key and the fields of AWS have names of their own beside GEODES_TASKS_*.
     alias = Settings.model_fields[field].validation_alias
+    names = [config.environment_name(field)]
     if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices]
-    return [config.environment_name(field)]
-
-
-def _idle_in(path: Path) -> dict[str, Any]:
-    """Give the values of a file that only this front knows; the file was read before."""
-    data = json.loads(path.read_text())
-    return {name: data[name] for name in _IDLE if data.get(name) is not None}
+        names = [str(choice) for choice in alias.choices]
+    return any(os.environ.get(name) for name in names)
 
 
 def _shown(name: str, value: Any) -> str:
     secret = Settings.model_fields[name].annotation in (SecretStr, SecretStr | None)
+    # The address of Redis is of use without its password: only that is masked.
     if name == "redis_url":
         text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         return repr(masked(text))

@@ -1,42 +1,35 @@
-"""``DownloadQueue``: many items, in a script, a notebook or at a terminal, until all is done."""
+"""``DownloadQueue``: many items, in a script, a notebook or a terminal, until all are done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client import run as runs
-from geodes_tasks.client.planning import Selection
+from geodes_tasks.client.planning import Planned, Selection
+from geodes_tasks.client.run import Run
+from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model import checksum as checksums
-from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring import dataframe, html, notebook
-from geodes_tasks.monitoring.batch_text import outcomes, summary
-from geodes_tasks.monitoring.progress import LoadView, load_view
-from geodes_tasks.pygeodes.item import PORTALS
-from geodes_tasks.settings import config
+from geodes_tasks.monitoring import dataframe, html
+from geodes_tasks.monitoring.loading import LoadView, load_view
+from geodes_tasks.monitoring.wording import outcomes, summary
+from geodes_tasks.pygeodes.instances import PORTALS
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.stac import eodag, readers
 from geodes_tasks.transfer import audit, disk
 from geodes_tasks.transfer.audit import BAD, Expected
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from geodes_tasks.client.planning import Planned
-    from geodes_tasks.client.run import Run
-    from geodes_tasks.ledger import Ledger, Request
-    from geodes_tasks.model.results import DownloadRecord
-    from geodes_tasks.settings.config import Settings
-
 
 class Problem(StrEnum):
-    """What can be wrong with a file of a queue."""
+    """Fault of a file of a queue."""
 
     MISSING = "missing"
     """It was downloaded, and is not there any more."""
@@ -66,12 +59,12 @@ class DownloadQueue:
     """Items to download into one folder.
 
     Without ``GEODES_TASKS_REDIS_URL`` this machine does the work: a private server and a worker
-    run as long as ``run()`` does. With it the cluster's workers do, and ``run()`` watches.
+    run as long as ``run()`` does. With it the cluster's workers do the work, and ``run()`` waits.
     """
 
     def __init__(
         self,
-        items: Any,
+        items: object,
         download_dir: str | Path | None = None,
         *,
         include: Sequence[str] = (),
@@ -81,23 +74,23 @@ class DownloadQueue:
         settings: Settings | None = None,
         quiet: bool = False,
     ) -> None:
-        """Take the items; nothing is asked of any server yet.
+        """Keep the items; opens no connection yet.
 
         Args:
             items: Items of this package, pygeodes, pystac or eodag, plain JSON, collections of
                 these, or the name of a file that holds them.
             download_dir: Where the files go; by default the folder of the last Geodes object,
-                else of the settings. It need not be empty: what is there is looked at once.
+                else of the settings. It need not be empty: files that are complete are kept.
             include: Globs over asset keys, in place of the default choice (data, no XML).
-            exclude: Globs over asset keys that are not wanted.
+            exclude: Globs over asset keys to leave out.
             layout: Template of the path below the folder, such as ``{collection}/{title}``.
             source: ``auto``, ``geodes`` or ``s3``.
             settings: In place of those of the last Geodes object.
             quiet: Show no progress.
         """
-        # What can be walked through only once must last for a second run().
+        # An iterator is exhausted by the first run(): a second one needs the items again.
         self.items = list(items) if isinstance(items, Iterator) else items
-        self.settings = settings or (PORTALS.last().settings if PORTALS else config.load())
+        self.settings = settings or PORTALS.settings()
         self.download_dir = runs.folder_of(self.settings, download_dir)
         self.quiet = quiet
         self.id = enqueue_admission.new_batch_name()
@@ -113,7 +106,7 @@ class DownloadQueue:
         return f"DownloadQueue({self.id!r}, {str(self.download_dir)!r})"
 
     def _repr_html_(self) -> str:
-        """Show in a notebook how the last ``run()`` ended."""
+        """Show the result of the last ``run()`` in a notebook."""
         head = f"<p><b>{escape(self.id)}</b> to {escape(str(self.download_dir))}</p>"
         if self._status is None:
             return f"{head}<p>not run yet</p>"
@@ -121,7 +114,7 @@ class DownloadQueue:
         return f"{head}{html.bars(self._status, [])}{table}"
 
     def to_dataframe(self) -> Any:
-        """Give a pandas data frame with a row for each file, as the last ``run()`` left it.
+        """Return a pandas data frame with a row for each file, as the last ``run()`` left it.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -131,76 +124,67 @@ class DownloadQueue:
     # --- run -------------------------------------------------------------------------------------
 
     def run(self) -> BatchStatus:
-        """Download what is not there yet, show the progress, wait to the end.
+        """Download missing files, show the progress, wait until all are done.
 
-        Interrupted (Ctrl-C), it leaves everything so that the same call goes on where it
-        stopped, in this process or a new one. One item that fails does not stop the others.
+        After an interruption (Ctrl-C) the same call continues where it stopped, in this process
+        or a new one. One item that fails does not stop the others.
 
         Returns:
             The counts; ``results`` has a record for each file.
 
         Raises:
-            KeyboardInterrupt: it was interrupted; what is left was said.
+            KeyboardInterrupt: it was interrupted; a line says how many downloads are left.
             ConfigError: the layout or a setting cannot be used.
-            DiskError, NotAFileError: the folder takes no files.
+            DiskError, NotAFileError: the folder cannot be written.
             FolderBusyError: another process downloads into the folder, on this machine.
             LedgerUnavailableError: the cluster's Redis does not answer.
         """
         if not runs.has_cluster(self.settings):
-            # Said at once, and once, in place of by every download.
+            # One error now, in place of the same error for every download.
             disk.probe(self.download_dir)
+            # In a cluster the batch lives on between two runs; a private one ends with its run.
+            self.id = enqueue_admission.new_batch_name()
         with runs.begun(
-            self._planned(), self.download_dir, self.settings, self._name(), self._on_load()
+            self._planned(), self.download_dir, self.settings, self.id, self._on_load()
         ) as run:
             if not run.receipt.downloads:
-                self._say("nothing to download: there are no items")
+                self._write("nothing to download: there are no items")
                 return BatchStatus(batch=self.id, total=0, states={}, outcomes={})
             try:
                 self._announce(run)
-                return self._finished(run, self._watched(run))
+                view = html.progress_view(quiet=self.quiet)
+                status = run.watch(view, rows=not self.quiet, tell=self._write)
+                self.results, self._status = run.batch.results(), status
             except KeyboardInterrupt:
                 goes_on = (
                     "run() again watches" if runs.has_cluster(self.settings) else "run() goes on"
                 )
-                self._say(f"interrupted: {run.left()}; {goes_on}")
+                self._write(f"interrupted: {run.left()}; {goes_on}")
                 raise
-
-    def _name(self) -> str:
-        """Give the batch: the same one in a cluster, where it goes on living between two runs."""
-        if not runs.has_cluster(self.settings):
-            self.id = enqueue_admission.new_batch_name()
-        return self.id
+            self._write(summary(status) + outcomes(status))
+            for line in run.failures():
+                self._write(line)
+            return status
 
     def _planned(self) -> Iterator[Planned]:
         found = map(eodag.restored, readers.items_of(self.items))
         return planning.plan(found, self._selection)
 
     def _announce(self, run: Run) -> None:
-        self._say(f"{run.receipt.downloads} downloads to {self.download_dir}")
+        self._write(f"{run.receipt.downloads} downloads to {self.download_dir}")
         if (
             runs.has_cluster(self.settings)
             and run.status().unfinished
             and not run.ledger.dispatch.workers()
         ):
-            self._say("no worker is there yet: start one with `geodes-tasks worker`; waiting")
-
-    def _watched(self, run: Run) -> BatchStatus:
-        picture = notebook.progress(quiet=self.quiet)
-        return run.watch(picture, rows=not self.quiet, tell=self._say)
-
-    def _finished(self, run: Run, status: BatchStatus) -> BatchStatus:
-        self.results, self._status = run.batch.results(), status
-        self._say(summary(status) + outcomes(status))
-        for line in run.failures():
-            self._say(line)
-        return status
+            self._write("no worker is there yet: start one with `geodes-tasks worker`; waiting")
 
     def _on_load(self) -> LoadView | None:
-        return load_view(notebook.console(), quiet=self.quiet)
+        return load_view(html.console(), quiet=self.quiet)
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         if not self.quiet:
-            notebook.say(text)
+            html.write_line(text)
 
     # --- check -----------------------------------------------------------------------------------
 
@@ -225,8 +209,8 @@ class DownloadQueue:
                 audited = (_audited(request, ledger) for request in planned.requests)
                 problems += [problem for problem in audited if problem is not None]
         for problem in problems:
-            self._say(str(problem))
-        self._say(f"{count - len(problems)} of {count} files are as they should be")
+            self._write(str(problem))
+        self._write(f"{count - len(problems)} of {count} files are as they should be")
         return problems
 
 

@@ -1,55 +1,74 @@
-"""``Geodes``: search and download as pygeodes' users write it."""
+"""``Geodes``: search and download with pygeodes' names, and its S3 client."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import boto3
 
 from geodes_tasks.client import direct_download
 from geodes_tasks.client import run as runs
 from geodes_tasks.errors import (
     GeodesTasksError,
-    NoRangesError,
     SearchError,
-    TooManyItemsError,
 )
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring import notebook
-from geodes_tasks.pygeodes import tables
-from geodes_tasks.pygeodes.config_shim import NB_MAX_ITEMS, Config
+from geodes_tasks.monitoring import html
+from geodes_tasks.pygeodes import archives, item_search, tables
+from geodes_tasks.pygeodes.config_shim import Config
 from geodes_tasks.pygeodes.download_queue import DownloadQueue
-from geodes_tasks.pygeodes.item import PORTALS, Collection, Item, as_item, as_items
-from geodes_tasks.pygeodes.s3_explore import explorer
+from geodes_tasks.pygeodes.instances import PORTALS
+from geodes_tasks.pygeodes.item import Collection, Item, as_item, as_items
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.stac.catalog import Catalog
-from geodes_tasks.stac.query import Search
-from geodes_tasks.transfer import destination, members
+from geodes_tasks.stac.query import Moment, Search
+from geodes_tasks.transfer import members
+from geodes_tasks.transports.s3.transport import S3Transport, has_credentials
 
-if TYPE_CHECKING:
-    import zipfile
-    from collections.abc import Iterator, Sequence
 
-    from geodes_tasks.pygeodes.s3_explore import Explorer
+class Explorer:
+    """A boto3 S3 resource (``buckets``, ``Bucket``) that has the client's methods too.
 
-logger = logging.getLogger(__name__)
+    pygeodes makes a client and its documentation uses a resource; both spellings work.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Make client and resource; opens no connection."""
+        self._client = S3Transport(settings).client()
+        # boto3 wants credentials to make a resource; these serve nothing, for the class is made
+        # again over the client above, which signs with those of the settings and renews them.
+        session = boto3.Session("-", "-", region_name=settings.region_name)
+        made = session.resource("s3", endpoint_url=settings.s3_endpoint_url)
+        self._resource: Any = type(made)(client=self._client)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the resource, else of the client."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._resource if hasattr(self._resource, name) else self._client, name)
+
+    def __repr__(self) -> str:
+        """Name the endpoint; no credentials."""
+        return f"Explorer({self._client.meta.endpoint_url!r})"
 
 
 class Geodes:
     """The portal, with a key, credentials and a download folder."""
 
     conf: Config
-    """May be changed at any time; what it says counts from the next call on."""
+    """The configuration; a change counts from the next call on."""
 
     def __init__(self, conf: Config | Settings | None = None, base_url: str | None = None) -> None:
-        """Take a configuration; without one, environment and pygeodes' file are read.
+        """Use a configuration; without one, read the environment and pygeodes' file.
 
         Args:
-            conf: From ``Config(...)`` or ``Config.from_file()``.
-            base_url: Another portal than the configured one.
+            conf: Result of ``Config(...)`` or ``Config.from_file()``.
+            base_url: Address of the portal, in place of the configured one.
 
         Raises:
             ConfigError: a value cannot be used.
@@ -57,6 +76,7 @@ class Geodes:
         self.set_conf(conf)
         if base_url is not None:
             self.conf = self.conf.replaced(portal_url=base_url)
+        # For `item.download_archive()`, which uses the last Geodes object, as in pygeodes.
         PORTALS.add(self)
 
     def set_conf(self, conf: Config | Settings | None) -> None:
@@ -67,7 +87,7 @@ class Geodes:
 
     @classmethod
     def get_last_instance(cls) -> Any:
-        """Give the last Geodes object that was made; says so when there were several."""
+        """Return the last Geodes object that was made; log a warning if there are several."""
         return PORTALS.last()
 
     @property
@@ -83,12 +103,17 @@ class Geodes:
     @property
     def s3_client(self) -> Explorer | None:
         """boto3 for the datalake, with the configured credentials; None without any."""
-        return explorer(self.settings)
+        return Explorer(self.settings) if has_credentials(self.settings) else None
 
     @property
     def catalog(self) -> Catalog:
         """The catalogue of the portal."""
         return Catalog(self.settings)
+
+    @property
+    def folder(self) -> Path:
+        """The download folder, absolute."""
+        return runs.folder_of(self.settings)
 
     def __repr__(self) -> str:
         """Name the portal; no secrets."""
@@ -100,7 +125,7 @@ class Geodes:
         self,
         query: dict[str, Any] | None = None,
         bbox: Sequence[float] | None = None,
-        intersects: Any = None,
+        intersects: object = None,
         get_all: bool = False,
         page: int = 1,
         sortBy: Sequence[Any] | None = None,  # noqa: N803 - pygeodes' name
@@ -108,20 +133,20 @@ class Geodes:
         quiet: bool = False,
         collections: Sequence[str] | str | None = None,
         *,
-        start: Any = None,
-        end: Any = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
     ) -> Any:
         """Search for items.
 
         Args:
             query: ``{property: {operator: value}}``.
-            bbox: West, south, east, north.
+            bbox: West, south, east, north in degrees.
             intersects: GeoJSON geometry, in place of ``bbox``.
-            get_all: Every item, not only one page.
-            page: Which page, from 1, without ``get_all``.
+            get_all: Return every item, not only one page.
+            page: Number of the page, from 1, without ``get_all``.
             sortBy: ``[{"field": ..., "direction": "asc"}]``; made a total order by itself.
-            return_df: Whether to give a table too, as pygeodes does.
-            quiet: Say nothing.
+            return_df: Return a table too, as pygeodes does.
+            quiet: Write nothing.
             collections: Ids of collections.
             start: Acquired then or later: a time, or text such as ``2025-04-02``.
             end: Acquired then or earlier.
@@ -146,29 +171,15 @@ class Geodes:
         )
         if search.is_everything:
             raise SearchError("search", "give a query, bbox, intersects, collections or a time")
-        items = self._all(search, quiet) if get_all else self._page(search, page, quiet)
+        items = (
+            item_search.all_items(self.catalog, search, self.conf.nb_max_items, quiet=quiet)
+            if get_all
+            else item_search.items_on_page(self.catalog, search, page, quiet=quiet)
+        )
         return (items, tables.items_table(items, query or ())) if return_df else items
 
-    def _all(self, search: Search, quiet: bool) -> list[Item]:
-        catalog = self.catalog
-        matched = catalog.count(search)
-        if not quiet:
-            number = "an unknown number of" if matched is None else matched
-            notebook.say(f"Found {number} items matching your query")
-        allowed = self.conf.nb_max_items
-        if matched is not None and allowed != NB_MAX_ITEMS and matched > allowed:
-            raise TooManyItemsError(matched, allowed)
-        return [Item.from_dict(found) for found in catalog.search(search)]
-
-    def _page(self, search: Search, page: int, quiet: bool) -> list[Item]:
-        found, matched = self.catalog.page(search, page)
-        if not quiet:
-            of = "" if matched is None else f" of {matched}"
-            notebook.say(f"Page {page}: {len(found)}{of} items matching your query")
-        return [Item.from_dict(one) for one in found]
-
     def iter_items(self, **search: Any) -> Iterator[Item]:
-        """Give every item that a search finds, one after the other, one page in memory.
+        """Yield every item that a search finds, with one page in memory.
 
         Args:
             **search: As for ``search_items``: query, bbox, intersects, collections, start, end,
@@ -191,8 +202,8 @@ class Geodes:
         Args:
             full_text_search: Words that id, title, description or keywords must have.
             query: ``{property: {operator: value}}``.
-            return_df: Whether to give a table too, as pygeodes does.
-            quiet: Say nothing.
+            return_df: Return a table too, as pygeodes does.
+            quiet: Write nothing.
 
         Returns:
             ``(collections, table)``, or with ``return_df=False`` the collections alone.
@@ -202,16 +213,33 @@ class Geodes:
         """
         found = self.catalog.collections(query, words=full_text_search)
         if not quiet:
-            notebook.say(f"Found {len(found)} collections")
+            html.write_line(f"Found {len(found)} collections")
         made = [Collection.from_dict(one) for one in found]
         return (made, tables.collections_table(made, query or ())) if return_df else made
 
+    def check_item_availability(self, item: object, raw: bool = False) -> dict[str, Any]:
+        """Return whether the files of an item are online or on tape.
+
+        Returns:
+            ``{"data": "available", ...}``: the archive as ``data``, other files by their key;
+            with ``raw``, a bool by checksum.
+
+        Raises:
+            SearchError, CatalogueUnavailableError: the portal does not report it.
+        """
+        # The portal wants href and datalake address together, and answers by checksum.
+        known = as_item(item)
+        endpoint = str(known.find("endpoint_url") or "")
+        hrefs = [(asset.href, endpoint) for asset in known.assets.values()]
+        online = self.catalog.availability(hrefs)
+        return dict(online) if raw else known.availability(online)
+
     # --- download --------------------------------------------------------------------------------
 
-    def download_item_archive(self, item: Any, outfile: str | Path | None = None) -> Path:
-        """Download the archive of an item; one that is there already and right is left alone.
+    def download_item_archive(self, item: object, outfile: str | Path | None = None) -> Path:
+        """Download the archive of an item; a verified file that is there already is kept.
 
-        Passing trouble (a broken connection, a used-up quota) is waited out.
+        A broken connection or a used-up quota is waited for, then the download continues.
 
         Args:
             item: Our Item, or one of pygeodes, pystac or eodag, or plain JSON.
@@ -221,23 +249,24 @@ class Geodes:
                 before the suffix, with a warning.
 
         Returns:
-            The path of the file, proven by its checksum.
+            The path of the file, verified by its checksum.
 
         Raises:
-            GeodesTasksError: what failed and what to do; nothing unproven is at the final name.
+            KeyMissingError: the portal wants an API key and none is configured.
+            GeodesTasksError: the download failed; no unverified file is at the final name.
         """
         asset = as_item(item).data
-        final = self._final(asset, outfile)
-        with notebook.progress() as picture:
+        final = archives.final_path(asset, self.folder, outfile)
+        with html.progress_view() as picture:
             result = direct_download.download(
-                asset, final, self.settings, picture=picture, say=notebook.say
+                asset, final, self.settings, picture=picture, say=html.write_line
             )
         return Path(result.path)
 
     download_item = download_item_archive
 
     def download_item_archives(
-        self, items: Any, outfiles: Sequence[str | Path | None] | None = None
+        self, items: object, outfiles: Sequence[str | Path | None] | None = None
     ) -> list[Path | None]:
         """Download the archives of items; one that fails does not stop the others.
 
@@ -247,7 +276,7 @@ class Geodes:
                 items go through a DownloadQueue, several at a time.
 
         Returns:
-            A path for each item, in their order; None where it failed, which is said.
+            A path for each item, in their order; None where it failed, with a line that says why.
         """
         wanted = list(as_items(items))
         if outfiles is None:
@@ -255,32 +284,21 @@ class Geodes:
             queue.run()
             done = {one.item_id: one for one in queue.results if one.state is State.SUCCESS}
             return [Path(done[one.id].path) if one.id in done else None for one in wanted]
-        return [self._tried(*pair) for pair in zip(wanted, outfiles, strict=True)]
+        # One at a time: two items may be given one name, and the second must see the first.
+        paths: list[Path | None] = []
+        for item, outfile in zip(wanted, outfiles, strict=True):
+            try:
+                paths.append(self.download_item_archive(item, outfile))
+            except GeodesTasksError as error:
+                html.write_line(f"failed: {str(error).rstrip('.')}. {error.hint}".rstrip())
+                paths.append(None)
+        return paths
 
-    def _tried(self, item: Item, outfile: str | Path | None) -> Path | None:
-        try:
-            return self.download_item_archive(item, outfile)
-        except GeodesTasksError as error:
-            notebook.say(f"failed: {str(error).rstrip('.')}. {error.hint}".rstrip())
-            return None
-
-    @property
-    def folder(self) -> Path:
-        """The download folder, absolute."""
-        return runs.folder_of(self.settings)
-
-    def _final(self, asset: Any, outfile: str | Path | None) -> Path:
-        if outfile is None:
-            return destination.plan(asset, self.folder).final
-        text = str(outfile)
-        here = re.match(r"\.{1,2}/", text)
-        return (Path(text) if here else self.folder / Path(text).expanduser()).absolute()
-
-    def quicklook(self, item: Any) -> bytes:
-        """Give the bytes of an item's preview.
+    def quicklook(self, item: object) -> bytes:
+        """Return the bytes of an item's preview.
 
         Raises:
-            GeodesTasksError: there is none, or it cannot be had.
+            GeodesTasksError: there is none, or no server gives it.
         """
         asset = as_item(item).quicklook_asset
         if asset is None:
@@ -290,8 +308,8 @@ class Geodes:
 
     # --- members of archives ---------------------------------------------------------------------
 
-    def list_item_files(self, item: Any) -> list[str]:
-        """Name the files in an item's archive, without downloading it where the server allows.
+    def list_item_files(self, item: object) -> list[str]:
+        """Return the names in an item's archive, without downloading it where the server allows.
 
         Where it does not, the archive is downloaded whole to the download folder, and kept.
 
@@ -299,11 +317,11 @@ class Geodes:
             ArchiveError: the item is no zip archive.
             GeodesTasksError: as ``download_item_archive``.
         """
-        with self._opened(as_item(item)) as opened:
-            return members.members(opened)
+        with self._opened(as_item(item)) as archive:
+            return members.members(archive)
 
     def download_item_files(
-        self, item: Any, filenames: Sequence[str] | None = None, pattern: str | None = None
+        self, item: object, filenames: Sequence[str] | None = None, pattern: str | None = None
     ) -> list[Path]:
         """Download single files of an item's archive, to their path in it below the folder.
 
@@ -312,7 +330,7 @@ class Geodes:
 
         Args:
             item: As for ``download_item_archive``.
-            filenames: Names as ``list_item_files`` gives them.
+            filenames: Names as ``list_item_files`` returns them.
             pattern: A regular expression that whole names match, or a glob such as
                 ``*_B4.tif``, in place of ``filenames``.
 
@@ -323,52 +341,12 @@ class Geodes:
         """
         if (filenames is None) == (pattern is None):
             raise SearchError("download_item_files", "give either filenames or a pattern")
-        with self._opened(as_item(item)) as opened:
-            names = members.matching(opened, pattern) if pattern is not None else filenames
-            return members.extract(opened, names or (), self.folder)
+        with self._opened(as_item(item)) as archive:
+            names = members.matching(archive, pattern) if pattern is not None else filenames
+            return members.extract(archive, names or (), self.folder)
 
-    @contextlib.contextmanager
-    def _opened(self, item: Item) -> Iterator[zipfile.ZipFile]:
-        """Open the archive on disk if it is there, else where it is, else download it."""
-        asset = item.data
-        path = self._final(asset, None)
-        with contextlib.ExitStack() as stack:
-            if path.is_file() and path.stat().st_size == asset.size_bytes:
-                yield stack.enter_context(members.local(path))
-                return
-            try:
-                opened = stack.enter_context(
-                    members.remote(asset, direct_download.transports(self.settings))
-                )
-            except NoRangesError as error:
-                notebook.say(f"{error}; downloading the whole archive to {path.parent}")
-                path = self.download_item_archive(item)
-                opened = stack.enter_context(members.local(path))
-            yield opened
-
-    # --- availability ----------------------------------------------------------------------------
-
-    def check_item_availability(self, item: Any, raw: bool = False) -> Any:
-        """Tell whether the files of an item are online or on tape.
-
-        Returns:
-            ``{"data": "available", ...}``: the archive as ``data``, other files by their key;
-            with ``raw``, a bool by checksum, as the portal says it.
-
-        Raises:
-            SearchError, CatalogueUnavailableError: the portal does not say.
-        """
-        known = as_item(item)
-        endpoint = str(known.find("endpoint_url") or "")
-        hrefs = [(asset.href, endpoint) for asset in known.assets.values()]
-        online = self.catalog.availability(hrefs)
-        return online if raw else _in_words(known, online)
-
-
-def _in_words(item: Item, online: dict[str, bool]) -> dict[str, str]:
-    words = {True: "available", False: "not available", None: "unknown"}
-    data = item.data_key
-    return {
-        "data" if key == data else key: words[online.get(str(getattr(asset, "checksum", "")))]
-        for key, asset in item.assets.items()
-    }
+    def _opened(self, item: Item) -> AbstractContextManager[zipfile.ZipFile]:
+        path = archives.final_path(item.data, self.folder)
+        return archives.opened(
+            item.data, path, self.settings, lambda: self.download_item_archive(item)
+        )

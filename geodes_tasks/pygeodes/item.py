@@ -1,105 +1,53 @@
-"""Items and collections of GEODES as pystac objects, with what GEODES adds to them.
+"""Items and collections of GEODES as pystac objects, with the fields that GEODES adds.
 
-Only here is pystac needed. Reading is tolerant (GEODES writes versions that pystac refuses);
+Only this module needs pystac. Reading is tolerant (GEODES writes versions that pystac refuses);
 sizes, checksums and the choice of the data asset are those of :mod:`geodes_tasks.stac.assets`.
 """
 
 from __future__ import annotations
 
 import base64
-import logging
+from collections.abc import Iterator, Mapping
 from glob import escape
 from html import escape as html_escape
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from pathlib import Path
+from typing import Any, Self
 
 import pystac
 
-from geodes_tasks.errors import GeodesTasksError, ItemError, NoGeodesError
+from geodes_tasks.errors import GeodesTasksError, ItemError
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import eodag, readers
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from geodes_tasks.model import asset
-    from geodes_tasks.settings.config import Settings
-
-logger = logging.getLogger(__name__)
-
 STAC_VERSION = "1.0.0"
-"""What items say here: pystac refuses the beta versions of GEODES, whose fields are the same."""
+"""Version written into items: pystac refuses the beta versions of GEODES, with the same fields."""
 _TOP_LEVEL = ("id", "type", "collection", "bbox", "geometry")
 
 
-class Portal(Protocol):
-    """What an item asks to download itself: a Geodes object."""
+class ItemAsset(pystac.Asset):
+    """An asset with the size and checksum that GEODES hides in its description.
+
+    pygeodes calls it ``Asset``: ``geodes_tasks.utils.stac.Asset``.
+    """
 
     @property
-    def settings(self) -> Settings:
-        """The settings as they are now."""
-        ...
-
-    def download_item_archive(self, item: Any, outfile: str | Path | None = None) -> Path:
-        """Download the archive of an item."""
-        ...
-
-    def quicklook(self, item: Any) -> bytes:
-        """Give the bytes of an item's quicklook."""
-        ...
-
-
-class Portals:
-    """The Geodes objects of this process, in the order in which they were made."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._made: list[Portal] = []
-
-    def add(self, portal: Portal) -> None:
-        """Remember one more."""
-        self._made.append(portal)
-
-    def last(self) -> Portal:
-        """Give the last one, and say so when there were several.
-
-        Raises:
-            NoGeodesError: there is none.
-        """
-        if not self._made:
-            raise NoGeodesError
-        if (count := len(self._made)) > 1:
-            logger.warning("%d Geodes objects were made: the last one is used", count)
-        return self._made[-1]
-
-    def __bool__(self) -> bool:
-        """Tell whether there is any."""
-        return bool(self._made)
-
-
-PORTALS = Portals()
-"""Shared by :class:`Item` and Geodes."""
-
-
-class Asset(pystac.Asset):
-    """An asset with the size and checksum that GEODES hides in its description."""
-
-    @property
-    def _known(self) -> asset.Asset:
+    def _parsed(self) -> Asset:
         item = {"id": str(self.title), "assets": {"asset": self.to_dict()}}
         return stac_assets.assets(item, include=["asset"])[0]
 
     @property
     def filesize(self) -> int | None:
         """Bytes; None where the catalogue is silent."""
-        return self._known.size_bytes
+        return self._parsed.size_bytes
 
     @property
     def checksum(self) -> str | None:
         """Digest in hex, MD5 in GEODES; None where the catalogue is silent."""
-        known = self._known.checksum
-        return known.digest if known else None
+        checksum = self._parsed.checksum
+        return checksum.digest if checksum else None
 
 
 class Item(pystac.Item):
@@ -111,13 +59,13 @@ class Item(pystac.Item):
         item: Self = super().from_dict(_readable(d), *args, **kwargs)
         for asset in item.assets.values():
             # The class only adds properties, so the asset keeps its owner and its fields.
-            asset.__class__ = Asset
+            asset.__class__ = ItemAsset
         return item
 
     def to_dict(
         self, include_self_link: bool = True, transform_hrefs: bool = False
     ) -> dict[str, Any]:
-        """Give the item as JSON; by default links are left alone, which asks no server."""
+        """Return the item as JSON; links stay as they are by default, without any request."""
         return super().to_dict(include_self_link, transform_hrefs)
 
     # --- its files -----------------------------------------------------------------------------
@@ -129,16 +77,15 @@ class Item(pystac.Item):
         Raises:
             NoDataAssetError: the item has no data.
         """
+        # Several assets may have the role `data`: pygeodes prefers the zip in the same way.
         keys = [one.key for one in stac_assets.assets(self.to_dict())]
-        zips = (key for key in keys if self._title(key).lower().endswith(".zip"))
+        titles = {key: str(self.assets[key].title or key) for key in keys}
+        zips = (key for key, title in titles.items() if title.lower().endswith(".zip"))
         return next(zips, keys[0])
 
-    def _title(self, key: str) -> str:
-        return str(self.assets[key].title or key)
-
     @property
-    def data(self) -> asset.Asset:
-        """The archive as the downloader knows it: addresses, size, checksum.
+    def data(self) -> Asset:
+        """The archive as the downloader reads it: hrefs, size, checksum.
 
         Raises:
             NoDataAssetError: the item has no data.
@@ -148,14 +95,14 @@ class Item(pystac.Item):
         return next(one for one in found if one.key == key)
 
     @property
-    def data_asset(self) -> Asset:
+    def data_asset(self) -> ItemAsset:
         """The archive: of several data assets the zip, never an XML description.
 
         Raises:
             NoDataAssetError: the item has no data.
         """
         found = self.assets[self.data_key]
-        assert isinstance(found, Asset)  # noqa: S101 - from_dict made them so
+        assert isinstance(found, ItemAsset)  # noqa: S101 - from_dict made them so
         return found
 
     @property
@@ -175,12 +122,26 @@ class Item(pystac.Item):
         return str(found) if found else None
 
     @property
-    def quicklook_asset(self) -> Asset | None:
+    def quicklook_asset(self) -> ItemAsset | None:
         """The preview; None where there is none."""
+        # GEODES marks quicklooks with the role `overview`; its `thumbnail` is smaller.
         for asset in self.assets.values():
-            if "overview" in (asset.roles or ()) and isinstance(asset, Asset):
+            if "overview" in (asset.roles or ()) and isinstance(asset, ItemAsset):
                 return asset
         return None
+
+    def availability(self, online: Mapping[str, bool]) -> dict[str, str]:
+        """Return in words which files are online: the archive as ``data``, others by their key.
+
+        Args:
+            online: Checksums of the files the portal reports on, with whether they are online.
+        """
+        words = {True: "available", False: "not available", None: "unknown"}
+        data = self.data_key
+        return {
+            "data" if key == data else key: words[online.get(str(getattr(one, "checksum", "")))]
+            for key, one in self.assets.items()
+        }
 
     def download_archive(self, outfile: str | Path | None = None) -> Path:
         """Download the archive with the last Geodes object that was made.
@@ -197,15 +158,16 @@ class Item(pystac.Item):
     # --- its quicklook ---------------------------------------------------------------------------
 
     def get_quicklook_content_in_base64(self) -> str:
-        """Give the preview as base64 text."""
+        """Return the preview as base64 text.
+
+        Raises:
+            NoGeodesError: there is no Geodes object yet.
+            GeodesTasksError: there is no preview, or no server gives it.
+        """
         return base64.b64encode(PORTALS.last().quicklook(self)).decode()
 
     def show_quicklook(self) -> None:
-        """Show the preview in a notebook.
-
-        Raises:
-            GeodesTasksError: it cannot be had.
-        """
+        """Show the preview in a notebook. Raises as ``get_quicklook_content_in_base64``."""
         from IPython.display import Image, display  # type: ignore[attr-defined, unused-ignore]
 
         display(Image(data=PORTALS.last().quicklook(self)))  # type: ignore[no-untyped-call, unused-ignore]
@@ -213,13 +175,17 @@ class Item(pystac.Item):
     # --- its fields ------------------------------------------------------------------------------
 
     def find(self, key: str) -> Any:
-        """Give a field by its name or dotted path, properties first; None where there is none."""
+        """Return a field by its name or dotted path, properties first; None if there is none."""
         if key in _TOP_LEVEL:
             return self.to_dict().get(key)
         return _at(self.properties, key)
 
     def list_available_keys(self, with_origin: bool = False) -> set[str]:
-        """Name the properties, nested ones with dots; with ``properties.`` before, if asked."""
+        """Return the names of the properties, nested ones with dots.
+
+        Args:
+            with_origin: Put ``properties.`` before each, as pygeodes does.
+        """
         prefix = "properties." if with_origin else ""
         return {"id", *(prefix + key for key in _keys(self.properties))}
 
@@ -230,14 +196,17 @@ class Item(pystac.Item):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        """Show what a person wants to see of it in a notebook."""
+        """Show collection, name, date, cloud cover and archive in a notebook."""
         rows = {
             "collection": self.collection_id,
             "item": self.find("identifier") or self.id,
             "acquired": self.find("start_datetime"),
             "cloud cover": self.find("eo:cloud_cover"),
-            "archive": self._archive_text(),
         }
+        try:
+            rows["archive"] = f"{self.data.title} ({human_bytes(self.data.size_bytes)})"
+        except ItemError as error:
+            rows["archive"] = error.problem
         cells = (
             f"<tr><th style='text-align:left'>{name}</th><td>{html_escape(str(value))}</td></tr>"
             for name, value in rows.items()
@@ -245,19 +214,12 @@ class Item(pystac.Item):
         )
         return f"<table>{''.join(cells)}</table>"
 
-    def _archive_text(self) -> str:
-        try:
-            data = self.data
-        except ItemError as error:
-            return error.problem
-        return f"{data.title} ({human_bytes(data.size_bytes)})"
-
     def __hash__(self) -> int:
-        """Go by the id."""
+        """Return the hash of the id."""
         return hash(self.id)
 
     def __eq__(self, other: object) -> bool:
-        """Go by the id."""
+        """Compare the ids: two searches return two objects for one item."""
         return isinstance(other, pystac.Item) and self.id == other.id
 
 
@@ -272,15 +234,15 @@ class Collection(pystac.Collection):
     def to_dict(
         self, include_self_link: bool = True, transform_hrefs: bool = False
     ) -> dict[str, Any]:
-        """Give the collection as JSON; by default links are left alone."""
+        """Return the collection as JSON; links stay as they are by default."""
         return super().to_dict(include_self_link, transform_hrefs)
 
     def find(self, key: str) -> Any:
-        """Give a field by its name or dotted path; None where there is none."""
+        """Return a field by its name or dotted path; None if there is none."""
         return _at(self.to_dict(), key)
 
     def list_available_keys(self) -> set[str]:
-        """Name the fields, nested ones with dots."""
+        """Return the names of the fields, nested ones with dots."""
         return set(_keys(self.to_dict()))
 
     def __repr__(self) -> str:
@@ -290,8 +252,8 @@ class Collection(pystac.Collection):
     __str__ = __repr__
 
 
-def as_items(objects: Any) -> Iterator[Item]:
-    """Read anything that holds items (see :func:`geodes_tasks.stac.readers.items_of`).
+def as_items(objects: object) -> Iterator[Item]:
+    """Yield the items in anything that holds items (:func:`geodes_tasks.stac.readers.items_of`).
 
     Raises:
         ItemError: an element is no item.
@@ -302,8 +264,8 @@ def as_items(objects: Any) -> Iterator[Item]:
         yield Item.from_dict(eodag.restored(found))
 
 
-def as_item(thing: Any) -> Item:
-    """Read the one item that an object is.
+def as_item(thing: object) -> Item:
+    """Return the one item that an object is.
 
     Raises:
         ItemError: it is none, or several.
@@ -317,23 +279,26 @@ def as_item(thing: Any) -> Item:
 
 
 def _readable(d: Mapping[str, Any]) -> dict[str, Any]:
-    """Write item or collection JSON in a way that pystac reads."""
+    """Return item or collection JSON that pystac reads."""
     readable = dict(d) | {"stac_version": STAC_VERSION}
     if not isinstance(readable.get("stac_extensions"), list):
+        # pystac iterates over the extensions, so null or a single text would end in a TypeError.
         readable["stac_extensions"] = []
     readable["links"] = [one for one in d.get("links") or () if "href" in one and "rel" in one]
     if "assets" in d:
-        # An asset without href cannot be had; stac.assets names it where it is asked for.
+        # pystac wants an href of each asset; stac.assets names those without one.
         assets = (d.get("assets") or {}).items()
         readable["assets"] = {key: one for key, one in assets if one.get("href")}
     if d.get("type") == "Feature":
+        # STAC requires the key `datetime`, null where there are start and end times (item-spec).
         readable["properties"] = {"datetime": None} | dict(d.get("properties") or {})
         readable.setdefault("geometry", None)
     return readable
 
 
 def _at(fields: Mapping[str, Any], path: str) -> Any:
-    """Follow a dotted path; a name that has dots itself wins."""
+    """Return the field at a dotted path; None if there is none."""
+    # Some names of GEODES have dots themselves: the whole path is tried as a name first.
     if path in fields:
         return fields[path]
     value: Any = fields

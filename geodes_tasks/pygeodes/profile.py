@@ -1,132 +1,149 @@
-"""``Profile``: what is downloaded now, what waits, what was; answered from the ledgers."""
+"""``Profile``: running, queued and finished downloads of this user, read from the ledgers."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from geodes_tasks.client import run as runs
+from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import ACTIVE, State
-from geodes_tasks.monitoring import notebook
-from geodes_tasks.pygeodes.item import PORTALS
-from geodes_tasks.settings import config
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from geodes_tasks.ledger import Ledger
-    from geodes_tasks.model.results import DownloadRecord
-    from geodes_tasks.settings.config import Settings
+from geodes_tasks.monitoring import html
+from geodes_tasks.monitoring.wording import amount
+from geodes_tasks.pygeodes.instances import PORTALS
+from geodes_tasks.settings.config import Settings
 
 RESET_MARK = "profile-reset"
-"""A file whose time says since when downloads count; setting it disturbs nobody."""
+"""File whose modification time is the last reset; other users and processes are not affected."""
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 _COLOURS = {State.STARTED: "orange1", State.SUCCESS: "green", State.FAILURE: "red"}
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
-    """One download, with pygeodes' names and the ledger's record."""
+class ProfileDownload:
+    """One download: pygeodes' names over the ledger's record.
+
+    pygeodes calls it ``Download``: ``geodes_tasks.utils.profile.Download``.
+    """
 
     record: DownloadRecord
     done_bytes: int | None = None
-    """Bytes on disk while it runs; None when it does not."""
+    """Bytes on disk while it runs, else None."""
 
     @property
     def id(self) -> str:
-        """The id, which is the Celery task's too."""
+        """The id, which is also that of the Celery task."""
         return self.record.download_id
 
     @property
     def destination(self) -> str:
-        """Where the file goes."""
+        """Path of the file."""
         return self.record.path
 
     @property
     def started_at(self) -> datetime | None:
-        """When its last attempt began, UTC."""
+        """Start of its last attempt, UTC; None before the first."""
         return _moment(self.record.started_at)
 
     @property
     def completed_at(self) -> datetime | None:
-        """When it ended, UTC; None while it has not."""
+        """End, UTC; None while it is not over."""
         return _moment(self.record.finished_at)
 
     @property
     def time_taken(self) -> timedelta | None:
-        """How long its last attempt took."""
+        """Duration of its last attempt; None while it is not over."""
         start, end = self.started_at, self.completed_at
         return end - start if start and end else None
 
 
 class Profile:
-    """The downloads of this user as they stood when it was loaded; of all processes.
+    """The downloads of this user, of all processes, at the moment of ``load()``.
 
     With ``GEODES_TASKS_REDIS_URL`` these are the cluster's. Without it they are those of every
     one-machine run under way, and of the last one in the configured folder.
     """
 
-    def __init__(self, downloads: Iterable[Download] = ()) -> None:
-        """Take downloads; ``load()`` finds them."""
+    def __init__(self, downloads: Iterable[ProfileDownload] = ()) -> None:
+        """Keep the downloads; ``load()`` reads those of the ledgers."""
         self.downloads = {download.id: download for download in downloads}
 
     @classmethod
     def load(cls, settings: Settings | None = None, download_dir: str | Path | None = None) -> Self:
-        """Read the ledgers.
+        """Read the ledgers. Return the downloads since the last ``reset()``.
 
         Args:
             settings: In place of those of the last Geodes object.
-            download_dir: Folder whose last run counts too; default the configured one.
+            download_dir: Folder whose last run is read too; default the configured one.
 
         Raises:
             LedgerUnavailableError: the cluster's Redis does not answer.
         """
-        known = settings or current_settings()
-        since = _reset_at(known)
-        with contextlib.ExitStack() as stack:
-            ledgers = stack.enter_context(_ledgers(known, download_dir))
-            found = [one for ledger in ledgers for one in _downloads(ledger)]
-        return cls(one for one in found if _counts(one, since))
+        known = settings or PORTALS.settings()
+        since = None
+        with contextlib.suppress(OSError):
+            mark = known.state_dir.expanduser() / RESET_MARK
+            since = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+        found = []
+        with _ledgers(known, download_dir) as ledgers:
+            for ledger in ledgers:
+                running = {one.download_id: one.done_bytes for one in ledger.reading.running()}
+                for batch in ledger.reading.batches():
+                    for record in ledger.reading.records(batch):
+                        found.append(ProfileDownload(record, running.get(record.download_id)))
+        # A reset hides the past only: what is queued or running is shown whenever it began.
+        return cls(
+            one
+            for one in found
+            if since is None
+            or one.record.state in ACTIVE
+            or (one.completed_at is not None and one.completed_at > since)
+        )
 
     @classmethod
     def reset(cls, settings: Settings | None = None) -> None:
-        """Begin a new history: what ended before now is shown no more.
+        """Hide the downloads that ended before now.
 
-        Nothing is deleted: files, proofs, what runs and what others see stay as they are.
+        Nothing is deleted: files and records stay, also those that other users see.
         """
-        mark = _mark(settings or current_settings())
+        mark = (settings or PORTALS.settings()).state_dir.expanduser() / RESET_MARK
+        # Private: the folder holds the ledgers of one-machine runs too.
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.touch()
 
     @property
     def nb_downloads(self) -> int:
-        """How many downloads there are."""
+        """Number of downloads."""
         return len(self.downloads)
 
-    def current_downloads(self) -> list[Download]:
-        """Give the downloads under way."""
+    def current_downloads(self) -> list[ProfileDownload]:
+        """Return the running downloads."""
         return self._in(State.STARTED)
 
-    def pending_downloads(self) -> list[Download]:
-        """Give the downloads that are queued or wait."""
+    def pending_downloads(self) -> list[ProfileDownload]:
+        """Return the downloads that are queued or wait for a retry."""
         return self._in(State.PENDING, State.RETRY)
 
-    def just_finished_downloads(self, nb_seconds: float) -> list[Download]:
-        """Give what ended in the last seconds."""
+    def just_finished_downloads(self, nb_seconds: float) -> list[ProfileDownload]:
+        """Return the downloads that ended in the last seconds, one second at least."""
         since = datetime.now(UTC) - timedelta(seconds=max(nb_seconds, 1))
         return [one for one in self.downloads.values() if (one.completed_at or since) > since]
 
-    def recent_downloads(self, since: Literal["today", "this_week"] = "today") -> list[Download]:
-        """Give what began or ended in the last 24 hours, or seven days.
+    def recent_downloads(
+        self, since: Literal["today", "this_week"] = "today"
+    ) -> list[ProfileDownload]:
+        """Return the downloads that began or ended in the last 24 hours, or seven days.
 
         Raises:
             ValueError: neither ``today`` nor ``this_week``.
@@ -137,7 +154,7 @@ class Profile:
         times = ((one, one.completed_at or one.started_at) for one in self.downloads.values())
         return [one for one, at in times if at is not None and at >= first]
 
-    def _in(self, *states: State) -> list[Download]:
+    def _in(self, *states: State) -> list[ProfileDownload]:
         return [one for one in self.downloads.values() if one.record.state in states]
 
     @classmethod
@@ -149,15 +166,15 @@ class Profile:
         for_ever: bool = False,
         settings: Settings | None = None,
     ) -> None:
-        """Watch what is downloaded, by whatever process, until nothing is left or Ctrl-C.
+        """Show the downloads of all processes until none is left, or until Ctrl-C.
 
         Args:
-            refresh_rate: Seconds between two looks.
-            simplified: One line a look, in place of a table.
-            for_ever: Go on watching when nothing is queued or running.
+            refresh_rate: Seconds between two readings.
+            simplified: Write a line each time, in place of a table.
+            for_ever: Continue when nothing is queued or running.
             settings: In place of those of the last Geodes object.
         """
-        known = settings or current_settings()
+        known = settings or PORTALS.settings()
         with contextlib.suppress(KeyboardInterrupt), _shown(plain=simplified) as show:
             while True:
                 profile = cls.load(known)
@@ -167,13 +184,17 @@ class Profile:
                 time.sleep(refresh_rate)
 
     def line(self) -> str:
-        """Say in one line how things stand."""
+        """Return the numbers of running and pending downloads in one line."""
         current, pending = len(self.current_downloads()), len(self.pending_downloads())
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return f"[{now}] Current downloads: {current} | Pending downloads: {pending}"
 
     def table(self, finished_s: float) -> Table:
-        """Draw current, pending and just finished downloads."""
+        """Return a table of current, pending and just finished downloads.
+
+        Args:
+            finished_s: Seconds since their end for which finished downloads are shown.
+        """
         table = Table(caption="current, pending and just finished downloads", expand=True)
         for column in ("File", "State", "Progress", "Destination", "Started", "Ended"):
             table.add_column(column, overflow="fold")
@@ -183,29 +204,25 @@ class Profile:
         return table
 
 
-def current_settings() -> Settings:
-    """Give the settings of the last Geodes object, else the environment's."""
-    return PORTALS.last().settings if PORTALS else config.load()
-
-
 @contextlib.contextmanager
 def _shown(*, plain: bool) -> Iterator[Callable[[Profile, float], None]]:
-    """Give what shows a profile here: a live table at a terminal, else lines."""
-    console = notebook.console()
+    """Yield a function that shows a profile: a live table in a terminal, else lines."""
+    console = html.console()
     if plain or not console.is_terminal:
         yield lambda profile, _: console.print(profile.line(), highlight=False, markup=False)
         return
+    # Without its own thread: between two readings nothing on the screen changes.
     with Live(console=console, auto_refresh=False) as live:
         yield lambda profile, seconds: live.update(profile.table(seconds), refresh=True)
 
 
-def _row(one: Download) -> list[str]:
+def _row(one: ProfileDownload) -> list[str]:
     record = one.record
     state = f"{record.state} ({record.reason})" if record.reason else str(record.state)
     size = human_bytes(record.size_bytes)
-    amount = size if one.done_bytes is None else f"{human_bytes(one.done_bytes)} of {size}"
+    progress = size if one.done_bytes is None else amount(one.done_bytes, record.size_bytes)
     times = (record.started_at or "", record.finished_at or "")
-    return [Path(record.path).name or record.item_id, state, amount, record.path, *times]
+    return [Path(record.path).name or record.item_id, state, progress, record.path, *times]
 
 
 # --- ledgers -------------------------------------------------------------------------------------
@@ -216,32 +233,9 @@ def _ledgers(settings: Settings, download_dir: str | Path | None) -> Iterator[li
     folder = runs.folder_of(settings, download_dir)
     live = [] if runs.has_cluster(settings) else list(runs.private_ledgers(settings))
     with runs.ledger_of(settings, folder) as own:
-        # The folder's own run may be under way, and then be among the live ones too.
-        known = {ledger.connection.url for ledger in live}
-        yield live + ([own] if own is not None and own.connection.url not in known else [])
-
-
-def _downloads(ledger: Ledger) -> Iterator[Download]:
-    running = {one.download_id: one.done_bytes for one in ledger.reading.running()}
-    for batch in ledger.reading.batches():
-        for record in ledger.reading.records(batch):
-            yield Download(record, running.get(record.download_id))
-
-
-def _counts(one: Download, since: datetime | None) -> bool:
-    """Tell whether a download belongs to the history that began with the last reset."""
-    ended = one.completed_at
-    return since is None or one.record.state in ACTIVE or (ended is not None and ended > since)
-
-
-def _mark(settings: Settings) -> Path:
-    return settings.state_dir.expanduser() / RESET_MARK
-
-
-def _reset_at(settings: Settings) -> datetime | None:
-    with contextlib.suppress(OSError):
-        return datetime.fromtimestamp(_mark(settings).stat().st_mtime, UTC)
-    return None
+        # The run of this folder may be under way, and then it is among the live ones too.
+        urls = {ledger.connection.url for ledger in live}
+        yield live + ([own] if own is not None and own.connection.url not in urls else [])
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -1,23 +1,23 @@
-"""What a search found as a table: geopandas' frame where it is installed, else a plain one."""
+"""Search results as a table: geopandas' data frame where it is installed, else a plain one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 WGS84 = 4326
+"""EPSG number of longitude and latitude in degrees, as GeoJSON prescribes (RFC 7946 section 4)."""
 SHOWN_ROWS = 60
+"""Rows shown in a notebook at most; pandas shows as many."""
 
 
 class Table:
-    """Found objects with some of their fields; iterating gives the objects."""
+    """Items or collections with some of their fields; iteration yields the objects."""
 
-    def __init__(self, objects: Sequence[Any], columns: Sequence[str], kind: str) -> None:
-        """Take the objects; ``kind`` names their own column, ``item`` or ``collection``."""
+    def __init__(self, objects: Sequence[Any], columns: Iterable[str], kind: str) -> None:
+        """Keep the objects; ``kind`` names their own column, ``item`` or ``collection``."""
         self.objects, self.kind = list(objects), kind
         self.columns = [*columns, kind]
 
@@ -26,21 +26,21 @@ class Table:
         return len(self.objects)
 
     def __iter__(self) -> Iterator[Any]:
-        """Give the objects."""
+        """Yield the objects."""
         return iter(self.objects)
 
     def __getitem__(self, column: str) -> list[Any]:
-        """Give a column."""
+        """Return a column."""
         if column == self.kind:
             return list(self.objects)
         return [one.find(column) for one in self.objects]
 
     def __repr__(self) -> str:
-        """Say what is in it."""
+        """Return the number of rows and the names of the columns."""
         return f"Table({len(self)} rows, columns {', '.join(self.columns)})"
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook."""
+        """Show the first SHOWN_ROWS rows in a notebook."""
         names = self.columns[:-1]
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         rows = "".join(
@@ -53,11 +53,12 @@ class Table:
 
 
 def items_table(items: Sequence[Any], columns: Iterable[str] = ()) -> Any:
-    """Make a table of items: id, collection, more columns by name, ``item`` and the geometry."""
+    """Return a table of items: id, collection, more columns by name, ``item`` and the geometry."""
     names = list(dict.fromkeys(("id", "collection", *columns)))
     geopandas = _geopandas()
     if geopandas is None:
         return Table(items, names, "item")
+    # shapely comes with geopandas, which needs it.
     shapely = import_module("shapely.geometry")
     data = {name: [item.find(name) for item in items] for name in names} | {"item": list(items)}
     shapes = [shapely.shape(_flat(item.geometry)) if item.geometry else None for item in items]
@@ -65,14 +66,47 @@ def items_table(items: Sequence[Any], columns: Iterable[str] = ()) -> Any:
 
 
 def collections_table(collections: Sequence[Any], columns: Iterable[str] = ()) -> Any:
-    """Make a table of collections: title, description, more by name, and ``collection``."""
-    renamed = ("id" if name == "dataset" else name for name in columns)
-    names = list(dict.fromkeys(("title", "description", *renamed)))
+    """Return a table of collections: title, description, more by name, and ``collection``."""
+    names = list(dict.fromkeys(("title", "description", *_collection_columns(columns))))
     geopandas = _geopandas()
     if geopandas is None:
         return Table(collections, names, "collection")
     data = {name: [one.find(name) for one in collections] for name in names}
     return geopandas.GeoDataFrame(data | {"collection": list(collections)})
+
+
+def format_items(items: Any, columns_to_add: Iterable[str] = ()) -> Any:
+    """Return a table of items with more columns by name; pygeodes' spelling.
+
+    Args:
+        items: Items, or the table of a search; its own columns stay, and it does not change.
+        columns_to_add: Names of properties, nested ones with dots.
+    """
+    if not hasattr(items, "columns"):
+        return items_table(items, columns_to_add)
+    return _with_columns(items, "item", columns_to_add)
+
+
+def format_collections(collections: Any, columns_to_add: Iterable[str] = ()) -> Any:
+    """Return a table of collections with more columns by name, as :func:`format_items`."""
+    if not hasattr(collections, "columns"):
+        return collections_table(collections, columns_to_add)
+    return _with_columns(collections, "collection", _collection_columns(columns_to_add))
+
+
+def _with_columns(table: Any, kind: str, names: Iterable[str]) -> Any:
+    if isinstance(table, Table):
+        return Table(table.objects, dict.fromkeys((*table.columns[:-1], *names)), kind)
+    # Columns that the user added are no fields of an item: they are copied, not read again.
+    copy = table.copy()
+    for name in names:
+        copy[name] = [one.find(name) for one in copy[kind]]
+    return copy
+
+
+def _collection_columns(names: Iterable[str]) -> list[str]:
+    """Return field names of collections; what items call ``dataset`` is a collection's id."""
+    return ["id" if name == "dataset" else name for name in names]
 
 
 def _geopandas() -> Any:
@@ -83,7 +117,8 @@ def _geopandas() -> Any:
 
 
 def _flat(geometry: dict[str, Any]) -> dict[str, Any]:
-    """Take one level out of polygons that GEODES nests one deeper than GeoJSON has them."""
+    """Return the geometry without the extra level that GEODES gives some polygons."""
+    # GeoJSON nests a polygon's numbers three deep (RFC 7946 section 3.1.6), GEODES some four.
     coordinates = geometry.get("coordinates")
     if geometry.get("type") == "Polygon" and isinstance(coordinates, list | tuple):
         deepest = coordinates

@@ -18,7 +18,6 @@ from geodes_tasks.ledger import Claim, Ledger, Request, Running
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html as htmlview
-from geodes_tasks.monitoring import notebook
 from geodes_tasks.settings import config
 from tests.conftest import asset_of
 from tests.servers import WorkerProcess
@@ -158,7 +157,7 @@ def test_outside_a_notebook_nothing_is_assumed() -> None:
     pytest.importorskip("IPython")
 
     assert not htmlview.in_notebook()
-    assert notebook.console().stderr
+    assert htmlview.console().stderr
 
 
 def test_a_batch_in_a_cell(

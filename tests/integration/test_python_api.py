@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pystac
 import pytest
 from pydantic import SecretStr
 
-from geodes_tasks import Batch, enqueue
+from geodes_tasks import Batch, batch, batches, enqueue
 from geodes_tasks.errors import ConfigError, LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
@@ -37,6 +38,7 @@ import geodes_tasks
 seconds = time.process_time() - begun
 from geodes_tasks import Batch, Settings, enqueue
 import json
+import os
 print(json.dumps({"seconds": seconds, "opened": opened}))
 """
 
@@ -168,3 +170,36 @@ def test_an_unknown_batch(ledger: Ledger) -> None:
 
     with pytest.raises(UnknownBatchError, match="'nobody-asked' is not in the ledger"):
         batch.status()
+
+
+def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: Settings) -> None:
+    """``batch(name)`` and ``batches()`` find a batch that another process enqueued."""
+    first = enqueue([standin.add_item(KiB)], batch="first", settings=settings)
+    enqueue([standin.add_item(KiB) for _ in range(2)], batch="second", settings=settings)
+    code = (
+        "from geodes_tasks import batch, batches\n"
+        "print(*(one.id for one in batches()), batch('second').status().total)"
+    )
+    url = settings.redis_url.get_secret_value()
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"GEODES_TASKS_REDIS_URL": url},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["second", "first", "2"]
+    assert batch("first", settings=settings).status() == first.status()
+
+
+def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Settings) -> None:
+    """A wrong name is an error at once that names the nearest; without a Redis so is any name."""
+    enqueue([standin.add_item(KiB)], batch="april", settings=settings)
+    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
+
+    with pytest.raises(UnknownBatchError, match="aprill"):
+        batch("aprill", settings=settings)
+    with pytest.raises(LedgerUnavailableError, match="no answer"):
+        batches(settings=nowhere)

@@ -20,7 +20,7 @@ from geodes_tasks.client.planning import Selection
 from geodes_tasks.errors import FolderBusyError, NotAFileError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
-from geodes_tasks.monitoring.progress import Quiet
+from geodes_tasks.monitoring.terminal import Quiet
 from geodes_tasks.pygeodes.download_queue import DownloadQueue, Problem
 from geodes_tasks.pygeodes.profile import Profile
 from geodes_tasks.settings import config

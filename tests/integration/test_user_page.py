@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,11 @@ from geodes_tasks.errors import (
     OfflineError,
 )
 from geodes_tasks.pygeodes.config_shim import Config
-from geodes_tasks.pygeodes.geodes import Geodes
+from geodes_tasks.pygeodes.geodes import Explorer, Geodes
 from geodes_tasks.pygeodes.item import Item
-from geodes_tasks.pygeodes.s3_explore import explorer
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Settings
+from geodes_tasks.utils import exceptions
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import Item as ItemJson
 from tests.standin import KiB, Quota, StandIn, read
@@ -86,7 +88,7 @@ geodes.download_item_archive(item,outfile="./my_item.zip")
 geodes.download_item(item)
 item.download_archive()
 
-from geodes_tasks import DownloadQueue,Profile
+from geodes_tasks.utils.profile import DownloadQueue,Profile
 
 Profile.reset() # not mandatory but it clears the download history, may help
 item1, item2, *rest = items
@@ -104,14 +106,14 @@ if geodes.s3_client:
 """
 
 
-def run_page(folder: Path, standin: StandIn, s3_url: str) -> str:
-    """Run the page as a plain script in a folder; gives what it writes to stdout."""
+def run_page(folder: Path, standin: StandIn, s3_url: str, page: str = PAGE) -> str:
+    """Run a page as a plain script in a folder. Return its stdout."""
     variables = {
         "GEODES_TASKS_PORTAL_URL": standin.url,
         "GEODES_TASKS_S3_ENDPOINT_URL": s3_url,
         "GEODES_TASKS_QUOTA": "off",
     }
-    (folder / "page.py").write_text(PAGE)
+    (folder / "page.py").write_text(page)
     done = subprocess.run(
         [sys.executable, "page.py"],
         env=os.environ | variables,
@@ -147,10 +149,8 @@ def test_the_page_runs_as_a_script(standin: StandIn, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_with_s3_credentials_the_page_uses_s3(
-    standin: StandIn, s3: S3Server, tmp_path: Path
-) -> None:
-    """With S3 credentials in the file no byte comes from the portal, and buckets are listed."""
+def in_the_datalake(standin: StandIn, s3: S3Server, folder: Path) -> list[ItemJson]:
+    """Add three items that S3 serves, and write pygeodes' file with S3 credentials alone."""
     items = []
     for number in range(3):
         key = f"2025/04/02/product{number}.zip"
@@ -164,9 +164,17 @@ def test_with_s3_credentials_the_page_uses_s3(
         "region_name": "us-east-1",
         "download_dir": "down",
     }
-    folder = tmp_path / "work"
     folder.mkdir()
     (folder / "pygeodes-config.json").write_text(json.dumps(credentials))
+    return items
+
+
+def test_with_s3_credentials_the_page_uses_s3(
+    standin: StandIn, s3: S3Server, tmp_path: Path
+) -> None:
+    """With S3 credentials in the file no byte comes from the portal, and buckets are listed."""
+    folder = tmp_path / "work"
+    items = in_the_datalake(standin, s3, folder)
 
     out = run_page(folder, standin, s3.url)
 
@@ -176,6 +184,78 @@ def test_with_s3_credentials_the_page_uses_s3(
         assert (folder / "queued" / title(item)).read_bytes() == whole(standin, item)
 
 
+MAKE_GEODES = """
+from pygeodes import Geodes, Config
+geodes = Geodes(Config.from_file())
+item1, item2, *_ = items = geodes.search_items(
+    query={"dataset": {"eq": "PEPS_S2_L1C"}}, get_all=True, return_df=False
+)
+item = items[0]
+"""
+"""The cell before the page, of pygeodes' page on searching."""
+
+
+def test_the_snippets_of_pygeodes_documentation_run(
+    standin: StandIn, s3: S3Server, tmp_path: Path
+) -> None:
+    """Every snippet of pygeodes' page on downloads runs with only the package's name replaced."""
+    paths = (one / "shared" / "seed" / "downloading.rst" for one in Path(__file__).parents)
+    source = next((path for path in paths if path.is_file()), None)
+    if source is None:
+        pytest.skip("pygeodes' page is not beside this checkout")
+    text = source.read_text() + "\n"
+    snippets = re.findall(r"\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", text)
+    # The page writes `[item1,item2,...]` for a longer list.
+    page = MAKE_GEODES + "".join(map(textwrap.dedent, snippets)).replace(",...]", "]")
+    folder = tmp_path / "work"
+    items = in_the_datalake(standin, s3, folder)
+
+    page = page.replace("pygeodes", "geodes_tasks")
+    page = page.replace("/tmp/downloads", str(folder / "queued"))  # noqa: S108 - the page's own
+    out = run_page(folder, standin, s3.url, page)
+
+    assert len(snippets) == 6
+    assert out.splitlines() == [BUCKET]
+    assert (folder / "down" / title(items[0])).read_bytes() == whole(standin, items[0])
+    assert (folder / "down" / "my_item.zip").read_bytes() == whole(standin, items[0])
+    for item in items[:2]:
+        assert (folder / "queued" / title(item)).read_bytes() == whole(standin, item)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault", "name"),
+    [
+        ({"api_key": None}, None, "RequiresApiKeyException"),
+        ({}, "corrupt", "InvalidChecksumException"),
+    ],
+)
+def test_an_except_clause_of_pygeodes_catches(
+    standin: StandIn, conf: Config, changes: dict[str, Any], fault: str | None, name: str
+) -> None:
+    """A missing key and wrong bytes raise what pygeodes' names for them mean."""
+    item = standin.add_item(size=KiB)
+    if fault is not None:
+        standin.fault(item, fault)
+
+    with pytest.raises(getattr(exceptions, name), match=r"key|MD5|md5"):
+        Geodes(conf.replaced(**changes)).download_item_archive(item)
+
+
+def test_more_except_clauses_of_pygeodes_catch(standin: StandIn, conf: Config) -> None:
+    """An item without data, a search of too many items and a bad address too."""
+    item = standin.add_item(size=KiB)
+    standin.add_item(size=KiB)
+    empty = item | {"assets": {}}
+    geodes = Geodes(conf.replaced(nb_max_items=1))
+
+    with pytest.raises(exceptions.DataAssetMissingException, match="has no assets"):
+        geodes.download_item_archive(empty)
+    with pytest.raises(exceptions.TooManyResultsException, match="finds 2 items, 1 are allowed"):
+        geodes.search_items(query={"dataset": {"eq": "PEPS_S2_L1C"}}, get_all=True)
+    with pytest.raises(exceptions.InvalidURLException, match=r"(?i)portal_url"):
+        Geodes(conf, base_url="not an address")
+
+
 def test_the_s3_client_is_a_client_too(s3: S3Server) -> None:
     """Scripts that use the boto3 client of pygeodes go on: both spellings work."""
     s3.put("some/key.txt", b"hello")
@@ -183,7 +263,7 @@ def test_the_s3_client_is_a_client_too(s3: S3Server) -> None:
         s3_endpoint_url=s3.url, aws_access_key_id="A", aws_secret_access_key="secret-of-s3"
     )
 
-    client: Any = explorer(settings)
+    client: Any = Explorer(settings)
 
     assert client.get_object(Bucket=BUCKET, Key="some/key.txt")["Body"].read() == b"hello"
     assert "some/key.txt" in [one.key for one in client.Bucket(BUCKET).objects.all()]
@@ -460,7 +540,7 @@ def test_without_ranges_the_archive_comes_whole(
     standin.reset_log()
     paths = geodes.download_item_files(item, filenames=["P/MTD.xml"])
 
-    assert "does not serve ranges of it; downloading the whole archive" in said
+    assert "the server does not give parts of it; downloading the whole archive" in said
     assert names[1:] == list(MEMBERS)
     assert paths[0].read_bytes() == b"<x/>"
     assert standin.downloads() == []

@@ -1,22 +1,18 @@
-"""Reports: one record a download, in the formats that other programs read."""
+"""Reports: a record for each download, in formats that other programs read."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.reports.stac_collection import stac_lines
 from geodes_tasks.monitoring.reports.summary import markdown_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from geodes_tasks.model.results import DownloadRecord
 
 COLUMNS = (
     "item_id", "collection", "asset_key", "state", "outcome", "path", "size_bytes", "checksum",
@@ -35,11 +31,11 @@ class Format(StrEnum):
     CSV = "csv"
     """With a header line; the error in three columns."""
     MD5SUMS = "md5sums"
-    """What `md5sum -c` reads, proven files only, paths absolute."""
+    """Input of `md5sum -c`: verified files only, paths absolute."""
     MARKDOWN = "markdown"
-    """A page for people: counts, and the errors by class with what to do."""
+    """A page to read: counts, and errors by class with their hints."""
     STAC = "stac"
-    """An ItemCollection of the files that are here."""
+    """An ItemCollection of the files on disk."""
 
 
 def lines(
@@ -50,14 +46,14 @@ def lines(
     footprint_of: Callable[[str], str | None] = lambda _: None,
     left_out: list[str] | None = None,
 ) -> Iterator[str]:
-    """Write records in a format, line by line, with flat memory.
+    """Yield records in a format, line by line, in constant memory; JSON as one line.
 
     Args:
-        records: Of one batch, in its order.
+        records: Records of one batch, in its order.
         form: The format.
-        batch: Its name, for the page.
-        footprint_of: For STAC: place and time of an item, where the records have none.
-        left_out: For STAC: takes the ids of items of which nothing was kept.
+        batch: Name of the batch, for Markdown.
+        footprint_of: For STAC: returns geometry and time of an item, None when unknown.
+        left_out: For STAC: receives the ids of items without geometry and time.
     """
     if form is Format.MARKDOWN:
         yield from markdown_lines(records, batch)
@@ -79,12 +75,13 @@ def _csv(records: Iterable[DownloadRecord]) -> Iterator[str]:
         data = record.to_dict()
         error = data["error"] or {}
         values = [data[name] for name in COLUMNS]
-        yield _csv_line([*values, *(error.get(n[6:]) for n in ERROR_COLUMNS)])
+        yield _csv_line([*values, *(error.get(n.removeprefix("error_")) for n in ERROR_COLUMNS)])
 
 
 def _csv_line(values: Iterable[object]) -> str:
     buffer = io.StringIO()
-    # Only what the line terminator holds is quoted: without it, a lone CR would end the line.
+    # csv quotes the characters of its line terminator: with "\n" alone, a lone CR in a name would
+    # stay bare and end the line for other readers (RFC 4180 section 2, rule 6).
     csv.writer(buffer, lineterminator="\r\n").writerow(["" if v is None else v for v in values])
     return buffer.getvalue().removesuffix("\r\n")
 
@@ -92,12 +89,13 @@ def _csv_line(values: Iterable[object]) -> str:
 def _md5sums(records: Iterable[DownloadRecord]) -> Iterator[str]:
     for record in records:
         algorithm, _, digest = (record.checksum or "").partition(":")
+        # md5sum -c has no other algorithm, and warns of lines that it cannot read.
         if record.state is State.SUCCESS and algorithm == "md5":
             yield md5sum_line(digest, Path(record.path))
 
 
 def md5sum_line(digest: str, path: Path) -> str:
-    r"""Write one line as md5sum does: names with a newline or backslash are escaped.
+    r"""Return a line as md5sum writes it: names with a newline or backslash are escaped.
 
     Source: GNU coreutils manual, "md5sum invocation".
     """

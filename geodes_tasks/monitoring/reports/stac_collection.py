@@ -1,19 +1,16 @@
-"""The report as a STAC ItemCollection: the files that are here, and where they came from."""
+"""The report as a STAC ItemCollection: the files on disk and their origin."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geodes_tasks.model import checksum as checksums
+from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from geodes_tasks.model.results import DownloadRecord
 
 STAC_VERSION = "1.1.0"
 FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
@@ -31,13 +28,13 @@ def stac_lines(
     footprint_of: Callable[[str], str | None],
     left_out: list[str] | None = None,
 ) -> Iterator[str]:
-    """Write an ItemCollection, one item a line, with flat memory.
+    """Yield an ItemCollection, an item a line, in constant memory.
 
     Args:
-        records: Those of one item one after the other, as a batch keeps them.
-        footprint_of: Gives place and time of an item by its id, as ``footprint.footprint`` makes
-            them; what a record has itself is left aside then.
-        left_out: Takes the ids of items whose place and time nobody kept.
+        records: Records in the order of a batch, those of one item in a row.
+        footprint_of: Returns geometry and time of an item by its id, as ``footprint.footprint``
+            makes them; None: the record's own footprint is used.
+        left_out: Receives the ids of items on disk without geometry and time.
     """
     yield '{"type": "FeatureCollection", "features": ['
     comma = ""
@@ -55,7 +52,10 @@ def stac_lines(
 
 
 def stac_item(item_id: str, records: list[DownloadRecord], kept: dict[str, Any]) -> dict[str, Any]:
-    """Make the item of files on this disk."""
+    """Return the STAC Item of the files of one item on disk.
+
+    Source: STAC 1.1.0 item specification; file extension 2.1.0 for size and checksum.
+    """
     collection = records[0].collection
     item: dict[str, Any] = {
         "type": "Feature",
@@ -67,6 +67,7 @@ def stac_item(item_id: str, records: list[DownloadRecord], kept: dict[str, Any])
         "links": _links(kept.get("self"), collection),
         "assets": {record.asset_key: _asset(record) for record in records},
     }
+    # STAC requires a bbox with a geometry, and forbids it without (item-spec, "bbox").
     if kept.get("geometry") is not None:
         item["bbox"] = kept["bbox"]
     if any(link["rel"] == "collection" for link in item["links"]):
@@ -77,10 +78,11 @@ def stac_item(item_id: str, records: list[DownloadRecord], kept: dict[str, Any])
 
 
 def _links(origin: str | None, collection: str) -> list[dict[str, str]]:
-    """Point back to the catalogue. STAC allows a collection's name only beside a link to it."""
+    """Return links to the item in the catalogue and to its collection."""
     if origin is None:
         return []
     links = [{"rel": "derived_from", "href": origin, "type": "application/geo+json"}]
+    # STAC allows the field `collection` only together with this link (item-spec, "collection").
     above, found, _ = origin.rpartition("/items/")
     if found and collection:
         links.append({"rel": "collection", "href": above, "type": "application/json"})

@@ -1,28 +1,17 @@
-"""The report as a page for people: what is there, what is not, why, and what to do about it."""
+"""The report as Markdown: counts, failures and waits by class, each with its hint."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.wording import STATE_WORDS
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from geodes_tasks.model.results import DownloadRecord
-
-WORDS = {
-    State.PENDING: "queued",
-    State.STARTED: "running",
-    State.RETRY: "waiting",
-    State.SUCCESS: "done",
-    State.FAILURE: "failed",
-    State.REVOKED: "cancelled",
-}
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
@@ -33,12 +22,12 @@ class _Group:
     example: DownloadRecord
     count: int = 0
     can_be_retried: int = 0
-    """The others were refused at the door: they have no path."""
+    """Number of those with a path; the others were refused when they were enqueued."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a batch adds up to; takes record after record, keeps one a class of error."""
+    """Totals of a batch, counted record by record; keeps one example for each class of error."""
 
     states: Counter[State] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -51,7 +40,7 @@ class Summary:
     waits: dict[str, _Group] = field(default_factory=dict)
 
     def add(self, record: DownloadRecord) -> None:
-        """Count one record in."""
+        """Count one record."""
         self.states[record.state] += 1
         self.collections[record.collection] += 1
         self.bytes_transferred += record.bytes_transferred
@@ -74,7 +63,7 @@ def _count(groups: dict[str, _Group], kind: str, record: DownloadRecord) -> None
 
 
 def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[str]:
-    """Write the summary of a batch as Markdown."""
+    """Yield the summary of a batch as Markdown, line by line."""
     summary = Summary()
     for record in records:
         summary.add(record)
@@ -90,7 +79,7 @@ def _counts(summary: Summary) -> Iterator[str]:
     yield "| downloads | number |"
     yield "|---|---|"
     yield f"| all | {total} |"
-    yield from (f"| {word} | {summary.states[s]} |" for s, word in WORDS.items())
+    yield from (f"| {word} | {summary.states[s]} |" for s, word in STATE_WORDS.items())
     yield ""
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(summary.outcomes.items()))
     if outcomes:
@@ -112,11 +101,13 @@ def _failures(summary: Summary, batch: str) -> Iterator[str]:
         return
     yield ""
     yield "## What failed"
+    # The largest group first: it is the one worth a remedy.
     for kind, group in sorted(summary.failures.items(), key=lambda pair: -pair[1].count):
         yield ""
         yield f"### {group.count} x {kind}"
         yield ""
         yield from _example(group)
+        # `retry` cannot find what was refused when it was enqueued: it has no path.
         if group.can_be_retried:
             yield f"- Try again: `geodes-tasks retry {batch} --class {kind}`"
         else:
@@ -147,5 +138,8 @@ def _example(group: _Group) -> Iterator[str]:
 
 
 def plain(text: str) -> str:
-    """Write text so that nothing in it is taken for Markdown or HTML."""
+    """Return text in one line, escaped: nothing in it is Markdown or HTML.
+
+    Source: CommonMark 0.31 section 2.4, backslash escapes.
+    """
     return _MARKS.sub(r"\\\1", " ".join(text.split()))

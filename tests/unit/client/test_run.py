@@ -9,9 +9,9 @@ import pytest
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.run import LAST, Run, is_ending
-from geodes_tasks.monitoring.progress import Quiet
+from geodes_tasks.monitoring.terminal import Quiet
 from tests.unit.ledger.test_ledger import ask, claimed, request_of
-from tests.unit.monitoring.test_progress import status_of
+from tests.unit.monitoring.test_terminal import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

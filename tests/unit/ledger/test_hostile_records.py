@@ -20,8 +20,8 @@ from geodes_tasks.ledger import Running
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import BatchStatus, ErrorInfo, Proof
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.progress import Bars
 from geodes_tasks.monitoring.reports import COLUMNS, Format, lines
+from geodes_tasks.monitoring.terminal import Bars
 from geodes_tasks.settings import config
 from geodes_tasks.settings.quota import Quota
 from geodes_tasks.transfer import audit

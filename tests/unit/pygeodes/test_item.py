@@ -6,21 +6,17 @@ import copy
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pystac
 import pytest
 
-from geodes_tasks.errors import ItemError, NoDataAssetError, NoGeodesError
-from geodes_tasks.pygeodes import item as items
-from geodes_tasks.pygeodes.item import Collection, Item, Portals, as_item, as_items
+from geodes_tasks.errors import ItemError, NoDataAssetError
+from geodes_tasks.pygeodes.item import Collection, Item, as_item, as_items
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac.eodag import restored
 from tests.standin.catalogue import Catalogue
 from tests.standin.spec import ItemSpec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 URL = "https://geodes-portal.cnes.fr"
 
@@ -155,55 +151,6 @@ def test_one_item_is_wanted(thing: Any, problem: str) -> None:
     """Where one item is wanted, none or two are named as such."""
     with pytest.raises(ItemError, match=problem):
         as_item(thing)
-
-
-# --- who downloads -----------------------------------------------------------------------------
-
-
-class FakePortal:
-    """Notes what it is asked for."""
-
-    settings: Any = None
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.asked: list[Any] = []
-
-    def download_item_archive(self, item: Any, outfile: str | Path | None = None) -> Any:
-        """Note it."""
-        self.asked.append((item.id, outfile))
-
-    def quicklook(self, item: Any) -> bytes:
-        """Give some bytes."""
-        return b"\x89PNG"
-
-
-def test_the_last_portal_downloads_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """``item.download_archive()`` uses the last Geodes object, and says so when there are two."""
-    first, last, portals = FakePortal(), FakePortal(), Portals()
-    monkeypatch.setattr(items, "PORTALS", portals)
-    portals.add(first)
-    portals.add(last)
-    item = Item.from_dict(made())
-
-    item.download_archive(outfile="my.zip")
-
-    assert (first.asked, last.asked) == ([], [(item.id, "my.zip")])
-    assert "2 Geodes objects were made: the last one is used" in caplog.text
-    assert item.get_quicklook_content_in_base64() == "iVBORw=="
-
-
-def test_without_a_portal_an_item_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An item that is to download itself before there is a Geodes object names what is missing."""
-    monkeypatch.setattr(items, "PORTALS", Portals())
-    item = Item.from_dict(made())
-
-    with pytest.raises(NoGeodesError, match="no Geodes object") as caught:
-        item.download_archive()
-
-    assert "geodes = Geodes(" in caught.value.hint
 
 
 def test_importing_the_package_needs_no_pystac() -> None:

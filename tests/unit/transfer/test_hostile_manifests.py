@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from geodes_tasks.model.checksum import Checksum
-from geodes_tasks.monitoring import flower, terminal
+from geodes_tasks.monitoring import wording
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.transfer.manifest import checksums_in
 from geodes_tasks.transports.http import responses
@@ -112,8 +112,7 @@ def test_a_broken_manifest_has_no_checksums(text: str) -> None:
 def test_hostile_texts_of_others_take_no_time(text: str) -> None:
     """1 MB of a message, a description, an address or a page is read within a second."""
     readers: list[Callable[[], object]] = [
-        lambda: flower._without_address(text),
-        lambda: terminal._without_address(text),
+        lambda: wording.without_addresses(text),
         lambda: stac_assets._SIZE_LINE.search(text),
         lambda: stac_assets._CHECKSUM_LINE.findall(text),
         lambda: stac_assets._HREF_TAIL.match(text),

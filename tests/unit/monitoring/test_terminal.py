@@ -12,8 +12,7 @@ from geodes_tasks.ledger import Running
 from geodes_tasks.model.formatting import shortened
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.batch_text import Speed, summary
-from geodes_tasks.monitoring.progress import Bars, Lines, Quiet, view
+from geodes_tasks.monitoring.terminal import Bars, Lines, Quiet, view
 
 
 def status_of(done: int = 0, waiting: dict[str, int] | None = None, **states: int) -> BatchStatus:
@@ -46,46 +45,11 @@ def text_of(console: Console) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("status", "text"),
-    [
-        (status_of(success=3), "3 of 3 done"),
-        (status_of(success=1, started=2, pending=3), "1 of 6 done, 2 running, 3 queued"),
-        (
-            status_of(waiting={"quota": 2, "offline": 1}, retry=3),
-            "0 of 3 done, 3 waiting (quota 2, offline 1)",
-        ),
-        (status_of(failure=1, revoked=2), "0 of 3 done, 1 failed, 2 cancelled"),
-    ],
-)
-def test_a_batch_is_summed_up_in_a_line(status: BatchStatus, text: str) -> None:
-    """Why downloads wait is part of it."""
-    assert summary(status) == text
-
-
-def test_speed_is_that_of_the_last_seconds() -> None:
-    """An hour of waiting does not make the last ten seconds slow."""
-    speed = Speed()
-    speeds = [speed.update(done, now) for now, done in [(0, 0), (1, 100), (3600, 100), (3601, 300)]]
-
-    assert speeds[0] == 0.0
-    assert speeds[1] == 100.0
-    assert speeds[3] == 200.0
-
-
-def test_speed_is_never_negative() -> None:
-    """A restart from byte 0 is not a transfer backwards."""
-    speed = Speed()
-    speed.update(100, 0.0)
-
-    assert speed.update(0, 1.0) == 0.0
-
-
 def test_lines_are_written_when_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log gets a line for each change, no oftener than every few seconds, and the last one."""
     now = iter([100.0, 101.0, 106.0, 107.0])
     clock = SimpleNamespace(monotonic=lambda: next(now))
-    monkeypatch.setattr("geodes_tasks.monitoring.progress.time", clock)
+    monkeypatch.setattr("geodes_tasks.monitoring.terminal.time", clock)
     out = console(terminal=False)
     view = Lines(out)
 
@@ -105,7 +69,7 @@ def test_a_long_transfer_shows_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None
     """A single large file says now and then how far it is."""
     now = iter([100.0, 200.0])
     clock = SimpleNamespace(monotonic=lambda: next(now))
-    monkeypatch.setattr("geodes_tasks.monitoring.progress.time", clock)
+    monkeypatch.setattr("geodes_tasks.monitoring.terminal.time", clock)
     out = console(terminal=False)
     view = Lines(out)
 

@@ -1,0 +1,63 @@
+"""The archive of an item: its path in the folder, and its members, read in place if possible."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from geodes_tasks.client import direct_download
+from geodes_tasks.errors import NoRangesError
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.monitoring import html
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.transfer import destination, members
+
+_HERE = re.compile(r"\.{1,2}/")
+
+
+def final_path(asset: Asset, folder: Path, outfile: str | Path | None = None) -> Path:
+    """Return the absolute path of an archive: ``name.zip`` in the folder, ``./name.zip`` here.
+
+    Raises:
+        HostileNameError: without ``outfile``, the title leads out of the folder.
+    """
+    if outfile is None:
+        return destination.plan(asset, folder).final
+    # As text: a Path drops the leading `./`, which is the user's sign for the current folder.
+    text = str(outfile)
+    path = Path(text) if _HERE.match(text) else folder / Path(text).expanduser()
+    return path.absolute()
+
+
+@contextlib.contextmanager
+def opened(
+    asset: Asset, path: Path, settings: Settings, download: Callable[[], Path]
+) -> Iterator[zipfile.ZipFile]:
+    """Open the archive on disk, else on its server by ranges, else after a whole download.
+
+    Args:
+        asset: The archive.
+        path: Its path on disk; a file of another size there is not used.
+        settings: Key and credentials.
+        download: Fetches the whole archive and returns its path.
+
+    Raises:
+        ArchiveError: it is no zip archive.
+        GeodesTasksError: no source gives it.
+    """
+    with contextlib.ExitStack() as stack:
+        if path.is_file() and path.stat().st_size == asset.size_bytes:
+            # The size alone: reading single members, zip's own CRC-32 of each is checked anyway.
+            yield stack.enter_context(members.local(path))
+            return
+        try:
+            remote = members.remote(asset, direct_download.transports(settings))
+            archive = stack.enter_context(remote)
+        # A server may ignore Range and send the whole file (RFC 9110 section 14.2).
+        except NoRangesError as error:
+            html.write_line(f"{error}; downloading the whole archive to {path.parent}")
+            archive = stack.enter_context(members.local(download()))
+        yield archive

@@ -1,0 +1,67 @@
+"""The Geodes objects of this process: the last one serves items and queues without a Geodes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from geodes_tasks.errors import NoGeodesError
+from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Portal(Protocol):
+    """The part of a Geodes object that items and queues use."""
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings in force."""
+        ...
+
+    def download_item_archive(self, item: object, outfile: str | Path | None = None) -> Path:
+        """Download the archive of an item."""
+        ...
+
+    def quicklook(self, item: object) -> bytes:
+        """Return the bytes of an item's quicklook."""
+        ...
+
+
+class Portals:
+    """The Geodes objects of this process, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._made: list[Portal] = []
+
+    def add(self, portal: Portal) -> None:
+        """Record a new Geodes object."""
+        self._made.append(portal)
+
+    def last(self) -> Portal:
+        """Return the newest Geodes object; log a warning if there are several.
+
+        Raises:
+            NoGeodesError: there is none.
+        """
+        if not self._made:
+            raise NoGeodesError
+        # A notebook cell run twice makes a second one, perhaps with another key or folder.
+        if (count := len(self._made)) > 1:
+            logger.warning("%d Geodes objects were made: the last one is used", count)
+        return self._made[-1]
+
+    def settings(self) -> Settings:
+        """Return the settings of the newest Geodes object, else those of environment and files.
+
+        Raises:
+            ConfigError: there is no Geodes object, and a setting cannot be used.
+        """
+        return self.last().settings if self._made else config.load()
+
+
+PORTALS = Portals()
+"""Shared by items, queues and profiles, as in pygeodes, whose items use the last instance."""

@@ -1,0 +1,1 @@
+"""pygeodes' import paths: a script runs with only the package's name replaced."""
