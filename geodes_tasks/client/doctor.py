@@ -14,7 +14,7 @@ from geodes_tasks.client.local_server import server_binary
 from geodes_tasks.client.run import has_cluster
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.checks import Check, Level, server_checks
+from geodes_tasks.ledger.checks import Check, Level, default_user_check, server_checks
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.version import __version__
 from geodes_tasks.transfer import disk
@@ -54,6 +54,7 @@ def _redis(settings: Settings) -> Iterator[Check]:
     ms = 1000 * (time.monotonic() - begun)
     yield Check("redis", Level.OK, f"answers in {ms:.0f} ms")
     yield from server_checks(ledger.connection)
+    yield default_user_check(ledger.connection)
     yield skew("clock of redis", ledger.connection.server_time() - time.time())
     yield from _workers(ledger)
 

@@ -67,7 +67,6 @@ def server_checks(connection: Connection) -> Iterator[Check]:
     else:
         yield _persistence(facts)
         yield from _memory(facts)
-    yield _default_user(connection)
 
 
 def run_id(connection: Connection) -> str:
@@ -108,8 +107,15 @@ def _memory(facts: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("redis memory", Level.WARNING, text, mend)
 
 
-def _default_user(connection: Connection) -> Check:
-    """Check the rights of the user as which the server replays its append-only file."""
+def default_user_check(connection: Connection) -> Check:
+    """Check the rights of the user as which the server replays its append-only file.
+
+    Not part of a worker's start: its user may not send ACL GETUSER, and each refusal is an entry in
+    the server's ACL LOG.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer.
+    """
     name = "redis restart"
     user = _reply(connection, lambda: connection.client.acl_getuser("default"))
     if user is None:
