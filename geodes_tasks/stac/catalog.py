@@ -10,6 +10,7 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -19,6 +20,7 @@ from geodes_tasks.errors import CatalogueUnavailableError, SearchError
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.stac.query import Search
+from geodes_tasks.transports.http.responses import parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -270,16 +272,17 @@ def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
         for file in _objects(product.get("files"))
     ]
     return {
-        file["checksum"]: bool(file.get("available"))
+        # Products of 2020 have their MD5 in upper case: it is the same MD5.
+        file["checksum"].lower(): bool(file.get("available"))
         for file in files
         if isinstance(file.get("checksum"), str)
     }
 
 
 def _retry_after_s(response: requests.Response) -> float:
-    """Read the wait that the server asks for, as far as it is a plain number of seconds."""
-    text = response.headers.get("Retry-After", "").strip()
-    return min(float(text), LONGEST_WAIT_S) if text.isascii() and text.isdigit() else 0.0
+    """Return the wait that the server requests, in seconds; 0 when it names none."""
+    value = response.headers.get("Retry-After")
+    return parse_retry_after(value, now=datetime.now(UTC), most_s=LONGEST_WAIT_S) or 0.0
 
 
 def _guessed_size(page: Page, number: int, size: int) -> int:

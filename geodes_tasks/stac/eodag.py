@@ -46,20 +46,27 @@ def _assets(
     for key, asset in (assets if isinstance(assets, Mapping) else {}).items():
         if not isinstance(asset, Mapping):
             continue
-        is_data = asset.get("href") == own[LINK] or asset.get("geodes:datatype") == _RAW
-        if not is_data:
-            yield key, asset
+        # eodag writes the role data on overview tifs too (OSO: a QUICKLOOK_HD of 123 MB), so the
+        # portal's own type decides where it is given.
+        kind = asset.get("geodes:datatype") or asset.get("datatype")
+        is_archive = asset.get("href") == own[LINK]
+        if not (is_archive or kind == _RAW):
+            yield key, {**asset, "roles": ["overview"]} if kind else asset
             continue
-        title = _title(str(asset.get("title") or key), own, identifier)
+        title = _title(str(asset.get("title") or key), own, identifier, archive=is_archive)
         yield title, {**asset, "title": title, "roles": ["data"]}
 
 
-def _title(known: str, own: Mapping[str, Any], identifier: str) -> str:
-    """Give the archive its file name back, of which eodag keeps the suffix alone."""
+def _title(known: str, own: Mapping[str, Any], identifier: str, *, archive: bool) -> str:
+    """Return the file name of a data asset, of which eodag keeps the end alone.
+
+    THEIA identifiers carry no version (``..._T31TCH_C`` for ``..._T31TCH_C_V4-0.zip``), so eodag
+    titles their archive ``V4-0.zip`` and only the address in the datalake has the whole name.
+    """
     if "." in known and known.startswith(identifier):
         return known
     name = _last_part(str(own.get("endpoint_url") or ""))
-    if name.startswith(identifier) and name.endswith(f".{known}"):
+    if name.startswith(identifier) and (archive or name.endswith(known)):
         return name
     return f"{identifier}.{known}"
 
