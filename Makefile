@@ -46,10 +46,11 @@ test: $(STAMP) ## run the tests, JOBS at once; most of them wait most of the tim
 test-real: $(STAMP) ## the same with the real programs of a cluster: Slurm; as root
 	$(BIN)/python -m pytest -m real tests/real -n 2 --dist worksteal
 
-check: $(STAMP) ## lint, format, types
+check: $(STAMP) ## lint, format, types; Lua where luacheck is installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.lua
 
 size: $(STAMP) ## lines of code by room, without blank lines, comments and docstrings
 	@$(BIN)/python -m tests.size

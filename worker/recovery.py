@@ -47,9 +47,12 @@ class Recovery(threading.Thread):
         self.ledger, self.sender, self.gate = ledger, sender, gate
         self.worker, self.slots, self.accounts = worker, slots, accounts
         # A quarter of a lease: an expired one is found within 1.25 leases.
-        self.period_s = min(max(ledger.connection.limits.lease_seconds / 4, 0.5), 5.0)
+        self.period_s = ledger.connection.limits.register_seconds
         self._ended, self._awake = threading.Event(), threading.Event()
         self._guard = LoopGuard(logger, "recovery", expected=(OperationalError,))
+        self._recovers = False
+        """Whether it is this worker's turn to recover for all: each pass over the whole ledger or
+        the broker's queue is made once, however many workers there are."""
         self._sweeps: dict[str, int] = {}
         """Failed sweeps by the token of the attempt that left the part files."""
 
@@ -82,7 +85,7 @@ class Recovery(threading.Thread):
             lambda: self.sender.send(self.ledger.dispatch.release()),
             lambda: worker_process().hooks.batches_done(self.ledger),
             self._sweep_parts,
-            self.ledger.retention.sweep,
+            self._sweep_records,
         ):
             try:
                 part()
@@ -93,7 +96,9 @@ class Recovery(threading.Thread):
 
     def _recover_leases(self) -> None:
         takes_none = self.gate is not None and self.gate.takes_none
-        ended, _ = self.ledger.dispatch.recover(self.worker, 0 if takes_none else self.slots)
+        slots = 0 if takes_none else self.slots
+        self._recovers = self.ledger.dispatch.register(self.worker, slots)
+        ended, _ = self.ledger.dispatch.recover() if self._recovers else (0, 0)
         # Last: the script removes the record of this worker if its key holds no hash.
         self.ledger.dispatch.publish_accounts(self.worker, self.accounts)
         if ended:
@@ -104,6 +109,10 @@ class Recovery(threading.Thread):
         in_use = worker_process().sources_in_use()
         if S3 in in_use:
             worker_process().source_order.offer(in_use)
+
+    def _sweep_records(self) -> None:
+        if self._recovers:
+            self.ledger.retention.sweep()
 
     def _sweep_parts(self) -> None:
         """Remove the part files of ended downloads; those of a folder that fails stay for later."""
@@ -140,6 +149,8 @@ class Recovery(threading.Thread):
 
     def _resend_lost(self) -> None:
         """Send again the downloads whose message is neither queued nor claimed."""
+        if not self._recovers:
+            return
         for account in self.ledger.dispatch.accounts():
             old = self.ledger.dispatch.sent(account, LOST_AFTER_S)
             if not old:

@@ -145,7 +145,7 @@ class Steering:
             if names
             else self.ledger.reading.failed(batch, kinds)
         )
-        begun = sum(self.ledger.control.retry(batch, block) for block in _blocks(wanted))
+        begun = sum(self.ledger.control.retry(block) for block in _blocks(wanted))
         self._sender.send(self.ledger.dispatch.release())
         return begun
 

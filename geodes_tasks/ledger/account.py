@@ -92,7 +92,7 @@ class Accounts(Part):
         # A script has no None among its arguments: an empty one is none.
         until, probe = ("" if number is None else number for number in (seconds, probe_s))
         words = (1,) if by_hand else ()
-        return bool(self._connection.run("pause", account, why, until, probe, *words))
+        return bool(self._connection.run("pause_account", account, why, until, probe, *words))
 
     def resume(self, account: str) -> bool:
         """End the pause of an account. Return whether it was paused.
@@ -114,7 +114,7 @@ class Accounts(Part):
         if not limits.quota_count:
             return Spent()
         wait = self._connection.run(
-            "spend", account, limits.quota_count, limits.counted_seconds, request
+            "spend_quota", account, limits.quota_count, limits.counted_seconds, request
         )
         return Spent(wait_s=float(wait)) if wait else Spent(request=request)
 
@@ -134,7 +134,7 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        self._connection.run("end_probe", claim.download_id, claim.token)
+        self._connection.run("end_quota_probe", claim.download_id, claim.token)
 
     def gave_since(self, claim: Claim) -> bool:
         """Check whether the portal gave a file to an attempt that began after this one.
@@ -153,7 +153,7 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        return str(self._connection.run("portal_pause", account))
+        return str(self._connection.run("read_portal_pause", account))
 
     def begin_quota_poll(self, account: str, every_s: float) -> float | None:
         """Claim the right to poll the portal for the quota left; return the time of the grant.
@@ -164,7 +164,7 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        granted = self._connection.run("quota_begin", account, every_s)
+        granted = self._connection.run("begin_quota_poll", account, every_s)
         return float(granted) if granted else None
 
     def note_quota(self, account: str, left: int, asked: float) -> bool:
@@ -173,7 +173,7 @@ class Accounts(Part):
         Returns:
             Whether that ended a pause that a refusal by the portal began.
         """
-        return bool(self._connection.run("note_quota", account, left, asked))
+        return bool(self._connection.run("record_portal_quota", account, left, asked))
 
     def changes(self, account: str) -> list[Change]:
         """Return the changes of an account's concurrency limit, the newest first."""

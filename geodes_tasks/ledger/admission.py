@@ -25,7 +25,7 @@ from geodes_tasks.model.asset import GEODES, S3, Asset, download_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from geodes_tasks.ledger.connection import Sent
+    from geodes_tasks.ledger.script_loader import PendingAnswer
     from geodes_tasks.model.results import Proof
 
     Entries = Sequence[tuple[str | int, ...]]
@@ -99,7 +99,7 @@ class PendingBlock:
     """A block of requests sent to the ledger; the caller may do other work meanwhile."""
 
     def __init__(
-        self, send: Callable[[Entries], Sent], requests: Sequence[Request], known: bool
+        self, send: Callable[[Entries], PendingAnswer], requests: Sequence[Request], known: bool
     ) -> None:
         """Send the block; the arguments are those of :meth:`Admissions.send`."""
         self._send, self._requests = send, requests
@@ -109,7 +109,7 @@ class PendingBlock:
         self._left = list(range(len(requests)))
         self._sent = self._ask() if requests else None
 
-    def _ask(self) -> Sent:
+    def _ask(self) -> PendingAnswer:
         asked = [(self._requests[i], self._ids[i]) for i in self._left]
         return self._send(_entries(asked, self._told, self._proofs))
 
@@ -162,9 +162,9 @@ class Admissions(Part):
             LedgerUnavailableError: Redis does not answer; call it again.
         """
 
-        def send(entries: Entries) -> Sent:
+        def send(entries: Entries) -> PendingAnswer:
             words = chain.from_iterable(entries)
-            return self._connection.send("admit", batch, account, len(entries[0]), *words)
+            return self._connection.send("admit_downloads", batch, account, len(entries[0]), *words)
 
         return PendingBlock(send, requests, known)
 
@@ -199,7 +199,7 @@ class Admissions(Part):
             for refusal in refusals
         ]
         if entries:
-            self._connection.run("refuse", batch, account, json.dumps(entries))
+            self._connection.run("refuse_downloads", batch, account, json.dumps(entries))
 
     def set_owner(self, batch: str, owner: str) -> None:
         """Record the user who enqueued a batch, ``user@host``, unless one is recorded."""

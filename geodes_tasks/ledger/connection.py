@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from dataclasses import dataclass
-from functools import cached_property, partial
-from importlib import resources
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -21,12 +20,12 @@ from geodes_tasks.errors import (
     LedgerUnavailableError,
     UnknownBatchError,
 )
+from geodes_tasks.ledger.script_loader import PendingAnswer, script_names, script_text
 from geodes_tasks.model.formatting import nearest
-from geodes_tasks.model.states import ALLOWED_MOVES
 from geodes_tasks.settings.urls import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from redis.commands.core import Script
 
@@ -43,32 +42,31 @@ FORMER_SCHEMA = "1"
 END_S = 15.0
 """Seconds in which a private server has to take the command to end."""
 
-_SCRIPTS = resources.files(__package__) / "scripts"
-_SHARED = ("common", "account", "ready")
-"""Put in front of every other script, in this order."""
+LITTER_BLOCK = 500
+"""Entries of the older schema's litter that one script moves: some milliseconds of Redis."""
 
 
 def client_url(url: str) -> str:
-    """Turn the broker's spelling of a Unix socket into redis-py's."""
+    """Return a URL as redis-py spells it: the broker spells that of a Unix socket otherwise."""
     return (
         "unix://" + url.removeprefix("redis+socket://") if url.startswith("redis+socket") else url
     )
 
 
-class _Unlooked:
-    """A connection that is not looked at before each command.
+class _UncheckedConnection:
+    """Send each command without a check of the socket before it.
 
-    It costs three system calls, as much as the command itself. One that broke meanwhile is found
-    out by the command, which is tried again.
+    The check costs three system calls, as much as the command itself. A connection that broke
+    meanwhile fails with the command, which is tried again.
     """
 
     def can_read(self, timeout: float = 0.0) -> bool:
-        looked: bool = super().can_read(timeout) if timeout else False  # type: ignore[misc]
-        return looked
+        readable: bool = super().can_read(timeout) if timeout else False  # type: ignore[misc]
+        return readable
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """Make a client of the ledger's Redis; opens no connection yet."""
+    """Return a client of the ledger's Redis; it opens no connection yet."""
     url = client_url(settings.redis_url.get_secret_value())
     # The kernel reports the end of a local server at once. A timeout would only break off an answer
     # that takes long.
@@ -86,15 +84,8 @@ def connect(settings: Settings) -> redis.Redis:
     )
     pool = client.connection_pool
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Unlooked, kind), {})
+    pool.connection_class = type(kind.__name__, (_UncheckedConnection, kind), {})
     return client
-
-
-def _prelude() -> str:
-    """Give the table of moves as Lua and the functions that all scripts share."""
-    moves = ", ".join(sorted(f"['{old or ''}>{new}'] = true" for old, new in ALLOWED_MOVES))
-    shared = "".join((_SCRIPTS / f"{name}.lua").read_text() for name in _SHARED)
-    return f"local ALLOWED = {{ {moves} }}\n{shared}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +99,7 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an account may do at once, as the caller's settings have it."""
+    """Hold what an account may do at once, as the settings of the caller have it."""
 
     concurrent: int = 4
     """Downloads under way in the whole fleet."""
@@ -122,7 +113,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """Take the limits from the settings."""
+        """Return the limits of the settings."""
         quota = settings.quota
         return cls(
             concurrent=settings.max_concurrent,
@@ -134,16 +125,22 @@ class Limits:
 
     @property
     def counted_seconds(self) -> float:
-        """How long a request counts: it is counted here a little before the portal counts it."""
+        """Return the seconds for which a request counts: a little more than at the portal."""
         return self.quota_seconds + min(self.quota_seconds / 20, 2.0)
 
+    @property
+    def register_seconds(self) -> float:
+        """Return the seconds between two times that a worker registers."""
+        return min(max(self.lease_seconds / 4, 0.5), 5.0)
+
     def args(self) -> tuple[int, int, int, float]:
-        """Give them in the order that the scripts read."""
+        """Return the limits in the order in which scripts read them."""
         return self.window, self.concurrent, self.quota_count, self.counted_seconds
 
 
-# What Redis says of itself, as it says it: the client has a class for some of it only, and the
-# code in front is gone for those. Source: https://github.com/redis/redis, src/server.c.
+# Errors of a server that cannot work, in its own words: the client has a class for some of them
+# only, and has removed the code in front of those.
+# Source: https://github.com/redis/redis, src/server.c.
 _STUCK = (
     "used memory > 'maxmemory'",
     "read only replica",
@@ -152,55 +149,13 @@ _STUCK = (
     "NOREPLICAS",
 )
 _BUSY = "BUSY "
-"""The answer while a script runs, whatever the server calls itself: Redis, Valkey."""
+"""Begins the answer while a script runs: of Redis and of Valkey."""
 _FORBIDDEN = ("executing the script can't run this command", "ACL failure in script")
-"""Of a script that does what its caller may not; Redis, and Valkey."""
-
-
-class Sent:
-    """A script on its way: Redis runs it, whoever sent it does something else."""
-
-    def __init__(self, store: Connection, script: str, args: Sequence[Any]) -> None:
-        """Send it; the arguments are those of :meth:`Connection.send`."""
-        self._store, self._run = store, partial(store.run, script, *args)
-        self._pool = store.client.connection_pool
-        self._connection: Any = None
-        # On a connection that breaks it is said again in the ordinary way, which is patient.
-        with store.commands(), contextlib.suppress(redis.ConnectionError):
-            self._connection = self._pool.get_connection()
-            try:
-                self._connection.send_command("EVALSHA", store.sha(script), 1, store.prefix, *args)
-            except BaseException:
-                self.close()
-                raise
-
-    def answer(self) -> Any:
-        """Wait for the answer.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        if (connection := self._connection) is None:
-            return self._run()
-        broken = redis.ConnectionError, redis.exceptions.NoScriptError
-        try:
-            with self._store.commands(), contextlib.suppress(*broken):
-                return connection.read_response()
-        finally:
-            self._connection = None
-            self._pool.release(connection)
-        return self._run()
-
-    def close(self) -> None:
-        """Let go of an answer that is not waited for; its connection is of no use any more."""
-        if self._connection is not None:
-            self._connection.disconnect()
-            self._pool.release(self._connection)
-            self._connection = None
+"""Errors of a script that runs a command which its caller may not run; of Redis and of Valkey."""
 
 
 class Connection:
-    """Redis with the ledger's scripts and key names. Safe to use from many threads."""
+    """Send commands and scripts to the Redis of a ledger. Many threads may share one."""
 
     def __init__(
         self,
@@ -218,31 +173,23 @@ class Connection:
 
     @cached_property
     def _scripts(self) -> dict[str, Script]:
-        prelude = _prelude()
-        names = [entry.name for entry in _SCRIPTS.iterdir() if entry.name.endswith(".lua")]
-        return {
-            name.removesuffix(".lua"): self.client.register_script(
-                prelude + (_SCRIPTS / name).read_text()
-            )
-            for name in names
-            if name.removesuffix(".lua") not in _SHARED
-        }
+        return {name: self.client.register_script(script_text(name)) for name in script_names()}
 
     def key(self, *parts: str) -> str:
-        """Name a key."""
+        """Return the name of a key."""
         return self.prefix + ":".join(parts)
 
     def sha(self, script: str) -> str:
-        """Give the name under which Redis knows a script that it has run before."""
+        """Return the name under which Redis knows a script that it has run before."""
         return str(self._scripts[script].sha)
 
-    def send(self, script: str, *args: Any) -> Sent:
-        """Have Redis run one script, and do not wait. Only for what may be said twice.
+    def send(self, script: str, *args: Any) -> PendingAnswer:
+        """Send one script, and do not wait. Only for a script that may run twice.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        return Sent(self, script, args)
+        return PendingAnswer(self, script, args)
 
     def run(self, script: str, *args: Any, client: Any = None) -> Any:
         """Run one script, on a pipeline when one is given.
@@ -254,14 +201,14 @@ class Connection:
         with self.commands():
             if client is None:
                 with contextlib.suppress(redis.exceptions.NoScriptError):
-                    # As the script would do itself, without the half of the way that is not needed.
+                    # The client's own script object does the same, and more that is not needed.
                     sha = self.sha(script)
                     return self.client.execute_command("EVALSHA", sha, 1, self.prefix, *args)
             return known(keys=[self.prefix], args=list(args), client=client)
 
     @contextlib.contextmanager
     def commands(self) -> Iterator[Any]:
-        """Yield the client; turn its errors of connection and of rights into ours."""
+        """Yield the client; raise its errors of connection and of rights as the ledger's."""
         try:
             yield self.client
         except redis.RedisError as error:
@@ -271,7 +218,7 @@ class Connection:
             raise known from error
 
     def failure(self, error: BaseException | None) -> GeodesTasksError | None:
-        """Give our error for one of the client, also of the broker's; None for any other."""
+        """Return the ledger's error for one of the client or the broker; None for any other."""
         match error:
             case redis.ConnectionError() | redis.TimeoutError():
                 return LedgerUnavailableError(masked(self.url), _reason(error))
@@ -294,7 +241,7 @@ class Connection:
             )
 
     def server_time(self) -> float:
-        """Give the time of Redis, the only clock that all workers share, in seconds.
+        """Return the time of Redis, the only clock that all workers share, in seconds.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -304,7 +251,7 @@ class Connection:
         return float(seconds) + float(microseconds) / 1e6
 
     def ping(self) -> None:
-        """Make sure that Redis answers and holds records that this version reads.
+        """Check that Redis answers and has records that this version reads.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -327,7 +274,9 @@ class Connection:
         if schema != FORMER_SCHEMA:
             return schema
         with contextlib.suppress(LedgerForbiddenError):
-            return str(self.run("take_over", schema, SCHEMA))
+            while not (taken := str(self.run("take_over_ledger", schema, SCHEMA, LITTER_BLOCK))):
+                pass
+            return taken
         return schema
 
     def loading(self) -> Loading | None:
@@ -354,12 +303,12 @@ class Connection:
             LedgerUnavailableError: Redis does not answer.
             LedgerForbiddenError: this user may not write to the ledger.
         """
-        return str(self.run("ledger_id", uuid.uuid4().hex))
+        return str(self.run("read_ledger_id", uuid.uuid4().hex))
 
     def end_server(self) -> None:
-        """Have a private server write what it has and end; nothing happens where there is none.
+        """Stop a private server after it has written its data; do nothing where there is none.
 
-        Told by a command it ends at once; a signal it would look at now and then.
+        A command ends it at once; it would check for a signal ten times a second only.
         """
         # The answer is a broken connection, which would be tried again and again.
         self.client.set_retry(Retry(NoBackoff(), 0))
@@ -370,7 +319,7 @@ class Connection:
             self.client.shutdown()
 
     def _begin(self) -> str:
-        # Whoever may only read finds an empty ledger, in which no record is of another schema.
+        # A user who may only read finds an empty ledger, in which no record is of another schema.
         with contextlib.suppress(redis.exceptions.NoPermissionError):
             self.client.set(self.key("schema"), SCHEMA, nx=True)
             return str(self.client.get(self.key("schema")))
@@ -384,7 +333,7 @@ def _is_stuck(said: str) -> bool:
 
 
 class Part:
-    """One subject of the ledger: its commands and scripts, sent over the shared connection."""
+    """Send the commands and scripts of one subject over the shared connection."""
 
     def __init__(self, connection: Connection) -> None:
         """Take the connection; sends nothing."""
@@ -392,6 +341,6 @@ class Part:
 
 
 def _reason(error: Exception) -> str:
-    # Where in which script it was says nothing to whoever reads it.
+    # The line in a script means nothing to a user.
     said = str(error).partition(" script: ")[0]
     return said.splitlines()[0] if said else type(error).__name__

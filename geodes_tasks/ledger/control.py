@@ -71,16 +71,18 @@ class Control(Part):
 
     def withdraw(self, batch: str, downloads: Sequence[str]) -> Withdrawn:
         """Cancel downloads that only this batch has; those of another too only leave this one."""
-        answer = self._connection.run("cancel", batch, *downloads) if downloads else (0, 0)
+        answer = (
+            self._connection.run("cancel_downloads", batch, *downloads) if downloads else (0, 0)
+        )
         return Withdrawn(*map(int, answer))
 
     def resume_account(self, account: str) -> bool:
         """Resume an account. Return whether it was paused."""
         return self._accounts.resume(account)
 
-    def retry(self, batch: str, downloads: Sequence[str]) -> int:
+    def retry(self, downloads: Sequence[str]) -> int:
         """Retry downloads that failed, were cancelled or wait. Return how many."""
-        return int(self._connection.run("again", batch, *downloads)) if downloads else 0
+        return int(self._connection.run("retry_downloads", *downloads)) if downloads else 0
 
     def pause_account(self, account: str, why: str) -> bool:
         """Pause an account for all sources. Return whether no user had paused it before."""
@@ -88,11 +90,11 @@ class Control(Part):
 
     def pause(self, kind: str, name: str, why: str) -> bool:
         """Pause a ``batch`` or a ``source``: nothing new of it starts. Return if it was running."""
-        return bool(self._connection.run("hold", kind, name, why))
+        return bool(self._connection.run("pause_batch_or_source", kind, name, why))
 
     def resume(self, kind: str, name: str) -> bool:
         """Resume a batch or a source. Return whether it was paused."""
-        return bool(self._connection.run("let_go", kind, name))
+        return bool(self._connection.run("resume_batch_or_source", kind, name))
 
     def pauses(self) -> dict[tuple[str, str], str]:
         """Return the reason of each pause of a batch or a source, by kind and name."""
@@ -110,4 +112,4 @@ class Control(Part):
             priority: No download of a lower one starts while a higher one has any ready.
             weight: Turns in a row among batches of one priority.
         """
-        self._connection.run("rank", batch, priority, weight)
+        self._connection.run("set_priority", batch, priority, weight)

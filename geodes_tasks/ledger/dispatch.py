@@ -17,6 +17,16 @@ UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeErro
 WORKER_SECONDS = 30.0
 """Seconds of silence after which a worker no longer counts as alive."""
 
+RECOVERY_BLOCK = 200
+"""Leases, downloads or workers that one script of recovery touches: some milliseconds of Redis."""
+
+TURN_PERIODS = 1.2
+"""Periods of registering after which a worker that recovered is replaced when it is silent: a
+little more than one, so that a living one keeps its turn."""
+
+COUNT_SECONDS = 60
+"""Seconds between two counts of the slots of all workers; meanwhile the sum is kept by adding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
@@ -58,45 +68,75 @@ class Dispatch(Part):
         found: list[Wakeup] = []
         while True:
             more, *answer = self._connection.run(
-                "release", account, *self._connection.limits.args()
+                "release_downloads", account, *self._connection.limits.args()
             )
             found += wakeups(answer)
             if not more:
                 return found
 
-    def recover(self, worker: str = "", slots: int = 0) -> tuple[int, int]:
-        """End the leases of dead workers, wake what is due, and be counted as a worker.
+    def register(self, worker: str, slots: int) -> bool:
+        """Record that a worker lives; return whether it is the one to recover for all now.
 
         Args:
-            worker: Name of the calling worker; empty for none.
-            slots: How many downloads it runs at once.
+            worker: Its name.
+            slots: Downloads that it runs at once.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        limits = self._connection.limits
+        turn = int(1000 * TURN_PERIODS * limits.register_seconds)
+        return bool(
+            self._connection.run(
+                "register_worker", worker, slots, __version__, limits.lease_seconds, turn
+            )
+        )
+
+    def recover(self, worker: str = "", slots: int = 0) -> tuple[int, int]:
+        """End the leases of dead workers and wake what is due, in blocks.
+
+        Args:
+            worker: Name of a worker that registers first, and recovers only when it is its turn;
+                empty to recover at once.
+            slots: Downloads that it runs at once.
 
         Returns:
             How many leases were ended, how many downloads were woken.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
         """
+        if worker and not self.register(worker, slots):
+            return 0, 0
+        limits, run = self._connection.limits, self._connection.run
         poison = ErrorInfo(
             "WorkerLostError",
             # The script puts the number of workers in front.
             " workers died, or went silent, while they had this file",
             "Look at the logs of the workers in its history, then: geodes-tasks retry BATCH",
         )
-        ended, woken = self._connection.run(
-            "recover",
-            worker,
-            slots,
-            WORKER_SECONDS,
-            self._connection.limits.max_attempts,
-            info_json(poison),
-            self._connection.limits.lease_seconds,
-            __version__,
+        run("repair_keys")
+        ended = self._in_blocks(
+            "end_dead_leases", limits.lease_seconds, limits.max_attempts, info_json(poison)
         )
-        return int(ended), int(woken)
+        woken = self._in_blocks("wake_due_downloads")
+        run("remove_dead_workers", WORKER_SECONDS, RECOVERY_BLOCK, COUNT_SECONDS)
+        return ended, woken
+
+    def _in_blocks(self, script: str, *args: object) -> int:
+        total, more = 0, True
+        while more:
+            count, more = self._connection.run(script, RECOVERY_BLOCK, *args)
+            total += int(count)
+        return total
 
     def unregister(self, worker: str) -> None:
-        """Remove the registration of a worker."""
-        with self._connection.commands() as redis:
-            redis.zrem(self._connection.key("workers"), worker)
-            redis.delete(self._connection.key("worker", worker))
+        """Remove the registration of a worker.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        self._connection.run("unregister_worker", worker)
 
     def accounts(self) -> list[str]:
         """Return the names of all accounts."""
@@ -128,7 +168,7 @@ class Dispatch(Part):
 
     def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
         """Requeue downloads whose message of so many seconds ago is lost. Return how many."""
-        return int(self._connection.run("resend", account, older_than_s, *downloads))
+        return int(self._connection.run("resend_downloads", account, older_than_s, *downloads))
 
     def closed_by(self, worker: str) -> str | None:
         """Return the folder that a worker cannot write to; None when it takes work."""

@@ -16,7 +16,6 @@ from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import Decision, DownloadResult, Proof
-from geodes_tasks.model.states import State
 
 Known = TypeVar("Known")
 
@@ -122,7 +121,7 @@ class Leases(Part):
         """
         asked_at = clock()
         verdict, *granted = self._connection.run(
-            "claim",
+            "claim_download",
             download_id,
             worker,
             self._connection.limits.lease_seconds,
@@ -134,7 +133,7 @@ class Leases(Part):
         try:
             asset = Asset.from_dict(jsontext.parsed(spec))
         except UNREADABLE:
-            self._connection.run("bury", download_id, token)
+            self._connection.run("end_damaged_download", download_id, token)
             return Verdict.DAMAGED
         return Claim(
             download_id=download_id,
@@ -160,7 +159,7 @@ class Leases(Part):
             pipeline = redis.pipeline(transaction=False)
             for one in progress:
                 self._connection.run(
-                    "renew",
+                    "renew_lease",
                     one.download_id,
                     one.token,
                     self._connection.limits.lease_seconds,
@@ -192,7 +191,7 @@ class Leases(Part):
             "size": result.size_bytes,
             "checksum": str(result.checksum) if result.checksum else None,
         }
-        return self._record(claim, State.SUCCESS, said)
+        return self._record(claim, "finish_download", said)
 
     def postpone(
         self, claim: Claim, error: BaseException, decision: Decision, entry: dict[str, Any]
@@ -215,7 +214,7 @@ class Leases(Part):
             "complaint": decision.complaint,
             "held": decision.held,
         }
-        return self._record(claim, State.RETRY, said)
+        return self._record(claim, "postpone_download", said)
 
     def fail(self, claim: Claim, error: BaseException, entry: dict[str, Any]) -> list[Wakeup]:
         """Record that the download ended with an error. Returns and raises as ``finish``."""
@@ -227,20 +226,19 @@ class Leases(Part):
             "collection": claim.asset.collection,
             "sources": entry.get("sources") or None,
         }
-        return self._record(claim, State.FAILURE, said)
+        return self._record(claim, "fail_download", said)
 
     def revoke(self, claim: Claim) -> list[Wakeup]:
         """Record that a cancelled attempt has stopped. Returns and raises as ``finish``."""
-        return self._record(claim, State.REVOKED, {})
+        return self._record(claim, "fail_download", {})
 
-    def _record(self, claim: Claim, state: State, said: dict[str, Any]) -> list[Wakeup]:
+    def _record(self, claim: Claim, script: str, said: dict[str, Any]) -> list[Wakeup]:
         status, *released = self._connection.run(
-            "record",
-            *self._connection.limits.args(),
+            script,
             claim.download_id,
             claim.token,
-            state,
             jsontext.compact({name: value for name, value in said.items() if value is not None}),
+            *self._connection.limits.args(),
         )
         # The script compares the fencing token: a frozen attempt that wakes records nothing.
         if status == "lost":

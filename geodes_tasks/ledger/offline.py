@@ -33,7 +33,7 @@ class OfflineFiles(Part):
 
     def begin(self, account: str, worker: str) -> list[str]:
         """Claim the right to poll; return the downloads to poll for, none when refused or early."""
-        found: list[str] = self._connection.run("tape_begin", account, worker, ASK_SECONDS)
+        found: list[str] = self._connection.run("begin_tape_poll", account, worker, ASK_SECONDS)
         return found
 
     def answer(self, account: str, worker: str, answer: TapeAnswer, wait_s: float) -> int:
@@ -57,9 +57,11 @@ class OfflineFiles(Part):
             "wait": wait_s,
         }
         return int(
-            self._connection.run("tape_answer", account, worker, ASK_SECONDS, json.dumps(fields))
+            self._connection.run(
+                "record_tape_answer", account, worker, ASK_SECONDS, json.dumps(fields)
+            )
         )
 
     def end(self, account: str, worker: str, first_s: float, longest_s: float, came: int) -> None:
         """Return the right to poll: the next poll is later each time, soon after ``came`` files."""
-        self._connection.run("tape_end", account, worker, first_s, longest_s, came)
+        self._connection.run("end_tape_poll", account, worker, first_s, longest_s, came)

@@ -42,13 +42,15 @@ class Litter:
     download_id: str
 
 
-def _litter(entry: Sequence[str], row: Sequence[str | None] | Exception) -> Litter | None:
-    """Read an entry of the list and its record; None for rubbish."""
+def _litter(entry: tuple[str, float], row: Sequence[str | None] | Exception) -> Litter | None:
+    """Return the litter of an entry and its record; None for rubbish."""
     if isinstance(row, Exception) or not all(row):
         return None
     spec, path = row
     try:
-        return Litter(Asset.from_dict(json.loads(spec or "")), path or "", entry[1], entry[0])
+        return Litter(
+            Asset.from_dict(json.loads(spec or "")), path or "", f"{entry[1]:.0f}", entry[0]
+        )
     except UNREADABLE:
         return None
 
@@ -59,20 +61,24 @@ class Retention(Part):
     def litter(self, most: int = 50) -> list[Litter]:
         """Take part files that no attempt owns out of the list, for the caller to remove."""
         with self._connection.commands() as redis:
-            words = map(str.split, redis.lpop(self._connection.key("litter"), most) or [])
-            entries = [entry for entry in words if len(entry) == 2]
+            key = self._connection.key("litter")
+            found = redis.zrange(key, 0, most - 1, withscores=True)
+            taken = redis.pipeline(transaction=False)
+            for identifier, _ in found:
+                taken.zrem(key, identifier)
+            # What another worker has taken meanwhile, it sweeps.
+            entries = [entry for entry, mine in zip(found, taken.execute(), strict=True) if mine]
             pipeline = redis.pipeline(transaction=False)
             for identifier, *_ in entries:
                 pipeline.hmget(self._connection.key("download", identifier), "spec", "path")
             # A key of another type is an error in its row: it must not cost the other rows.
             rows = pipeline.execute(raise_on_error=False)
-        found = map(_litter, entries, rows)
-        return [left for left in found if left is not None]
+        return [left for left in map(_litter, entries, rows) if left is not None]
 
     def return_litter(self, left: Litter) -> None:
         """Put part files back into the list that could not be removed now."""
         with self._connection.commands() as redis:
-            redis.rpush(self._connection.key("litter"), f"{left.download_id} {left.token}")
+            redis.zadd(self._connection.key("litter"), {left.download_id: int(left.token)})
 
     def older_batches(self, seconds: float) -> list[str]:
         """Return the batches that were enqueued more seconds ago than this, the oldest first."""
@@ -93,7 +99,7 @@ class Retention(Part):
             BatchUnfinishedError: it is unfinished; nothing was changed.
             LedgerUnavailableError: Redis does not answer; call it again.
         """
-        answer, _, count = self._connection.run("forget_begin", batch, int(unfinished)).partition(
+        answer, _, count = self._connection.run("forget_batch", batch, int(unfinished)).partition(
             ":"
         )
         if answer == "unknown":
@@ -158,7 +164,9 @@ class Retention(Part):
         done = Forgotten()
         while True:
             # Records that stay are skipped by the next call: it begins after as many as are left.
-            looked, removed, left = map(int, self._connection.run("forget", rest, BLOCK, done.left))
+            looked, removed, left = map(
+                int, self._connection.run("remove_forgotten", rest, BLOCK, done.left)
+            )
             done += Forgotten(removed, left)
             if looked < BLOCK:
                 return done

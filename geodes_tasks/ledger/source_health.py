@@ -47,7 +47,7 @@ class SourceHealth(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         findings = {source: one.to_dict() for source, one in news.items()}
-        answer = self._connection.run("sources", json.dumps(findings))
+        answer = self._connection.run("exchange_source_news", json.dumps(findings))
         # A script returns a flat list: source, seconds left, reason, source, ...
         rows = zip(*(iter(answer),) * 3, strict=True)
         return {source: SourceState(float(rest), why) for source, rest, why in rows}

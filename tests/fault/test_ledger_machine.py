@@ -184,12 +184,11 @@ class LedgerMachine(RuleBasedStateMachine):
         cancelled, left = self.model.withdraw(batch, ids)
         assert self.ledger.control.withdraw(batch, ids) == Withdrawn(cancelled, left)
 
-    @rule(batch=st.sampled_from(BATCHES), ids=SOME)
-    def again(self, batch: str, ids: list[str]) -> None:
+    @rule(ids=SOME)
+    def again(self, ids: list[str]) -> None:
         """Ask again for what failed, was cancelled or waits."""
         known = [one for one in ids if self.model.rows[one].batches]
-        batch = f"{batch}-{self.run_number}"
-        assert self.ledger.control.retry(batch, known) == self.model.again(known)
+        assert self.ledger.control.retry(known) == self.model.again(known)
 
     @rule()
     def release(self) -> None:

@@ -57,7 +57,9 @@ KINDS = {
     "slots": "string",
     "looked": "string",
     "settles": "string",
-    "litter": "list",
+    "slots_counted": "string",
+    "recoverer": "string",
+    "litter": "zset",
     "fence": "string",
 }
 """The keys of docs/architecture.md, with their types."""

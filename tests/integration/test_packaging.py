@@ -77,7 +77,7 @@ def test_the_wheel_holds_what_runs_and_no_more(wheel: Path) -> None:
     """Scripts of the ledger, the marker of typed packages, the worker: all there, and no tests."""
     names = set(zipfile.ZipFile(wheel).namelist())
 
-    scripts = (ROOT / "geodes_tasks" / "ledger" / "scripts").glob("*.lua")
+    scripts = (ROOT / "geodes_tasks" / "ledger" / "scripts").rglob("*.lua")
     wanted = {str(path.relative_to(ROOT)) for path in scripts}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "worker").glob("*.py")}
     wanted |= {"geodes_tasks/py.typed", "geodes_tasks/__main__.py"}
@@ -99,7 +99,7 @@ LOOK = """
 from importlib import resources
 import geodes_tasks, worker
 worker.app.loader.import_default_modules()
-script = resources.files("geodes_tasks") / "ledger" / "scripts" / "claim.lua"
+script = resources.files("geodes_tasks") / "ledger" / "scripts" / "claim_download.lua"
 print(geodes_tasks.__file__, worker.__file__, sep="\\n")
 print("geodes_tasks.download" in worker.app.tasks, script.is_file(), sep="\\n")
 """

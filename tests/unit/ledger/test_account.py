@@ -624,7 +624,7 @@ def test_nothing_starts_what_is_on_tape_but_a_person(fake_ledger: Ledger, act: s
         assert fake_ledger.control.cancel([identifier]) == 1
         assert state_of(fake_ledger, request) is State.REVOKED
     else:
-        assert fake_ledger.control.retry("b", [identifier]) == 1
+        assert fake_ledger.control.retry([identifier]) == 1
         assert sent_ids(fake_ledger) == [identifier]
     assert fake_ledger.connection.client.zcard(tape) == 0
     assert_counts_are_right(fake_ledger)

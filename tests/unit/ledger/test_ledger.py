@@ -36,6 +36,7 @@ from geodes_tasks.ledger import (
     Request,
     Verdict,
     Withdrawn,
+    script_loader,
 )
 from geodes_tasks.ledger import connection as ledger_store
 from geodes_tasks.ledger.reading import TURN
@@ -338,7 +339,7 @@ def test_asking_again_does_not_take_a_path_back(fake_ledger: Ledger) -> None:
     winner = request_of("a", b"two", item_id="URN:other:V1")
     proven(fake_ledger, winner)
 
-    fake_ledger.control.retry(BATCH, [loser.download_id])
+    fake_ledger.control.retry([loser.download_id])
 
     assert state_of(fake_ledger, loser) is State.FAILURE
 
@@ -405,7 +406,7 @@ def test_a_refusal_cannot_be_asked_for_again(fake_ledger: Ledger) -> None:
     """Without an href there is nothing to try: only a new item mends it."""
     fake_ledger.admission.refuse(BATCH, ACCOUNT, [refusal_of()])
 
-    begun = fake_ledger.control.retry(BATCH, [refusal_of().download_id])
+    begun = fake_ledger.control.retry([refusal_of().download_id])
 
     assert begun == 0
     assert_counts_are_right(fake_ledger)
@@ -988,14 +989,14 @@ def test_asking_again_begins_anew(fake_ledger: Ledger) -> None:
     proven(fake_ledger, good)
     everything = [one.download_id for one in (bad, stopped, waits, good)]
 
-    begun = fake_ledger.control.retry(BATCH, everything)
+    begun = fake_ledger.control.retry(everything)
 
     assert begun == 3
     assert [state_of(fake_ledger, one) for one in (bad, stopped, waits)] == [State.PENDING] * 3
     assert state_of(fake_ledger, good) is State.SUCCESS
     assert set(sent_ids(fake_ledger)) == set(everything[:3])
     assert claimed(fake_ledger, bad).attempt == 1
-    assert fake_ledger.control.retry(BATCH, []) == 0
+    assert fake_ledger.control.retry([]) == 0
     assert_counts_are_right(fake_ledger)
 
 
@@ -1065,7 +1066,10 @@ def test_the_ledger_refuses_every_move_that_is_not_in_the_table(
     fake_ledger: Ledger, old: State | None, new: State
 ) -> None:
     """The table of moves is checked by the script that writes, not by its callers."""
-    script = ledger_store._prelude() + "move('x', ARGV[1], 'backoff', 'DOWNLOADED')"
+    script = script_loader.assembled(
+        "move('x', ARGV[1], ARGV[1] == 'RETRY' and 'backoff' or nil,"
+        " ARGV[1] == 'SUCCESS' and 'DOWNLOADED' or nil)"
+    )
     if old is not None:
         row = {"state": str(old), "reason": "quota", "outcome": "RESUMED"}
         fake_ledger.connection.client.hset(fake_ledger.connection.key("download", "x"), mapping=row)
@@ -1151,7 +1155,7 @@ class _Walk:
         if self.random.random() < 0.5:
             self.ledger.control.cancel([one])
         else:
-            self.ledger.control.retry("b", [one])
+            self.ledger.control.retry([one])
 
 
 # --- the connection ------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ def test_batch_begun_anew_is_told_again(fake_ledger: Ledger) -> None:
     newly_over(fake_ledger)
     failed(fake_ledger, request_of("a"))
     told = [len(newly_over(fake_ledger))]
-    fake_ledger.control.retry("b", [request_of("a").download_id])
+    fake_ledger.control.retry([request_of("a").download_id])
     told.append(len(newly_over(fake_ledger)))
     claim = claimed(fake_ledger, request_of("a"))
     fake_ledger.leases.finish(claim, result_of(claim))

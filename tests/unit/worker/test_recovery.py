@@ -233,8 +233,8 @@ def test_sweeping_never_robs_a_later_attempt(
     former = fake_ledger.connection.client.hget(
         fake_ledger.connection.key("download", request.download_id), "token"
     )
-    fake_ledger.connection.client.rpush(
-        fake_ledger.connection.key("litter"), f"{request.download_id} {former}"
+    fake_ledger.connection.client.zadd(
+        fake_ledger.connection.key("litter"), {request.download_id: int(former)}
     )
     parts: list[PartFile] = []
     real = Retention.litter

@@ -1,0 +1,158 @@
+"""Lua scripts of the ledger: each is sent with only the library functions that it uses."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache, partial
+from importlib import resources
+from typing import Any, Protocol
+
+import redis
+
+from geodes_tasks.model.states import ALLOWED_MOVES
+
+_SCRIPTS = resources.files(__package__) / "scripts"
+_LIBRARY = (
+    "keys",
+    "counters",
+    "states",
+    "account",
+    "concurrency",
+    "ready_lists",
+    "release",
+    "leases",
+    "recovery",
+    "admission",
+)
+"""Files of the library. The order of definitions follows from their use, not from this order."""
+
+# A definition of the library begins a line with `local` and ends before the next one or a comment.
+_DEFINITION = re.compile(
+    r"^local (?:function (?P<function>\w+)|(?P<names>\w+(?:, \w+)*) =).*?(?=^local |^--|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+_TEXT_OR_COMMENT = re.compile(r"'(?:[^'\\\n]|\\.)*'|--[^\n]*")
+# `open.count` is a field and no use of a function `count`.
+_NAME = re.compile(r"(?<![\w.:])[A-Za-z_]\w*")
+
+
+class ScriptError(Exception):
+    """A script or the library is written wrongly; the tests meet it, a user never does."""
+
+
+@cache
+def library() -> dict[str, str]:
+    """Return the Lua text of each name that the library defines.
+
+    Raises:
+        ScriptError: a name is defined twice.
+    """
+    moves = sorted(f"  ['{old or ''}>{new}'] = true,\n" for old, new in ALLOWED_MOVES)
+    found = {"ALLOWED_MOVES": f"local ALLOWED_MOVES = {{\n{''.join(moves)}}}\n"}
+    for file in _LIBRARY:
+        text = (_SCRIPTS / "library" / f"{file}.lua").read_text()
+        for match in _DEFINITION.finditer(text):
+            for name in (match["function"] or match["names"]).split(", "):
+                if name in found:
+                    raise ScriptError(f"library/{file}.lua defines {name}, which is defined before")
+                found[name] = match[0].rstrip() + "\n"
+    return found
+
+
+def assembled(text: str) -> str:
+    """Return a script behind the definitions that it uses, each behind those that it uses itself.
+
+    Raises:
+        ScriptError: definitions of the library use each other in a circle.
+    """
+    # Definitions are added in the order in which the text names them, so that the same text has
+    # the same SHA1 in each process: Redis knows a script by that.
+    chosen: dict[str, None] = {}
+    _choose(text, chosen, ())
+    return "".join([*chosen, text])
+
+
+def _choose(text: str, chosen: dict[str, None], users: tuple[str, ...]) -> None:
+    """Add the definitions that a Lua text uses to those that are chosen, in order."""
+    known = library()
+    for name in dict.fromkeys(_NAME.findall(_TEXT_OR_COMMENT.sub("", text))):
+        definition = known.get(name)
+        if definition is None or definition == text or definition in chosen:
+            continue
+        if definition in users:
+            raise ScriptError(f"{name} of the library uses itself through other functions")
+        _choose(definition, chosen, (*users, definition))
+        chosen[definition] = None
+
+
+def script_names() -> list[str]:
+    """Return the names of all scripts, sorted."""
+    files = (entry.name for entry in _SCRIPTS.iterdir())
+    return sorted(name.removesuffix(".lua") for name in files if name.endswith(".lua"))
+
+
+@cache
+def script_text(name: str) -> str:
+    """Return a script as Redis gets it."""
+    return assembled((_SCRIPTS / f"{name}.lua").read_text())
+
+
+class Sender(Protocol):
+    """Send scripts: the part of a connection that a pending answer needs."""
+
+    client: Any
+    prefix: str
+
+    def run(self, script: str, *args: Any) -> Any:
+        """Run a script and wait for its answer."""
+
+    def sha(self, script: str) -> str:
+        """Return the name under which Redis knows a script."""
+
+    def commands(self) -> AbstractContextManager[Any]:
+        """Turn errors of the client into errors of the ledger."""
+
+
+class PendingAnswer:
+    """A script on its way: Redis runs it while its sender does something else."""
+
+    def __init__(self, store: Sender, script: str, args: Sequence[Any]) -> None:
+        """Send the script; the arguments are those of :meth:`Connection.send`."""
+        self._store, self._run = store, partial(store.run, script, *args)
+        self._pool = store.client.connection_pool
+        self._connection: Any = None
+        # Where the connection breaks, `answer` sends it again in the ordinary way, with retries.
+        with store.commands(), contextlib.suppress(redis.ConnectionError):
+            self._connection = self._pool.get_connection()
+            try:
+                self._connection.send_command("EVALSHA", store.sha(script), 1, store.prefix, *args)
+            except BaseException:
+                self.close()
+                raise
+
+    def answer(self) -> Any:
+        """Wait for the answer.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        if (connection := self._connection) is None:
+            return self._run()
+        broken = redis.ConnectionError, redis.exceptions.NoScriptError
+        try:
+            with self._store.commands(), contextlib.suppress(*broken):
+                return connection.read_response()
+        finally:
+            self._connection = None
+            self._pool.release(connection)
+        return self._run()
+
+    def close(self) -> None:
+        """Close the connection of an answer that is not waited for: nothing else can use it."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._pool.release(self._connection)
+            self._connection = None

@@ -1,0 +1,82 @@
+-- What an account may do now: its pause and its quota. Fields of the hash account:<name>:
+--
+--   paused, paused_until     why it takes no work; a time, or `resume`: until a person resumes it
+--   places, ceiling          the concurrency limit, where lower than in the settings; where it stopped
+--   changed, lowered, well   when it changed, when it was lowered; transfers that succeeded since
+--   resets, resets_since     connections that broke lately
+--   probe                    the portal has refused for the quota: `due`, or the download that tries
+--   probe_wait, probed       seconds between two tries; when the last one began
+--   portal_left, portal_at   requests left as the portal says (-1: it does not say, -2: no quota);
+--                            when it was asked. Shown only: it stops nothing
+--   quota_asked              when a worker last began to ask for that
+--   accepted                 when the last download began to which the portal gave a file
+--   window, refilled         messages in the broker at most, as drained so far; the last refill
+
+local function is_paused(account, until_time, time)
+  if not until_time then return false end
+  if until_time == 'resume' or number(until_time) > time then return true end
+  call('HDEL', account_key(account), 'paused_until', 'paused')
+  return false
+end
+
+-- Pause an account. What waits for a person is not cut short by what passes by itself.
+local function pause_account(account, why, seconds, time)
+  local key = account_key(account)
+  local before = call('HGET', key, 'paused_until')
+  if before == 'resume' and seconds then return end
+  local till = seconds and time + seconds
+  if before and before ~= 'resume' and till and number(before) > till then return end
+  call('HSET', key, 'paused', why, 'paused_until', till and stamp(till) or 'resume')
+end
+
+-- Return how many requests the account may still start in its window, and when the window moves on.
+local function quota_left(account, quota_count, quota_seconds, time)
+  if quota_count == 0 then return 1e9, 0 end
+  local spent = account_key(account, ':spent')
+  call('ZREMRANGEBYSCORE', spent, '-inf', stamp(time - quota_seconds))
+  local left = quota_count - call('ZCARD', spent)
+  if left > 0 then return left, 0 end
+  return 0, tonumber(call('ZRANGE', spent, 0, 0, 'WITHSCORES')[2]) + quota_seconds
+end
+
+-- Pause an account that the portal refused for its quota; then one download at a time tries.
+local function quota_refused(account, wait, probe_wait, time)
+  call('HSET', account_key(account), 'probe', 'due', 'probe_wait', probe_wait)
+  pause_account(account, 'quota', wait, time)
+end
+
+-- Return how many downloads may start while it is not known whether there is quota again.
+local function probes_left(probe)
+  if not probe then return 1e9 end
+  return (probe == 'due' or field(probe, 'state') ~= 'STARTED') and 1 or 0
+end
+
+-- End a pause for the quota before its time.
+local function end_quota_pause(account)
+  local key = account_key(account)
+  if call('HGET', key, 'paused') == 'quota' then call('HDEL', key, 'paused', 'paused_until') end
+end
+
+-- The download that tried got its file: the account goes on.
+local function quota_is_back(account)
+  call('HDEL', account_key(account), 'probe', 'probed')
+  end_quota_pause(account)
+end
+
+-- End the try of a download. An answer without meaning for the quota makes the next try wait;
+-- `source` served its file, `nowhere` when nothing had to be fetched, false for no file.
+local function end_probe(id, account, time, source)
+  local key = account_key(account)
+  local probe, probed, wait = unpack(call('HMGET', key, 'probe', 'probed', 'probe_wait'))
+  if probe ~= id then return end
+  if source == 'geodes' then return quota_is_back(account) end
+  call('HSET', key, 'probe', 'due')
+  local left = number(probed) - time + number(wait)
+  if source ~= 'nowhere' and left > 0 then pause_account(account, 'quota', left, time) end
+end
+
+-- Record that an attempt begins; return the note for the worker when it tries for the quota.
+local function begin_probe(id, account, time)
+  call('HSET', account_key(account), 'probe', id, 'probed', stamp(time))
+  return ' probe'
+end

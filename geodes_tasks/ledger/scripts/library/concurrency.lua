@@ -1,0 +1,74 @@
+-- The concurrency limit of an account: halved when the portal complains, raised one by one.
+
+-- So many broken connections within so many seconds are a complaint.
+local RESETS, RESETS_SECONDS = 3, 30
+-- The number that was refused is tried again after so many transfers that succeeded, or after
+-- fewer when so many seconds went by without a complaint.
+local SUCCESSES, QUIET_SECONDS = 100, 600
+
+-- Return the limit of an account: that of the settings, or less since the portal complained.
+local function concurrency(places, most)
+  local limit = number(places, most)
+  return limit >= 1 and math.min(limit, most) or most
+end
+
+local function set_concurrency(account, before, limit, time, why)
+  local key = account_key(account)
+  call('HSET', key, 'places', limit, 'well', 0, 'changed', stamp(time))
+  local change = { at = stamp(time), before = before, places = limit, why = why }
+  call('LPUSH', key .. ':changes', cjson.encode(change))
+  call('LTRIM', key .. ':changes', 0, 49)
+end
+
+-- Halve the limit, once for all requests that were under way together.
+local function halve_concurrency(account, most, started, time, why)
+  local key = account_key(account)
+  local places, lowered = unpack(call('HMGET', key, 'places', 'lowered'))
+  if started <= number(lowered) then return end
+  local before = concurrency(places, most)
+  -- The attempt that complains has given its lease back already.
+  local running = math.min(before, call('ZCARD', key .. ':leases') + 1)
+  call('HSET', key, 'lowered', stamp(time), 'ceiling', running)
+  local limit = math.max(1, math.floor(running / 2))
+  if limit == before then return end
+  set_concurrency(account, before, limit, time, why .. ' with ' .. running .. ' under way')
+end
+
+-- Count a broken connection: one is chance, several are a portal that has too much to do.
+local function connection_broke(account, most, started, time)
+  local key = account_key(account)
+  if number(call('HGET', key, 'resets_since')) < time - RESETS_SECONDS then
+    call('HSET', key, 'resets', 0, 'resets_since', stamp(time))
+  end
+  local resets = call('HINCRBY', key, 'resets', 1)
+  if resets < RESETS then return end
+  call('HDEL', key, 'resets', 'resets_since')
+  halve_concurrency(account, most, started, time, resets .. ' connections broke')
+end
+
+-- Count a transfer that succeeded: after enough of them the limit rises by one.
+local function transfer_succeeded(account, most, time)
+  local key = account_key(account)
+  local text, changed, ceiling = unpack(call('HMGET', key, 'places', 'changed', 'ceiling'))
+  local limit = number(text, most)
+  -- Below the limit nothing was tried.
+  if limit >= most or call('ZCARD', key .. ':leases') + 1 < limit then return end
+  local successes = call('HINCRBY', key, 'well', 1)
+  local untried = limit + 1 >= number(ceiling, most + 1)
+  local early = untried and successes < SUCCESSES and time - number(changed) < QUIET_SECONDS
+  if successes < limit or early then return end
+  set_concurrency(account, limit, limit + 1, time, successes .. ' downloads in a row went well')
+  if limit + 1 >= most then call('HDEL', key, 'places', 'ceiling') end
+end
+
+-- Apply what the portal's answer to one download means for its account.
+local function apply_complaint(account, report, most, started, time)
+  local complaint = report.complaint
+  if complaint == 'throttled' then
+    halve_concurrency(account, most, started, time, 'too many requests (429)')
+  elseif complaint == 'broken' then
+    connection_broke(account, most, started, time)
+  elseif complaint == 'refused' then
+    quota_refused(account, report.pause_seconds, report.probe_seconds, time)
+  end
+end

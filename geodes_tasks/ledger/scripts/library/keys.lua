@@ -1,0 +1,115 @@
+-- The key layout, and the one function that sends a command.
+-- KEYS[1] is the prefix of all keys. Keys are computed, so Redis Cluster is not supported.
+--
+--   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
+--   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*; owner
+--   batch:<name>:downloads   zset    its downloads in the order in which they were enqueued
+--   batch:<name>:ready:<sources>:<account>  list  its downloads that can start, by the set of
+--                            sources that can serve them: geodes, geodes+s3, s3; the head is next
+--   batches                  zset    every batch by time
+--   account:<name>           hash    paused, paused_until: the account asks nothing of the portal,
+--                            by_hand: nor of any other source; see account.lua
+--   account:<name>:ring      list    batches with ready work, served in turn
+--   account:<name>:ring:<n>  list    the same for batches of priority n, higher ones first
+--   account:<name>:levels    set     the priorities other than 0 that have such a list
+--   account:<name>:leases    zset    running downloads by the time their lease ends
+--   account:<name>:sent      zset    downloads whose message is on its way, by the time it was sent
+--   account:<name>:spent     zset    requests that count against the quota, by time
+--   account:<name>:tape      zset    downloads whose file is on tape, by the time since when
+--   account:<name>:poll      hash    the worker that polls for them, and the time of the next poll
+--   account:<name>:changes   list    why the concurrency limit changed, the newest first
+--   holds                    hash    paused sources and batches
+--   source:<name>            hash    until, why: it is out of reach; offered: a worker can use it
+--   accounts                 set     every account
+--   due                      zset    waiting downloads by the time they go on
+--   since:<reason>           zset    the same and those not taken yet, by the time since when
+--   forgotten                set     batches whose records are still to be removed
+--   forgotten:<name>         zset    these records, of a batch and the time when it was forgotten
+--   abandoned                set     batches of earlier runs on a private server, see abandon.lua
+--   abandoned:<name>         zset    their downloads, of a batch and the time when the next run began
+--   totals                   hash    the counters of a batch and more, over the whole ledger
+--   paths                    hash    final path to the download that owns it
+--   workers                  zset    workers by the time they were last seen
+--   worker:<name>            hash    slots, version, accounts, closed: the folder it cannot write to
+--   slots                    string  slots of all live workers
+--   slots_counted            string  expires: until then `slots` is kept by adding, not counted anew
+--   recoverer                string  expires: the worker that recovers for all
+--   looked, settles          string  when a worker was seen last; until when leases are spared
+--   schema                   string  version of this layout
+--   ledger_id                string  random, made once: another value means another ledger
+--   litter                   zset    ended downloads by their last token: part files to be removed
+--   fence                    string  the last lease token; they only rise
+--   mend                     string  a key was rubbish and was removed: recovery builds the rings anew
+
+local P = KEYS[1]
+
+-- Every command goes through here. A key of another type than ours, and a counter that is no number,
+-- is rubbish: it is removed where it is met, so that no script fails on it twice.
+local send = redis.pcall
+
+local function call(...)
+  local answer = send(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  local command, key, counter = ...
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then
+    redis.call('DEL', key)
+    redis.call('SET', P .. 'mend', '1')
+  elseif command == 'HINCRBY'
+      and (string.find(answer.err, 'integer', 1, true) or string.find(answer.err, 'overflow', 1, true)) then
+    redis.call('HDEL', key, counter)
+  end
+  return redis.call(...)
+end
+
+-- Return the number in a text; `default`, or 0, for a text without one that a counter can hold.
+local function number(text, default)
+  local value = tonumber(text)
+  if value and value > -1e15 and value < 1e15 then return value end
+  return default or 0
+end
+
+-- The time of this run of a script, in seconds: one moment for all that it does.
+local moment = nil
+
+local function now()
+  if not moment then
+    local time = call('TIME')
+    moment = tonumber(time[1]) + tonumber(time[2]) / 1000000
+  end
+  return moment
+end
+
+local function stamp(seconds) return string.format('%.3f', seconds) end
+local function integer(value) return string.format('%.0f', value) end
+
+local function download_key(id) return P .. 'download:' .. id end
+local function batch_key(name) return P .. 'batch:' .. name end
+local function account_key(name, part) return P .. 'account:' .. (name or '') .. (part or '') end
+local function ring_key(account, level)
+  return account_key(account, ':ring') .. (level ~= 0 and ':' .. level or '')
+end
+local function ready_key(name, account, sources)
+  return batch_key(name) .. ':ready:' .. sources .. ':' .. account
+end
+
+local function all_accounts() return call('SMEMBERS', P .. 'accounts') end
+
+local function field(id, name) return call('HGET', download_key(id), name) or nil end
+
+-- Return several fields of a record; false for one that is not there.
+local function fields(id, ...) return unpack(call('HMGET', download_key(id), ...)) end
+
+-- Write fields of a record: name, value, name, value, ...; nothing for a value that is nil.
+local function set_fields(id, ...)
+  local values, given = { ... }, {}
+  for i = 1, select('#', ...), 2 do
+    if values[i + 1] ~= nil then given[#given + 1], given[#given + 2] = values[i], values[i + 1] end
+  end
+  if #given > 0 then call('HSET', download_key(id), unpack(given)) end
+end
+
+-- Build the object of a JSON text; nil for any other text.
+local function decoded(text)
+  local readable, value = pcall(cjson.decode, text or '')
+  return readable and type(value) == 'table' and value or nil
+end

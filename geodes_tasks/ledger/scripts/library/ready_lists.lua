@@ -1,0 +1,113 @@
+-- The ready lists of the batches, and the ring of an account that serves its batches in turn.
+
+-- The sets of sources that can serve a download; each has a ready list.
+local SOURCE_SETS = { 'geodes', 'geodes+s3', 's3' }
+-- Batches without an open list that one call tries, for each priority.
+local MOST_TRIES = 100
+
+-- The batch that a download is served for: the newest.
+local function served_batch(id)
+  local names = batches_of(id)
+  return names[#names]
+end
+
+local function known_sources(sources)
+  return (sources == 's3' or sources == 'geodes+s3') and sources or 'geodes'
+end
+
+-- Put a batch with ready work into its ring, once.
+local function enter_ring(name, account)
+  local key = batch_key(name)
+  if call('HSETNX', key, 'ringed:' .. account, '1') == 0 then return end
+  call('SADD', P .. 'accounts', account)
+  local level = number(call('HGET', key, 'priority'))
+  if level ~= 0 then call('SADD', account_key(account, ':levels'), level) end
+  call('LPUSH', ring_key(account, level), name)
+end
+
+-- Put a download into a ready list of its newest batch: at the head when it is `first`.
+local function make_ready(id, first)
+  if not is_whole(id) then return end_damaged(id) end
+  local name, account, sources = served_batch(id), fields(id, 'account', 'sources')
+  call(first and 'LPUSH' or 'RPUSH', ready_key(name, account, known_sources(sources)), id)
+  enter_ring(name, account)
+end
+
+local function has_ready(name, account)
+  for _, sources in ipairs(SOURCE_SETS) do
+    if call('EXISTS', ready_key(name, account, sources)) == 1 then return true end
+  end
+  return false
+end
+
+local function clear_ready(name, account)
+  for _, sources in ipairs(SOURCE_SETS) do call('UNLINK', ready_key(name, account, sources)) end
+end
+
+-- Whether a download waits for a time, or for its file to come back from tape.
+local function is_waiting(id, reason, account)
+  if call('ZSCORE', P .. 'due', id) then return true end
+  return reason == 'offline' and call('ZSCORE', account_key(account, ':tape'), id)
+end
+
+-- Serve a download for these batches alone from now on.
+local function hand_over(id, state, others)
+  set_batches(id, others)
+  local account, reason = fields(id, 'account', 'reason')
+  local sent = call('ZSCORE', account_key(account, ':sent'), id)
+  if is_queued(state) and not sent and not is_waiting(id, reason, account) then make_ready(id) end
+end
+
+-- Return the priorities of an account's batches with ready work, the highest first.
+local function levels_of(account)
+  local levels = { 0 }
+  for _, level in ipairs(call('SMEMBERS', account_key(account, ':levels'))) do
+    levels[#levels + 1] = number(level)
+  end
+  table.sort(levels, function(a, b) return a > b end)
+  return levels
+end
+
+-- Take the next download of a batch from its open lists; return it and its sources.
+local function pop_ready(name, account, open)
+  for _, sources in ipairs(SOURCE_SETS) do
+    local id = open[sources] and call('LPOP', ready_key(name, account, sources))
+    if id then return id, sources end
+  end
+end
+
+-- Move a batch to the end of its ring, after as many turns as its weight.
+local function rotate(ring, name)
+  local weight = number(call('HGET', batch_key(name), 'weight'), 1)
+  if weight == 1 or call('HINCRBY', batch_key(name), 'turns', 1) >= weight then
+    if weight > 1 then call('HDEL', batch_key(name), 'turns') end
+    call('RPOPLPUSH', ring, ring)
+  end
+end
+
+-- Return the next ready download of an account, its batch and its sources: higher priorities first,
+-- batches of one in turn. nil when there is none, or when `tries` allows no more batches.
+local function next_ready(account, levels, any_paused, open, tries)
+  for _, level in ipairs(levels) do
+    local ring, passed = ring_key(account, level), nil
+    while (tries[level] or MOST_TRIES) > 0 do
+      local name = call('LINDEX', ring, -1)
+      if not name or name == passed then break end
+      local paused = any_paused and call('HEXISTS', P .. 'holds', 'batch:' .. name) == 1
+      local id, sources
+      if not paused then id, sources = pop_ready(name, account, open) end
+      if id then
+        rotate(ring, name)
+        return id, name, sources
+      end
+      tries[level] = (tries[level] or MOST_TRIES) - 1
+      if not paused and has_ready(name, account) then
+        passed = passed or name
+        call('RPOPLPUSH', ring, ring)
+      else
+        call('RPOP', ring)
+        call('HDEL', batch_key(name), 'ringed:' .. account)
+      end
+    end
+  end
+end

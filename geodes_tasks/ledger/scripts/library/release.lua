@@ -1,0 +1,121 @@
+-- Which ready downloads get a message now.
+
+-- Seconds for which the offer of a worker that can use S3 counts.
+local OFFER_SECONDS = 120
+-- Ids that no longer wait, of those that one call takes from ready lists.
+local MOST_STALE = 100
+-- Messages in the broker at first, where slots outnumber them: nothing overtakes those there.
+local FIRST_WINDOW = 64
+
+-- The limits in the settings of the caller: window, concurrent, quota count, quota seconds.
+local function limits_from(first)
+  return {
+    window = tonumber(ARGV[first]),
+    concurrent = tonumber(ARGV[first + 1]),
+    quota_count = tonumber(ARGV[first + 2]),
+    quota_seconds = tonumber(ARGV[first + 3]),
+  }
+end
+
+-- Return what an account may start now: `why` the portal is not asked ('' when it is), `portal` and
+-- `datalake` as sources that work, and for each set of sources whether its ready lists are open.
+-- A pause by hand closes all of them, any other pause what needs the portal.
+-- `limit` is what the account's hash says of its concurrency, `window` and `refilled` of messages.
+local function open_lists(account, time)
+  local open = { why = '' }
+  open.geodes_paused, open.s3_paused = unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3'))
+  local until_time, why, by_hand, probe
+  until_time, why, by_hand, probe, open.limit, open.window, open.refilled = unpack(call('HMGET',
+    account_key(account), 'paused_until', 'paused', 'by_hand', 'probe', 'places', 'window', 'refilled'))
+  open.probe = probe
+  local paused = is_paused(account, until_time, time)
+  if paused and by_hand then return { why = 'held' } end
+  if paused then open.why = why or 'held' elseif probe then open.why = 'quota' end
+  local out_until, offered = unpack(call('HMGET', P .. 'source:s3', 'until', 'offered'))
+  local reachable = not open.s3_paused and number(out_until) <= time
+  -- While it is not known whether there is quota again, one download may try (see account.lua).
+  open.portal = not paused and not open.geodes_paused
+  open.datalake = reachable and number(offered) > time - OFFER_SECONDS
+  open['geodes'] = open.portal
+  open['geodes+s3'] = open.portal or open.datalake
+  open['s3'] = reachable and open['geodes+s3']
+  return open
+end
+
+-- Start nothing that needs the portal for the rest of this call.
+local function close_portal(open)
+  open.portal, open['geodes'], open['geodes+s3'] = false, false, open.datalake
+end
+
+-- Whether S3 serves a download of these sources, so that the state of the portal does not matter.
+local function is_over_s3(open, sources)
+  return sources == 's3' or (sources == 'geodes+s3' and open.datalake and open.why ~= '')
+end
+
+-- Remove the ready lists of a batch with a stale id in one, where nothing of the batch waits.
+local function drop_stale(id, state, name, account)
+  if not (ACTIVE[state] or ENDED[state]) then end_damaged(id) end
+  local pending, retry = unpack(call('HMGET', batch_key(name), 'state:PENDING', 'state:RETRY'))
+  if number(pending) + number(retry) == 0 then clear_ready(name, account) end
+end
+
+-- Keep no more messages in the broker than some seconds' work, as the last refills were drained.
+local function adapt_window(account, limits, window, refilled, time)
+  local took = time - number(refilled, time - 1)
+  if took < 0.5 then window = math.min(window * 2, limits.window) end
+  if took > 2 then window = math.max(math.floor(window / 2), 1) end
+  call('HSET', account_key(account), 'window', window, 'refilled', stamp(time))
+end
+
+-- Return how many messages may go out, and whether they are a refill of the broker's queue.
+local function free_messages(account, limits, limit, window, on_way, probes)
+  local slots = number(call('GET', P .. 'slots'))
+  if slots > limit then return limit - call('ZCARD', account_key(account, ':leases')) - on_way, false end
+  local free = math.max(window, 2 * slots) - on_way
+  -- Where messages wait in the broker, few large refills cost less than many small ones.
+  local refill = free >= window / 4
+  if not limits.eager and not refill and probes > 1 then return 0, false end
+  return free, refill
+end
+
+-- Choose the downloads to send a message for now: never more than can start soon.
+-- Returns {id, spec, id, spec, ...}, and whether a next call finds more.
+local function release(account, limits, time)
+  local chosen, open, sent = {}, open_lists(account, time), account_key(account, ':sent')
+  if not open['geodes+s3'] then return chosen, false end
+  local on_way, probes = call('ZCARD', sent), probes_left(open.probe)
+  local window = math.min(math.max(number(open.window, FIRST_WINDOW), 1), limits.window)
+  local limit = concurrency(open.limit, limits.concurrent)
+  local free, refill = free_messages(account, limits, limit, window, on_way, probes)
+  if free <= 0 then return chosen, false end
+  local to_portal = probes - on_way
+  if to_portal < 1 then close_portal(open) end
+  local budget = quota_left(account, limits.quota_count, limits.quota_seconds, time)
+  local levels, any_paused = levels_of(account), call('EXISTS', P .. 'holds') == 1
+  local put_back, tries, stale = {}, {}, 0
+  while free > 0 and stale < MOST_STALE do
+    local id, name, sources = next_ready(account, levels, any_paused, open, tries)
+    if not id then break end
+    local state, reason, spec = fields(id, 'state', 'reason', 'spec')
+    local over_s3 = is_over_s3(open, sources)
+    local needs_quota = not over_s3 and reason == 'quota'
+    -- It may have ended meanwhile, or have a message already.
+    if not is_queued(state) or is_waiting(id, reason, account) or call('ZSCORE', sent, id) then
+      stale = stale + 1
+      drop_stale(id, state, name, account)
+    elseif needs_quota and budget < 1 then
+      put_back[#put_back + 1] = id
+      if #put_back >= 16 then close_portal(open) end
+    else
+      if needs_quota then budget = budget - 1 end
+      if not over_s3 then to_portal = to_portal - 1 end
+      if to_portal < 1 then close_portal(open) end
+      call('ZADD', sent, stamp(time), id)
+      chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
+      free = free - 1
+    end
+  end
+  for i = #put_back, 1, -1 do make_ready(put_back[i], true) end
+  if refill and free < window / 4 then adapt_window(account, limits, window, open.refilled, time) end
+  return chosen, stale == MOST_STALE
+end

@@ -1,0 +1,30 @@
+-- Remove the next records of a batch that was forgotten, unless another batch has them too.
+-- ARGV: name as in `forgotten`, how many, how many to leave out at the head: they stay for now
+-- Returns {read, removed, stay for now}
+local name, most, first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local key, removed, stay = P .. 'forgotten:' .. name, 0, 0
+local ids = call('ZRANGE', key, first, first + most - 1)
+
+local function remove(id, state)
+  local outcome, size, done, path = fields(id, 'outcome', 'size', 'done', 'path')
+  add_total('state:' .. state, -1)
+  if state == 'SUCCESS' then add_total('outcome:' .. (outcome or ''), -1) end
+  add_total('bytes_total', -number(size))
+  add_total('bytes_done', -number(done))
+  if call('HGET', P .. 'paths', path or '') == id then call('HDEL', P .. 'paths', path) end
+  call('UNLINK', download_key(id))
+  removed = removed + 1
+end
+
+for _, id in ipairs(ids) do
+  local state, others = field(id, 'state'), other_batches_of(id)
+  -- Part files are swept first: that needs the record.
+  if state and #others == 0 and (not ENDED[state] or has_litter(id)) then
+    stay = stay + 1
+  else
+    if state and #others > 0 then hand_over(id, state, others) elseif state then remove(id, state) end
+    call('ZREM', key, id)
+  end
+end
+if call('EXISTS', key) == 0 then call('SREM', P .. 'forgotten', name) end
+return { #ids, removed, stay }

@@ -1,0 +1,37 @@
+-- Remove rubbish from keys that programs read without a script, and build what it replaced anew.
+-- Returns 1 when rings were built anew.
+local KEYS_READ = { accounts = 'SCARD', batches = 'ZCARD', due = 'ZCARD', workers = 'ZCARD',
+  forgotten = 'SCARD', totals = 'HLEN', paths = 'HLEN', holds = 'HLEN', litter = 'ZCARD', slots = 'GET',
+  fence = 'GET', hooks = 'GET', schema = 'GET', ['since:turn'] = 'ZCARD' }
+local PARTS_READ = { [''] = 'HLEN', [':leases'] = 'ZCARD', [':sent'] = 'ZCARD', [':spent'] = 'ZCARD',
+  [':tape'] = 'ZCARD', [':poll'] = 'HLEN', [':changes'] = 'LLEN', [':levels'] = 'SCARD' }
+-- No clock of ours writes a time so far ahead.
+local later = '(' .. stamp(now() + 86400)
+
+-- The call removes a key of another type.
+for key, command in pairs(KEYS_READ) do call(command, P .. key) end
+for _, account in ipairs(all_accounts()) do
+  for part, command in pairs(PARTS_READ) do call(command, account_key(account, part)) end
+  for _, level in ipairs(levels_of(account)) do call('LLEN', ring_key(account, level)) end
+  call('ZREMRANGEBYSCORE', account_key(account, ':spent'), later, '+inf')
+  for _, part in ipairs({ ':leases', ':sent' }) do
+    local key = account_key(account, part)
+    for _, id in ipairs(call('ZRANGEBYSCORE', key, later, '+inf', 'LIMIT', 0, 100)) do
+      call('ZADD', key, stamp(now()), id)
+    end
+  end
+end
+if not call('GET', P .. 'mend') then return 0 end
+call('DEL', P .. 'mend', P .. 'slots_counted')
+for _, name in ipairs(call('ZREVRANGE', P .. 'batches', 0, 999)) do
+  local own, priority = unpack(call('HMGET', batch_key(name), 'account', 'priority'))
+  if own then call('SADD', P .. 'accounts', own) end
+  for _, account in ipairs(all_accounts()) do
+    if has_ready(name, account) then
+      call('LREM', ring_key(account, number(priority)), 0, name)
+      call('HDEL', batch_key(name), 'ringed:' .. account)
+      enter_ring(name, account)
+    end
+  end
+end
+return 1

@@ -1,9 +1,0 @@
--- Spend one request of the account's own window.
--- ARGV: account, quota count, quota seconds, unique name of the request
--- Returns '' when it is spent, else the seconds until the window moves on.
-local account, count, seconds, request = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local time = now()
-local left, reopens = quota_left(account, count, seconds, time)
-if left < 1 then return stamp(math.max(reopens - time, 0.001)) end
-redis.call('ZADD', account_key(account, ':spent'), stamp(time), request)
-return ''

@@ -1,0 +1,5 @@
+-- Remove a worker that stops.
+-- ARGV: worker
+local worker = ARGV[1]
+remove_worker(worker)
+return redis.status_reply('OK')

@@ -1,0 +1,163 @@
+"""One worker recovers for all, in blocks: its cost does not grow with workers or with what ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from geodes_tasks.ledger import Claim, Ledger, Limits
+from geodes_tasks.ledger.dispatch import RECOVERY_BLOCK
+from geodes_tasks.model.results import Decision
+from geodes_tasks.model.states import Reason, State
+from tests.servers import wait_until
+from tests.unit.ledger.test_ledger import (
+    ACCOUNT,
+    BATCH,
+    ask,
+    claimed,
+    postponed,
+    request_of,
+)
+
+MANY = 1000
+PERIOD_S = 0.5
+"""Between two registrations where leases are short."""
+
+
+def wide(ledger: Ledger) -> Ledger:
+    """Give the same ledger with a concurrency limit that holds nothing up."""
+    limits = Limits(concurrent=MANY, window=MANY)
+    return Ledger(ledger.connection.client, limits, prefix=ledger.connection.prefix)
+
+
+def commands_of(ledger: Ledger, look: str) -> int:
+    """Count the commands that one look of a worker makes Redis run."""
+    ledger.connection.client.config_resetstat()
+    ledger.dispatch.recover(look, 4)
+    stats = ledger.connection.client.info("commandstats")
+    own = {"cmdstat_config|resetstat", "cmdstat_info"}
+    return sum(row["calls"] for name, row in stats.items() if name not in own)
+
+
+def dead(ledger: Ledger, count: int) -> None:
+    """Let so many leases of dead workers run out."""
+    ask(ledger, *(request_of(f"d{number}") for number in range(count)))
+    for identifier in ledger.reading.downloads(BATCH):
+        assert isinstance(ledger.leases.claim(identifier, "dead"), Claim)
+        key = ledger.connection.key("account", ACCOUNT, "leases")
+        ledger.connection.client.zadd(key, {identifier: 1})
+
+
+def test_one_worker_recovers_for_all(ledger: Ledger) -> None:
+    """The first that registers keeps the turn; the others only show that they live."""
+    turns = [ledger.dispatch.register(name, 4) for name in ("a", "b", "a", "c")]
+
+    assert turns == [True, False, True, False]
+    assert ledger.dispatch.workers() == {"a": 4, "b": 4, "c": 4}
+
+
+def test_a_dead_recoverer_is_replaced_within_a_period(ledger: Ledger) -> None:
+    """It registers no more: another worker takes its turn, and it does not come back to it."""
+    short = Ledger(
+        ledger.connection.client, Limits(lease_seconds=1), prefix=ledger.connection.prefix
+    )
+    assert short.dispatch.register("dies", 4)
+    began = time.monotonic()
+
+    wait_until(lambda: short.dispatch.register("other", 4), 10 * PERIOD_S, "it is replaced")
+
+    # Under load a moment passes between two tries.
+    assert time.monotonic() - began < 4 * PERIOD_S
+    assert not short.dispatch.register("dies", 4)
+
+
+def test_a_recoverer_that_stops_is_replaced_at_once(ledger: Ledger) -> None:
+    """A worker that ends gives its turn to the next one that registers."""
+    ledger.dispatch.register("stops", 4)
+    ledger.dispatch.unregister("stops")
+
+    assert ledger.dispatch.register("other", 4)
+
+
+def test_a_look_costs_the_same_with_a_thousand_workers(ledger: Ledger) -> None:
+    """Neither the worker that recovers nor another one reads the records of all workers."""
+    ledger.dispatch.recover("first", 4)
+    few = commands_of(ledger, "first")
+    for number in range(MANY):
+        ledger.dispatch.register(f"w{number}", 4)
+
+    many, other = commands_of(ledger, "first"), commands_of(ledger, "w7")
+
+    assert many <= few + 5
+    assert other < 20
+    assert int(ledger.connection.client.get(ledger.connection.key("slots"))) == 4 * MANY + 4
+
+
+def test_slots_are_the_sum_of_all_workers(ledger: Ledger) -> None:
+    """Whatever workers register, change, stop or die; a sum that is wrong is counted anew."""
+    key = ledger.connection.key("slots")
+    for name, slots in (("a", 4), ("b", 8), ("a", 2), ("c", 1), ("c", 0)):
+        ledger.dispatch.register(name, slots)
+    first = ledger.connection.client.get(key)
+    ledger.dispatch.unregister("b")
+    ledger.connection.client.zadd(ledger.connection.key("workers"), {"c": 1})
+    ledger.dispatch.recover()
+    second = ledger.connection.client.get(key)
+    ledger.connection.client.set(key, "77")
+    ledger.connection.client.delete(ledger.connection.key("slots_counted"))
+    ledger.dispatch.recover()
+
+    assert (first, second, ledger.connection.client.get(key)) == ("10", "2", "2")
+    assert ledger.dispatch.workers() == {"a": 2}
+
+
+@pytest.mark.parametrize("count", [RECOVERY_BLOCK, RECOVERY_BLOCK + 50])
+def test_dead_leases_end_in_blocks(ledger: Ledger, count: int) -> None:
+    """One script ends a block of them and says that more is left; a look ends all."""
+    ledger = wide(ledger)
+    dead(ledger, count)
+    script = "end_dead_leases", RECOVERY_BLOCK, 60, 8, "{}"
+
+    ended, more = ledger.connection.run(*script)
+    rest, _ = ledger.dispatch.recover()
+
+    assert (ended, more, rest) == (RECOVERY_BLOCK, 1, count - RECOVERY_BLOCK)
+    assert ledger.reading.status(BATCH).states[State.RETRY] == count
+
+
+def test_what_is_due_wakes_in_blocks(ledger: Ledger) -> None:
+    """One script wakes a block of downloads and says that more is left; a look wakes all."""
+    ledger = wide(ledger)
+    count = RECOVERY_BLOCK + 50
+    requests = [request_of(f"d{number}") for number in range(count)]
+    ask(ledger, *requests)
+    for one in requests:
+        postponed(ledger, claimed(ledger, one), Decision(True, Reason.BACKOFF, 30.0))
+    due = ledger.connection.key("due")
+    ledger.connection.client.zadd(due, {one.download_id: 1 for one in requests})
+
+    first = ledger.connection.run("wake_due_downloads", RECOVERY_BLOCK)
+    _, rest = ledger.dispatch.recover()
+
+    assert (first, rest) == ([RECOVERY_BLOCK, 1], 50)
+
+
+def test_forgetting_costs_the_same_for_each_record_with_much_litter(ledger: Ledger) -> None:
+    """A record whose part files wait for sweeping is found by its id, not by a search for it."""
+    client, litter = ledger.connection.client, ledger.connection.key("litter")
+    one = request_of()
+    ask(ledger, one)
+    postponed(ledger, claimed(ledger, one), Decision(True, Reason.BACKOFF, 30.0))
+    ledger.control.cancel([one.download_id])
+    for first in range(0, 200_000, 10_000):
+        client.zadd(litter, {f"other{n}": 1 for n in range(first, first + 10_000)})
+    ledger.retention.forget(BATCH)
+    client.config_resetstat()
+
+    kept = ledger.retention.sweep()
+
+    spent = client.info("commandstats")["cmdstat_evalsha"]
+    assert (kept.removed, kept.left) == (0, 1)
+    assert spent["usec"] / spent["calls"] < 1000
+    assert client.zscore(litter, one.download_id) is not None
