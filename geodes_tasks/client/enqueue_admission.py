@@ -49,7 +49,7 @@ class Receipt:
     errors: list[GeodesTasksError] = field(default_factory=list)
     """Why items were refused, the first few."""
     mostly_known: bool = False
-    """Whether most of what was admitted last had been asked for before."""
+    """Whether most of what was admitted last is present or under way: its ids are enough then."""
 
     KEPT = 100
 
@@ -232,7 +232,9 @@ class _Door:
         answers = self._pending.answers(proof_at)
         self._pending = None
         told = Counter([answer.admission for answer in answers if answer.error is None])
-        self._receipt.mostly_known = told[Admission.NEW] < len(answers) / 2
+        # What begins anew has to be told in full too, so that its id alone would be one call more.
+        in_full = told[Admission.NEW] + told[Admission.AGAIN]
+        self._receipt.mostly_known = in_full < len(answers) / 2
         self._receipt.admissions.update(told)
         self._refuse(
             Refusal(one.asset.item_id, one.asset.collection, one.asset.key, answer.error)

@@ -64,12 +64,12 @@ def cli(standin: StandIn) -> Iterator[CommandLine]:
     cli.close()
 
 
-def fill(folder: Path) -> None:
+def fill(folder: Path, keys: int) -> None:
     """Have the private server of a folder keep many keys; it is stopped then."""
     with OneMachine(config.load(), folder) as machine:
         client = Ledger.of(machine.settings).connection.client
         pipeline = client.pipeline(transaction=False)
-        for number in range(KEYS):
+        for number in range(keys):
             pipeline.set(f"key:{number}", number)
         pipeline.execute()
         client.close()
@@ -84,13 +84,20 @@ def install_server(folder: Path, script: str) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+def path_of_slow(folder: Path, keys: int, seconds: float) -> str:
+    """Fill the ledger of a folder; return a PATH whose server takes so long to load it.
+
+    While it loads, it answers after each 1,024 keys.
+    """
+    fill(folder, keys)
+    real, delay_us = shlex.quote(server_binary()), int(seconds / keys * 1e6)
+    return install_server(folder.parent / "bin", f'exec {real} "$@" --key-load-delay {delay_us}')
+
+
 @pytest.fixture
-def slow_path(folder: Path, tmp_path: Path) -> str:
-    """Fill the ledger of the folder; return a PATH whose server loads it slowly."""
-    fill(folder)
-    delay_us = int(LOAD_S / KEYS * 1e6)
-    real = shlex.quote(server_binary())
-    return install_server(tmp_path / "bin", f'exec {real} "$@" --key-load-delay {delay_us}')
+def slow_path(folder: Path) -> str:
+    """Return a PATH whose server takes some seconds to load the ledger of the folder."""
+    return path_of_slow(folder, KEYS, LOAD_S)
 
 
 # --- a server that loads its file ----------------------------------------------------------------
@@ -173,13 +180,13 @@ def test_a_server_that_does_not_start_says_why(
 
 
 def test_the_loading_server_of_a_killed_run_is_stopped_first(
-    cli: CommandLine, standin: StandIn, folder: Path, slow_path: str, tmp_path: Path
+    cli: CommandLine, standin: StandIn, folder: Path, tmp_path: Path
 ) -> None:
     """Two servers never write to one file: the next run stops the old one, also while it loads."""
     items = [standin.add_item(64 * KiB)]
     write_items(items)
-    machine = OneMachine(config.load(), folder)
-    process = cli.begin("download", "items.json", "-o", str(folder), PATH=slow_path)
+    machine, path = OneMachine(config.load(), folder), path_of_slow(folder, 20 * KEYS, 5 * LOAD_S)
+    process = cli.begin("download", "items.json", "-o", str(folder), PATH=path)
     left = machine.socket.with_name(machine.socket.name.replace(str(os.getpid()), str(process.pid)))
     wait_until(lambda: is_listening(left), 20.0, "a server that loads")
     process.kill()

@@ -374,6 +374,29 @@ def test_what_is_known_is_asked_for_by_its_id(
     assert fake_ledger.reading.status("b2").total == 5
 
 
+def test_what_an_interrupted_run_left_is_told_once(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that begins anew costs one call a block, as a new one does."""
+    monkeypatch.setattr(enqueue_admission, "BLOCK", 1)
+    blocks = [Planned([request_of(name)]) for name in "abcd"]
+    admitted(fake_ledger, blocks)
+    fake_ledger.control.abandon([])
+    sent: list[str] = []
+    real = Connection.send
+
+    def note(ledger: Connection, script: str, *args: Any) -> Any:
+        sent.append(script)
+        return real(ledger, script, *args)
+
+    monkeypatch.setattr(Connection, "send", note)
+
+    receipt = admitted(fake_ledger, blocks)
+
+    assert receipt.admissions[Admission.AGAIN] == len(blocks)
+    assert len(sent) == len(blocks)
+
+
 def test_a_changed_file_is_told_in_full(fake_ledger: Ledger) -> None:
     """A proven file that is another now is downloaded again, though asked for by its id."""
     request = request_of("a")
