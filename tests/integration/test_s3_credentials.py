@@ -302,7 +302,7 @@ def test_a_secret_is_never_shown() -> None:
 def test_boto3_is_not_loaded_where_nobody_has_credentials() -> None:
     """A worker without a trace of S3 credentials does not pay for boto3."""
     code = (
-        "import sys; from geodes_tasks.settings import config, transports;"
+        "import sys; from geodes_tasks import transports; from geodes_tasks.settings import config;"
         "assert transports.chosen(config.load()) == ['geodes'];"
         "sys.exit('botocore' in sys.modules)"
     )
