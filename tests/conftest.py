@@ -15,7 +15,7 @@ import pytest
 from fakeredis.commands_mixins import server_mixin
 from hypothesis import settings as hypothesis_settings
 
-from geodes_tasks.client.local_server import server_binary
+from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.errors import ConfigError, HrefRefusedError, TruncatedBodyError
 from geodes_tasks.ledger import Ledger, Limits
 from geodes_tasks.model.asset import Asset

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from geodes_tasks.client.local_server import server_binary
+from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.settings import config
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geodes_tasks.client.doctor_portal import portal_checks, s3_checks
-from geodes_tasks.client.local_server import server_binary
+from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.client.run import has_cluster
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client.batch import Batch
-from geodes_tasks.client.local_server import OneMachine, OnLoad, runtime_folder
+from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.client.private_server import OnLoad, runtime_folder
 from geodes_tasks.errors import FolderBusyError, LedgerSchemaError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
@@ -268,7 +269,7 @@ class Reopened(OneMachine):
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._locked())
-            self._serve(stack)
+            self.server.serve(stack)
             self._stack = stack.pop_all()
         return self
 

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks.client import local_server
-from geodes_tasks.client.local_server import (
-    OneMachine,
-    is_listening,
-    server_binary,
-)
+from geodes_tasks.client import private_server
+from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.client.private_server import is_listening, server_binary
 from geodes_tasks.errors import PrivateProcessError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.control import Control
@@ -78,7 +75,7 @@ def fill(folder: Path, keys: int) -> None:
 def install_server(folder: Path, script: str) -> str:
     """Install a program in place of the server; return the PATH that finds it first."""
     folder.mkdir()
-    program = folder / local_server.SERVERS[0]
+    program = folder / private_server.SERVERS[0]
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
@@ -108,7 +105,7 @@ def test_a_server_that_loads_is_waited_for_and_shown(
 ) -> None:
     """Loading takes several times the time in which a server has to answer, and is reported."""
     monkeypatch.setenv("PATH", slow_path)
-    monkeypatch.setattr(local_server, "START_S", LOAD_S / 3)
+    monkeypatch.setattr(private_server, "START_S", LOAD_S / 3)
     shown: list[Loading | None] = []
     began = time.monotonic()
 
@@ -117,7 +114,7 @@ def test_a_server_that_loads_is_waited_for_and_shown(
         kept = Ledger.of(machine.settings).connection.client.exists("key:0", f"key:{KEYS - 1}")
 
     percents = [loading.percent for loading in shown if loading is not None]
-    assert seconds > 2 * local_server.START_S
+    assert seconds > 2 * private_server.START_S
     assert kept == 2
     assert shown[-1] is None
     assert len(set(percents)) > 1
@@ -158,8 +155,8 @@ def test_a_server_that_ends_while_it_loads_is_noticed(
     with pytest.raises(PrivateProcessError, match=r"server\.log ends with: .") as caught, machine:
         pass
 
-    assert time.monotonic() - ended[0] < local_server.START_S / 2
-    assert caught.value.log == str(machine.server_log)
+    assert time.monotonic() - ended[0] < private_server.START_S / 2
+    assert caught.value.log == str(machine.server.log)
 
 
 def test_a_server_that_does_not_start_says_why(
@@ -176,7 +173,7 @@ def test_a_server_that_does_not_start_says_why(
     ):
         pass
 
-    assert time.monotonic() - began < local_server.START_S / 2
+    assert time.monotonic() - began < private_server.START_S / 2
 
 
 def test_the_loading_server_of_a_killed_run_is_stopped_first(
@@ -187,7 +184,9 @@ def test_the_loading_server_of_a_killed_run_is_stopped_first(
     write_items(items)
     machine, path = OneMachine(config.load(), folder), path_of_slow(folder, 20 * KEYS, 5 * LOAD_S)
     process = cli.begin("download", "items.json", "-o", str(folder), PATH=path)
-    left = machine.socket.with_name(machine.socket.name.replace(str(os.getpid()), str(process.pid)))
+    left = machine.server.socket.with_name(
+        machine.server.socket.name.replace(str(os.getpid()), str(process.pid))
+    )
     wait_until(lambda: is_listening(left), 20.0, "a server that loads")
     process.kill()
     reap(process)

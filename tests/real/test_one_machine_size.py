@@ -135,9 +135,11 @@ class Watcher:
 
     def __init__(self, machine: OneMachine, pid: int) -> None:
         """Take the run's process id: its socket is named after it."""
-        socket = machine.socket.with_name(machine.socket.name.replace(str(os.getpid()), str(pid)))
+        socket = machine.server.socket.with_name(
+            machine.server.socket.name.replace(str(os.getpid()), str(pid))
+        )
         url = f"redis+socket://{socket}"
-        self.log, self.folder = machine.server_log, machine.folder
+        self.log, self.folder = machine.server.log, machine.folder
         self.ledger = Ledger.of(config.load(redis_url=url))
 
     def is_loaded(self) -> bool:
@@ -173,7 +175,7 @@ def test_the_first_file_of_a_new_run(interrupted: Interrupted, tmp_path: Path, s
     path = path_with(tmp_path / "bin", server)
     cli = CommandLine(interrupted.portal)
     machine = OneMachine(config.load(state_dir=state), interrupted.folder)
-    machine.server_log.unlink()
+    machine.server.log.unlink()
     began = time.monotonic()
     process = cli.begin(
         "download", str(interrupted.items), "-o", str(interrupted.folder),
@@ -181,7 +183,7 @@ def test_the_first_file_of_a_new_run(interrupted: Interrupted, tmp_path: Path, s
     )  # fmt: skip
     try:
         run = Watcher(machine, process.pid)
-        wait_until(lambda: machine.server_log.exists() and run.is_loaded(), PATIENCE_S, "the load")
+        wait_until(lambda: machine.server.log.exists() and run.is_loaded(), PATIENCE_S, "the load")
         loaded = time.monotonic()
         wait_until(run.has_file, PATIENCE_S, "a published file")
         first = time.monotonic()

