@@ -13,13 +13,13 @@ from geodes_tasks.cli import (
     doctor,
     download,
     metrics,
-    processes,
     report,
     search,
     status,
     steer,
     verify,
     watch,
+    worker_flower,
 )
 from geodes_tasks.cli.options import complain, stderr
 from geodes_tasks.client import batch as batches
@@ -45,7 +45,7 @@ app = typer.Typer(
 
 for group in (
     download, search, status, watch, report, steer, verify, doctor,
-    metrics, processes,
+    metrics, worker_flower,
 ):  # fmt: skip
     group.register(app)
 
@@ -54,7 +54,7 @@ for group in (
 def frame(
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log more.")] = 0,
     _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda on: _say_version(on=on))
+        bool, typer.Option("--version", is_eager=True, callback=lambda on: print_version(on=on))
     ] = False,
 ) -> None:
     """Set up logging for all commands."""
@@ -64,7 +64,8 @@ def frame(
     logging.basicConfig(level=level, format="%(message)s", handlers=[lines_only])
 
 
-def _say_version(*, on: bool) -> None:
+def print_version(*, on: bool) -> None:
+    """Print the version and exit."""
     if on:
         print(f"geodes-tasks {__version__}")  # noqa: T201 - data goes to stdout
         raise typer.Exit

@@ -14,7 +14,7 @@ from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings import config
 
 PROBLEMS = 1
-"""Exit code when something is a problem; warnings alone are 0."""
+"""The exit code when a check found a problem; warnings alone give 0."""
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 
 

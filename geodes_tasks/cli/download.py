@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from geodes_tasks.settings.config import Settings
 
 INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 plus the number of SIGINT, as bash(1) reports it."""
 
 
 class Source(StrEnum):
@@ -253,7 +254,7 @@ def _tell(receipt: Receipt) -> None:
 
 
 def _finish(run: Run, *, as_json: bool) -> NoReturn:
-    """Say how it ended, name what failed, and exit with the code that tells."""
+    """Print the result and the failures, and exit with the code of the batch."""
     status = run.status()
     stderr.print(summary(status) + outcomes(status), highlight=False)
     if status.states["FAILURE"] or status.waiting:

@@ -37,7 +37,7 @@ class Keyboard:
 
 @contextlib.contextmanager
 def keyboard() -> Iterator[Keyboard]:
-    """Give the keys of standard input for a while, when it is a terminal."""
+    """Yield the keys of standard input, without echo, when it is a terminal."""
     if not sys.stdin.isatty():
         yield Keyboard(None)
         return

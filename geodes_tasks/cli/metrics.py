@@ -16,6 +16,7 @@ from geodes_tasks.monitoring.metrics import LedgerCollector
 from geodes_tasks.settings import config
 
 PORT = 9808
+"""Default TCP port; free in the list of Prometheus exporters."""
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +31,7 @@ def metrics(
     ] = "127.0.0.1",
     once: Annotated[bool, typer.Option("--once", help="Print the metrics, then end.")] = False,
 ) -> None:
-    """Tell Prometheus what the ledger holds; no label names an item."""
+    """Serve metrics of the ledger to Prometheus; no label names an item."""
     ledger = Ledger.of(config.load())
     ledger.connection.ping()
     registry = CollectorRegistry(auto_describe=False)
@@ -42,7 +43,7 @@ def metrics(
 
 
 def serve(port: int, address: str, registry: CollectorRegistry) -> None:
-    """Answer until somebody ends the process."""
+    """Serve until the process is ended."""
     try:
         server, thread = start_http_server(port, addr=address, registry=registry)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the commands share: options of one name and meaning, and where words go."""
+"""Options and output that the commands share."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def say(text: str) -> None:
 
 
 def complain(error: GeodesTasksError) -> None:
-    """Say what is wrong and what to do about it, in one line."""
+    """Write an error and its remedy to standard error, in one line."""
     say(f"error: {str(error).rstrip('.')}. {error.hint}".rstrip())
 
 
 def batch_of(name: str | None, ledger: Ledger | None = None) -> Batch:
-    """Give the batch of a name, else the newest.
+    """Return the batch of a name, else the newest.
 
     Raises:
         typer.Exit: there is none at all.

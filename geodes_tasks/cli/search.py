@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geodes_tasks.stac.catalog import Item
 
 ASK_ABOVE = 1000
+"""Number of items above which a search is confirmed at the terminal."""
 LINES = {".jsonl", ".ndjson", ".geojsonl"}
 """Suffixes of files with one item a line."""
 
@@ -134,7 +135,7 @@ def asked(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Items that a search finds, once somebody has agreed to their number."""
+    """Items that a search finds, after the user confirmed their number."""
 
     matched: int | None
     """How many; None when the portal does not say."""
@@ -143,11 +144,11 @@ class Found:
 
 
 def agreed(wanted: Search, settings: config.Settings, *, ask_above: int, yes: bool) -> Found:
-    """Say how many items a search finds and, above a number, ask before going on.
+    """Print the number of items that a search finds; above a number, wait for a confirmation.
 
     Raises:
-        ConfigError: too many, and nobody there to ask.
-        typer.Abort: somebody said no.
+        ConfigError: too many, and standard input is no terminal.
+        typer.Abort: the user refused.
         SearchError, CatalogueUnavailableError: the search fails.
     """
     catalog = Catalog(settings)
@@ -166,7 +167,7 @@ def _ask(matched: int, ask_above: int) -> None:
 
 
 def say_found(matched: int | None) -> None:
-    """Say how many items were found."""
+    """Print the number of items found."""
     number = "an unknown number of items" if matched is None else f"{matched} items"
     say(f"found {number}")
 
@@ -226,7 +227,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _text(value: str) -> str:
-    """Give JSON itself, or that of the file it names."""
+    """Return a JSON text, or the content of the file that it names."""
     if value.lstrip().startswith("{"):
         return value
     try:

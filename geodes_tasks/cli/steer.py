@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from geodes_tasks.model.results import BatchStatus
 
 KEPT = 3
-"""Exit code when a batch could not be forgotten."""
+"""The exit code when a batch was not forgotten."""
 SHOWN = 20
 """Batches that a confirmation names, at most."""
 KINDS = ("account", "batch", "source")
@@ -89,7 +89,7 @@ def retry(
     _confirm("retry", chosen, yes=yes)
     for status in chosen:
         begun = steering.retry(status.batch, kinds or (), items or ())
-        say(f"{status.batch}: {begun} downloads begin anew")
+        say(f"{status.batch}: {begun} downloads start again")
 
 
 def cancel(
@@ -234,7 +234,7 @@ def pause(
     """Pause an account, a batch or a source: running downloads end, no new ones start."""
     steering = Steering(config.load())
     kind, name = _named(steering, what, account, batch, source)
-    began = steering.pause(name) if kind == "account" else steering.hold(kind, name)
+    began = steering.pause(name) if kind == "account" else steering.pause_part(kind, name)
     say(f"{name}: {'paused' if began else 'was paused already'}")
 
 
@@ -244,8 +244,8 @@ def resume(
     """Resume what was paused, for example an account after its key was replaced."""
     steering = Steering(config.load())
     kind, name = _named(steering, what, account, batch, source)
-    was = steering.resume(name) if kind == "account" else steering.let_go(kind, name)
-    say(f"{name}: {'goes on' if was else 'was not paused'}")
+    was = steering.resume(name) if kind == "account" else steering.resume_part(kind, name)
+    say(f"{name}: {'resumed' if was else 'was not paused'}")
 
 
 def _named(steering: Steering, what: str | None, *named: str | None) -> tuple[str, str]:

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from geodes_tasks.cli.options import say, stderr
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.enqueue_admission import new_batch_name
-from geodes_tasks.client.repair import planned
 from geodes_tasks.client.run import admitted, has_cluster, ledger_of, on_this_machine
+from geodes_tasks.client.steering import repair_requests
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
@@ -62,7 +62,7 @@ def verify_command(
     with known(settings, folder) as ledger:
         wanted = of_folder(ledger, folder) if folder else of_batch(ledger, target)
         bad = look(wanted, processes, as_json=as_json)
-        asked = planned(ledger, [one.expected for one in bad]) if again else []
+        asked = repair_requests(ledger, [one.expected for one in bad]) if again else []
     if asked:
         mend(asked, folder, settings)
         bad = look([one.expected for one in bad], processes, as_json=as_json)
@@ -79,7 +79,7 @@ def within(wanted: list[Expected], target: str | None) -> list[Expected]:
 
 @contextlib.contextmanager
 def known(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
-    """Give the ledger of the cluster, or that of the last run on this machine into a folder."""
+    """Return the ledger of the cluster, or that of the last run on this machine into a folder."""
     if folder is None:
         yield Ledger.of(settings)
         return
@@ -91,13 +91,13 @@ def known(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
 
 
 def of_batch(ledger: Ledger, name: str | None) -> list[Expected]:
-    """Give the finished files of a batch, by default the newest."""
+    """Return the finished files of a batch, by default the newest."""
     names = [name] if name else ledger.reading.batches()[:1]
     return [one for batch in names for one in audit.of_records(ledger.reading.records(batch))]
 
 
 def of_folder(ledger: Ledger, folder: Path) -> list[Expected]:
-    """Give the finished files of all batches that lie below a folder, each once."""
+    """Return the finished files of all batches that lie below a folder, each once."""
     found = {
         one.path: one
         for name in reversed(ledger.reading.batches())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PERIOD_S = 0.5
+"""Time between two pictures, in seconds."""
 KEYS = "keys: p pause, r resume, t retry failed, c cancel, q quit"
 
 Names = Annotated[
@@ -40,23 +41,23 @@ def register(app: typer.Typer) -> None:
 def watch(
     batch: Names = None,
     once: Annotated[bool, typer.Option("--once", help="One picture, then end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One look as JSON, then end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One picture as JSON, then end.")] = False,
 ) -> None:
     """Watch batches until they are over; keys pause, resume, retry and cancel."""
     settings = config.load()
-    watcher = SnapshotReader(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
+    reader = SnapshotReader(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
     if as_json:
-        print(json.dumps(watcher.read_with_speeds().to_dict()))  # noqa: T201 - data goes to stdout
+        print(json.dumps(reader.read_with_speeds().to_dict()))  # noqa: T201 - data goes to stdout
     elif once:
-        Console().print(picture(watcher.read_with_speeds()))
+        Console().print(picture(reader.read_with_speeds()))
     elif stderr.is_terminal:
-        finish(live(watcher, Desk(Steering(settings), watcher.batches)), watcher)
+        finish(live(reader, KeyActions(Steering(settings), reader.batches)), reader)
     else:
-        finish(in_lines(watcher), watcher)
+        finish(in_lines(reader), reader)
 
 
 def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
-    """Give the batches that are named, else those not over, else the newest."""
+    """Return the batches that are named, else those not over, else the newest."""
     if names:
         return list(names)
     known = ledger.reading.batches()
@@ -69,52 +70,52 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
 # --- in a pipe, in a terminal --------------------------------------------------------------------
 
 
-def in_lines(watcher: SnapshotReader) -> Snapshot:
+def in_lines(reader: SnapshotReader) -> Snapshot:
     """Write a line a batch now and then, until all are over."""
-    views = {name: Lines(Console(stderr=True)) for name in watcher.batches}
+    views = {name: Lines(Console(stderr=True)) for name in reader.batches}
     idle = Keyboard(None)
     while True:
-        look = watcher.read()
-        for status in look.batches:
+        snapshot = reader.read()
+        for status in snapshot.batches:
             views[status.batch].show(status, [])
-        if look.over:
-            return look
+        if snapshot.over:
+            return snapshot
         idle.key(PERIOD_S)
 
 
-def live(watcher: SnapshotReader, desk: Desk) -> Snapshot:
-    """Draw until all batches are over or somebody has seen enough."""
+def live(reader: SnapshotReader, actions: KeyActions) -> Snapshot:
+    """Draw until all batches are over or the user quits."""
     with keyboard() as keys, Live(console=stderr, auto_refresh=False, screen=False) as screen:
         while True:
-            look = watcher.read()
-            note = Text(desk.note, no_wrap=True, overflow="ellipsis", style=desk.style)
-            screen.update(picture(look, height=stderr.height - 1, note=note), refresh=True)
-            if look.over or desk.press(keys.key(PERIOD_S), look):
-                return look
+            snapshot = reader.read()
+            note = Text(actions.note, no_wrap=True, overflow="ellipsis", style=actions.style)
+            screen.update(picture(snapshot, height=stderr.height - 1, note=note), refresh=True)
+            if snapshot.over or actions.press(keys.key(PERIOD_S), snapshot):
+                return snapshot
 
 
-class Desk:
-    """What the keys do, to the batches that are shown. Pause and cancel want a second key."""
+class KeyActions:
+    """The actions of the keys on the batches shown. Pause and cancel need a confirming key."""
 
     def __init__(self, steering: Steering, names: Sequence[str]) -> None:
-        """Begin with nothing asked."""
+        """Begin with no action that waits for its confirmation."""
         self.steering, self.names = steering, names
         self.note, self.style = KEYS, "dim"
-        self._asked: Callable[[], str] | None = None
+        self._confirmed: Callable[[], str] | None = None
 
-    def press(self, key: str, look: Snapshot) -> bool:
-        """Take a key, or none. Return whether to end."""
+    def press(self, key: str, snapshot: Snapshot) -> bool:
+        """Run the action of a key. Return whether to end."""
         if not key:
             return False
-        if self._asked is not None:
-            act, self._asked = self._asked, None
+        if self._confirmed is not None:
+            act, self._confirmed = self._confirmed, None
             self._say(act() if key == "y" else f"nothing changed; {KEYS}")
             return False
         actions: dict[str, Callable[[], str]] = {
-            "p": lambda: self._ask("pause", self._pause, look),
+            "p": lambda: self._ask("pause", self._pause, snapshot),
             "r": self._resume,
             "t": self._retry,
-            "c": lambda: self._ask("cancel", self._cancel, look),
+            "c": lambda: self._ask("cancel", self._cancel, snapshot),
         }
         if key in actions:
             self._say(actions[key]())
@@ -123,24 +124,24 @@ class Desk:
     def _say(self, note: str) -> None:
         self.note, self.style = note, "bold" if note != KEYS else "dim"
 
-    def _ask(self, word: str, act: Callable[[], str], look: Snapshot) -> str:
-        self._asked = act
-        left = sum(status.unfinished for status in look.batches)
+    def _ask(self, word: str, act: Callable[[], str], snapshot: Snapshot) -> str:
+        self._confirmed = act
+        left = sum(status.unfinished for status in snapshot.batches)
         return f"{word} {left} downloads of {len(self.names)} batch(es)? y is yes, any other key no"
 
     def _pause(self) -> str:
         for name in self.names:
-            self.steering.hold("batch", name)
+            self.steering.pause_part("batch", name)
         return f"{', '.join(self.names)}: paused; {KEYS}"
 
     def _resume(self) -> str:
         for name in self.names:
-            self.steering.let_go("batch", name)
-        return f"{', '.join(self.names)}: goes on; {KEYS}"
+            self.steering.resume_part("batch", name)
+        return f"{', '.join(self.names)}: resumed; {KEYS}"
 
     def _retry(self) -> str:
         begun = sum(self.steering.retry(name) for name in self.names)
-        return f"{begun} failed downloads begin anew; {KEYS}"
+        return f"{begun} failed downloads start again; {KEYS}"
 
     def _cancel(self) -> str:
         return f"{sum(map(self.steering.cancel, self.names), Withdrawn())}; {KEYS}"
@@ -149,15 +150,13 @@ class Desk:
 # --- the end -------------------------------------------------------------------------------------
 
 
-def finish(look: Snapshot, watcher: SnapshotReader) -> NoReturn:
-    """Say how each batch stands, name the errors, and exit with the code that tells."""
+def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
+    """Print each batch and its errors, and exit with the first code that is not 0."""
     codes = []
-    for status in look.batches:
+    for status in snapshot.batches:
         say(f"{status.batch}: {summary(status)}{outcomes(status)}")
-        failed = (
-            watcher.ledger.reading.records(status.batch) if status.states[State.FAILURE] else []
-        )
+        failed = reader.ledger.reading.records(status.batch) if status.states[State.FAILURE] else []
         codes.append(batches.exit_code(status, failed))
-    for group in look.failures:
+    for group in snapshot.failures:
         say(f"{group.count} {group.type}: {group.example.message}. {group.example.hint}")
     raise typer.Exit(next((code for code in codes if code), 0))

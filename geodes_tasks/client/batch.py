@@ -1,4 +1,4 @@
-"""A batch: what was asked for together, and how it goes."""
+"""A batch: downloads that were enqueued together, their states and their results."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from geodes_tasks.settings.config import Settings
 
 POLL_S = 0.5
+"""Seconds between two reads of the status while a caller waits."""
 
 DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
-"""Exit codes that tell how a batch stands."""
+"""Exit codes for the end of a batch."""
 
 
 class Batch:
     """A handle on a batch in the ledger; any number of processes may hold one."""
 
     def __init__(self, name: str, ledger: Ledger) -> None:
-        """Take the name of a batch; nothing is asked of Redis yet."""
+        """Store the name of a batch; opens no connection."""
         self.id, self.ledger = name, ledger
 
     def __repr__(self) -> str:
@@ -46,7 +47,7 @@ class Batch:
         return self.ledger.reading.status(self.id)
 
     def results(self) -> list[DownloadRecord]:
-        """Give the record of each download, in the order they were asked for.
+        """Return the record of each download, in the order of the requests.
 
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
@@ -54,7 +55,7 @@ class Batch:
         return list(self.ledger.reading.records(self.id))
 
     def to_dataframe(self) -> Any:
-        """Give a pandas data frame with a row for each download, in order.
+        """Return a pandas data frame with a row for each download, in order.
 
         Raises:
             MissingPackageError: pandas is not installed.
@@ -63,7 +64,7 @@ class Batch:
         return dataframe.frame(self.ledger.reading.records(self.id))
 
     def _repr_html_(self) -> str:
-        """Show in a notebook how it stands: bars, errors by class, the first downloads."""
+        """Return HTML for a notebook: bars, errors by class, the first downloads."""
         try:
             status = self.status()
             waits = status.states[State.FAILURE] or status.states[State.RETRY]
@@ -80,10 +81,10 @@ class Batch:
 
         Args:
             timeout: Seconds to wait at most; None is for ever.
-            quiet: Show nothing; else a notebook shows the batch while one waits.
+            quiet: Show nothing; else a notebook shows the batch meanwhile.
 
         Raises:
-            TimeoutError: it took longer; the batch goes on.
+            TimeoutError: it took longer; the batch continues.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         picture = html.Html() if html.in_notebook() and not quiet else None
@@ -131,11 +132,11 @@ def batches(*, settings: Settings | None = None) -> list[Batch]:
 
 
 def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:
-    """Give the exit code of the contract for a batch as it stands.
+    """Return the exit code for the present state of a batch.
 
     Args:
         status: The counts.
-        records: Looked at only when something failed.
+        records: Read only when a download failed.
     """
     if status.total == 0:
         return NOTHING

@@ -37,13 +37,14 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 SHOW_S = 0.2
+"""Time between two updates of the progress, in seconds."""
 _NO_USE = {Reaction.AUTH, Reaction.OFFLINE, Reaction.LOCAL, Reaction.FINAL}
-"""Waiting in place mends none of these: somebody has to act, or hours pass."""
+"""Reactions that a short wait never mends: a user has to act, or hours pass."""
 
 
 @lru_cache(maxsize=4)
 def transports(settings: Settings) -> Mapping[str, Transport]:
-    """Give the transports that these settings allow, the preferred one first.
+    """Return the transports that these settings allow, the preferred one first.
 
     Kept, so that the next file finds connections open; both see a fork by themselves.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with the set-up, and how to mend it: one line a check, no download spent."""
+"""Check the set-up: one line a check with its remedy; no download is spent."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from geodes_tasks.settings.config import Settings
 
 SKEW_S = 5.0
-"""Clocks further apart make due times and leases hard to read, and TLS fail in the end."""
+"""Seconds between two clocks above which due times and leases mislead, and TLS fails."""
 LOW_BYTES = 10e9
-"""Bytes free below which a folder is a warning."""
+"""Free space below which a folder is a warning, in bytes."""
 SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs"}
 VOLATILE = {"tmpfs", "ramfs", "overlay"}
 
@@ -112,7 +112,7 @@ def _s3(settings: Settings) -> Iterator[Check]:
 
 def _folder(settings: Settings) -> Iterator[Check]:
     folder = settings.download_dir.expanduser().absolute()
-    # Looked at, not made: whoever only asks leaves no folder behind.
+    # The folder is not made: a diagnosis leaves nothing behind.
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         disk.probe(there)

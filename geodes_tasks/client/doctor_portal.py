@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 KEY_PATH = "/processing/download/get"
-"""Tells the quota of a key and costs none of it."""
+"""Path that reports the quota of a key and costs none of it."""
 LANDING = "/api/stac"
 TIMEOUT_S = 10.0
+"""Seconds that one request may take."""
 SKEW_S = 30.0
-"""The portal's clock has whole seconds, and its answer takes a while."""
+"""Seconds between the clocks that are no warning: the Date header has whole seconds (RFC 9110
+section 5.6.7), and the response takes a while."""
 REFUSALS = {301, 302, 303, 307, 308, 401, 403}
 
 
@@ -45,7 +47,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back."""
+    """The response to one request of a check."""
 
     status: int
     body: bytes
@@ -184,7 +186,7 @@ def _said(body: bytes) -> Any:
 
 
 def s3_checks(settings: Settings) -> Iterator[Line]:
-    """Look whether the datalake can be reached; without credentials nobody needs it."""
+    """Check the connection to the datalake; without credentials it is not needed."""
     if settings.aws_access_key_id is None:
         yield Line("s3", OK, "no credentials in the settings: files come from the portal")
         return

@@ -33,14 +33,14 @@ BLOCK, FIRST_BLOCK = 400, 50
 """Downloads in one run of the admission script; items are never cut in two. The first are fewer, so
 that workers begin early."""
 _WORK = (Admission.NEW, Admission.AGAIN, Admission.JOINED)
-"""What a worker is needed for."""
+"""States and outcomes that need a worker."""
 BATCH_NAME = 128
 """Characters of a batch's name, at most."""
 
 
 @dataclass(slots=True)
 class Receipt:
-    """What was asked for and what became of it."""
+    """The result of an admission: counts of requests by admission, and refused items."""
 
     batch: str
     admissions: Counter[str] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ class Receipt:
     errors: list[GeodesTasksError] = field(default_factory=list)
     """Why items were refused, the first few."""
     mostly_known: bool = False
-    """Whether most of what was admitted last is present or under way: its ids are enough then."""
+    """True when most of the last block was present or under way: ids alone are sent then."""
 
     KEPT = 100
 
@@ -61,7 +61,7 @@ class Receipt:
                 self.errors.append(error)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form of ``enqueue --json``."""
+        """Return the JSON form of ``enqueue --json``."""
         counts = {str(name): self.admissions[name] for name in (*Admission, "refused")}
         counts["refused"] += counts.pop(Admission.TAKEN)
         problems = [{"message": str(error), "hint": error.hint} for error in self.errors]
@@ -93,7 +93,7 @@ class Rank:
 
 
 def rank_of(priority: int | None, weight: int | None) -> Rank | None:
-    """Give the rank that was asked for; None leaves a batch with the one it has."""
+    """Return the rank from the options; None leaves a batch with the rank it has."""
     if priority is None and weight is None:
         return None
     return Rank(priority or 0, weight or 1)
@@ -178,7 +178,7 @@ def _rare_collections() -> Iterator[None]:
 
 
 _collections = threading.Lock()
-"""Of the thread that has changed the collector, which is one for all."""
+"""Held by the thread that changed the garbage collector, which all threads share."""
 
 
 def _call(ledger: Ledger, sender: Sender) -> None:
@@ -251,13 +251,13 @@ class _Door:
         self._receipt.refused(refusal.error for refusal in refused)
 
     def close(self) -> None:
-        """Let go of an answer that nobody waits for any more."""
+        """Discard the pending response."""
         if self._pending is not None:
             self._pending.close()
 
 
 def proof_at(path: str) -> Proof | None:
-    """Give what a stat shows at a path now; None for nothing or nothing that can be looked at."""
+    """Return the stat of a path; None where there is no file or it cannot be read."""
     try:
         return Proof.of(os.stat(path))  # noqa: PTH116 - half the cost of Path.stat, per file
     except OSError:

@@ -44,14 +44,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What became of one item: downloads to ask for, and what is refused."""
+    """The plan of one item: requests for downloads, and refusals."""
 
     requests: list[Request] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
 
 def folder(given: str | Path) -> Path:
-    """Give a download folder in the one spelling that its files' ids are derived from.
+    """Return a download folder in the one spelling that its files' ids are derived from.
 
     Symbolic links stay: a worker may see them elsewhere than this machine does.
     """

@@ -36,7 +36,7 @@ START_S = 20.0
 LOAD_POLL_S = 0.2
 """Seconds between two requests for the progress of a server that loads its file."""
 ORPHAN_S = 60.0
-"""Seconds in which the server of a killed run has to end."""
+"""Time in which the server of a killed run has to end, in seconds."""
 
 OnLoad = Callable[[Loading | None], None]
 """Receives the progress of a private server that loads its file; None at the end of it."""

@@ -31,19 +31,20 @@ if TYPE_CHECKING:
     from geodes_tasks.settings.config import Settings
 
 POLL_S = 0.25
+"""Seconds between two reads of the status."""
 LAST_POLL_S = 0.03
-"""Between looks at the last few downloads while they move: their end is waited for."""
+"""Seconds between two reads while the last few downloads move: the caller waits for them."""
 LAST = 16
-"""So few, or as many as came since the last look."""
+"""Number of unfinished downloads that count as the last few."""
 
 
 def has_cluster(settings: Settings) -> bool:
-    """Tell whether somebody named a Redis: then its workers do the work."""
+    """Return whether the settings name a Redis: its workers download then."""
     return "redis_url" in settings.model_fields_set
 
 
 def folder_of(settings: Settings, given: str | Path | None = None) -> Path:
-    """Give the download folder in the one spelling that its ledger goes by.
+    """Return the download folder in the one spelling that names its ledger.
 
     On one machine links are followed: one folder has one ledger, whatever it is called. In a
     cluster they stay, for a worker may see them elsewhere.
@@ -60,7 +61,7 @@ class Run:
     receipt: Receipt
     ledger: Ledger
     machine: OneMachine | None = None
-    """Of one-machine mode; None where a cluster works."""
+    """The server and worker of one-machine mode; None for a cluster."""
 
     def watch(
         self,
@@ -70,11 +71,11 @@ class Run:
         tell: Callable[[str], None] | None = None,
         max_wait_s: float | None = None,
     ) -> BatchStatus:
-        """Show progress until the batch is over, or nothing can go on without somebody.
+        """Show progress until the batch is over, or nothing can continue without a user.
 
         Args:
             picture: Where it is shown; entered here.
-            rows: Whether the downloads under way are shown one by one.
+            rows: Show the downloads under way one by one.
             tell: Hears once of each reason for which downloads wait.
             max_wait_s: How long to wait when all that is left is on tape. None: for ever where a
                 cluster works, not at all on one machine.
@@ -109,7 +110,7 @@ class Run:
                 before = status
 
     def _new_waits(self, status: BatchStatus, told: set[str]) -> Iterator[str]:
-        """Say for each new reason why downloads wait, with the first one's error and hint."""
+        """Yield one line for each new reason of a wait, with its first error and hint."""
         for reason in sorted(set(status.waiting) - told):
             told.add(reason)
             records = self.ledger.reading.records(self.batch.id)
@@ -122,7 +123,7 @@ class Run:
         return self.batch.status()
 
     def left(self) -> str:
-        """Say what is left of an interrupted batch."""
+        """Return one line about the rest of an interrupted batch."""
         status = self.status()
         size = human_bytes(max(status.bytes_total - status.bytes_done, 0))
         return f"{status.unfinished} of {status.total} downloads ({size}) are left"
@@ -156,7 +157,7 @@ class Run:
 
 
 def in_words(word: str, error: ErrorInfo) -> str:
-    """Say in one line what is wrong and what to do about it."""
+    """Return one line with an error and its remedy."""
     return f"{word}: {error.message.rstrip('.')}. {error.hint}".rstrip()
 
 
@@ -177,7 +178,7 @@ class Patience:
 
 
 def is_stuck(status: BatchStatus, patience: Patience) -> bool:
-    """Tell whether all that is left waits for a new key, or for the tape for too long."""
+    """Return whether all that is left waits for a new key, or for the tape for too long."""
     if status.waiting.get(Reason.AUTH, 0) and not status.states[State.STARTED]:
         return True
     left = status.unfinished
@@ -185,7 +186,7 @@ def is_stuck(status: BatchStatus, patience: Patience) -> bool:
 
 
 def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:
-    """Tell whether the last downloads are moving, which will be over in a moment."""
+    """Return whether only the last few downloads are left, and they move."""
     if before is None or status == before:
         return False
     return status.unfinished <= max(LAST, before.unfinished - status.unfinished)
@@ -254,7 +255,7 @@ def admitted(
     return Run(Batch(name, ledger), receipt, ledger, machine)
 
 
-# --- ledgers, for whoever only reads -------------------------------------------------------------
+# --- ledgers, to read only -----------------------------------------------------------------------
 
 
 class Reopened(OneMachine):
@@ -278,7 +279,7 @@ class Reopened(OneMachine):
 def ledger_of(
     settings: Settings, folder: Path, on_load: OnLoad | None = None
 ) -> Iterator[Ledger | None]:
-    """Give the ledger that knows of a folder: the cluster's, the running or the last private one.
+    """Yield the ledger of a folder: the cluster's, the running or the last private one.
 
     None where nothing was ever downloaded to the folder in one-machine mode.
     """
@@ -296,7 +297,7 @@ def ledger_of(
 
 
 def private_ledgers(settings: Settings) -> Iterator[Ledger]:
-    """Give the ledgers of all one-machine runs of this user that are under way."""
+    """Yield the ledgers of all one-machine runs of this user that are under way."""
     for socket in sorted(runtime_folder().glob("*.sock")):
         url = SecretStr(f"redis+socket://{socket}")
         ledger = Ledger.of(settings.model_copy(update={"redis_url": url}))

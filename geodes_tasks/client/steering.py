@@ -1,34 +1,31 @@
-"""Steer what is under way: pause, resume, retry, cancel, forget. Each is safe to say twice."""
+"""Steer batches: pause, resume, retry, cancel, forget, repair. Every verb is idempotent."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
+from geodes_tasks.client.planning import Planned
 from geodes_tasks.errors import UnknownAccountError, UnknownNameError, UnknownSourceError
-from geodes_tasks.ledger import Ledger, Withdrawn
+from geodes_tasks.ledger import Forgotten, Ledger, Request, Withdrawn
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import nearest
+from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.tasks.app import Sender
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from geodes_tasks.ledger import Forgotten
-    from geodes_tasks.model.results import BatchStatus
-    from geodes_tasks.settings.config import Settings
+from geodes_tasks.transfer.audit import Expected
 
 SOURCES = (GEODES, S3)
 BLOCK = 200
-"""Downloads in one run of a script."""
+"""The most downloads in one run of a script; Redis answers no other client while it runs."""
 BY_HAND = "by hand"
-"""Why an account is paused that somebody paused."""
+"""Recorded reason of a pause that a user asked for, not a worker."""
 
 
 class Steering:
-    """What a person may do about downloads, in the words of the command line.
+    """The verbs that change downloads, in the words of the command line.
 
-    Every method names what it acts on. A name that is not known is an error, and never made.
+    Every method names what it acts on. An unknown name is an error, never a new one.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -57,18 +54,18 @@ class Steering:
         return [self.ledger.reading.status(name) for name in chosen]
 
     def kinds_of(self, name: str) -> list[str]:
-        """Return what a name names: ``source``, ``account``, ``batch``, in this order.
+        """Return the kinds of a name: ``source``, ``account``, ``batch``, in this order.
 
         Raises:
             UnknownNameError: none of them.
         """
-        accounts, held = self.accounts(), self.ledger.control.pauses()
+        accounts, paused = self.accounts(), self.ledger.control.pauses()
         known = {
             "source": name in SOURCES,
             "account": name in accounts,
             "batch": self.ledger.reading.account_of(name) is not None,
         }
-        kinds = [kind for kind, is_known in known.items() if is_known or (kind, name) in held]
+        kinds = [kind for kind, is_known in known.items() if is_known or (kind, name) in paused]
         if not kinds:
             names = [*accounts, *SOURCES, *self.ledger.reading.batches()]
             raise UnknownNameError(name, nearest(name, names))
@@ -102,7 +99,7 @@ class Steering:
         self._sender.send(self.ledger.dispatch.release())
         return was
 
-    def hold(self, kind: str, name: str) -> bool:
+    def pause_part(self, kind: str, name: str) -> bool:
         """Pause a ``batch`` or a ``source``. Return whether it was running.
 
         Raises:
@@ -112,8 +109,8 @@ class Steering:
         self._check(kind, name)
         return self.ledger.control.pause(kind, name, BY_HAND)
 
-    def let_go(self, kind: str, name: str) -> bool:
-        """Resume a batch or a source. Return whether it was paused. Raises as ``hold``."""
+    def resume_part(self, kind: str, name: str) -> bool:
+        """Resume a batch or a source. Return whether it was paused. Raises as ``pause_part``."""
         # A name that an older version paused unchecked can be resumed.
         if (kind, name) not in self.ledger.control.pauses():
             self._check(kind, name)
@@ -132,7 +129,7 @@ class Steering:
             names: Items, file names or ids; in place of all that failed.
 
         Returns:
-            The number of downloads that begin anew.
+            The number of downloads that start again.
 
         Raises:
             UnknownBatchError, UnknownDownloadError: no such batch, or it has none of that name;
@@ -150,11 +147,11 @@ class Steering:
         return begun
 
     def cancel(self, batch: str, names: Sequence[str] = (), kinds: Sequence[str] = ()) -> Withdrawn:
-        """Cancel what is not over in a batch, or some of it, unless another batch asks for it.
+        """Cancel the unfinished downloads of a batch, but those that another batch also has.
 
         Args:
             batch: Name of the batch.
-            names: Items, file names or ids; in place of all that is not over.
+            names: Items, file names or ids; in place of all that are unfinished.
             kinds: Classes of errors: only what waits after one of these.
 
         Raises:
@@ -176,17 +173,17 @@ class Steering:
     def forget(self, batch: str, *, unfinished: bool = False) -> Forgotten:
         """Remove a batch from the ledger, and the records that no other batch has.
 
-        Files stay; should one be asked for again, it is read once to prove it. Workers remove
-        later what is running now, or has part files to be swept.
+        Files stay; a file that is enqueued again is hashed once. Records of running downloads
+        and of part files are removed later, by workers.
 
         Args:
             batch: Its name.
-            unfinished: Also when it is not over: what no other batch has is cancelled.
+            unfinished: Cancel unfinished downloads first; without it the batch is refused.
 
         Raises:
             UnknownBatchError: there is none of this name.
-            BatchUnfinishedError: it is not over; nothing was changed.
-            LedgerUnavailableError: Redis does not answer; say it again.
+            BatchUnfinishedError: it has unfinished downloads; nothing was changed.
+            LedgerUnavailableError: Redis does not answer; call it again.
         """
         if unfinished:
             self._withdraw(batch, self.ledger.reading.downloads(batch))
@@ -197,5 +194,27 @@ class Steering:
 
 
 def _blocks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut into pieces that hold Redis up for some milliseconds each."""
+    """Yield pieces of at most ``BLOCK`` downloads."""
+    # Redis runs one script at a time (redis.io, "Scripting with Lua": blocking semantics); a piece
+    # blocks it for some milliseconds.
     return (ids[first : first + BLOCK] for first in range(0, len(ids), BLOCK))
+
+
+def repair_requests(ledger: Ledger, wrong: Sequence[Expected]) -> list[Planned]:
+    """Return requests that fetch wrong files again; right files of the batch are left alone.
+
+    Args:
+        ledger: Where the downloads are recorded; their proofs are discarded.
+        wrong: Files that an audit found changed or missing.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer; call it again.
+    """
+    planned = []
+    for one in wrong:
+        # A flipped bit changes neither size nor time: with its proof kept, one stat would find
+        # such a file unchanged.
+        ledger.retention.discard_proof(one.download_id)
+        for asset in ledger.reading.assets([one.download_id]).values():
+            planned.append(Planned(requests=[Request(asset, one.path)]))
+    return planned

@@ -65,7 +65,7 @@ def test_a_replaced_key_lets_the_fleet_go_on(
     assert f"ending in ...{KEY[-4:]}," in text
     assert KEY not in text + told.stdout
     assert f"chmod 600 {key_file}" in text
-    assert resumed.stderr == "default: goes on\n"
+    assert resumed.stderr == "default: resumed\n"
     assert after.states[State.SUCCESS] == 40
     assert {one.attempts for one in batch.results()} == {1}
 

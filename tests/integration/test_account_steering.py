@@ -60,7 +60,7 @@ def test_what_is_held_starts_nothing(
     assert (paused.stderr, twice.stderr) == (f"{what}: paused\n", f"{what}: was paused already\n")
     assert before == [0, 0, 0]
     assert "by hand" in status.stdout
-    assert resumed.stderr == f"{what}: goes on\n"
+    assert resumed.stderr == f"{what}: resumed\n"
     assert [len(standin.downloads(item)) for item in held] == [1, 1, 1]
 
 

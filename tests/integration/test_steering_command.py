@@ -68,10 +68,10 @@ def test_retry_by_item_and_by_class(
     rest = command(settings, "retry", "mine", "--failed")
     ended = batch.wait(20)
 
-    assert by_item.stderr == "mine: 2 downloads begin anew\n"
-    assert by_class.stderr == "mine: 1 downloads begin anew\n"
-    assert again.stderr == "mine: 0 downloads begin anew\n"
-    assert rest.stderr == "mine: 1 downloads begin anew\n"
+    assert by_item.stderr == "mine: 2 downloads start again\n"
+    assert by_class.stderr == "mine: 1 downloads start again\n"
+    assert again.stderr == "mine: 0 downloads start again\n"
+    assert rest.stderr == "mine: 1 downloads start again\n"
     assert ended.states[State.SUCCESS] == 4
 
 
@@ -300,7 +300,7 @@ def test_what_was_paused_unchecked_can_be_resumed(settings: Settings, ledger: Le
 
     said = [command(settings, "resume", name).stderr for name in ("ftp", "typo")]
 
-    assert said == ["ftp: goes on\n", "typo: goes on\n"]
+    assert said == ["ftp: resumed\n", "typo: resumed\n"]
     assert ledger.control.pauses() == {}
 
 
@@ -436,5 +436,5 @@ def test_python_never_acts_on_what_is_unknown(
     with pytest.raises(UnknownAccountError, match="account 'lab' is not configured"):
         steering.pause("lab")
     with pytest.raises(UnknownSourceError, match="'s4' is no source"):
-        steering.hold("source", "s4")
+        steering.pause_part("source", "s4")
     assert ledger.reading.status("mine").states[State.PENDING] == 1

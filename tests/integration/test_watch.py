@@ -105,7 +105,7 @@ def test_keys_pause_what_is_shown_and_resume_it(
     held = terminal.wait_for("PAUSED (by hand)")
     paused = ledger.control.pauses()
     terminal.type("r")
-    terminal.wait_for("mine: goes on")
+    terminal.wait_for("mine: resumed")
 
     assert spared == {}
     assert "mine: paused" in held
@@ -149,7 +149,7 @@ def test_key_retries_what_failed(
     standin.clear_faults(gone)
 
     terminal.type("t")
-    terminal.wait_for("1 failed downloads begin anew")
+    terminal.wait_for("1 failed downloads start again")
 
     wait_until(lambda: batch.status().states[State.SUCCESS] == 1, 20.0)
     assert batch.status().waiting == {"offline": 1}

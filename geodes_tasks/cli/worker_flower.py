@@ -30,7 +30,8 @@ def flower(context: typer.Context) -> None:
 
 
 def _become_celery(command: str, arguments: list[str]) -> NoReturn:
-    config.load()  # say what is wrong with the settings before celery does
+    # Celery prints a traceback for wrong settings; here they become one line and exit code 2.
+    config.load()
     os.execv(  # noqa: S606 - no shell
         sys.executable, [sys.executable, "-m", "celery", "-A", "worker", command, *arguments]
     )
