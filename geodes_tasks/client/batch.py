@@ -8,14 +8,15 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from geodes_tasks import errors
-from geodes_tasks.errors import LedgerUnavailableError, Reaction, UnknownBatchError
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.client.steering import Steering
+from geodes_tasks.errors import ConfigError, LedgerUnavailableError, Reaction, UnknownBatchError
+from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring import dataframe, html
 from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from geodes_tasks.model.results import BatchStatus, DownloadRecord
     from geodes_tasks.settings.config import Settings
@@ -30,9 +31,15 @@ DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
 class Batch:
     """A handle on a batch in the ledger; any number of processes may hold one."""
 
-    def __init__(self, name: str, ledger: Ledger) -> None:
-        """Store the name of a batch; opens no connection."""
-        self.id, self.ledger = name, ledger
+    def __init__(self, name: str, ledger: Ledger, settings: Settings | None = None) -> None:
+        """Store the name of a batch; opens no connection.
+
+        Args:
+            name: Name of the batch.
+            ledger: The ledger that has it.
+            settings: Those of the ledger, to steer the batch; None: environment and file.
+        """
+        self.id, self.ledger, self._settings = name, ledger, settings
 
     def __repr__(self) -> str:
         """Name the batch."""
@@ -45,6 +52,60 @@ class Batch:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
         return self.ledger.reading.status(self.id)
+
+    def _steering(self) -> Steering:
+        return Steering(self._settings or config.load())
+
+    def retry(self, classes: Sequence[str] = (), items: Sequence[str] = ()) -> int:
+        """Retry failed downloads; by item also those that were cancelled or wait.
+
+        Args:
+            classes: Names of error classes, such as ``NotFoundError``; none is any.
+            items: Items, file names or ids of downloads.
+
+        Returns:
+            The number of downloads that start again.
+
+        Raises:
+            ConfigError: both classes and items are given.
+            UnknownBatchError, UnknownDownloadError: no such batch, or it has no such item;
+                nothing was changed.
+            LedgerUnavailableError: Redis does not answer.
+        """
+        if classes and items:
+            raise ConfigError("items", "name items or classes of errors, not both")
+        return self._steering().retry(self.id, classes, items)
+
+    def cancel(self, items: Sequence[str] = ()) -> Withdrawn:
+        """Cancel unfinished downloads, but those that another batch also has.
+
+        Args:
+            items: Items, file names or ids of downloads; none is all that are unfinished.
+
+        Returns:
+            The numbers of downloads that were cancelled and that continue for another batch.
+
+        Raises:
+            UnknownBatchError, UnknownDownloadError: no such batch, or it has no such item;
+                nothing was changed.
+            LedgerUnavailableError: Redis does not answer.
+        """
+        return self._steering().cancel(self.id, items)
+
+    def pause(self) -> bool:
+        """Pause the batch: running downloads end, no new ones start.
+
+        Returns:
+            False when it was paused already.
+
+        Raises:
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        return self._steering().pause_part("batch", self.id)
+
+    def resume(self) -> bool:
+        """Resume the batch. Return False when it was not paused. Raises as ``pause``."""
+        return self._steering().resume_part("batch", self.id)
 
     def results(self) -> list[DownloadRecord]:
         """Return the record of each download, in the order of the requests.
@@ -112,7 +173,8 @@ def batch(name: str, *, settings: Settings | None = None) -> Batch:
     Raises:
         UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
     """
-    opened = Batch(name, Ledger.of(settings or config.load()))
+    settings = settings or config.load()
+    opened = Batch(name, Ledger.of(settings), settings)
     # A handle on a misspelt name would fail at its first use, far from the mistake.
     opened.status()
     return opened
@@ -127,8 +189,9 @@ def batches(*, settings: Settings | None = None) -> list[Batch]:
     Raises:
         LedgerUnavailableError: Redis does not answer.
     """
-    ledger = Ledger.of(settings or config.load())
-    return [Batch(name, ledger) for name in ledger.reading.batches()]
+    settings = settings or config.load()
+    ledger = Ledger.of(settings)
+    return [Batch(name, ledger, settings) for name in ledger.reading.batches()]
 
 
 def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:

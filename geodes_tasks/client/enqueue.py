@@ -70,4 +70,4 @@ def enqueue(
     name = batch or enqueue_admission.new_batch_name()
     rank = enqueue_admission.rank_of(priority, weight)
     enqueue_admission.admit(planned, name, settings.account, ledger, Sender(settings), rank)
-    return Batch(name, ledger)
+    return Batch(name, ledger, settings)

@@ -252,7 +252,7 @@ def admitted(
     receipt = enqueue_admission.admit(
         planned, name, settings.account, ledger, Sender(settings), rank, begin
     )
-    return Run(Batch(name, ledger), receipt, ledger, machine)
+    return Run(Batch(name, ledger, settings), receipt, ledger, machine)
 
 
 # --- ledgers, to read only -----------------------------------------------------------------------

@@ -15,7 +15,12 @@ import pytest
 from pydantic import SecretStr
 
 from geodes_tasks import Batch, batch, batches, enqueue
-from geodes_tasks.errors import ConfigError, LedgerUnavailableError, UnknownBatchError
+from geodes_tasks.errors import (
+    ConfigError,
+    LedgerUnavailableError,
+    UnknownBatchError,
+    UnknownDownloadError,
+)
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
 from tests.integration.test_cli import file_of, write_items, wrong_files
@@ -203,3 +208,46 @@ def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Settings) ->
         batch("aprill", settings=settings)
     with pytest.raises(LedgerUnavailableError, match="no answer"):
         batches(settings=nowhere)
+
+
+def test_a_batch_is_steered_by_its_handle(standin: StandIn, settings: Settings) -> None:
+    """Cancel one item, retry it, pause and resume: each tells its effect, twice is once."""
+    items = [standin.add_item(KiB) for _ in range(2)]
+    mine = enqueue(items, batch="mine", settings=settings)
+    first = str(items[0]["id"])
+
+    cancelled = [str(mine.cancel(items=[first])) for _ in range(2)]
+    revoked = mine.status().states[State.REVOKED]
+    begun = [mine.retry(items=[first]) for _ in range(2)]
+    paused = [mine.pause(), mine.pause()]
+    pauses = set(Ledger.of(settings).control.pauses())
+    resumed = [mine.resume(), mine.resume()]
+
+    assert cancelled == ["1 downloads are cancelled", "0 downloads are cancelled"]
+    assert (revoked, begun[0]) == (1, 1)
+    assert mine.status().states[State.PENDING] == 2
+    assert (paused, resumed) == ([True, False], [True, False])
+    assert pauses == {("batch", "mine")}
+    assert set(Ledger.of(settings).control.pauses()) == set()
+
+
+def test_a_batch_retries_one_class_of_errors(
+    standin: StandIn, settings: Settings, worker: WorkerFactory
+) -> None:
+    """Only failures of the named class start again; an unknown item changes nothing."""
+    item = standin.add_item(KiB)
+    standin.fault(item, "gone_404")
+    worker()
+    mine = enqueue(item, settings=settings)
+    mine.wait(WAIT_S)
+    standin.clear_faults(item)
+
+    with pytest.raises(UnknownDownloadError, match="nowhere"):
+        mine.retry(items=["nowhere"])
+    with pytest.raises(ConfigError, match="not both"):
+        mine.retry(classes=["NotFoundError"], items=[str(item["id"])])
+    others = mine.retry(classes=["LicenceError"])
+    begun = mine.retry(classes=["NotFoundError"])
+
+    assert (others, begun) == (0, 1)
+    assert mine.wait(WAIT_S).states[State.SUCCESS] == 1
