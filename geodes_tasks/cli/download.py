@@ -144,7 +144,11 @@ def download(
         planned = planning.plan(found.items, selection)
     if dry_run:
         _show_plan(planned, as_json=as_json)
-    _require_folder(selection.folder)
+    # A folder that cannot be written fails here, before a server and a worker start.
+    try:
+        disk.probe(selection.folder)
+    except (DiskError, NotAFileError) as error:
+        raise ConfigError("--output-dir", str(error), error.hint) from error
     on_load = load_view(stderr, quiet=no_progress)
     with runs.on_this_machine(planned, selection.folder, settings, on_load=on_load) as run:
         _tell(run.receipt)
@@ -203,13 +207,6 @@ def _selection(
 ) -> Selection:
     folder = planning.folder(settings.download_dir)
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))
-
-
-def _require_folder(folder: Path) -> None:
-    try:
-        disk.probe(folder)
-    except (DiskError, NotAFileError) as error:
-        raise ConfigError("--output-dir", str(error), error.hint) from error
 
 
 def _planned(names: list[str], selection: Selection) -> Iterator[Planned]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -96,7 +97,7 @@ def search(
         print("unknown" if matched is None else matched)  # noqa: T201 - data goes to stdout
         return
     say_found(matched)
-    written = write(_at_most(catalog.search(wanted), limit), output)
+    written = write(itertools.islice(catalog.search(wanted), limit), output)
     if not written:
         raise typer.Exit(batches.NOTHING)
 
@@ -155,15 +156,11 @@ def agreed(wanted: Search, settings: config.Settings, *, ask_above: int, yes: bo
     matched = catalog.count(wanted)
     say_found(matched)
     if not yes and matched is not None and matched > ask_above:
-        _ask(matched, ask_above)
+        if not sys.stdin.isatty():
+            problem = f"the search finds {matched} items, more than {ask_above}"
+            raise ConfigError("--ask-above", problem, "Narrow the search, or say --yes.")
+        typer.confirm(f"Download {matched} items?", abort=True, err=True)
     return Found(matched, catalog.search(wanted))
-
-
-def _ask(matched: int, ask_above: int) -> None:
-    if not sys.stdin.isatty():
-        problem = f"the search finds {matched} items, more than {ask_above}"
-        raise ConfigError("--ask-above", problem, "Narrow the search, or say --yes.")
-    typer.confirm(f"Download {matched} items?", abort=True, err=True)
 
 
 def say_found(matched: int | None) -> None:
@@ -207,13 +204,6 @@ def _write_collection(items: Iterable[Item], stream: TextIO) -> int:
         stream.write(("\n" if written == 1 else ",\n") + json.dumps(item))
     stream.write("\n]}\n")
     return written
-
-
-def _at_most(items: Iterator[Item], limit: int | None) -> Iterator[Item]:
-    for number, item in enumerate(items, start=1):
-        yield item
-        if number == limit:
-            return
 
 
 # --- values ------------------------------------------------------------------------------------

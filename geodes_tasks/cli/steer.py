@@ -134,7 +134,10 @@ def forget(
 
     A file that is enqueued again is read once, to verify it.
     """
-    age_s = _age(older_than) if older_than is not None else None
+    try:
+        age_s = seconds_of(older_than) if older_than is not None else None
+    except ValueError as error:
+        raise ConfigError("--older-than", str(error)) from error
     steering = Steering(config.load())
     chosen = _chosen(steering, "forget", names or [], everything=everything)
     if age_s is not None:
@@ -147,13 +150,6 @@ def forget(
     if not chosen:
         say("no batch is that old" if older_than else "no batch in the ledger yet")
     raise typer.Exit(KEPT if refused else 0)
-
-
-def _age(text: str) -> float:
-    try:
-        return seconds_of(text)
-    except ValueError as error:
-        raise ConfigError("--older-than", str(error)) from error
 
 
 def _forgotten(steering: Steering, name: str, *, force: bool) -> bool:

@@ -134,7 +134,9 @@ def look(wanted: list[Expected], processes: int | None, *, as_json: bool) -> lis
             bars.advance(task)
             if one.finding in BAD:
                 bad.append(one)
-                _tell(one, as_json=as_json)
+                detail = f" ({one.detail})" if one.detail else ""
+                line = f"{one.finding}: {one.expected.path}{detail}"
+                print(json.dumps(one.to_dict()) if as_json else line)  # noqa: T201 - to stdout
     told = ", ".join(f"{counts[kind]} {kind}" for kind in audit.Finding if counts[kind])
     say(f"{len(wanted)} files, {human_bytes(read)}: {told or 'none'}")
     return bad
@@ -147,12 +149,6 @@ def progress() -> Progress:
         *columns, TimeRemainingColumn(), console=stderr, transient=True,
         disable=not stderr.is_terminal,
     )  # fmt: skip
-
-
-def _tell(one: Audited, *, as_json: bool) -> None:
-    detail = f" ({one.detail})" if one.detail else ""
-    line = json.dumps(one.to_dict()) if as_json else f"{one.finding}: {one.expected.path}{detail}"
-    print(line)  # noqa: T201 - data goes to stdout
 
 
 def finish(bad: list[Audited], wanted: list[Expected]) -> NoReturn:

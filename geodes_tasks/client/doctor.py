@@ -31,7 +31,7 @@ VOLATILE = {"tmpfs", "ramfs", "overlay"}
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Look at everything, one check after the other; nothing that fails stops the rest."""
+    """Yield all checks one after the other; a part that fails does not stop the rest."""
     yield Check("version", Level.OK, f"geodes-tasks {__version__}")
     parts: tuple[Callable[[Settings], Iterator[Check]], ...] = (_redis, _portal, _s3, _folder)
     for part in parts:

@@ -56,17 +56,17 @@ class Reply:
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """Takes no redirect: each is an answer."""
+    """Follows no redirect: a portal that redirects to a login page has refused the key."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def ask(settings: Settings, url: str, headers: dict[str, str] | None = None) -> Reply:
-    """Send one GET and take whatever answer comes.
+    """Send one GET; return the response, whatever its status.
 
     Raises:
-        OSError: no answer; ssl.SSLCertVerificationError is behind its ``reason`` at times.
+        OSError: no response; ssl.SSLCertVerificationError is behind its ``reason`` at times.
     """
     bundle = str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
     context = ssl.create_default_context(cafile=bundle)
@@ -96,7 +96,7 @@ def _reply(answer: Any) -> Reply:
 
 
 def portal_checks(settings: Settings) -> Iterator[Line]:
-    """Look at the portal: the way there, its certificate, its clock, the key, the quota."""
+    """Check the portal: connection, certificate, clock, keys and quota."""
     try:
         reply = ask(settings, settings.portal_url + LANDING)
     except OSError as error:
@@ -110,7 +110,7 @@ def portal_checks(settings: Settings) -> Iterator[Line]:
     else:
         yield Line("portal", OK, f"{settings.portal_url} answers, {how}")
     if reply.skew_s is not None:
-        yield _clock(reply.skew_s)
+        yield portal_clock(reply.skew_s)
     for account in named_accounts(settings):
         yield from _key(of_account(settings, account), named=account != settings.account)
     for file in loose_key_files(settings):
@@ -118,7 +118,8 @@ def portal_checks(settings: Settings) -> Iterator[Line]:
         yield Line("key file", WARNING, text, f"chmod 600 {file}")
 
 
-def _clock(skew_s: float) -> Line:
+def portal_clock(skew_s: float) -> Line:
+    """Return the check of the portal's clock, ``skew_s`` seconds ahead of this machine's."""
     text = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine"
     if abs(skew_s) <= SKEW_S:
         return Line("clock of portal", OK, text)
@@ -160,7 +161,7 @@ def _key_checked(settings: Settings) -> Iterator[Line]:
 
 
 def _judged(reply: Reply, name: str) -> Line:
-    """Judge by the answer to the question for the quota."""
+    """Return the check of a key from the response with its quota."""
     if reply.status in REFUSALS:
         return Line("key", PROBLEM, f"{name} was refused (HTTP {reply.status})", AuthError.hint)
     said = _said(reply.body)
@@ -175,7 +176,7 @@ def _judged(reply: Reply, name: str) -> Line:
 
 
 def _said(body: bytes) -> Any:
-    """Read an answer as JSON; None where it is none."""
+    """Return a response as JSON; None where it is none."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

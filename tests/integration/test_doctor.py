@@ -265,7 +265,7 @@ def test_clocks() -> None:
     assert skew("clock", 1.0).level is Level.OK
     assert skew("clock", -90.0).text == "90.0 s behind this machine"
     assert skew("clock", -90.0).level is Level.WARNING
-    assert doctor_portal._clock(400).level == "warning"
+    assert doctor_portal.portal_clock(400).level == "warning"
 
 
 def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:

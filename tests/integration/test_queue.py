@@ -120,6 +120,27 @@ def test_one_failure_does_not_stop_the_others(
     assert "none of its assets is data" in said
 
 
+def test_a_path_of_another_item_is_refused_by_name(
+    standin: StandIn, settings: Settings, worker: WorkerFactory
+) -> None:
+    """A path that the ledger gave to another item fails, with both named; its file is kept."""
+    one, other = (standin.add_item(KiB, title="twin.zip") for _ in range(2))
+    worker()
+    DownloadQueue(one, settings=settings, quiet=True).run()
+    queue = DownloadQueue(other, settings=settings, quiet=True)
+
+    status = queue.run()
+
+    (refused,) = queue.results
+    assert status.states[State.FAILURE] == 1
+    assert refused.error is not None
+    assert refused.error.type == "NameTakenError"
+    assert one["id"] in refused.error.message
+    assert other["id"] in refused.error.message
+    assert (queue.download_dir / "twin.zip").stat().st_size == KiB
+    assert len(standin.downloads()) == 1
+
+
 def test_a_refused_key_is_said_at_once(
     standin: StandIn, alone: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
