@@ -16,7 +16,7 @@ from geodes_tasks.monitoring.metrics import LedgerCollector
 from geodes_tasks.settings import config
 
 PORT = 9808
-"""Default TCP port; free in the list of Prometheus exporters."""
+"""The default TCP port of the exporter."""
 
 
 def register(app: typer.Typer) -> None:
