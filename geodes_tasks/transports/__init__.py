@@ -1,4 +1,4 @@
-"""How an href is opened: the table of all transports; ``base`` is their contract.
+"""Table of the transports, which open hrefs; ``base`` is their contract.
 
 A third transport is one file with one class and one line in ``TRANSPORTS``; the contract tests
 run over every entry.
@@ -6,16 +6,12 @@ run over every entry.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.base import Body, Member, Transport
 from geodes_tasks.transports.s3.credentials import are_thinkable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from geodes_tasks.settings.config import Settings
 
 __all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create"]
 
@@ -28,10 +24,10 @@ TRANSPORTS: Mapping[str, str] = {
 
 
 def create(source: str, settings: Settings) -> Transport:
-    """Make the transport of a source.
+    """Build the transport of a source.
 
     Raises:
-        KeyError: no such source.
+        KeyError: there is no such source.
     """
     module, _, name = TRANSPORTS[source].partition(":")
     transport: Transport = getattr(import_module(module), name)(settings)
@@ -39,15 +35,16 @@ def create(source: str, settings: Settings) -> Transport:
 
 
 def chosen(settings: Settings) -> list[str]:
-    """Name the sources that can be used with these settings, the preferred one first.
+    """Return the sources that these settings can use, the preferred one first.
 
-    S3 comes first, and only where credentials are there: it is the faster one.
+    S3 is the faster one and comes first, but only with credentials.
     """
     return [name for name in TRANSPORTS if name != "s3" or _has_credentials(settings)]
 
 
 def _has_credentials(settings: Settings) -> bool:
-    """Look for credentials; boto3 is loaded only where the first look finds a trace of some."""
+    """Return whether S3 credentials can be found."""
+    # boto3 takes long to import, so a user without any trace of credentials never loads it.
     if not are_thinkable(settings):
         return False
     return bool(import_module("geodes_tasks.transports.s3.transport").has_credentials(settings))

@@ -1,18 +1,15 @@
-"""Which thread waits for which connection, so that another thread can break its wait off.
+"""Interruption of network waits: one thread shuts down the socket that another waits on.
 
-A worker that stops must not sit out the minutes that a silent server may take. Closing a socket
-from outside does not wake who reads from it; shutting it down does (``man 2 shutdown``).
+A worker that stops cannot wait minutes for a silent server. ``close`` from another thread does
+not wake a blocked ``recv``; ``shutdown`` does (man 2 close, man 2 shutdown).
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 class Call:
@@ -22,42 +19,45 @@ class Call:
         self._end = threading.Event()
         self._shut: Callable[[], None] | None = None
         self.connected = True
-        """False from when a connection is begun until it is there: nothing was sent by then."""
+        """False while a connection is being made: no byte of a request was sent yet."""
 
     @property
     def broken_off(self) -> bool:
-        """Whether somebody wants the thread to stop waiting."""
+        """Return whether the thread must stop waiting."""
         return self._end.is_set()
 
     def waits_on(self, shut: Callable[[], None]) -> None:
-        """Note how to wake the thread; at once, when it came too late for the last wait."""
+        """Record how to interrupt the next wait."""
         self._shut = shut
+        # ``break_off`` may have run between two waits, when there was nothing to shut down.
         if self.broken_off:
             self.break_off()
 
     def sleep(self, seconds: float) -> None:
-        """Wait for time to pass, or to be broken off."""
+        """Wait this many seconds, or until ``break_off``."""
         self._end.wait(seconds)
 
     def break_off(self) -> None:
-        """Wake the thread, now or at its next wait."""
+        """Interrupt the thread, now or at its next wait."""
         self._end.set()
-        # The connection may have ended by itself a moment ago.
+        # The peer may have closed first: shutdown then fails with ENOTCONN or EBADF
+        # (man 2 shutdown).
         with suppress(OSError, ValueError, RuntimeError):
             if self._shut is not None:
                 self._shut()
 
 
 class Calls:
-    """The open hrefs of a transport, by thread."""
+    """Open hrefs of a transport, by thread."""
 
     def __init__(self) -> None:
         self._by_thread: dict[int, Call] = {}
 
     @contextmanager
     def begin(self) -> Iterator[Call]:
-        """Keep a call for as long as this thread has an href open."""
+        """Yield the call of this thread, which is registered while the href is open."""
         thread = threading.get_ident()
+        # A thread may open a second href before it closes the first: the first is then restored.
         outer, call = self._by_thread.get(thread), Call()
         self._by_thread[thread] = call
         try:
@@ -69,20 +69,22 @@ class Calls:
                 self._by_thread[thread] = outer
 
     def watch(self, sock: socket.socket) -> None:
-        """Note the socket that this thread is about to wait on."""
+        """Record the socket that this thread is about to wait on."""
         call = self._by_thread.get(threading.get_ident())
         if call is not None:
-            # The method of the class: an SSLSocket's own takes the TLS layer apart as well.
+            # SSLSocket.shutdown drops the TLS object first, so the reading thread would then
+            # take cipher text for data; the method of the plain socket leaves it in place
+            # (CPython, Lib/ssl.py).
             call.waits_on(lambda: socket.socket.shutdown(sock, socket.SHUT_RDWR))
 
     def connecting(self, *, done: bool) -> None:
-        """Note that this thread begins to make a connection, or has made it."""
+        """Record that this thread starts to connect, or has connected."""
         call = self._by_thread.get(threading.get_ident())
         if call is not None:
             call.connected = done
 
     def abort(self, thread: int) -> None:
-        """Break off what a thread waits for; one without an open href is not disturbed."""
+        """Interrupt the wait of a thread; no effect on a thread without an open href."""
         call = self._by_thread.get(thread)
         if call is not None:
             call.break_off()

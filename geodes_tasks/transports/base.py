@@ -1,65 +1,66 @@
-"""The contract of all transports: an href goes in, bytes come out, resumed or not."""
+"""Contract of the transports: a transport opens an href and returns its bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The bytes of an object from ``offset`` on."""
+    """Bytes of an object from ``offset`` to its end."""
 
     offset: int
-    """Where ``chunks`` start; 0 whenever the server did not prove that it resumed."""
+    """First byte of ``chunks``; 0 unless the server proved that it resumed."""
     total_bytes: int | None
-    """Size of the whole object; None when the server does not say."""
+    """Size of the whole object; None when the server does not announce it."""
     etag: str | None
     """Strong validator of the object, for a later resume; None when there is none."""
     chunks: Iterator[bytes]
-    """Pieces in order, as soon as the network has them, about 1 MiB at most each.
+    """Pieces in order, each at most about 1 MiB, as soon as they arrive.
 
     Iterating raises the errors of the transport: a short body is TruncatedBodyError where the
-    length was announced, a broken or silent connection TransferError or StalledError.
+    length was announced, a broken connection is TransferError, a silent one StalledError.
     """
     lengthen: Callable[[int], None] | None = None
-    """Has ``chunks`` go on to another total than the one announced, for a caller who knows better;
-    None where that cannot be."""
+    """Changes the total size up to which ``chunks`` reads, for a caller with a better source than
+    Content-Length; None where the transport cannot change it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One object below an address that is a folder."""
+    """One object in a folder."""
 
     name: str
-    """Below the folder, with slashes."""
+    """Path relative to the folder, with slashes."""
     href: str
-    """Where it is opened."""
+    """Address to open."""
     size_bytes: int
 
 
 class Transport(Protocol):
-    """One way to open hrefs. Safe to use from many threads; made after the fork, not before."""
+    """Opens hrefs. Safe to use from many threads.
+
+    Build it after a fork: two processes must not write to one socket.
+    """
 
     def open(
         self, href: str, *, offset: int = 0, etag: str | None = None
     ) -> AbstractContextManager[Body]:
-        """Open an object, from ``offset`` on where the server proves that it can.
+        """Open an object, at ``offset`` where the server proves that it resumes.
 
-        Whatever cannot be resumed (no ranges, an error answer to the range, another ETag) is
-        not an error: it is a Body at offset 0.
+        A download that cannot be resumed (no ranges, an error response to the range, another
+        ETag) is not an error: the Body then starts at offset 0.
 
         Args:
-            href: Where the object is.
+            href: Address of the object.
             offset: First byte wanted.
             etag: Validator of the bytes that the caller has; None when it has none.
 
         Raises:
-            GeodesTasksError: a subclass that names the reaction; nothing else leaves here.
+            GeodesTasksError: one subclass for each reaction; no other error is raised.
         """
         ...
 
@@ -67,14 +68,14 @@ class Transport(Protocol):
         """List the objects below an address for which ``open`` raised FolderError.
 
         Raises:
-            GeodesTasksError: there are none, or they cannot be listed.
+            GeodesTasksError: the folder is empty or cannot be listed.
         """
         ...
 
     def abort(self, thread: int) -> None:
-        """Break off what a thread of this process waits for; it then meets a TransferError.
+        """Interrupt the network wait of a thread of this process with a TransferError.
 
         Args:
-            thread: Of ``threading.get_ident()``; one that waits for nothing is not disturbed.
+            thread: From ``threading.get_ident()``; no effect on a thread without an open href.
         """
         ...

@@ -1,14 +1,16 @@
-"""The bytes of an answer, in pieces, with every breakage named.
+"""Reader of a response body: pieces in order, and one error class for each way to fail.
 
-Both transports end in a urllib3 response, so both read through here.
+Both transports receive a urllib3 response, so both read it here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from http.client import HTTPException, IncompleteRead
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.response import BaseHTTPResponse
 
 from geodes_tasks.errors import (
     GeodesTasksError,
@@ -16,60 +18,59 @@ from geodes_tasks.errors import (
     TransferError,
     TruncatedBodyError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from urllib3.response import BaseHTTPResponse
-
-    from geodes_tasks.transports.abort import Call
+from geodes_tasks.transports.abort import Call
 
 PIECE_BYTES = 512 * 1024
-"""Most bytes in a piece: a block of a big file, so that it is written from where it was received.
+"""Bytes in a piece, at most: the block size of a big file, so that no copy is made for the write.
 Measured for 1 GiB over loopback, pieces of 256 KiB take a tenth longer; those of 640 KiB are no
 faster, and cost a worker with 16 transfers a quarter more memory."""
 
 
 class BodyReader:
-    """Reads one body; ``offset`` is where in the object it starts, for the messages."""
+    """Reads one body, which starts at byte ``offset`` of the object."""
 
     def __init__(self, raw: BaseHTTPResponse, href: str, call: Call, *, offset: int = 0) -> None:
         self._raw, self._href, self._call = raw, href, call
         self._at = offset
         self.length: int | None = getattr(raw, "length_remaining", None)
-        """Bytes announced; None when Content-Length is absent, negative or no number."""
+        """Bytes announced; None when Content-Length is absent or is not a number from 0 up."""
         self._end = None if self.length is None else offset + self.length
 
     def lengthen(self, total_bytes: int) -> None:
-        """Read on to the end of an object of this size, whatever length was announced."""
+        """Read up to the end of an object of this size instead of the announced length."""
         raw: Any = self._raw
-        # urllib3 counts for itself, and so does http.client below it.
+        # urllib3 and http.client each stop at a counter of their own (``length_remaining`` and
+        # ``length``), and neither has a public setter.
         raw.length_remaining = raw._fp.length = total_bytes - self._at
         self._end = total_bytes
 
     def read(self) -> bytes:
-        """Give the bytes that are there, waiting for the first; empty at the proper end.
+        """Read the bytes that have arrived, at least one; empty at the end of the body.
 
         Raises:
             TruncatedBodyError: fewer bytes than announced.
-            StalledError: no byte within the socket's timeout.
-            TransferError: cut, reset, not HTTP any more, or broken off from outside.
+            StalledError: no byte arrived within the timeout of the socket.
+            TransferError: the connection was cut or reset, the chunked encoding is broken, or
+                ``abort`` interrupted it.
         """
         try:
-            # read1, not read: a slow body must show its progress piece by piece.
+            # ``read`` blocks until the whole piece is there (io.BufferedIOBase.read1), so a slow
+            # body would report no progress for minutes.
             piece = self._raw.read1(PIECE_BYTES, decode_content=False)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             raise self._named(error) from error
         if not piece and self._call.broken_off:
-            # An end that was made, not met: it must not pass for the end of the file.
+            # ``shutdown`` of the socket makes recv return 0 bytes, as the end of a body does
+            # (RFC 9112 section 6.3, rule 8): it must not pass for the end of the file.
             raise self._broken_off()
         self._at += len(piece)
+        # RFC 9112 section 8: fewer bytes than Content-Length make the response incomplete.
         if not piece and self._end is not None and self._at < self._end:
             raise TruncatedBodyError(self._href, self._end, self._at)
         return piece
 
     def pieces(self, first: bytes = b"") -> Generator[bytes]:
-        """Yield the pieces in order, ``first`` being one that was read already."""
+        """Yield the pieces in order; ``first`` is one that was already read."""
         piece = first or self.read()
         while piece:
             yield piece
@@ -91,18 +92,18 @@ class BodyReader:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Give the innermost error that an error wraps.
+    """Return the innermost error that an error wraps.
 
-    requests wraps urllib3 and urllib3 wraps the socket's error; the outer texts quote whole
-    addresses, queries included, so only the innermost is fit to be shown.
+    requests wraps the error of urllib3, which wraps the error of the socket.
     """
+    # The texts of the outer errors quote the whole address, and its query may be a signature.
     inner = (getattr(error, "reason", None), *error.args, error.__cause__)
     wrapped = next((each for each in inner if isinstance(each, BaseException)), None)
     return root_cause(wrapped) if wrapped is not None else error
 
 
 def cause_name(error: BaseException) -> str:
-    """Name the innermost error in words that quote nothing of address or answer."""
+    """Return a text for the innermost error that quotes neither the address nor the response."""
     cause = root_cause(error)
     text = cause.strerror if isinstance(cause, OSError) else None
     return text or type(cause).__name__
