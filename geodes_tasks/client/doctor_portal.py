@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geodes_tasks.errors import AuthError, ConfigError, KeyMissingError, UntrustedServerError
 from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account
-from geodes_tasks.transports.http import find_number
+from geodes_tasks.transports.http.availability import find_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +165,7 @@ def _judged(reply: Reply, name: str) -> Line:
     if reply.status in REFUSALS:
         return Line("key", PROBLEM, f"{name} was refused (HTTP {reply.status})", AuthError.hint)
     said = _said(reply.body)
-    left, limit = (find_number.number(said, word) for word in ("remainingQuota", "maxQuota"))
+    left, limit = (find_number(said, word) for word in ("remainingQuota", "maxQuota"))
     if reply.status != 200 or left is None:
         text = f"the portal does not tell whether it takes {name} (HTTP {reply.status})"
         return Line("key", WARNING, text, "The first download will tell.")

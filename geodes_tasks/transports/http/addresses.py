@@ -1,21 +1,19 @@
-"""Which addresses may be opened, which of them is sent the key, and how they are shown.
+"""Rules for addresses: which may be opened, which receives the key, and how they are shown.
 
-An item file may come from a stranger, so an href is a wish, not an order: it must not send the
-key away, nor make a worker call the inside of its network (RFC 9110 section 17.5, CWE-918).
+An item file may come from a stranger, so its hrefs are not trusted: they must not send the key
+to another host, nor make a worker connect to hosts inside its network (CWE-918).
 """
 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from geodes_tasks.errors import HrefRefusedError
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.urls import is_loopback
 
-if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
-
+# The default ports of RFC 9110 sections 4.2.1 and 4.2.2.
 _PORTS = {"https": 443, "http": 80}
 
 Origin = tuple[str, str, int]
@@ -23,7 +21,8 @@ Origin = tuple[str, str, int]
 
 
 def redact(url: str) -> str:
-    """Give an address fit for messages and logs: no query, no fragment, no user, no password."""
+    """Return an address for messages and logs, without query, fragment, user and password."""
+    # The query of a presigned S3 address is a credential until it expires.
     try:
         parts = urlsplit(url)
         netloc = parts.netloc.rpartition("@")[2]
@@ -33,10 +32,10 @@ def redact(url: str) -> str:
 
 
 def origin(url: str) -> Origin:
-    """Give scheme, host and port of an address, the default port filled in.
+    """Return scheme, host and port of an address; the port may be the default one.
 
     Raises:
-        ValueError: no host, or a port that is none.
+        ValueError: the address has no host, or its port is not a valid number.
     """
     parts = urlsplit(url)
     if not parts.hostname:
@@ -45,7 +44,7 @@ def origin(url: str) -> Origin:
 
 
 class AddressPolicy:
-    """What the settings say about addresses."""
+    """Checks addresses against the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._portal = origin(settings.portal_url)
@@ -54,7 +53,7 @@ class AddressPolicy:
         self._allowed = frozenset(host.lower() for host in settings.allowed_hosts)
 
     def is_portal(self, url: str) -> bool:
-        """Tell whether an address has exactly the portal's scheme, host and port."""
+        """Return whether an address has exactly the scheme, host and port of the portal."""
         if self._begins_as_portal(url):
             return True
         try:
@@ -63,25 +62,26 @@ class AddressPolicy:
             return False
 
     def _begins_as_portal(self, url: str) -> bool:
-        # Nearly every href does, and the first slash ends what names the host: no more to judge.
+        # A fast path for nearly every href: the authority ends at the first slash (RFC 3986
+        # section 3.2), so the same start means the same host.
         return url.startswith(self._portal_start)
 
     def takes_key(self, url: str) -> bool:
-        """Tell whether the key may go along: to the portal only, and never over a plain wire."""
+        """Return whether the key may be sent: to the portal only, by https or over loopback."""
         scheme, host, _ = self._portal
         return self.is_portal(url) and (scheme == "https" or is_loopback(host))
 
     def is_allowed(self, url: str) -> bool:
-        """Tell whether ``allowed_hosts`` names the host, with or without its port."""
+        """Return whether ``allowed_hosts`` names the host, with or without its port."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         return host in self._allowed or f"{host}:{origin(url)[2]}" in self._allowed
 
     def check_href(self, url: str) -> None:
-        """Let pass the portal, allowed hosts and, beside a loopback portal, loopback.
+        """Check that an href is on the portal, on an allowed host, or on loopback as the portal is.
 
         Raises:
-            HrefRefusedError: the address is not opened; its hint says how to allow it.
+            HrefRefusedError: the address is not opened; the hint explains how to allow it.
         """
         if self._begins_as_portal(url):
             return
@@ -95,11 +95,12 @@ class AddressPolicy:
             )
 
     def check_redirect(self, source: str, target: str) -> None:
-        """Let pass where a server may send us on to: any https host, never back to plain http.
+        """Check the target of a redirect: any https host, never from https to plain http.
 
         Raises:
             HrefRefusedError: the redirect is not followed.
         """
+        # The portal may keep its files on any other host, and the key is not sent there.
         self._check_form(target)
         host = urlsplit(target).hostname
         if is_loopback(host) and not (self.is_portal(target) or self._is_trusted(target)):
@@ -109,24 +110,27 @@ class AddressPolicy:
             raise _refused(target, f"{redact(source)} redirects from https to plain http")
 
     def may_reach(self, host: str, address: str) -> bool:
-        """Tell whether a host may turn out to be at an IP address.
+        """Return whether a connection to a host may lead to this IP address.
 
-        Only public addresses are called on a stranger's word; the portal and the allowed hosts
-        may be anywhere, and beside a loopback portal so may loopback.
+        The portal and the allowed hosts may have any address, any other host only a public one,
+        or loopback when the portal itself is on loopback.
         """
-        if host == self._portal[1] or host in self._allowed or _among(host, self._allowed):
+        hosts = {entry.rpartition(":")[0] for entry in self._allowed} | self._allowed
+        if host == self._portal[1] or host in hosts:
             return True
+        # A link-local IPv6 address carries its zone after a percent sign (RFC 4007 section 11).
         ip = ipaddress.ip_address(address.partition("%")[0])
+        # ::ffff:10.0.0.1 reaches the IPv4 host 10.0.0.1 (RFC 4291 section 2.5.5.2).
         ip = getattr(ip, "ipv4_mapped", None) or ip
         return ip.is_global or (ip.is_loopback and self._portal_is_local)
 
     def _is_trusted(self, url: str) -> bool:
-        """Tell whether an address other than the portal is opened as an href."""
+        """Return whether an address outside the portal may be opened as an href."""
         local = self._portal_is_local and is_loopback(urlsplit(url).hostname)
         return local or self.is_allowed(url)
 
     def _check_form(self, url: str) -> None:
-        """Refuse what is no web address, carries a password, or is plain http over a network."""
+        """Refuse an address with an invalid form, a password, or plain http over a network."""
         try:
             scheme, host, _ = origin(url)
         except ValueError as error:
@@ -135,12 +139,13 @@ class AddressPolicy:
             raise _refused(url, f"{scheme or 'a path'} is not opened here, only https is")
         if scheme == "http" and not is_loopback(host):
             raise _refused(url, "plain http is opened on loopback only")
+        # RFC 9110 section 4.2.4: a user part in an untrusted address hides the real host.
         if "@" in urlsplit(url).netloc:
             raise _refused(url, "it carries a user name or password")
         self._check_literal(host)
 
     def _check_literal(self, host: str) -> None:
-        """Refuse an inside address written as such; names are judged when they are resolved."""
+        """Refuse an IP address inside a private network; a name is checked after the connection."""
         try:
             ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
@@ -150,14 +155,9 @@ class AddressPolicy:
 
 
 def refused_inside(host: str) -> HrefRefusedError:
-    """Give the error for a host whose address is no public one."""
+    """Return the error for a host whose address is not public."""
     hint = f"If you trust it: GEODES_TASKS_ALLOWED_HOSTS={host} (no key is sent there)."
     return HrefRefusedError(redact(f"//{host}"), "the address is inside a private network", hint)
-
-
-def _among(host: str, allowed: frozenset[str]) -> bool:
-    """Tell whether ``allowed`` names a host together with some port."""
-    return any(entry.rpartition(":")[0] == host for entry in allowed)
 
 
 def _refused(url: str, problem: str) -> HrefRefusedError:

@@ -1,33 +1,31 @@
-"""The API key: read anew for each request, checked before it is sent, kept out of messages."""
+"""API key: read again for each request, checked before it is sent, kept out of messages."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from geodes_tasks.errors import ConfigError, KeyMissingError
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.http.addresses import redact
-
-if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
 
 HEADER = "X-API-Key"
 
+# Visible ASCII: the part of a field value that every server accepts (RFC 9110 section 5.5).
 _SENDABLE = re.compile(r"[\x21-\x7e]+\Z")
-# Previews are given to everybody, so a user without a key still gets those.
+# GEODES serves previews without a key, so a user without one can still see them.
 _KEYLESS = "/api/quicklook/"
 
 
 class ApiKey:
-    """The key of the settings; a replaced key file is seen at the next request."""
+    """Key of the settings; a replaced key file takes effect at the next request."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def header(self, url: str) -> dict[str, str]:
-        """Give the header for an address of the portal; empty where none is needed or set.
+        """Return the header for an address of the portal; empty for a preview without a key.
 
         Raises:
             KeyMissingError: there is no key, it cannot be read, or it cannot be sent.
@@ -41,18 +39,19 @@ class ApiKey:
         if not key:
             raise KeyMissingError(redact(url), self._settings.key_variable, "is not set")
         if not _SENDABLE.match(key):
-            # Said here, because http.client would quote the key in its complaint.
+            # http.client refuses it too, but its ValueError quotes the whole value.
             raise KeyMissingError(redact(url), self.name(), "holds characters that no key has")
         return {HEADER: key}
 
     def name(self) -> str:
-        """Name the key for messages, never whole."""
+        """Return a name of the key for messages, never the whole key."""
         with suppress(ConfigError):
             return self._settings.key_name()
         return "the key"
 
     def scrubbed(self, text: str) -> str:
-        """Take the key out of words that a server sent, should it echo the request."""
+        """Return a text of a server with the key replaced by asterisks."""
+        # Error pages may echo the headers of the request, and this text goes to logs and Redis.
         with suppress(ConfigError):
             key = (self._settings.key() or "").strip()
             return text.replace(key, "***") if key else text

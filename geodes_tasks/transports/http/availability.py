@@ -1,69 +1,66 @@
-"""What the portal says of files without giving them: online or on tape, and how much quota is left.
+"""Client for the portal's status routes: files online or on tape, quota left, key accepted.
 
-None of these questions costs quota (GEODES sections 1.5 and 3.4). An answer that cannot be read
-is no answer: the catalogue's own ``Is online`` is known to be wrong, so only these routes and the
-file itself tell.
+These requests cost no quota (GEODES sections 1.5 and 3.4). A response that cannot be parsed counts
+as none. The catalogue's ``Is online`` is known to be wrong, so only these routes and a download
+show the real status.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from geodes_tasks.errors import AuthError, GeodesTasksError
-from geodes_tasks.model.asset import GEODES, S3
+from geodes_tasks.model.asset import GEODES, S3, Asset
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.abort import Calls
-from geodes_tasks.transports.http import find_number
 from geodes_tasks.transports.http.addresses import AddressPolicy
 from geodes_tasks.transports.http.api_key import ApiKey
 from geodes_tasks.transports.http.request import Caller
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from geodes_tasks.model.asset import Asset
-    from geodes_tasks.settings.config import Settings
 
 BULK = "/fastavailability"
 ONE = "/availability/"
 QUOTA = "/processing/download/get"
 MOST = 100
-"""Products that one question may name (GEODES section 1.5)."""
+"""Number of products that one request may name (GEODES section 1.5)."""
 MAX_BYTES = 4 << 20
+"""Bytes of a response that are read, at most."""
 UNLIMITED = 100_000
-"""So many requests left are no quota."""
+"""Number of remaining requests from which the account counts as one without a quota."""
 
 _SUFFIX = re.compile(r"\.(zip|tar|gz|tgz|bz2|h5|nc|tiff?|jp2|xml|safe)\Z", re.IGNORECASE)
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
 class RouteMissingError(Exception):
-    """The portal has no such route, or not for us."""
+    """The portal has no such route, or not for this account."""
 
     @property
     def too_many(self) -> bool:
-        """Whether it may be only that too much was asked for at once."""
+        """Return whether a request for fewer files may succeed."""
+        # A 400 does not show whether the portal refused the body or only its length.
         return self.args[1:] == (400,)
 
 
 class RouteFailedError(Exception):
-    """The route does not answer now."""
+    """The route fails now and may work later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What is said of one file."""
+    """Availability of one file."""
 
     online: bool
     expires: str = ""
-    """When the copy from tape goes away again; empty when nothing is said. Sorts by time."""
+    """When the copy from tape expires, as text that sorts by time; empty when unknown."""
 
 
 class Availability:
-    """Asks the portal of one account. Not for use by two threads at once."""
+    """Sends status requests for one account. Not safe for two threads at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._portal = settings.portal_url
@@ -73,52 +70,52 @@ class Availability:
         self._caller = Caller(settings, self._policy, self._key, self._calls)
 
     def bulk(self, assets: Sequence[Asset]) -> list[Word | None]:
-        """Ask for up to ``MOST`` files at once; None for those that the answer does not name.
+        """Return the availability of up to ``MOST`` files; None for a file not in the response.
 
         Raises:
-            RouteMissingError: there is no such answer, or not for us.
-            RouteFailedError: there is none now.
+            RouteMissingError: the portal does not have this route for this account.
+            RouteFailedError: the portal does not respond, or responds with 429 or 5xx.
         """
         products = [
             {"href": asset.hrefs[GEODES], "endpointURL": asset.hrefs.get(S3, "")}
             for asset in assets
         ]
-        said = self._ask(BULK, json.dumps({"availability": products}).encode())
-        found = list(_files(said))
+        value = self._fetch(BULK, json.dumps({"availability": products}).encode())
+        found = list(_files(value))
         return [_word(asset, found) for asset in assets]
 
     def one(self, asset: Asset) -> Word | None:
-        """Ask for one file by the name of its product. Raises as ``bulk``."""
-        said = self._ask(ONE + quote(product_name(asset.title), safe=""))
-        return _word(asset, list(_files({"products": [said]})))
+        """Return the availability of one file, by product name. Raises as ``bulk``."""
+        value = self._fetch(ONE + quote(product_name(asset.title), safe=""))
+        return _word(asset, list(_files({"products": [value]})))
 
     def quota_left(self) -> int | None:
-        """Ask how many requests are left; None when there is no quota. Raises as ``bulk``."""
-        left = find_number.number(self._ask(QUOTA), "remainingQuota")
+        """Return the number of requests left; None without a quota. Raises as ``bulk``."""
+        left = find_number(self._fetch(QUOTA), "remainingQuota")
         if left is None:
             raise RouteMissingError(QUOTA)
         return None if left >= UNLIMITED else max(left, 0)
 
     def accepts(self, key_name: str) -> bool | None:
-        """Ask whether the portal accepts the key, by the question for the quota.
+        """Return whether the portal accepts the key, from a request for the quota.
 
-        None when it does not say, or the key is another one than the name says by now.
+        None when the response is not clear, or when the key was replaced since it had this name.
         """
         if self._key.name() != key_name:
             return None
         try:
             status, body = self._answer(QUOTA)
         except RouteMissingError:
-            # Sent in circles, which is how GEODES answers a wrong key.
+            # GEODES answers a wrong key with redirects without end (GEODES section 3.1).
             return False
         except RouteFailedError:
             return None
         if status == 200:
-            # A page is one where to log in.
+            # An HTML page here is the login page.
             return not body.lstrip().startswith(b"<")
         return False if status in {401, 403} else None
 
-    def _ask(self, route: str, question: bytes | None = None) -> Any:
+    def _fetch(self, route: str, question: bytes | None = None) -> Any:
         status, body = self._answer(route, question)
         if status == 429 or status >= 500:
             raise RouteFailedError(f"{route}: HTTP {status}")
@@ -127,7 +124,7 @@ class Availability:
                 return json.loads(body)
         except (ValueError, RecursionError):
             pass
-        # A refused key looks like this too: the next download of a file will say so.
+        # A refused key ends here too: the next download of a file reports it.
         raise RouteMissingError(f"{route}: HTTP {status}", status)
 
     def _answer(self, route: str, question: bytes | None = None) -> tuple[int, bytes]:
@@ -143,16 +140,31 @@ class Availability:
 
 
 def product_name(title: str) -> str:
-    """Give the name that ``/availability`` goes by: a file's, without folders and extensions."""
+    """Return the name that ``/availability`` expects: no folders, no extensions."""
     name = title.rsplit("/", 1)[-1]
     while (shorter := _SUFFIX.sub("", name)) != name and shorter:
         name = shorter
     return name
 
 
-def _files(said: Any) -> Iterator[tuple[str, str, Word]]:
-    """Give id, checksum and word of every file in an answer; what has another shape is left out."""
-    products = said.get("products") if isinstance(said, dict) else None
+def find_number(value: object, name: str) -> int | None:
+    """Return the first whole number of this name at any depth of decoded JSON; None without one."""
+    # GEODES does not document the shape of its quota response. Breadth first and without
+    # recursion: a response nested deeper than Python's stack must not end the process.
+    values = [value]
+    for each in values:
+        if isinstance(each, dict):
+            if isinstance(each.get(name), int):
+                return int(each[name])
+            values.extend(each.values())
+        elif isinstance(each, list):
+            values.extend(each)
+    return None
+
+
+def _files(response: Any) -> Iterator[tuple[str, str, Word]]:
+    """Yield id, checksum and availability of every file; entries of another shape are skipped."""
+    products = response.get("products") if isinstance(response, dict) else None
     for product in products if isinstance(products, list) else []:
         files = product.get("files") if isinstance(product, dict) else None
         for file in files if isinstance(files, list) else []:
@@ -162,7 +174,8 @@ def _files(said: Any) -> Iterator[tuple[str, str, Word]]:
 
 
 def _word(asset: Asset, found: Iterable[tuple[str, str, Word]]) -> Word | None:
-    """Find what is said of a file: id and checksum are parts of its href."""
+    """Return the availability of an asset; None when the response does not name it."""
+    # The response names no href, but id and checksum are parts of the href.
     path = unquote(urlsplit(asset.hrefs[GEODES]).path).lower()
     for identifier, checksum, word in found:
         if checksum and path.endswith(checksum.lower()) and identifier.lower() in path:

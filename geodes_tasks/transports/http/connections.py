@@ -1,45 +1,40 @@
-"""Connections that watch where they lead and how long they stay silent.
+"""Connections that check the address of the peer and limit the silence within a body.
 
-requests knows one read timeout for both the wait for an answer and the silence within a body.
-The waits differ (a portal may think for minutes, a body must not pause so long), so the socket's
-timeout is lowered once the headers are in; urllib3 raises it again for the next request. A
-urllib3 connection class is the public place for both this and the check of the peer: the pool
-makes its connections from ``ConnectionCls``. Checking the connected peer, not a look-up made
-before, leaves no gap for a name that resolves anew (DNS rebinding).
+requests has one read timeout for the wait for a response and for the silence within its body. The
+two waits differ (a portal may need minutes to respond, a body must not pause so long), so the
+timeout of the socket is lowered after the headers; urllib3 raises it again for the next request.
+Both features need a urllib3 connection class: a pool builds its connections from the public
+attribute ``ConnectionCls``. The check is made on the connected peer, because a name may resolve
+to another address after an earlier check (DNS rebinding).
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from geodes_tasks.transports.http.addresses import refused_inside
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
-
-    from urllib3 import HTTPResponse
-
-    from geodes_tasks.transports.abort import Calls
-    from geodes_tasks.transports.http.addresses import AddressPolicy
+from geodes_tasks.transports.abort import Calls
+from geodes_tasks.transports.http.addresses import AddressPolicy, refused_inside
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a connection keeps an eye on."""
+    """Limits of a connection."""
 
     policy: AddressPolicy | None
-    """Says which addresses a host may turn out to have; without one, any."""
+    """Decides which IP addresses a host may have; None allows all."""
     stall_seconds: float
-    """Longest silence within a body."""
+    """Longest silence within a body, in seconds."""
     calls: Calls
-    """Learns which socket a thread waits on."""
+    """Records which socket a thread waits on."""
 
 
 class _Watched(HTTPConnection):
@@ -55,16 +50,16 @@ class _Watched(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         try:
-            self._judge(sock)
+            self._check_peer(sock)
         except BaseException:
             sock.close()
             raise
         self._watch.calls.watch(sock)
         return sock
 
-    def _judge(self, sock: socket.socket) -> None:
+    def _check_peer(self, sock: socket.socket) -> None:
         policy = self._watch.policy
-        # Behind a proxy the peer is the proxy, which the user's environment vouches for.
+        # Behind a proxy the peer is the proxy, which the environment of the user names.
         if self.proxy is not None or policy is None:
             return
         if not policy.may_reach(self.host, sock.getpeername()[0]):
@@ -74,7 +69,7 @@ class _Watched(HTTPConnection):
         sock = self.sock
         self._watch.calls.watch(sock)
         response = super().getresponse()
-        # An answer without a body may have closed the socket already.
+        # http.client closes the socket at once after a response without a body.
         with contextlib.suppress(OSError):
             sock.settimeout(self._watch.stall_seconds)
         return response
@@ -88,12 +83,12 @@ _CLASSES = {"http": _Watched, "https": _WatchedTLS}
 
 
 def watched(scheme: str, watch: Watch) -> Callable[..., HTTPConnection]:
-    """Give what a pool of a scheme makes its connections from."""
+    """Return the ``ConnectionCls`` for the pools of a scheme."""
     return partial(_CLASSES[scheme], watch=watch)
 
 
 class _NoQueries(logging.Filter):
-    """Takes the query off the addresses in urllib3's debug lines: it may hold a signature."""
+    """Removes the query from addresses in urllib3's debug lines: it may hold a signature."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -107,6 +102,7 @@ _NO_QUERIES = _NoQueries()
 
 
 def hide_queries() -> None:
-    """Keep queries out of urllib3's own log lines; calling again changes nothing."""
+    """Remove queries from the log lines of urllib3. Idempotent."""
+    # ``addFilter`` ignores a filter that a logger already has (Lib/logging).
     for name in ("urllib3.connectionpool", "urllib3.connection"):
         logging.getLogger(name).addFilter(_NO_QUERIES)

@@ -10,9 +10,10 @@ import os
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
@@ -39,18 +40,13 @@ from geodes_tasks.errors import (
     UntrustedServerError,
 )
 from geodes_tasks.model.version import __version__
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.urls import is_loopback
+from geodes_tasks.transports.abort import Call, Calls
 from geodes_tasks.transports.body_reader import BodyReader, cause_name, root_cause
-from geodes_tasks.transports.http.addresses import origin, redact
+from geodes_tasks.transports.http.addresses import AddressPolicy, Origin, origin, redact
+from geodes_tasks.transports.http.api_key import ApiKey
 from geodes_tasks.transports.http.connections import Watch, hide_queries, watched
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from geodes_tasks.settings.config import Settings
-    from geodes_tasks.transports.abort import Call, Calls
-    from geodes_tasks.transports.http.addresses import AddressPolicy, Origin
-    from geodes_tasks.transports.http.api_key import ApiKey
 
 MAX_HOPS = 5
 MAX_MESSAGE_BYTES = 64 * 1024

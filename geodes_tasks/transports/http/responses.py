@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import (
     AuthError,
@@ -25,9 +25,6 @@ from geodes_tasks.errors import (
     ThrottledError,
     UnexpectedAnswerError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_RETRY_AFTER_S = 900.0
 """Longest wait taken from a server, in seconds. More is either a mistake (some servers send

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, UnexpectedAnswerError
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.abort import Call, Calls
-from geodes_tasks.transports.base import Body
+from geodes_tasks.transports.base import Body, Member
+from geodes_tasks.transports.body_reader import BodyReader
 from geodes_tasks.transports.http import responses
 from geodes_tasks.transports.http.addresses import AddressPolicy, Origin, origin, redact
 from geodes_tasks.transports.http.api_key import ApiKey
 from geodes_tasks.transports.http.request import Caller, Exchange
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from geodes_tasks.settings.config import Settings
-    from geodes_tasks.transports.base import Member
-    from geodes_tasks.transports.body_reader import BodyReader
 
 logger = logging.getLogger(__name__)
 
