@@ -39,12 +39,8 @@ def chosen(settings: Settings) -> list[str]:
 
     S3 is the faster one and comes first, but only with credentials.
     """
-    return [name for name in TRANSPORTS if name != "s3" or _has_credentials(settings)]
-
-
-def _has_credentials(settings: Settings) -> bool:
-    """Return whether S3 credentials can be found."""
     # boto3 takes long to import, so a user without any trace of credentials never loads it.
-    if not are_thinkable(settings):
-        return False
-    return bool(import_module("geodes_tasks.transports.s3.transport").has_credentials(settings))
+    usable = are_thinkable(settings) and import_module(
+        "geodes_tasks.transports.s3.transport"
+    ).has_credentials(settings)
+    return [name for name in TRANSPORTS if name != "s3" or usable]

@@ -1,1 +1,1 @@
-"""The portal's files over HTTP, and the one HTTP client."""
+"""HTTP transport for the files of the portal, with the only HTTP client of the package."""

@@ -130,7 +130,7 @@ class Availability:
     def _answer(self, route: str, question: bytes | None = None) -> tuple[int, bytes]:
         try:
             with self._calls.begin() as call:
-                exchange = self._caller.ask(self._portal + route, _JSON, call, question)
+                exchange = self._caller.request(self._portal + route, _JSON, call, question)
                 with exchange.response as response:
                     return response.status_code, exchange.message(MAX_BYTES)
         except AuthError as error:

@@ -1,45 +1,41 @@
-"""Judge a refusal by the portal: of the account's key, or of one file that the key may not have."""
+"""Check after a refusal: does the portal refuse the key, or one file for this key?"""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from geodes_tasks.errors import AuthError, ForbiddenError, KeyMissingError
 from geodes_tasks.settings.account_keys import of_account
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Settings
 
 KNOWN_SECONDS = 5.0
-"""So long an answer of the portal counts for further refusals of the same key."""
+"""Seconds for which one response of the portal counts for further refusals of the same key."""
 
 
 class KeyCheck:
-    """Ask the portal whether it accepts a key, seldom. Safe to use from many threads."""
+    """Checks at a limited rate whether the portal accepts a key. Safe for many threads."""
 
     def __init__(self, settings: Settings) -> None:
-        """Prepare; asks nothing."""
+        """Keep the settings; no request is sent."""
         self._settings = settings
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], tuple[float, bool | None]] = {}
-        """By account and key: when it was asked, and the answer."""
+        """By account and key: the time of the check, on the monotonic clock, and its result."""
 
     def judged(
         self, error: Exception, account: str, gave_since: Callable[[], bool] | None = None
     ) -> Exception:
-        """Return the error, as a ForbiddenError where the portal accepts the key elsewhere.
+        """Return the error, or a ForbiddenError when the portal accepts the key for other requests.
 
         Args:
-            error: Any; only a refusal of a key that was sent is looked at.
-            account: Whose key it was.
-            gave_since: Checks whether the portal gave a file to this key since; asked where the
-                portal does not answer the question.
+            error: Any error; only a refusal of a key that was sent is checked.
+            account: Name of the account of the key.
+            gave_since: Returns whether this key has downloaded a file since; used when the check
+                has no clear result.
         """
-        # A key that is missing, or was not sent, says nothing of the file.
+        # A key that is missing was not sent, so this refusal is not about the file.
         if not isinstance(error, AuthError) or isinstance(error, KeyMissingError):
             return error
         accepted = self.accepts(account, error.key_name)
@@ -48,15 +44,16 @@ class KeyCheck:
         return ForbiddenError(error.href, error.key_name, error.problem) if accepted else error
 
     def accepts(self, account: str, key_name: str) -> bool | None:
-        """Return whether the portal accepts a key now; None where it does not say.
+        """Return whether the portal accepts a key now; None when its response is not clear.
 
         Args:
-            account: Whose key.
-            key_name: As messages name it; another one in its place by now says nothing of it.
+            account: Name of the account of the key.
+            key_name: Name of the key in messages; None is returned if the key was replaced.
         """
         # Loading a client for HTTP opens a socket, which no import of a worker may do.
         from geodes_tasks.transports.http.availability import Availability
 
+        # The lock covers the request, so that sixteen threads refused at once send only one.
         with self._lock:
             now = time.monotonic()
             asked, accepted = self._known.get((account, key_name), (float("-inf"), None))

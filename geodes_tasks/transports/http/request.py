@@ -1,7 +1,7 @@
-"""One request, redirects followed by hand, to one answer; the only place that calls requests.
+"""HTTP client: sends one request and follows its redirects; only this module calls requests.
 
-requests would take ``X-API-Key`` along to any host, so each hop is judged here and gets the key
-only when it is the portal itself. Nothing is retried and no cookie is kept.
+requests drops only ``Authorization`` at a redirect and would send ``X-API-Key`` to any host, so
+each hop is checked here, and only the portal receives the key. No retries, no cookies.
 """
 
 from __future__ import annotations
@@ -49,8 +49,11 @@ from geodes_tasks.transports.http.api_key import ApiKey
 from geodes_tasks.transports.http.connections import Watch, hide_queries, watched
 
 MAX_HOPS = 5
+"""Number of redirects followed for one request, at most."""
 MAX_MESSAGE_BYTES = 64 * 1024
+"""Bytes of an error response that are read, at most."""
 MESSAGE_SECONDS = 10.0
+"""Seconds after which reading an error response ends: a slow server must not block the worker."""
 
 
 class _WatchedAdapter(HTTPAdapter):
@@ -75,26 +78,26 @@ def _new_session(watch: Watch) -> requests.Session:
 
 @dataclass(slots=True)
 class Exchange:
-    """One answer, and how it was come by."""
+    """Response to a request, after its redirects."""
 
     response: requests.Response
     call: Call
     href: str
-    """What was asked for, before any redirect."""
+    """Address of the first request, before any redirect."""
     redirected: bool
-    """Whether a redirect led to this answer."""
+    """True when the response came after a redirect."""
 
     @property
     def shown(self) -> str:
-        """The href, fit for messages."""
+        """Return the href for messages, without its query."""
         return redact(self.href)
 
     def reader(self, offset: int = 0) -> BodyReader:
-        """Give what reads the body, which starts at ``offset`` of the object."""
+        """Return a reader of the body, which starts at byte ``offset`` of the object."""
         return BodyReader(self.response.raw, self.shown, self.call, offset=offset)
 
     def message(self, most: int = MAX_MESSAGE_BYTES) -> bytes:
-        """Read the start of the body, for what it says; a broken body says less."""
+        """Read the first bytes of the body, at most ``most``; fewer when it breaks or is slow."""
         reader, start, deadline = self.reader(), bytearray(), time.monotonic() + MESSAGE_SECONDS
         with suppress(GeodesTasksError):
             while len(start) < most and time.monotonic() < deadline:
@@ -106,7 +109,7 @@ class Exchange:
 
 
 class Caller:
-    """Asks for hrefs; the portal's with the key, others without. Safe to use from many threads."""
+    """Sends requests, with the key to the portal only. Safe to use from many threads."""
 
     def __init__(
         self, settings: Settings, policy: AddressPolicy, key: ApiKey, calls: Calls
@@ -116,33 +119,34 @@ class Caller:
         self._local = threading.local()
         self._routes: dict[Origin, dict[str, Any]] = {}
 
-    def ask(
-        self, href: str, headers: Mapping[str, str], call: Call, question: bytes | None = None
+    def request(
+        self, href: str, headers: Mapping[str, str], call: Call, body: bytes | None = None
     ) -> Exchange:
-        """Send the request, and follow redirects to where the answer is.
+        """Send a request, follow its redirects, and return the last response.
 
         Args:
-            href: Where to.
-            headers: Sent along.
-            call: Of this thread.
-            question: A body, for a POST; None for a GET.
+            href: Address of the request.
+            headers: Extra request headers.
+            call: The call of this thread, which ``abort`` can interrupt.
+            body: Body of a POST; None for a GET.
 
         Raises:
-            AuthError: the portal sends in circles, which is how GEODES answers a wrong key.
+            AuthError: the portal redirects without end, as GEODES does for a wrong key.
             HrefRefusedError: the address, or one that a redirect names, is not opened.
-            KeyMissingError: the portal wants a key and there is none; nothing was sent.
+            KeyMissingError: the portal needs a key and none is set; no request was sent.
             UntrustedServerError: the portal's certificate cannot be verified.
-            UnreachableError: no connection: nothing was sent.
-            StalledError: no answer in time.
-            TransferError: a connection that broke, or none to where a redirect led.
+            UnreachableError: no connection could be made, so no request was sent.
+            StalledError: no response arrived in time.
+            TransferError: the connection broke, or the target of a redirect cannot be reached.
         """
         url, came_from, seen = href, "", set[str]()
         while url not in seen and len(seen) <= MAX_HOPS:
             seen.add(url)
             try:
-                response = self._send(self._prepared(url, came_from, headers, question), href)
+                response = self._send(self._prepared(url, came_from, headers, body), href)
             except TransferError as error:
-                # The one that redirects has answered, and may have counted.
+                # After a redirect the portal has responded, and may have counted the download in
+                # the quota: that request is not one that was never sent.
                 untrusted = isinstance(error.__cause__, ssl.SSLCertVerificationError)
                 if call.connected or came_from or untrusted:
                     raise
@@ -152,37 +156,35 @@ class Caller:
                 return Exchange(response, call, href, redirected=len(seen) > 1)
             response.close()
             url, came_from = target, str(response.url)
-        raise self._lost(href)
+        problem = "redirects without end"
+        if self._policy.is_portal(href):
+            raise AuthError(redact(href), self._key.name(), problem)
+        raise TransferError(redact(href), problem)
 
     def _redirect(self, response: requests.Response) -> str | None:
-        """Give the whole address that a redirect names; None for any other answer."""
+        """Return the absolute address that a redirect names; None for any other response."""
         try:
             target = self._session().get_redirect_target(response)
+            # Location may be relative to the address of the request (RFC 9110 section 10.2.2).
             return None if target is None else urljoin(str(response.url), target)
         except ValueError as error:
             response.close()
             raise HrefRefusedError(
-                redact(str(response.url)), "it redirects to no address at all"
+                redact(str(response.url)), "it redirects to an invalid address"
             ) from error
 
-    def _lost(self, href: str) -> GeodesTasksError:
-        problem = "redirects without end"
-        if self._policy.is_portal(href):
-            return AuthError(redact(href), self._key.name(), problem)
-        return TransferError(redact(href), problem)
-
     def _prepared(
-        self, url: str, came_from: str, headers: Mapping[str, str], question: bytes | None
+        self, url: str, came_from: str, headers: Mapping[str, str], body: bytes | None
     ) -> requests.PreparedRequest:
-        """Make the request, judge its address, and add the key where it belongs."""
+        """Build the request, check its address, and add the key for the portal."""
         if "\\" in url:
-            # Some parsers take it for a slash, some for a part of the user's name.
+            # WHATWG URL parsers read it as a slash, RFC 3986 parsers as a part of the user name.
             raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
         try:
-            request = self._made(url, headers, question)
+            request = self._made(url, headers, body)
         except (RequestException, ValueError) as error:
             raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)
-        # Judged is what will be sent, not what was given: parsers differ (CWE-918).
+        # The address is checked as it will be sent: two parsers may find two hosts (CWE-918).
         sent_to = str(request.url)
         if came_from:
             self._policy.check_redirect(came_from, sent_to)
@@ -193,22 +195,22 @@ class Caller:
         return request
 
     def _made(
-        self, url: str, headers: Mapping[str, str], question: bytes | None
+        self, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> requests.PreparedRequest:
-        """Make the request of its parts; a session would look for cookies and logins as well."""
+        """Build the request from its parts."""
+        # ``Session.prepare_request`` would also add cookies, and a login from ~/.netrc.
         request = requests.PreparedRequest()
-        request.prepare_method("GET" if question is None else "POST")
+        request.prepare_method("GET" if body is None else "POST")
         request.prepare_url(url, None)
         request.prepare_headers({**self._session().headers, **headers})
-        if question is not None:
-            request.prepare_body(question, None)
+        if body is not None:
+            request.prepare_body(body, None)
         return request
 
     def _send(self, request: requests.PreparedRequest, href: str) -> requests.Response:
-        """Send one request by its adapter.
-
-        A Session would keep cookies, and read the bodies of redirects to their end.
-        """
+        """Send one request by its adapter, without redirects."""
+        # ``Session.send`` would keep cookies, and read the body of a response to its end
+        # before it follows a redirect.
         session, url = self._session(), str(request.url)
         settings = self._settings
         try:
@@ -221,23 +223,25 @@ class Caller:
         except (RequestException, HTTPError) as error:
             raise self._named(error, url, href) from root_cause(error)
         except OSError as error:
-            # requests raises a bare OSError for a certificate file that is not there.
+            # requests raises a bare OSError when the certificate file does not exist.
             raise self._untrusted(url, str(error)) from error
 
     def _route(self, session: requests.Session, url: str) -> dict[str, Any]:
-        """Give proxies and certificates; loopback needs no proxy, which would see the key."""
+        """Return proxies and certificates for an address; loopback uses no proxy."""
         where = origin(url)
         if where not in self._routes:
             bundle = self._settings.ca_bundle
             verify = str(bundle.expanduser()) if bundle else True
-            # It walks through the whole environment: once for each server is enough.
+            # This call reads the whole environment for proxies: once for each server is enough.
             route = session.merge_environment_settings(url, {}, True, verify, None)
+            # Loopback may use plain http, and a proxy would then see the key.
             proxies = {} if is_loopback(where[1]) else route["proxies"]
             self._routes[where] = {"verify": route["verify"], "proxies": proxies}
         return self._routes[where]
 
     def _session(self) -> requests.Session:
-        """Give this thread's session; a forked child must not write to its parent's sockets."""
+        """Return the session of this thread and process."""
+        # A forked child inherits the sockets of its parent and must not write to them.
         if getattr(self._local, "pid", None) != os.getpid():
             hide_queries()
             self._local.session, self._local.pid = _new_session(self._watch), os.getpid()
@@ -245,7 +249,8 @@ class Caller:
         return session
 
     def _named(self, error: Exception, url: str, href: str) -> GeodesTasksError:
-        """Give our error for one of requests, whose texts quote whole addresses."""
+        """Return the error of this package for one of requests."""
+        # The texts of requests quote whole addresses, so only the inner cause is used.
         shown, cause, name = redact(href), root_cause(error), cause_name(error)
         match error:
             case SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
@@ -263,6 +268,6 @@ class Caller:
         return TransferError(shown, f"the connection failed ({name})")
 
     def _untrusted(self, url: str, problem: str) -> GeodesTasksError:
-        """Pause the account for the portal's certificate, and blame the href for another's."""
+        """Return the error for a bad certificate; only that of the portal pauses the account."""
         error = UntrustedServerError(redact(url), problem)
         return error if self._policy.is_portal(url) else TransferError(error.href, str(error))

@@ -1,7 +1,8 @@
-"""What an HTTP answer that is not the file means: status, headers and first words to an error.
+"""Meaning of HTTP responses: proof that one resumes a file, and the error for one that is no file.
 
-Pure: nothing here reads a socket or a clock. GEODES answers a used-up quota with 403 or with 200
-and JSON, a wrong key with redirects that end nowhere or in a login page, a file on tape with 410.
+Pure functions: none reads a socket or a clock. GEODES responds to a used-up quota with 403, or with
+200 and JSON; to a wrong key with redirects that never end or lead to a login page; and with 410
+for a file on tape.
 """
 
 from __future__ import annotations
@@ -27,19 +28,24 @@ from geodes_tasks.errors import (
 )
 
 MAX_RETRY_AFTER_S = 900.0
-"""Longest wait taken from a server, in seconds. More is either a mistake (some servers send
-milliseconds, some the time since 1970) or an hour, and asking again in between is polite still."""
+"""Longest wait in seconds that a server can impose. A larger number is often a mistake
+(some servers send milliseconds, some the time since 1970), and one request in 15 minutes
+is polite."""
 MAX_QUOTA_WAIT_S = 3600.0
-"""Longest wait taken from a refusal for the quota, in seconds: GEODES counts downloads an hour."""
+"""Longest wait in seconds after a refusal for the quota: GEODES counts downloads per hour."""
 
 _QUOTED = 300
+"""Characters of a response that a message quotes, at most."""
+# RFC 9110 section 10.2.3 has whole seconds only; some servers send a fraction.
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?\Z")
-# 18 digits are an exabyte; Python refuses to read numbers of more than 4300.
+# 18 digits are an exabyte. Python raises ValueError for more than 4300 digits
+# (sys.set_int_max_str_digits).
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})\Z")
+# An opaque-tag without the weakness prefix W/ (RFC 9110 section 8.8.3).
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"\Z')
 _HTML_START = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 _JSON_START = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\]])')
-# Ends at the next tag, whichever: a page of many titles without an end costs one look each.
+# Stops at any next tag: a page with many unclosed titles would otherwise take quadratic time.
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _QUOTA_WORDS = re.compile(r"quota|exceeds", re.IGNORECASE)
 _LOGIN_WORDS = re.compile(
@@ -51,74 +57,77 @@ _JSON_TYPES = {"application/json", "application/problem+json"}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, as far as it takes to say what it means."""
+    """Parts of a response that decide its meaning."""
 
     href: str
-    """What was asked for, fit to be shown."""
+    """Requested address, without its query."""
     status: int
-    """HTTP status."""
+    """HTTP status code."""
     headers: Mapping[str, str]
-    """Headers; names in any case."""
+    """Headers; a lookup ignores the case of the name."""
     body: str = ""
-    """The first words of the body."""
+    """Start of the body, as text."""
     key_name: str = ""
-    """Which key was sent, fit to be shown."""
+    """Name of the key that was sent, for messages."""
     of_portal: bool = True
-    """Whether the href is one of the portal."""
+    """True when the href is an address of the portal."""
     by_portal: bool = True
-    """Whether the portal itself gave this last answer, not a host it redirected to."""
+    """True when the response is from the portal, not from a host that it redirected to."""
     redirected: bool = False
-    """Whether a redirect led here."""
+    """True when the response came after a redirect."""
 
 
 def parse_retry_after(
     value: str | None, *, now: datetime, most_s: float = MAX_RETRY_AFTER_S
 ) -> float | None:
-    """Read a ``Retry-After`` header.
+    """Parse a ``Retry-After`` header.
 
     Args:
         value: Seconds or an HTTP date; None when there is no header.
-        now: The time to which a date is compared, aware.
-        most_s: The longest wait taken from a server, in seconds.
+        now: The time to which a date is compared; aware.
+        most_s: Longest wait to return, in seconds.
 
     Returns:
-        Seconds from 0 (also for a date that has passed) to ``most_s``; None when there is no
-        header or nothing can be made of it.
+        Seconds from 0 (also for a date that has passed) to ``most_s``; None when
+        the header is absent or invalid.
 
     Source: RFC 9110 section 10.2.3.
     """
     text = (value or "").strip()
-    seconds = float(text) if _NUMBER.match(text) else _seconds_until(text, now)
-    return None if seconds is None else min(max(seconds, 0.0), most_s)
-
-
-def _seconds_until(text: str, now: datetime) -> float | None:
-    moment = parse_date(text)
-    return None if moment is None else (moment - now).total_seconds()
+    if _NUMBER.match(text):
+        seconds = float(text)
+    elif moment := parse_date(text):
+        seconds = (moment - now).total_seconds()
+    else:
+        return None
+    return min(max(seconds, 0.0), most_s)
 
 
 def parse_date(text: str | None) -> datetime | None:
-    """Read an HTTP date as an aware time; None when it is none."""
+    """Parse an HTTP date into an aware time; None when it is not one."""
     try:
         moment = parsedate_to_datetime(text or "")
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+    # An HTTP date is in GMT even when its zone is missing (RFC 9110 section 5.6.7).
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def strong_etag(value: str | None) -> str | None:
-    """Give an ETag back when it is a strong one; weak ones do not tell bytes apart."""
+    """Return a strong ETag unchanged; None for a weak one or none."""
+    # If-Range must not hold a weak validator: equal ones do not prove equal bytes
+    # (RFC 9110 sections 8.8.1 and 13.1.5).
     return value if value and _STRONG_ETAG.match(value) else None
 
 
 def resumed_total(
     headers: Mapping[str, str], length: int | None, offset: int, etag: str | None
 ) -> int | None:
-    """Give the size of the whole object when a 206 proves that it goes on where we stopped.
+    """Return the size of the whole object in bytes, if a 206 proves that it is the rest.
 
     Proof is a single range from ``offset`` to the object's last byte, a Content-Length that does
-    not contradict it, and the same strong ETag where one is known. Anything else is None: those
-    bytes could land in the wrong place or belong to another version of the file.
+    not contradict it, and the same strong ETag where one is known. The result is None for any other
+    response: its bytes could be of another range or of another version of the file.
 
     Source: RFC 9110 sections 13.1.5 (If-Range), 14.4 (Content-Range), 15.3.7 (206).
     """
@@ -132,16 +141,16 @@ def resumed_total(
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Give the media type in lower case, without parameters; empty when there is none."""
+    """Return the media type in lower case, without parameters; empty without a header."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def is_message(headers: Mapping[str, str], first: bytes, *, of_portal: bool) -> bool:
-    """Tell whether a 200 is a page or a message in the place of the file.
+    """Return whether the body of a 200 is a page or a message instead of the file.
 
-    The portal marks files as attachments, so a JSON or HTML file that is one passes. Hosts other
-    than the portal may well serve JSON assets; a page there is still no file.
+    Hosts other than the portal may serve JSON files; an HTML page is a message on every host.
     """
+    # GEODES marks every file as an attachment (RFC 6266 section 4.2), also JSON and HTML files.
     if headers.get("Content-Disposition", "").strip().lower().startswith("attachment"):
         return False
     media = media_type(headers)
@@ -151,11 +160,11 @@ def is_message(headers: Mapping[str, str], first: bytes, *, of_portal: bool) -> 
 
 
 def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:
-    """Give the error that an answer other than the file stands for.
+    """Return the error for a response that is not the file.
 
     Args:
-        answer: What came.
-        now: For ``Retry-After``, aware; the server's own ``Date`` is preferred.
+        answer: The response.
+        now: Time for ``Retry-After``, aware; the ``Date`` of the server is used when present.
     """
     href, status = answer.href, answer.status
     match status:
@@ -177,7 +186,9 @@ def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:
 
 
 def _named_wait(answer: Answer, now: datetime, most_s: float) -> float | None:
-    """Return how long the server asks to wait, by its own clock where it shows that."""
+    """Return the seconds of ``Retry-After``, at most ``most_s``; None without the header."""
+    # ``Date`` is from the clock that set a date in Retry-After, so the skew cancels out
+    # (RFC 9110 section 6.6.1).
     moment = parse_date(answer.headers.get("Date")) or now
     return parse_retry_after(answer.headers.get("Retry-After"), now=moment, most_s=most_s)
 
@@ -189,7 +200,7 @@ def _quota(answer: Answer, now: datetime) -> QuotaError:
 
 def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
     if answer.of_portal and _is_page(answer):
-        # GEODES sends a wrong key round in redirects, or to a page where to log in (GEODES #3.1).
+        # GEODES redirects a wrong key without end, or to a login page (GEODES section 3.1).
         if answer.redirected or _LOGIN_WORDS.search(answer.body):
             return AuthError(answer.href, answer.key_name, "a login page")
     elif answer.of_portal and _QUOTA_WORDS.search(answer.body):
@@ -205,7 +216,7 @@ def _forbidden(answer: Answer, now: datetime) -> GeodesTasksError:
     lost = answer.of_portal and answer.redirected and _is_page(answer)
     if (answer.of_portal and answer.by_portal) or lost:
         return AuthError(answer.href, answer.key_name, f"HTTP {answer.status}")
-    # No key went to that host, so its refusal says nothing about the account.
+    # That host did not receive the key, so its refusal is not about the account.
     return SourceUnavailableError(
         "the web", answer.href, f"HTTP {answer.status}: {gist(answer.body)}"
     )
@@ -218,11 +229,12 @@ def _is_page(answer: Answer) -> bool:
 
 
 def gist(body: str) -> str:
-    """Give the point of a body in one short line: a JSON message, a page's title, or its start."""
+    """Return one short line of a body: the JSON message, the title of the page, or the start."""
     text = _json_message(body)
     title = _TITLE.search(body)
     if text is None:
         text = title.group(1) if title else body
+    # Control characters from a server must not reach a terminal or split a log line (CWE-117).
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line[:_QUOTED] or "no words"
 

@@ -1,7 +1,7 @@
-"""Opens hrefs of the portal, and of hosts that the settings allow, over HTTP.
+"""Transport that opens hrefs of the portal, and of allowed hosts, over HTTP.
 
-Knows what proves that an answer is the file, or the rest of it. Nothing is retried but a range
-that the server cannot serve: the retry rules of the program see every other failure.
+It checks that a response is the file, or the rest of it. Only a range that the server cannot serve
+is requested again, as a whole; every other failure goes to the retry rules of the program.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from geodes_tasks.transports.http.request import Caller, Exchange
 logger = logging.getLogger(__name__)
 
 NO_RANGES_SECONDS = 3600.0
-"""How long a host that failed at a range is not asked for one: in GEODES each GET costs quota."""
+"""Seconds without range requests to a host that failed at one: in GEODES each GET costs quota."""
 
 _SNIFFED_BYTES = 16
-# Answers that may mean no more than "not with a Range": GEODES says 500 to every range.
+"""Bytes at the start of a body that are checked for a page or a message, at least."""
+# Statuses that may concern the Range header only: GEODES responds 500 to every range.
 _RANGE_REFUSED = {400, 405, 416, 500, 501}
 
 
 class HttpTransport:
-    """Opens https hrefs: the portal's with the API key, allowed hosts' without."""
+    """Opens https hrefs, with the API key on the portal and without it on allowed hosts."""
 
     source = "geodes"
 
@@ -46,15 +47,15 @@ class HttpTransport:
 
     @contextmanager
     def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
-        """Open an object, from ``offset`` on where the server proves that it can.
+        """Open an object, at ``offset`` where the server proves that it resumes.
 
         Args:
-            href: Where the object is.
+            href: Address of the object.
             offset: First byte wanted.
             etag: Validator of the bytes that the caller has; a weak one counts as none.
 
         Raises:
-            GeodesTasksError: a subclass that names the reaction; nothing else leaves here.
+            GeodesTasksError: one subclass for each reaction; no other error is raised.
         """
         etag = responses.strong_etag(etag)
         with self._calls.begin() as call:
@@ -65,7 +66,7 @@ class HttpTransport:
                 yield body
 
     def members(self, href: str) -> Sequence[Member]:
-        """Know of no folders.
+        """Raise: an HTTP address is never a folder.
 
         Raises:
             HrefRefusedError: always.
@@ -73,15 +74,16 @@ class HttpTransport:
         raise HrefRefusedError(redact(href), "is no folder")
 
     def abort(self, thread: int) -> None:
-        """Break off what a thread waits for; a connection being made is let finish first."""
+        """Interrupt the wait of a thread; a connection that is being made is completed first."""
         self._calls.abort(thread)
 
     def _from(self, href: str, call: Call, offset: int, etag: str | None) -> tuple[Exchange, Body]:
-        """Ask for the rest; what does not prove to be the rest is asked for whole."""
+        """Request the rest of the file, and the whole file when the response is not the rest."""
         if self._shuns_ranges(href):
             return self._whole(href, call)
+        # With If-Range a changed file comes whole, with 200 (RFC 9110 section 13.1.5).
         validator = {"If-Range": etag} if etag else {}
-        exchange = self._caller.ask(href, {"Range": f"bytes={offset}-", **validator}, call)
+        exchange = self._caller.request(href, {"Range": f"bytes={offset}-", **validator}, call)
         status = exchange.response.status_code
         if status == 206 and (body := _rest(exchange, offset, etag)):
             return exchange, body
@@ -95,20 +97,22 @@ class HttpTransport:
             extra={"action": "download_restarted"},
         )
         whole = self._whole(href, call)
-        # Only now is it sure that it was the range which failed, and not the server.
-        if status != 416 and not _is_other_version(exchange, etag):
+        # The whole file came, so the range was the cause and not the server. A 416 is no reason:
+        # the part file is as long as the file, or longer (RFC 9110 section 15.5.17).
+        now_etag = exchange.response.headers.get("ETag", etag)
+        if status != 416 and (etag is None or now_etag == etag):
             self._no_ranges[origin(href)] = time.monotonic() + NO_RANGES_SECONDS
         return whole
 
     def _shuns_ranges(self, href: str) -> bool:
-        """Tell whether the host failed at a range not long ago."""
+        """Return whether the host failed at a range within ``NO_RANGES_SECONDS``."""
         try:
             return self._no_ranges.get(origin(href), 0.0) > time.monotonic()
         except ValueError:
-            return False  # refused with its reason when it is asked for
+            return False  # ``_whole`` refuses this href and names the reason
 
     def _whole(self, href: str, call: Call) -> tuple[Exchange, Body]:
-        exchange = self._caller.ask(href, {}, call)
+        exchange = self._caller.request(href, {}, call)
         return exchange, self._body_or_close(exchange)
 
     def _body_or_close(self, exchange: Exchange) -> Body:
@@ -119,16 +123,18 @@ class HttpTransport:
             raise
 
     def _body(self, exchange: Exchange) -> Body:
-        """Take an answer for the whole file, if it is it.
+        """Return the body of a response that is the whole file.
 
         Raises:
-            GeodesTasksError: it is not; the class says what it means.
+            GeodesTasksError: the response is not the file; each meaning has its class.
         """
         headers = exchange.response.headers
         if exchange.response.status_code != 200:
             raise self._failure(exchange, b"")
+        # Decoded bytes would have another size and checksum than the catalogue announces
+        # (RFC 9110 section 8.4).
         if not _is_identity(headers):
-            problem = f"Content-Encoding {headers['Content-Encoding'][:40]!r} was not asked for"
+            problem = f"Content-Encoding {headers['Content-Encoding'][:40]!r} was not requested"
             raise UnexpectedAnswerError(exchange.shown, 200, problem)
         reader = exchange.reader()
         first = _first(reader)
@@ -138,7 +144,7 @@ class HttpTransport:
         return Body(0, reader.length, etag, reader.pieces(first), reader.lengthen)
 
     def _failure(self, exchange: Exchange, first: bytes) -> GeodesTasksError:
-        """Read what the server has to say, after its ``first`` words, and name it."""
+        """Read the message of the server after its ``first`` bytes; return the error for it."""
         response = exchange.response
         answer = responses.Answer(
             href=exchange.shown,
@@ -154,7 +160,7 @@ class HttpTransport:
 
 
 def _rest(exchange: Exchange, offset: int, etag: str | None) -> Body | None:
-    """Take a 206 for the bytes from ``offset`` on; None when it does not prove to be."""
+    """Return the body of a 206 from ``offset``; None without proof that it starts there."""
     headers, reader = exchange.response.headers, exchange.reader(offset)
     total = responses.resumed_total(headers, reader.length, offset, etag)
     if total is None or not _is_identity(headers):
@@ -162,17 +168,12 @@ def _rest(exchange: Exchange, offset: int, etag: str | None) -> Body | None:
     return Body(offset, total, responses.strong_etag(headers.get("ETag")), reader.pieces())
 
 
-def _is_other_version(exchange: Exchange, etag: str | None) -> bool:
-    """Tell whether an answer names another version than the one that the caller has."""
-    return etag is not None and exchange.response.headers.get("ETag", etag) != etag
-
-
 def _is_identity(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Encoding", "").strip().lower() in {"", "identity"}
 
 
 def _first(reader: BodyReader) -> bytes:
-    """Read enough to tell a page from a file; fewer bytes are the whole body."""
+    """Read at least ``_SNIFFED_BYTES``; fewer bytes are the whole body."""
     first = piece = reader.read()
     while piece and len(first) < _SNIFFED_BYTES:
         piece = reader.read()
