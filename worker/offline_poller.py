@@ -13,9 +13,9 @@ from geodes_tasks.model.asset import GEODES, Asset
 from geodes_tasks.transports.http.availability import (
     MOST,
     Availability,
+    FileAvailability,
     RouteFailedError,
     RouteMissingError,
-    Word,
 )
 from worker.poller import Poller
 
@@ -94,7 +94,7 @@ class OfflineRound:
 
         All are polled in bulk first, those without an answer one by one, up to ``singles``.
         """
-        words: dict[str, Word | None] = {}
+        words: dict[str, FileAvailability | None] = {}
         polled = [one for one, asset in assets.items() if GEODES in asset.hrefs]
         for start in range(0, len(polled), self.most):
             some = polled[start : start + self.most]
@@ -106,7 +106,7 @@ class OfflineRound:
             words[one] = self._single(assets[one])
         return self._sorted(assets, words)
 
-    def _bulk(self, assets: list[Asset]) -> list[Word | None]:
+    def _bulk(self, assets: list[Asset]) -> list[FileAvailability | None]:
         if self.is_bulk_missing or self.has_failed:
             return [None] * len(assets)
         try:
@@ -123,7 +123,7 @@ class OfflineRound:
             self.is_bulk_missing = True
         return [None] * len(assets)
 
-    def _single(self, asset: Asset) -> Word | None:
+    def _single(self, asset: Asset) -> FileAvailability | None:
         if self.is_single_missing or self.has_failed:
             return None
         try:
@@ -141,7 +141,9 @@ class OfflineRound:
         time.sleep(PAUSE_S)
         return word
 
-    def _sorted(self, assets: dict[str, Asset], words: dict[str, Word | None]) -> TapeAnswer:
+    def _sorted(
+        self, assets: dict[str, Asset], words: dict[str, FileAvailability | None]
+    ) -> TapeAnswer:
         answer = TapeAnswer()
         found = [(one, words.get(one)) for one in assets]
         # Those that leave the disk cache first start first; "~" sorts after every date.

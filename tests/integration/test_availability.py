@@ -9,9 +9,9 @@ import pytest
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.transports.http.availability import (
     Availability,
+    FileAvailability,
     RouteFailedError,
     RouteMissingError,
-    Word,
     product_name,
 )
 from tests.conftest import KEY
@@ -51,7 +51,15 @@ def test_many_files_in_one_question(standin: StandIn, portal: Availability) -> N
 
     words = portal.bulk([*assets, stranger])
 
-    assert words[:3] == before == [Word(online=True), Word(online=False), Word(online=True)]
+    assert (
+        words[:3]
+        == before
+        == [
+            FileAvailability(online=True),
+            FileAvailability(online=False),
+            FileAvailability(online=True),
+        ]
+    )
     assert routes(standin) == ["fastavailability"] * 2
     assert {one.key for one in standin.requests} == {KEY}
 

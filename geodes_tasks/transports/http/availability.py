@@ -51,7 +51,7 @@ class RouteFailedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class FileAvailability:
     """Availability of one file."""
 
     online: bool
@@ -69,7 +69,7 @@ class Availability:
         self._calls = Calls()
         self._caller = Caller(settings, self._policy, self._key, self._calls)
 
-    def bulk(self, assets: Sequence[Asset]) -> list[Word | None]:
+    def bulk(self, assets: Sequence[Asset]) -> list[FileAvailability | None]:
         """Return the availability of up to ``MOST`` files; None for a file not in the response.
 
         Raises:
@@ -82,12 +82,12 @@ class Availability:
         ]
         value = self._fetch(BULK, json.dumps({"availability": products}).encode())
         found = list(_files(value))
-        return [_word(asset, found) for asset in assets]
+        return [_availability_of(asset, found) for asset in assets]
 
-    def one(self, asset: Asset) -> Word | None:
+    def one(self, asset: Asset) -> FileAvailability | None:
         """Return the availability of one file, by product name. Raises as ``bulk``."""
         value = self._fetch(ONE + quote(product_name(asset.title), safe=""))
-        return _word(asset, list(_files({"products": [value]})))
+        return _availability_of(asset, list(_files({"products": [value]})))
 
     def quota_left(self) -> int | None:
         """Return the number of requests left; None without a quota. Raises as ``bulk``."""
@@ -115,8 +115,8 @@ class Availability:
             return not body.lstrip().startswith(b"<")
         return False if status in {401, 403} else None
 
-    def _fetch(self, route: str, question: bytes | None = None) -> Any:
-        status, body = self._answer(route, question)
+    def _fetch(self, route: str, request_body: bytes | None = None) -> Any:
+        status, body = self._answer(route, request_body)
         if status == 429 or status >= 500:
             raise RouteFailedError(f"{route}: HTTP {status}")
         try:
@@ -127,10 +127,10 @@ class Availability:
         # A refused key ends here too: the next download of a file reports it.
         raise RouteMissingError(f"{route}: HTTP {status}", status)
 
-    def _answer(self, route: str, question: bytes | None = None) -> tuple[int, bytes]:
+    def _answer(self, route: str, request_body: bytes | None = None) -> tuple[int, bytes]:
         try:
             with self._calls.begin() as call:
-                exchange = self._caller.request(self._portal + route, _JSON, call, question)
+                exchange = self._caller.request(self._portal + route, _JSON, call, request_body)
                 with exchange.response as response:
                     return response.status_code, exchange.message(MAX_BYTES)
         except AuthError as error:
@@ -162,22 +162,24 @@ def find_number(value: object, name: str) -> int | None:
     return None
 
 
-def _files(response: Any) -> Iterator[tuple[str, str, Word]]:
+def _files(response: Any) -> Iterator[tuple[str, str, FileAvailability]]:
     """Yield id, checksum and availability of every file; entries of another shape are skipped."""
     products = response.get("products") if isinstance(response, dict) else None
     for product in products if isinstance(products, list) else []:
         files = product.get("files") if isinstance(product, dict) else None
         for file in files if isinstance(files, list) else []:
             if isinstance(file, dict) and isinstance(file.get("available"), bool):
-                word = Word(file["available"], str(file.get("expiration_date") or ""))
-                yield str(product.get("id") or ""), str(file.get("checksum") or ""), word
+                state = FileAvailability(file["available"], str(file.get("expiration_date") or ""))
+                yield str(product.get("id") or ""), str(file.get("checksum") or ""), state
 
 
-def _word(asset: Asset, found: Iterable[tuple[str, str, Word]]) -> Word | None:
+def _availability_of(
+    asset: Asset, found: Iterable[tuple[str, str, FileAvailability]]
+) -> FileAvailability | None:
     """Return the availability of an asset; None when the response does not name it."""
     # The response names no href, but id and checksum are parts of the href.
     path = unquote(urlsplit(asset.hrefs[GEODES]).path).lower()
-    for identifier, checksum, word in found:
+    for identifier, checksum, state in found:
         if checksum and path.endswith(checksum.lower()) and identifier.lower() in path:
-            return word
+            return state
     return None
