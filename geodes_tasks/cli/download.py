@@ -38,7 +38,7 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 plus the number of SIGINT, as bash(1) reports it."""
 
 
-class Source(StrEnum):
+class SourceChoice(StrEnum):
     """Where the bytes come from."""
 
     AUTO = "auto"
@@ -65,7 +65,7 @@ Exclude = Annotated[
 Layout = Annotated[
     str, typer.Option("--layout", help="Path below the folder, e.g. {collection}/{item}/{title}.")
 ]
-From = Annotated[Source, typer.Option("--source", help="Where the bytes come from.")]
+From = Annotated[SourceChoice, typer.Option("--source", help="Where the bytes come from.")]
 Folder = Annotated[Path | None, typer.Option("--output-dir", "-o", help="The download folder.")]
 MaxWait = Annotated[
     float | None,
@@ -102,7 +102,7 @@ def download(
     include: Include = None,
     exclude: Exclude = None,
     layout: Layout = DEFAULT_LAYOUT,
-    from_: From = Source.AUTO,
+    from_: From = SourceChoice.AUTO,
     slots: Annotated[int | None, typer.Option("-j", min=1, help="Transfers at once.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
@@ -169,7 +169,7 @@ def enqueue(
     include: Include = None,
     exclude: Exclude = None,
     layout: Layout = DEFAULT_LAYOUT,
-    from_: From = Source.AUTO,
+    from_: From = SourceChoice.AUTO,
     batch_name: Annotated[str | None, typer.Option("--batch", help="A name for the batch.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over.")] = False,
     as_json: AsJson = False,
@@ -203,7 +203,7 @@ def _selection(
     include: list[str] | None,
     exclude: list[str] | None,
     layout: str,
-    source: Source,
+    source: SourceChoice,
 ) -> Selection:
     folder = planning.folder(settings.download_dir)
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))

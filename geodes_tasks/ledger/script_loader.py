@@ -100,7 +100,7 @@ def script_text(name: str) -> str:
     return assembled((_SCRIPTS / f"{name}.lua").read_text())
 
 
-class Sender(Protocol):
+class ScriptSender(Protocol):
     """Send scripts: the part of a connection that a pending answer needs."""
 
     client: Any
@@ -119,7 +119,7 @@ class Sender(Protocol):
 class PendingAnswer:
     """A script on its way: Redis runs it while its sender does something else."""
 
-    def __init__(self, store: Sender, script: str, args: Sequence[Any]) -> None:
+    def __init__(self, store: ScriptSender, script: str, args: Sequence[Any]) -> None:
         """Send the script; the arguments are those of :meth:`Connection.send`."""
         self._store, self._run = store, partial(store.run, script, *args)
         self._pool = store.client.connection_pool

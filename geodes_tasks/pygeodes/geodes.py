@@ -12,10 +12,7 @@ import boto3
 
 from geodes_tasks.client import direct_download
 from geodes_tasks.client import run as runs
-from geodes_tasks.errors import (
-    GeodesTasksError,
-    SearchError,
-)
+from geodes_tasks.errors import GeodesTasksError, SearchError
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html

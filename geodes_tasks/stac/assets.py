@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -18,9 +17,17 @@ from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.asset import GEODES, S3, Asset
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.json import OBJECT
+from geodes_tasks.stac.item_properties import (
+    LayoutFields,
+    collection_of,
+    identifier_of,
+    mapping_of,
+    property_of,
+    text_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from geodes_tasks.model.checksum import Checksum
 
@@ -31,17 +38,6 @@ logger = logging.getLogger(__name__)
 NO_NAME = "item without id"
 """How an item is called in messages when it says neither identifier nor id."""
 
-# Names before 2025-03-31, or as eodag rewrites them -> the name that GEODES uses now.
-_RENAMED = {
-    "accessService:endpointURL": "endpoint_url",
-    "geodes:endpoint_url": "endpoint_url",
-    "spaceborne:cloudCover": "eo:cloud_cover",
-    "temporal:startDate": "start_datetime",
-    "temporal:endDate": "end_datetime",
-    "dataType": "dataset",
-    "spaceborne:tile": "grid:code",
-}
-_OLD_NAMES = {new: [old for old in _RENAMED if _RENAMED[old] == new] for new in _RENAMED.values()}
 # Blanks within a line only: over lines, a description of empty lines would take for ever.
 _SIZE_LINE = re.compile(
     r"^[ \t]*file size[ \t]*:[ \t]*([0-9]{1,18})\b", re.IGNORECASE | re.MULTILINE
@@ -58,15 +54,13 @@ _NO_DATA_NAME = re.compile(
 )
 _NO_DATA_TYPE = re.compile(r"text/|image/(?!tiff|jp2|vnd|x-)|application/(.*json|.*xml|pdf)")
 _XML_TYPE = re.compile(r"(?<![^/+;\s])xml(?![^/+;\s])")
-_DATE_FORMS = {"year": "%Y", "month": "%m", "day": "%d"}
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\s]')
 
 
 def assets(
     item: Mapping[str, Any], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[Asset]:
-    """Give what is to be downloaded of an item: every data asset that is not XML by default.
+    """Return the assets to download of an item: by default every data asset that is not XML.
 
     Args:
         item: A STAC Item as JSON.
@@ -94,7 +88,7 @@ def item_name(item: object) -> str:
     """Name an item for messages, in one printable line: identifier, id, or that it has none."""
     if not isinstance(item, OBJECT):
         return NO_NAME
-    return printable(_identifier(item) or NO_NAME)
+    return printable(identifier_of(item) or NO_NAME)
 
 
 def json_kind(value: object) -> str:
@@ -108,7 +102,7 @@ def json_kind(value: object) -> str:
 
 
 def _asset_table(item: Mapping[str, Any]) -> dict[str, StacAsset]:
-    table = _mapping(item.get("assets"))
+    table = mapping_of(item.get("assets"))
     return {str(key): asset for key, asset in table.items() if isinstance(asset, OBJECT)}
 
 
@@ -129,7 +123,7 @@ def _matches(key: str, globs: Sequence[str]) -> bool:
 
 
 def _is_default(key: str, asset: StacAsset) -> bool:
-    """Tell whether an asset is downloaded unasked: data, but not its XML description."""
+    """Return whether an asset is downloaded by default: data, but not its XML description."""
     return _is_data(key, asset) and not _is_xml(key, asset)
 
 
@@ -141,8 +135,8 @@ def _is_data(key: str, asset: StacAsset) -> bool:
         return any(isinstance(role, str) and role.lower() == "data" for role in roles)
     names = (key, _title(key, asset))
     return not (
-        "/api/quicklook/" in _text(asset.get("href"))
-        or _NO_DATA_TYPE.match(_text(asset.get("type")).lower())
+        "/api/quicklook/" in text_of(asset.get("href"))
+        or _NO_DATA_TYPE.match(text_of(asset.get("type")).lower())
         or any(_NO_DATA_NAME.search(name) for name in names)
     )
 
@@ -150,14 +144,14 @@ def _is_data(key: str, asset: StacAsset) -> bool:
 def _is_xml(key: str, asset: StacAsset) -> bool:
     if key.lower().endswith(".xml") or _title(key, asset).lower().endswith(".xml"):
         return True
-    kind = _text(asset.get("type")).lower()
+    kind = text_of(asset.get("type")).lower()
     return "xml" in kind and _XML_TYPE.search(kind) is not None
 
 
 def _nothing_chosen(
     found: Mapping[str, StacAsset], include: Sequence[str], exclude: Sequence[str]
 ) -> str:
-    """Say in one line why nothing is left."""
+    """Return one line that explains why no asset is left."""
     if not found:
         return "has no assets"
     keys = ", ".join(printable(key, 60) for key in list(found)[:4])
@@ -172,7 +166,7 @@ def _nothing_chosen(
 
 def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | None) -> Asset:
     title = _title(key, asset)
-    item_id, collection = _text(item.get("id")) or _identifier(item), _collection(item)
+    item_id, collection = text_of(item.get("id")) or identifier_of(item), collection_of(item)
     try:
         source, href = _address(asset.get("href"))
         _refuse_surrogates(item_id, collection, key, title)
@@ -188,7 +182,7 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
         hrefs={S3: endpoint} | {source: href} if endpoint else {source: href},
         size_bytes=_size_bytes(asset),
         checksum=checksum,
-        fields=_Fields(item, key, title, checksum),
+        fields=LayoutFields(item, key, title, checksum),
     )
 
 
@@ -205,7 +199,7 @@ def _refuse_surrogates(*texts: str) -> None:
 
 
 def _title(key: str, asset: StacAsset) -> str:
-    title = _text(asset.get("title"))
+    title = text_of(asset.get("title"))
     return title if title.strip() else _last_segment(key)
 
 
@@ -214,7 +208,7 @@ def _last_segment(path: str) -> str:
 
 
 def _address(href: object) -> tuple[str, str]:
-    """Give the source name that opens an href, and the href itself.
+    """Return the source that opens an href, and the href itself.
 
     Raises:
         ValueError: no transport opens it; the text completes "asset X ...".
@@ -243,8 +237,8 @@ def _address(href: object) -> tuple[str, str]:
 
 
 def _endpoint(item: Mapping[str, Any]) -> str | None:
-    """Give the item's address in the datalake, old or new name; None when it is unusable."""
-    value = _property(item, "endpoint_url")
+    """Return the item's address in the datalake, by old or new name; None when it is unusable."""
+    value = property_of(item, "endpoint_url")
     if value is None:
         return None
     try:
@@ -283,7 +277,7 @@ def _size_bytes(asset: StacAsset) -> int | None:
         size = int(size)
     if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63:
         return size
-    match = _SIZE_LINE.search(_text(asset.get("description")))
+    match = _SIZE_LINE.search(text_of(asset.get("description")))
     return int(match[1]) if match else None
 
 
@@ -321,7 +315,7 @@ def _checksum(asset: StacAsset, href: str, label: Callable[[], str]) -> Checksum
 
 def _file_checksum(asset: StacAsset, label: Callable[[], str]) -> Checksum | None:
     """Read ``file:checksum``: a multihash, or bare hex as eodag writes it."""
-    text = _text(asset.get("file:checksum"))
+    text = text_of(asset.get("file:checksum"))
     if not text.strip() or text.strip().lower() == "null":
         return None
     try:
@@ -333,7 +327,7 @@ def _file_checksum(asset: StacAsset, label: Callable[[], str]) -> Checksum | Non
 
 def _description_checksum(asset: StacAsset) -> Checksum | None:
     """Read ``Checksum MD5: <hex>`` or another algorithm's line; "null" is no hex, so None."""
-    for algorithm, digest in _CHECKSUM_LINE.findall(_text(asset.get("description"))):
+    for algorithm, digest in _CHECKSUM_LINE.findall(text_of(asset.get("description"))):
         try:
             return checksums.parse(f"{algorithm}:{digest}")
         except ValueError:
@@ -348,102 +342,3 @@ def _href_checksum(href: str) -> Checksum | None:
     """
     match = _HREF_TAIL.match(href)
     return checksums.parse(f"md5:{match[1]}") if match else None
-
-
-# --- properties ------------------------------------------------------------------------------
-
-
-def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, OBJECT) else {}
-
-
-def _text(value: object) -> str:
-    """Write a JSON scalar as text; empty for null, objects, lists and absurd numbers."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and abs(value) >= 10**30:
-        return ""  # longer than 4300 digits Python refuses to write
-    return str(value) if isinstance(value, int | float) else ""
-
-
-def _properties(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the properties with old names read as new ones; nulls are left out."""
-    given = _mapping(item.get("properties"))
-    named = {k: v for k, v in given.items() if isinstance(k, str) and v is not None}
-    renamed = {_RENAMED[key]: value for key, value in named.items() if key in _RENAMED}
-    return renamed | named
-
-
-def _property(item: Mapping[str, Any], name: str) -> Any:
-    """Give one of the properties; None where the item does not say."""
-    given = _mapping(item.get("properties"))
-    if (value := given.get(name)) is not None:
-        return value
-    old = [key for key in _OLD_NAMES.get(name, ()) if given.get(key) is not None]
-    # Of several the last in the item counts, as in _properties.
-    return given[max(old, key=list(given).index)] if old else None
-
-
-def _identifier(item: Mapping[str, Any]) -> str:
-    return _text(_mapping(item.get("properties")).get("identifier")) or _text(item.get("id"))
-
-
-def _collection(item: Mapping[str, Any]) -> str:
-    return _text(item.get("collection")) or _text(_property(item, "dataset"))
-
-
-class _Fields(Mapping[str, str]):
-    """The fields of an item, put together when a layout asks for one: most ask for none."""
-
-    def __init__(
-        self, item: Mapping[str, Any], key: str, title: str, checksum: Checksum | None
-    ) -> None:
-        self._given = (item, key, title, checksum)
-        self._known: dict[str, str] | None = None
-
-    def _all(self) -> dict[str, str]:
-        if self._known is None:
-            self._known = _fields(*self._given)
-        return self._known
-
-    def __getitem__(self, name: str) -> str:
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    def __repr__(self) -> str:
-        return repr(self._all())
-
-
-def _fields(
-    item: Mapping[str, Any], key: str, title: str, checksum: Checksum | None
-) -> dict[str, str]:
-    """Give the fields of the layout template; empty where the item is silent."""
-    properties = _properties(item)
-    scalars = {name: _text(value) for name, value in properties.items()}
-    item_id = _text(item.get("id")) or _identifier(item)
-    return {name: text for name, text in scalars.items() if text} | {
-        "collection": _collection(item),
-        "item": _identifier(item),
-        "item_id": _UNFIT.sub("_", item_id),
-        "title": title,
-        "key": key,
-        "checksum": checksum.digest if checksum else "",
-        **_date(properties.get("start_datetime") or properties.get("datetime")),
-    }
-
-
-def _date(value: object) -> dict[str, str]:
-    """Split the day of acquisition, UTC; ``datetime`` is the day of dissemination in GEODES."""
-    try:
-        moment = datetime.fromisoformat(_text(value).strip())
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return {"year": "", "month": "", "day": ""}
-    return {name: moment.strftime(form) for name, form in _DATE_FORMS.items()}

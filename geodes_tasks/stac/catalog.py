@@ -32,10 +32,13 @@ logger = logging.getLogger(__name__)
 PAGE_ITEMS = 80
 """Items asked for on a page: the documented most. What counts is what the answer says."""
 FEWEST_ITEMS = 10
+"""Items of a page, at least, when pages are made smaller after a failure."""
 ATTEMPTS = 6
 """Of one page."""
 LONGEST_WAIT_S = 60.0
+"""Seconds between two attempts, at most."""
 COLLECTIONS_LIMIT = 10_000
+"""Number of collections requested at once: more than the portal has."""
 AVAILABILITY_ITEMS = 100
 """Products that one availability request may name."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
@@ -65,7 +68,7 @@ class Page:
 
 
 def _objects(value: object) -> list[dict[str, Any]]:
-    """Give the objects in a list; nothing for what is no list."""
+    """Return the objects in a list; nothing for a value that is no list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
@@ -86,7 +89,7 @@ class Catalog:
     # --- items -----------------------------------------------------------------------------------
 
     def search(self, search: Search) -> Iterator[Item]:
-        """Give every item that a search finds, each once, in a total order.
+        """Yield every item that a search finds, each once, in a total order.
 
         One page is held at a time; of the items before it only their ids are remembered.
 
@@ -100,7 +103,7 @@ class Catalog:
                 yield from _unseen(page.items, seen)
 
     def page(self, search: Search, number: int = 1) -> tuple[list[Item], int | None]:
-        """Give one page of a search (of all its parts, one after the other), and how many match.
+        """Return one page of a search (its parts one after the other), and how many items match.
 
         Raises:
             SearchError, CatalogueUnavailableError: as ``search``.
@@ -111,7 +114,7 @@ class Catalog:
         return items, _total(page.matched for page in pages)
 
     def count(self, search: Search) -> int | None:
-        """Tell how many items a search finds; None when the portal does not say.
+        """Return how many items a search finds; None when the portal does not count them.
 
         Where a search has several parts that overlap, an item of two parts counts twice.
 
@@ -154,7 +157,7 @@ class Catalog:
     def collections(
         self, query: Mapping[str, Any] | None = None, words: str | None = None
     ) -> list[dict[str, Any]]:
-        """Give every collection that a query finds, as JSON.
+        """Return every collection that a query finds, as JSON.
 
         Args:
             query: ``{property: {operator: value}}``.
@@ -170,7 +173,7 @@ class Catalog:
         return [one for one in found if _has(one, words)]
 
     def item(self, collection: str, identifier: str) -> Item:
-        """Give one item by its id.
+        """Return one item by its id.
 
         Raises:
             SearchError, CatalogueUnavailableError: as ``search``.
@@ -179,7 +182,7 @@ class Catalog:
         return self._asked(path, None)
 
     def availability(self, hrefs: Iterable[tuple[str, str]]) -> dict[str, bool]:
-        """Tell of files whether they are online, by their checksum (the end of their href).
+        """Return whether files are online, by their checksum (the end of their href).
 
         Args:
             hrefs: Pairs of a download href and the item's ``endpoint_url``.
@@ -252,7 +255,7 @@ def _json_object(response: requests.Response) -> dict[str, Any] | None:
 
 
 def _refusal(address: str, response: requests.Response, found: Mapping[str, Any] | None) -> str:
-    """Say what is wrong with an answer that another attempt may mend.
+    """Return the problem of an answer that another attempt may not have.
 
     Raises:
         SearchError: no attempt will.
@@ -286,7 +289,7 @@ def _retry_after_s(response: requests.Response) -> float:
 
 
 def _guessed_size(page: Page, number: int, size: int) -> int:
-    """Tell the page length of a portal that does not: what a first page with more to come holds."""
+    """Return the page length of a portal that does not name it: the length of a first page."""
     more = page.matched is not None and page.matched > len(page.items)
     return len(page.items) if number == 1 and more and page.items else size
 

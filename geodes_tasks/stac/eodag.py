@@ -19,7 +19,7 @@ _RAW = "RAWDATA"
 
 
 def restored(item: Any) -> Any:
-    """Give an item of GEODES that went through eodag as the portal has it; others unchanged.
+    """Return an item of GEODES that eodag has rewritten as the portal has it; others unchanged.
 
     eodag takes another id, key, title and role for the archive, and another collection; under
     those the archive would be no data, or another file than the same one found otherwise.
@@ -72,7 +72,7 @@ def _title(known: str, own: Mapping[str, Any], identifier: str, *, archive: bool
 
 
 def _last_part(href: str) -> str:
-    """Give the file name that an address ends in; nothing for what is no address."""
+    """Return the file name at the end of an address; nothing where there is none."""
     try:
         return unquote(urlsplit(href).path).rpartition("/")[2]
     except ValueError:

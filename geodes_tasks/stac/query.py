@@ -1,4 +1,4 @@
-"""What is asked of the catalogue, made fit for it: dates, boxes, order, one collection at a time.
+"""Build the queries that the catalogue understands: dates, boxes, order, one collection each.
 
 Pure. Each rule answers a trap that users met: see the functions.
 """
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 ORDER = ("start_datetime", "identifier")
 """A total order: without one, pages overlap and leave gaps."""
 POINT_DEGREES = 0.0001
-"""Half the side of the box that stands for a point: about 11 m."""
+"""Degrees from a point to each side of the box that stands for it: about 11 m."""
 
 _AREAS = {"Polygon", "MultiPolygon"}
 _MONTH = re.compile(r"(\d{4})-(\d{2})\Z")
@@ -36,7 +36,7 @@ Moment = str | date | datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What is looked for. Everything is optional; what is given must all be true of an item."""
+    """A search. Every field is optional; an item must match all that are given."""
 
     query: Mapping[str, Any] | None = None
     """``{property: {operator: value}}``, or ``{property: value}`` for equality."""
@@ -57,12 +57,12 @@ class Search:
 
     @property
     def is_everything(self) -> bool:
-        """Tell whether nothing at all limits the search."""
+        """Return whether nothing limits the search."""
         given = (self.query, self.bbox, self.intersects, self.collections, self.start, self.end)
         return not any(value is not None for value in (*given, self.ids))
 
     def parts(self) -> Iterator[dict[str, Any]]:
-        """Give the searches to send, as JSON without page and limit.
+        """Return the searches to send, as JSON without page and limit.
 
         Two or more collections in one request find nothing, so each gets its own; a box over
         the date line is two boxes.
@@ -229,7 +229,7 @@ def boxes(bbox: Sequence[float]) -> list[Box]:
 
 
 def geometry(thing: Any) -> dict[str, Any]:
-    """Give the GeoJSON geometry of a geometry, a Feature, or an object of a geographic library.
+    """Return the GeoJSON geometry of a geometry, a Feature, or an object of a geographic library.
 
     Raises:
         SearchError: none of these.
@@ -246,7 +246,7 @@ def geometry(thing: Any) -> dict[str, Any]:
 
 
 def _box_around(shape: Mapping[str, Any]) -> Box:
-    """Give a box for what the portal ignores silently: anything but polygons."""
+    """Return a box for a geometry that the portal ignores silently: anything but polygons."""
     points = list(_points(shape.get("coordinates") or shape.get("geometries")))
     if not points:
         raise SearchError("intersects", f"a {shape['type']} without coordinates")

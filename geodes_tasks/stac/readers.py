@@ -39,11 +39,11 @@ STDIN = "-"
 _BLANK = b" \t\r\n\x1e"
 _BOM = b"\xef\xbb\xbf"
 _DEEPEST = 8
-"""Lists within lists; a list that holds itself ends here too."""
+"""Levels of lists within lists that are read; a list that holds itself ends here too."""
 
 
 def read(source: str) -> Iterator[Mapping[str, Any] | GeodesTasksError]:
-    """Give the items of a JSON file, in order; nothing is read before the first is asked for.
+    """Yield the items of a JSON file, in order; nothing is read before the first one is needed.
 
     Args:
         source: Path of a STAC Item, an ItemCollection, a list of items, one item a line, or what
@@ -67,7 +67,7 @@ def read(source: str) -> Iterator[Mapping[str, Any] | GeodesTasksError]:
 
 
 def items_of(objects: Any) -> Iterator[Mapping[str, Any] | GeodesTasksError]:
-    """Give the items in Python objects, whatever library they come from.
+    """Yield the items in Python objects, whatever library they come from.
 
     Args:
         objects: An Item or ItemCollection as plain dict, of pystac, pygeodes or eodag, a pygeodes
@@ -95,7 +95,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
 
 
 def _from_stream(stream: IO[bytes], name: str) -> Iterator[Found]:
-    """Tell one document from one item a line by whether the first line is JSON by itself."""
+    """Read a stream as one document, or as one item a line where the first line alone is JSON."""
     lines = _numbered(stream)
     first = next(lines, None)
     if first is None:
@@ -135,7 +135,7 @@ def _from_text(text: bytes, name: str) -> Iterator[Found]:
 
 
 def _mostly_items(lines: list[Line]) -> bool:
-    """Tell a file of items with broken lines from a broken document that has one item a line."""
+    """Return whether a file is a list of items with broken lines, not a broken document."""
     return sum(_is_item_line(line) for _, line in lines) * 2 >= len(lines)
 
 
@@ -204,13 +204,13 @@ def _from_json(value: object, where: str, depth: int = 0) -> Iterator[Found]:
 
 
 def _elements(value: object) -> list[Any] | tuple[Any, ...] | None:
-    """Give what a list or a FeatureCollection holds; None for anything else."""
+    """Return the elements of a list or a FeatureCollection; None for anything else."""
     held = value.get("features") if isinstance(value, OBJECT) else value
     return held if isinstance(held, list | tuple) else None
 
 
 def _item(value: object) -> Mapping[str, Any] | None:
-    """Give the item that a JSON object is, or that a pygeodes export has within; else None."""
+    """Return the item that a JSON object is, or that a pygeodes export contains; else None."""
     if not isinstance(value, OBJECT):
         return None
     if (exported := _exported_item(value)) is not None:
@@ -240,7 +240,7 @@ def _exported_item(feature: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _no_item(value: object) -> str:
-    """Say in one line what stands where an item should."""
+    """Return one line that describes the value found in place of an item."""
     if not isinstance(value, Mapping):
         return f"is {json_kind(value)}, not a STAC item"
     if value.get("type") in ("Collection", "Catalog"):
@@ -275,7 +275,7 @@ def _from_iterable(things: Iterable[Any], where: str, depth: int) -> Iterator[Fo
 
 
 def _item_column(frame: Any) -> Iterable[Any]:
-    """Give the ``item`` column of the data frame that a pygeodes search returns."""
+    """Return the ``item`` column of the data frame that a pygeodes search returns."""
     columns = getattr(frame, "columns", ())
     items: Iterable[Any] = frame["item"] if "item" in columns else frame
     return items

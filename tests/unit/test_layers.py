@@ -143,6 +143,12 @@ def test_arrows_between_rooms_are_few() -> None:
     assert len([a for a in arrows if a[1] not in {"errors", "settings"}]) <= 50
 
 
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_module_is_short(module: str) -> None:
+    """A module that needs more than 350 lines is two modules."""
+    assert len(SOURCES[module].read_text().splitlines()) <= 350
+
+
 def knot(graph: dict[str, set[str]]) -> list[str]:
     """Return the modules of a cycle, if there is one."""
     try:

@@ -46,11 +46,11 @@ class Address:
 
     @property
     def prefix(self) -> str:
-        """What the keys of a folder begin with."""
+        """Prefix of the keys in a folder."""
         return self.key.rstrip("/") + "/"
 
     def below(self, key: str) -> str:
-        """Give the href of another key beside it."""
+        """Return the href of another key in the same bucket."""
         if self.endpoint is None:
             return f"s3://{self.bucket}/{key}"
         return f"{self.endpoint}/{self.bucket}/{quote(key)}"

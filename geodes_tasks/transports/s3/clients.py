@@ -1,4 +1,4 @@
-"""What this process asks S3 endpoints with: boto3's clients, and credentials that are renewed."""
+"""Make boto3's clients of S3 endpoints, with credentials that are renewed."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ CONNECT_SECONDS = 2.0
 ATTEMPTS = 2
 """Within boto3, for one request; the retry rules of the program do the rest."""
 CONNECTIONS = 64
+"""Number of connections that one client keeps open."""
 AGAIN_SECONDS = 15.0
-"""How soon credentials are asked for again after that brought nothing new."""
+"""Seconds before credentials are requested again after a request that brought no new ones."""
 
 
 class Lease(NamedTuple):
-    """What this process asks one endpoint with."""
+    """The client and credentials of this process for one endpoint."""
 
     client: S3Client
     getter: Getter
@@ -79,14 +80,14 @@ class Clients:
         self._pid = os.getpid()
 
     def ready(self, endpoint: str) -> Lease | None:
-        """Give what this process asks an endpoint with; None where a wait is needed for it."""
+        """Return the lease of an endpoint; None where getting one has to wait."""
         if self._pid != os.getpid() or time.monotonic() >= self._due:
             return None
         lease = self._leases.get(endpoint)
         return lease if lease and lease.getter.is_ready() else None
 
     def lease(self, endpoint: str) -> Lease:
-        """Give what this process asks an endpoint with.
+        """Return the lease of an endpoint, making it where there is none.
 
         Raises:
             BotoCoreError, ConfigError: the credentials or AWS settings cannot be had.
@@ -107,7 +108,7 @@ class Clients:
             return self._leases[endpoint]
 
     def renewed(self, generation: int) -> bool:
-        """Tell whether there are other credentials than those, which the server refused."""
+        """Return whether there are credentials other than those that the server refused."""
         with self._lock:
             now = time.monotonic()
             if generation == self.generation and now >= self._in_vain:
@@ -145,7 +146,7 @@ def _said(error: Exception) -> str:
 
 
 def has_credentials(settings: Settings) -> bool:
-    """Tell whether S3 is worth trying: settings, environment or files give credentials.
+    """Return whether settings, environment or files give credentials for S3.
 
     The EC2 metadata service is never asked: elsewhere it costs seconds and finds nothing. A
     command or function for credentials is not asked here either.

@@ -1,7 +1,7 @@
 """Fresh S3 credentials from a command or a function: those of CNES live for an hour only.
 
 Neither boto3 nor botocore is loaded here: whether there are credentials at all is asked by every
-worker, also where nobody has any.
+worker, also where there are none.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 SETTING = "GEODES_TASKS_S3_CREDENTIALS_COMMAND"
 COMMAND_SECONDS = 60.0
-"""Longest time that the command may take."""
+"""Seconds that the command may take, at most."""
 LIFE_SECONDS = 3600.0
-"""How long credentials are taken to live that do not say it, as those of CNES do."""
+"""Seconds that credentials without an end are taken to live, as those of CNES do."""
 EARLY_SECONDS = 120.0
-"""So long before their end credentials are replaced; a tenth of their life where that is less."""
+"""Seconds before their end at which credentials are replaced; a tenth of their life if less."""
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 # Names as the AWS tools, its services, CNES's assumerole and people write them, folded.
@@ -64,13 +64,13 @@ class Fresh:
     """Aware; None when they do not say it."""
 
     def due_in_s(self, now: datetime) -> float:
-        """Give the seconds after which they should be replaced."""
+        """Return the seconds after which they should be replaced."""
         life = (self.expires - now).total_seconds() if self.expires else LIFE_SECONDS
         return life - min(EARLY_SECONDS, life / 10)
 
 
 def provider(settings: Settings) -> Callable[[], Fresh] | None:
-    """Give what asks for fresh credentials, as the settings have it; None without."""
+    """Return the function that fetches fresh credentials, by the settings; None without one."""
     command = settings.s3_credentials_command.strip()
     if not command:
         return None
@@ -83,7 +83,7 @@ _given: dict[str, Callable[[], Any]] = {}
 
 
 def given(function: Callable[[], Any]) -> str:
-    """Give the setting that means a function; other processes find it by that name."""
+    """Return the setting that names a function; other processes find it by that name."""
     name = getattr(function, "__name__", "credentials").strip("<>")
     name = f"{function.__module__}:{name}"
     _given[name] = function
@@ -194,7 +194,7 @@ def _iso(text: str) -> datetime | None:
 
 
 def are_thinkable(settings: Settings) -> bool:
-    """Tell whether there may be credentials: only then is botocore worth loading."""
+    """Return whether there may be credentials: only then is botocore worth loading."""
     if settings.s3_credentials_command or settings.aws_access_key_id:
         return True
     if any(os.environ.get(name) for name in _HINTS):

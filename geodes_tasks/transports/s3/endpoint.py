@@ -1,4 +1,4 @@
-"""What S3 endpoints say when they are asked: objects, lists, and every refusal by our names.
+"""Requests to S3 endpoints: objects, lists, and every refusal as one of our errors.
 
 Every way in which the datalake cannot give a file while the portal may (no credentials, expired
 ones, denied, no such key, out of reach) is SourceUnavailableError, so that the caller goes on
@@ -70,7 +70,7 @@ class Endpoints:
         self._reach = Reach(min(REMEMBERED_SECONDS, settings.s3_again_seconds))
 
     def client(self, endpoint: str | None = None) -> S3Client:
-        """Give this process's client of an endpoint; without one, of the datalake.
+        """Return this process's client of an endpoint; without one, of the datalake.
 
         Raises:
             BotoCoreError, ConfigError: the AWS settings or credentials cannot be had.
@@ -78,7 +78,7 @@ class Endpoints:
         return self._clients.lease(endpoint or self._own).client
 
     def of(self, address: Address) -> str:
-        """Give the endpoint that an address is asked for at; without one, the datalake."""
+        """Return the endpoint that serves an address; without one, the datalake."""
         own, named = self._own, address.endpoint
         if named is None or urlsplit(named).netloc == urlsplit(own).netloc:
             return own
@@ -122,7 +122,7 @@ class Endpoints:
             raise _failure(error, shown) from error
 
     def listed(self, address: Address, shown: str, most: int, call: Call) -> list[tuple[str, int]]:
-        """Give key and size of the first objects of a folder, ``most`` at most.
+        """Return key and size of the first objects of a folder, ``most`` at most.
 
         Raises:
             GeodesTasksError: the class names the reaction.
@@ -147,7 +147,7 @@ class Endpoints:
             raise _failure(error, shown) from error
 
     def _ready(self, endpoint: str, shown: str, call: Call) -> Lease:
-        """Give what to ask an endpoint with, after a wait where credentials have to be had."""
+        """Return the lease of an endpoint, after a wait where credentials have to be fetched."""
         lease = self._clients.ready(endpoint)
         if lease is None or not self._reach.is_good(endpoint):
             return patiently(lambda: self._prepared(endpoint, shown), shown, call)
@@ -169,7 +169,7 @@ class Endpoints:
 def _given(
     lease: Lease, address: Address, condition: dict[str, str], shown: str, call: Call
 ) -> BaseHTTPResponse:
-    """Give the answer that has the object, or what was asked for of it.
+    """Return the answer that has the object, or the range of it that was requested.
 
     Raises:
         BotoCoreError, HTTPError: there is no answer.
@@ -193,7 +193,7 @@ def _given(
 
 
 def _failure(error: Exception, shown: str) -> GeodesTasksError:
-    """Give our error for what went wrong without an answer."""
+    """Return our error for a request that got no answer."""
     match error:
         case ConfigError():
             return SourceUnavailableError("s3", shown, str(error), True)

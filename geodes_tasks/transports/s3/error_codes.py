@@ -1,4 +1,4 @@
-"""What the errors of botocore and urllib3 mean, and keeping its debug lines free of secrets."""
+"""Translate errors of botocore and urllib3 into ours, and keep debug lines free of secrets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _TALKATIVE = ("auth", "endpoint", "hooks", "httpsession", "credentials", "client
 
 
 def client_failure(error: ClientError, href: str) -> GeodesTasksError:
-    """Give our error for an answer of the S3 server.
+    """Return our error for an answer of the S3 server.
 
     Args:
         error: What botocore made of the answer.
@@ -87,7 +87,7 @@ def client_failure(error: ClientError, href: str) -> GeodesTasksError:
 
 
 def boto_failure(error: BotoCoreError | ValueError, href: str) -> GeodesTasksError:
-    """Give our error for what went wrong in botocore, without an answer."""
+    """Return our error for a failure in botocore, without an answer."""
     match error:
         case NoCredentialsError():
             problem = "there are no S3 credentials"
@@ -105,7 +105,7 @@ def boto_failure(error: BotoCoreError | ValueError, href: str) -> GeodesTasksErr
 
 
 def wire_failure(error: HTTPError, href: str) -> GeodesTasksError:
-    """Give our error for what went wrong on a connection, before an answer."""
+    """Return our error for a failure of a connection, before an answer."""
     match error:
         case wire.NewConnectionError() | wire.ConnectTimeoutError() | wire.ProxyError():
             problem = _UNREACHED

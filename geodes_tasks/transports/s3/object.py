@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 3.0
-"""How long SlowDown is waited out before the caller hears of it."""
+"""Seconds for which SlowDown is waited out before it is raised."""
 FAST_BYTES_PER_SECOND = 400e6
 """A connection as fast as that keeps hashing and disk busy alone: more of them only cost."""
 SLOW_DOWN_SECONDS = 0.5
@@ -47,7 +47,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})\Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ObjectAnswer:
     """The beginning of an object, or of its rest."""
 
     response: BaseHTTPResponse
@@ -59,12 +59,12 @@ class Answer:
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing follows."""
+        """True where no byte follows."""
         return self.end is None or self.end == self.total
 
 
 class S3Object:
-    """One object that somebody has asked for."""
+    """One object that a download has requested."""
 
     def __init__(self, endpoints: Endpoints, address: Address, href: str, call: Call) -> None:
         """Ask for nothing yet.
@@ -78,7 +78,7 @@ class S3Object:
         self._endpoints, self.address, self._call = endpoints, address, call
         self.href = href
 
-    def begin(self, offset: int, etag: str | None) -> Answer:
+    def begin(self, offset: int, etag: str | None) -> ObjectAnswer:
         """Get the first range from ``offset`` on, or from 0 where the rest cannot be had."""
         try:
             return self._first(offset, etag)
@@ -92,7 +92,7 @@ class S3Object:
                 return self.begin(0, None)
         return self._whole()  # it is empty: no range fits
 
-    def _first(self, offset: int, etag: str | None) -> Answer:
+    def _first(self, offset: int, etag: str | None) -> ObjectAnswer:
         answer = self._ask(offset, offset + RANGE_BYTES, etag)
         if answer.start != offset or (etag and answer.etag != etag):
             if answer.start == 0 and answer.is_all:
@@ -105,17 +105,17 @@ class S3Object:
         answer.response.close()
         return self._ask(offset, None, None) if offset else self._whole()
 
-    def _whole(self) -> Answer:
+    def _whole(self) -> ObjectAnswer:
         return self._read(self._get({}, self._call), None)
 
     def _ask(
         self, start: int, end: int | None, etag: str | None, call: Call | None = None
-    ) -> Answer:
+    ) -> ObjectAnswer:
         condition = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         condition |= {"If-Match": etag} if etag else {}
         return self._read(self._get(condition, call or self._call), start)
 
-    def _read(self, response: BaseHTTPResponse, start: int | None) -> Answer:
+    def _read(self, response: BaseHTTPResponse, start: int | None) -> ObjectAnswer:
         """Take an answer for what it proves to be.
 
         Raises:
@@ -125,11 +125,11 @@ class S3Object:
         match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
         # Some servers (rclone's) give a range with the status of the whole.
         if match is None and response.status != 206:
-            return Answer(response, 0, None, length, etag)
+            return ObjectAnswer(response, 0, None, length, etag)
         if match is None or int(match[1]) != start or int(match[2]) + 1 - start != length:
             response.close()
             raise NotTheRestError
-        return Answer(response, start, int(match[2]) + 1, int(match[3]), etag)
+        return ObjectAnswer(response, start, int(match[2]) + 1, int(match[3]), etag)
 
     def _get(self, condition: dict[str, str], call: Call) -> BaseHTTPResponse:
         """Ask, and wait out a server that wants it slower, for a while."""
@@ -146,14 +146,14 @@ class S3Object:
             wait *= 2
         raise TransferError(self.href, "broken off before the answer")
 
-    def pieces(self, answer: Answer) -> Generator[bytes]:
+    def pieces(self, answer: ObjectAnswer) -> Generator[bytes]:
         """Yield the bytes of an answer and of the ranges that follow it."""
         reader = BodyReader(answer.response, self.href, self._call, offset=answer.start)
         if answer.is_all:
             return reader.pieces()
         return self._pieces(answer, reader)
 
-    def _pieces(self, answer: Answer, reader: BodyReader) -> Generator[bytes]:
+    def _pieces(self, answer: ObjectAnswer, reader: BodyReader) -> Generator[bytes]:
         assert answer.total is not None  # noqa: S101 - else it is all
         speed = _Speed()
         try:
@@ -165,7 +165,7 @@ class S3Object:
         except TruncatedBodyError as error:
             raise TruncatedBodyError(self.href, answer.total, error.received) from error
 
-    def _in_one(self, answer: Answer) -> Iterator[bytes]:
+    def _in_one(self, answer: ObjectAnswer) -> Iterator[bytes]:
         """Yield what follows an answer over one connection, which is fast enough."""
         start, end, etag = answer.end or 0, answer.total or 0, answer.etag or ""
         rest = self._range(start, end, etag, self._call)
@@ -173,7 +173,7 @@ class S3Object:
             self._call.waits_on(response.shutdown)
             yield from BodyReader(response, self.href, self._call, offset=start).pieces()
 
-    def _side_by_side(self, answer: Answer) -> Iterator[bytes]:
+    def _side_by_side(self, answer: ObjectAnswer) -> Iterator[bytes]:
         """Yield what follows an answer over several connections."""
         start, end, etag = answer.end or 0, answer.total or 0, answer.etag or ""
         ranges = Ranges(
@@ -186,7 +186,7 @@ class S3Object:
             ranges.start()
             yield from ranges.pieces()
 
-    def _range(self, start: int, end: int, etag: str, call: Call) -> Answer:
+    def _range(self, start: int, end: int, etag: str, call: Call) -> ObjectAnswer:
         """Open one range of the version that was begun.
 
         Raises:
@@ -226,7 +226,7 @@ class _Speed:
 
 
 def _wait_s(error: GeodesTasksError, usual_s: float) -> float | None:
-    """Give how long a server wants to be left alone; None where it is not that."""
+    """Return the seconds that a server wants to be left alone; None for another error."""
     if not isinstance(error, ThrottledError):
         return None
     return usual_s if error.retry_after_s is None else error.retry_after_s

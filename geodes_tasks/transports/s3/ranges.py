@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geodes_tasks.transports.abort import Call
 
 RANGE_BYTES = 3 * 1024 * 1024
+"""Bytes of one range."""
 SIDE_BY_SIDE = 3
 """Ranges under way: with one in its turn, at most two wait for theirs (6 MiB of memory)."""
 
@@ -32,7 +33,7 @@ SIDE_BY_SIDE = 3
 HANDED_BYTES = 256 * 1024
 """Handing a piece from thread to thread costs more than copying so many bytes together."""
 HANDED_SECONDS = 0.2
-"""No piece is held back for longer: slow but steady must be seen to be steady."""
+"""Seconds for which a piece is held back, at most: a slow transfer must be seen to progress."""
 
 
 class Span(NamedTuple):
@@ -99,7 +100,7 @@ class Ranges:
         return piece
 
     def close(self) -> None:
-        """End all that is under way; whoever waits for a piece meets a TransferError."""
+        """End all requests; a caller that waits for a piece gets a TransferError."""
         with self._lock:
             self._closed = True
             # Shut down, not closed: each thread closes its own when that wakes it.

@@ -1,4 +1,4 @@
-"""Whether an endpoint can be connected to at all: asked once a process, not once a file.
+"""Check that an endpoint accepts connections: once a process, not once a file.
 
 Outside the CNES network the datalake's packets are lost without an answer, so each file would
 wait for a connection that never comes.
@@ -28,7 +28,7 @@ REMEMBERED_SECONDS = 60.0
 
 
 class Reach:
-    """What one process knows of its endpoints. Safe to use from many threads."""
+    """The reachability of endpoints, as one process knows it. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Reach:
         self._bad: dict[str, tuple[str, float]] = {}
 
     def is_good(self, endpoint: str) -> bool:
-        """Tell whether an endpoint could be connected to the last time."""
+        """Return whether the last connection to an endpoint succeeded."""
         return endpoint in self._good
 
     def check(self, endpoint: str) -> None:

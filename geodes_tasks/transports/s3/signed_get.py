@@ -55,7 +55,7 @@ class Getter:
         self._target = self._endpoint if forwarded else ""
 
     def is_ready(self) -> bool:
-        """Tell whether a request can be signed at once: credentials that end are still fresh."""
+        """Return whether a request can be signed at once: credentials that end are still fresh."""
         refresh_needed = getattr(self._credentials, "refresh_needed", None)
         return refresh_needed is None or not refresh_needed()
 

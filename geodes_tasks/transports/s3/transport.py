@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from geodes_tasks.settings.config import Settings
     from geodes_tasks.transports.abort import Call
-    from geodes_tasks.transports.s3.object import Answer
+    from geodes_tasks.transports.s3.object import ObjectAnswer
 
 __all__ = ["ATTEMPTS", "Address", "S3Transport", "has_credentials"]
 
 MOST_MEMBERS = 20_000
-"""Objects of a folder; more are no product."""
+"""Number of objects in a folder, at most; a larger one is no product."""
 
 
 class S3Transport:
@@ -44,7 +44,7 @@ class S3Transport:
         self._endpoints = Endpoints(settings, self._calls)
 
     def client(self, endpoint: str | None = None) -> S3Client:
-        """Give this process's client of an endpoint; without one, of the datalake.
+        """Return this process's client of an endpoint; without one, of the datalake.
 
         Raises:
             BotoCoreError, ConfigError: the AWS settings or credentials cannot be had.
@@ -67,7 +67,7 @@ class S3Transport:
                 call.waits_on(response.shutdown)
                 yield Body(answer.start, answer.total, answer.etag, pieces)
 
-    def _begin(self, wanted: S3Object, offset: int, etag: str | None, call: Call) -> Answer:
+    def _begin(self, wanted: S3Object, offset: int, etag: str | None, call: Call) -> ObjectAnswer:
         """Get the beginning of an object; where there is none, see whether a folder is there."""
         address, shown = wanted.address, wanted.href
         if not address.key.endswith("/"):
