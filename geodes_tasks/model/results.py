@@ -71,8 +71,6 @@ class Complaint(StrEnum):
 
     THROTTLED = "throttled"
     """HTTP 429: the concurrency limit is lowered."""
-    BROKEN = "broken"
-    """The connection broke: the concurrency limit is lowered if this happens repeatedly."""
     REFUSED = "refused"
     """The quota is used up: after the pause, one request at a time tests it."""
 

@@ -18,7 +18,6 @@ from geodes_tasks.errors import (
     Reaction,
     SourceHeldError,
     ThrottledError,
-    TransferError,
     UnreachableError,
     WorkerStoppingError,
 )
@@ -169,8 +168,8 @@ def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) 
     if isinstance(error, ChecksumMismatchError) and error.whole:
         suspect = checksums.parse(error.actual)
     wait = backoff(attempt, policy.backoff_s, seed)
-    complaint = Complaint.BROKEN if isinstance(error, TransferError) else None
-    return Decision(True, Reason.BACKOFF, wait, suspect=suspect, complaint=complaint)
+    # A broken connection is no answer of the portal: it lowers no concurrency limit.
+    return Decision(True, Reason.BACKOFF, wait, suspect=suspect)
 
 
 def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decision:

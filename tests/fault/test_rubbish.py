@@ -66,7 +66,7 @@ KINDS = {
 
 FIELDS = {
     f"account:{ACCOUNT}": (
-        "paused_until places ceiling changed lowered well resets resets_since probe_wait"
+        "paused_until places ceiling changed lowered well probe_wait"
         " probed told told_at told_period granted learned guessed window refilled quota_asked"
     ),
     f"account:{ACCOUNT}:poll": "next holder till period asked",

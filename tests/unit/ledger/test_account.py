@@ -132,17 +132,15 @@ def test_success_with_places_to_spare_raises_nothing(fake_ledger: Ledger, clock:
     assert places(ledger) == 4
 
 
-def test_three_broken_connections_are_a_complaint(fake_ledger: Ledger) -> None:
-    """One or two are chance."""
+def test_broken_connections_lower_no_limit(fake_ledger: Ledger) -> None:
+    """Only the portal's own answer 429 lowers the limit: a bad network is no such answer."""
     ledger = with_limits(fake_ledger, concurrent=8)
     claims = [claimed(ledger, request) for request in many(ledger, 8)]
-    seen = []
-    for claim in claims[:3]:
+    for claim in claims:
         ends(ledger, claim, BROKEN)
-        seen.append(places(ledger))
 
-    assert seen == [8, 8, 3]
-    assert "connections broke" in ledger.account.changes(ACCOUNT)[0].why
+    assert places(ledger) == 8
+    assert ledger.account.changes(ACCOUNT) == []
 
 
 # --- quota ---------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -21,7 +20,6 @@ RIGHT = str(md5(b"right"))
 
 FINAL = Decision(False)
 BACK_OFF = Decision(True, Reason.BACKOFF, backoff(1, 2.0, "id"))
-BROKEN = replace(BACK_OFF, complaint=Complaint.BROKEN)
 
 
 def paused(reason: Reason, seconds: float, complaint: Complaint | None = None) -> Decision:
@@ -49,9 +47,9 @@ def waits_for_the_portal(reason: Reason) -> Decision:
 
 
 TABLE: list[tuple[BaseException, Decision]] = [
-    (errors.TransferError("h", "reset"), BROKEN),
-    (errors.StalledError("h", "silent"), BROKEN),
-    (errors.ServerError("h", "503"), BROKEN),
+    (errors.TransferError("h", "reset"), BACK_OFF),
+    (errors.StalledError("h", "silent"), BACK_OFF),
+    (errors.ServerError("h", "503"), BACK_OFF),
     (
         errors.UnreachableError("h", "refused"),
         Decision(True, Reason.BACKOFF, jittered(retry.OUTAGE_S, 1, "id"), counted=False),

@@ -3,7 +3,6 @@
 --   paused, paused_until     why it takes no work; a time, or `resume`: until a person resumes it
 --   places, ceiling          the concurrency limit, where lower than in the settings; where it stopped
 --   changed, lowered, well   when it changed, when it was lowered; transfers that succeeded since
---   resets, resets_since     connections that broke lately
 --   probe                    the portal has refused for the quota: `due`, or the download that tries
 --   probe_wait, probed       seconds between two tries; when the last one began
 --   portal_left, portal_at   requests left as the portal says (-1: it does not say, -2: no quota);

@@ -1,7 +1,5 @@
 -- The concurrency limit of an account: halved when the portal complains, raised one by one.
 
--- So many broken connections within so many seconds are a complaint.
-local RESETS, RESETS_SECONDS = 3, 30
 -- The number that was refused is tried again after so many transfers that succeeded, or after
 -- fewer when so many seconds went by without a complaint.
 local SUCCESSES, QUIET_SECONDS = 100, 600
@@ -34,18 +32,6 @@ local function halve_concurrency(account, most, started, time, why)
   set_concurrency(account, before, limit, time, why .. ' with ' .. running .. ' under way')
 end
 
--- Count a broken connection: one is chance, several are a portal that has too much to do.
-local function connection_broke(account, most, started, time)
-  local key = account_key(account)
-  if number(call('HGET', key, 'resets_since')) < time - RESETS_SECONDS then
-    call('HSET', key, 'resets', 0, 'resets_since', stamp(time))
-  end
-  local resets = call('HINCRBY', key, 'resets', 1)
-  if resets < RESETS then return end
-  call('HDEL', key, 'resets', 'resets_since')
-  halve_concurrency(account, most, started, time, resets .. ' connections broke')
-end
-
 -- Count a transfer that succeeded: after enough of them the limit rises by one.
 local function transfer_succeeded(account, most, time)
   local key = account_key(account)
@@ -66,8 +52,6 @@ local function apply_complaint(account, report, most, started, time)
   local complaint = report.complaint
   if complaint == 'throttled' then
     halve_concurrency(account, most, started, time, 'too many requests (429)')
-  elseif complaint == 'broken' then
-    connection_broke(account, most, started, time)
   elseif complaint == 'refused' then
     quota_refused(account, report.pause_seconds, report.probe_seconds, time)
   end
