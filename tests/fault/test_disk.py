@@ -71,7 +71,7 @@ def goes_on(scene: Scene, batch: Batch) -> None:
     """Check that the worker takes work again by itself, and everything ends well."""
     said = [line for line in scene.workers[0].text.splitlines() if "takes no more work" in line]
     assert said, scene.logs
-    assert all("Free space or mend the folder" in line for line in said), said
+    assert all("Free space or repair the folder" in line for line in said), said
     # The fixed wait of a disk error is not what this is about.
     due = scene.ledger.connection.key("due")
     for one in scene.ledger.connection.client.zrange(due, 0, -1):
