@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from geodes_tasks.client import run as runs
+from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.results import DownloadRecord
@@ -95,13 +96,13 @@ class Profile:
         with contextlib.suppress(OSError):
             mark = known.state_dir.expanduser() / RESET_MARK
             since = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
-        found = []
+        # The server of a one-machine run may end while its ledger is read: the next load has it.
+        gone = () if runs.has_cluster(known) else (LedgerUnavailableError, UnknownBatchError)
+        found: list[ProfileDownload] = []
         with _ledgers(known, download_dir) as ledgers:
             for ledger in ledgers:
-                running = {one.download_id: one.done_bytes for one in ledger.reading.running()}
-                for batch in ledger.reading.batches():
-                    for record in ledger.reading.records(batch):
-                        found.append(ProfileDownload(record, running.get(record.download_id)))
+                with contextlib.suppress(*gone):
+                    found += _downloads_of(ledger)
         # A reset hides the past only: what is queued or running is shown whenever it began.
         return cls(
             one
@@ -214,6 +215,16 @@ def _shown(*, plain: bool) -> Iterator[Callable[[Profile, float], None]]:
     # Without its own thread: between two readings nothing on the screen changes.
     with Live(console=console, auto_refresh=False) as live:
         yield lambda profile, seconds: live.update(profile.table(seconds), refresh=True)
+
+
+def _downloads_of(ledger: Ledger) -> list[ProfileDownload]:
+    """Return every download that a ledger has, with the bytes of those that run."""
+    running = {one.download_id: one.done_bytes for one in ledger.reading.running()}
+    return [
+        ProfileDownload(record, running.get(record.download_id))
+        for batch in ledger.reading.batches()
+        for record in ledger.reading.records(batch)
+    ]
 
 
 def _row(one: ProfileDownload) -> list[str]:

@@ -1,0 +1,41 @@
+"""The profile of downloads, read while runs end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.pygeodes import profile
+from geodes_tasks.pygeodes.profile import Profile
+from geodes_tasks.settings import config
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+def test_a_run_that_ends_while_its_ledger_is_read(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_cluster: bool
+) -> None:
+    """A private server that ends ends no watching; a Redis of a cluster that is away does."""
+
+    @contextlib.contextmanager
+    def ledgers(*_: object) -> Iterator[list[Ledger]]:
+        yield [fake_ledger]
+
+    def gone(*_: object) -> list[str]:
+        raise LedgerUnavailableError("redis+socket:/gone.sock", "No such file or directory")
+
+    monkeypatch.setattr(profile, "_ledgers", ledgers)
+    monkeypatch.setattr(fake_ledger.reading, "batches", gone)
+    named: dict[str, Any] = {"redis_url": "redis://127.0.0.1:1"} if is_cluster else {}
+    settings = config.load(state_dir=tmp_path, **named)
+
+    if is_cluster:
+        with pytest.raises(LedgerUnavailableError, match="No such file"):
+            Profile.load(settings)
+    else:
+        assert Profile.load(settings).downloads == {}
