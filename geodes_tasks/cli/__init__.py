@@ -10,6 +10,7 @@ import typer
 from rich.logging import RichHandler
 
 from geodes_tasks.cli import (
+    deployment,
     doctor,
     download,
     metrics,
@@ -25,6 +26,7 @@ from geodes_tasks.cli.options import complain, stderr
 from geodes_tasks.client import batch as batches
 from geodes_tasks.errors import (
     ConfigError,
+    DeploymentError,
     GeodesTasksError,
     NoItemsError,
     SourceError,
@@ -45,7 +47,7 @@ app = typer.Typer(
 
 for group in (
     download, search, status, watch, report, steer, verify, doctor,
-    metrics, worker_flower,
+    metrics, worker_flower, deployment,
 ):  # fmt: skip
     group.register(app)
 
@@ -78,7 +80,7 @@ def main() -> None:
     except NoItemsError as error:
         complain(error)
         sys.exit(batches.NOTHING)
-    except (ConfigError, SourceError, UnknownNameError) as error:
+    except (ConfigError, DeploymentError, SourceError, UnknownNameError) as error:
         complain(error)
         sys.exit(USAGE)
     except GeodesTasksError as error:

@@ -65,6 +65,7 @@ from geodes_tasks.errors.source_errors import (
 from geodes_tasks.errors.usage_errors import (
     BatchUnfinishedError,
     ConfigError,
+    DeploymentError,
     FolderBusyError,
     MissingPackageError,
     NoGeodesError,
@@ -91,6 +92,7 @@ __all__ = [
     "TooManyItemsError",
     "NoGeodesError",
     "MissingPackageError",
+    "DeploymentError",
     "UnknownNameError",
     "UnknownBatchError",
     "UnknownAccountError",

@@ -90,6 +90,17 @@ class MissingPackageError(UsageError):
 
 
 @dataclass(eq=False, repr=False)
+class DeploymentError(UsageError):
+    """The secrets or files of a deployment cannot be written."""
+
+    path: str
+    problem: str
+
+    template = "{path}: {problem}"
+    hint = "Run the command as the owner of the folder, or name a folder that does not exist yet."
+
+
+@dataclass(eq=False, repr=False)
 class UnknownNameError(UsageError):
     """No account, batch or source has this name; nothing was changed."""
 

@@ -1,189 +1,227 @@
-"""The manifests: valid by Kubernetes' own schemas, every reference resolves, nobody is root."""
+"""The Helm chart: valid by Kubernetes' schemas, every reference resolves, no pod is root."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
+import helm_python
 import kubernetes_validate
 import pytest
 import yaml
 
 from geodes_tasks.model.states import Reason, State
+from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.config import Settings, environment_name
+from tests.deploy.chart import CHART, EXAMPLE, Document, documents, rendered
 from tests.tools import optional
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
-OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
-OPERATORS = sorted((FOLDER.parent / "README.md").read_text().split())
-"""The words of what operators read: a secret that is to be made is named there."""
-Document = dict[str, Any]
+VERSIONS = ("1.31", "1.34", "1.37")
+"""Versions of Kubernetes whose schemas the manifests are checked against."""
+OPERATORS = (CHART.parents[1] / "README.md").read_text()
+INGRESS = {"flower": {"ingress": {"enabled": True}}}
+RELEASES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "external": {"redis": {"mode": "external"}, "secrets": {"redisCa": "redis-ca"}},
+    "sentinel": {"redis": {"mode": "sentinel", "sentinel": {"tls": True}}},
+    "keda": {"keda": {"enabled": True}, "metrics": {"serviceMonitor": {"enabled": True}}},
+    "claim": {"storage": {"existingClaim": "products", "path": "/products"}, **INGRESS},
+    "small": {
+        "flower": {"enabled": False},
+        "metrics": {"enabled": False},
+        "client": {"enabled": False},
+        "networkPolicy": {"enabled": False},
+    },
+}
+"""Values of the releases that are rendered, by a name for each."""
+EXISTING = {"products"}
+"""Claims that a release expects in the cluster."""
+releases = pytest.mark.parametrize("release", RELEASES)
 
 
-def raw_documents() -> list[Document]:
-    """Give every object as it stands in the files; patches and kustomizations left out."""
-    files = [p for p in FOLDER.rglob("*.yaml") if p.name != "kustomization.yaml"]
-    patched = {FOLDER / "overlays" / "external-redis" / f"{n}.yaml" for n in WORKLOADS}
-    return [
-        document
-        for file in sorted(set(files) - patched)
-        for document in yaml.safe_load_all(file.read_text())
-    ]
+def of_kind(found: list[Document], *kinds: str) -> list[Document]:
+    """Return the objects of some kinds."""
+    return [one for one in found if one["kind"] in kinds]
 
 
-WORKLOADS = ("worker", "flower", "metrics")
+def names(found: list[Document], kind: str) -> set[str]:
+    """Return the names of the objects of a kind."""
+    return {one["metadata"]["name"] for one in of_kind(found, kind)}
 
 
-@cache
-def built(overlay: str) -> list[Document]:
-    """Give the objects of an overlay, as they would be applied."""
-    command = optional(["kubectl", "kustomize"], ["kustomize", "build"], proof="--help")
-    done = subprocess.run(
-        [*command, str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=True
-    )
-    return list(yaml.safe_load_all(done.stdout))
+def component(labels: dict[str, str]) -> str:
+    """Return which part of the release a pod is."""
+    return labels["app.kubernetes.io/component"]
 
 
-def of_kind(documents: list[Document], *kinds: str) -> list[Document]:
-    """Give the objects of some kinds."""
-    return [one for one in documents if one["kind"] in kinds]
+def pods(found: list[Document]) -> Iterator[tuple[str, Document]]:
+    """Yield the component and the pod template of each workload."""
+    for one in of_kind(found, "Deployment", "StatefulSet"):
+        yield component(one["metadata"]["labels"]), one["spec"]["template"]
 
 
-def named(documents: list[Document], kind: str, name: str) -> Document:
-    """Give one object."""
-    (found,) = (one for one in of_kind(documents, kind) if one["metadata"]["name"] == name)
-    return found
+def validate(document: Document, version: str) -> None:
+    """Check an object against its schema, unknown fields included; custom resources have none."""
+    if document["apiVersion"] not in {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"}:
+        kubernetes_validate.validate(document, version, strict=True)
 
 
-def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
-    """Give the name and pod template of every workload."""
-    for one in of_kind(documents, "Deployment", "StatefulSet"):
-        yield one["metadata"]["name"], one["spec"]["template"]
+@pytest.mark.parametrize("version", VERSIONS)
+@releases
+def test_every_object_is_valid_by_its_schema(release: str, version: str) -> None:
+    """Each object passes the schema of that Kubernetes, in the namespace of the release."""
+    found = documents(RELEASES[release])
 
-
-def validate(document: Document) -> None:
-    """Hold an object against its schema, unknown fields included; KEDA's is not among them."""
-    if document["apiVersion"] != "keda.sh/v1alpha1":
-        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
-
-
-def test_every_object_is_valid_by_its_schema() -> None:
-    """Each object in the files passes Kubernetes' own schema, with no field that it has not."""
-    documents = raw_documents()
-
-    assert len(documents) > 15
-    for document in documents:
-        validate(document)
+    assert len(found) > 5
+    for document in found:
+        validate(document, version)
+    assert {d["metadata"]["namespace"] for d in found} == {"geodes-tasks"}
 
 
 def test_a_wrong_field_would_be_noticed() -> None:
     """The schemas are strict: a misspelt field is an error."""
-    (worker,) = (
-        d for d in of_kind(raw_documents(), "Deployment") if d["metadata"]["name"] == "worker"
-    )
+    (worker,) = (d for d in of_kind(documents(), "Deployment") if "worker" in d["metadata"]["name"])
     worker["spec"]["template"]["spec"]["terminationGracePeriodSecond"] = 60
 
     with pytest.raises(kubernetes_validate.ValidationError, match="terminationGracePeriodSecond"):
-        validate(worker)
+        validate(worker, VERSIONS[-1])
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_overlay_is_valid(overlay: str) -> None:
-    """What kustomize makes of each overlay passes the schemas too, all in one namespace."""
-    documents = built(overlay)
+def test_helm_finds_nothing_wrong() -> None:
+    """`helm lint` reports no warning and no error."""
+    found = helm_python.lint(str(CHART))
 
-    for document in documents:
-        validate(document)
-    spaces = {d["metadata"].get("namespace") for d in documents if d["kind"] != "Namespace"}
-    assert spaces == {"geodes-tasks"}
+    assert found["errors"] == []
+    assert {message["error"] for message in found["messages"]} <= {"icon is recommended"}
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_reference_resolves(overlay: str) -> None:
-    """Volumes, claims, settings, ports, selectors and secrets are all there."""
-    documents = built(overlay)
-    labels = {name: template["metadata"]["labels"] for name, template in pods(documents)}
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"wroker": {}},
+        {"worker": {"replica": 2}},
+        {"redis": {"mode": "cluster"}},
+        {"redis": {"sentinel": {"hosts": ["sentinel-0"]}}},
+        {"settings": {"QUOTA": "50/hour"}},
+        {"user": {"uid": 0}},
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
+    """A misspelt value, a mode that does not exist and the user root are refused at once."""
+    with pytest.raises(helm_python.HelmError, match="schema"):
+        rendered(values)
+
+
+def test_the_example_is_what_the_chart_renders() -> None:
+    """The plain manifests are those of the chart's default values."""
+    assert EXAMPLE.read_text() == rendered(), "make chart"
+
+
+def test_kubectl_reads_the_example() -> None:
+    """The client of Kubernetes takes the file as it is."""
+    command = optional(["kubectl", "kustomize"], proof="--help")
+    folder = CHART.parent
+    done = subprocess.run(
+        [command[0], "label", "--local", "-f", str(folder / "example.yaml"), "a=b", "-o", "name"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "deployment.apps/geodes-worker" in done.stdout
+
+
+@releases
+def test_every_reference_resolves(release: str) -> None:
+    """Volumes, claims, settings, ports and selectors exist; the README names each secret."""
+    found = documents(RELEASES[release])
+    labels = {name: template["metadata"]["labels"] for name, template in pods(found)}
     ports: dict[str, set[str]] = {}
-    for name, template in pods(documents):
+    for name, template in pods(found):
         spec = template["spec"]
-        claims = {v["metadata"]["name"] for v in claims_of(documents, name)}
-        volumes = {volume["name"] for volume in spec["volumes"]} | claims
+        volumes = {volume["name"] for volume in spec["volumes"]} | claims_of(found, name)
         ports[name] = {p["name"] for c in spec["containers"] for p in c.get("ports", ())}
         for container in spec["containers"]:
             assert {m["name"] for m in container["volumeMounts"]} <= volumes, name
             for source in container.get("envFrom", ()):
-                assert source["configMapRef"]["name"] in names(documents, "ConfigMap")
-            for mount in mounts_of_files(container):
-                assert any(mount.startswith(m["mountPath"]) for m in container["volumeMounts"])
+                assert source["configMapRef"]["name"] in names(found, "ConfigMap")
+            for file in files_in_settings(container):
+                assert any(file.startswith(m["mountPath"]) for m in container["volumeMounts"])
         for volume in spec["volumes"]:
             if "persistentVolumeClaim" in volume:
                 claim = volume["persistentVolumeClaim"]["claimName"]
-                assert claim in names(documents, "PersistentVolumeClaim")
+                assert claim in names(found, "PersistentVolumeClaim") | EXISTING
             if "secret" in volume:
                 assert f"`{volume['secret']['secretName']}`" in OPERATORS, volume
-    for service in of_kind(documents, "Service"):
-        (target,) = [
-            n for n, found in labels.items() if matches(service["spec"]["selector"], found)
-        ]
+    for service in of_kind(found, "Service"):
+        (target,) = [n for n, have in labels.items() if selects(service["spec"]["selector"], have)]
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports[target]
-    for budget in of_kind(documents, "PodDisruptionBudget"):
+    for budget in of_kind(found, "PodDisruptionBudget"):
         selector = budget["spec"]["selector"]["matchLabels"]
-        assert [n for n, found in labels.items() if matches(selector, found)] == ["worker"]
-    for ingress in of_kind(documents, "Ingress"):
-        for rule in ingress["spec"]["rules"]:
-            for path in rule["http"]["paths"]:
-                assert path["backend"]["service"]["name"] in names(documents, "Service")
-        assert {r["host"] for r in ingress["spec"]["rules"]} == set(
-            ingress["spec"]["tls"][0]["hosts"]
-        )
+        assert [n for n, have in labels.items() if selects(selector, have)] == ["worker"]
+    for ingress in of_kind(found, "Ingress"):
+        (rule,) = ingress["spec"]["rules"]
+        (path,) = rule["http"]["paths"]
+        assert path["backend"]["service"]["name"] in names(found, "Service")
+        assert [rule["host"]] == ingress["spec"]["tls"][0]["hosts"]
 
 
-def names(documents: list[Document], kind: str) -> set[str]:
-    """Name the objects of a kind."""
-    return {one["metadata"]["name"] for one in of_kind(documents, kind)}
+def claims_of(found: list[Document], name: str) -> set[str]:
+    """Return the names of the volumes that a stateful set claims for itself."""
+    sets = [
+        one for one in of_kind(found, "StatefulSet") if component(one["metadata"]["labels"]) == name
+    ]
+    claims = [claim for one in sets for claim in one["spec"].get("volumeClaimTemplates", ())]
+    return {claim["metadata"]["name"] for claim in claims}
 
 
-def claims_of(documents: list[Document], name: str) -> list[Document]:
-    """Give the claims that a stateful set makes for itself."""
-    sets = [one for one in of_kind(documents, "StatefulSet") if one["metadata"]["name"] == name]
-    return [claim for one in sets for claim in one["spec"].get("volumeClaimTemplates", ())]
-
-
-def mounts_of_files(container: Document) -> list[str]:
-    """Name the files that a container's settings mention."""
+def files_in_settings(container: Document) -> list[str]:
+    """Return the files that a container's environment names."""
     values = [variable["value"] for variable in container.get("env", ())]
     found = [re.search(r"(?:^|=)(/secrets/.*)", value) for value in values]
     return [match[1] for match in found if match]
 
 
-def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
-    """Tell whether labels are selected."""
+def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    """Return whether a selector matches the labels of a pod."""
     return selector.items() <= labels.items()
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_network_policies_mean_somebody(overlay: str) -> None:
-    """Each pod that is named in a policy exists, beside clients that somebody starts by hand."""
-    documents = built(overlay)
-    known = {
-        template["metadata"]["labels"]["app.kubernetes.io/name"] for _, template in pods(documents)
-    }
-    text = yaml.safe_dump(of_kind(documents, "NetworkPolicy"))
-    meant = set(re.findall(r"app\.kubernetes\.io/name: (\S+)", text))
-    meant |= set(re.findall(r"^ +- (worker|flower|metrics|client|redis)$", text, re.MULTILINE))
+@releases
+def test_network_policies_name_pods_that_exist(release: str) -> None:
+    """Each component of a policy is a pod of the release, except those that are switched off."""
+    found = documents(RELEASES[release])
+    known = {name for name, _ in pods(found)}
+    closed = of_kind(found, "NetworkPolicy")
+    for policy in closed:
+        labels = policy["spec"]["podSelector"]["matchLabels"]
+        assert labels["app.kubernetes.io/instance"] == "geodes"
+        assert labels.get("app.kubernetes.io/component", "worker") in known
+    if release == "small":
+        assert closed == []
+    else:
+        assert "geodes-closed" in {policy["metadata"]["name"] for policy in closed}
 
-    assert meant - known <= {"client"}
-    assert {"worker", "flower", "metrics"} <= meant
+
+def test_workers_reach_the_internet_but_not_the_cluster() -> None:
+    """Only https, and no private address, unless a rule of the values allows it."""
+    extra = [{"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"port": 3128}]}]
+    found = documents({"networkPolicy": {"extraEgress": extra}})
+    (policy,) = [p for p in of_kind(found, "NetworkPolicy") if "worker" in p["metadata"]["name"]]
+    internet, proxy = policy["spec"]["egress"]
+
+    assert "10.0.0.0/8" in internet["to"][0]["ipBlock"]["except"]
+    assert internet["ports"] == [{"protocol": "TCP", "port": 443}]
+    assert proxy == extra[0]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_everybody_is_restricted(overlay: str) -> None:
-    """By the rules of the restricted pod security standard, and with a read-only root."""
-    for name, template in pods(built(overlay)):
+@releases
+def test_every_pod_is_restricted(release: str) -> None:
+    """Each pod follows the restricted pod security standard and has a read-only root."""
+    for name, template in pods(documents(RELEASES[release])):
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["runAsUser"] > 0, name
@@ -196,18 +234,19 @@ def test_everybody_is_restricted(overlay: str) -> None:
                 "capabilities": {"drop": ["ALL"]},
             }, name
             assert "limits" in container["resources"], name
+            assert "requests" in container["resources"], name
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_settings_exist_and_the_stop_is_long_enough(overlay: str) -> None:
-    """Every variable is one of ours, and a worker is not killed while it gives work back."""
+@releases
+def test_settings_exist_and_the_stop_is_long_enough(release: str) -> None:
+    """Every variable is one of the program's; a worker is not killed while it requeues its work."""
     known = {environment_name(field) for field in Settings.model_fields}
     known |= {"AWS_SHARED_CREDENTIALS_FILE", "FLOWER_BASIC_AUTH_FILE"}
-    documents = built(overlay)
-    (settings,) = [one["data"] for one in of_kind(documents, "ConfigMap")]
+    found = documents(RELEASES[release])
+    (settings,) = [one["data"] for one in of_kind(found, "ConfigMap")]
 
     assert set(settings) <= known
-    for name, template in pods(documents):
+    for name, template in pods(found):
         for container in template["spec"]["containers"]:
             assert {variable["name"] for variable in container.get("env", ())} <= known, name
         if name == "worker":
@@ -216,57 +255,105 @@ def test_settings_exist_and_the_stop_is_long_enough(overlay: str) -> None:
 
 
 def test_scaling_follows_queued_and_leased_work() -> None:
-    """KEDA asks for metrics and values that exist, of the workers, and never goes down to none."""
-    documents = built("keda")
-    (scaled,) = of_kind(documents, "ScaledObject")
+    """KEDA reads metrics and values that exist, never stops every worker, and honours the limit."""
+    found = documents(RELEASES["keda"])
+    (scaled,) = of_kind(found, "ScaledObject")
     spec = scaled["spec"]
     (trigger,) = spec["triggers"]
     query = trigger["metadata"]["query"]
 
-    assert spec["scaleTargetRef"]["name"] in names(documents, "Deployment")
+    assert spec["scaleTargetRef"]["name"] in names(found, "Deployment")
     assert spec["minReplicaCount"] >= 1
     assert all(isinstance(value, str) for value in trigger["metadata"].values())
     assert set(re.findall(r"geodes_tasks_\w+", query)) == {
         "geodes_tasks_files",
         "geodes_tasks_waiting",
     }
-    (states,), (reasons,) = (
-        re.findall(r'state=~"([^"]*)"', query),
-        re.findall(r'reason=~"([^"]*)"', query),
-    )
-    assert set(states.split("|")) <= set(State)
-    assert {State.PENDING, State.STARTED} <= set(states.split("|"))
+    (states,) = re.findall(r'state=~"([^"]*)"', query)
+    (reasons,) = re.findall(r'reason=~"([^"]*)"', query)
+    assert {State.PENDING, State.STARTED} <= set(states.split("|")) <= set(State)
     assert set(reasons.split("|")) <= set(Reason)
-    assert "replicas" not in named(documents, "Deployment", "worker")["spec"]
+    # Four transfers at once are the work of one pod with four slots.
+    assert query.startswith("clamp_max(")
+    assert query.endswith(", 4)")
+    assert trigger["metadata"]["threshold"] == "4"
+    (worker,) = [d for d in of_kind(found, "Deployment") if "worker" in d["metadata"]["name"]]
+    assert "replicas" not in worker["spec"]
 
 
-def test_redis_is_full_before_it_is_killed() -> None:
-    """Its own limit leaves room to rewrite its file below the limit of the pod."""
-    (redis,) = of_kind(raw_documents(), "StatefulSet")
+@pytest.mark.parametrize("memory", [512, 2048, 16384])
+def test_redis_is_full_before_it_is_killed(memory: int) -> None:
+    """The limit of Redis leaves room to rewrite its file below the limit of the pod."""
+    (redis,) = of_kind(documents({"redis": {"internal": {"memoryMi": memory}}}), "StatefulSet")
     (container,) = redis["spec"]["template"]["spec"]["containers"]
     own = container["args"][container["args"].index("--maxmemory") + 1]
-    limit = container["resources"]["limits"]["memory"]
 
-    assert (own[-2:], limit[-2:]) == ("mb", "Gi")
-    assert 0.5 < float(own[:-2]) / (1024 * float(limit[:-2])) < 0.65
+    assert container["resources"]["limits"]["memory"] == f"{memory}Mi"
+    assert own.endswith("mb")
+    assert 0.55 < float(own[:-2]) / memory <= 0.6
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_a_worker_remembers_outlives_its_pod(overlay: str) -> None:
-    """The id of the ledger that it used last is on the claim of the downloads."""
-    worker = named(built(overlay), "Deployment", "worker")
-    (container,) = worker["spec"]["template"]["spec"]["containers"]
-    (state,) = [v["value"] for v in container["env"] if v["name"] == "GEODES_TASKS_STATE_DIR"]
+@pytest.mark.parametrize("release", ["default", "claim"])
+def test_the_id_of_the_ledger_outlives_the_pod(release: str) -> None:
+    """The id of the ledger that a worker used last is on the claim of the downloads."""
+    found = documents(RELEASES[release])
+    worker = dict(pods(found))["worker"]
+    (container,) = worker["spec"]["containers"]
+    variables = {v["name"]: v["value"] for v in container["env"]}
+    mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
 
-    assert state.startswith("/data/")
+    assert variables["GEODES_TASKS_STATE_DIR"].startswith(mounts["downloads"] + "/")
+
+
+def addresses(release: str) -> dict[str, str]:
+    """Return the address of Redis of each component that has one."""
+    return {
+        name: variable["value"]
+        for name, template in pods(documents(RELEASES[release]))
+        for variable in template["spec"]["containers"][0].get("env", ())
+        if variable["name"] == "GEODES_TASKS_REDIS_URL"
+    }
+
+
+def test_each_pod_is_its_own_user_of_redis() -> None:
+    """No pod has more rights in Redis than it needs, and each its own password."""
+    assert addresses("default") == {
+        "worker": "redis://worker@geodes-redis:6379/0",
+        "client": "redis://client@geodes-redis:6379/0",
+        "flower": "redis://flower@geodes-redis:6379/0",
+        "metrics": "redis://viewer@geodes-redis:6379/0",
+    }
 
 
 def test_an_external_redis_is_reached_by_tls() -> None:
-    """Nobody speaks plain Redis over a network that is not the cluster's, and none is started."""
-    documents = built("external-redis")
+    """Plain Redis never crosses a network outside the cluster, and no Redis is started."""
+    found = addresses("external")
 
-    assert "redis" not in {name for name, _ in pods(documents)}
-    for _, template in pods(documents):
-        (container,) = template["spec"]["containers"]
-        (url,) = [v["value"] for v in container["env"] if v["name"] == "GEODES_TASKS_REDIS_URL"]
+    assert set(found) == {"worker", "client", "flower", "metrics"}
+    for url in found.values():
         assert url.startswith("rediss://")
+        assert url.endswith("@redis.example.org:6380/0?ssl_ca_certs=/secrets/redis-ca/ca.pem")
+    assert "StatefulSet" not in {d["kind"] for d in documents(RELEASES["external"])}
+
+
+def test_sentinels_are_all_named() -> None:
+    """The address holds every Sentinel and the name of the primary."""
+    url = addresses("sentinel")["worker"]
+
+    assert url.startswith("sentinel://worker@sentinel-0.example.org:26379;sentinel-1.")
+    assert url.endswith("/0?master_name=geodes&ssl=true")
+
+
+def test_the_claim_survives_an_uninstall() -> None:
+    """`helm uninstall` keeps the downloads."""
+    (claim,) = of_kind(documents(), "PersistentVolumeClaim")
+
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_versions_are_those_of_the_program() -> None:
+    """The chart names the version that it installs."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+    assert chart["version"] == __version__

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from geodes_tasks.client.deployment import make_secrets
 from geodes_tasks.settings.config import Settings, environment_name
 from tests.servers import Process, free_port, wait_until
 from tests.tools import need, optional
@@ -114,8 +115,7 @@ def test_redis_has_its_users_as_the_page_says(tmp_path: Path) -> None:
     server, debians = need("redis-server", "redis-server"), Path("/etc/redis/redis.conf")
     if not os.access(debians, os.R_OK):
         pytest.skip(f"{debians} cannot be read here")
-    make_secrets = [str(DEPLOY / "redis" / "make_secrets.py"), str(tmp_path / "secrets")]
-    subprocess.run([sys.executable, *make_secrets], check=True)
+    make_secrets(tmp_path / "secrets")
     acl = tmp_path / "secrets" / "acl" / "users.acl"
     (copied,) = (words[-1] for words in commands() if words[-2].endswith("/acl/users.acl"))
     (printed,) = (words for words in commands() if words[0] == "printf")

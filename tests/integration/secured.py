@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
 
+from geodes_tasks.client.deployment import make_secrets
 from geodes_tasks.settings import config
 from tests.servers import HOST, RedisServer
 from tests.standin.tls import make_certificate
@@ -16,9 +15,6 @@ from tests.tools import absent, failure, need
 
 if TYPE_CHECKING:
     from geodes_tasks.settings.config import Settings
-
-ROOT = Path(__file__).parents[2]
-MAKE_SECRETS = ROOT / "deploy" / "redis" / "make_secrets.py"
 
 
 def binary_of(kind: str) -> str:
@@ -34,7 +30,7 @@ def binary_of(kind: str) -> str:
 
 
 class SecuredServer(RedisServer):
-    """A server with the users of ``deploy/redis/users.acl.example``."""
+    """A server with the users of ``geodes-tasks secrets``."""
 
     def __init__(self, folder: Path, binary: str, *, tls: bool = False) -> None:
         """Make passwords, and a certificate where one is needed; nothing runs yet."""
@@ -42,8 +38,7 @@ class SecuredServer(RedisServer):
         super().__init__(folder)
         self.binary = binary
         self.secrets = folder / "secrets"
-        command = [sys.executable, str(MAKE_SECRETS), str(self.secrets)]
-        subprocess.run(command, check=True, timeout=60)
+        make_secrets(self.secrets)
         with (self.secrets / "acl" / "users.acl").open("a") as stream:
             # Empties the server, reads its log of refusals, takes rights away; no user of ours may.
             rights = "+hello +ping +acl|log +acl|setuser +flushall"

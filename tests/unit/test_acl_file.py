@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import re
-import runpy
-import subprocess
-import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
+from geodes_tasks.client.deployment import COMMANDS, make_secrets
 from geodes_tasks.tasks.app import BROKER_KEYS
 from tests.unit.test_docs import ARCHITECTURE, rows, section
 
 ROOT = Path(__file__).parents[2]
-MAKE_SECRETS = ROOT / "deploy" / "redis" / "make_secrets.py"
 SCRIPTS = ROOT / "geodes_tasks" / "ledger" / "scripts"
 
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     """Make passwords and the file."""
-    subprocess.run([sys.executable, str(MAKE_SECRETS), str(tmp_path)], check=True)
+    make_secrets(tmp_path)
     return tmp_path
 
 
@@ -99,7 +96,7 @@ def test_the_default_user_has_all_rights_and_cannot_log_in(secrets: Path) -> Non
 def test_the_viewer_has_no_command_that_writes(secrets: Path) -> None:
     """Read-only by its keys, and by its commands as well."""
     rules = users(secrets)["viewer"]
-    writes = runpy.run_path(str(MAKE_SECRETS))["COMMANDS"]["ledger_writes"].split()
+    writes = COMMANDS["ledger_writes"].split()
 
     assert set(writes) & set(rules) == set()
     assert [rule for rule in rules if "~" in rule] == ["%R~geodes:*"]
@@ -111,7 +108,7 @@ def test_saying_it_twice_keeps_the_passwords(secrets: Path) -> None:
     before = {path: path.read_text() for path in files}
     (secrets / "client" / "password").unlink()
 
-    subprocess.run([sys.executable, str(MAKE_SECRETS), str(secrets)], check=True)
+    make_secrets(secrets)
 
     changed = {p.relative_to(secrets).as_posix() for p in files if p.read_text() != before[p]}
     assert changed == {"client/password", "acl/users.acl"}
@@ -125,8 +122,7 @@ def test_saying_it_twice_keeps_the_passwords(secrets: Path) -> None:
 
 def test_another_installation_in_the_same_redis(tmp_path: Path) -> None:
     """Patterns of channels must stand in the file word for word, so each prefix is named."""
-    command = [sys.executable, str(MAKE_SECRETS), str(tmp_path)]
-    subprocess.run([*command, "--prefix", "geodes:", "--prefix", "geodes:demo:"], check=True)
+    make_secrets(tmp_path, ("geodes:", "geodes:demo:"))
 
     rules = users(tmp_path)["worker"]
 

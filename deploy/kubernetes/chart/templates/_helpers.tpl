@@ -1,0 +1,91 @@
+{{- define "labels" -}}
+app.kubernetes.io/name: geodes-tasks
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "metadata" -}}
+name: {{ .root.Release.Name }}-{{ .component }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "labels" . | nindent 2 }}
+  app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+  app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- end }}
+
+{{/* Address of Redis for one of its users. */}}
+{{- define "redisUrl" -}}
+{{- $redis := .root.Values.redis -}}
+{{- $ca := "" -}}
+{{- if and (ne $redis.mode "internal") .root.Values.secrets.redisCa -}}
+{{- $ca = "ssl_ca_certs=/secrets/redis-ca/ca.pem" -}}
+{{- end -}}
+{{- if eq $redis.mode "internal" -}}
+redis://{{ .user }}@{{ .root.Release.Name }}-redis:6379/0
+{{- else if eq $redis.mode "external" -}}
+{{ ternary "rediss" "redis" $redis.external.tls }}://{{ .user }}@{{ $redis.external.host }}:{{ $redis.external.port }}/0{{ with $ca }}?{{ . }}{{ end }}
+{{- else -}}
+sentinel://{{ .user }}@{{ join ";" $redis.sentinel.hosts }}/0?master_name={{ $redis.sentinel.masterName }}{{ if $redis.sentinel.tls }}&ssl=true{{ end }}{{ with $ca }}&{{ . }}{{ end }}
+{{- end -}}
+{{- end }}
+
+{{/* Settings, password and address that each pod of ours has. */}}
+{{- define "environment" -}}
+envFrom:
+  - configMapRef: { name: {{ .root.Release.Name }}-settings }
+env:
+  - { name: GEODES_TASKS_REDIS_URL, value: {{ include "redisUrl" . | quote }} }
+  - { name: GEODES_TASKS_REDIS_PASSWORD_FILE, value: /secrets/redis/password }
+{{- end }}
+
+{{- define "volumeMounts" -}}
+- { name: tmp, mountPath: /tmp }
+- { name: redis-password, mountPath: /secrets/redis, readOnly: true }
+{{- if and (ne .root.Values.redis.mode "internal") .root.Values.secrets.redisCa }}
+- { name: redis-ca, mountPath: /secrets/redis-ca, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "volumes" -}}
+- name: tmp
+  emptyDir: { sizeLimit: 256Mi }
+- name: redis-password
+  secret: { secretName: {{ .secret }}, defaultMode: 0440 }
+{{- if and (ne .root.Values.redis.mode "internal") .root.Values.secrets.redisCa }}
+- name: redis-ca
+  secret: { secretName: {{ .root.Values.secrets.redisCa }}, defaultMode: 0440 }
+{{- end }}
+{{- end }}
+
+{{- define "claim" -}}
+{{ .Values.storage.existingClaim | default (printf "%s-downloads" .Release.Name) }}
+{{- end }}
+
+{{- define "podSecurity" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .Values.user.uid }}
+  runAsGroup: {{ .Values.user.gid }}
+  fsGroup: {{ .Values.user.gid }}
+  # A shared volume may hold millions of files: do not change their group at each start.
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: { type: RuntimeDefault }
+{{- end }}
+
+{{- define "containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: { drop: [ALL] }
+{{- end }}
+
+{{- define "image" -}}
+image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- end }}

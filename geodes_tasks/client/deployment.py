@@ -1,0 +1,139 @@
+"""Make the secrets of a deployment (Redis, Flower, Grafana) and copy the deployment files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+
+from geodes_tasks.errors import DeploymentError
+
+USERS = ("worker", "client", "viewer", "flower")
+"""Users of Redis, each with a password and rights of its own."""
+COMMANDS = {
+    # HELLO and CLIENT name the connection (CLIENT SETINFO is newer than Redis 7.0 and not needed);
+    # SELECT chooses the database of the address.
+    "connection": "+ping +select +hello +client|setname +client|id +time"
+    " +multi +exec +discard +watch +unwatch",
+    "ledger_reads": "+get +exists +hget +hmget +hgetall +hlen +hexists +hkeys +hvals +llen +lrange"
+    " +lindex +scard +smembers +sismember +strlen +zcard +zcount +zrange +zrevrange"
+    " +zrangebyscore +zrevrangebyscore +zscore +zmscore +zrank +scan +hscan +sscan +zscan +type",
+    "ledger_writes": "+set +del +unlink +incr +incrby +expire +pexpire +hset +hsetnx +hdel"
+    " +hincrby +lpush +rpush +lpop +rpop +lrem +ltrim +rpoplpush +lpos +rename +sadd +srem +zadd"
+    " +zrem +zincrby +zremrangebyscore +zremrangebyrank",
+    # kombu sends these to receive messages, to restore those of dead workers, for remote control.
+    "broker": "+brpop +lpush +rpush +lpop +rpop +lrem +llen +sadd +srem +smembers +zadd +zrem"
+    " +zrevrangebyscore +zrangebyscore +hset +hget +hdel +set +get +exists +del +pexpire +expire"
+    " +publish +subscribe +unsubscribe +psubscribe +punsubscribe",
+    "scripts": "+evalsha +script|load +script|exists",
+}
+"""Sets of Redis commands, by their name in the template of the ACL file."""
+LISTENED = ("celery.pidbox", "celeryev/worker.*", "celeryev/*")
+"""Channels that Celery subscribes to by pattern: an ACL must hold each pattern word for word."""
+SHARED = Path("share") / "geodes-tasks"
+"""Folder below ``sys.prefix`` into which the wheel installs the deployment files."""
+
+
+def make_secrets(folder: Path, prefixes: Sequence[str] = ("geodes:",)) -> None:
+    """Write the passwords that are missing, and the ACL file of Redis anew.
+
+    An existing password is kept, so the command can be run again; remove its file for a new one.
+
+        <user>/password      for GEODES_TASKS_REDIS_PASSWORD_FILE; readable by its owner alone
+        flower/basic-auth    for FLOWER_BASIC_AUTH_FILE: USER:PASSWORD
+        grafana/password     of Grafana's user admin
+        acl/users.acl        for Redis: aclfile; holds digests of the passwords only
+
+    Args:
+        folder: Where to write; made when missing.
+        prefixes: GEODES_TASKS_KEY_PREFIX of each installation in this Redis.
+
+    Raises:
+        DeploymentError: the folder cannot be written.
+    """
+    try:
+        passwords = {user: _kept(folder / user / "password") for user in USERS}
+        _kept(folder / "flower" / "basic-auth", f"geodes:{secrets.token_urlsafe(18)}")
+        _kept(folder / "grafana" / "password")
+        words = {
+            user: f"#{hashlib.sha256(password.encode()).hexdigest()}"
+            for user, password in passwords.items()
+        }
+        words["channels"] = " ".join(f"&{p}/0.{name}" for p in prefixes for name in LISTENED)
+        # Digests of passwords of this length reveal nothing, and Redis is another system user.
+        _write(folder / "acl" / "users.acl", _acl_file(COMMANDS | words), 0o644)
+    except OSError as error:
+        raise DeploymentError(str(error.filename or folder), str(error.strerror)) from error
+
+
+def _acl_file(words: dict[str, str]) -> str:
+    """Return the template as Redis reads it: no comments, one line a user."""
+    template = (files("geodes_tasks.client") / "users.acl.template").read_text()
+    lines = [line for line in template.splitlines() if line.strip() and line[0] != "#"]
+    return re.sub(r"\n\s+", " ", "\n".join(lines)).format_map(words) + "\n"
+
+
+def _kept(path: Path, new: str = "") -> str:
+    """Return what a file holds; write a password first when it is missing."""
+    if not path.is_file():
+        _write(path, new or secrets.token_urlsafe(32), 0o400)
+    return path.read_text().strip()
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """Write a file in one step; no other user can read it at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
+        stream.write(text)
+    scratch.replace(path)
+
+
+def copy_deploy_files(folder: Path) -> list[Path]:
+    """Copy the files for Slurm, Kubernetes, Compose, systemd and monitoring into a folder.
+
+    Returns:
+        The files written, as paths below ``folder``. Existing files with other content are kept:
+        the new version is written beside them with the suffix ``.new``.
+
+    Raises:
+        DeploymentError: the folder cannot be written, or this installation has no such files.
+    """
+    written = []
+    try:
+        for name, source in _deploy_files().items():
+            target = folder / name
+            if target.exists() and target.read_bytes() != source.read_bytes():
+                target = target.with_name(f"{target.name}.new")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+            written.append(target)
+    except OSError as error:
+        raise DeploymentError(str(error.filename or folder), str(error.strerror)) from error
+    return written
+
+
+def _deploy_files() -> dict[str, Path]:
+    """Return the path of each deployment file of this installation, by its name in the project."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / "docker-compose.yml").is_file():
+        tops = [
+            checkout / name for name in ("docker-compose.yml", ".env.example", "constraints.txt")
+        ]
+        found = [path for path in (checkout / "deploy").rglob("*") if path.is_file()]
+        return {path.relative_to(checkout).as_posix(): path for path in [*tops, *sorted(found)]}
+    marker = f"{SHARED.as_posix()}/"
+    installed = {
+        str(file).partition(marker)[2]: Path(str(file.locate()))
+        for file in metadata.files("geodes-tasks") or ()
+        if marker in str(file)
+    }
+    if not installed:
+        raise DeploymentError(str(SHARED), "this installation has no deployment files")
+    return installed
