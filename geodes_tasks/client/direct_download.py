@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from geodes_tasks import transports as transport_table
 from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction, UnreachableError
 from geodes_tasks.ledger import Ledger, Running
-from geodes_tasks.model.asset import GEODES, download_id
+from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, download_id
 from geodes_tasks.model.formatting import human_seconds
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
@@ -154,12 +154,13 @@ class _Watched(NoCallbacks):
         Raises:
             QuotaError: it is used up; nothing was asked of the portal.
         """
-        if self._ledger is None or source != GEODES:
+        href = self._asset.hrefs[source]
+        if self._ledger is None or source != GEODES or PREVIEW_ROUTE in href:
             return
         if wait_s := self._ledger.account.spend(self._account).wait_s:
             limits = self._ledger.connection.limits
             used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
-            raise QuotaError(self._asset.hrefs[source], used, wait_s, True)
+            raise QuotaError(href, used, wait_s, True)
 
     def done(self, result: DownloadResult) -> None:
         """Show the end."""

@@ -71,10 +71,17 @@ def plan(
 
 def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
     planned = Planned()
+
+    def refuse(key: str, error: GeodesTasksError) -> None:
+        name, collection = stac_assets.item_name(item), str(item.get("collection") or "")
+        planned.refusals.append(Refusal(name, collection, key, error))
+
     try:
-        assets = stac_assets.assets(item, include=selection.include, exclude=selection.exclude)
+        assets = stac_assets.assets(
+            item, include=selection.include, exclude=selection.exclude, on_refusal=refuse
+        )
     except ItemError as error:
-        planned.refusals.append(_refusal(item, "", error))
+        refuse("", error)
         return planned
     # One of them keeps it for all: the item's place and time, for a report that is STAC again.
     whole: Mapping[str, Any] | None = item
@@ -85,12 +92,8 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
             planned.requests.append(Request(asset, path, whole))
             whole = None
         except (ItemError, ConfigError) as error:
-            planned.refusals.append(_refusal(item, asset.key, error))
+            refuse(asset.key, error)
     return planned
-
-
-def _refusal(item: Mapping[str, Any], key: str, error: GeodesTasksError) -> Refusal:
-    return Refusal(stac_assets.item_name(item), str(item.get("collection") or ""), key, error)
 
 
 def _from_source(asset: Asset, source: str) -> Asset:

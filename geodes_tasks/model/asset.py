@@ -16,6 +16,9 @@ GEODES = "geodes"
 S3 = "s3"
 """Name of the source that is the S3 datalake."""
 
+PREVIEW_ROUTE = "/api/quicklook/"
+"""Beginning of the portal's paths of previews, which need no key and cost no quota."""
+
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://geodes-portal.cnes.fr/geodes-tasks").bytes
 
 

@@ -22,7 +22,7 @@ from geodes_tasks.monitoring.loading import LoadView, load_view
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.settings.config import Settings
-from geodes_tasks.stac import eodag, readers
+from geodes_tasks.stac import readers
 from geodes_tasks.transfer import audit, disk
 from geodes_tasks.transfer.audit import BAD, Expected
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
@@ -167,8 +167,7 @@ class DownloadQueue:
             return status
 
     def _planned(self) -> Iterator[Planned]:
-        found = map(eodag.restored, readers.items_of(self.items))
-        return planning.plan(found, self._selection)
+        return planning.plan(readers.items_of(self.items), self._selection)
 
     def _announce(self, run: Run) -> None:
         self._write(f"{run.receipt.downloads} downloads to {self.download_dir}")

@@ -20,7 +20,7 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.stac import assets as stac_assets
-from geodes_tasks.stac import eodag, readers
+from geodes_tasks.stac import readers
 
 STAC_VERSION = "1.0.0"
 """Version written into items: pystac refuses the beta versions of GEODES, with the same fields."""
@@ -261,7 +261,7 @@ def as_items(objects: object) -> Iterator[Item]:
     for found in readers.items_of(objects):
         if isinstance(found, GeodesTasksError):
             raise found
-        yield Item.from_dict(eodag.restored(found))
+        yield Item.from_dict(found)
 
 
 def as_item(thing: object) -> Item:

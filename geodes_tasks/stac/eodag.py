@@ -1,79 +1,96 @@
-"""Items of GEODES as eodag hands them on, put back into the portal's own words. Pure."""
+"""Items of GEODES as eodag returns them, restored to the portal's own names. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from geodes_tasks.model.json import OBJECT
+from geodes_tasks.stac.asset_proof import RAWDATA, datatype_of
+from geodes_tasks.stac.item_properties import mapping_of, text_of
 from geodes_tasks.stac.query import tile_code
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PREFIX = "geodes:"
 LINK = "eodag:download_link"
-_RAW = "RAWDATA"
-"""What the portal calls the type of the files that its products are."""
+_PREFIX = "geodes:"
+# eodag 3 and before named properties as OpenSearch does (eodag's stac_provider.yml of 3.10).
+_EODAG_3 = {
+    "downloadLink": LINK,
+    "productType": "dataset",
+    "startTimeFromAscendingNode": "start_datetime",
+    "completionTimeFromAscendingNode": "end_datetime",
+    "cloudCover": "eo:cloud_cover",
+    "tileIdentifier": "grid:code",
+    "platformSerialIdentifier": "platform",
+    "processingLevel": "processing:level",
+    "orbitNumber": "sat:absolute_orbit",
+    "relativeOrbitNumber": "sat:relative_orbit",
+    "orbitDirection": "sat:orbit_state",
+    "sensorMode": "sar:instrument_mode",
+}
+_VERSION = re.compile(r"V\d+-\d+")
 
 
 def restored(item: Any) -> Any:
     """Return an item of GEODES that eodag has rewritten as the portal has it; others unchanged.
 
-    eodag takes another id, key, title and role for the archive, and another collection; under
-    those the archive would be no data, or another file than the same one found otherwise.
+    eodag changes id, collection, the names of properties, and key, title and role of the assets;
+    under those the archive would be no data, or another file than the same one found otherwise.
     """
-    properties = item.get("properties") if isinstance(item, OBJECT) else None
-    if not isinstance(properties, OBJECT) or LINK not in properties:
+    given = item.get("properties") if isinstance(item, OBJECT) else None
+    if not isinstance(given, OBJECT) or not (LINK in given or "downloadLink" in given):
         return item
-    own = {name.removeprefix(PREFIX): value for name, value in properties.items()}
-    identifier = str(own.get("identifier") or own.get("title") or item.get("id"))
-    own |= {"identifier": identifier, "grid:code": tile_code(str(own.get("grid:code") or ""))}
+    if text_of(given.get("eodag:provider") or given.get("eodag_provider") or "geodes") != "geodes":
+        return item
+    named = {k: v for k, v in given.items() if isinstance(k, str) and v not in ("", None)}
+    own = {_EODAG_3[name]: value for name, value in named.items() if name in _EODAG_3}
+    own |= {name.removeprefix(_PREFIX): v for name, v in named.items() if name not in _EODAG_3}
+    identifier = text_of(own.get("identifier") or own.get("title") or item.get("id"))
+    # eodag puts MGRS- before every tile, those of VENUS sites (SUDOUE-4) included.
+    tile = tile_code(text_of(own.pop("grid:code", "")).removeprefix("MGRS-"))
     return {
         **item,
         "id": own.get("uid") or item.get("id"),
         "collection": own.get("dataset") or item.get("collection"),
-        "properties": {name: value for name, value in own.items() if value not in ("", None)},
-        "assets": dict(_assets(item, own, identifier)),
+        "properties": own | {"identifier": identifier} | ({"grid:code": tile} if tile else {}),
+        "assets": _assets(item, own, identifier),
     }
 
 
 def _assets(
     item: Mapping[str, Any], own: Mapping[str, Any], identifier: str
-) -> Iterator[tuple[str, Any]]:
-    assets = item.get("assets")
-    for key, asset in (assets if isinstance(assets, Mapping) else {}).items():
-        if not isinstance(asset, Mapping):
+) -> dict[str, Mapping[str, Any]]:
+    """Return the assets under their names in the portal, the product's files with the role data."""
+    link = own.get(LINK)
+    given = mapping_of(item.get("assets")) or ({"zip": {"href": link}} if link else {})
+    assets: dict[str, Mapping[str, Any]] = {}
+    for key, asset in given.items():
+        if not isinstance(asset, OBJECT):
             continue
-        # eodag writes the role data on overview tifs too (OSO: a QUICKLOOK_HD of 123 MB), so the
-        # portal's own type decides where it is given.
-        kind = asset.get("geodes:datatype") or asset.get("datatype")
-        is_archive = asset.get("href") == own[LINK]
-        if not (is_archive or kind == _RAW):
-            yield key, {**asset, "roles": ["overview"]} if kind else asset
-            continue
-        title = _title(str(asset.get("title") or key), own, identifier, archive=is_archive)
-        yield title, {**asset, "title": title, "roles": ["data"]}
+        # eodag writes the role data on overview tifs (OSO: a QUICKLOOK_HD of 123 MB) and auxiliary
+        # on archives, so the portal's own type decides where it is known.
+        is_data = asset.get("href") == link or datatype_of(asset) == RAWDATA
+        title = _title(text_of(asset.get("title")) or str(key), own, identifier, is_data=is_data)
+        roles = {"roles": ["data"]} if is_data else {}
+        # Two overviews may lose what tells them apart: the second keeps eodag's key.
+        assets[str(key) if title in assets else title] = {**asset, "title": title, **roles}
+    return assets
 
 
-def _title(known: str, own: Mapping[str, Any], identifier: str, *, archive: bool) -> str:
-    """Return the file name of a data asset, of which eodag keeps the end alone.
+def _title(known: str, own: Mapping[str, Any], identifier: str, *, is_data: bool) -> str:
+    """Return the file name of an asset, of which eodag keeps only the part after the identifier.
 
-    THEIA identifiers carry no version (``..._T31TCH_C`` for ``..._T31TCH_C_V4-0.zip``), so eodag
-    titles their archive ``V4-0.zip`` and only the address in the datalake has the whole name.
+    THEIA identifiers have no version (``..._T31TCH_C`` for ``..._T31TCH_C_V4-0.zip``), so eodag
+    titles their archive ``V4-0.zip``. The address in the datalake has the whole name: it is that
+    of the archive in each of 187 real items.
     """
     if "." in known and known.startswith(identifier):
         return known
-    name = _last_part(str(own.get("endpoint_url") or ""))
-    if name.startswith(identifier) and (archive or name.endswith(known)):
-        return name
-    return f"{identifier}.{known}"
-
-
-def _last_part(href: str) -> str:
-    """Return the file name at the end of an address; nothing where there is none."""
     try:
-        return unquote(urlsplit(href).path).rpartition("/")[2]
+        name = unquote(urlsplit(text_of(own.get("endpoint_url"))).path).rpartition("/")[2]
     except ValueError:
-        return ""
+        name = ""  # a broken address; stac.assets reports it
+    if is_data and "." in name and name.endswith(known):
+        return name
+    return f"{identifier}{'.' if is_data and not _VERSION.match(known) else '_'}{known}"

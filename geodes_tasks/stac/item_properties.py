@@ -1,26 +1,52 @@
-"""Properties of an item: old names, text of JSON values, and the fields of a layout template."""
+"""Properties of an item: former names, text of JSON values, and the fields of a layout template."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.json import OBJECT
 
-# Names before 2025-03-31, or as eodag rewrites them -> the name that GEODES uses now.
-_RENAMED = {
+# The portal renamed its properties on 2025-03-31 and answers 400 to the former names
+# (https://github.com/CS-SI/eodag/pull/1581); items saved before that still have them.
+NEW_NAMES = {
+    "accessService:endpointDescription": "endpoint_description",
     "accessService:endpointURL": "endpoint_url",
-    "geodes:endpoint_url": "endpoint_url",
-    "spaceborne:cloudCover": "eo:cloud_cover",
-    "temporal:startDate": "start_datetime",
-    "temporal:endDate": "end_datetime",
     "dataType": "dataset",
+    "processing:processingVersion": "processing:version",
+    "spaceborne:absoluteOrbitID": "sat:absolute_orbit",
+    "spaceborne:cloudCover": "eo:cloud_cover",
+    "spaceborne:continentsID": "continent_code",
+    "spaceborne:cycleID": "sat:orbit_cycle",
+    "spaceborne:keywords": "keywords",
+    "spaceborne:missionTakeId": "mission_take_id",
+    "spaceborne:orbitDirection": "sat:orbit_state",
+    "spaceborne:orbitID": "sat:relative_orbit",
+    "spaceborne:polarization": "sar:polarizations",
+    "spaceborne:political": "political",
+    "spaceborne:productLevel": "processing:level",
+    "spaceborne:productTimeliness": "product:timeliness",
+    "spaceborne:productType": "product:type",
+    "spaceborne:references": "references",
+    "spaceborne:s2TakeId": "s2:datatake_id",
+    "spaceborne:satellitePlatform": "platform",
+    "spaceborne:satelliteSensor": "instrument",
+    "spaceborne:sensorMode": "sar:instrument_mode",
+    "spaceborne:swath": "swath",
     "spaceborne:tile": "grid:code",
+    "spatial:bbox": "proj:bbox",
+    "temporal:endDate": "end_datetime",
+    "temporal:startDate": "start_datetime",
+    "versionInfo": "version",
+    # As eodag writes it.
+    "geodes:endpoint_url": "endpoint_url",
 }
-_OLD_NAMES = {new: [old for old in _RENAMED if _RENAMED[old] == new] for new in _RENAMED.values()}
+"""Former name of a property to the name that GEODES uses now."""
+_FORMER = {new: {old for old in NEW_NAMES if NEW_NAMES[old] == new} for new in NEW_NAMES.values()}
 _DATE_FORMS = {"year": "%Y", "month": "%m", "day": "%d"}
 _UNFIT = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\s]')
 
@@ -36,27 +62,29 @@ def text_of(value: object) -> str:
         return value
     if isinstance(value, bool):
         return str(value).lower()
+    # Python refuses to write a number of more than 4300 digits (CVE-2020-10735).
     if isinstance(value, int) and abs(value) >= 10**30:
-        return ""  # longer than 4300 digits Python refuses to write
+        return ""
     return str(value) if isinstance(value, int | float) else ""
 
 
 def properties_of(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties, old names replaced by new ones, without nulls."""
+    """Return the properties, former names replaced by new ones, without nulls."""
     given = mapping_of(item.get("properties"))
     named = {k: v for k, v in given.items() if isinstance(k, str) and v is not None}
-    renamed = {_RENAMED[key]: value for key, value in named.items() if key in _RENAMED}
+    renamed = {NEW_NAMES[key]: value for key, value in named.items() if key in NEW_NAMES}
     return renamed | named
 
 
 def property_of(item: Mapping[str, Any], name: str) -> Any:
-    """Return one of the properties; None where the item does not have it."""
+    """Return one of the properties by its new name; None where the item does not have it."""
     given = mapping_of(item.get("properties"))
     if (value := given.get(name)) is not None:
         return value
-    old = [key for key in _OLD_NAMES.get(name, ()) if given.get(key) is not None]
-    # Of several the last in the item counts, as in properties_of.
-    return given[max(old, key=list(given).index)] if old else None
+    # Of several former names the last in the item counts, as in properties_of.
+    former = _FORMER.get(name, set())
+    found = [given[key] for key in given if key in former and given[key] is not None]
+    return found[-1] if found else None
 
 
 def identifier_of(item: Mapping[str, Any]) -> str:
@@ -73,52 +101,45 @@ class LayoutFields(Mapping[str, str]):
     """The fields of an item for ``--layout``, computed when a template uses one: most use none."""
 
     def __init__(
-        self, item: Mapping[str, Any], key: str, title: str, checksum: Checksum | None
+        self, item: Mapping[str, Any], key: str, title: str, name: str, checksum: Checksum | None
     ) -> None:
-        self._given = (item, key, title, checksum)
-        self._known: dict[str, str] | None = None
+        self._item, self._key, self._title, self._name = item, key, title, name
+        self._checksum = checksum
 
+    @cached_property
     def _all(self) -> dict[str, str]:
-        if self._known is None:
-            self._known = _fields(*self._given)
-        return self._known
+        properties = properties_of(self._item)
+        scalars = {name: text_of(value) for name, value in properties.items()}
+        item_id = text_of(self._item.get("id")) or identifier_of(self._item)
+        return {name: text for name, text in scalars.items() if text} | {
+            "collection": collection_of(self._item),
+            "item": identifier_of(self._item),
+            "item_id": _UNFIT.sub("_", item_id),
+            "title": self._title,
+            "name": self._name,
+            "key": self._key,
+            "checksum": self._checksum.digest if self._checksum else "",
+            **_date(properties.get("start_datetime") or properties.get("datetime")),
+        }
 
     def __getitem__(self, name: str) -> str:
-        return self._all()[name]
+        return self._all[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+        return iter(self._all)
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self._all)
 
     def __repr__(self) -> str:
-        return repr(self._all())
-
-
-def _fields(
-    item: Mapping[str, Any], key: str, title: str, checksum: Checksum | None
-) -> dict[str, str]:
-    """Return the fields of the layout template; empty where the item does not have them."""
-    properties = properties_of(item)
-    scalars = {name: text_of(value) for name, value in properties.items()}
-    item_id = text_of(item.get("id")) or identifier_of(item)
-    return {name: text for name, text in scalars.items() if text} | {
-        "collection": collection_of(item),
-        "item": identifier_of(item),
-        "item_id": _UNFIT.sub("_", item_id),
-        "title": title,
-        "key": key,
-        "checksum": checksum.digest if checksum else "",
-        **_date(properties.get("start_datetime") or properties.get("datetime")),
-    }
+        return repr(self._all)
 
 
 def _date(value: object) -> dict[str, str]:
-    """Split the day of acquisition, UTC; ``datetime`` is the day of dissemination in GEODES."""
+    """Return the day of acquisition, UTC; ``datetime`` is the day of dissemination in GEODES."""
     try:
         moment = datetime.fromisoformat(text_of(value).strip())
         moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        return {"year": "", "month": "", "day": ""}
+        return dict.fromkeys(_DATE_FORMS, "")
     return {name: moment.strftime(form) for name, form in _DATE_FORMS.items()}

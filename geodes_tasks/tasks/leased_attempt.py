@@ -25,7 +25,7 @@ from geodes_tasks.errors import (
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, clock
-from geodes_tasks.model.asset import GEODES
+from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE
 from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer.retry import until_available
 
@@ -99,7 +99,7 @@ class LeasedAttempt:
             if why:
                 raise AccountHeldError(self.claim.asset.hrefs[GEODES], why)
         limits = self.ledger.connection.limits
-        if not limits.quota_count:
+        if not limits.quota_count or PREVIEW_ROUTE in self.claim.asset.hrefs[source]:
             return
         spent = self._wait_for_redis(lambda: account.spend(self.claim.account))
         if spent.wait_s:

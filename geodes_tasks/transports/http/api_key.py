@@ -7,6 +7,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from geodes_tasks.errors import ConfigError, KeyMissingError
+from geodes_tasks.model.asset import PREVIEW_ROUTE
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.http.addresses import redact
 
@@ -14,8 +15,6 @@ HEADER = "X-API-Key"
 
 # Visible ASCII: the part of a field value that every server accepts (RFC 9110 section 5.5).
 _SENDABLE = re.compile(r"[\x21-\x7e]+\Z")
-# GEODES serves previews without a key, so a user without one can still see them.
-_KEYLESS = "/api/quicklook/"
 
 
 class ApiKey:
@@ -34,7 +33,7 @@ class ApiKey:
             key = (self._settings.key() or "").strip()
         except ConfigError as error:
             raise KeyMissingError(redact(url), error.setting, error.problem) from error
-        if not key and urlsplit(url).path.startswith(_KEYLESS):
+        if not key and urlsplit(url).path.startswith(PREVIEW_ROUTE):
             return {}
         if not key:
             raise KeyMissingError(redact(url), self._settings.key_variable, "is not set")

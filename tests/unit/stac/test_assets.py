@@ -18,6 +18,8 @@ NAME = "S2A_MSIL1C_20250402T175741_N0511_R141_T14ULD_20250403T022035"
 URN = "URN:FEATURE:DATA:gdh:25416e3f-1a7f-379a-9b65-a6539b1fd95b:V1"
 MD5 = "86f828c4c7e921615d1cd0476604f780"
 OTHER = "4532d59ddeff760e690e824734f5eccd"
+EMPTY = "d41d8cd98f00b204e9800998ecf8427e"
+"""MD5 of no bytes."""
 PORTAL = "https://geodes-portal.cnes.fr"
 ENDPOINT = f"https://s3.datalake.cnes.fr/sentinel2-l1c/14/U/LD/2025/04/02/{NAME}.zip"
 QUICKLOOK = f"2025/04/02/S2A/{NAME}_quicklook.jpg"
@@ -183,8 +185,12 @@ def test_of_two_old_names_the_last_in_the_item_counts(last: str) -> None:
     [
         ({"file:size": 5}, 5),
         ({"file:size": 5.0}, 5),
-        ({"file:size": 0}, 0),
-        ({"description": described(size=0)}, 0),
+        ({"file:size": 0}, None),
+        ({"description": described(size=0)}, None),
+        ({"description": described(size=0, md5=EMPTY), "href": f"{PORTAL}/f/files/{EMPTY}"}, 0),
+        ({"description": described().replace("764210185 bytes", "1.2 GB")}, None),
+        ({"description": described(size="50,000")}, None),
+        ({"description": described().replace(" bytes", "")}, 764210185),
         ({"file:size": -1}, 764210185),
         ({"file:size": True}, 764210185),
         ({"file:size": float("inf")}, 764210185),
@@ -197,7 +203,7 @@ def test_of_two_old_names_the_last_in_the_item_counts(last: str) -> None:
     ],
 )
 def test_size(changes: dict[str, Any], expected: int | None) -> None:
-    """``file:size`` counts first, then the description; zero is a size and "null" is none."""
+    """``file:size`` counts first, then the description; 0 beside a digest of bytes is unknown."""
     assert only(**changes).size_bytes == expected
 
 
@@ -334,10 +340,15 @@ def test_every_data_asset_is_kept() -> None:
         (data_asset("a.zip", roles=["metadata"]), False),
         (data_asset("a.zip", roles=[7]), False),
         (data_asset("a.zip", roles=[10**5000]), False),
+        (data_asset("ALL.tif", description="Datatype: QUICKLOOK_HD"), False),
+        (data_asset("ALL.tif", **{"geodes:datatype": "quicklook_hd"}), False),
+        (data_asset("a.png", description="Datatype: THUMBNAIL", roles=None, type=None), False),
+        (data_asset("a.csv", description="Datatype: DOCUMENT"), False),
+        (data_asset("a.csv", description="Datatype: OTHER"), True),
     ],
 )
 def test_what_is_data(asset: dict[str, Any], kept: bool) -> None:
-    """Roles decide; without any, type, href and name do."""
+    """The portal's datatype decides, then roles; without either, type, href and name do."""
     assets = {asset["title"]: asset, "certain.zip": data_asset("certain.zip")}
 
     assert (asset["title"] in chosen(assets)) is kept
@@ -403,6 +414,40 @@ def test_title_missing() -> None:
     found = stac_assets.assets(item({"a/b/c.zip": untitled, "d/e.zip": data_asset(" ")}))
 
     assert [asset.title for asset in found] == ["c.zip", "e.zip"]
+
+
+@pytest.mark.parametrize(
+    ("title", "href", "expected"),
+    [
+        ("Blue Band", "https://h/S2A/B02.tif", ("B02.tif", "B02.tif")),
+        ("Coastal/Aerosol Band", "https://h/LC09_B1.TIF?sig=a%2Fb", ("LC09_B1.TIF", "LC09_B1.TIF")),
+        ("RGBIR COG tile", "s3://b/m_30_60.tif", ("m_30_60.tif", "m_30_60.tif")),
+        ("Band 4.5", "https://h/a%20b.h5", ("a b.h5", "a b.h5")),
+        ("red.tif", "https://h/B04.tif", ("red.tif", "B04.tif")),
+        ("Data", f"{PORTAL}/api/download/{URN}/files/{MD5}", ("Data", "Data")),
+        ("2025/a.zip", f"{PORTAL}/api/download/{URN}/files/{MD5}", ("2025/a.zip", "a.zip")),
+        ("Data", "https://h/folder.d/", ("Data", "Data")),
+    ],
+)
+def test_file_names_of_other_catalogues(title: str, href: str, expected: tuple[str, str]) -> None:
+    """A label is no file name: the end of the href is, and ``{name}`` of a layout is always."""
+    asset = only(title=title, href=href, description=None)
+
+    assert (asset.title, asset.fields["name"]) == expected
+
+
+def test_one_bad_href_takes_no_other_asset() -> None:
+    """An asset that cannot be opened is reported by its key; the archive beside it is kept."""
+    refused: dict[str, str] = {}
+    several = {"mask": data_asset("mask.tif", href="./mask.tif"), f"{NAME}.zip": data_asset()}
+
+    kept = stac_assets.assets(
+        item(several), on_refusal=lambda key, error: refused.update({key: str(error)})
+    )
+
+    assert [asset.key for asset in kept] == [f"{NAME}.zip"]
+    assert "neither https nor s3" in refused.pop("mask")
+    assert refused == {}
 
 
 def test_number_too_long_to_write() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +9,8 @@ import pytest
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.stac import catalog, readers
 from geodes_tasks.stac.assets import assets
+from tests.portal_items import FILES, as_eodag_3, real_items
 
-REAL = Path(__file__).resolve().parents[4] / "shared" / "real"
-FILES = sorted(path for path in REAL.glob("*.json") if re.match(r"PEPS|THEIA", path.name))
 MAJA = "SENTINEL2B_20200106-105907-758_L2A_T31TCH_C"
 ENDPOINT = f"https://s3.datalake.cnes.fr/muscate/31/{MAJA}_V4-0.zip"
 LINK = "https://geodes-portal.cnes.fr/api/download/URN:X:V1/files/" + "a" * 32
@@ -37,7 +34,10 @@ def titles(item: dict[str, Any]) -> list[str]:
     return [asset.title for asset in assets(found)]
 
 
-@pytest.mark.skipif(not FILES, reason="the folder of real items is not at hand")
+needs_items = pytest.mark.skipif(not FILES, reason="the folder of real items is not at hand")
+
+
+@needs_items
 def test_every_real_item_is_planned_as_the_portal_has_it() -> None:
     """All 96 items: one archive, named as in the datalake, with size, MD5 and both sources."""
     planned = 0
@@ -45,13 +45,32 @@ def test_every_real_item_is_planned_as_the_portal_has_it() -> None:
         for item in readers.read(str(path)):
             assert not isinstance(item, Exception)
             (asset,) = assets(item)
-            assert asset.title == asset.hrefs[S3].rpartition("/")[2]
+            assert asset.title == asset.fields["name"] == asset.hrefs[S3].rpartition("/")[2]
             assert asset.size_bytes is not None
             assert asset.size_bytes > 1_000_000
             assert asset.checksum is not None
             assert asset.checksum.digest == asset.hrefs[GEODES].rpartition("/")[2][:32].lower()
+            assert asset.fields["year"] >= "2014"
+            assert asset.collection == path.stem
             planned += 1
     assert planned == 96
+
+
+@needs_items
+def test_every_real_item_of_eodag_3_is_the_same_file() -> None:
+    """Whether the portal or eodag 3 wrote the item: one download, by name, proof and address."""
+    seen = 0
+    for item in real_items():
+        if "identifier" not in item["properties"]:
+            continue  # eodag drops items of before March 2025
+        (found,) = readers.items_of(as_eodag_3(item))
+        assert not isinstance(found, Exception)
+        assert assets(found) == assets(item)
+        (restored,), (own,) = assets(found), assets(item)
+        for field in ("item", "grid:code", "year", "day", "eo:cloud_cover", "platform"):
+            assert restored.fields.get(field) == own.fields.get(field)
+        seen += 1
+    assert seen > 50
 
 
 def test_an_archive_that_eodag_titles_by_its_version_keeps_the_name_in_the_datalake() -> None:
@@ -70,6 +89,36 @@ def test_an_overview_with_the_role_data_is_no_data() -> None:
     }
 
     assert titles(from_eodag(MAJA, ENDPOINT, found)) == [f"{MAJA}_V4-0.zip"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "known", "expected"),
+    [
+        ("", "V4-0.zip", f"{MAJA}_V4-0.zip"),
+        ("https://[", "V4-0.zip", f"{MAJA}_V4-0.zip"),
+        ("", "zip", f"{MAJA}.zip"),
+        ("s3://lai/LAI_1.h5.gz", "h5.gz", "LAI_1.h5.gz"),
+        ("s3://spot/folder/", "zip", f"{MAJA}.zip"),
+    ],
+)
+def test_a_name_that_eodag_cut(endpoint: str, known: str, expected: str) -> None:
+    """The datalake's name where its end is known, else identifier and end, as the portal joins."""
+    found = {known: {"href": LINK, "title": known, "roles": ["auxiliary"]}}
+
+    assert titles(from_eodag(MAJA, endpoint, found)) == [expected]
+
+
+def test_an_item_of_eodag_without_assets_has_its_link() -> None:
+    """A serialised product that kept only its link is the archive at that link."""
+    assert titles(from_eodag(MAJA, ENDPOINT, {})) == [f"{MAJA}_V4-0.zip"]
+
+
+def test_items_of_other_providers_of_eodag_stay_as_they_are() -> None:
+    """What eodag found elsewhere is no item of GEODES: nothing of it is renamed."""
+    item = from_eodag(MAJA, ENDPOINT, {"B04.tif": {"href": "https://h/B04.tif", "roles": ["data"]}})
+    item["properties"]["eodag:provider"] = "earth_search"
+
+    assert list(readers.items_of(item)) == [item]
 
 
 def test_an_upper_case_md5_is_the_same_md5() -> None:

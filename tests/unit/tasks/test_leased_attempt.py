@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from geodes_tasks.errors import (
@@ -68,6 +70,18 @@ def test_a_used_up_quota_is_said_with_its_wait(claim: Claim, fake_ledger: Ledger
         attempt.before_open("geodes")
 
     assert caught.value.wait_s == pytest.approx(62.0, abs=1.0)
+
+
+def test_a_preview_costs_no_quota(claim: Claim, fake_ledger: Ledger) -> None:
+    """Previews come from a route of their own, without a key: the portal does not count them."""
+    ledger = Ledger(fake_ledger.connection.client, Limits(quota_count=1, quota_seconds=60.0))
+    href = "https://geodes-portal.cnes.fr/api/quicklook/URN:X:V1/files/1?scope=gdh"
+    preview = replace(claim, asset=replace(claim.asset, hrefs={"geodes": href}))
+
+    for _ in range(5):
+        LeasedAttempt(preview, ledger, StopSignal()).before_open("geodes")
+
+    assert ledger.account.spend(claim.account).wait_s == 0.0
 
 
 def test_the_datalake_costs_no_quota(claim: Claim, fake_ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.monitoring import wording
+from geodes_tasks.stac import asset_proof
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.transfer.manifest import checksums_in
 from geodes_tasks.transports.http import responses
@@ -113,9 +114,11 @@ def test_hostile_texts_of_others_take_no_time(text: str) -> None:
     """1 MB of a message, a description, an address or a page is read within a second."""
     readers: list[Callable[[], object]] = [
         lambda: wording.without_addresses(text),
-        lambda: stac_assets._SIZE_LINE.search(text),
-        lambda: stac_assets._CHECKSUM_LINE.findall(text),
-        lambda: stac_assets._HREF_TAIL.match(text),
+        lambda: asset_proof._SIZE_LINE.search(text),
+        lambda: asset_proof._CHECKSUM_LINE.findall(text),
+        lambda: asset_proof._HREF_TAIL.match(text),
+        lambda: asset_proof._DATATYPE_LINE.search(text),
+        lambda: stac_assets._SUFFIX.search(text),
         lambda: stac_assets._NO_DATA_NAME.search(text),
         lambda: stac_assets._NO_DATA_TYPE.match(text),
         lambda: stac_assets._XML_TYPE.search(text),
