@@ -99,6 +99,11 @@ class Progress:
     done_bytes: int
     """Bytes on disk so far; -1 when unchanged."""
     source: str = ""
+    received_bytes: int = 0
+    """Bytes that this attempt received over the network so far."""
+    bytes_per_second: float = 0.0
+    """Mean over the attempt."""
+    collection: str = ""
 
 
 def _readable(parse: Callable[[str], Known], text: str) -> Known | None:
@@ -165,6 +170,9 @@ class Leases(Part):
                     self._connection.limits.lease_seconds,
                     one.done_bytes,
                     one.source,
+                    one.received_bytes,
+                    round(one.bytes_per_second),
+                    one.collection,
                     client=pipeline,
                 )
             # No MULTI: each renewal stands for itself, and a long transaction would block Redis.

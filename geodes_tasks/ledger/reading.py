@@ -79,10 +79,13 @@ class Reading(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            counters = redis.hgetall(self._connection.key("batch", batch))
+            pipeline = redis.pipeline(transaction=False)
+            pipeline.hgetall(self._connection.key("batch", batch))
+            pipeline.time()
+            counters, (seconds, microseconds) = pipeline.execute()
         if not counters:
             raise self._connection.unknown_batch(batch)
-        return as_status(batch, counters)
+        return as_status(batch, counters, seconds + microseconds / 1e6)
 
     def batches(self) -> list[str]:
         """Return the names of all batches, the newest first."""
@@ -153,13 +156,14 @@ class Reading(Part):
         """Return every download under way, or those of a batch, the longest running first."""
         with self._connection.commands() as redis:
             accounts = redis.smembers(self._connection.key("accounts"))
-            ids = [
-                identifier
+            leases = {
+                identifier: end
                 for account in sorted(accounts)
-                for identifier in redis.zrange(
-                    self._connection.key("account", account, "leases"), 0, -1
+                for identifier, end in redis.zrange(
+                    self._connection.key("account", account, "leases"), 0, -1, withscores=True
                 )
-            ]
+            }
+            ids = list(leases)
             if batch and ids:
                 places = redis.zmscore(self._connection.key("batch", batch, "downloads"), ids)
                 ids = [one for one, place in zip(ids, places, strict=True) if place is not None]
@@ -172,7 +176,7 @@ class Reading(Part):
             rows = zip(ids, pipeline.execute(), strict=True)
         # A lease may outlive its record or its state for a moment: recovery removes it.
         known = [
-            as_running(identifier, values)
+            as_running(identifier, values, leases[identifier])
             for identifier, (state, *values) in rows
             if state == State.STARTED and values[0]
         ]

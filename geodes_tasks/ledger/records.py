@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,14 +30,31 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
+MEAN_SECONDS = 20.0
+"""Seconds that a mean speed looks back, as in ``scripts/library/counters.lua``."""
+
+
+def mean_speed(text: str | None, now: float) -> float:
+    """Return bytes a second at a time of the server, from the mean that the scripts keep."""
+    try:
+        rate, since, at = map(float, (text or "").split())
+    except ValueError:
+        return 0.0
+    if now - at > 3 * MEAN_SECONDS:
+        return 0.0
+    # The part of the mean that has been filled since it began: the first seconds are not too low.
+    filled = 1 - math.exp(-max(now - since, 1.0) / MEAN_SECONDS)
+    return rate * math.exp(-max(now - at, 0.0) / MEAN_SECONDS) / filled
+
+
 def error_info(text: str) -> ErrorInfo:
     """Parse the JSON text of an error."""
     error = jsontext.parsed(text)
     return ErrorInfo(error["type"], error["message"], error.get("hint", ""))
 
 
-def as_status(batch: str, counters: Mapping[str, str]) -> BatchStatus:
-    """Parse the counters of a batch."""
+def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatus:
+    """Parse the counters of a batch as they are at a time of the server."""
 
     def counted(kind: str, names: Iterable[str]) -> dict[str, int]:
         return {str(name): int(counters.get(f"{kind}:{name}", 0)) for name in names}
@@ -55,6 +73,7 @@ def as_status(batch: str, counters: Mapping[str, str]) -> BatchStatus:
         },
         bytes_total=int(counters.get("bytes_total", 0)),
         bytes_done=int(counters.get("bytes_done", 0)),
+        bytes_per_second=mean_speed(counters.get("speed"), now),
     )
 
 
@@ -72,14 +91,18 @@ class Running:
     source: str
     started: float = 0.0
     """Start of the attempt, in seconds of the server's clock."""
+    lease_end: float = 0.0
+    """Time at which another worker takes it over unless its worker renews the lease."""
+    bytes_per_second: float = 0.0
+    """Mean over the attempt."""
 
 
-RUNNING_FIELDS = ("spec", "done", "worker", "source", "started")
+RUNNING_FIELDS = ("spec", "done", "worker", "source", "started", "speed")
 
 
-def as_running(identifier: str, values: Sequence[str | None]) -> Running:
+def as_running(identifier: str, values: Sequence[str | None], lease_end: float = 0.0) -> Running:
     """Parse the ``RUNNING_FIELDS`` of a download."""
-    spec, done, worker, source, started = values
+    spec, done, worker, source, started, speed = values
     data = jsontext.parsed(spec or "{}")
     return Running(
         download_id=identifier,
@@ -90,6 +113,8 @@ def as_running(identifier: str, values: Sequence[str | None]) -> Running:
         worker=worker or "",
         source=source or "",
         started=float(started or 0),
+        lease_end=lease_end,
+        bytes_per_second=float(speed or 0),
     )
 
 

@@ -152,7 +152,7 @@ class Retention(Part):
                 # A batch may be forgotten between the two commands.
                 if not counters:
                     continue
-                status = as_status(name, counters)
+                status = as_status(name, counters, 0.0)
                 if status.unfinished or not status.total:
                     redis.hdel(key, "told")
                 # HSETNX answers 1 to one caller only: that one reports the batch.

@@ -174,6 +174,8 @@ class BatchStatus:
     """Reason to number of downloads in state RETRY."""
     bytes_total: int = 0
     bytes_done: int = 0
+    bytes_per_second: float = 0.0
+    """Mean of the last 20 seconds or so, kept by the ledger; resumed bytes do not count."""
 
     @property
     def unfinished(self) -> int:

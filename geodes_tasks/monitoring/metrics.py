@@ -70,7 +70,7 @@ class LedgerCollector(Collector):
 
 def _counted(totals: Totals) -> Iterator[Metric]:
     transferred = _counter(
-        "transferred_bytes", "Bytes over the network in ended attempts.", "source", "collection"
+        "transferred_bytes", "Bytes over the network, counted as they come.", "source", "collection"
     )
     for name, value in sorted(totals.parts("bytes").items()):
         source, _, collection = name.partition(":")

@@ -155,10 +155,21 @@ class LeasedAttempt:
             return WorkerStoppingError(self.claim.download_id)
         return self.ended
 
+    @property
+    def bytes_per_second(self) -> float:
+        """Return the mean speed of this attempt; resumed bytes do not count."""
+        return self.received_bytes / max(time.monotonic() - self.started, 0.001)
+
     def snapshot(self) -> Progress:
-        """Return what a renewal sends: the lease's token, the bytes on disk, the source."""
+        """Return what a renewal sends: the lease's token, the source, the bytes so far."""
         return Progress(
-            self.claim.download_id, self.claim.token, max(self.done_bytes, -1), self.source
+            self.claim.download_id,
+            self.claim.token,
+            max(self.done_bytes, -1),
+            self.source,
+            self.received_bytes,
+            self.bytes_per_second,
+            self.claim.asset.collection,
         )
 
     def apply(self, renewal: Renewal, sent_at: float = 0.0) -> None:

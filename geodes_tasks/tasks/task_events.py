@@ -128,8 +128,8 @@ class FlowerRow:
 
     def show_progress(self, attempt: LeasedAttempt) -> None:
         """Show bytes and speed of a running attempt."""
-        speed = attempt.received_bytes / max(time.monotonic() - attempt.started, 0.001)
-        text = progress_text(attempt.done_bytes, attempt.claim.asset.size_bytes, speed)
+        size = attempt.claim.asset.size_bytes
+        text = progress_text(attempt.done_bytes, size, attempt.bytes_per_second)
         # `result` is the one free field that Flower keeps of an event of an unknown kind.
         self.send("task-progress", result=text)
 

@@ -38,7 +38,8 @@ local token = integer(math.max(number(call('GET', P .. 'fence')) + 1, math.floor
 call('SET', P .. 'fence', token)
 move(id, 'STARTED')
 local attempt = call('HINCRBY', download_key(id), 'attempts', 1)
-call('HSET', download_key(id), 'token', token, 'worker', worker, 'started', stamp(time))
+call('HSET', download_key(id), 'token', token, 'worker', worker, 'started', stamp(time),
+  'counted', 0, 'speed', '')
 call('ZADD', leases, stamp(time + lease_seconds), id)
 local notes = not over_s3 and open.probe and begin_probe(id, account, time) or ''
 if open.geodes_paused then notes = notes .. ' held:geodes' end

@@ -7,7 +7,7 @@ local account, started = end_lease(id, token)
 if not account then return { 'lost' } end
 local time = now()
 move(id, 'SUCCESS', nil, report.outcome)
-count(id, 'bytes_total', report.size - number(field(id, 'size')))
+count_in_batches(id, 'bytes_total', report.size - number(field(id, 'size')))
 set_fields(id, 'verified', report.verified and '1' or '0', 'proof', report.proof, 'finished', stamp(time),
   'checksum', report.checksum, 'source', report.source, 'size', integer(report.size))
 call('HDEL', download_key(id), 'error', 'suspect', 'token', 'gone', 'offline_since')

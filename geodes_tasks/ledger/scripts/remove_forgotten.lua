@@ -6,11 +6,9 @@ local key, removed, stay = P .. 'forgotten:' .. name, 0, 0
 local ids = call('ZRANGE', key, first, first + most - 1)
 
 local function remove(id, state)
-  local outcome, size, done, path = fields(id, 'outcome', 'size', 'done', 'path')
+  local outcome, path = fields(id, 'outcome', 'path')
   add_total('state:' .. state, -1)
   if state == 'SUCCESS' then add_total('outcome:' .. (outcome or ''), -1) end
-  add_total('bytes_total', -number(size))
-  add_total('bytes_done', -number(done))
   if call('HGET', P .. 'paths', path or '') == id then call('HDEL', P .. 'paths', path) end
   call('UNLINK', download_key(id))
   removed = removed + 1

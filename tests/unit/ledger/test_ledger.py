@@ -146,8 +146,6 @@ def assert_totals_are_right(ledger: Ledger) -> None:
     assert nonzero(totals.parts("waiting")) == Counter(
         row["reason"] for row in rows.values() if row.get("reason")
     )
-    for name, field in (("bytes_total", "size"), ("bytes_done", "done")):
-        assert totals.counters.get(name, 0) == sum(int(r.get(field, 0)) for r in rows.values())
     for reason in (*Reason, TURN):
         waits = {
             one
@@ -645,6 +643,69 @@ def test_progress_renews_the_lease(fake_ledger: Ledger, clock: Clock) -> None:
     (running,) = fake_ledger.reading.running()
     assert (running.done_bytes, running.source, running.worker) == (3, "geodes", "w")
     assert_counts_are_right(fake_ledger)
+
+
+def steady(ledger: Ledger, clock: Clock, claim: Claim, seconds: int, start: int = 0) -> None:
+    """Renew once a second while 1,000 bytes a second come, after ``start`` that were adopted."""
+    for second in range(1, seconds + 1):
+        clock.advance(1.0)
+        done, received = start + 1000 * second, 1000 * second
+        ledger.leases.renew(
+            [Progress(claim.download_id, claim.token, done, "geodes", received, 1000.0, "C")]
+        )
+
+
+def test_the_speed_is_a_mean_that_the_ledger_keeps(fake_ledger: Ledger, clock: Clock) -> None:
+    """A steady transfer shows its speed after three seconds as after a minute; then it fades."""
+    request = request_of(size_bytes=1_000_000)
+    ask(fake_ledger, request)
+    claim = claimed(fake_ledger, request)
+
+    seen = []
+    for seconds in (3, 57):
+        steady(fake_ledger, clock, claim, seconds)
+        (running,) = fake_ledger.reading.running()
+        seen += [fake_ledger.reading.status(BATCH).bytes_per_second, running.bytes_per_second]
+    clock.advance(61.0)
+
+    assert seen == pytest.approx([1000.0] * 4, rel=0.1)
+    assert fake_ledger.reading.status(BATCH).bytes_per_second == 0
+
+
+def test_resumed_bytes_are_neither_speed_nor_transfer(fake_ledger: Ledger, clock: Clock) -> None:
+    """Bytes that a dead attempt left count as done; the totals move as bytes come, once each."""
+    request = request_of(size_bytes=1_000_000)
+    ask(fake_ledger, request)
+    claim = claimed(fake_ledger, request)
+    adopted = Progress(claim.download_id, claim.token, 900_000, "geodes", 0, 0.0, "C")
+    fake_ledger.leases.renew([adopted])
+    adopting = fake_ledger.reading.status(BATCH)
+    steady(fake_ledger, clock, claim, 10, start=900_000)
+    moving = fake_ledger.reading.totals().parts("bytes")
+    result = replace(result_of(claim), bytes_transferred=10_500, source="geodes")
+    fake_ledger.leases.finish(claim, result)
+
+    assert (adopting.bytes_done, adopting.bytes_per_second) == (900_000, 0)
+    assert moving == {"geodes:C": 10_000}
+    assert sum(fake_ledger.reading.totals().parts("bytes").values()) == 10_500
+
+
+def test_bytes_of_a_dead_worker_stay_counted(fake_ledger: Ledger, clock: Clock) -> None:
+    """The record and the totals keep what came before the worker died."""
+    request = request_of(size_bytes=1_000_000)
+    ask(fake_ledger, request)
+    steady(fake_ledger, clock, claimed(fake_ledger, request), 5)
+    clock.advance(61.0)
+    fake_ledger.dispatch.recover()
+    fake_ledger.dispatch.recover()
+    clock.advance(5.0)
+    fake_ledger.dispatch.recover()
+    record = fake_ledger.reading.record(request.download_id)
+
+    assert record is not None
+    assert record.reason == Reason.WORKER_LOST
+    assert (record.bytes_transferred, dict(record.sources)) == (5000, {"geodes": 5000})
+    assert fake_ledger.reading.totals().parts("bytes") == {"geodes:C": 5000}
 
 
 def test_one_round_trip_renews_many_leases(fake_ledger: Ledger) -> None:

@@ -84,7 +84,7 @@ def test_reading_only_reads() -> None:
         and ast.unparse(node.func.value) in {"redis", "pipeline"}
     }
 
-    assert sent - READ_COMMANDS == {"pipeline", "execute"}
+    assert sent - READ_COMMANDS == {"pipeline", "execute", "time"}
     assert "_connection.run(" not in SOURCES["geodes_tasks.ledger.reading"].read_text()
 
 

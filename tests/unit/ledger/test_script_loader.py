@@ -45,7 +45,7 @@ ARGUMENTS = {
     "release_downloads": ["", "1", "1", "0", "0"],
     "remove_dead_workers": ["30", "200", "60"],
     "remove_forgotten": ["b:1", "200", "0"],
-    "renew_lease": ["x", "1", "60", "-1", ""],
+    "renew_lease": ["x", "1", "60", "-1", "", "0", "0", "c"],
     "resend_downloads": ["a", "10"],
     "resume_batch_or_source": ["batch", "b"],
     "set_priority": ["b", "1", "1"],
@@ -79,7 +79,7 @@ def test_a_renewal_is_sent_with_little() -> None:
     text = script_text("renew_lease")
 
     assert "local function call(" in text
-    assert len(re.findall(r"^local function ", text, re.MULTILINE)) < 8
+    assert len(re.findall(r"^local function ", text, re.MULTILINE)) < 9
     assert "release" not in text
 
 

@@ -25,7 +25,7 @@ local function create_record(entry, batch, account)
   names_of[id] = { batch }
   append_to_batch(id, batch)
   count(id, 'state:PENDING', 1)
-  count(id, 'bytes_total', number(entry.size))
+  count_in_batches(id, 'bytes_total', number(entry.size))
   call('HSET', P .. 'paths', entry.path, id)
   call('ZADD', since_key('PENDING'), stamp(now()), id)
   call('RPUSH', ready_key(batch, account, entry.sources), id)
@@ -36,7 +36,7 @@ end
 local function restart_record(entry, account)
   local id = entry.id
   -- The catalogue's size once more: after a download the real one stands there.
-  count(id, 'bytes_total', number(entry.size) - number(field(id, 'size')))
+  count_in_batches(id, 'bytes_total', number(entry.size) - number(field(id, 'size')))
   set_fields(id, 'spec', entry.spec, 'path', entry.path, 'size', entry.size,
     'sources', entry.sources, 'account', account, 'attempts', 0)
   call('HDEL', download_key(id), 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3',

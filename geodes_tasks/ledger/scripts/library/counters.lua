@@ -46,13 +46,18 @@ end
 -- Add to one counter of the whole ledger, so that monitors need not read all records.
 local function add_total(counter, amount) add(P .. 'totals', counter, amount) end
 
--- Add to one counter of the ledger, and in every batch of a download.
-local function count(id, counter, amount)
+-- Add to one counter in every batch of a download.
+local function count_in_batches(id, counter, amount)
   if amount == 0 then return end
-  add_total(counter, amount)
   for _, name in ipairs(batches_of(id)) do
     if is_alive(name) then add(batch_key(name), counter, amount) end
   end
+end
+
+-- Add to one counter of the ledger, and in every batch of a download.
+local function count(id, counter, amount)
+  add_total(counter, amount)
+  count_in_batches(id, counter, amount)
 end
 
 -- Record how many bytes of a download are on disk; batches keep the sum.
@@ -60,7 +65,28 @@ local function set_done(id, bytes)
   local before = number(field(id, 'done'))
   if bytes == before then return end
   set_fields(id, 'done', integer(bytes))
-  count(id, 'bytes_done', bytes - before)
+  count_in_batches(id, 'bytes_done', bytes - before)
+end
+
+-- Seconds that a mean speed looks back: long against the second between two renewals.
+local MEAN_SECONDS = 20
+
+-- Count the progress of an attempt: bytes more on disk, and bytes that came over the network. A batch
+-- keeps its mean speed as `bytes a second, since when, until when`: an exponential mean needs no list.
+local function count_progress(batches, grown, came, source, collection, time)
+  if came > 0 then call('HINCRBY', P .. 'totals', 'bytes:' .. source .. ':' .. collection, came) end
+  for name in string.gmatch(batches or '', '%S+') do
+    local key = P .. 'batch:' .. name
+    local created, done, speed = unpack(call('HMGET', key, 'created', 'bytes_done', 'speed'))
+    if created then
+      local rate, since, at = string.match(speed or '', '^(%S+) (%S+) (%S+)$')
+      local silence = time - number(at)
+      if silence > 3 * MEAN_SECONDS or rate == '0' then rate, since, silence = 0, time - 1, 0 end
+      rate = number(rate) * math.exp(-math.max(silence, 0) / MEAN_SECONDS) + came / MEAN_SECONDS
+      call('HSET', key, 'bytes_done', string.format('%.0f', number(done) + grown),
+        'speed', string.format('%.0f %.3f %.3f', rate, since, time))
+    end
+  end
 end
 
 -- Return what batches count of a download.

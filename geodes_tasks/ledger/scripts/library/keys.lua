@@ -2,7 +2,7 @@
 -- KEYS[1] is the prefix of all keys. Keys are computed, so Redis Cluster is not supported.
 --
 --   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
---   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*; owner
+--   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*; owner, speed
 --   batch:<name>:downloads   zset    its downloads in the order in which they were enqueued
 --   batch:<name>:ready:<sources>:<account>  list  its downloads that can start, by the set of
 --                            sources that can serve them: geodes, geodes+s3, s3; the head is next

@@ -16,14 +16,16 @@ local function end_lease(id, token)
   return account, number(started), cancel
 end
 
--- Add what an attempt transferred to the record, and to the totals by source and collection.
+-- Add what an attempt transferred to the record; count what no renewal has counted.
 local function count_transfer(id, report)
+  local batches, counted = fields(id, 'batches', 'counted')
   call('HINCRBY', download_key(id), 'bytes', integer(report.bytes or 0))
   for source, bytes in pairs(report.sources or { [report.source or ''] = report.bytes or 0 }) do
-    if bytes ~= 0 then
-      call('HINCRBY', download_key(id), 'bytes:' .. source, integer(bytes))
-      add_total('bytes:' .. source .. ':' .. report.collection, bytes)
-    end
+    if bytes ~= 0 then call('HINCRBY', download_key(id), 'bytes:' .. source, integer(bytes)) end
+  end
+  local came = (report.bytes or 0) - number(counted)
+  if came > 0 then
+    count_progress(batches, 0, came, report.source or '', report.collection, now())
   end
 end
 

@@ -56,9 +56,12 @@ local function end_dead_lease(id, leases, most_attempts, error_text)
     end_damaged(id)
     return false
   end
-  local state, attempts, worker, source, done, cancel =
-    fields(id, 'state', 'attempts', 'worker', 'source', 'done', 'cancel')
+  local state, attempts, worker, source, done, cancel, counted =
+    fields(id, 'state', 'attempts', 'worker', 'source', 'done', 'cancel', 'counted')
   if state ~= 'STARTED' then return false end
+  for _, name in ipairs({ 'bytes', 'bytes:' .. (source or '') }) do
+    call('HINCRBY', download_key(id), name, integer(number(counted)))
+  end
   add_to_history(id, { at = stamp(now()), worker = worker or '', source = source or '',
     bytes = number(done), error = 'WorkerLostError: its worker died or went silent' })
   if cancel then
