@@ -12,7 +12,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-real check format bench chaos chart docs fuzz audit scan release-check up down compose-test clean
+.PHONY: help install run test test-real check format bench chaos chart mutants docs fuzz audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ bench: $(STAMP) ## figures against peers in the same run, as JSON too; ONLY=big_
 
 chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 	$(BIN)/python -m pytest -m chaos tests/fault -s --timeout 3600
+
+mutants: $(STAMP) ## change the code in 300 ways and see whether a test fails; ONLY=transfer for one subject
+	$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
 chart: $(STAMP) ## render the Helm chart's example of plain manifests
 	@$(BIN)/python -m tests.deploy.chart

@@ -93,9 +93,15 @@ def part_of(final: Path, token: int = 1, content: str = "md5:x") -> PartFile:
     return PartFile(final, content, str(token), "md5")
 
 
-def left_by(token: int, final: Path, content: bytes = BYTES, etag: str | None = None) -> Path:
+def left_by(
+    token: int,
+    final: Path,
+    content: bytes = BYTES,
+    etag: str | None = None,
+    identity: str = "md5:x",
+) -> Path:
     """Leave the part of an attempt that died."""
-    with part_of(final, token) as part:
+    with part_of(final, token, identity) as part:
         if etag:
             part.expect(THREAD_MIN_BYTES)
             part.note_etag(etag)
