@@ -10,13 +10,12 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.leases import clock as lease_clock
 from tests.conftest import Clock
 from tests.unit.ledger.test_account import (
-    ACCOUNT,
     REFUSED,
     THROTTLED,
     ends,
     succeeds,
 )
-from tests.unit.ledger.test_ledger import claimed, many, sent_ids, with_limits
+from tests.unit.ledger.test_ledger import ACCOUNT, claimed, many, sent_ids, with_limits
 
 
 def pause_of(ledger: Ledger) -> tuple[str | None, float | None]:
