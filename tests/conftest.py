@@ -186,11 +186,19 @@ def worker(
 # --- things in memory, for tests of single modules -----------------------------------------------
 
 
+def publish_limits(ledger: Ledger) -> None:
+    """Publish the limits of a ledger as those of its workers, and leave no worker there."""
+    ledger.dispatch.publish("w", ())
+    ledger.connection.client.delete(ledger.connection.key("worker", "w"))
+
+
 @pytest.fixture
 def fake_ledger() -> Iterator[Ledger]:
     """Give a ledger in memory that runs the same scripts."""
     client = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
-    yield Ledger(client, Limits())
+    ledger = Ledger(client, Limits())
+    publish_limits(ledger)
+    yield ledger
     client.close()
 
 

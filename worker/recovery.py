@@ -100,7 +100,7 @@ class Recovery(threading.Thread):
         self._recovers = self.ledger.dispatch.register(self.worker, slots)
         ended, _ = self.ledger.dispatch.recover() if self._recovers else (0, 0)
         # Last: the script removes the record of this worker if its key holds no hash.
-        self.ledger.dispatch.publish_accounts(self.worker, self.accounts)
+        self.ledger.dispatch.publish(self.worker, self.accounts)
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
 

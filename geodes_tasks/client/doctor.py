@@ -13,7 +13,7 @@ from geodes_tasks.client.doctor_portal import portal_checks, s3_checks
 from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.client.run import has_cluster
 from geodes_tasks.errors import ConfigError, GeodesTasksError
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger import Ledger, WorkerState
 from geodes_tasks.ledger.checks import Check, Level, default_user_check, server_checks
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.version import __version__
@@ -60,29 +60,29 @@ def _redis(settings: Settings) -> Iterator[Check]:
 
 
 def _workers(ledger: Ledger) -> Iterator[Check]:
-    workers = ledger.dispatch.workers()
-    if not workers:
+    fleet = ledger.dispatch.fleet()
+    if not fleet:
         yield Check(
             "workers", Level.WARNING, "none is alive: nothing will be downloaded",
             "Start one: geodes-tasks worker",
         )  # fmt: skip
         return
-    slots = sum(workers.values())
-    yield Check("workers", Level.OK, f"{len(workers)} alive with {slots} slots")
-    for name in sorted(workers):
-        if folder := ledger.dispatch.closed_by(name):
-            text = f"{name} takes no work: it cannot write to {folder}"
+    slots = sum(worker.slots for worker in fleet)
+    yield Check("workers", Level.OK, f"{len(fleet)} alive with {slots} slots")
+    for worker in fleet:
+        if worker.closed:
+            text = f"{worker.name} takes no work: it cannot write to {worker.closed}"
             yield Check("workers", Level.PROBLEM, text, "Make room there, or give it the right.")
-    yield from _versions(ledger, sorted(workers))
+    yield from _versions(fleet)
 
 
-def _versions(ledger: Ledger, names: list[str]) -> Iterator[Check]:
-    others = ledger.dispatch.versions(names)
-    wrong = [f"{name} {version}" for name, version in others.items() if version != __version__]
+def _versions(fleet: list[WorkerState]) -> Iterator[Check]:
+    known = [worker for worker in fleet if worker.version]
+    wrong = [f"{one.name} {one.version}" for one in known if one.version != __version__]
     if wrong:
         text = f"not of this version ({__version__}): {', '.join(wrong)}"
         yield Check("versions", Level.WARNING, text, "Install one version everywhere.")
-    elif len(others) == len(names):
+    elif len(known) == len(fleet):
         yield Check("versions", Level.OK, f"all workers are {__version__}")
 
 

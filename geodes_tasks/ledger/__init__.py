@@ -21,11 +21,12 @@ from geodes_tasks.ledger.admission import (
     Refusal,
     Request,
 )
-from geodes_tasks.ledger.connection import Client, Connection, Limits, connect
+from geodes_tasks.ledger.connection import Client, Connection, connect
 from geodes_tasks.ledger.control import Control, Withdrawn
-from geodes_tasks.ledger.dispatch import Dispatch, Wakeup
+from geodes_tasks.ledger.dispatch import Dispatch, Wakeup, WorkerState
 from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
 from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Verdict, clock
+from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.offline import OfflineFiles, TapeAnswer
 from geodes_tasks.ledger.reading import Reading
 from geodes_tasks.ledger.records import Running
@@ -44,6 +45,7 @@ __all__ = [
     "Request",
     # dispatch, control
     "Wakeup",
+    "WorkerState",
     "Withdrawn",
     # leases
     "Claim",

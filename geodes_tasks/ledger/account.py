@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.leases import Claim
+from geodes_tasks.ledger.limits import Limits
+from geodes_tasks.settings.quota import Quota
 
 _PORTAL = "portal_left", "portal_at"
 
@@ -45,7 +47,7 @@ class AccountState:
     """When it resumes by itself; None when a user must resume it, or it is not paused."""
     running: int
     concurrent: int
-    """Concurrency limit now: downloads under way over the whole fleet, at most."""
+    """Concurrency limit now: downloads under way over the whole fleet, at most; 0: unknown."""
     quota_count: int
     """Requests in any window; 0 is no quota."""
     quota_seconds: float
@@ -62,6 +64,13 @@ class AccountState:
     """Requests left by the portal's last answer; None when it names none, or has no quota."""
     portal_quota_at: float | None = None
     """Time of that answer, in seconds of the server's clock; None without a number."""
+
+    @property
+    def quota(self) -> str | None:
+        """The setting of the workers: ``50/hour`` or ``off``; None before one has published it."""
+        if not self.concurrent:
+            return None
+        return str(Quota(self.quota_count, self.quota_seconds)) if self.quota_count else "off"
 
 
 class Accounts(Part):
@@ -186,14 +195,19 @@ class Accounts(Part):
         ]
 
     def states(self) -> list[AccountState]:
-        """Return the state of every account, by name."""
+        """Return the state of every account, by name.
+
+        The limits are those that the last worker published, whatever the caller's settings are.
+        """
         now = self._connection.server_time()
         with self._connection.commands() as redis:
             names = sorted(redis.smembers(self._connection.key("accounts")))
-        return [self._account(name, now) for name in names]
+            published = redis.get(self._connection.key("limits"))
+        limits = Limits.parse(published) or Limits(concurrent=0)
+        return [self._account(name, limits, now) for name in names]
 
-    def _account(self, name: str, now: float) -> AccountState:
-        limits, key = self._connection.limits, self._connection.key("account", name)
+    def _account(self, name: str, limits: Limits, now: float) -> AccountState:
+        key = self._connection.key("account", name)
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             pipeline.hmget(key, "paused", "paused_until", "places", "probe", *_PORTAL)

@@ -20,6 +20,7 @@ from geodes_tasks.errors import (
     LedgerUnavailableError,
     UnknownBatchError,
 )
+from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.script_loader import PendingAnswer, script_names, script_text
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.settings.urls import masked
@@ -95,47 +96,6 @@ class Loading:
     percent: float
     left_s: float
     """Seconds that the server expects to need."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Hold what an account may do at once, as the settings of the caller have it."""
-
-    concurrent: int = 4
-    """Downloads under way in the whole fleet."""
-    quota_count: int = 0
-    """Requests to the portal in any window; 0 is no quota."""
-    quota_seconds: float = 0.0
-    lease_seconds: float = 60.0
-    max_attempts: int = 8
-    window: int = 256
-    """Messages on their way at once, at least; the rest stays in the ledger until its turn."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        """Return the limits of the settings."""
-        quota = settings.quota
-        return cls(
-            concurrent=settings.max_concurrent,
-            quota_count=quota.count if quota else 0,
-            quota_seconds=quota.seconds if quota else 0.0,
-            lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
-        )
-
-    @property
-    def counted_seconds(self) -> float:
-        """Return the seconds for which a request counts: a little more than at the portal."""
-        return self.quota_seconds + min(self.quota_seconds / 20, 2.0)
-
-    @property
-    def register_seconds(self) -> float:
-        """Return the seconds between two times that a worker registers."""
-        return min(max(self.lease_seconds / 4, 0.5), 5.0)
-
-    def args(self) -> tuple[int, int, int, float]:
-        """Return the limits in the order in which scripts read them."""
-        return self.window, self.concurrent, self.quota_count, self.counted_seconds
 
 
 # Errors of a server that cannot work, in its own words: the client has a class for some of them

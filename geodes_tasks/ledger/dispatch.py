@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.version import __version__
@@ -26,6 +27,22 @@ little more than one, so that a living one keeps its turn."""
 
 COUNT_SECONDS = 60
 """Seconds between two counts of the slots of all workers; meanwhile the sum is kept by adding."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WorkerState:
+    """A worker as it registered last."""
+
+    name: str
+    slots: int
+    seen: float
+    """Time of that, in seconds of the server's clock."""
+    version: str
+    """Version of the package; empty when the worker records none."""
+    limits: Limits | None = field(compare=False)
+    """The settings it runs with; None before it has published them."""
+    closed: str | None = field(compare=False)
+    """The folder that it cannot write to; None when it takes work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +160,28 @@ class Dispatch(Part):
         with self._connection.commands() as redis:
             return sorted(redis.smembers(self._connection.key("accounts")))
 
-    def publish_accounts(self, worker: str, accounts: Sequence[str]) -> None:
-        """Record the accounts for which a worker has a key; names only, no key is sent."""
+    def publish(self, worker: str, accounts: Sequence[str]) -> None:
+        """Record the limits of a worker and the accounts it has a key for; no key is sent."""
+        limits = str(self._connection.limits)
+        facts = {"accounts": " ".join(accounts), "limits": limits}
         with self._connection.commands() as redis:
-            redis.hset(self._connection.key("worker", worker), "accounts", " ".join(accounts))
+            redis.hset(self._connection.key("worker", worker), mapping=facts)
+            redis.set(self._connection.key("limits"), limits)
+
+    def fleet(self) -> list[WorkerState]:
+        """Return the workers that were seen lately, by name."""
+        with self._connection.commands() as redis:
+            seen = redis.zrange(self._connection.key("workers"), 0, -1, withscores=True)
+            pipeline = redis.pipeline(transaction=False)
+            for name, _ in seen:
+                pipeline.hmget(
+                    self._connection.key("worker", name), "slots", "version", "limits", "closed"
+                )
+            rows = zip(seen, pipeline.execute(), strict=True)
+        return sorted(
+            WorkerState(name, int(slots or 0), at, version or "", Limits.parse(limits), closed)
+            for (name, at), (slots, version, limits, closed) in rows
+        )
 
     def published_accounts(self) -> set[str]:
         """Return the names of the accounts for which living workers have a key."""
@@ -188,19 +223,7 @@ class Dispatch(Part):
 
     def workers(self) -> dict[str, int]:
         """Return the live workers with their slots."""
-        with self._connection.commands() as redis:
-            names = redis.zrange(self._connection.key("workers"), 0, -1)
-            slots = [redis.hget(self._connection.key("worker", name), "slots") for name in names]
-        return {name: int(count or 0) for name, count in zip(names, slots, strict=True)}
-
-    def versions(self, workers: Sequence[str]) -> dict[str, str]:
-        """Return the versions of the package that workers run, without those that record none."""
-        with self._connection.commands() as redis:
-            pipeline = redis.pipeline(transaction=False)
-            for name in workers:
-                pipeline.hget(self._connection.key("worker", name), "version")
-            found = pipeline.execute()
-        return {name: text for name, text in zip(workers, found, strict=True) if text}
+        return {worker.name: worker.slots for worker in self.fleet()}
 
     def silence(self, worker: str) -> float | None:
         """Return the seconds since a worker last registered; None for an unknown one.

@@ -39,5 +39,8 @@ class Quota:
         return cls(int(match[1]), seconds)
 
     def __str__(self) -> str:
-        """Return a form that ``parse`` reads."""
+        """Return a form that ``parse`` reads: ``50/hour``, ``10/20seconds``."""
+        for unit, seconds in _SECONDS.items():
+            if self.seconds == seconds:
+                return f"{self.count}/{unit}"
         return f"{self.count}/{self.seconds:.15g}seconds"

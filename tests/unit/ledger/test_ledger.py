@@ -43,7 +43,7 @@ from geodes_tasks.ledger.reading import TURN
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import Decision, DownloadRecord, DownloadResult, Proof
 from geodes_tasks.model.states import ALLOWED_MOVES, Outcome, Reason, State
-from tests.conftest import Clock, asset_of, md5
+from tests.conftest import Clock, asset_of, md5, publish_limits
 
 BATCH, ACCOUNT = "b", "acc"
 PROOF = Proof(7, 123, 45)
@@ -421,9 +421,11 @@ def many(ledger: Ledger, count: int, batch: str = BATCH, start: int = 0) -> list
 
 
 def with_limits(ledger: Ledger, **limits: object) -> Ledger:
-    """Give the same ledger to somebody with other settings."""
+    """Return the same ledger as workers with other settings have it, which they publish."""
     other = replace(ledger.connection.limits, **limits)  # type: ignore[arg-type] # fields of any type
-    return Ledger(ledger.connection.client, other)
+    same = Ledger(ledger.connection.client, other)
+    publish_limits(same)
+    return same
 
 
 def test_messages_are_bounded_by_the_window(fake_ledger: Ledger) -> None:
@@ -1295,7 +1297,7 @@ def test_keys_are_readable_and_prefixed(fake_ledger: Ledger) -> None:
     ledger = Ledger(fake_ledger.connection.client, Limits(), prefix="mine:")
     proven(ledger, request_of())
 
-    keys = ledger.connection.client.keys()
+    keys = set(ledger.connection.client.keys()) - {"geodes:limits"}
 
     assert keys
     assert all(key.startswith("mine:") for key in keys)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.connection import Limits
+from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
+from tests.conftest import publish_limits
 from tests.unit.ledger.test_ledger import (
     ACCOUNT,
     BATCH,
@@ -26,6 +27,7 @@ LATER = Decision(True, Reason.BACKOFF, delay_s=30.0)
 def limited(fake_ledger: Ledger) -> Ledger:
     """Give the ledger in memory with a quota of two requests a minute."""
     fake_ledger.connection.limits = Limits(concurrent=3, quota_count=2, quota_seconds=60.0)
+    publish_limits(fake_ledger)
     return fake_ledger
 
 
@@ -55,6 +57,25 @@ def test_account_counts_quota_and_places(limited: Ledger) -> None:
     assert after.quota_reopens is not None
     assert 52 < after.quota_reopens - limited.connection.server_time() <= 62
     assert after.paused is None
+
+
+def test_limits_are_those_of_the_workers_not_of_the_viewer(limited: Ledger) -> None:
+    """A viewer with other settings sees what the workers run with; before any worker, nothing."""
+    connection = limited.connection
+    ask(limited, request_of("a"))
+    viewer = Ledger(connection.client, Limits(concurrent=77, quota_count=99, quota_seconds=3600.0))
+    limited.dispatch.register("w", 4)
+    limited.dispatch.publish("w", ["lab"])
+
+    (seen,) = viewer.account.states()
+    (worker,) = viewer.dispatch.fleet()
+    connection.client.delete(connection.key("limits"))
+    (unknown,) = viewer.account.states()
+
+    assert (seen.quota, seen.quota_left, seen.concurrent) == ("2/minute", 2, 3)
+    assert (worker.name, worker.slots, worker.limits) == ("w", 4, connection.limits)
+    assert viewer.dispatch.published_accounts() == {"lab"}
+    assert (unknown.quota, unknown.concurrent) == (None, 0)
 
 
 def test_pause_that_is_over_is_none(limited: Ledger) -> None:

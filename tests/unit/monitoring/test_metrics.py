@@ -17,7 +17,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.metrics import LedgerCollector
-from tests.conftest import Clock
+from tests.conftest import Clock, publish_limits
 from tests.tools import need
 from tests.unit.ledger.test_ledger import (
     AGAIN_AT_ONCE,
@@ -203,6 +203,7 @@ def exported(busy: Ledger) -> set[str]:
 def test_dashboard_asks_for_what_is_exported(busy: Ledger) -> None:
     """No panel and no alert asks for a metric or a label value that does not exist."""
     busy.connection.limits = replace(busy.connection.limits, quota_count=50, quota_seconds=3600.0)
+    publish_limits(busy)
     asked = metric_names(" ".join(queries()) + (DEPLOY / "prometheus" / "alerts.yml").read_text())
 
     assert asked - exported(busy) == set()

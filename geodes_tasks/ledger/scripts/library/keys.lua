@@ -36,6 +36,7 @@
 --   recoverer                string  expires: the worker that recovers for all
 --   looked, settles          string  when a worker was seen last; until when leases are spared
 --   schema                   string  version of this layout
+--   limits                   string  the settings of the worker that published them last (JSON)
 --   ledger_id                string  random, made once: another value means another ledger
 --   litter                   zset    ended downloads by their last token: part files to be removed
 --   fence                    string  the last lease token; they only rise
