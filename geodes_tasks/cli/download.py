@@ -260,5 +260,5 @@ def _finish(run: Run, *, as_json: bool) -> NoReturn:
             say(line)
     if as_json:
         print(json.dumps(status.to_dict()))  # noqa: T201 - data goes to stdout
-    failed = run.batch.results() if status.states["FAILURE"] else []
-    raise typer.Exit(batches.exit_code(status, failed))
+    failures = run.ledger.reading.failures(run.batch.id)
+    raise typer.Exit(batches.exit_code(status, failures))

@@ -15,7 +15,6 @@ from geodes_tasks.cli.options import say, stderr
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import Ledger, Withdrawn
-from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import Lines, picture
 from geodes_tasks.monitoring.wording import outcomes, summary
@@ -155,8 +154,8 @@ def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
     codes = []
     for status in snapshot.batches:
         say(f"{status.batch}: {summary(status)}{outcomes(status)}")
-        failed = reader.ledger.reading.records(status.batch) if status.states[State.FAILURE] else []
-        codes.append(batches.exit_code(status, failed))
+        failures = reader.ledger.reading.failures(status.batch)
+        codes.append(batches.exit_code(status, failures))
     for group in snapshot.failures:
         say(f"{group.count} {group.type}: {group.example.message}. {group.example.hint}")
     raise typer.Exit(next((code for code in codes if code), 0))

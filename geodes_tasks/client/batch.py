@@ -18,6 +18,7 @@ from geodes_tasks.settings import config
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from geodes_tasks.ledger import FailureGroup
     from geodes_tasks.model.results import BatchStatus, DownloadRecord
     from geodes_tasks.settings.config import Settings
 
@@ -194,20 +195,20 @@ def batches(*, settings: Settings | None = None) -> list[Batch]:
     return [Batch(name, ledger, settings) for name in ledger.reading.batches()]
 
 
-def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:
+def exit_code(status: BatchStatus, failures: Iterable[FailureGroup]) -> int:
     """Return the exit code for the present state of a batch.
 
     Args:
         status: The counts.
-        records: Read only when a download failed.
+        failures: The errors by class; read only when a download failed.
     """
     if status.total == 0:
         return NOTHING
     if status.waiting.get(Reason.AUTH) or status.waiting.get(Reason.QUOTA):
         return ACCOUNT
     if status.states[State.FAILURE]:
-        failed = [record for record in records if record.state is State.FAILURE]
-        return TRANSIENT if all(map(_is_transient, failed)) else SOME_FAILED
+        kinds = [group.type for group in failures if group.state is State.FAILURE]
+        return TRANSIENT if kinds and all(map(_is_transient, kinds)) else SOME_FAILED
     if status.waiting.get(Reason.OFFLINE):
         return OFFLINE
     return (
@@ -215,6 +216,6 @@ def exit_code(status: BatchStatus, records: Iterable[DownloadRecord]) -> int:
     )
 
 
-def _is_transient(record: DownloadRecord) -> bool:
-    kind = getattr(errors, record.error.type, None) if record.error else None
-    return getattr(kind, "reaction", Reaction.FINAL) in {Reaction.TRANSIENT, Reaction.CORRUPT}
+def _is_transient(kind: str) -> bool:
+    reaction = getattr(getattr(errors, kind, None), "reaction", Reaction.FINAL)
+    return reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}

@@ -113,10 +113,10 @@ class Run:
         """Yield one line for each new reason of a wait, with its first error and hint."""
         for reason in sorted(set(status.waiting) - told):
             told.add(reason)
-            records = self.ledger.reading.records(self.batch.id)
-            first = next((one for one in records if one.reason == reason), None)
-            if first is not None and first.error is not None:
-                yield in_words(f"waits ({reason})", first.error)
+            first = self.ledger.reading.first_waiting(self.batch.id, reason)
+            record = self.ledger.reading.record(first[0]) if first else None
+            if record is not None and record.error is not None:
+                yield in_words(f"waits ({reason})", record.error)
 
     def status(self) -> BatchStatus:
         """Count how the batch stands."""
@@ -134,26 +134,21 @@ class Run:
             self.machine.stop_worker()
 
     def failures(self, most: int = 20, *, refused: bool = True) -> Iterator[str]:
-        """Name what failed or waits, with what to do about it; at most so many.
+        """Yield a line for each class of error: how many failed or wait, an example, what to do.
 
         Args:
-            most: So many lines at most.
-            refused: Whether those count that were refused at the door; they have no path.
+            most: Number of lines at most.
+            refused: Whether to name those that were refused when they were enqueued.
         """
-        states, named = self.status().states, 0
-        if not (states[State.FAILURE] or states[State.RETRY]):
-            return
-        for record in self.ledger.reading.records(self.batch.id):
-            if record.error is None or record.state not in {State.FAILURE, State.RETRY}:
-                continue
-            if not (record.path or refused):
-                continue
-            named += 1
-            if named <= most:
-                word = "failed" if record.state is State.FAILURE else f"waits ({record.reason})"
-                yield in_words(word, record.error)
-        if named > most:
-            yield f"and {named - most} more"
+        groups = self.ledger.reading.failures(self.batch.id)
+        groups = [group for group in groups if refused or not group.is_refused]
+        for group in groups[:most]:
+            word = "failed" if group.state is State.FAILURE else "waits"
+            if group.count > 1:
+                word = f"{group.count} {word.removesuffix('s')}, for example"
+            yield in_words(word, group.example)
+        if len(groups) > most:
+            yield f"and {len(groups) - most} more kinds of errors"
 
 
 def in_words(word: str, error: ErrorInfo) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.errors import UnknownAccountError, UnknownNameError, UnknownSourceError
@@ -137,11 +138,8 @@ class Steering:
             LedgerUnavailableError: Redis does not answer.
         """
         self._check("batch", batch)
-        wanted = (
-            self.ledger.reading.named(batch, names)
-            if names
-            else self.ledger.reading.failed(batch, kinds)
-        )
+        reading = self.ledger.reading
+        wanted = reading.named(batch, names) if names else reading.failed(batch, kinds)
         begun = sum(self.ledger.control.retry(block) for block in _blocks(wanted))
         self._sender.send(self.ledger.dispatch.release())
         return begun
@@ -159,14 +157,14 @@ class Steering:
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
         """
-        wanted = self.ledger.reading.downloads(batch)
+        reading = self.ledger.reading
         if names:
-            wanted = self.ledger.reading.named(batch, names)
-        elif kinds:
-            wanted = self.ledger.reading.failed(batch, kinds, state=State.RETRY)
-        return self._withdraw(batch, wanted)
+            return self._withdraw(batch, reading.named(batch, names))
+        if kinds:
+            return self._withdraw(batch, reading.failed(batch, kinds, state=State.RETRY))
+        return self._withdraw(batch, reading.downloads(batch))
 
-    def _withdraw(self, batch: str, wanted: Sequence[str]) -> Withdrawn:
+    def _withdraw(self, batch: str, wanted: Iterable[str]) -> Withdrawn:
         blocks = _blocks(wanted)
         return sum((self.ledger.control.withdraw(batch, block) for block in blocks), Withdrawn())
 
@@ -193,11 +191,13 @@ class Steering:
         return swept
 
 
-def _blocks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def _blocks(ids: Iterable[str]) -> Iterator[list[str]]:
     """Yield pieces of at most ``BLOCK`` downloads."""
     # Redis runs one script at a time (redis.io, "Scripting with Lua": blocking semantics); a piece
     # blocks it for some milliseconds.
-    return (ids[first : first + BLOCK] for first in range(0, len(ids), BLOCK))
+    left = iter(ids)
+    while block := list(itertools.islice(left, BLOCK)):
+        yield block
 
 
 def repair_requests(ledger: Ledger, wrong: Sequence[Expected]) -> list[Planned]:

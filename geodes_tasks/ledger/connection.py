@@ -43,8 +43,8 @@ FORMER_SCHEMA = "1"
 END_S = 15.0
 """Seconds in which a private server has to take the command to end."""
 
-LITTER_BLOCK = 500
-"""Entries of the older schema's litter that one script moves: some milliseconds of Redis."""
+TAKE_OVER_BLOCK = 500
+"""Entries of the older schema that one script takes over: some milliseconds of Redis."""
 
 
 def client_url(url: str) -> str:
@@ -234,10 +234,19 @@ class Connection:
         if schema != FORMER_SCHEMA:
             return schema
         with contextlib.suppress(LedgerForbiddenError):
-            while not (taken := str(self.run("take_over_ledger", schema, SCHEMA, LITTER_BLOCK))):
+            for batch in self.client.zrange(self.key("batches"), 0, -1):
+                self._list_errors(batch)
+            while not (taken := str(self.run("take_over_ledger", schema, SCHEMA, TAKE_OVER_BLOCK))):
                 pass
             return taken
         return schema
+
+    def _list_errors(self, batch: str) -> None:
+        """List the errors of a batch: the older version kept no such list."""
+        key, first = self.key("batch", batch, "downloads"), 0
+        while ids := self.client.zrange(key, first, first + TAKE_OVER_BLOCK - 1):
+            self.run("list_errors", batch, *ids)
+            first += TAKE_OVER_BLOCK
 
     def loading(self) -> Loading | None:
         """Return how far the server is with loading its file; None when it takes commands.
@@ -297,7 +306,7 @@ class Part:
 
     def __init__(self, connection: Connection) -> None:
         """Take the connection; sends nothing."""
-        self._connection = connection
+        self._connection, self._key = connection, connection.key
 
 
 def _reason(error: Exception) -> str:

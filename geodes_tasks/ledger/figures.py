@@ -32,6 +32,10 @@ class FailureGroup:
     example: ErrorInfo
     item_id: str
     """Item of the example."""
+    items: tuple[str, ...] = ()
+    """Items of the first few, that of the example among them."""
+    is_refused: bool = False
+    """Whether the example was refused when it was enqueued: a retry cannot help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import PurePath
 from typing import cast
 
@@ -15,26 +14,23 @@ from geodes_tasks.errors import GeodesTasksError, UnknownDownloadError
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE
 from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
-from geodes_tasks.ledger.records import (
-    RUNNING_FIELDS,
-    Running,
-    as_record,
-    as_running,
-    as_status,
-    error_info,
-)
+from geodes_tasks.ledger.records import RUNNING_FIELDS, Running, as_record, as_running, as_status
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import nearest
-from geodes_tasks.model.results import BatchStatus, DownloadRecord
+from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
 from geodes_tasks.model.states import Reason, State
 
 BLOCK = 500
 """The number of records read in one round trip."""
 TURN = "turn"
 """Reason of a download that waits for its turn: no worker has claimed it yet."""
-NEAREST_OF = 2000
-"""The number of downloads of a batch whose names are compared with a misspelt one."""
+NEAREST_OF = 6000
+"""The number of names of a batch that are compared with a misspelt one."""
+EXAMPLES = 3
+"""The number of downloads that are named for each class of error."""
+ERRING = (State.FAILURE, State.RETRY)
+"""The states in which scripts list a download by its error: <state>:<class>:<id>."""
 DUE_SAMPLE = 1000
 """The number of waiting downloads whose due times are read, the earliest first."""
 MOST_BLOCKS = 20
@@ -47,28 +43,24 @@ class Reading(Part):
     def account_of(self, batch: str) -> str | None:
         """Return the account that a batch was enqueued with; None for an unknown batch."""
         with self._connection.commands() as redis:
-            name: str | None = redis.hget(self._connection.key("batch", batch), "account")
+            name: str | None = redis.hget(self._key("batch", batch), "account")
         return name
 
-    def waits_since(self, batch: str, reason: str) -> float | None:
-        """Return the time since which the first download of a batch waits for a reason.
+    def first_waiting(self, batch: str, reason: str) -> tuple[str, float] | None:
+        """Return the download of a batch that waits longest for a reason, and since when.
 
         None where none waits, or where more than ten thousand of other batches wait longer.
         """
-        key = self._connection.key("batch", batch, "downloads")
-        for block in range(MOST_BLOCKS):
-            first = block * BLOCK
+        for first in range(0, MOST_BLOCKS * BLOCK, BLOCK):
             with self._connection.commands() as redis:
-                rows = redis.zrange(
-                    self._connection.key("since", reason), first, first + BLOCK - 1, withscores=True
+                rows: list[tuple[str, float]] = redis.zrange(
+                    self._key("since", reason), first, first + BLOCK - 1, withscores=True
                 )
                 ids = [identifier for identifier, _ in rows]
-                known = redis.zmscore(key, ids) if ids else []
-            for (_, since), place in zip(rows, known, strict=True):
-                if place is not None:
-                    return float(since)
-            if len(rows) < BLOCK:
-                break
+                scores = redis.zmscore(self._key("batch", batch, "downloads"), ids) if ids else []
+            mine = (row for row, score in zip(rows, scores, strict=True) if score is not None)
+            if (found := next(mine, None)) is not None or len(rows) < BLOCK:
+                return found
         return None
 
     def status(self, batch: str) -> BatchStatus:
@@ -80,7 +72,7 @@ class Reading(Part):
         """
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
-            pipeline.hgetall(self._connection.key("batch", batch))
+            pipeline.hgetall(self._key("batch", batch))
             pipeline.time()
             counters, (seconds, microseconds) = pipeline.execute()
         if not counters:
@@ -90,20 +82,35 @@ class Reading(Part):
     def batches(self) -> list[str]:
         """Return the names of all batches, the newest first."""
         with self._connection.commands() as redis:
-            names: list[str] = redis.zrevrange(self._connection.key("batches"), 0, -1)
+            names: list[str] = redis.zrevrange(self._key("batches"), 0, -1)
             return names
 
-    def downloads(self, batch: str) -> list[str]:
-        """Return the ids of a batch's downloads in the order they were enqueued.
+    def downloads(self, batch: str) -> Iterator[str]:
+        """Yield the ids of a batch's downloads in the order they were enqueued.
+
+        Some may leave the batch or come in while they are read.
 
         Raises:
             UnknownBatchError: no such batch.
         """
+        return itertools.chain.from_iterable(self._blocks(batch))
+
+    def _blocks(self, batch: str) -> Iterator[list[str]]:
+        """Yield the ids of a batch's downloads in blocks, with flat memory."""
         with self._connection.commands() as redis:
-            if not redis.exists(self._connection.key("batch", batch)):
+            if not redis.exists(self._key("batch", batch)):
                 raise self._connection.unknown_batch(batch)
-            ids: list[str] = redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1)
-            return ids
+        # By score and not by rank: ranks move when a download leaves. Two downloads may have one
+        # score, so each block begins with that of the last one.
+        key, last, seen = self._key("batch", batch, "downloads"), "-inf", set[str]()
+        while True:
+            with self._connection.commands() as redis:
+                rows = redis.zrangebyscore(key, last, "+inf", 0, BLOCK, withscores=True)
+            if not (ids := [identifier for identifier, _ in rows if identifier not in seen]):
+                return
+            yield ids
+            last = rows[-1][1]
+            seen = {identifier for identifier, score in rows if score == last}
 
     def records(self, batch: str) -> Iterator[DownloadRecord]:
         """Yield the record of each download of a batch, in order, with flat memory.
@@ -111,9 +118,8 @@ class Reading(Part):
         Raises:
             UnknownBatchError: no such batch.
         """
-        ids = iter(self.downloads(batch))
-        while block := list(itertools.islice(ids, BLOCK)):
-            yield from filter(None, self._read(block))
+        for ids in self._blocks(batch):
+            yield from filter(None, self._read(ids))
 
     def record(self, download_id: str) -> DownloadRecord | None:
         """Return one record; None when the download is unknown."""
@@ -122,7 +128,7 @@ class Reading(Part):
     def error(self, download_id: str) -> Exception | None:
         """Return the error of a download as an exception of its own class; None without one."""
         with self._connection.commands() as redis:
-            text = redis.hget(self._connection.key("download", download_id), "error")
+            text = redis.hget(self._key("download", download_id), "error")
         if not text:
             return None
         error = jsontext.parsed(text)
@@ -145,7 +151,7 @@ class Reading(Part):
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
-                pipeline.hgetall(self._connection.key("download", identifier))
+                pipeline.hgetall(self._key("download", identifier))
             found = pipeline.execute()
         return [
             as_record(identifier, data) if data else None
@@ -155,22 +161,22 @@ class Reading(Part):
     def running(self, batch: str = "") -> list[Running]:
         """Return every download under way, or those of a batch, the longest running first."""
         with self._connection.commands() as redis:
-            accounts = redis.smembers(self._connection.key("accounts"))
+            accounts = redis.smembers(self._key("accounts"))
             leases = {
                 identifier: end
                 for account in sorted(accounts)
                 for identifier, end in redis.zrange(
-                    self._connection.key("account", account, "leases"), 0, -1, withscores=True
+                    self._key("account", account, "leases"), 0, -1, withscores=True
                 )
             }
             ids = list(leases)
             if batch and ids:
-                places = redis.zmscore(self._connection.key("batch", batch, "downloads"), ids)
+                places = redis.zmscore(self._key("batch", batch, "downloads"), ids)
                 ids = [one for one, place in zip(ids, places, strict=True) if place is not None]
             pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
                 pipeline.hmget(
-                    self._connection.key("download", identifier),
+                    self._key("download", identifier),
                     *("state", *RUNNING_FIELDS),
                 )
             rows = zip(ids, pipeline.execute(), strict=True)
@@ -183,7 +189,7 @@ class Reading(Part):
         return sorted(known, key=lambda one: one.started)
 
     def waits(self, batches: Sequence[str]) -> list[Wait]:
-        """Return for each reason how many downloads of the batches wait, and when one is due.
+        """Return for each reason how many downloads of the batches wait, since and until when.
 
         A download in two batches counts twice. Due times are those of the whole ledger: the
         downloads that wait for one reason wait for one account.
@@ -191,16 +197,21 @@ class Reading(Part):
         counts: dict[str, int] = {}
         with self._connection.commands() as redis:
             for name in batches:
-                for field, value in redis.hgetall(self._connection.key("batch", name)).items():
+                for field, value in redis.hgetall(self._key("batch", name)).items():
                     kind, _, reason = field.partition(":")
                     if kind == "waiting" and int(value) > 0:
                         counts[reason] = counts.get(reason, 0) + int(value)
         due = self._first_due() if counts else {}
-        return [Wait(reason, count, due.get(reason)) for reason, count in sorted(counts.items())]
+        found = []
+        for reason, count in sorted(counts.items()):
+            firsts = filter(None, (self.first_waiting(name, reason) for name in batches))
+            since = min((since for _, since in firsts), default=None)
+            found.append(Wait(reason, count, due.get(reason), since))
+        return found
 
     def _first_due(self) -> dict[str, float]:
         with self._connection.commands() as redis:
-            found = redis.zrange(self._connection.key("due"), 0, DUE_SAMPLE - 1, withscores=True)
+            found = redis.zrange(self._key("due"), 0, DUE_SAMPLE - 1, withscores=True)
         reasons = self._fields([identifier for identifier, _ in found], "reason")
         first: dict[str, float] = {}
         for (_, due), (reason,) in zip(found, reasons, strict=True):
@@ -214,10 +225,7 @@ class Reading(Part):
     def _next_poll(self) -> float | None:
         """Return the time of the next poll for files on tape; None when none is on tape."""
         with self._connection.commands() as redis:
-            keys = [
-                self._connection.key("account", n)
-                for n in redis.smembers(self._connection.key("accounts"))
-            ]
+            keys = [self._key("account", n) for n in redis.smembers(self._key("accounts"))]
             pipeline = redis.pipeline(transaction=False)
             for key in keys:
                 pipeline.zcard(f"{key}:tape")
@@ -229,68 +237,73 @@ class Reading(Part):
     def failures(self, batch: str) -> list[FailureGroup]:
         """Return the errors of a batch by class: failures first, then by number.
 
-        Reads the whole batch: some 20,000 downloads a second.
+        Reads the list that scripts keep of them: as quick for a million downloads as for ten.
         """
-        groups: dict[tuple[State, str], FailureGroup] = {}
-        for row in self._batch_fields(batch, "state", "error", "spec"):
-            state, error, spec = row
-            if error and spec and state in {State.FAILURE, State.RETRY}:
-                info = error_info(error)
-                key = (State(state), info.type)
-                first = groups.get(key) or FailureGroup(*key, 0, info, json.loads(spec)["item"])
-                groups[key] = replace(first, count=first.count + 1)
-        return sorted(groups.values(), key=lambda one: (one.state != State.FAILURE, -one.count))
+        groups = [group for state in ERRING for group in self._groups(batch, state)]
+        return sorted(groups, key=lambda one: (one.state != State.FAILURE, -one.count))
+
+    def _groups(self, batch: str, state: State) -> Iterator[FailureGroup]:
+        key, first = self._key("errors", batch), f"[{state}:"
+        with self._connection.commands() as redis:
+            # From the first entry of a class to the first one of the next class.
+            while found := redis.zrangebylex(key, first, f"({state};", 0, 1):
+                kind = found[0].split(":")[1]
+                bounds = f"[{state}:{kind}:", f"({state}:{kind};"
+                count = redis.zlexcount(key, *bounds)
+                entries = redis.zrangebylex(key, *bounds, 0, EXAMPLES)
+                ids = [entry.split(":", 2)[2] for entry in entries]
+                # One may have left the list, or the ledger, meanwhile.
+                if records := [one for one in self._read(ids) if one and one.error]:
+                    items = tuple(one.item_id for one in records)
+                    is_refused = not records[0].path
+                    error = cast("ErrorInfo", records[0].error)
+                    yield FailureGroup(state, kind, count, error, items[0], items, is_refused)
+                first = f"[{state}:{kind};"
 
     def failed(
         self, batch: str, kinds: Sequence[str] = (), *, state: State = State.FAILURE
-    ) -> list[str]:
-        """Return the ids of a batch's downloads with errors of these classes, or of any.
+    ) -> Iterator[str]:
+        """Yield the ids of a batch's downloads with errors of these classes, or of any.
+
+        The downloads may change their states while they are read.
 
         Args:
             batch: Its name.
             kinds: Error classes; none is any.
             state: Of the downloads: FAILURE, or RETRY for those that wait after an error.
         """
-        with self._connection.commands() as redis:
-            ids: list[str] = redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1)
-        rows = self._batch_fields(batch, "state", "error")
-        return [
-            identifier
-            for identifier, (found, error) in zip(ids, rows, strict=False)
-            if found == state and (not kinds or (error and json.loads(error)["type"] in kinds))
-        ]
+        key = self._key("errors", batch)
+        for prefix in [f"{state}:{kind}" for kind in kinds] or [str(state)]:
+            first = f"[{prefix}:"
+            while entries := self._connection.client.zrangebylex(
+                key, first, f"({prefix};", 0, BLOCK
+            ):
+                yield from (entry.split(":", 2)[2] for entry in entries)
+                first = f"({entries[-1]}"
 
     def named(self, batch: str, names: Sequence[str]) -> list[str]:
         """Return the ids of a batch's downloads by item, file name or id, each once.
 
         Raises:
+            UnknownBatchError: no such batch.
             UnknownDownloadError: the batch has none of that name.
         """
         found: dict[str, list[str]] = {name: [] for name in names}
-        with self._connection.commands() as redis:
-            ids: list[str] = redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1)
-        rows = self._batch_fields(batch, "spec", "path")
-        for identifier, (spec, path) in zip(ids, rows, strict=False):
-            item = json.loads(spec)["item"] if spec else ""
-            for name in {identifier, item, PurePath(path or "").name} & found.keys():
-                found[name].append(identifier)
+        known: list[str] = []
+        for ids in self._blocks(batch):
+            for identifier, (spec, path) in zip(
+                ids, self._fields(ids, "spec", "path"), strict=True
+            ):
+                item = jsontext.parsed(spec)["item"] if spec else ""
+                own = (identifier, item, PurePath(path or "").name)
+                if len(known) < NEAREST_OF:
+                    known.extend(own)
+                for name in found.keys() & own:
+                    found[name].append(identifier)
         for name, those in found.items():
             if not those:
-                raise UnknownDownloadError(name, nearest(name, self._some_names(batch)), batch)
+                raise UnknownDownloadError(name, nearest(name, known), batch)
         return list(dict.fromkeys(itertools.chain.from_iterable(found.values())))
-
-    def _some_names(self, batch: str) -> Iterator[str]:
-        """Yield item ids and file names of the first downloads of a batch."""
-        for spec, path in itertools.islice(self._batch_fields(batch, "spec", "path"), NEAREST_OF):
-            if spec:
-                yield json.loads(spec)["item"]
-            yield PurePath(path or "").name
-
-    def _batch_fields(self, batch: str, *names: str) -> Iterator[list[str | None]]:
-        with self._connection.commands() as redis:
-            ids = iter(redis.zrange(self._connection.key("batch", batch, "downloads"), 0, -1))
-        while block := list(itertools.islice(ids, BLOCK)):
-            yield from self._fields(block, *names)
 
     def _fields(
         self, ids: Sequence[str], *names: str, raise_on_error: bool = True
@@ -298,7 +311,7 @@ class Reading(Part):
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
-                pipeline.hmget(self._connection.key("download", identifier), *names)
+                pipeline.hmget(self._key("download", identifier), *names)
             rows: list[list[str | None]] = pipeline.execute(raise_on_error)
         return rows
 
@@ -306,14 +319,14 @@ class Reading(Part):
         """Return the counts of the whole ledger: as quick with a million records as with one."""
         reasons, now = (*Reason, TURN), self._connection.server_time()
         with self._connection.commands() as redis:
-            accounts = redis.smembers(self._connection.key("accounts"))
+            accounts = redis.smembers(self._key("accounts"))
             pipeline = redis.pipeline(transaction=False)
-            pipeline.hgetall(self._connection.key("totals"))
-            pipeline.zcount(self._connection.key("due"), f"({now}", "+inf")
+            pipeline.hgetall(self._key("totals"))
+            pipeline.zcount(self._key("due"), f"({now}", "+inf")
             for reason in reasons:
-                pipeline.zrange(self._connection.key("since", reason), 0, 0, withscores=True)
+                pipeline.zrange(self._key("since", reason), 0, 0, withscores=True)
             for account in accounts:
-                pipeline.zcard(self._connection.key("account", account, "tape"))
+                pipeline.zcard(self._key("account", account, "tape"))
             counters, later, *rest = pipeline.execute()
         firsts, taped = rest[: len(reasons)], sum(rest[len(reasons) :])
         return Totals(

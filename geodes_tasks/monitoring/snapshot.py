@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -12,8 +12,6 @@ from geodes_tasks.ledger import AccountState, FailureGroup, Ledger, Running, Wai
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 
-FAILURES_S = 10.0
-"""Seconds between two readings of the errors, which read every record of a batch."""
 SPEED_S = 1.2
 """Seconds between two snapshots that measure speeds: workers report progress once a second."""
 SPEED_WINDOW_S = 10.0
@@ -101,9 +99,6 @@ class SnapshotReader:
     batches: Sequence[str]
     """Names of the batches."""
     _speeds: dict[str, Speed] = field(default_factory=dict)
-    _failures: list[FailureGroup] = field(default_factory=list)
-    _failed_counts: tuple[int, ...] = ()
-    _read_at: float = float("-inf")
 
     def read(self) -> Snapshot:
         """Read the ledger once.
@@ -124,8 +119,13 @@ class SnapshotReader:
             batch_speeds=[self._speeds[s.batch].update(s.bytes_done, now) for s in statuses],
             running=running,
             speeds=[self._speeds[r.download_id].update(r.done_bytes, now) for r in running],
-            waits=self._waits(),
-            failures=self._errors(statuses, now),
+            waits=ledger.reading.waits(self.batches),
+            failures=[
+                group
+                for status in statuses
+                if status.states[State.FAILURE] or status.states[State.RETRY]
+                for group in ledger.reading.failures(status.batch)
+            ],
             accounts=ledger.account.states(),
             workers=len(ledger.dispatch.workers()),
             paused=frozenset(name for kind, name in ledger.control.pauses() if kind == "batch"),
@@ -142,28 +142,3 @@ class SnapshotReader:
             return snapshot
         time.sleep(SPEED_S)
         return self.read()
-
-    def _waits(self) -> list[Wait]:
-        """Return the waits of these batches, each with the earliest time it began."""
-        found = []
-        for wait in self.ledger.reading.waits(self.batches):
-            times = (self.ledger.reading.waits_since(name, wait.reason) for name in self.batches)
-            known = [time for time in times if time is not None]
-            found.append(replace(wait, since=min(known, default=None)))
-        return found
-
-    def _errors(self, statuses: Sequence[BatchStatus], now: float) -> list[FailureGroup]:
-        """Return the errors; read them again when their number changed or they are old."""
-        # Equal counts may hide other errors (one retried, one new): hence the age as well.
-        counts = tuple(s.states[state] for s in statuses for state in (State.FAILURE, State.RETRY))
-        fresh = counts == self._failed_counts or now - self._read_at < FAILURES_S
-        if fresh and self._read_at > float("-inf"):
-            return self._failures
-        self._failed_counts, self._read_at = counts, now
-        self._failures = [
-            group
-            for status in statuses
-            if status.states[State.FAILURE] or status.states[State.RETRY]
-            for group in self.ledger.reading.failures(status.batch)
-        ]
-        return self._failures

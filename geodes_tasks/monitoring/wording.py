@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,19 +151,10 @@ def _waits(
     """Return for each reason how many downloads of a batch wait, since when and until when."""
     if not status.waiting:
         return []
-    due = {wait.reason: wait.next_due for wait in ledger.reading.waits([status.batch])}
     rows = []
-    for reason, count in status.waiting.items():
-        until = due.get(reason)
-        if account is not None and account.paused == reason:
+    for wait in ledger.reading.waits([status.batch]):
+        if account is not None and account.paused == wait.reason:
             # The pause ends later than the due time of each download: those are only polls.
-            until = account.paused_until or until
-        rows.append(
-            {
-                "reason": reason,
-                "count": count,
-                "since": ledger.reading.waits_since(status.batch, reason),
-                "next_due": until,
-            }
-        )
+            wait = replace(wait, next_due=account.paused_until or wait.next_due)
+        rows.append(asdict(wait))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
             counted[f"waiting:{row['reason']}"] += 1
         if row["state"] == State.SUCCESS:
             counted[f"outcome:{row['outcome']}"] += 1
+        if row["state"] == State.FAILURE:
+            counted[f"listed:FAILURE:{json.loads(row['error'])['type']}"] += 1
     return counted
 
 
@@ -33,5 +36,11 @@ def counters(ledger: Ledger, batch: str) -> Counter[str]:
     kept = ledger.connection.client.hgetall(ledger.connection.key("batch", batch))
     counts = re.compile("total|bytes|state:|outcome:|waiting:")
     numbers = {n: int(v) for n, v in kept.items() if counts.match(n)}
+    for entry in ledger.connection.client.zrange(ledger.connection.key("errors", batch), 0, -1):
+        state, kind, one = entry.split(":", 2)
+        row = ledger.connection.client.hgetall(ledger.connection.key("download", one))
+        # After an error a download may also wait without being listed, once its worker died.
+        if state != State.RETRY or row.get("state") != State.RETRY or kind not in row["error"]:
+            numbers[f"listed:{state}:{kind}"] = numbers.get(f"listed:{state}:{kind}", 0) + 1
     # Not a unary plus: it drops negative counts too, and those must be seen.
     return Counter({name: number for name, number in numbers.items() if number})

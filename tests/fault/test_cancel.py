@@ -28,7 +28,7 @@ def test_cancelled_batch_stops_within_two_seconds(cluster: Scene) -> None:
     cluster.until(lambda: len(cluster.parts()) == 2, 10, "two downloads under way")
     began = time.monotonic()
 
-    cancelled = cluster.ledger.control.cancel(cluster.ledger.reading.downloads(batch.id))
+    cancelled = cluster.ledger.control.cancel(list(cluster.ledger.reading.downloads(batch.id)))
 
     cluster.settled(batch, 10)
     assert elapsed_since(began) <= STOPPED_S, cluster.logs
@@ -51,7 +51,7 @@ def test_cancelled_download_does_not_wait_for_a_silent_portal(cluster: Scene, mo
     time.sleep(0.5)
     began = time.monotonic()
 
-    cluster.ledger.control.cancel(cluster.ledger.reading.downloads(batch.id))
+    cluster.ledger.control.cancel(list(cluster.ledger.reading.downloads(batch.id)))
 
     (record,) = cluster.settled(batch, 10)
     assert elapsed_since(began) <= STOPPED_S, cluster.logs
@@ -69,7 +69,7 @@ def test_cancelled_download_of_a_dead_worker_leaves_nothing(cluster: Scene) -> N
     cluster.fetched(item, MiB)
     first.kill()
 
-    cluster.ledger.control.cancel(cluster.ledger.reading.downloads(batch.id))
+    cluster.ledger.control.cancel(list(cluster.ledger.reading.downloads(batch.id)))
     cluster.worker("second")
 
     (record,) = cluster.settled(batch, 10)
@@ -88,7 +88,7 @@ def test_cancelled_download_that_waits_leaves_nothing(cluster: Scene) -> None:
     cluster.until(lambda: batch.status().states[State.RETRY] == 1, 10, "a failed attempt")
     assert cluster.leftovers() != []
 
-    cluster.ledger.control.cancel(cluster.ledger.reading.downloads(batch.id))
+    cluster.ledger.control.cancel(list(cluster.ledger.reading.downloads(batch.id)))
 
     assert batch.status().states[State.REVOKED] == 1
     cluster.until(lambda: cluster.leftovers() == [], 5, "the part file is swept up")

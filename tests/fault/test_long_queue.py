@@ -159,7 +159,7 @@ def test_a_cancelled_batch_costs_the_next_release_nothing(
 
 def test_cancelled_files_among_others_are_passed_a_hundred_at_a_time(long: Watched) -> None:
     """All but the last file of a batch are cancelled by name: that one is found, in short calls."""
-    ids = long.reading.downloads(BATCH)
+    ids = list(long.reading.downloads(BATCH))
     last = ids[COUNT // 3 - 10]
     gone = [one for one in ids[: COUNT // 3] if one != last]
     for first in range(0, len(gone), BLOCK):

@@ -171,7 +171,7 @@ def test_forget_by_age(standin: StandIn, settings: Settings, ledger: Ledger) -> 
     for name in ("old", "busy", "young"):
         batch = enqueue(standin.add_item(KiB), settings=settings, batch=name)
         if name != "busy":
-            ledger.control.cancel(ledger.reading.downloads(batch.id))
+            ledger.control.cancel(list(ledger.reading.downloads(batch.id)))
     month = 31 * 86400.0
     for name in ("old", "busy"):
         ledger.connection.client.zincrby(ledger.connection.key("batches"), -month, name)
@@ -337,7 +337,7 @@ def test_a_script_needs_yes(
     names = ["first", "second"] if case == "two" else ["first"]
     for name in names:
         enqueue(standin.add_item(KiB), settings=settings, batch=name)
-        ids = ledger.reading.downloads(name)
+        ids = list(ledger.reading.downloads(name))
         if word == "retry":
             ledger.control.cancel(ids)
             ledger.connection.client.hset(ledger.connection.key("batch", name), "state:FAILURE", 1)

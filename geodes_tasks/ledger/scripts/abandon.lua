@@ -18,7 +18,7 @@ for _, name in ipairs(call('ZRANGE', P .. 'batches', 0, -1)) do
     call('RENAME', key .. ':downloads', P .. 'abandoned:' .. rest)
     call('SADD', P .. 'abandoned', rest)
   end
-  call('UNLINK', key)
+  call('UNLINK', key, errors_key(name))
   for _, account in ipairs(accounts) do clear_ready(name, account) end
 end
 for _, name in ipairs({ 'batches', 'due', 'workers', 'slots', 'recoverer', 'holds' }) do

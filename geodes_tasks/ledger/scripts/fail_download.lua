@@ -8,8 +8,9 @@ local account = end_lease(id, token)
 if not account then return { 'lost' } end
 local time = now()
 move(id, report.error and 'FAILURE' or 'REVOKED')
-set_fields(id, 'error', report.error, 'finished', stamp(time))
+set_fields(id, 'finished', stamp(time))
 if report.error then
+  set_error(id, 'FAILURE', report.error)
   if report.entry then add_to_history(id, cjson.decode(report.entry)) end
   count_transfer(id, report)
 else

@@ -16,7 +16,7 @@ for _, account in ipairs(all_accounts()) do
   clear_ready(name, account)
   for _, level in ipairs(levels_of(account)) do call('LREM', ring_key(account, level), 0, name) end
 end
-call('UNLINK', key)
+call('UNLINK', key, errors_key(name))
 call('ZREM', P .. 'batches', name)
 call('HDEL', P .. 'holds', 'batch:' .. name)
 return 'begun'

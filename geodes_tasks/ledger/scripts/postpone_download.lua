@@ -15,7 +15,8 @@ if cancel then
 else
   move(id, 'RETRY', report.reason)
   if not report.counted then call('HINCRBY', download_key(id), 'attempts', -1) end
-  set_fields(id, 'error', report.error, 'suspect', report.suspect, 'sources', report.held)
+  if report.error then set_error(id, 'RETRY', report.error) end
+  set_fields(id, 'suspect', report.suspect, 'sources', report.held)
   if report.entry then add_to_history(id, cjson.decode(report.entry)) end
   count_transfer(id, report)
   if report.pause then pause_account(account, report.pause, report.pause_seconds, time) end

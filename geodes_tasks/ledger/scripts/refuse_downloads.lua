@@ -7,6 +7,7 @@ for _, entry in ipairs(entries) do
   attach(entry.id, batch, counted)
   if not counted.state then move(entry.id, 'FAILURE') end
   set_fields(entry.id, 'spec', entry.spec, 'path', '', 'size', 0, 'account', account, 'attempts', 0,
-    'error', entry.error, 'finished', stamp(now()))
+    'finished', stamp(now()))
+  set_error(entry.id, 'FAILURE', entry.error)
 end
 return redis.status_reply('OK')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,11 +9,10 @@ import pytest
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.batch import Batch, exit_code
 from geodes_tasks.errors import UnknownBatchError
-from geodes_tasks.ledger import Claim, Ledger, Request
-from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
+from geodes_tasks.ledger import Claim, FailureGroup, Ledger, Request
+from geodes_tasks.model.results import BatchStatus, ErrorInfo
 from geodes_tasks.model.states import Reason, State
 from tests.conftest import asset_of
-from tests.unit.monitoring.reports.test_reports import BAD, GOOD
 
 
 def status_of(waiting: dict[Reason, int] | None = None, **states: int) -> BatchStatus:
@@ -29,13 +27,17 @@ def status_of(waiting: dict[Reason, int] | None = None, **states: int) -> BatchS
     )
 
 
-def failed(kind: str) -> DownloadRecord:
-    """Make the record of a download that ended with this error."""
-    return replace(BAD, error=ErrorInfo(kind, "text"))
+def failed(kind: str) -> FailureGroup:
+    """Make the group of the downloads that ended with this error."""
+    return FailureGroup(State.FAILURE, kind, 1, ErrorInfo(kind, "text"), "URN:a")
+
+
+WAITS = FailureGroup(State.RETRY, "TransferError", 1, ErrorInfo("TransferError", "text"), "URN:b")
+"""A download that waits after an error: no failure."""
 
 
 @pytest.mark.parametrize(
-    ("status", "records", "code"),
+    ("status", "failures", "code"),
     [
         (status_of(success=3), [], 0),
         (status_of(), [], 4),
@@ -53,17 +55,17 @@ def failed(kind: str) -> DownloadRecord:
     ],
 )
 def test_the_exit_code_says_how_a_batch_stands(
-    status: BatchStatus, records: list[DownloadRecord], code: int
+    status: BatchStatus, failures: list[FailureGroup], code: int
 ) -> None:
     """Scripts tell done, failed, transient, tape and account apart."""
-    assert exit_code(status, [GOOD, *records]) == code
+    assert exit_code(status, [WAITS, *failures]) == code
 
 
-def test_records_are_read_only_when_something_failed() -> None:
+def test_errors_are_read_only_when_something_failed() -> None:
     """A batch of a million that went well is told from its counts alone."""
 
     def never() -> object:
-        raise AssertionError("records were read")
+        raise AssertionError("errors were read")
         yield
 
     assert exit_code(status_of(success=9), never()) == 0  # type: ignore[arg-type] # any iterable

@@ -649,9 +649,9 @@ def test_since_when_a_batch_waits(fake_ledger: Ledger, clock: Clock) -> None:
     clock.advance(50.0)
     on_tape(fake_ledger, *late)
 
-    since = [fake_ledger.reading.waits_since(batch, "offline") for batch in ("early", "late")]
+    since = [fake_ledger.reading.waits([batch])[0].since for batch in ("early", "late")]
 
     assert since[0] is not None
     assert since[1] is not None
     assert since[1] - since[0] == pytest.approx(50.0, abs=5.0)
-    assert fake_ledger.reading.waits_since("late", "quota") is None
+    assert fake_ledger.reading.first_waiting("late", "quota") is None

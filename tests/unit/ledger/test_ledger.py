@@ -357,7 +357,7 @@ def test_a_batch_is_unknown_until_somebody_asks(fake_ledger: Ledger) -> None:
     with pytest.raises(UnknownBatchError, match="'nothing' is not in the ledger"):
         fake_ledger.reading.status("nothing")
     with pytest.raises(UnknownBatchError, match="'nothing' is not in the ledger"):
-        fake_ledger.reading.downloads("nothing")
+        list(fake_ledger.reading.downloads("nothing"))
 
     assert fake_ledger.reading.record("nothing") is None
     assert fake_ledger.leases.claim("nothing", "w") is Verdict.UNKNOWN
@@ -377,7 +377,9 @@ def test_the_order_of_asking_is_the_order_of_the_report(fake_ledger: Ledger) -> 
     ask(fake_ledger, *requests[:3])
     ask(fake_ledger, *requests[3:])
 
-    assert fake_ledger.reading.downloads(BATCH) == [request.download_id for request in requests]
+    assert list(fake_ledger.reading.downloads(BATCH)) == [
+        request.download_id for request in requests
+    ]
 
 
 # --- refuse --------------------------------------------------------------------------------------
@@ -1014,11 +1016,11 @@ def test_what_another_batch_asks_for_goes_on(fake_ledger: Ledger, newest: bool) 
     ask(fake_ledger, shared, batch=second)
     ask(fake_ledger, alone)
 
-    withdrawn = fake_ledger.control.withdraw(BATCH, fake_ledger.reading.downloads(BATCH))
+    withdrawn = fake_ledger.control.withdraw(BATCH, list(fake_ledger.reading.downloads(BATCH)))
     again = fake_ledger.control.withdraw(BATCH, [alone.download_id, shared.download_id])
 
     assert (withdrawn, again) == (Withdrawn(cancelled=1, left=1), Withdrawn())
-    assert fake_ledger.reading.downloads(BATCH) == [alone.download_id]
+    assert list(fake_ledger.reading.downloads(BATCH)) == [alone.download_id]
     assert (
         fake_ledger.reading.status(BATCH).states[State.REVOKED]
         == fake_ledger.reading.status(BATCH).total
@@ -1253,14 +1255,17 @@ def test_records_of_another_schema_are_not_touched(fake_ledger: Ledger, schema: 
 
 
 def test_a_ledger_of_the_former_schema_is_taken_over_when_all_is_over(fake_ledger: Ledger) -> None:
-    """Finished or forgotten with the former version, it goes on with this one."""
+    """Finished or forgotten with the former version, it continues here; errors are listed."""
     ask(fake_ledger, request_of("a"))
+    failed(fake_ledger, request_of("b"))
     fake_ledger.connection.client.set(fake_ledger.connection.key("schema"), "1")
-    fake_ledger.control.cancel(fake_ledger.reading.downloads(BATCH))
+    fake_ledger.connection.client.delete(fake_ledger.connection.key("errors", BATCH))
+    fake_ledger.control.cancel(list(fake_ledger.reading.downloads(BATCH)))
 
     fake_ledger.connection.ping()
 
     assert fake_ledger.connection.client.get(fake_ledger.connection.key("schema")) == "2"
+    assert list(fake_ledger.reading.failed(BATCH)) == [request_of("b").download_id]
     assert fake_ledger.reading.batches() == [BATCH]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 READ_COMMANDS = {
     "exists", "hget", "hgetall", "hmget", "lindex", "lrange", "smembers", "zcard", "zcount",
-    "zmscore", "zrange", "zrevrange",
+    "zlexcount", "zmscore", "zrange", "zrangebylex", "zrangebyscore", "zrevrange",
 }  # fmt: skip
 """Commands that change nothing: a reader sends no other."""
 VERBS = {name for name, _ in getmembers(Control, isfunction) if not name.startswith("_")} - {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.errors import NoDataAssetError
+from geodes_tasks.ledger import Ledger, Refusal
 from geodes_tasks.ledger.limits import Limits
+from geodes_tasks.ledger.reading import BLOCK
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from tests.conftest import publish_limits
@@ -133,9 +135,56 @@ def test_failed_by_class(limited: Ledger) -> None:
     failed(limited, request_of("a"))
     proven(limited, request_of("b"))
 
-    assert limited.reading.failed(BATCH) == [request_of("a").download_id]
-    assert limited.reading.failed(BATCH, ["TransferError"]) == [request_of("a").download_id]
-    assert limited.reading.failed(BATCH, ["NotFoundError"]) == []
+    assert list(limited.reading.failed(BATCH)) == [request_of("a").download_id]
+    assert list(limited.reading.failed(BATCH, ["TransferError"])) == [request_of("a").download_id]
+    assert list(limited.reading.failed(BATCH, ["NotFoundError"])) == []
+
+
+def test_errors_are_listed_as_long_as_they_last(limited: Ledger) -> None:
+    """A download leaves the list when it is retried, cancelled or leaves the batch."""
+    for name in ("a", "b", "c"):
+        failed(limited, request_of(name))
+    ask(limited, request_of("d"))
+    postponed(limited, claimed(limited, request_of("d")), LATER)
+    ask(limited, request_of("d"), batch="other")
+    before = [(one.state, one.count) for one in limited.reading.failures("other")]
+
+    limited.control.retry([request_of("a").download_id])
+    limited.control.withdraw(BATCH, [request_of("d").download_id])
+
+    assert before == [(State.RETRY, 1)]
+    assert [(one.state, one.count) for one in limited.reading.failures(BATCH)] == [
+        (State.FAILURE, 2)
+    ]
+    assert [one.state for one in limited.reading.failures("other")] == [State.RETRY]
+    limited.control.cancel([request_of("d").download_id])
+    assert limited.reading.failures("other") == []
+
+
+def test_a_refused_item_is_listed_as_such(limited: Ledger) -> None:
+    """Refused twice, it is one; a retry cannot help it."""
+    for _ in range(2):
+        error = NoDataAssetError("URN:bad", "no data")
+        limited.admission.refuse(BATCH, ACCOUNT, [Refusal("URN:bad", "", "", error)])
+
+    (group,) = limited.reading.failures(BATCH)
+
+    assert (group.type, group.count, group.is_refused) == ("NoDataAssetError", 1, True)
+    assert group.items == ("URN:bad",)
+
+
+def test_a_batch_is_read_whole_while_downloads_leave_it(limited: Ledger) -> None:
+    """More than a block, each download once and in order, though those read are taken out."""
+    requests = [request_of(f"{number:04}") for number in range(BLOCK + 20)]
+    ask(limited, *requests)
+    seen = []
+    for identifier in limited.reading.downloads(BATCH):
+        limited.connection.client.zrem(
+            limited.connection.key("batch", BATCH, "downloads"), identifier
+        )
+        seen.append(identifier)
+
+    assert seen == [request.download_id for request in requests]
 
 
 def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:

@@ -45,7 +45,7 @@ def test_nothing_is_left_of_a_forgotten_batch(fake_ledger: Ledger) -> None:
     """Records, paths, lists and counts go; counters of what was transferred stay."""
     for number in range(BLOCK + 5):
         ask(fake_ledger, request_of(f"n{number}"))
-    fake_ledger.control.cancel(fake_ledger.reading.downloads(BATCH))
+    fake_ledger.control.cancel(list(fake_ledger.reading.downloads(BATCH)))
     proven(fake_ledger, request_of("good"))
     failed(fake_ledger, request_of("bad"))
 
@@ -102,7 +102,9 @@ def test_forced_what_others_wait_for_goes_on(fake_ledger: Ledger) -> None:
     shared = request_of("shared")
     ask(fake_ledger, shared, batch="first")
     ask(fake_ledger, shared, request_of("alone"), batch="second")
-    withdrawn = fake_ledger.control.withdraw("second", fake_ledger.reading.downloads("second"))
+    withdrawn = fake_ledger.control.withdraw(
+        "second", list(fake_ledger.reading.downloads("second"))
+    )
 
     done = forgotten(fake_ledger, "second", unfinished=True)
 
@@ -116,7 +118,7 @@ def test_what_runs_goes_when_it_has_stopped(fake_ledger: Ledger) -> None:
     """A running download is told to stop and stays until it has; its part files are swept first."""
     ask(fake_ledger, request_of())
     claim = claimed(fake_ledger, request_of())
-    fake_ledger.control.withdraw(BATCH, fake_ledger.reading.downloads(BATCH))
+    fake_ledger.control.withdraw(BATCH, list(fake_ledger.reading.downloads(BATCH)))
 
     first = forgotten(fake_ledger, unfinished=True)
     answer = fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 3)])
@@ -134,7 +136,7 @@ def test_litter_is_swept_first(fake_ledger: Ledger, clock: Clock) -> None:
     ask(fake_ledger, request_of())
     claimed(fake_ledger, request_of())
     fake_ledger.dispatch.recover()
-    fake_ledger.control.cancel(fake_ledger.reading.downloads(BATCH))
+    fake_ledger.control.cancel(list(fake_ledger.reading.downloads(BATCH)))
     for seconds in (30.0, 31.0, 5.0):
         clock.advance(seconds)
         fake_ledger.dispatch.recover()

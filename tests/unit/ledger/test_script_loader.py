@@ -37,6 +37,7 @@ ARGUMENTS = {
     "pause_batch_or_source": ["batch", "b", "why"],
     "postpone_download": ["x", "1", "{}", "1", "1", "0", "0"],
     "read_ledger_id": ["id"],
+    "list_errors": ["b", "x"],
     "read_portal_pause": ["a"],
     "record_portal_quota": ["a", "1", "1"],
     "record_tape_answer": ["a", "w", "1", "{}"],

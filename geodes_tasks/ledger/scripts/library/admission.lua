@@ -39,10 +39,10 @@ local function restart_record(entry, account)
   count_in_batches(id, 'bytes_total', number(entry.size) - number(field(id, 'size')))
   set_fields(id, 'spec', entry.spec, 'path', entry.path, 'size', entry.size,
     'sources', entry.sources, 'account', account, 'attempts', 0)
+  move(id, 'PENDING')
   call('HDEL', download_key(id), 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3',
     'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since')
   call('HSET', P .. 'paths', entry.path, id)
-  move(id, 'PENDING')
   set_done(id, 0)
   make_ready(id)
 end

@@ -106,6 +106,24 @@ local function count_in_batch(key, counted, sign)
   if counted.state == 'SUCCESS' then add(key, 'outcome:' .. (counted.outcome or ''), sign) end
 end
 
+-- The downloads of a batch with an error, listed by it: readers find them without reading the batch.
+local function errors_key(name) return P .. 'errors:' .. name end
+
+local function has_error(state) return state == 'FAILURE' or state == 'RETRY' end
+
+local function error_entry(id, state, text)
+  local info = decoded(text)
+  return state .. ':' .. tostring(info and info.type or '') .. ':' .. id
+end
+
+-- Record why a download failed or waits.
+local function set_error(id, state, text)
+  set_fields(id, 'error', text)
+  for _, name in ipairs(batches_of(id)) do
+    if is_alive(name) then call('ZADD', errors_key(name), 0, error_entry(id, state, text)) end
+  end
+end
+
 local totals_of = {}
 
 -- Append a download to the list of a batch.
@@ -131,6 +149,9 @@ local function attach(id, name, counted)
   set_batches(id, kept)
   append_to_batch(id, name)
   count_in_batch(batch_key(name), counted, 1)
+  if has_error(counted.state) then
+    call('ZADD', errors_key(name), 0, error_entry(id, counted.state, field(id, 'error')))
+  end
 end
 
 -- Take a download out of a batch; return whether it was in it.
@@ -138,7 +159,11 @@ local function detach(id, name)
   local key = batch_key(name)
   if call('ZREM', key .. ':downloads', id) == 0 then return false end
   add(key, 'total', -1)
-  count_in_batch(key, counted_fields(id), -1)
+  local counted = counted_fields(id)
+  count_in_batch(key, counted, -1)
+  if has_error(counted.state) then
+    call('ZREM', errors_key(name), error_entry(id, counted.state, field(id, 'error')))
+  end
   return true
 end
 

@@ -6,6 +6,7 @@
 --   batch:<name>:downloads   zset    its downloads in the order in which they were enqueued
 --   batch:<name>:ready:<sources>:<account>  list  its downloads that can start, by the set of
 --                            sources that can serve them: geodes, geodes+s3, s3; the head is next
+--   errors:<batch>           zset    its downloads with an error: <state>:<class of the error>:<id>
 --   batches                  zset    every batch by time
 --   account:<name>           hash    paused, paused_until: the account asks nothing of the portal,
 --                            by_hand: nor of any other source; see account.lua

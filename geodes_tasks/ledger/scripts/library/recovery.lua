@@ -73,7 +73,8 @@ local function end_dead_lease(id, leases, most_attempts, error_text)
     make_ready(id, true)
   else
     move(id, 'FAILURE')
-    set_fields(id, 'error', lost_error(id, number(attempts), error_text), 'finished', stamp(now()))
+    set_error(id, 'FAILURE', lost_error(id, number(attempts), error_text))
+    set_fields(id, 'finished', stamp(now()))
     leave_litter(id)
   end
   return true

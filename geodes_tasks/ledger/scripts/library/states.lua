@@ -22,6 +22,10 @@ local function leave_state(id, from, reason, outcome)
   local since = since_key(from, reason)
   if since then call('ZREM', since, id) end
   count(id, 'state:' .. from, -1)
+  if has_error(from) then
+    local entry = error_entry(id, from, field(id, 'error'))
+    for _, name in ipairs(batches_of(id)) do call('ZREM', errors_key(name), entry) end
+  end
   if from == 'SUCCESS' then count(id, 'outcome:' .. (outcome or ''), -1) end
   if from ~= 'RETRY' then return end
   count(id, 'waiting:' .. (reason or ''), -1)
@@ -133,7 +137,8 @@ local function end_damaged(id)
     count(id, 'state:FAILURE', 1)
   end
   call('HDEL', download_key(id), 'cancel')
-  set_fields(id, 'error', DAMAGED, 'finished', stamp(now()))
+  set_error(id, 'FAILURE', DAMAGED)
+  set_fields(id, 'finished', stamp(now()))
   add_total('errors:DamagedRecordError', 1)
   leave_litter(id)
 end
