@@ -7,9 +7,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from geodes_tasks.client.doctor_portal import portal_checks, s3_checks
+from geodes_tasks.client.doctor_portal import clock_check, portal_checks, s3_checks
 from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.client.run import has_cluster
 from geodes_tasks.errors import ConfigError, GeodesTasksError
@@ -17,10 +16,8 @@ from geodes_tasks.ledger import Ledger, WorkerState
 from geodes_tasks.ledger.checks import Check, Level, default_user_check, server_checks
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.version import __version__
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.transfer import disk
-
-if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
 
 SKEW_S = 5.0
 """Seconds between two clocks above which due times and leases mislead, and TLS fails."""
@@ -33,18 +30,23 @@ VOLATILE = {"tmpfs", "ramfs", "overlay"}
 def examine(settings: Settings) -> Iterator[Check]:
     """Yield all checks one after the other; a part that fails does not stop the rest."""
     yield Check("version", Level.OK, f"geodes-tasks {__version__}")
-    parts: tuple[Callable[[Settings], Iterator[Check]], ...] = (_redis, _portal, _s3, _folder)
+    parts: tuple[Callable[[Settings], Iterator[Check]], ...] = (
+        redis_checks,
+        portal_checks,
+        s3_checks,
+        folder_checks,
+    )
     for part in parts:
         try:
             yield from part(settings)
         except GeodesTasksError as error:
-            yield Check(part.__name__.strip("_"), Level.PROBLEM, str(error), error.hint)
+            yield Check(
+                part.__name__.removesuffix("_checks"), Level.PROBLEM, str(error), error.hint
+            )
 
 
-# --- Redis and workers ---------------------------------------------------------------------------
-
-
-def _redis(settings: Settings) -> Iterator[Check]:
+def redis_checks(settings: Settings) -> Iterator[Check]:
+    """Check the Redis of the cluster, and its workers; without one, the private server."""
     if not has_cluster(settings):
         yield Check("redis", Level.OK, f"one-machine mode brings its own: {server_binary()}")
         return
@@ -55,7 +57,7 @@ def _redis(settings: Settings) -> Iterator[Check]:
     yield Check("redis", Level.OK, f"answers in {ms:.0f} ms")
     yield from server_checks(ledger.connection)
     yield default_user_check(ledger.connection)
-    yield skew("clock of redis", ledger.connection.server_time() - time.time())
+    yield clock_check("redis", ledger.connection.server_time() - time.time(), SKEW_S)
     yield from _workers(ledger)
 
 
@@ -86,31 +88,8 @@ def _versions(fleet: list[WorkerState]) -> Iterator[Check]:
         yield Check("versions", Level.OK, f"all workers are {__version__}")
 
 
-def skew(name: str, seconds: float) -> Check:
-    """Judge how far another clock is ahead of this one."""
-    text = f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
-    if abs(seconds) <= SKEW_S:
-        return Check(name, Level.OK, text)
-    return Check(name, Level.WARNING, text, "Let both machines take their time from NTP.")
-
-
-# --- portal, S3 ----------------------------------------------------------------------------------
-
-
-def _portal(settings: Settings) -> Iterator[Check]:
-    for name, level, text, mend in portal_checks(settings):
-        yield Check(name, Level(level), text, mend)
-
-
-def _s3(settings: Settings) -> Iterator[Check]:
-    for name, level, text, mend in s3_checks(settings):
-        yield Check(name, Level(level), text, mend)
-
-
-# --- folder --------------------------------------------------------------------------------------
-
-
-def _folder(settings: Settings) -> Iterator[Check]:
+def folder_checks(settings: Settings) -> Iterator[Check]:
+    """Check the download folder, and in one-machine mode the folder of the private ledger."""
     folder = settings.download_dir.expanduser().absolute()
     # The folder is not made: a diagnosis leaves nothing behind.
     there = next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,202 +1,107 @@
-"""Ask the portal and the datalake whether they are there and take the key; spends no quota.
+"""Check the portal and the datalake with the client and the credentials that downloads use.
 
-Its own few requests, with the standard library: what is looked at here is the way itself, with
-its proxy, its certificate and its clock. The key goes to the portal alone; no redirect is taken.
+No quota is spent, and the key goes to the portal alone.
 """
 
 from __future__ import annotations
 
-import json
-import ssl
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from dataclasses import replace
 
-from geodes_tasks.errors import AuthError, ConfigError, KeyMissingError, UntrustedServerError
+from geodes_tasks import transports
+from geodes_tasks.errors import AuthError, GeodesTasksError, KeyMissingError
+from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account
-from geodes_tasks.transports.http.availability import find_number
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.transports.http.availability import Availability, KeyState
+from geodes_tasks.transports.http.http_client import HttpClient
+from geodes_tasks.transports.http.responses import parse_date
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from geodes_tasks.settings.config import Settings
-
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
-KEY_PATH = "/processing/download/get"
-"""Path that reports the quota of a key and costs none of it."""
 LANDING = "/api/stac"
 TIMEOUT_S = 10.0
 """Seconds that one request may take."""
 SKEW_S = 30.0
 """Seconds between the clocks that are no warning: the Date header has whole seconds (RFC 9110
 section 5.6.7), and the response takes a while."""
-REFUSALS = {301, 302, 303, 307, 308, 401, 403}
 
 
-class Line(NamedTuple):
-    """One finding: name, level, text, how to mend it."""
-
-    name: str
-    level: str
-    text: str
-    mend: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The response to one request of a check."""
-
-    status: int
-    body: bytes
-    skew_s: float | None
-    """How far the server's clock is ahead; None when it does not say."""
-
-
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: a portal that redirects to a login page has refused the key."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def ask(settings: Settings, url: str, headers: dict[str, str] | None = None) -> Reply:
-    """Send one GET; return the response, whatever its status.
-
-    Raises:
-        OSError: no response; ssl.SSLCertVerificationError is behind its ``reason`` at times.
-    """
-    bundle = str(settings.ca_bundle.expanduser()) if settings.ca_bundle else None
-    context = ssl.create_default_context(cafile=bundle)
-    handler = urllib.request.HTTPSHandler(context=context)
-    opener = urllib.request.build_opener(handler, _Stay)
-    # Settings take https, and plain http for loopback only.
-    request = urllib.request.Request(url, headers=headers or {})  # noqa: S310
-    try:
-        with opener.open(request, timeout=TIMEOUT_S) as answer:
-            return _reply(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return _reply(error)
-
-
-def _reply(answer: Any) -> Reply:
-    date, skew = answer.headers.get("Date"), None
-    if date:
-        try:
-            skew = parsedate_to_datetime(date).timestamp() - time.time()
-        except ValueError:
-            skew = None
-    return Reply(answer.status, answer.read(65536), skew)
-
-
-# --- the portal ----------------------------------------------------------------------------------
-
-
-def portal_checks(settings: Settings) -> Iterator[Line]:
+def portal_checks(settings: Settings) -> Iterator[Check]:
     """Check the portal: connection, certificate, clock, keys and quota."""
+    url = settings.portal_url
     try:
-        reply = ask(settings, settings.portal_url + LANDING)
-    except OSError as error:
-        yield _no_way("portal", settings.portal_url, error)
+        reply = HttpClient(settings, with_key=False).fetch(url + LANDING, seconds=TIMEOUT_S)
+    except GeodesTasksError as error:
+        yield Check("portal", Level.PROBLEM, str(error), error.hint)
         return
-    secure = settings.portal_url.startswith("https:")
-    how = "its certificate is trusted" if secure else "plain http, loopback"
     if reply.status >= 500:
-        mend = "Wait: downloads go on by themselves when it is well again."
-        yield Line("portal", WARNING, f"{settings.portal_url} answers {reply.status}", mend)
+        mend = "Wait: downloads continue by themselves when it is well again."
+        yield Check("portal", Level.WARNING, f"{url} answers HTTP {reply.status}", mend)
     else:
-        yield Line("portal", OK, f"{settings.portal_url} answers, {how}")
-    if reply.skew_s is not None:
-        yield portal_clock(reply.skew_s)
+        is_secure = url.startswith("https:")
+        how = "its certificate is trusted" if is_secure else "plain http, loopback"
+        yield Check("portal", Level.OK, f"{url} answers, {how}")
+    if date := parse_date(reply.headers.get("Date")):
+        yield clock_check("portal", date.timestamp() - time.time(), SKEW_S)
     for account in named_accounts(settings):
-        yield from _key(of_account(settings, account), named=account != settings.account)
+        check = key_check(of_account(settings, account))
+        is_default = account == settings.account
+        yield check if is_default else replace(check, name=f"key of account {account}")
     for file in loose_key_files(settings):
-        text = f"{file} holds a key and others may read it"
-        yield Line("key file", WARNING, text, f"chmod 600 {file}")
+        text = f"{file} holds a key and other users may read it"
+        yield Check("key file", Level.WARNING, text, f"chmod 600 {file}")
 
 
-def portal_clock(skew_s: float) -> Line:
-    """Return the check of the portal's clock, ``skew_s`` seconds ahead of this machine's."""
-    text = f"{abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} this machine"
-    if abs(skew_s) <= SKEW_S:
-        return Line("clock of portal", OK, text)
-    return Line("clock of portal", WARNING, text, "Let this machine take its time from NTP.")
+def clock_check(name: str, skew_s: float, most_s: float) -> Check:
+    """Check another clock, which is ``skew_s`` seconds ahead of this machine's."""
+    text = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} this machine"
+    if abs(skew_s) <= most_s:
+        return Check(f"clock of {name}", Level.OK, text)
+    mend = "Let both machines take their time from NTP."
+    return Check(f"clock of {name}", Level.WARNING, text, mend)
 
 
-def _no_way(name: str, url: str, error: OSError) -> Line:
-    reason = getattr(error, "reason", None) or error
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        text = f"{url}: its certificate is not trusted: {reason.verify_message}"
-        return Line(name, PROBLEM, text, UntrustedServerError.hint)
-    mend = "Look at the network, and at https_proxy if a proxy is needed here."
-    return Line(name, PROBLEM, f"{url} does not answer: {reason}", mend)
-
-
-def _key(settings: Settings, *, named: bool) -> Iterator[Line]:
-    for line in _key_checked(settings):
-        yield line._replace(name=f"key of account {settings.account}") if named else line
-
-
-def _key_checked(settings: Settings) -> Iterator[Line]:
+def key_check(settings: Settings) -> Check:
+    """Check the key of an account with a request for its quota."""
     try:
-        key, name = settings.key(), settings.key_name()
-    except ConfigError as error:
-        yield Line("key", PROBLEM, str(error), error.hint)
+        if not settings.key():
+            text = f"{settings.key_variable} is not set"
+            return Check("key", Level.PROBLEM, text, KeyMissingError.hint)
+        state = Availability(settings).key_state(TIMEOUT_S)
+    except GeodesTasksError as error:
+        return Check("key", Level.PROBLEM, str(error), error.hint)
+    return key_finding(state, settings.key_name())
+
+
+def key_finding(state: KeyState, name: str) -> Check:
+    """Return the check of a key from what the portal says of it."""
+    if state.accepted is False and state.status != 200:
+        text = f"{name} was refused (HTTP {state.status})"
+        return Check("key", Level.PROBLEM, text, AuthError.hint)
+    if state.left is None:
+        text = f"the portal does not say whether it accepts {name} (HTTP {state.status})"
+        return Check("key", Level.WARNING, text, "Start a download: its first file shows it.")
+    text = f"{name} is accepted, {state.left} of {state.limit} downloads left in this hour"
+    if state.left == 0:
+        return Check("key", Level.WARNING, text, "Wait: downloads continue by themselves.")
+    return Check("key", Level.OK, text)
+
+
+def s3_checks(settings: Settings) -> Iterator[Check]:
+    """Check the datalake with a signed request; without credentials it is not needed."""
+    if "s3" not in transports.chosen(settings):
+        yield Check("s3", Level.OK, "no S3 credentials: files come from the portal")
         return
-    if not key:
-        yield Line("key", PROBLEM, f"{settings.key_variable} is not set", KeyMissingError.hint)
-        return
-    if not (key.isascii() and key.isprintable()):
-        yield Line("key", PROBLEM, f"{name} holds characters that no key has", AuthError.hint)
-        return
+    # boto3 takes long to import, so a user without credentials never loads it.
+    from geodes_tasks.transports.s3.access_check import check_access
+
     try:
-        reply = ask(settings, settings.portal_url + KEY_PATH, {"X-API-Key": key})
-    except OSError as error:
-        yield _no_way("key", settings.portal_url, error)
-        return
-    yield _judged(reply, name)
-
-
-def _judged(reply: Reply, name: str) -> Line:
-    """Return the check of a key from the response with its quota."""
-    if reply.status in REFUSALS:
-        return Line("key", PROBLEM, f"{name} was refused (HTTP {reply.status})", AuthError.hint)
-    said = _said(reply.body)
-    left, limit = (find_number(said, word) for word in ("remainingQuota", "maxQuota"))
-    if reply.status != 200 or left is None:
-        text = f"the portal does not tell whether it takes {name} (HTTP {reply.status})"
-        return Line("key", WARNING, text, "The first download will tell.")
-    text = f"{name} is accepted, {left} of {limit} downloads left in this hour"
-    if left == 0:
-        return Line("key", WARNING, text, "Wait: downloads go on by themselves.")
-    return Line("key", OK, text)
-
-
-def _said(body: bytes) -> Any:
-    """Return a response as JSON; None where it is none."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-# --- the datalake --------------------------------------------------------------------------------
-
-
-def s3_checks(settings: Settings) -> Iterator[Line]:
-    """Check the connection to the datalake; without credentials it is not needed."""
-    if settings.aws_access_key_id is None:
-        yield Line("s3", OK, "no credentials in the settings: files come from the portal")
-        return
-    try:
-        reply = ask(settings, settings.s3_endpoint_url)
-    except OSError as error:
-        line = _no_way("s3", settings.s3_endpoint_url, error)
-        mend = "It is reached from inside CNES only; files come from the portal meanwhile."
-        yield line._replace(level=WARNING, mend=mend)
-        return
-    level = WARNING if reply.status >= 500 else OK
-    yield Line("s3", level, f"{settings.s3_endpoint_url} answers (HTTP {reply.status})")
+        check_access(settings)
+    except GeodesTasksError as error:
+        mend = (
+            "Correct the S3 credentials and GEODES_TASKS_S3_ENDPOINT_URL (the datalake is reached "
+            "from inside CNES only); files come from the portal meanwhile."
+        )
+        yield Check("s3", Level.WARNING, str(error), mend)
+    else:
+        yield Check("s3", Level.OK, f"{settings.s3_endpoint_url} accepts the credentials")

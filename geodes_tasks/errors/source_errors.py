@@ -32,6 +32,15 @@ class UnreachableError(TransferError):
     )
 
 
+class ProxyFailedError(UnreachableError):
+    """The proxy of the environment cannot be used, or refuses to lead to the host."""
+
+    hint = (
+        "Correct the variable (https_proxy or all_proxy; user and password go in front of its "
+        "host), or name the host in no_proxy; `geodes-tasks doctor` tries the proxy."
+    )
+
+
 class StalledError(TransferError):
     """The connection is open but brings no bytes."""
 

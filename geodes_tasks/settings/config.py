@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import (
     AliasChoices,
@@ -98,7 +99,16 @@ class Settings(BaseSettings):
         "https://geodes-portal.cnes.fr",
         description="The portal. Plain http is accepted for loopback only.",
     )
-    # Above redis_url: pydantic validates in this order, and the validator of redis_url reads it.
+    # Both above redis_url: pydantic validates in this order, and the validator of redis_url
+    # reads them.
+    ca_bundle: Path | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "GEODES_TASKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
+        ),
+        description="Certificates to trust, also for rediss://; not set: those of this system. "
+        "TLS is always verified.",
+    )
     redis_password_file: Path | None = Field(
         None,
         description="File that holds the password for GEODES_TASKS_REDIS_URL; read at the start.",
@@ -166,11 +176,6 @@ class Settings(BaseSettings):
     on_file: str = Field("", description="Command or webhook for each finished file.")
     on_batch: str = Field("", description="Command or webhook for each finished batch.")
     hook_seconds: float = Field(60.0, gt=0, description="Timeout of such a command or webhook.")
-    ca_bundle: Path | None = Field(
-        None,
-        validation_alias=AliasChoices("GEODES_TASKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
-        description="Certificates of a private authority; TLS is always verified.",
-    )
     allowed_hosts: Hosts = Field(
         (),
         description="Other hosts whose hrefs are opened (comma-separated); no key is sent to them.",
@@ -182,8 +187,13 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _complete(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
-        file = info.data.get("redis_password_file")
-        return SecretStr(with_password(url.get_secret_value(), file)) if file else url
+        text, file = url.get_secret_value(), info.data.get("redis_password_file")
+        bundle = info.data.get("ca_bundle")
+        # In the address, where redis-py, the broker and the children all read it.
+        if bundle and text.startswith("rediss:") and "ssl_ca_certs" not in text:
+            between = "&" if "?" in text else "?"
+            text += f"{between}ssl_ca_certs={quote(str(bundle.expanduser()))}"
+        return SecretStr(with_password(text, file) if file else text)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -21,6 +21,9 @@ def is_loopback(host: str | None) -> bool:
 
 def masked(url: str) -> str:
     """Return a URL with stars in place of its password, and without its query."""
+    if "//" not in url:
+        # Proxy variables may lack the scheme, and `user:secret@host` would be read as one.
+        return masked(f"//{url}").removeprefix("//")
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import requests
-
-from geodes_tasks.errors import CatalogueUnavailableError, SearchError
-from geodes_tasks.model.version import __version__
-from geodes_tasks.settings.urls import is_loopback
+from geodes_tasks.errors import CatalogueUnavailableError, GeodesTasksError, SearchError
+from geodes_tasks.model.json import compact
 from geodes_tasks.stac.query import Search
+from geodes_tasks.transports.http.exchange import Reply
+from geodes_tasks.transports.http.http_client import HttpClient
 from geodes_tasks.transports.http.responses import parse_retry_after
 
 if TYPE_CHECKING:
@@ -42,6 +40,8 @@ COLLECTIONS_LIMIT = 10_000
 AVAILABILITY_ITEMS = 100
 """Products that one availability request may name."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
+
+_JSON = {"Content-Type": "application/json", "Accept": "application/geo+json, application/json"}
 
 Item = dict[str, Any]
 
@@ -82,9 +82,8 @@ class Catalog:
     def __init__(self, settings: Settings) -> None:
         """Prepare; opens no connection."""
         self.url = settings.portal_url
-        self._timeout = (settings.connect_seconds, settings.first_byte_seconds)
         self._wait_s = settings.backoff_seconds / 4
-        self._session = _new_session(settings)
+        self._client = HttpClient(settings, with_key=False)
 
     # --- items -----------------------------------------------------------------------------------
 
@@ -210,61 +209,38 @@ class Catalog:
             CatalogueUnavailableError: no answer after several attempts.
         """
         address, problem, wait_s = f"{self.url}{path}", "", 0.0
+        question = None if body is None else compact(body).encode()
         for attempt in range(ATTEMPTS):
             time.sleep(wait_s)
             wait_s = min(self._wait_s * 2.0**attempt, LONGEST_WAIT_S)
             try:
-                response = self._sent(address, body)
-            except requests.RequestException as error:
-                problem = f"no answer ({type(error).__name__})"
+                # A redirect is no answer to a search: it would lead to a login page.
+                reply = self._client.fetch(address, headers=_JSON, body=question)
+            except GeodesTasksError as error:
+                # The message of an error begins with the address.
+                problem = str(error).removeprefix(f"{address}: ")
             else:
-                found = _json_object(response)
-                if found is not None and response.status_code == 200:
+                found = reply.json()
+                if isinstance(found, dict) and reply.status == 200:
                     return found
-                problem = _refusal(address, response, found)
-                wait_s = max(wait_s, _retry_after_s(response))
+                problem = _refusal(address, reply, found)
+                wait_s = max(wait_s, _retry_after_s(reply))
             logger.info("%s: %s", address, problem)
         raise CatalogueUnavailableError(address, f"{problem}, {ATTEMPTS} times")
 
-    def _sent(self, address: str, body: Mapping[str, Any] | None) -> requests.Response:
-        method = "GET" if body is None else "POST"
-        # A redirect is no answer to a search: it would lead to a login page.
-        return self._session.request(
-            method, address, json=body, timeout=self._timeout, allow_redirects=False
-        )
 
-
-def _new_session(settings: Settings) -> requests.Session:
-    session = requests.Session()
-    session.headers["User-Agent"] = f"geodes-tasks/{__version__}"
-    session.headers["Accept"] = "application/geo+json, application/json"
-    # Set, so that no .netrc adds a login of its own.
-    session.auth = lambda request: request
-    # Loopback needs no proxy.
-    session.trust_env = not is_loopback(urlsplit(settings.portal_url).hostname)
-    if settings.ca_bundle:
-        session.verify = str(settings.ca_bundle.expanduser())
-    return session
-
-
-def _json_object(response: requests.Response) -> dict[str, Any] | None:
-    with suppress(ValueError, RecursionError):
-        found = response.json()
-        return found if isinstance(found, dict) else None
-    return None
-
-
-def _refusal(address: str, response: requests.Response, found: Mapping[str, Any] | None) -> str:
+def _refusal(address: str, reply: Reply, found: object) -> str:
     """Return the problem of an answer that another attempt may not have.
 
     Raises:
         SearchError: no attempt will.
     """
-    status = response.status_code
-    said = str((found or {}).get("message") or (found or {}).get("detail") or "")[:300]
+    status, is_json = reply.status, isinstance(found, dict)
+    words = found if isinstance(found, dict) else {}
+    said = str(words.get("message") or words.get("detail") or "")[:300]
     if 400 <= status < 500 and status not in _BUSY:
         raise SearchError(f"{address}: HTTP {status}", said or "the portal refuses the search")
-    return f"HTTP {status}" + (f": {said}" if said else ", no JSON" if found is None else "")
+    return f"HTTP {status}" + (f": {said}" if said else "" if is_json else ", no JSON")
 
 
 def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
@@ -282,9 +258,9 @@ def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-def _retry_after_s(response: requests.Response) -> float:
+def _retry_after_s(reply: Reply) -> float:
     """Return the wait that the server requests, in seconds; 0 when it names none."""
-    value = response.headers.get("Retry-After")
+    value = reply.headers.get("Retry-After")
     return parse_retry_after(value, now=datetime.now(UTC), most_s=LONGEST_WAIT_S) or 0.0
 
 

@@ -17,17 +17,20 @@ import signal
 import string
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from geodes_tasks.errors import ConfigError
+from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.model.results import DownloadResult
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.tasks.loop_guard import LoopGuard
+
+if TYPE_CHECKING:
+    from geodes_tasks.transports.http.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
 
@@ -36,30 +39,31 @@ FILE_FIELDS = frozenset(
      "verified", "source", "download_id"}
 )  # fmt: skip
 BATCH_FIELDS = frozenset({"batch", "total", "done", "failed", "cancelled", "bytes"})
-TIMEOUT_S = 60.0
-"""Time in seconds after which a hook is ended, by default."""
 WAITING = 1000
 """Calls that may wait, at most; further ones are dropped with a warning."""
 THREADS = 2
 """Number of threads that call hooks in one process."""
+JSON = {"Content-Type": "application/json"}
 _SECRET = ("GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "AWS_", "FLOWER_BASIC_AUTH")
 
 
 class Hook:
     """One command template or one webhook address."""
 
-    def __init__(self, name: str, text: str, fields: frozenset[str]) -> None:
+    def __init__(self, name: str, text: str, fields: frozenset[str], settings: Settings) -> None:
         """Parse the template.
 
         Args:
             name: Name of the setting, for messages.
             text: ``https://...`` for a webhook, else a command with ``{field}`` in its words.
             fields: Names that a template may use.
+            settings: Time limit; proxy and certificates for a webhook.
 
         Raises:
             ConfigError: an unknown field, unbalanced quotes, or plain http to another machine.
         """
         self.name, self.url, self.words = name, "", list[str]()
+        self._settings, self._timeout_s = settings, settings.hook_seconds
         if text.startswith(("http://", "https://")):
             parts = urlsplit(text)
             if parts.scheme == "http" and not is_loopback(parts.hostname):
@@ -68,19 +72,33 @@ class Hook:
         else:
             self.words = _checked_words(name, text, fields)
 
-    def call(self, facts: Mapping[str, Any], timeout_s: float) -> None:
-        """Run the hook once, for ``timeout_s`` seconds at most; log a failure in one line."""
+    @cached_property
+    def _client(self) -> HttpClient:
+        """The client of a webhook; its host may be inside the network, as the operator named it."""
+        # Importing requests opens a socket (urllib3 tries IPv6), which no import of a worker may.
+        from geodes_tasks.transports.http.http_client import HttpClient
+
+        host = urlsplit(self.url).hostname or ""
+        return HttpClient(self._settings, with_key=False, trusted=host)
+
+    def call(self, facts: Mapping[str, Any]) -> None:
+        """Run the hook once, within its time limit; log a failure in one line."""
         try:
             if self.url:
-                self._post(facts, timeout_s)
+                self._post(facts)
             else:
-                self._run(facts, timeout_s)
+                self._run(facts)
         except subprocess.TimeoutExpired:
-            logger.warning("%s: ended, as it did not finish within %g s", self.name, timeout_s)
+            limit_s = self._timeout_s
+            logger.warning("%s: ended, as it did not finish within %g s", self.name, limit_s)
+        except GeodesTasksError as error:
+            # Without the address: the path of a webhook is the secret of most services.
+            problem = getattr(error, "problem", "the answer broke off")
+            logger.warning("%s: %s: %s", self.name, type(error).__name__, problem)
         except Exception as error:  # noqa: BLE001 - a hook must never harm a download
             logger.warning("%s: %s: %s", self.name, type(error).__name__, error)
 
-    def _run(self, facts: Mapping[str, Any], timeout_s: float) -> None:
+    def _run(self, facts: Mapping[str, Any]) -> None:
         # Word by word and without a shell: a file name cannot become a second word or a command.
         command = [word.format_map(facts) for word in self.words]
         with subprocess.Popen(
@@ -92,7 +110,7 @@ class Hook:
             start_new_session=True,
         ) as process:
             try:
-                _, output = process.communicate(json.dumps(facts).encode(), timeout=timeout_s)
+                _, output = process.communicate(json.dumps(facts).encode(), timeout=self._timeout_s)
             except BaseException:
                 # Its children too: start_new_session made it the leader of a group (setsid(2)).
                 with contextlib.suppress(ProcessLookupError):
@@ -102,26 +120,12 @@ class Hook:
             tail = output.decode(errors="replace").strip()[-300:]
             logger.warning("%s: exit code %d: %s", self.name, process.returncode, tail)
 
-    def _post(self, facts: Mapping[str, Any], timeout_s: float) -> None:
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            self.url,
-            data=json.dumps(facts).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        opener = urllib.request.build_opener(_NoRedirect)
-        try:
-            with opener.open(request, timeout=timeout_s):
-                pass
-        except urllib.error.HTTPError as error:
-            with error:
-                logger.warning("%s: the webhook answered %d", self.name, error.code)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: the facts of a download go to the configured address alone."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
+    def _post(self, facts: Mapping[str, Any]) -> None:
+        # No redirect is followed: the facts go to the configured address alone.
+        body = json.dumps(facts).encode()
+        reply = self._client.fetch(self.url, headers=JSON, body=body, seconds=self._timeout_s)
+        if not 200 <= reply.status < 300:
+            logger.warning("%s: the webhook answered %d", self.name, reply.status)
 
 
 def _checked_words(name: str, text: str, fields: frozenset[str]) -> list[str]:
@@ -143,21 +147,22 @@ def harmless(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if not name.startswith(_SECRET)}
 
 
-# --- in threads of their own ---------------------------------------------------------------------
-
-
 class Hooks:
     """The hooks of one process, called in threads of their own: no download waits for one."""
 
-    def __init__(self, on_file: str = "", on_batch: str = "", timeout_s: float = TIMEOUT_S) -> None:
-        """Parse the templates; empty is none. Threads start with the first call.
+    def __init__(self, settings: Settings) -> None:
+        """Parse the templates of the settings. Threads start with the first call.
 
         Raises:
             ConfigError: a template cannot be used.
         """
-        self.file = Hook("GEODES_TASKS_ON_FILE", on_file, FILE_FIELDS) if on_file else None
-        self.batch = Hook("GEODES_TASKS_ON_BATCH", on_batch, BATCH_FIELDS) if on_batch else None
-        self.timeout_s = timeout_s
+        self.file, self.batch = (
+            Hook(f"GEODES_TASKS_{name}", text, fields, settings) if text else None
+            for name, text, fields in (
+                ("ON_FILE", settings.on_file, FILE_FIELDS),
+                ("ON_BATCH", settings.on_batch, BATCH_FIELDS),
+            )
+        )
         self._calls: queue.Queue[tuple[Hook, Mapping[str, Any]]] = queue.Queue(WAITING)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -195,7 +200,7 @@ class Hooks:
         while True:
             hook, facts = self._calls.get()
             with self._guard:
-                hook.call(facts, self.timeout_s)
+                hook.call(facts)
             self._calls.task_done()
 
     def join(self) -> None:
@@ -218,9 +223,6 @@ def file_facts(claim: Claim, result: DownloadResult) -> dict[str, Any]:
         "source": result.source or "",
         "download_id": claim.download_id,
     }
-
-
-# --- batches -------------------------------------------------------------------------------------
 
 
 def newly_over(ledger: Ledger) -> list[dict[str, Any]]:

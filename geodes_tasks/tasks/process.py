@@ -67,7 +67,7 @@ class WorkerProcess:
         )
         self.source_order = SourceOrder(self.ledger, settings.s3_again_seconds)
         self.keys = KeyCheck(settings)
-        self.hooks = Hooks(settings.on_file, settings.on_batch, settings.hook_seconds)
+        self.hooks = Hooks(settings)
         self.folders = AllowedFolders(settings.download_roots)
         self.policy = retry.Policy(
             settings.max_attempts,

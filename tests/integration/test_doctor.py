@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from geodes_tasks.client import doctor_portal
-from geodes_tasks.client.doctor import examine, file_system, skew
-from geodes_tasks.client.doctor_portal import Reply, _judged
+from geodes_tasks.client.doctor import examine, file_system
+from geodes_tasks.client.doctor_portal import clock_check, key_finding
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings import config
+from geodes_tasks.transports.http.availability import KeyState
+from geodes_tasks.transports.http.exchange import Reply
 from tests.conftest import KEY
+from tests.integration.s3_server import S3Server
+from tests.integration.scripted import Scripted, answer
 from tests.integration.secured import SecuredServer, binary_of
 from tests.integration.test_report_command import command
 from tests.servers import RedisServer, wait_until
@@ -193,18 +196,25 @@ def test_no_key(standin: StandIn, settings: Settings) -> None:
     assert [request for request in standin.requests if "processing" in request.path] == []
 
 
-def test_quota_used_up(standin: StandIn, settings: Settings) -> None:
-    """No download left in this hour is a warning: it goes on by itself."""
-    line = _judged(Reply(200, b'{"quota": {"maxQuota": 50, "remainingQuota": 0}}', None), "the key")
+def key_told(status: int, body: bytes) -> Check:
+    """Return the check of a key from an answer of the quota route."""
+    return key_finding(KeyState.of(Reply(status, {}, body)), "the key")
 
-    assert (line.level, line.mend) == ("warning", "Wait: downloads go on by themselves.")
-    assert line.text == "the key is accepted, 0 of 50 downloads left in this hour"
+
+def test_quota_used_up() -> None:
+    """No download left in this hour is a warning: downloads continue by themselves."""
+    check = key_told(200, b'{"quota": {"maxQuota": 50, "remainingQuota": 0}}')
+
+    assert (check.level, check.mend) == (
+        Level.WARNING, "Wait: downloads continue by themselves."
+    )  # fmt: skip
+    assert check.text == "the key is accepted, 0 of 50 downloads left in this hour"
 
 
 def test_portal_that_does_not_tell() -> None:
-    """An answer that says nothing of a quota is a warning, not a verdict on the key."""
-    assert _judged(Reply(404, b"", None), "the key").level == "warning"
-    assert _judged(Reply(200, b"<html>", None), "the key").level == "warning"
+    """An answer without a quota is a warning, not a verdict on the key."""
+    assert key_told(404, b"").level is Level.WARNING
+    assert key_told(200, b"<html>").level is Level.WARNING
 
 
 def test_certificate_that_is_not_trusted(settings: Settings) -> None:
@@ -223,15 +233,47 @@ def test_certificate_that_is_not_trusted(settings: Settings) -> None:
     assert len(sent) == 1
 
 
-def test_datalake(settings: Settings, standin: StandIn) -> None:
-    """With credentials an endpoint that answers is ok; one that does not is a warning."""
-    owner = settings.model_copy(update={"aws_access_key_id": SecretStr("id")})
+def test_datalake(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A signed request with the credentials that downloads use decides, wherever these are."""
+    away = settings.model_copy(update={"aws_access_key_id": SecretStr("id")})
+    away = away.model_copy(update={"aws_secret_access_key": SecretStr("secret")})
+    (tmp_path / "credentials").write_text(
+        "[default]\naws_access_key_id = id\naws_secret_access_key = secret\n"
+    )
 
-    away = checked(owner)["s3"]
-    there = checked(owner.model_copy(update={"s3_endpoint_url": standin.url}))["s3"]
+    with S3Server() as server:
+        there = settings.model_copy(update={"s3_endpoint_url": server.url})
+        none, silent = checked(there)["s3"], checked(away)["s3"]
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        right = checked(there)["s3"]
 
-    assert (away.level, there.level) == (Level.WARNING, Level.OK)
-    assert "inside CNES" in away.mend
+    assert none.text == "no S3 credentials: files come from the portal"
+    assert (silent.level, right.level) == (Level.WARNING, Level.OK)
+    assert "inside CNES" in silent.mend
+    assert right.text == f"{server.url} accepts the credentials"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("SignatureDoesNotMatch", "the secret access key does not belong to the access key id"),
+        ("ExpiredToken", "the session token has expired"),
+    ],
+)
+def test_datalake_that_refuses_the_credentials(settings: Settings, code: str, told: str) -> None:
+    """Credentials that the server refuses are named with its reason; AccessDenied is no refusal."""
+    owner = settings.model_copy(
+        update={"aws_access_key_id": SecretStr("id"), "aws_secret_access_key": SecretStr("s")}
+    )
+    xml = "<Error><Code>{}</Code></Error>"
+    with Scripted(answer(xml.format(code).encode(), status="403 Forbidden")) as server:
+        refused = checked(owner.model_copy(update={"s3_endpoint_url": server.url}))["s3"]
+    with Scripted(answer(xml.format("AccessDenied").encode(), status="403 Forbidden")) as server:
+        known = checked(owner.model_copy(update={"s3_endpoint_url": server.url}))["s3"]
+
+    assert refused.level is Level.WARNING
+    assert told in refused.text
+    assert known.level is Level.OK
 
 
 def test_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
@@ -262,10 +304,11 @@ def test_kind_of_file_system(tmp_path: Path) -> None:
 
 def test_clocks() -> None:
     """Clocks that are far apart are a warning that says which is behind."""
-    assert skew("clock", 1.0).level is Level.OK
-    assert skew("clock", -90.0).text == "90.0 s behind this machine"
-    assert skew("clock", -90.0).level is Level.WARNING
-    assert doctor_portal.portal_clock(400).level == "warning"
+    behind = clock_check("redis", -90.0, 5.0)
+
+    assert clock_check("redis", 1.0, 5.0).level is Level.OK
+    assert (behind.name, behind.text) == ("clock of redis", "90.0 s behind this machine")
+    assert behind.level is Level.WARNING
 
 
 def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:

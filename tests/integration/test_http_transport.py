@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -10,8 +11,10 @@ import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
+from requests.exceptions import InvalidSchema
 
 from geodes_tasks.errors import (
     AuthError,
@@ -21,6 +24,7 @@ from geodes_tasks.errors import (
     LicenceError,
     NotFoundError,
     OfflineError,
+    ProxyFailedError,
     QuotaError,
     Reaction,
     ServerError,
@@ -38,9 +42,11 @@ from geodes_tasks.settings.config import load
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import fetch as fetching
+from geodes_tasks.transports.http.addresses import AddressPolicy
 from geodes_tasks.transports.http.transport import HttpTransport
 from tests.conftest import asset_of
 from tests.integration.scripted import Scripted, answer
+from tests.integration.tunnel import SocksProxy
 from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
 
 if TYPE_CHECKING:
@@ -245,7 +251,7 @@ def test_a_long_error_body_is_not_read_to_the_end() -> None:
         b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: \xff\xfe://x\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1200 + b"\r\n",
         b"",
     ],
 )
@@ -692,7 +698,7 @@ def test_cookies_and_netrc_logins_are_not_sent(
         ("https://me:secret@portal.example/f", "user name or password"),
         ("https://portal.example\\@evil.example/f", "not the portal|web address|user name"),
         ("https://portal.example:8443/f", "not the portal"),
-        ("http://portal.example/f", "loopback only"),
+        ("http://elsewhere.example/f", "loopback only"),
         ("http://127.0.0.1:9/f", "not the portal|private network"),
         ("https://10.1.2.3/f", "private network"),
         ("https://169.254.169.254/latest/meta-data", "private network"),
@@ -713,6 +719,175 @@ def test_hrefs_that_are_not_opened(address: str, match: str) -> None:
         fetch(transport, address)
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["", ":80", ":{port}"])
+def test_plain_http_of_the_portal_is_sent_by_https(secure: StandIn, port: str) -> None:
+    """A catalogue behind TLS writes http for its own host: the key and the request use TLS."""
+    name = secure.url.removeprefix("https://")
+    href = f"http://{name}{secure.path_of(secure.add_item(body=OLD))}"
+    client = transport_for(secure.url, ca_bundle=secure.ca_file)
+    policy = AddressPolicy(load(portal_url="https://portal.example"))
+
+    assert fetch(client, href) == (0, CONTENT)
+    assert policy.secured(f"http://portal.example{port.format(port=443)}/f?a=b") == (
+        "https://portal.example/f?a=b"
+    )
+    for other in ("http://portal.example:8080/f", "http://portal.example.evil/f", "ftp://x/f"):
+        assert policy.secured(other) == other
+
+
+@pytest.mark.parametrize(
+    "inside", ["64:ff9b::7f00:1", "2002:a00:1::", "::ffff:10.0.0.1", "fe80::1"]
+)
+def test_addresses_that_embed_a_private_one_are_private(inside: str) -> None:
+    """An IPv6 address that a gateway turns into a private IPv4 one leads inside too."""
+    policy = AddressPolicy(load(portal_url="https://portal.example"))
+
+    assert not policy.may_reach("stranger.example", inside)
+    assert policy.may_reach("portal.example", inside)
+    assert policy.may_reach("stranger.example", "64:ff9b::8.8.8.8")
+
+
+def test_a_redirect_to_the_datalake_is_followed() -> None:
+    """The S3 endpoint of the settings may be inside the network, as it is at CNES."""
+    with Scripted(FILE) as datalake:
+        away = answer(b"", f"Location: {datalake.url}/b/k?{SECRET_QUERY}", status="302 Found")
+        with Scripted(away) as mirror:
+            transport = transport_for(
+                "https://portal.example", allowed_hosts=(f"127.0.0.1:{mirror.port}",),
+                s3_endpoint_url=datalake.url,
+            )  # fmt: skip
+            content = fetch(transport, mirror.url + "/f")[1]
+
+    assert content == CONTENT
+    assert CANARY not in datalake.requests[0]
+
+
+def test_a_load_balancer_gets_its_cookie_back() -> None:
+    """A redirect to the same address with a cookie ends when the cookie comes back."""
+    away = answer(b"", "Location: /f", "Set-Cookie: lb=7; Path=/", status="302 Found")
+    with Scripted(away, FILE) as server:
+        transport = transport_for(server.url)
+        content = fetch(transport, server.url + "/f")[1]
+        fetch(transport, server.url + "/f")
+
+    assert content == CONTENT
+    assert "cookie: lb=7" in server.requests[1].lower()
+    assert "cookie" not in server.requests[2].lower()
+
+
+def test_the_end_of_a_circle_of_redirects_is_named() -> None:
+    """Where the redirects lead to is in the message, without its query."""
+    away = answer(b"", f"Location: /sso/login?{SECRET_QUERY}", status="302 Found")
+    with (
+        Scripted(away) as server,
+        pytest.raises(AuthError, match=r"without end, last to http\S*/sso/login from") as caught,
+    ):
+        fetch(transport_for(server.url), server.url + "/f")
+
+    assert SECRET_QUERY not in str(caught.value)
+
+
+# --- proxies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("proxy", "match"),
+    [
+        ("407 Proxy Authentication Required", "407 Proxy Authentication Required"),
+        ("502 Bad Gateway", "502 Bad Gateway"),
+        ("403 Forbidden by policy", "403 Forbidden by policy"),
+        ("proxy.example.org:3128:x", "proxy.example.org:3128:x is no valid address"),
+        ("http://", "is no valid address"),
+        ("socks9://user:hush@127.0.0.1:9", r"socks9://user:\*\*\*@127.0.0.1:9"),
+        ("user:hush@127.0.0.1:1", r"user:\*\*\*@127.0.0.1:1"),
+    ],
+)
+def test_a_proxy_that_fails_is_named_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, match: str
+) -> None:
+    """The proxy is the user's: nothing of the item is blamed, and nothing is final."""
+    with Scripted(answer(b"", status=proxy), close=True) as server:
+        monkeypatch.setenv("HTTPS_PROXY", server.url if " " in proxy else proxy)
+        with pytest.raises(ProxyFailedError, match=f"proxy.*{match}") as caught:
+            fetch(transport_for("https://portal.example"), "https://portal.example/f")
+
+    assert caught.value.reaction is Reaction.TRANSIENT
+    assert "https_proxy" in caught.value.hint
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_socks_proxy_is_used(monkeypatch: pytest.MonkeyPatch, secure: StandIn) -> None:
+    """With the extra `socks` a tunnel of `ssh -D` leads to the portal, its TLS verified."""
+    portal = secure.url.replace("127.0.0.1", "localhost.localdomain")
+    with SocksProxy(urlsplit(secure.url).port or 0) as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http:", "socks5h:"))
+        # The certificate that came through the tunnel is that of another name.
+        with pytest.raises(UntrustedServerError):
+            fetch(transport_for(portal), f"{portal}{secure.path_of(secure.add_item(body=OLD))}")
+
+    assert proxy.heads == ["localhost.localdomain"]
+
+
+def test_a_socks_proxy_without_its_package_is_a_clear_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PySocks the message names the package, not the address of the file."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setattr(
+        "requests.adapters.SOCKSProxyManager", _without_socks
+    )  # what requests has where PySocks is not installed
+    with pytest.raises(ProxyFailedError, match=r"needs PySocks: pip install 'geodes-tasks\[socks"):
+        fetch(transport_for("https://portal.example"), "https://portal.example/f")
+
+
+def _without_socks(*_: object, **__: object) -> None:
+    raise InvalidSchema("Missing dependencies for SOCKS support.")
+
+
+# --- answers that drip --------------------------------------------------------------------------
+
+
+def test_a_head_that_never_ends_has_a_deadline() -> None:
+    """A server that sends a header byte a second does not hold a slot: the head has a deadline."""
+    for start in (b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nX-A: b"):
+        with Dripping(start) as server:
+            transport = transport_for(server.url, first_byte_seconds=1)
+            begun = time.monotonic()
+            with pytest.raises(StalledError, match="no answer within 1 s"):
+                fetch(transport, server.url + "/f")
+
+        assert time.monotonic() - begun < 3
+
+
+def test_a_chunk_size_that_never_ends_is_a_stall() -> None:
+    """Bytes around the body are no bytes of the file: without the latter it is a stall."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    with Dripping(head, b"0") as server, pytest.raises(StalledError, match="silent since byte 5"):
+        fetch(transport_for(server.url), server.url + "/f")
+
+
+def test_early_hints_come_before_the_answer() -> None:
+    """Interim responses are skipped, and many header fields are read."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3
+    many = [f"X-{n}: v" for n in range(300)]
+    with Scripted(hints + answer(CONTENT, *many)) as server:
+        assert fetch(transport_for(server.url), server.url + "/f") == (0, CONTENT)
+
+
+class Dripping(Scripted):
+    """Sends a start, then one more byte each 50 ms without an end."""
+
+    def __init__(self, start: bytes, drop: bytes = b"x") -> None:
+        super().__init__(start)
+        self._drop = drop
+
+    def _talk(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._head(connection)
+            connection.sendall(self._answers[0])
+            while True:
+                time.sleep(0.05)
+                connection.sendall(self._drop)
 
 
 def test_the_refusal_says_how_to_allow_a_host() -> None:

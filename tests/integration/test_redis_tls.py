@@ -51,6 +51,26 @@ def test_downloads_over_tls(
     assert len(list((tmp_path / "downloads").glob("*.zip"))) == 2
 
 
+def test_the_bundle_of_the_settings_is_that_of_redis_too(
+    server: SecuredServer, standin: StandIn, tmp_path: Path
+) -> None:
+    """GEODES_TASKS_CA_BUNDLE names the authority of rediss:// for ledger and broker."""
+    env = os.environ | {
+        "GEODES_TASKS_REDIS_URL": server.url_of("client").partition("?")[0],
+        "GEODES_TASKS_REDIS_PASSWORD_FILE": str(server.secrets / "client" / "password"),
+        "GEODES_TASKS_CA_BUNDLE": str(server.certificate),
+        "GEODES_TASKS_PORTAL_URL": standin.url,
+        "GEODES_API_KEY": "standin-key-0123456789",
+    }
+    items = tmp_path / "items.json"
+    items.write_text(json.dumps(standin.add_item(64 * KiB)))
+    command = [sys.executable, "-m", "geodes_tasks", "enqueue", str(items), "-o", str(tmp_path)]
+
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_server_nobody_vouches_for(server: SecuredServer) -> None:
     """Without the authority's certificate no word is said to it, the password least of all."""
     bare = server.url_of("client").partition("?")[0]

@@ -35,8 +35,10 @@ FLOORS: dict[str, int] = {
 """Room to floor. A module imports from its own room and from rooms on lower floors."""
 
 DOORS: dict[str, tuple[str, ...]] = {
-    "requests": ("geodes_tasks.transports", "geodes_tasks.stac.catalog"),
-    "urllib3": ("geodes_tasks.transports", "geodes_tasks.stac.catalog"),
+    "requests": ("geodes_tasks.transports",),
+    "urllib3": ("geodes_tasks.transports",),
+    "truststore": ("geodes_tasks.settings.trust",),
+    "certifi": ("geodes_tasks.settings.trust",),
     "boto3": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
     "botocore": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
     "mypy_boto3_s3": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),

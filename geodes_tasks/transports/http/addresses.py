@@ -16,6 +16,9 @@ from geodes_tasks.settings.urls import is_loopback
 # The default ports of RFC 9110 sections 4.2.1 and 4.2.2.
 _PORTS = {"https": 443, "http": 80}
 
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""Prefix under which a NAT64 gateway reaches IPv4 hosts (RFC 6052 section 2.1)."""
+
 Origin = tuple[str, str, int]
 """Scheme, host in lower case, port."""
 
@@ -44,13 +47,30 @@ def origin(url: str) -> Origin:
 
 
 class AddressPolicy:
-    """Checks addresses against the settings."""
+    """Checks addresses against the settings: the portal, the datalake and the allowed hosts."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, trusted: str = "") -> None:
+        """Read the settings; ``trusted`` is one more host that may be opened."""
         self._portal = origin(settings.portal_url)
         self._portal_start = f"{settings.portal_url.rstrip('/')}/".lower()
         self._portal_is_local = is_loopback(self._portal[1])
-        self._allowed = frozenset(host.lower() for host in settings.allowed_hosts)
+        # The portal redirects to the datalake, which has a private address inside CNES.
+        _, datalake, port = origin(settings.s3_endpoint_url)
+        hosts = {host.lower() for host in (*settings.allowed_hosts, trusted) if host}
+        self._allowed = frozenset(hosts | {f"{datalake}:{port}"})
+        self._may_be_inside = {
+            self._portal[1], *hosts, *(host.rpartition(":")[0] for host in self._allowed)
+        }  # fmt: skip
+
+    def secured(self, url: str) -> str:
+        """Return plain http to the portal's own host as https: catalogues behind TLS write it."""
+        scheme, host, port = self._portal
+        start, _, rest = url.partition("://")
+        if scheme != "https" or start.lower() != "http":
+            return url
+        authority, slash, path = rest.partition("/")
+        is_own = authority.lower() in {host, f"{host}:80", f"{host}:{port}"}
+        return f"{self._portal_start}{path}" if is_own and slash else url
 
     def is_portal(self, url: str) -> bool:
         """Return whether an address has exactly the scheme, host and port of the portal."""
@@ -115,13 +135,12 @@ class AddressPolicy:
         The portal and the allowed hosts may have any address, any other host only a public one,
         or loopback when the portal itself is on loopback.
         """
-        hosts = {entry.rpartition(":")[0] for entry in self._allowed} | self._allowed
-        if host == self._portal[1] or host in hosts:
+        if host.lower() in self._may_be_inside:
             return True
         # A link-local IPv6 address carries its zone after a percent sign (RFC 4007 section 11).
         ip = ipaddress.ip_address(address.partition("%")[0])
-        # ::ffff:10.0.0.1 reaches the IPv4 host 10.0.0.1 (RFC 4291 section 2.5.5.2).
-        ip = getattr(ip, "ipv4_mapped", None) or ip
+        if isinstance(ip, ipaddress.IPv6Address):
+            ip = _embedded(ip) or ip
         return ip.is_global or (ip.is_loopback and self._portal_is_local)
 
     def _is_trusted(self, url: str) -> bool:
@@ -152,6 +171,14 @@ class AddressPolicy:
             return
         if not self.may_reach(host, host):
             raise refused_inside(host)
+
+
+def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 host that an IPv6 address leads to; None for any other address."""
+    if ip in NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    # ::ffff:10.0.0.1 (RFC 4291 section 2.5.5.2), 2002:a00:1:: (RFC 3056), Teredo (RFC 4380).
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
 
 
 def refused_inside(host: str) -> HrefRefusedError:

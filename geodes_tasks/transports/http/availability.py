@@ -7,33 +7,30 @@ show the real status.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from geodes_tasks.errors import AuthError, GeodesTasksError
+from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.model.asset import GEODES, S3, Asset
+from geodes_tasks.model.json import compact
 from geodes_tasks.settings.config import Settings
-from geodes_tasks.transports.abort import Calls
-from geodes_tasks.transports.http.addresses import AddressPolicy
-from geodes_tasks.transports.http.api_key import ApiKey
-from geodes_tasks.transports.http.request import Caller
+from geodes_tasks.transports.http.exchange import Reply
+from geodes_tasks.transports.http.http_client import HttpClient
 
 BULK = "/fastavailability"
 ONE = "/availability/"
 QUOTA = "/processing/download/get"
 MOST = 100
 """Number of products that one request may name (GEODES section 1.5)."""
-MAX_BYTES = 4 << 20
-"""Bytes of a response that are read, at most."""
 UNLIMITED = 100_000
 """Number of remaining requests from which the account counts as one without a quota."""
 
 _SUFFIX = re.compile(r"\.(zip|tar|gz|tgz|bz2|h5|nc|tiff?|jp2|xml|safe)\Z", re.IGNORECASE)
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+_REFUSALS = {301, 302, 303, 307, 308, 401, 403}
 
 
 class RouteMissingError(Exception):
@@ -59,15 +56,35 @@ class FileAvailability:
     """When the copy from tape expires, as text that sorts by time; empty when unknown."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """Result of the portal's quota route, which costs no quota."""
+
+    status: int
+    """HTTP status."""
+    accepted: bool | None
+    """Whether the portal accepts the key; None when the response is not clear."""
+    left: int | None = None
+    """Requests left in the window, by the portal."""
+    limit: int | None = None
+    """Requests in a window, by the portal."""
+
+    @classmethod
+    def of(cls, reply: Reply) -> KeyState:
+        """Read a reply. GEODES redirects a wrong key without end (GEODES section 3.1)."""
+        if reply.status != 200:
+            return cls(reply.status, False if reply.status in _REFUSALS else None)
+        # An HTML page here is the login page.
+        accepted, value = not reply.body.lstrip().startswith(b"<"), reply.json()
+        left, limit = (find_number(value, word) for word in ("remainingQuota", "maxQuota"))
+        return cls(reply.status, accepted, left, limit)
+
+
 class Availability:
-    """Sends status requests for one account. Not safe for two threads at once."""
+    """Sends status requests for one account. Safe to use from many threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._portal = settings.portal_url
-        self._key = ApiKey(settings)
-        self._policy = AddressPolicy(settings)
-        self._calls = Calls()
-        self._caller = Caller(settings, self._policy, self._key, self._calls)
+        self._portal, self._client = settings.portal_url, HttpClient(settings)
 
     def bulk(self, assets: Sequence[Asset]) -> list[FileAvailability | None]:
         """Return the availability of up to ``MOST`` files; None for a file not in the response.
@@ -80,14 +97,13 @@ class Availability:
             {"href": asset.hrefs[GEODES], "endpointURL": asset.hrefs.get(S3, "")}
             for asset in assets
         ]
-        value = self._fetch(BULK, json.dumps({"availability": products}).encode())
-        found = list(_files(value))
+        found = list(files_in(self._fetch(BULK, {"availability": products})))
         return [_availability_of(asset, found) for asset in assets]
 
     def one(self, asset: Asset) -> FileAvailability | None:
         """Return the availability of one file, by product name. Raises as ``bulk``."""
         value = self._fetch(ONE + quote(product_name(asset.title), safe=""))
-        return _availability_of(asset, list(_files({"products": [value]})))
+        return _availability_of(asset, list(files_in({"products": [value]})))
 
     def quota_left(self) -> int | None:
         """Return the number of requests left; None without a quota. Raises as ``bulk``."""
@@ -96,47 +112,39 @@ class Availability:
             raise RouteMissingError(QUOTA)
         return None if left >= UNLIMITED else max(left, 0)
 
+    def key_state(self, seconds: float | None = None) -> KeyState:
+        """Return what the portal says of the key.
+
+        Raises:
+            GeodesTasksError: as :meth:`HttpClient.fetch`.
+        """
+        return KeyState.of(self._client.fetch(self._portal + QUOTA, headers=_JSON, seconds=seconds))
+
     def accepts(self, key_name: str) -> bool | None:
         """Return whether the portal accepts the key, from a request for the quota.
 
         None when the response is not clear, or when the key was replaced since it had this name.
         """
-        if self._key.name() != key_name:
+        if self._client.key.name() != key_name:
             return None
         try:
-            status, body = self._answer(QUOTA)
-        except RouteMissingError:
-            # GEODES answers a wrong key with redirects without end (GEODES section 3.1).
-            return False
-        except RouteFailedError:
+            return self.key_state().accepted
+        except GeodesTasksError:
             return None
-        if status == 200:
-            # An HTML page here is the login page.
-            return not body.lstrip().startswith(b"<")
-        return False if status in {401, 403} else None
 
-    def _fetch(self, route: str, request_body: bytes | None = None) -> Any:
-        status, body = self._answer(route, request_body)
-        if status == 429 or status >= 500:
-            raise RouteFailedError(f"{route}: HTTP {status}")
+    def _fetch(self, route: str, question: object = None) -> Any:
+        body = None if question is None else compact(question).encode()
         try:
-            if status == 200:
-                return json.loads(body)
-        except (ValueError, RecursionError):
-            pass
-        # A refused key ends here too: the next download of a file reports it.
-        raise RouteMissingError(f"{route}: HTTP {status}", status)
-
-    def _answer(self, route: str, request_body: bytes | None = None) -> tuple[int, bytes]:
-        try:
-            with self._calls.begin() as call:
-                exchange = self._caller.request(self._portal + route, _JSON, call, request_body)
-                with exchange.response as response:
-                    return response.status_code, exchange.message(MAX_BYTES)
-        except AuthError as error:
-            raise RouteMissingError(str(error)) from error
+            reply = self._client.fetch(self._portal + route, headers=_JSON, body=body)
         except GeodesTasksError as error:
             raise RouteFailedError(str(error)) from error
+        if reply.status == 429 or reply.status >= 500:
+            raise RouteFailedError(f"{route}: HTTP {reply.status}")
+        value = reply.json() if reply.status == 200 else None
+        if value is None:
+            # A refused key ends here too: the next download of a file reports it.
+            raise RouteMissingError(f"{route}: HTTP {reply.status}", reply.status)
+        return value
 
 
 def product_name(title: str) -> str:
@@ -162,7 +170,7 @@ def find_number(value: object, name: str) -> int | None:
     return None
 
 
-def _files(response: Any) -> Iterator[tuple[str, str, FileAvailability]]:
+def files_in(response: Any) -> Iterator[tuple[str, str, FileAvailability]]:
     """Yield id, checksum and availability of every file; entries of another shape are skipped."""
     products = response.get("products") if isinstance(response, dict) else None
     for product in products if isinstance(products, list) else []:

@@ -1,28 +1,35 @@
-"""Connections that check the address of the peer and limit the silence within a body.
+"""Connections that check the address of the peer and keep deadlines that no slow server extends.
 
-requests has one read timeout for the wait for a response and for the silence within its body. The
-two waits differ (a portal may need minutes to respond, a body must not pause so long), so the
-timeout of the socket is lowered after the headers; urllib3 raises it again for the next request.
-Both features need a urllib3 connection class: a pool builds its connections from the public
-attribute ``ConnectionCls``. The check is made on the connected peer, because a name may resolve
-to another address after an earlier check (DNS rebinding).
+A timeout of a socket limits one ``recv``: a server that sends a byte a second never meets it. So
+the head of a response has one deadline, and so has each wait for a piece of its body (chunk sizes
+and trailers included). Both need a urllib3 connection class: a pool builds its connections from
+the public attribute ``ConnectionCls``. The check is made on the connected peer, because a name may
+resolve to another address after an earlier check (DNS rebinding).
 """
 
 from __future__ import annotations
 
-import contextlib
+import http.client
+import io
 import logging
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from urllib3 import HTTPResponse
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 
 from geodes_tasks.transports.abort import Calls
 from geodes_tasks.transports.http.addresses import AddressPolicy, refused_inside
+
+MAX_HEADERS = 1000
+"""Number of header fields in a response, at most; http.client takes 100 only, and some portals
+behind several gateways send more."""
+
+# Python 3.15 has a public parameter for it (max_response_headers); earlier ones only this constant.
+http.client._MAXHEADERS = MAX_HEADERS  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +39,68 @@ class Watch:
     policy: AddressPolicy | None
     """Decides which IP addresses a host may have; None allows all."""
     stall_seconds: float
-    """Longest silence within a body, in seconds."""
+    """Longest wait for a piece of a body, in seconds."""
     calls: Calls
     """Records which socket a thread waits on."""
 
 
+class _DeadlineReader(io.RawIOBase):
+    """Reads of a socket that end at a deadline, however many of them there are."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._raw = sock, sock.makefile("rb", buffering=0)
+        self.limit(sock.gettimeout())
+
+    def limit(self, seconds: float | None) -> None:
+        """Begin a wait of this many seconds; None has no end."""
+        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the buffered reader that http.client wants of a socket."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._deadline - time.monotonic()
+        # 0 would make the socket non-blocking (socket.settimeout).
+        self._sock.settimeout(None if left_s == float("inf") else max(left_s, 0.001))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response whose head, and each piece of whose body, arrives before a deadline."""
+
+    def __init__(self, stall_seconds: float, sock: socket.socket, *args: Any, **more: Any) -> None:
+        # The timeout of the socket is now that of the first byte: it covers the whole head.
+        self._reader, self._stall_seconds = _DeadlineReader(sock), stall_seconds
+        super().__init__(self._reader, *args, **more)  # type: ignore[arg-type]  # it has makefile
+
+    def begin(self) -> None:
+        super().begin()
+        # Interim responses such as 103 Early Hints come before the final one (RFC 9110 section
+        # 15.2); http.client skips 100 only.
+        while 101 < self.status < 200:
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+
+    def read1(self, n: int = -1) -> bytes:
+        self._reader.limit(self._stall_seconds)
+        return super().read1(n)
+
+
 class _Watched(HTTPConnection):
+    """A connection with the limits of a :class:`Watch`; mixed into a class of urllib3."""
+
     def __init__(self, *args: Any, watch: Watch, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watch = watch
+        self.response_class = partial(_Response, watch.stall_seconds)  # type: ignore[assignment]
 
     def connect(self) -> None:
         self._watch.calls.connecting(done=False)
@@ -49,60 +109,45 @@ class _Watched(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        try:
-            self._check_peer(sock)
-        except BaseException:
+        policy = self._watch.policy
+        # Behind a proxy the peer is the proxy, which the environment of the user names.
+        is_direct = self.proxy is None and not hasattr(self, "_socks_options")
+        if is_direct and policy and not policy.may_reach(self.host, sock.getpeername()[0]):
             sock.close()
-            raise
+            raise refused_inside(self.host)
         self._watch.calls.watch(sock)
         return sock
 
-    def _check_peer(self, sock: socket.socket) -> None:
-        policy = self._watch.policy
-        # Behind a proxy the peer is the proxy, which the environment of the user names.
-        if self.proxy is not None or policy is None:
-            return
-        if not policy.may_reach(self.host, sock.getpeername()[0]):
-            raise refused_inside(self.host)
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
-        sock = self.sock
-        self._watch.calls.watch(sock)
-        response = super().getresponse()
-        # http.client closes the socket at once after a response without a body.
-        with contextlib.suppress(OSError):
-            sock.settimeout(self._watch.stall_seconds)
-        return response
+    def getresponse(self) -> Any:
+        self._watch.calls.watch(self.sock)
+        return super().getresponse()
 
 
-class _WatchedTLS(_Watched, HTTPSConnection):
-    pass
+def watched(base: Any, watch: Watch) -> Callable[..., HTTPConnection]:
+    """Return the ``ConnectionCls`` for a pool whose connections were of class ``base``."""
+    return partial(type(f"Watched{base.__name__}", (_Watched, base), {}), watch=watch)
 
 
-_CLASSES = {"http": _Watched, "https": _WatchedTLS}
+class _NoPaths(logging.Filter):
+    """Removes paths and queries from urllib3's debug lines.
 
-
-def watched(scheme: str, watch: Watch) -> Callable[..., HTTPConnection]:
-    """Return the ``ConnectionCls`` for the pools of a scheme."""
-    return partial(_CLASSES[scheme], watch=watch)
-
-
-class _NoQueries(logging.Filter):
-    """Removes the query from addresses in urllib3's debug lines: it may hold a signature."""
+    A query may hold a signature, and the path of a webhook is the secret of most services.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(
-                arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args
+                "/..." if isinstance(arg, str) and arg.startswith("/") else arg
+                for arg in record.args
             )
         return True
 
 
-_NO_QUERIES = _NoQueries()
+_NO_PATHS = _NoPaths()
 
 
-def hide_queries() -> None:
-    """Remove queries from the log lines of urllib3. Idempotent."""
+def hide_paths() -> None:
+    """Remove paths from the log lines of urllib3. Idempotent."""
     # ``addFilter`` ignores a filter that a logger already has (Lib/logging).
     for name in ("urllib3.connectionpool", "urllib3.connection"):
-        logging.getLogger(name).addFilter(_NO_QUERIES)
+        logging.getLogger(name).addFilter(_NO_PATHS)

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, UnexpectedAnswerError
 from geodes_tasks.settings.config import Settings
-from geodes_tasks.transports.abort import Call, Calls
+from geodes_tasks.transports.abort import Call
 from geodes_tasks.transports.base import Body, Member
 from geodes_tasks.transports.body_reader import BodyReader
 from geodes_tasks.transports.http import responses
-from geodes_tasks.transports.http.addresses import AddressPolicy, Origin, origin, redact
-from geodes_tasks.transports.http.api_key import ApiKey
-from geodes_tasks.transports.http.request import Caller, Exchange
+from geodes_tasks.transports.http.addresses import Origin, origin, redact
+from geodes_tasks.transports.http.exchange import Exchange
+from geodes_tasks.transports.http.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,7 @@ class HttpTransport:
     source = "geodes"
 
     def __init__(self, settings: Settings) -> None:
-        self._policy = AddressPolicy(settings)
-        self._key = ApiKey(settings)
-        self._calls = Calls()
-        self._caller = Caller(settings, self._policy, self._key, self._calls)
+        self._client = HttpClient(settings)
         self._no_ranges: dict[Origin, float] = {}
 
     @contextmanager
@@ -58,7 +55,7 @@ class HttpTransport:
             GeodesTasksError: one subclass for each reaction; no other error is raised.
         """
         etag = responses.strong_etag(etag)
-        with self._calls.begin() as call:
+        with self._client.calls.begin() as call:
             exchange, body = (
                 self._from(href, call, offset, etag) if offset else self._whole(href, call)
             )
@@ -75,7 +72,7 @@ class HttpTransport:
 
     def abort(self, thread: int) -> None:
         """Interrupt the wait of a thread; a connection that is being made is completed first."""
-        self._calls.abort(thread)
+        self._client.calls.abort(thread)
 
     def _from(self, href: str, call: Call, offset: int, etag: str | None) -> tuple[Exchange, Body]:
         """Request the rest of the file, and the whole file when the response is not the rest."""
@@ -83,7 +80,7 @@ class HttpTransport:
             return self._whole(href, call)
         # With If-Range a changed file comes whole, with 200 (RFC 9110 section 13.1.5).
         validator = {"If-Range": etag} if etag else {}
-        exchange = self._caller.request(href, {"Range": f"bytes={offset}-", **validator}, call)
+        exchange = self._client.request(href, {"Range": f"bytes={offset}-", **validator}, call)
         status = exchange.response.status_code
         if status == 206 and (body := _rest(exchange, offset, etag)):
             return exchange, body
@@ -112,7 +109,7 @@ class HttpTransport:
             return False  # ``_whole`` refuses this href and names the reason
 
     def _whole(self, href: str, call: Call) -> tuple[Exchange, Body]:
-        exchange = self._caller.request(href, {}, call)
+        exchange = self._client.request(href, {}, call)
         return exchange, self._body_or_close(exchange)
 
     def _body_or_close(self, exchange: Exchange) -> Body:
@@ -138,7 +135,9 @@ class HttpTransport:
             raise UnexpectedAnswerError(exchange.shown, 200, problem)
         reader = exchange.reader()
         first = _first(reader)
-        if responses.is_message(headers, first, of_portal=self._policy.is_portal(exchange.href)):
+        if responses.is_message(
+            headers, first, of_portal=self._client.policy.is_portal(exchange.href)
+        ):
             raise self._failure(exchange, first)
         etag = responses.strong_etag(headers.get("ETag"))
         return Body(0, reader.length, etag, reader.pieces(first), reader.lengthen)
@@ -150,10 +149,10 @@ class HttpTransport:
             href=exchange.shown,
             status=response.status_code,
             headers=response.headers,
-            body=self._key.scrubbed((first + exchange.message()).decode("utf-8", "replace")),
-            key_name=self._key.name(),
-            of_portal=self._policy.is_portal(exchange.href),
-            by_portal=self._policy.is_portal(response.url),
+            body=self._client.key.scrubbed((first + exchange.message()).decode("utf-8", "replace")),
+            key_name=self._client.key.name(),
+            of_portal=self._client.policy.is_portal(exchange.href),
+            by_portal=self._client.policy.is_portal(response.url),
             redirected=exchange.redirected,
         )
         return responses.failure(answer, now=datetime.now(UTC))

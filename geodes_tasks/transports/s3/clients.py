@@ -230,7 +230,7 @@ def _getter(session: boto3.Session, client: S3Client, settings: Settings, calls:
     bundle = _bundle(settings) or configured or get_cert_path(True)
     manager = _manager(endpoint, settings.stall_seconds, str(bundle))
     pool = manager.connection_from_url(endpoint)
-    made: Any = watched(str(pool.scheme), Watch(None, settings.stall_seconds, calls))
+    made: Any = watched(pool.ConnectionCls, Watch(None, settings.stall_seconds, calls))
     pool.ConnectionCls = made
     return Getter(endpoint, region, session.get_credentials(), pool)
 

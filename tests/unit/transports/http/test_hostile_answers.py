@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodes_tasks.client.doctor_portal import _said
 from geodes_tasks.errors import AuthError, GeodesTasksError, HrefRefusedError
 from geodes_tasks.settings import config
 from geodes_tasks.stac.catalog import Page, _online
 from geodes_tasks.transports.http import responses
 from geodes_tasks.transports.http.addresses import AddressPolicy, redact
 from geodes_tasks.transports.http.availability import find_number
+from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.responses import MAX_RETRY_AFTER_S, Answer
 from tests.unit.stac.test_assets import JSON
 
@@ -196,4 +196,4 @@ def test_availability_of_the_good_among_the_bad() -> None:
 @given(st.binary() | JSON.map(json.dumps).map(str.encode) | st.just(b"[" * 100_000))
 def test_any_quota_answer_is_a_number_or_none(body: bytes) -> None:
     """The answer of the portal to the question for the quota is read or given up."""
-    assert type(find_number(_said(body), "remainingQuota")) in {int, type(None)}
+    assert type(find_number(Reply(200, {}, body).json(), "remainingQuota")) in {int, type(None)}

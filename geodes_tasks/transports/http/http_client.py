@@ -1,0 +1,316 @@
+"""The HTTP client: every request but those of S3 is sent here, for a file or for a small question.
+
+requests drops only ``Authorization`` at a redirect and would send ``X-API-Key`` to any host, so
+each hop is checked here, and only the portal receives the key. No retries; cookies only within
+the redirects of one request.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from requests.exceptions import ConnectTimeout, ProxyError, ReadTimeout, RequestException, SSLError
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import HTTPError
+
+from geodes_tasks.errors import (
+    AuthError,
+    GeodesTasksError,
+    HrefRefusedError,
+    ProxyFailedError,
+    StalledError,
+    TransferError,
+    UnexpectedAnswerError,
+    UnreachableError,
+    UntrustedServerError,
+)
+from geodes_tasks.model.version import __version__
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.trust import tls_context
+from geodes_tasks.settings.urls import is_loopback, masked
+from geodes_tasks.transports.abort import Call, Calls
+from geodes_tasks.transports.body_reader import cause_name, root_cause
+from geodes_tasks.transports.http.addresses import AddressPolicy, Origin, origin, redact
+from geodes_tasks.transports.http.api_key import ApiKey
+from geodes_tasks.transports.http.connections import Watch, hide_paths, watched
+from geodes_tasks.transports.http.exchange import Exchange, Reply
+
+MAX_HOPS = 5
+"""Number of redirects followed for one request, at most."""
+MAX_REPLY_BYTES = 64 << 20
+"""Bytes of the reply to a small question, at most: a page of 80 items has some 400 kB."""
+GZIP = 16 + zlib.MAX_WBITS
+"""Window bits with which zlib reads the header of gzip (zlib.decompressobj)."""
+
+
+class _WatchedAdapter(HTTPAdapter):
+    """An adapter of requests whose connections are watched and use one TLS context."""
+
+    def __init__(self, settings: Settings, watch: Watch) -> None:
+        super().__init__(max_retries=0)
+        self._settings, self._watch = settings, watch
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        host, tls = super().build_connection_pool_key_attributes(*args, **kwargs)
+        if host["scheme"] == "https":
+            tls["ssl_context"] = tls_context(self._settings.ca_bundle)
+        return host, tls
+
+    def cert_verify(self, conn: Any, *_: Any) -> None:
+        # requests would add the certificates of certifi, and read them for each connection.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if isinstance(pool.ConnectionCls, type):
+            pool.ConnectionCls = watched(pool.ConnectionCls, self._watch)
+        return pool
+
+
+class HttpClient:
+    """Sends requests, with the key to the portal only. Safe to use from many threads."""
+
+    def __init__(self, settings: Settings, *, with_key: bool = True, trusted: str = "") -> None:
+        """Prepare; no connection is opened.
+
+        Args:
+            settings: Addresses, key, timeouts and certificates.
+            with_key: Whether the portal receives the key.
+            trusted: One more host that may be opened, inside the network too.
+        """
+        self.policy, self.key = AddressPolicy(settings, trusted), ApiKey(settings)
+        self.calls = Calls()
+        self._settings, self._with_key = settings, with_key
+        self._watch = Watch(self.policy, settings.stall_seconds, self.calls)
+        self._local = threading.local()
+        self._proxies: dict[Origin, dict[str, str]] = {}
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        seconds: float | None = None,
+    ) -> Reply:
+        """Return the whole reply to a small question, whatever its status; follow no redirect.
+
+        Args:
+            url: Address of the request.
+            headers: Extra request headers.
+            body: Body of a POST; None for a GET.
+            seconds: Timeout of the connection, of the head and of the body; None for the settings'.
+
+        Raises:
+            UnexpectedAnswerError: the reply has more than ``MAX_REPLY_BYTES``.
+            GeodesTasksError: as :meth:`request`, and as :meth:`BodyReader.read`.
+        """
+        start = bytearray()
+        asked = {"Accept-Encoding": "gzip"} | dict(headers or {})
+        with self.calls.begin() as call:
+            exchange = self.request(url, asked, call, body, follows=False, seconds=seconds)
+            with exchange.response as response:
+                limit_s = seconds or self._settings.first_byte_seconds
+                exchange.read_into(start, MAX_REPLY_BYTES + 1, limit_s)
+        status, content = response.status_code, bytes(start)
+        if response.headers.get("Content-Encoding", "").strip().lower() == "gzip":
+            with suppress(zlib.error):
+                content = zlib.decompressobj(GZIP).decompress(content, MAX_REPLY_BYTES + 1)
+        if len(content) > MAX_REPLY_BYTES:
+            raise UnexpectedAnswerError(redact(url), status, "the answer has no end")
+        return Reply(status, response.headers, content)
+
+    def request(
+        self,
+        href: str,
+        headers: Mapping[str, str],
+        call: Call,
+        body: bytes | None = None,
+        *,
+        follows: bool = True,
+        seconds: float | None = None,
+    ) -> Exchange:
+        """Send a request, follow its redirects, and return the last response.
+
+        Args:
+            href: Address of the request; plain http to the portal's host is sent by https.
+            headers: Extra request headers.
+            call: The call of this thread, which ``abort`` can interrupt.
+            body: Body of a POST; None for a GET.
+            follows: Whether redirects are followed.
+            seconds: Timeout of the connection and of the head; None for those of the settings.
+
+        Raises:
+            AuthError: the portal redirects without end, as GEODES does for a wrong key.
+            HrefRefusedError: the address, or one that a redirect names, is not opened.
+            KeyMissingError: the portal needs a key and none is set; no request was sent.
+            UntrustedServerError: the portal's certificate cannot be verified.
+            UnreachableError: no connection could be made, so no request was sent.
+            StalledError: no response arrived in time.
+            TransferError: the connection broke, or the target of a redirect cannot be reached.
+        """
+        settings = self._settings
+        timeouts = seconds or settings.connect_seconds, seconds or settings.first_byte_seconds
+        url, came_from, cookies = self.policy.secured(href), "", RequestsCookieJar()
+        seen: set[tuple[str, str]] = set()
+        while len(seen) <= MAX_HOPS:
+            request = self._prepared(url, came_from, headers, body)
+            # Load balancers redirect to the same address until their cookie comes back.
+            request.prepare_cookies(cookies)
+            step = url, str(request.headers.get("Cookie", ""))
+            if step in seen:
+                break
+            seen.add(step)
+            response = self._send(request, href, call, timeouts, is_hop=bool(came_from))
+            target = _redirect(response) if follows else None
+            if target is None:
+                return Exchange(response, call, href, redirected=len(seen) > 1)
+            response.close()
+            cookies.update(response.cookies)
+            url, came_from = self.policy.secured(target), str(response.url)
+        problem = f"redirects without end, last to {redact(url)}"
+        if self.policy.is_portal(href):
+            raise AuthError(redact(href), self.key.name(), problem)
+        raise TransferError(redact(href), problem)
+
+    def _prepared(
+        self, url: str, came_from: str, headers: Mapping[str, str], body: bytes | None
+    ) -> requests.PreparedRequest:
+        """Build the request, check its address, and add the key for the portal."""
+        if "\\" in url:
+            # WHATWG URL parsers read it as a slash, RFC 3986 parsers as a part of the user name.
+            raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
+        # ``Session.prepare_request`` would also add a login from ~/.netrc.
+        request = requests.PreparedRequest()
+        own = {"User-Agent": f"geodes-tasks/{__version__}", "Accept-Encoding": "identity"}
+        try:
+            request.prepare_method("GET" if body is None else "POST")
+            request.prepare_url(url, None)
+            request.prepare_headers({"Accept": "*/*", **own, **headers})
+            if body is not None:
+                request.prepare_body(body, None)
+        except (RequestException, ValueError) as error:
+            raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)
+        # The address is checked as it will be sent: two parsers may find two hosts (CWE-918).
+        sent_to = str(request.url)
+        if came_from:
+            self.policy.check_redirect(came_from, sent_to)
+        else:
+            self.policy.check_href(sent_to)
+        if self._with_key and self.policy.takes_key(sent_to):
+            request.headers.update(self.key.header(sent_to))
+        return request
+
+    def _send(
+        self,
+        request: requests.PreparedRequest,
+        href: str,
+        call: Call,
+        timeouts: tuple[float, float],
+        *,
+        is_hop: bool,
+    ) -> requests.Response:
+        """Send one request by its adapter, without redirects."""
+        # ``Session.send`` would keep cookies, and read the body of a response to its end
+        # before it follows a redirect.
+        url, where = str(request.url), origin(str(request.url))
+        if where not in self._proxies:
+            # This call reads the whole environment: once for each server is enough. Loopback may
+            # use plain http, and a proxy would then see the key.
+            self._proxies[where] = {} if is_loopback(where[1]) else get_environ_proxies(url)
+        try:
+            return self._adapter().send(
+                request,
+                stream=True,
+                timeout=timeouts,
+                proxies=self._proxies[where],
+            )
+        except (RequestException, HTTPError, OSError, ValueError) as error:
+            # After a redirect the portal has responded, and may have counted the download in the
+            # quota: that request is not one that was never sent.
+            broken = TransferError if call.connected or is_hop else UnreachableError
+            proxy_failed = TransferError if is_hop else ProxyFailedError
+            named = self._named(error, url, redact(href), timeouts, broken, proxy_failed)
+            # A ValueError is about an address, and quotes it whole: of a proxy with its password.
+            raise named from None if isinstance(error, ValueError) else root_cause(error)
+
+    def _adapter(self) -> HTTPAdapter:
+        """Return the adapter of this thread and process."""
+        # A forked child inherits the sockets of its parent and must not write to them.
+        if getattr(self._local, "pid", None) != os.getpid():
+            hide_paths()
+            self._local.adapter = _WatchedAdapter(self._settings, self._watch)
+            self._local.pid = os.getpid()
+        adapter: HTTPAdapter = self._local.adapter
+        return adapter
+
+    def _named(
+        self,
+        error: Exception,
+        url: str,
+        shown: str,
+        timeouts: tuple[float, float],
+        broken: type[TransferError],
+        proxy_failed: type[TransferError],
+    ) -> GeodesTasksError:
+        """Return the error of this package for one of requests."""
+        # The texts of requests quote whole addresses, so only the inner cause is used.
+        cause, name = root_cause(error), cause_name(error)
+        proxy = select_proxy(url, self._proxies[origin(url)])
+        via = f"the proxy {masked(proxy)}" if proxy else ""
+        over = f" over {via}" if proxy else ""
+        match error:
+            case SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
+                return self._untrusted(url, cause.verify_message)
+            case ReadTimeout():
+                # Without a connection it was the TLS handshake that did not end.
+                silent = StalledError if broken is TransferError else broken
+                return silent(shown, f"no answer within {timeouts[1]:g} s")
+            case ConnectTimeout():
+                return broken(shown, f"no connection{over} within {timeouts[0]:g} s")
+            case ProxyError():
+                # http.client: "Tunnel connection failed: 407 Proxy Authentication Required".
+                words = "".join(c if c.isprintable() else " " for c in str(cause)[:200])
+                return proxy_failed(shown, f"{via}: {words if 'Tunnel' in words else name}")
+            case ValueError() if "SOCKS" in str(error):
+                needed = "needs PySocks: pip install 'geodes-tasks[socks]'"
+                return proxy_failed(shown, f"{via} {needed}")
+            case ValueError() if proxy:
+                # The address of the request was parsed before: this is about the proxy's.
+                return proxy_failed(shown, f"{via} is no valid address, correct the variable")
+            case ValueError():
+                return HrefRefusedError(redact(url), "this is no web address")
+            case OSError() if not isinstance(error, RequestException):
+                return self._untrusted(url, f"{self._settings.ca_bundle}: {name}")
+        return broken(shown, f"the connection{over} failed ({name})")
+
+    def _untrusted(self, url: str, problem: str) -> GeodesTasksError:
+        """Return the error for a bad certificate; only that of the portal pauses the account."""
+        error = UntrustedServerError(redact(url), problem)
+        return error if self.policy.is_portal(url) else TransferError(error.href, str(error))
+
+
+def _redirect(response: requests.Response) -> str | None:
+    """Return the absolute address that a redirect names; None for any other response."""
+    if not response.is_redirect:
+        return None
+    try:
+        # Header fields are read as ISO 8859-1, and servers write UTF-8. Location may be relative
+        # to the address of the request (RFC 9110 section 10.2.2).
+        return urljoin(
+            str(response.url), response.headers["Location"].encode("latin-1").decode("utf-8")
+        )
+    except ValueError as error:
+        response.close()
+        shown = redact(str(response.url))
+        raise HrefRefusedError(shown, "it redirects to an invalid address") from error
