@@ -10,6 +10,7 @@ import pytest
 
 from geodes_tasks.model.states import Reason, State
 from tests.fault.scene import MiB, Scene, wrong
+from tests.tools import absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def volume(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "volume"
     folder.mkdir()
     if os.geteuid() or not mount("-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)):
-        pytest.skip("only root may mount a file system for this test")
+        absent("only root may mount a file system for this test")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from tests.fault.scene import MiB, Scene, errors_of, wrong
 from tests.integration.secured import binary_of
 from tests.servers import RedisServer
+from tests.tools import absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def server(
     """Start each kind of server for one test, which may do to it what it likes."""
     program = binary_of(request.param)
     if program is None:
-        pytest.skip(f"{request.param} is not installed here")
+        absent(f"{request.param} is not installed here")
     with ChosenServer(tmp_path_factory.mktemp("server"), program) as running:
         yield running
 

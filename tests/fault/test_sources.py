@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
+from geodes_tasks.client.enqueue import enqueue
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import News
 from geodes_tasks.model.states import State
@@ -271,7 +272,11 @@ def test_an_account_held_by_hand_is_held(both: Scene, s3: S3Server) -> None:
     Steering(both.settings).pause(both.settings.account)
     both.worker("one")
     batch = both.enqueue(item_on(s3, both, "HELD"))
-    time.sleep(1.0)
-
+    # The worker is alive and takes work meanwhile: that of another account.
+    other = both.settings.model_copy(update={"account": "other"})
+    done = enqueue([item_on(s3, both, "FREE")], settings=other)
+    both.settled(done, 30)
     assert batch.status().states["PENDING"] == 1
-    assert not s3.seen
+
+    Steering(both.settings).resume(both.settings.account)
+    assert wrong(both.settled(batch, 30)) == []

@@ -28,6 +28,7 @@ from tests.integration.test_cli import CommandLine
 from tests.integration.test_one_machine import reap
 from tests.servers import wait_until
 from tests.standin import KiB, StandIn
+from tests.tools import absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ def blocks(items: Path, folder: Path) -> Iterator[list[Request]]:
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
     """Admit the whole list for real, and stop."""
     if not servers():
-        pytest.skip("there is no Redis-protocol server")
+        absent("there is no Redis-protocol server")
     home = tmp_path_factory.mktemp("size")
     left = Interrupted(StandIn(api_key=KEY), home / "items.jsonl", home / "out", home / "state")
     # The older format is read by both servers.
@@ -168,7 +169,7 @@ class Watcher:
 def test_the_first_file_of_a_new_run(interrupted: Interrupted, tmp_path: Path, server: str) -> None:
     """Run again, the first file is published within a minute of the load, while others come in."""
     if server not in servers():
-        pytest.skip(f"there is no {server}-server")
+        absent(f"there is no {server}-server")
     state = tmp_path / "copy"
     shutil.copytree(interrupted.state, state)
     shutil.rmtree(interrupted.folder, ignore_errors=True)

@@ -126,7 +126,12 @@ def test_the_view_fits_where_it_is_shown(terminal: bool, quiet: bool, kind: type
     assert type(chosen) is kind
 
 
-def test_quiet_writes_nothing() -> None:
-    """Not a byte."""
+def test_quiet_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Quiet writes not a byte to stdout or stderr, where the same calls of Lines do."""
     with Quiet() as quiet:
         quiet.show(status_of(started=1), [running()])
+    assert capfd.readouterr() == ("", "")
+
+    with Lines(Console(stderr=True)) as lines:
+        lines.show(status_of(started=1), [running()])
+    assert capfd.readouterr().err != ""
