@@ -22,7 +22,6 @@ from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
-from geodes_tasks.stac import readers
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
@@ -47,12 +46,14 @@ class SourceChoice(StrEnum):
 
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE...", help="STAC JSON files; - is standard input.")
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="STAC JSON files, - (standard input), item ids."),
 ]
 Files = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SOURCE]...", help="STAC JSON files; - is standard input; or search (below)."
+        metavar="[SOURCE]...",
+        help="STAC JSON files, - (standard input), item ids or product names; or search (below).",
     ),
 ]
 Include = Annotated[
@@ -111,6 +112,7 @@ def download(
     no_progress: Quiet = False,
     config_file: ConfigFile = None,
     collection: searches.Collections = None,
+    ids: searches.Ids = None,
     bbox: searches.Bbox = None,
     intersects: searches.Intersects = None,
     start: searches.Start = None,
@@ -131,17 +133,18 @@ def download(
     folder = settings.download_dir.expanduser().resolve()
     settings = settings.model_copy(update={"download_dir": folder})
     selection = _selection(settings, include, exclude, layout, from_)
-    wanted = searches.asked(
-        collection=collection, bbox=bbox, intersects=intersects, start=start, end=end,
+    wanted = searches.search_of(
+        collection=collection, ids=ids, bbox=bbox, intersects=intersects, start=start, end=end,
         cloud_cover=cloud_cover, tile=tile, query=query,
     )  # fmt: skip
     if (wanted is None) is not bool(source):
         raise ConfigError("SOURCE", "give files, or a search such as --collection, one of the two")
+    found = None
     if wanted is None:
-        planned = _planned(source or [], selection)
+        planned = planning.plan(searches.items_of(source or [], settings), selection)
     else:
-        found = searches.agreed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
-        planned = planning.plan(found.items, selection)
+        found = searches.confirmed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
+        planned = planning.plan(found, selection)
     if dry_run:
         _show_plan(planned, as_json=as_json)
     # A folder that cannot be written fails here, before a server and a worker start.
@@ -160,7 +163,7 @@ def download(
             run.stop()
             say(f"{run.left()}; the same command again goes on")
             raise typer.Exit(INTERRUPTED) from None
-        _finish(run, as_json=as_json)
+        _finish(run, as_json=as_json, is_whole=not (found and (found.missing or found.is_cut)))
 
 
 def enqueue(
@@ -185,7 +188,8 @@ def enqueue(
     named_key(settings.account)
     selection = _selection(settings, include, exclude, layout, from_)
     rank = enqueue_admission.rank_of(priority, weight)
-    run = runs.admitted(_planned(source, selection), settings, batch_name, rank=rank)
+    planned = planning.plan(searches.items_of(source, settings), selection)
+    run = runs.admitted(planned, settings, batch_name, rank=rank)
     _tell(run.receipt)
     if not wait:
         print(json.dumps(run.receipt.to_dict()) if as_json else run.batch.id)  # noqa: T201
@@ -207,12 +211,6 @@ def _selection(
 ) -> Selection:
     folder = planning.folder(settings.download_dir)
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))
-
-
-def _planned(names: list[str], selection: Selection) -> Iterator[Planned]:
-    """Plan the items of all sources; a source that cannot be read at all ends the command."""
-    for name in names:
-        yield from planning.plan(readers.read(name), selection)
 
 
 def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:
@@ -250,8 +248,11 @@ def _tell(receipt: Receipt) -> None:
         raise typer.Exit(batches.NOTHING)
 
 
-def _finish(run: Run, *, as_json: bool) -> NoReturn:
-    """Print the result and the failures, and exit with the code of the batch."""
+def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
+    """Print the result and the failures, and exit with the code of the batch.
+
+    Items that the portal counted and did not deliver are failures too.
+    """
     status = run.status()
     stderr.print(summary(status) + outcomes(status), highlight=False)
     if status.states["FAILURE"] or status.waiting:
@@ -260,5 +261,5 @@ def _finish(run: Run, *, as_json: bool) -> NoReturn:
             say(line)
     if as_json:
         print(json.dumps(status.to_dict()))  # noqa: T201 - data goes to stdout
-    failures = run.ledger.reading.failures(run.batch.id)
-    raise typer.Exit(batches.exit_code(status, failures))
+    code = batches.exit_code(status, run.ledger.reading.failures(run.batch.id))
+    raise typer.Exit(code if code or is_whole else batches.SOME_FAILED)

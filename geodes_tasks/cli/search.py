@@ -1,4 +1,4 @@
-"""The command ``search``, and the options by which ``download`` searches in place of a file."""
+"""The commands ``search`` and ``collections``, and the options by which ``download`` searches."""
 
 from __future__ import annotations
 
@@ -6,38 +6,41 @@ import itertools
 import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from geodes_tasks.cli.options import ConfigFile, say
+from geodes_tasks.cli.options import AsJson, ConfigFile, complain, say
 from geodes_tasks.client import batch as batches
-from geodes_tasks.errors import ConfigError, SearchError
+from geodes_tasks.errors import ConfigError, ItemNotFoundError, SearchError
+from geodes_tasks.model.formatting import human_bytes, printable
 from geodes_tasks.settings import config
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.stac import readers, writers
 from geodes_tasks.stac.catalog import Catalog
+from geodes_tasks.stac.item_properties import mapping_of, property_of, text_of
+from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Results
 from geodes_tasks.stac.query import Search, tile_code
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import TextIO
-
-    from geodes_tasks.stac.catalog import Item
+from geodes_tasks.stac.readers import Found
 
 ASK_ABOVE = 1000
 """Number of items above which a search is confirmed at the terminal."""
-LINES = {".jsonl", ".ndjson", ".geojsonl"}
-"""Suffixes of files with one item a line."""
-
+SHOWN_ITEMS = 20
+"""Number of items that a search at a terminal requests and shows, without --limit."""
 Collections = Annotated[
     list[str] | None, typer.Option("--collection", "-c", help="Collection; may be given again.")
 ]
+Ids = Annotated[
+    list[str] | None, typer.Option("--id", help="Item id (URN) or product name.")
+]  # fmt: skip
 Bbox = Annotated[
     str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Box in degrees.")
 ]  # fmt: skip
 Intersects = Annotated[
-    str | None, typer.Option("--intersects", metavar="GEOJSON", help="Geometry, or a file with it.")
+    str | None,
+    typer.Option("--intersects", metavar="GEOJSON|WKT", help="Geometry, or a file with it."),
 ]
 Start = Annotated[
     str | None, typer.Option("--start", metavar="TIME", help="Acquired then or later: 2025-04-02.")
@@ -59,18 +62,21 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="Write there: .json one collection, .jsonl an item a line."
+        "--output", "-o", metavar="FILE|-",
+        help="Write there, by suffix: .json, .geojson, .jsonl (an item a line), .csv (a row).",
     ),
-]
+]  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
+    """Add the commands to the command line."""
     app.command()(search)
+    app.command()(collections)
 
 
 def search(
     collection: Collections = None,
+    ids: Ids = None,
     bbox: Bbox = None,
     intersects: Intersects = None,
     start: Start = None,
@@ -80,31 +86,61 @@ def search(
     query: Query = None,
     output: Output = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
-    count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Only print how many there are.")] = False,
     config_file: ConfigFile = None,
 ) -> None:
-    """Search for items; they go to standard output, one a line, or to a file."""
+    """Search for items: a table at a terminal, one ItemCollection in a pipe, or a file.
+
+    What it writes is a SOURCE for `download` and `enqueue`.
+    """
     settings = config.load(config_file)
-    wanted = asked(
-        collection=collection, bbox=bbox, intersects=intersects, start=start, end=end,
+    wanted = search_of(
+        collection=collection, ids=ids, bbox=bbox, intersects=intersects, start=start, end=end,
         cloud_cover=cloud_cover, tile=tile, query=query,
     )  # fmt: skip
     if wanted is None:
         raise SearchError("search", "give --collection, --bbox, --start or another limit")
     catalog = Catalog(settings)
-    matched = catalog.count(wanted)
     if count:
+        matched = catalog.count(wanted)
         print("unknown" if matched is None else matched)  # noqa: T201 - data goes to stdout
         return
-    say_found(matched)
-    written = write(itertools.islice(catalog.search(wanted), limit), output)
+    if output is None and sys.stdout.isatty():
+        written = _show(catalog, wanted, limit or SHOWN_ITEMS)
+    else:
+        say_found(catalog.count(wanted))
+        results = catalog.search(wanted)
+        written = _write(itertools.islice(results, limit), output)
+        if results.is_cut:
+            raise typer.Exit(batches.SOME_FAILED)
     if not written:
         raise typer.Exit(batches.NOTHING)
 
 
-def asked(
+def collections(
+    text: Annotated[str | None, typer.Argument(help="Words that a collection must have.")] = None,
+    as_json: AsJson = False,
+    config_file: ConfigFile = None,
+) -> None:
+    """List the collections of the portal; with words, those that have them all."""
+    found = Catalog(config.load(config_file)).collections(words=text)
+    if as_json:
+        print(json.dumps(found))  # noqa: T201 - data goes to stdout
+    else:
+        rows = []
+        for one in sorted(found, key=lambda one: text_of(one.get("id"))):
+            items = text_of(mapping_of(one.get("summaries")).get("total_items"))
+            rows.append((items, text_of(one.get("id"))))
+        _print_table(("items", "collection"), rows)
+        say(f"{len(found)} collections")
+    if not found:
+        raise typer.Exit(batches.NOTHING)
+
+
+def search_of(
     *,
     collection: list[str] | None = None,
+    ids: list[str] | None = None,
     bbox: str | None = None,
     intersects: str | None = None,
     start: str | None = None,
@@ -113,7 +149,7 @@ def asked(
     tile: list[str] | None = None,
     query: str | None = None,
 ) -> Search | None:
-    """Make a search of the options; None when none of them was given.
+    """Return the search that the options describe; None when none of them was given.
 
     Raises:
         SearchError: a value cannot be used.
@@ -123,28 +159,43 @@ def asked(
         conditions["eo:cloud_cover"] = {"lte": cloud_cover}
     if tile:
         conditions["grid:code"] = {"in": [tile_code(one) for one in tile]}
-    made = Search(
+    found = Search(
         query=conditions or None,
         bbox=_numbers(bbox) if bbox else None,
-        intersects=_json("--intersects", _text(intersects)) if intersects else None,
+        intersects=_shape(intersects) if intersects else None,
         collections=collection or None,
         start=start,
         end=end,
+        ids=ids or None,
     )
-    return None if made.is_everything else made
+    return None if found.is_everything else found
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Items that a search finds, after the user confirmed their number."""
-
-    matched: int | None
-    """How many; None when the portal does not say."""
-    items: Iterator[Item]
-    """Each once, one page in memory."""
+def is_name(source: str) -> bool:
+    """Return whether a SOURCE is an item id or a product name, not a file."""
+    is_file = source == readers.STDIN or source.lower().endswith((".json", ".jsonl", ".geojson"))
+    return not is_file and not os.path.lexists(source)
 
 
-def agreed(wanted: Search, settings: config.Settings, *, ask_above: int, yes: bool) -> Found:
+def items_of(sources: Sequence[str], settings: config.Settings) -> Iterator[Found]:
+    """Return the items of files, ids and product names; a file that cannot be read is an error.
+
+    Raises:
+        typer.Exit: the portal knows none of the names, and there is nothing else.
+        SearchError, CatalogueUnavailableError: the portal cannot be searched for the names.
+    """
+    names = [source for source in sources if is_name(source)]
+    named = list(Catalog(settings).named(names)) if names else []
+    unknown = [one for one in named if isinstance(one, ItemNotFoundError)]
+    if len(unknown) == len(named) and len(names) == len(sources):
+        for error in unknown:
+            complain(error)
+        raise typer.Exit(batches.NOTHING)
+    files = (readers.read(source) for source in sources if not is_name(source))
+    return itertools.chain(named, itertools.chain.from_iterable(files))
+
+
+def confirmed(wanted: Search, settings: config.Settings, *, ask_above: int, yes: bool) -> Results:
     """Print the number of items that a search finds; above a number, wait for a confirmation.
 
     Raises:
@@ -160,7 +211,7 @@ def agreed(wanted: Search, settings: config.Settings, *, ask_above: int, yes: bo
             problem = f"the search finds {matched} items, more than {ask_above}"
             raise ConfigError("--ask-above", problem, "Narrow the search, or say --yes.")
         typer.confirm(f"Download {matched} items?", abort=True, err=True)
-    return Found(matched, catalog.search(wanted))
+    return catalog.search(wanted)
 
 
 def say_found(matched: int | None) -> None:
@@ -172,37 +223,43 @@ def say_found(matched: int | None) -> None:
 # --- output ------------------------------------------------------------------------------------
 
 
-def write(items: Iterable[Item], output: Path | None) -> int:
-    """Write items as they come; a file appears whole or not at all. Tells how many there were."""
-    if output is None:
-        return _write_lines(items, sys.stdout)
-    part = output.with_name(f".{output.name}.part")
-    form = _write_lines if output.suffix.lower() in LINES else _write_collection
+def _show(catalog: Catalog, wanted: Search, most: int) -> int:
+    """Print the first items of a search as a table, and how many there are."""
+    if most <= PAGE_ITEMS:
+        found, matched = catalog.page(wanted, size=most)
+    else:
+        found, matched = list(itertools.islice(catalog.search(wanted), most)), catalog.count(wanted)
+    found = found[:most]
+    rows = []
+    for item in found:
+        day, cloud = (text_of(property_of(item, n)) for n in ("start_datetime", "eo:cloud_cover"))
+        size = human_bytes(data.size_bytes) if (data := writers.data_of(item)) else ""
+        where, name = text_of(item.get("collection")), stac_assets.item_name(item)
+        rows.append((day[:16].replace("T", " "), cloud[:5], size, where, name))
+    _print_table(("acquired", "cloud %", "size", "collection", "item"), rows)
+    of = "" if matched is None else f" of {matched:,}"
+    say(f"{len(found)}{of} items; -o FILE writes all of them, --count only counts")
+    return len(found)
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows; the last column is whole at any width of the terminal, to be copied."""
+    lines = [columns, *([printable(cell, 300) for cell in row] for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())  # noqa: T201 - data goes to stdout
+
+
+def _write(items: Iterable[Item], output: Path | None) -> int:
+    """Write items to a file, or to standard output; return how many."""
+    if output is None or str(output) == "-":
+        return writers.write_collection(items, sys.stdout)
     try:
-        with part.open("w") as stream:
-            written = form(items, stream)
-        os.replace(part, output)  # noqa: PTH105 - as everywhere files are published
+        written = writers.write(items, output)
     except OSError as error:
         raise ConfigError("--output", str(error)) from error
-    finally:
-        part.unlink(missing_ok=True)
     say(f"{written} items in {output}")
-    return written
-
-
-def _write_lines(items: Iterable[Item], stream: TextIO) -> int:
-    written = 0
-    for written, item in enumerate(items, start=1):  # noqa: B007 - the count is the answer
-        stream.write(json.dumps(item) + "\n")
-    return written
-
-
-def _write_collection(items: Iterable[Item], stream: TextIO) -> int:
-    stream.write('{"type": "FeatureCollection", "features": [')
-    written = 0
-    for written, item in enumerate(items, start=1):
-        stream.write(("\n" if written == 1 else ",\n") + json.dumps(item))
-    stream.write("\n]}\n")
     return written
 
 
@@ -216,20 +273,21 @@ def _numbers(text: str) -> list[float]:
         raise SearchError("--bbox", f"{text!r} is not W,S,E,N") from error
 
 
-def _text(value: str) -> str:
-    """Return a JSON text, or the content of the file that it names."""
-    if value.lstrip().startswith("{"):
-        return value
-    try:
-        return Path(value).read_text()
-    except OSError as error:
-        raise SearchError("--intersects", str(error)) from error
+def _shape(value: str) -> Any:
+    """Return GeoJSON as an object, WKT as it is, or the content of the file that is named."""
+    text = value
+    if not value.lstrip().startswith("{") and "(" not in value:
+        try:
+            text = Path(value).read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise SearchError("--intersects", str(error)) from error
+    return _json("--intersects", text) if text.lstrip().startswith("{") else text
 
 
 def _json(option: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SearchError(option, f"is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise SearchError(option, "is not a JSON object")

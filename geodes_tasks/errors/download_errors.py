@@ -31,6 +31,12 @@ class NoDataAssetError(ItemError):
     hint = "Check the asset keys of the item; --include 'GLOB' selects assets by key."
 
 
+class ItemNotFoundError(ItemError):
+    """The portal has no item of this id or product name."""
+
+    hint = "Search for it: geodes-tasks search -c COLLECTION --start DAY --end DAY"
+
+
 class HostileNameError(ItemError):
     """The file name in the item would leave the download folder or cannot be a file name."""
 

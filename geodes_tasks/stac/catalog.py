@@ -1,79 +1,52 @@
-"""Search of the portal's catalogue, its traps included: one page in memory, nothing lost or twice.
+"""The catalogue of the portal: searches, collections and availability, each request repeated alone.
 
-What is asked for becomes one or more plain searches (:mod:`geodes_tasks.stac.query`); this module
-sends them, page after page, and repeats a page that fails without touching the others.
+A search becomes one or more plain searches (:mod:`geodes_tasks.stac.query`), which
+:mod:`geodes_tasks.stac.paging` walks through.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
 
-from geodes_tasks.errors import CatalogueUnavailableError, GeodesTasksError, SearchError
+from geodes_tasks.errors import (
+    CatalogueUnavailableError,
+    GeodesTasksError,
+    ItemNotFoundError,
+    SearchError,
+)
+from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.json import compact
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.stac.item_properties import identifier_of, mapping_of, text_of
+from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Page, Part, Results, objects_in
 from geodes_tasks.stac.query import Search
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.http_client import HttpClient
 from geodes_tasks.transports.http.responses import parse_retry_after
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from geodes_tasks.settings.config import Settings
-
 logger = logging.getLogger(__name__)
 
-PAGE_ITEMS = 80
-"""Items asked for on a page: the documented most. What counts is what the answer says."""
 FEWEST_ITEMS = 10
 """Items of a page, at least, when pages are made smaller after a failure."""
 ATTEMPTS = 6
-"""Of one page."""
+"""Number of attempts at one request."""
 LONGEST_WAIT_S = 60.0
 """Seconds between two attempts, at most."""
 COLLECTIONS_LIMIT = 10_000
 """Number of collections requested at once: more than the portal has."""
 AVAILABILITY_ITEMS = 100
-"""Products that one availability request may name."""
+"""Number of products that one availability request may name."""
+NAMES_AT_ONCE = 50
+"""Number of ids or product names in one search."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-
 _JSON = {"Content-Type": "application/json", "Accept": "application/geo+json, application/json"}
-
-Item = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One answer of a search."""
-
-    items: list[Item]
-    """As they came; not yet without duplicates."""
-    matched: int | None
-    """How many the whole search finds, where the answer says it."""
-    limit: int | None
-    """Items on a full page, where the answer says it."""
-
-    @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Page:
-        """Read an answer; ``context`` is optional, newer portals count at the top level."""
-        features = _objects(answer.get("features"))
-        context = answer.get("context")
-        context = context if isinstance(context, dict) else {}
-        matched = _count(context.get("matched"), answer.get("numberMatched"))
-        return cls(features, matched, _count(context.get("limit")))
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    """Return the objects in a list; nothing for a value that is no list."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _count(*values: object) -> int | None:
-    return next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), None)
+_ENDINGS = re.compile(r"\.(zip|SAFE|tar|tgz|h5\.gz|nc|tif)\Z", re.IGNORECASE)
+_VERSION = re.compile(r"_V\d+-\d+\Z")
 
 
 class Catalog:
@@ -85,32 +58,28 @@ class Catalog:
         self._wait_s = settings.backoff_seconds / 4
         self._client = HttpClient(settings, with_key=False)
 
-    # --- items -----------------------------------------------------------------------------------
+    def search(self, search: Search) -> Results:
+        """Return every item that a search finds, each once, in a total order.
 
-    def search(self, search: Search) -> Iterator[Item]:
-        """Yield every item that a search finds, each once, in a total order.
-
-        One page is held at a time; of the items before it only their ids are remembered.
-
-        Raises:
-            SearchError: the portal does not understand the search.
-            CatalogueUnavailableError: a page cannot be had, however often it is asked for.
+        One page is in memory at a time; of the items before it only their ids are remembered.
+        Iterating raises SearchError when the portal does not understand the search, and
+        CatalogueUnavailableError when a page cannot be had.
         """
-        seen: set[int] = set()
-        for part in search.parts():
-            for page in self._pages(part):
-                yield from _unseen(page.items, seen)
+        return Results(search.parts(), self._page)
 
-    def page(self, search: Search, number: int = 1) -> tuple[list[Item], int | None]:
+    def page(
+        self, search: Search, number: int = 1, size: int = PAGE_ITEMS
+    ) -> tuple[list[Item], int | None]:
         """Return one page of a search (its parts one after the other), and how many items match.
 
         Raises:
-            SearchError, CatalogueUnavailableError: as ``search``.
+            SearchError: the portal does not understand the search.
+            CatalogueUnavailableError: a page cannot be had, however often it is requested.
         """
-        seen: set[int] = set()
-        pages = [self._page(part, number, PAGE_ITEMS) for part in search.parts()]
-        items = [item for page in pages for item in _unseen(page.items, seen)]
-        return items, _total(page.matched for page in pages)
+        pages = [self._page(part, number, size) for part in search.parts()]
+        items = (item for page in pages for item in page.items)
+        by_id = {str(item.get("id")): item for item in items}
+        return list(by_id.values()), _total(page.matched for page in pages)
 
     def count(self, search: Search) -> int | None:
         """Return how many items a search finds; None when the portal does not count them.
@@ -118,40 +87,41 @@ class Catalog:
         Where a search has several parts that overlap, an item of two parts counts twice.
 
         Raises:
-            SearchError, CatalogueUnavailableError: as ``search``.
+            SearchError, CatalogueUnavailableError: as ``page``.
         """
         return _total(self._page(part, 1, 1).matched for part in search.parts())
 
-    def _pages(self, part: Mapping[str, Any]) -> Iterator[Page]:
-        """Walk through one search; only the answers tell how long a page is and where the end."""
-        number, received, size = 1, 0, PAGE_ITEMS
-        while True:
-            page = self._page(part, number, size)
-            received += len(page.items)
-            yield page
-            size = page.limit or _guessed_size(page, number, size)
-            whole = len(page.items) >= size
-            # A short page is the last one, unless the count says that more must follow.
-            known = page.matched is not None
-            if not page.items or (known and received >= (page.matched or 0)):
-                return
-            if not whole and not known:
-                return
-            number += 1
+    def named(self, names: Sequence[str]) -> Iterator[Item | ItemNotFoundError]:
+        """Yield the items of ids or product names, and an error for each name without an item.
 
-    def _page(self, part: Mapping[str, Any], number: int, size: int) -> Page:
+        Args:
+            names: URNs, identifiers or file names of archives, of THEIA with or without version.
+
+        Raises:
+            SearchError, CatalogueUnavailableError: as ``page``.
+        """
+        for start in range(0, len(names), NAMES_AT_ONCE):
+            block = names[start : start + NAMES_AT_ONCE]
+            spelt = {name: _spellings(name) for name in block}
+            wanted = Search(ids=list(dict.fromkeys(one for each in spelt.values() for one in each)))
+            found = list(self.search(wanted)) if any(spelt.values()) else []
+            for name, spellings in spelt.items():
+                fitting = [item for item in found if _is_named(item, name, spellings)]
+                problem = f"{self.url} has neither an item nor a product of this name"
+                yield from fitting
+                if not fitting:
+                    yield ItemNotFoundError(printable(name), problem)
+
+    def _page(self, part: Part, number: int, size: int) -> Page:
         while True:
+            body = {**part, "page": number, "limit": size}
             try:
-                answer = self._asked("/api/stac/search", {**part, "page": number, "limit": size})
+                return Page.of(self._answer("/api/stac/search", body))
             except SearchError as error:
                 # A portal with smaller pages may refuse the limit in place of cutting it.
                 if number > 1 or "limit" not in error.problem.lower() or size <= FEWEST_ITEMS:
                     raise
                 size = max(size // 2, FEWEST_ITEMS)
-            else:
-                return Page.of(answer)
-
-    # --- the rest of the catalogue ---------------------------------------------------------------
 
     def collections(
         self, query: Mapping[str, Any] | None = None, words: str | None = None
@@ -163,22 +133,18 @@ class Catalog:
             words: That id, title, description and keywords must have between them.
 
         Raises:
-            SearchError, CatalogueUnavailableError: as ``search``.
+            SearchError, CatalogueUnavailableError: as ``page``.
         """
         body: dict[str, Any] = {"page": 1, "limit": COLLECTIONS_LIMIT}
         if query:
             body["query"] = dict(query)
-        found = _objects(self._asked("/api/stac/collections", body).get("collections"))
-        return [one for one in found if _has(one, words)]
-
-    def item(self, collection: str, identifier: str) -> Item:
-        """Return one item by its id.
-
-        Raises:
-            SearchError, CatalogueUnavailableError: as ``search``.
-        """
-        path = f"/api/stac/collections/{quote(collection)}/items/{quote(identifier, safe=':')}"
-        return self._asked(path, None)
+        found = objects_in(self._answer("/api/stac/collections", body).get("collections"))
+        fields = ("id", "title", "description", "keywords")
+        wanted = (words or "").lower().split()
+        texts = (" ".join(str(one.get(name)) for name in fields).lower() for one in found)
+        return [
+            one for one, text in zip(found, texts, strict=True) if all(w in text for w in wanted)
+        ]
 
     def availability(self, hrefs: Iterable[tuple[str, str]]) -> dict[str, bool]:
         """Return whether files are online, by their checksum (the end of their href).
@@ -190,26 +156,26 @@ class Catalog:
             Only what the portal knows; a file that is missing here is unknown.
 
         Raises:
-            SearchError, CatalogueUnavailableError: as ``search``.
+            SearchError, CatalogueUnavailableError: as ``page``.
         """
-        asked = [{"href": href, "endpointURL": endpoint} for href, endpoint in hrefs]
+        files = [{"href": href, "endpointURL": endpoint} for href, endpoint in hrefs]
         online: dict[str, bool] = {}
-        for start in range(0, len(asked), AVAILABILITY_ITEMS):
-            block = asked[start : start + AVAILABILITY_ITEMS]
-            online |= _online(self._asked("/fastavailability", {"availability": block}))
+        for start in range(0, len(files), AVAILABILITY_ITEMS):
+            block = files[start : start + AVAILABILITY_ITEMS]
+            online |= _online(self._answer("/fastavailability", {"availability": block}))
         return online
 
     # --- requests ------------------------------------------------------------------------------
 
-    def _asked(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Ask until there is an answer; a page that fails is asked for again, alone.
+    def _answer(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to a request; one that fails is repeated, alone.
 
         Raises:
-            SearchError: the portal refuses the question.
+            SearchError: the portal refuses the request.
             CatalogueUnavailableError: no answer after several attempts.
         """
         address, problem, wait_s = f"{self.url}{path}", "", 0.0
-        question = None if body is None else compact(body).encode()
+        question = compact(body).encode()
         for attempt in range(ATTEMPTS):
             time.sleep(wait_s)
             wait_s = min(self._wait_s * 2.0**attempt, LONGEST_WAIT_S)
@@ -229,33 +195,23 @@ class Catalog:
         raise CatalogueUnavailableError(address, f"{problem}, {ATTEMPTS} times")
 
 
+def _total(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
+
+
 def _refusal(address: str, reply: Reply, found: object) -> str:
     """Return the problem of an answer that another attempt may not have.
 
     Raises:
-        SearchError: no attempt will.
+        SearchError: every attempt will.
     """
     status, is_json = reply.status, isinstance(found, dict)
     words = found if isinstance(found, dict) else {}
-    said = str(words.get("message") or words.get("detail") or "")[:300]
+    message = str(words.get("message") or words.get("detail") or "")[:300]
     if 400 <= status < 500 and status not in _BUSY:
-        raise SearchError(f"{address}: HTTP {status}", said or "the portal refuses the search")
-    return f"HTTP {status}" + (f": {said}" if said else "" if is_json else ", no JSON")
-
-
-def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
-    """Read which files an answer says are online, by checksum; what is malformed is unknown."""
-    files = [
-        file
-        for product in _objects(answer.get("products"))
-        for file in _objects(product.get("files"))
-    ]
-    return {
-        # Products of 2020 have their MD5 in upper case: it is the same MD5.
-        file["checksum"].lower(): bool(file.get("available"))
-        for file in files
-        if isinstance(file.get("checksum"), str)
-    }
+        raise SearchError(f"{address}: HTTP {status}", message or "the portal refuses the search")
+    return f"HTTP {status}" + (f": {message}" if message else "" if is_json else ", no JSON")
 
 
 def _retry_after_s(reply: Reply) -> float:
@@ -264,27 +220,32 @@ def _retry_after_s(reply: Reply) -> float:
     return parse_retry_after(value, now=datetime.now(UTC), most_s=LONGEST_WAIT_S) or 0.0
 
 
-def _guessed_size(page: Page, number: int, size: int) -> int:
-    """Return the page length of a portal that does not name it: the length of a first page."""
-    more = page.matched is not None and page.matched > len(page.items)
-    return len(page.items) if number == 1 and more and page.items else size
+def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
+    """Read which files an answer says are online, by checksum; what is malformed is unknown."""
+    products = objects_in(answer.get("products"))
+    files = [file for product in products for file in objects_in(product.get("files"))]
+    return {
+        # Products of 2020 have their MD5 in upper case: it is the same MD5.
+        file["checksum"].lower(): bool(file.get("available"))
+        for file in files
+        if isinstance(file.get("checksum"), str)
+    }
 
 
-def _total(counts: Iterable[int | None]) -> int | None:
-    known = list(counts)
-    return None if None in known else sum(count for count in known if count is not None)
+def _spellings(name: str) -> list[str]:
+    """Return the ids and identifiers that a name may mean."""
+    # The identifier of a THEIA product has no version, the name of its archive has.
+    bare = _ENDINGS.sub("", name.strip().rpartition("/")[2])
+    return [one for one in dict.fromkeys((name.strip(), bare, _VERSION.sub("", bare))) if one]
 
 
-def _unseen(items: Iterable[Item], seen: set[int]) -> Iterator[Item]:
-    """Drop items whose id came before; one number an id is remembered."""
-    for item in items:
-        identity = hash(str(item.get("id")))
-        if identity not in seen:
-            seen.add(identity)
-            yield item
-
-
-def _has(collection: Mapping[str, Any], words: str | None) -> bool:
-    fields = (collection.get(name) for name in ("id", "title", "description", "keywords"))
-    text = " ".join(map(str, fields)).lower()
-    return all(word in text for word in (words or "").lower().split())
+def _is_named(item: Item, name: str, spellings: Sequence[str]) -> bool:
+    """Return whether a name means an item; a version in the name must be the item's own."""
+    if item.get("id") == name or identifier_of(item) == name:
+        return True
+    if identifier_of(item) not in spellings:
+        return False
+    bare = _ENDINGS.sub("", name.strip().rpartition("/")[2])
+    assets = mapping_of(item.get("assets"))
+    titles = {text_of(mapping_of(one).get("title")) or str(key) for key, one in assets.items()}
+    return identifier_of(item) == bare or any(t.startswith(f"{bare}.") for t in titles)

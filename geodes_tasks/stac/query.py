@@ -1,6 +1,6 @@
-"""Build the queries that the catalogue understands: dates, boxes, order, one collection each.
+"""Build the queries that the catalogue understands: names, dates, order, one collection each.
 
-Pure. Each rule answers a trap that users met: see the functions.
+Pure. Each rule avoids a trap of the portal: see the functions.
 """
 
 from __future__ import annotations
@@ -8,29 +8,25 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
 from geodes_tasks.errors import SearchError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from geodes_tasks.stac.geometry import boxes, geometry, searchable
+from geodes_tasks.stac.item_properties import NEW_NAMES
 
 logger = logging.getLogger(__name__)
 
 ORDER = ("start_datetime", "identifier")
 """A total order: without one, pages overlap and leave gaps."""
-POINT_DEGREES = 0.0001
-"""Degrees from a point to each side of the box that stands for it: about 11 m."""
 
-_AREAS = {"Polygon", "MultiPolygon"}
 _MONTH = re.compile(r"(\d{4})-(\d{2})\Z")
 _YEAR = re.compile(r"\d{4}\Z")
 _TILE = re.compile(r"(?:MGRS-|T)?(\d{2}[A-Z]{3})\Z", re.IGNORECASE)
 
-Box = tuple[float, float, float, float]
 Moment = str | date | datetime
 
 
@@ -43,15 +39,15 @@ class Search:
     bbox: Sequence[float] | None = None
     """West, south, east, north in degrees; west of more than east goes over the date line."""
     intersects: Any = None
-    """GeoJSON geometry or Feature, or any object with ``__geo_interface__``."""
+    """GeoJSON geometry or Feature, WKT, or any object with ``__geo_interface__``."""
     collections: Sequence[str] | str | None = None
-    """Ids; each is a search of its own."""
+    """Ids; each is a search of its own. An empty list is an error, not every collection."""
     start: Moment | None = None
     """Acquired at this time or later."""
     end: Moment | None = None
     """Acquired at this time or earlier; a day, month or year means its end."""
     ids: Sequence[str] | None = None
-    """Ids of items."""
+    """Ids of items (URNs), or identifiers of products. An empty list is an error."""
     sort_by: Sequence[Mapping[str, str] | str] | None = None
     """``{"field", "direction"}`` or names, ``-name`` for descending; made total by itself."""
 
@@ -70,20 +66,37 @@ class Search:
         Raises:
             SearchError: a value cannot be used.
         """
-        named = [self.collections] if isinstance(self.collections, str) else self.collections
-        area = self._area()
-        for collection, where in itertools.product(dict.fromkeys(named or (None,)), area):
-            body: dict[str, Any] = {"sortBy": order(self.sort_by), **where}
-            if query := self._query():
-                body["query"] = query
-            if collection is not None:
-                body["collections"] = [collection]
-            if self.ids:
-                body["ids"] = list(self.ids)
-            yield body
+        collections = [self.collections] if isinstance(self.collections, str) else self.collections
+        for name, given in (("collections", collections), ("ids", self.ids)):
+            if given is not None and not given:
+                raise SearchError(name, "is an empty list: give one or more, or leave it out")
+        each: Sequence[str | None] = (
+            [None] if collections is None else [*dict.fromkeys(collections)]
+        )
+        for collection, area, (urns, names) in itertools.product(each, self._areas(), self._ids()):
+            query = self._query()
+            if names:
+                query.setdefault("identifier", {})["in"] = names
+            yield {
+                "sortBy": order(self.sort_by),
+                **area,
+                **({"query": query} if query else {}),
+                **({"collections": [collection]} if collection is not None else {}),
+                **({"ids": urns} if urns else {}),
+            }
+
+    def _ids(self) -> list[tuple[list[str], list[str]]]:
+        """Return the ids, then the product names: the portal has them in two fields."""
+        given = list(self.ids or ())
+        urns = [one for one in given if one.upper().startswith("URN:")]
+        names = [one for one in given if one not in urns]
+        return [(urns, [])] * bool(urns) + [([], names)] * bool(names) or [([], [])]
 
     def _query(self) -> dict[str, dict[str, Any]]:
-        query = {name: conditions(name, value) for name, value in (self.query or {}).items()}
+        query: dict[str, dict[str, Any]] = {}
+        for given, value in (self.query or {}).items():
+            name = _current(given)
+            query[name] = query.get(name, {}) | conditions(name, value)
         # Overlap of the time of acquisition; `datetime` is the day of dissemination in GEODES.
         if self.start is not None:
             _stricter(query.setdefault("end_datetime", {}), "gte", moment(self.start), max)
@@ -93,20 +106,22 @@ class Search:
             )
         return query
 
-    def _area(self) -> list[dict[str, Any]]:
+    def _areas(self) -> list[dict[str, Any]]:
         if self.bbox is not None and self.intersects is not None:
             raise SearchError("bbox and intersects", "give one of them, not both")
         if self.bbox is not None:
             return [{"bbox": list(box)} for box in boxes(self.bbox)]
         if self.intersects is None:
             return [{}]
-        shape = geometry(self.intersects)
-        if shape["type"] in _AREAS:
-            return [{"intersects": shape}]
-        return [{"bbox": list(_box_around(shape))}]
+        return [searchable(geometry(self.intersects))]
 
 
-# --- query -------------------------------------------------------------------------------------
+@cache
+def _current(name: str) -> str:
+    """Return the name that the portal has now for a property: it answers 400 to former ones."""
+    if name in NEW_NAMES:
+        logger.warning("the portal now calls %s %s: searching for that", name, NEW_NAMES[name])
+    return NEW_NAMES.get(name, name)
 
 
 def conditions(name: str, value: Any) -> dict[str, Any]:
@@ -129,7 +144,9 @@ def _value(value: Any, timely: bool, operator: str) -> Any:
     return value
 
 
-def _stricter(known: dict[str, Any], operator: str, value: str, choose: Any) -> None:
+def _stricter(
+    known: dict[str, Any], operator: str, value: str, choose: Callable[[str, str], str]
+) -> None:
     # One format and one zone, so that the order of the texts is the order of the times.
     known[operator] = choose(known[operator], value) if operator in known else value
 
@@ -145,19 +162,19 @@ def order(sort_by: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, s
 
 def _field(one: Mapping[str, str] | str) -> dict[str, str]:
     if isinstance(one, str):
-        return {"field": one.lstrip("+-"), "direction": "desc" if one.startswith("-") else "asc"}
+        one = {"field": one.lstrip("+-"), "direction": "desc" if one.startswith("-") else "asc"}
     # The portal takes every word but `asc` for descending.
     ascending = str(one.get("direction", "asc")).lower().startswith("asc")
-    return {"field": one["field"], "direction": "asc" if ascending else "desc"}
+    prefix, name = "", one["field"]
+    if name.startswith("properties."):
+        prefix, name = "properties.", name.removeprefix("properties.")
+    return {"field": prefix + _current(name), "direction": "asc" if ascending else "desc"}
 
 
 def tile_code(text: str) -> str:
     """Write a Sentinel-2 tile as GEODES does: ``T31TCJ``, also for ``31TCJ`` and ``MGRS-31TCJ``."""
     match = _TILE.match(text.strip())
     return f"T{match[1].upper()}" if match else text
-
-
-# --- time --------------------------------------------------------------------------------------
 
 
 def moment(value: Moment, *, end: bool = False) -> str:
@@ -201,73 +218,3 @@ def _span(value: Moment) -> tuple[datetime, datetime]:
 def _days(first: date, after: date) -> tuple[datetime, datetime]:
     begin, end = (datetime.combine(day, time(), UTC) for day in (first, after))
     return begin, end - timedelta(milliseconds=1)
-
-
-# --- place -------------------------------------------------------------------------------------
-
-
-def boxes(bbox: Sequence[float]) -> list[Box]:
-    """Check a box; one that goes over the date line becomes two.
-
-    Raises:
-        SearchError: not four numbers (or six, with heights) in degrees.
-    """
-    try:
-        numbers = [float(edge) for edge in bbox]
-    except (TypeError, ValueError) as error:
-        raise SearchError(f"bbox {bbox!r}", "is not west, south, east, north") from error
-    if len(numbers) == 6:
-        numbers = [*numbers[:2], *numbers[3:5]]
-    if len(numbers) != 4:
-        raise SearchError(f"bbox {bbox!r}", f"has {len(numbers)} numbers in place of 4")
-    west, south, east, north = numbers
-    if not (-90 <= south <= north <= 90 and max(abs(west), abs(east)) <= 180):
-        raise SearchError(f"bbox {bbox!r}", "is not west, south, east, north in degrees")
-    if west > east:
-        return [(west, south, 180.0, north), (-180.0, south, east, north)]
-    return [(west, south, east, north)]
-
-
-def geometry(thing: Any) -> dict[str, Any]:
-    """Return the GeoJSON geometry of a geometry, a Feature, or an object of a geographic library.
-
-    Raises:
-        SearchError: none of these.
-    """
-    shape = getattr(thing, "__geo_interface__", thing)
-    if isinstance(shape, Mapping) and shape.get("type") == "Feature":
-        shape = shape.get("geometry")
-    features = shape.get("features") if isinstance(shape, Mapping) else None
-    if isinstance(features, list | tuple) and len(features) == 1:
-        return geometry(features[0])
-    if not isinstance(shape, Mapping) or not ("coordinates" in shape or "geometries" in shape):
-        raise SearchError("intersects", "is no GeoJSON geometry")
-    return dict(shape)
-
-
-def _box_around(shape: Mapping[str, Any]) -> Box:
-    """Return a box for a geometry that the portal ignores silently: anything but polygons."""
-    points = list(_points(shape.get("coordinates") or shape.get("geometries")))
-    if not points:
-        raise SearchError("intersects", f"a {shape['type']} without coordinates")
-    across, up = [point[0] for point in points], [point[1] for point in points]
-    box = (
-        max(min(across) - POINT_DEGREES, -180.0),
-        max(min(up) - POINT_DEGREES, -90.0),
-        min(max(across) + POINT_DEGREES, 180.0),
-        min(max(up) + POINT_DEGREES, 90.0),
-    )
-    kind, shown = shape["type"], ", ".join(f"{edge:g}" for edge in box)
-    logger.warning("the portal ignores a %s: searching in the box %s around it", kind, shown)
-    return box
-
-
-def _points(coordinates: Any) -> Iterator[Sequence[float]]:
-    if isinstance(coordinates, Mapping):
-        yield from _points(coordinates.get("coordinates") or coordinates.get("geometries"))
-    elif isinstance(coordinates, list | tuple) and coordinates:
-        if isinstance(coordinates[0], int | float):
-            yield coordinates
-        else:
-            for part in coordinates:
-                yield from _points(part)

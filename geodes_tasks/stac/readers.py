@@ -11,11 +11,11 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 from geodes_tasks.errors import GeodesTasksError, ItemError, NoItemsError, SourceError
 from geodes_tasks.model import json as jsontext
@@ -24,13 +24,8 @@ from geodes_tasks.model.json import OBJECT
 from geodes_tasks.stac import eodag
 from geodes_tasks.stac.assets import json_kind
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
-    from typing import IO
-
-    Found = Mapping[str, Any] | GeodesTasksError
-    Line = tuple[int, bytes]
+Found = Mapping[str, Any] | GeodesTasksError
+Line = tuple[int, bytes]
 
 STDIN = "-"
 """The source that means standard input."""

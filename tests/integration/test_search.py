@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
+import os
+import pty
 import subprocess
 import sys
 import tracemalloc
@@ -16,7 +19,6 @@ import typer
 from typer.testing import CliRunner
 
 from geodes_tasks.cli import search as cli_search
-from geodes_tasks.cli.search import Found
 from geodes_tasks.client.enqueue import enqueue
 from geodes_tasks.errors import (
     CatalogueUnavailableError,
@@ -112,6 +114,7 @@ def searches(standin: StandIn) -> list[int]:
         {"failing_page": 1},
         {"failing_page": 2},
         {"search_rate": 40, "page_limit": 30},
+        {"page_overlap": 10, "page_limit": 30},
     ],
     ids=str,
 )
@@ -162,7 +165,7 @@ def test_a_window_is_about_acquisition(portal: StandIn) -> None:
 @pytest.mark.parametrize(
     ("search", "problem"),
     [
-        ({"query": {"dataType": {"eq": S2}}}, "Unknown property dataType"),
+        ({"query": {"mood": {"eq": S2}}}, "Unknown property mood"),
         ({"query": {"platform": {"like": "S2%"}}}, "Unknown operator like"),
         ({"collections": ["NO_SUCH_ONE"]}, "Unknown collection NO_SUCH_ONE"),
     ],
@@ -175,6 +178,102 @@ def test_the_portals_refusal_is_quoted(
         found(portal, **search)
 
     assert searches(portal) == [400]
+
+
+def test_former_names_find_what_they_found(portal: StandIn, caplog: Any) -> None:
+    """Properties renamed in March 2025 are searched under their new names, with a warning."""
+    query = {"dataType": {"eq": S2}, "spaceborne:cloudCover": {"lte": 9}}
+
+    ids = found(portal, query=query, sort_by=["-temporal:startDate"])
+
+    assert len(ids) == 10
+    assert searches(portal) == [200]
+    assert "now calls dataType dataset" in caplog.text
+
+
+def results(standin: StandIn, **search: Any) -> tuple[list[str], int]:
+    """Return the ids of what a search finds, and how many items are missing."""
+    found = Catalog(settings_for(standin)).search(Search(**search))
+    return [item["id"] for item in found], found.missing
+
+
+@pytest.mark.parametrize("counts", ["none", "context", "numbers"])
+def test_a_search_whose_pages_repeat_ends(portal: StandIn, counts: str, caplog: Any) -> None:
+    """A portal that ignores the page number is not asked for ever: the second page ends it."""
+    portal.settings.change(page_ignored=True, counts=counts)
+
+    ids, missing = results(portal, start="2020")
+
+    assert (len(ids), len(searches(portal))) == (80, 2)
+    assert missing == (0 if counts == "none" else 20)
+    assert "brought no new item" in caplog.text
+
+
+def test_items_that_do_not_come_are_counted(portal: StandIn, caplog: Any) -> None:
+    """Items that are counted and come on no page are missing, and a warning says how many."""
+    portal.settings.change(items_withheld=40)
+
+    ids, missing = results(portal, start="2020")
+
+    assert (len(ids), missing) == (100 - 40, 40)
+    assert "counts 100 items and delivered 60 different ones: 40 are missing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"start": "2020"},
+        {"start": "2020", "end": "2026", "sort_by": ["-start_datetime"]},
+        {"collections": [S2, S1], "sort_by": ["-eo:cloud_cover"]},
+        {"query": {"start_datetime": {"gte": "2025-01-15T00:00:00Z"}}},
+    ],
+    ids=str,
+)
+def test_the_window_of_results_is_passed(portal: StandIn, search: dict[str, Any]) -> None:
+    """More items than the portal pages through: the search continues after the last one."""
+    portal.settings.change(page_limit=7, search_window=28)
+
+    ids, missing = results(portal, **search)
+
+    assert sorted(ids) == sorted(item["id"] for item in portal.items)
+    assert len(ids) == len(set(ids))
+    assert missing == 0
+
+
+def test_more_items_of_one_moment_than_the_window(
+    portal: StandIn, tmp_path: Path, caplog: Any
+) -> None:
+    """Where no time parts the items, what came is kept and the gap is counted."""
+    for _ in range(30):
+        portal.add_item(size=100, collection="SWH_SPOT4_L1", start_datetime="1998-01-01T00:00:00Z")
+    portal.settings.change(page_limit=7, search_window=21)
+
+    ids, missing = results(portal, collections="SWH_SPOT4_L1")
+
+    assert (len(set(ids)), missing) == (21, 9)
+    assert "Result window is too large" in caplog.text
+    done = command(portal, tmp_path, "search", "-c", "SWH_SPOT4_L1", "-o", "i.jsonl")
+    assert done.returncode == 3
+    assert len((tmp_path / "i.jsonl").read_text().splitlines()) == 21
+
+
+@pytest.mark.parametrize("search", [{"collections": []}, {"ids": []}])
+def test_an_empty_list_is_not_everything(portal: StandIn, search: dict[str, Any]) -> None:
+    """A list that a program computed and that is empty is an error, not 37 million items."""
+    with pytest.raises(SearchError, match="is an empty list"):
+        found(portal, **search)
+
+    assert searches(portal) == []
+
+
+def test_items_by_id_and_by_name(portal: StandIn) -> None:
+    """URNs and product names in one search; each item once."""
+    first, second, *_ = portal.items
+    name = second["properties"]["identifier"]
+
+    ids = found(portal, ids=[first["id"], name, second["id"]])
+
+    assert sorted(ids) == sorted([first["id"], second["id"]])
 
 
 def test_a_portal_that_is_away_is_named() -> None:
@@ -190,6 +289,24 @@ def test_no_key_is_sent(portal: StandIn) -> None:
     found(portal, start="2025")
 
     assert all(KEY not in str(request.headers) for request in portal.requests)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "POLYGON ((10 10, 11 10, 11 11, 10 11, 10 10))",
+        "srid=4326; multipolygon z (((10 10 0, 11 10 0, 11 11 0, 10 10 0)))",
+        "POINT(10.5 10.5)",
+        "LINESTRING (10.1 1.05e1, 10.9 10.5)",
+        "MULTIPOINT ((10.5 10.5), (10.6 10.6))",
+        "MULTIPOINT (10.5 10.5, 10.6 10.6)",
+    ],
+)
+def test_well_known_text(portal: StandIn, where: str) -> None:
+    """A place in WKT, as PostGIS and QGIS write it, finds what its GeoJSON finds."""
+    far = portal.add_item(size=100, bbox=(10.0, 10.0, 11.0, 11.0))
+
+    assert found(portal, intersects=where) == [far["id"]]
 
 
 def test_a_search_holds_one_page(portal: StandIn) -> None:
@@ -300,17 +417,102 @@ def run(portal: StandIn, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda *words: CliRunner().invoke(app, ["search", *words])
 
 
-def test_search_writes_one_item_a_line(run: Any, portal: StandIn) -> None:
-    """Items go to stdout, the count to stderr: the output is what ``download -`` reads."""
-    done = run("--collection", S1, "--cloud-cover", "4")
+@pytest.mark.parametrize("output", [(), ("-o", "-")], ids=["piped", "dash"])
+def test_search_writes_one_collection(run: Any, portal: StandIn, output: tuple[str, ...]) -> None:
+    """One ItemCollection in a pipe, the count on stderr: ``download -`` reads it."""
+    done = run("--collection", S1, "--cloud-cover", "4", *output)
 
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {item["collection"] for item in lines} == {S1}
-    assert (len(lines), done.exit_code) == (5, 0)
+    found = json.loads(done.stdout)
+    assert found["type"] == "FeatureCollection"
+    assert {item["collection"] for item in found["features"]} == {S1}
+    assert (len(found["features"]), done.exit_code) == (5, 0)
     assert "found 5 items" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["items.json", "items.jsonl"])
+def test_search_writes_a_row_an_item(run: Any, portal: StandIn, tmp_path: Path) -> None:
+    """A table of what was found, for a spreadsheet: sizes in bytes, and no cell is a formula."""
+    portal.add_item(size=100, collection=S1, cloud_cover=-1.0, properties={"platform": "=1+1"})
+    path = tmp_path / "found.CSV"
+
+    run("--collection", S1, "-o", str(path))
+
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert len(rows) == 41
+    last = next(row for row in rows if row["platform"].startswith("'"))
+    assert (last["platform"], last["eo:cloud_cover"]) == ("'=1+1", "-1.0")
+    assert (last["size_bytes"], last["title"]) == ("100", f"{last['identifier']}.zip")
+
+
+def test_search_by_id(run: Any, portal: StandIn) -> None:
+    """``--id`` takes ids and product names; a place may be WKT."""
+    first, second, *_ = portal.items
+
+    done = run("--id", first["id"], "--id", second["properties"]["identifier"], "--count")
+    placed = run("--intersects", "POLYGON ((1 43, 2 43, 2 44, 1 43))", "--count")
+
+    assert (done.stdout, placed.stdout) == ("2\n", "100\n")
+
+
+def test_collections_are_listed(portal: StandIn, tmp_path: Path) -> None:
+    """Every collection, or those of some words, for people and for programs; none is 4."""
+    people = command(portal, tmp_path, "collections", "SENTINEL2 theia")
+    programs = command(portal, tmp_path, "collections", S2, "--json")
+    nothing = command(portal, tmp_path, "collections", "no such words")
+
+    assert people.stdout.splitlines()[1].split() == ["0", "THEIA_REFLECTANCE_SENTINEL2_L2A"]
+    assert [one["id"] for one in json.loads(programs.stdout)] == [S2]
+    assert nothing.returncode == 4
+
+
+def test_a_terminal_shows_the_first_items(portal: StandIn, tmp_path: Path) -> None:
+    """Twenty rows and the portal's count, in one request of twenty; names are there whole."""
+    master, slave = pty.openpty()
+    words = [sys.executable, "-m", "geodes_tasks", "search", "-c", S2]
+    with os.fdopen(master, "rb", buffering=0) as screen:
+        subprocess.run(
+            words, env=environment(portal, tmp_path), cwd=tmp_path, stdout=slave, stderr=slave,
+            check=True,
+        )  # fmt: skip
+        os.close(slave)
+        done = screen.read(65536).decode()
+
+    names = {item["properties"]["identifier"] for item in portal.items}
+    assert sum(any(name in line for name in names) for line in done.splitlines()) == 20
+    assert "20 of 60 items" in done
+    assert searches(portal) == [200]
+
+
+def test_a_search_that_misses_items_warns(portal: StandIn, tmp_path: Path) -> None:
+    """``search`` writes what came and warns; ``download`` has it and ends with 3."""
+    portal.settings.change(items_withheld=10)
+
+    searched = command(portal, tmp_path, "search", "--start", "2020", "-o", "i.jsonl")
+    done = command(portal, tmp_path, "download", "--start", "2020", "-o", "files", "-j", "8")
+
+    assert searched.returncode == 0
+    assert "10 are missing" in searched.stderr
+    assert len((tmp_path / "i.jsonl").read_text().splitlines()) == 90
+    assert (done.returncode, len(list((tmp_path / "files").glob("*.zip")))) == (3, 90)
+    assert "10 are missing" in done.stderr
+
+
+def test_download_by_name(portal: StandIn, tmp_path: Path) -> None:
+    """Ids and product names are downloaded; an unknown one is refused: 3, and 4 when alone."""
+    first, second, third, *_ = portal.items
+    named = [first["id"], second["properties"]["identifier"]]
+    (tmp_path / "i.json").write_text(json.dumps(third))
+
+    both = command(portal, tmp_path, "download", *named, "NO_SUCH", "i.json", "-o", "files")
+    alone = command(portal, tmp_path, "download", "NO_SUCH", "-o", "files")
+    file = command(portal, tmp_path, "download", "gone.json", "-o", "files")
+
+    assert (both.returncode, len(list((tmp_path / "files").glob("*.zip")))) == (3, 3)
+    assert "NO_SUCH: " in both.stderr
+    assert "geodes-tasks search" in both.stderr
+    assert (alone.returncode, file.returncode) == (4, 2)
+
+
+@pytest.mark.parametrize("name", ["items.json", "items.jsonl", "items.geojson"])
 def test_search_writes_a_file(run: Any, tmp_path: Path, name: str) -> None:
     """Both forms of file are what the downloader reads, and appear whole."""
     path = tmp_path / name
@@ -346,11 +548,10 @@ def test_many_items_need_a_yes(portal: StandIn) -> None:
     settings = settings_for(portal)
 
     with pytest.raises(ConfigError, match="finds 100 items, more than 99"):
-        cli_search.agreed(Search(start="2025"), settings, ask_above=99, yes=False)
+        cli_search.confirmed(Search(start="2025"), settings, ask_above=99, yes=False)
 
-    agreed = cli_search.agreed(Search(start="2025"), settings, ask_above=99, yes=True)
-    assert isinstance(agreed, Found)
-    assert len(list(agreed.items)) == 100
+    results = cli_search.confirmed(Search(start="2025"), settings, ask_above=99, yes=True)
+    assert (len(list(results)), results.missing) == (100, 0)
 
 
 def command(standin: StandIn, home: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -194,10 +194,10 @@ class Portal:
             "features": found.features, "links": links,
         }  # fmt: skip
         returned = len(found.features)
-        if self.settings.counts is not Counts.NUMBERS:
+        if self.settings.counts in (Counts.CONTEXT, Counts.BOTH):
             context = {"returned": returned, "limit": found.limit, "matched": found.matched}
             answer["context"] = context
-        if self.settings.counts is not Counts.CONTEXT:
+        if self.settings.counts in (Counts.NUMBERS, Counts.BOTH):
             answer |= {"numberMatched": found.matched, "numberReturned": returned}
         return json_answer(200, answer, "application/geo+json")
 

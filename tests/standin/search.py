@@ -120,7 +120,10 @@ class Search:
             # The order changes between pages, so pages overlap and leave gaps.
             matched = random.Random(page).sample(matched, len(matched))
         count = len(matched) + (page - 1 if self._settings.matched_grows else 0)
-        return Found(matched[(page - 1) * limit : page * limit], count, page, limit)
+        first = 0 if self._settings.page_ignored else (page - 1) * limit
+        first -= self._settings.page_overlap if first else 0
+        given = matched[: len(matched) - self._settings.items_withheld]
+        return Found(given[first : first + limit], count, page, limit)
 
     def _window(self, wanted: dict[str, Any]) -> tuple[int, int]:
         """Return number and length of the page that is asked for."""
@@ -129,6 +132,9 @@ class Search:
             raise BadSearchError("page and limit start at 1")
         if limit > self._settings.page_limit and self._settings.page_limit_error:
             raise BadSearchError(f"limit must be at most {self._settings.page_limit}")
+        if page * min(limit, self._settings.page_limit) > self._settings.search_window:
+            window = self._settings.search_window
+            raise BadSearchError(f"Result window is too large, it must be at most [{window}]")
         return page, min(limit, self._settings.page_limit)
 
     def _matched(self, wanted: dict[str, Any]) -> list[Item]:

@@ -19,6 +19,8 @@ class Counts(StrEnum):
     """In ``numberMatched`` and ``numberReturned``, as newer back ends do."""
     BOTH = "both"
     """In both places."""
+    NONE = "none"
+    """Nowhere."""
 
 
 @dataclass
@@ -61,6 +63,14 @@ class Settings:
     """Whether naming two or more ``collections`` finds anything."""
     matched_grows: bool = False
     """Whether the number matched grows by one from page to page."""
+    search_window: int = 10_000
+    """Page times limit at most; more gets 400, as Elasticsearch does it."""
+    page_ignored: bool = False
+    """Whether every page is the first one."""
+    page_overlap: int = 0
+    """Items of the page before that each page repeats."""
+    items_withheld: int = 0
+    """Items at the end of each search that are counted and on no page."""
     counts: Counts = Counts.CONTEXT
     """Where a search answer says how much matched."""
     failing_page: int | None = None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geodes_tasks.errors import SearchError
-from geodes_tasks.stac.catalog import Page
+from geodes_tasks.stac.paging import Page
 from geodes_tasks.stac.query import Search, moment, order, tile_code
 
 POINT = {"type": "Point", "coordinates": [1.5, 43.5]}

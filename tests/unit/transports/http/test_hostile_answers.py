@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from geodes_tasks.errors import AuthError, GeodesTasksError, HrefRefusedError
 from geodes_tasks.settings import config
-from geodes_tasks.stac.catalog import Page, _online
+from geodes_tasks.stac.catalog import _online
+from geodes_tasks.stac.paging import Page
 from geodes_tasks.transports.http import responses
 from geodes_tasks.transports.http.addresses import AddressPolicy, redact
 from geodes_tasks.transports.http.availability import find_number

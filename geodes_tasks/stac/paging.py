@@ -1,0 +1,187 @@
+"""Page after page of a search, until everything it finds has come once; one page in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from geodes_tasks.errors import SearchError
+from geodes_tasks.stac.item_properties import property_of
+
+logger = logging.getLogger(__name__)
+
+PAGE_ITEMS = 80
+"""Items requested on a page: the documented most. What counts is the limit in the answer."""
+WINDOW_ITEMS = 10_000
+"""Number of items that one search can page through: page times limit, at most.
+
+The portal's index refuses more (index.max_result_window of Elasticsearch).
+"""
+
+Item = dict[str, Any]
+Part = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of a search."""
+
+    items: list[Item]
+    """As they came; not yet without duplicates."""
+    matched: int | None
+    """How many the whole search finds, where the answer has it."""
+    limit: int | None
+    """Items on a full page, where the answer has it."""
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Page:
+        """Read an answer; ``context`` is optional, newer portals count at the top level."""
+        context = answer.get("context")
+        context = context if isinstance(context, dict) else {}
+        matched = _count(context.get("matched"), answer.get("numberMatched"))
+        return cls(objects_in(answer.get("features")), matched, _count(context.get("limit")))
+
+
+def objects_in(value: object) -> list[dict[str, Any]]:
+    """Return the objects in a list; nothing for a value that is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _count(*values: object) -> int | None:
+    return next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), None)
+
+
+class Results(Iterator[Item]):
+    """The items that a search finds, each once, in its order."""
+
+    missing: int
+    """Items that the portal counts and did not deliver; known once all items have come."""
+    is_cut: bool
+    """True when the portal refused further pages and nothing parts the items after them."""
+
+    def __init__(self, parts: Iterable[Part], fetch: Callable[[Part, int, int], Page]) -> None:
+        """Begin; no request is sent before the first item is wanted.
+
+        Args:
+            parts: The plain searches that the search consists of, as JSON.
+            fetch: Returns a page, from part, number of the page from 1, and number of items.
+        """
+        self.missing, self.is_cut = 0, False
+        self._fetch = fetch
+        # One number for each id: memory for a million items stays below that of a page of them.
+        self._seen: dict[int, int] = {}
+        self._items = self._walk(parts)
+
+    def __next__(self) -> Item:
+        """Return the next item.
+
+        Raises:
+            SearchError: the portal does not understand the search.
+            CatalogueUnavailableError: a page cannot be had, however often it is requested.
+        """
+        return next(self._items)
+
+    def _walk(self, parts: Iterable[Part]) -> Iterator[Item]:
+        for number, part in enumerate(parts):
+            yield from self._part(part, number)
+        if self.missing:
+            count = len(self._seen)
+            logger.warning(
+                "the portal counts %d items and delivered %d different ones: %d are missing. "
+                "Run the search again, or in parts with --start and --end",
+                count + self.missing,
+                count,
+                self.missing,
+                extra={"action": "search_incomplete"},
+            )
+
+    def _part(self, part: Part, number: int) -> Iterator[Item]:
+        counted: int | None = None
+        distinct, wanted = 0, part.get("ids")
+        for page, window in self._pages(part):
+            items = page.items
+            if wanted is not None:
+                # A portal that does not know `ids` finds all its items.
+                items = [item for item in items if item.get("id") in wanted]
+                if not items:
+                    break
+            for item in items:
+                identity = hash(str(item.get("id")))
+                known = self._seen.get(identity)
+                if known != number:
+                    # An item of two boxes counts in each of them, and is delivered once.
+                    distinct, self._seen[identity] = distinct + 1, number
+                if known is None:
+                    yield item
+            if wanted is None and window.begin is None and page.matched is not None:
+                # What is published meanwhile is not missing: the smallest count is right.
+                counted = min(page.matched, page.matched if counted is None else counted)
+        self.missing += max((counted or 0) - distinct, 0)
+
+    def _pages(self, part: Part) -> Iterator[tuple[Page, _Window]]:
+        """Yield the pages of a search and, where the portal cuts it off, of what continues it."""
+        window: _Window | None = _Window(part)
+        while window is not None:
+            number, size, last, rest = 1, PAGE_ITEMS, None, None
+            ids: set[str] = set()
+            while True:
+                problem = "its window of results ends" if number * size > WINDOW_ITEMS else ""
+                try:
+                    page = None if problem else self._fetch(window.part, number, size)
+                except SearchError as error:
+                    if number == 1 and window.begin is None:
+                        raise
+                    page, problem = None, error.problem
+                if page is None:
+                    rest = window.after(last)
+                    if rest is None:
+                        self.is_cut = True
+                        logger.warning("the portal refuses further pages: %s", problem)
+                    break
+                yield page, window
+                known = len(ids)
+                ids.update(str(item.get("id")) for item in page.items)
+                if page.items and len(ids) == known:
+                    logger.warning("a page of the search brought no new item: it ends there")
+                size = page.limit or _guessed_size(page, number, size)
+                # A short page is the last one, unless the count says that more must follow.
+                is_short = len(page.items) < size
+                if len(ids) == known or (
+                    is_short if page.matched is None else len(ids) >= page.matched
+                ):
+                    break
+                number, last = number + 1, window.value(page.items[-1])
+            window = rest
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A search as far as the portal pages through it."""
+
+    part: Part
+    begin: Any = None
+    """Value of the first sort field at which it continues a search; None for its beginning."""
+
+    def value(self, item: Item) -> Any:
+        """Return the value of the first sort field of an item."""
+        name = self.part["sortBy"][0]["field"].removeprefix("properties.")
+        return property_of(item, name) or item.get(name)
+
+    def after(self, last: Any) -> _Window | None:
+        """Return the search for what follows a value; None where that would lead no further."""
+        if last is None or last == self.begin:
+            return None
+        field = self.part["sortBy"][0]
+        name = field["field"].removeprefix("properties.")
+        operator = "gte" if field["direction"] == "asc" else "lte"
+        query = dict(self.part.get("query") or {})
+        query[name] = {**query.get(name, {}), operator: last}
+        return _Window({**self.part, "query": query}, last)
+
+
+def _guessed_size(page: Page, number: int, size: int) -> int:
+    """Return the page length of a portal that does not name it: the length of a first page."""
+    more = page.matched is not None and page.matched > len(page.items)
+    return len(page.items) if number == 1 and more and page.items else size

@@ -1,0 +1,94 @@
+"""Items into files: one ItemCollection, an item a line, or a row an item, as the suffix says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from geodes_tasks.errors import ItemError
+from geodes_tasks.model.asset import GEODES, Asset
+from geodes_tasks.model.formatting import printable
+from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.stac.item_properties import identifier_of, property_of, text_of
+from geodes_tasks.stac.paging import Item
+
+COLUMNS = ("start_datetime", "end_datetime", "platform", "product:type", "grid:code",
+           "eo:cloud_cover", "endpoint_url")  # fmt: skip
+"""Properties in the CSV of a search."""
+
+
+def data_of(item: Item) -> Asset | None:
+    """Return the first data file of an item; None without one."""
+    with suppress(ItemError):
+        return next(iter(stac_assets.assets(item, on_refusal=lambda *_: None)), None)
+    return None
+
+
+def write(items: Iterable[Item], output: Path) -> int:
+    """Write items as they come, and return how many; the file appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = output.with_name(f".{output.name}.part")
+    form = FORMS.get(output.suffix.lower(), write_collection)
+    try:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            written = form(items, stream)
+        os.replace(part, output)  # noqa: PTH105 - as everywhere files are published
+    finally:
+        part.unlink(missing_ok=True)
+    return written
+
+
+def write_collection(items: Iterable[Item], stream: TextIO) -> int:
+    """Write one ItemCollection as the items come, and return how many they are."""
+    stream.write('{"type": "FeatureCollection", "features": [')
+    written = 0
+    for written, item in enumerate(items, start=1):
+        stream.write(("\n" if written == 1 else ",\n") + json.dumps(item))
+    stream.write("\n]}\n")
+    return written
+
+
+def _write_lines(items: Iterable[Item], stream: TextIO) -> int:
+    written = 0
+    for written, item in enumerate(items, start=1):  # noqa: B007 - the count is the answer
+        stream.write(json.dumps(item) + "\n")
+    return written
+
+
+def _write_rows(items: Iterable[Item], stream: TextIO) -> int:
+    rows = csv.writer(stream)
+    rows.writerow(
+        ("id", "identifier", "collection", *COLUMNS, "title", "size_bytes", "checksum", "href")
+    )
+    written = 0
+    for written, item in enumerate(items, start=1):  # noqa: B007 - the count is the answer
+        own = (item.get("id"), identifier_of(item), item.get("collection"))
+        file: tuple[object, ...] = ()
+        if data := data_of(item):
+            file = (data.title, data.size_bytes, str(data.checksum or ""), data.hrefs.get(GEODES))
+        values = (*own, *(property_of(item, name) for name in COLUMNS), *file)
+        rows.writerow(map(_cell, values))
+    return written
+
+
+def _cell(value: object) -> str:
+    """Return a value as a cell that a spreadsheet takes for text or a number, never a formula."""
+    text = printable(text_of(value), 2000)
+    is_number = isinstance(value, int | float)
+    # https://owasp.org/www-community/attacks/CSV_Injection
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} and not is_number else text
+
+
+Form = Callable[[Iterable[Item], TextIO], int]
+FORMS: dict[str, Form] = {
+    ".jsonl": _write_lines, ".ndjson": _write_lines, ".geojsonl": _write_lines, ".csv": _write_rows,
+}  # fmt: skip
+"""Suffix of a file to how items are written there; any other is one ItemCollection."""
