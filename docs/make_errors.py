@@ -47,7 +47,7 @@ HEADINGS = {
     Reaction.THROTTLED: "Throttled",
     Reaction.AUTH: "Key and trust",
     Reaction.OFFLINE: "On tape",
-    Reaction.HELD: "Paused source",
+    Reaction.PAUSED: "Paused source",
     Reaction.LOCAL: "This worker's disk",
     Reaction.FINAL: "Ends for good",
 }
@@ -124,7 +124,7 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
         "was killed by signal 9; server.log ends with: ...",
     ),
     "TooManyItemsError": (5000, 1000),
-    "SourceHeldError": ("a.zip", "s3"),
+    "SourcePausedError": ("a.zip", "s3"),
     "SearchError": ("bbox [1, 2]", "has 2 numbers in place of 4"),
 }
 """Values for classes whose text says more with values of its own."""

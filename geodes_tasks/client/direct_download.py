@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks import transports as transport_table
-from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction, UnreachableError
+from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction
 from geodes_tasks.ledger import Ledger, Running
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, download_id
 from geodes_tasks.model.formatting import human_seconds
 from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import Reason, State
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import publish, retry
 from geodes_tasks.transfer.callbacks import NoCallbacks
@@ -119,9 +119,9 @@ def patiently(
             answer = key_check.KeyCheck(settings).judged(error, settings.account)
             raise answer from (None if answer is error else error)
         # A user waits here: a portal that cannot be reached ends the call after some attempts.
-        if isinstance(error, UnreachableError) and attempts >= settings.max_attempts:
+        if decision.reason is Reason.OUTAGE and attempts >= settings.max_attempts:
             raise error
-        attempts -= not decision.counted and not isinstance(error, UnreachableError)
+        attempts -= not decision.counted and decision.reason is not Reason.OUTAGE
         wait_s = max(decision.delay_s, decision.pause_s or 0.0)
         tell = say if wait_s >= 5 else logger.info
         tell(f"{error}; going on in {human_seconds(wait_s)}")

@@ -32,7 +32,7 @@ class QuotaError(AccountError):
 
 
 @dataclass(eq=False, repr=False)
-class AccountHeldError(AccountError):
+class AccountPausedError(AccountError):
     """S3 did not give the file, and the account is paused at the portal."""
 
     href: str

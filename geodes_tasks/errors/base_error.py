@@ -22,7 +22,7 @@ class Reaction(StrEnum):
     """The file is on tape: wait and poll; no slot is used and no attempt is counted."""
     CORRUPT = "corrupt"
     """Delete the bytes and fetch them again; the attempt counts."""
-    HELD = "held"
+    PAUSED = "paused"
     """The source is paused: wait until it is resumed; no attempt is counted."""
     LOCAL = "local"
     """This worker cannot write: other workers take the download."""

@@ -93,6 +93,15 @@ class SourceUnavailableError(FetchError):
     hint = "With --source auto the other source is tried; check the S3 credentials."
 
 
+class SourceUnreachableError(SourceUnavailableError):
+    """No connection to this source was made: refused, unknown host, or TLS prevented it."""
+
+    hint = (
+        "Nothing to do: another source is used if it has the file, else the download continues by "
+        "itself when the connection can be made. If that lasts, run `geodes-tasks doctor`."
+    )
+
+
 class FolderError(SourceUnavailableError):
     """The address is that of a folder, not of one object."""
 
@@ -100,13 +109,13 @@ class FolderError(SourceUnavailableError):
 
 
 @dataclass(eq=False, repr=False)
-class SourceHeldError(FetchError):
+class SourcePausedError(FetchError):
     """Every usable source that has the file is paused."""
 
     title: str
     source: str
 
-    reaction = Reaction.HELD
+    reaction = Reaction.PAUSED
     template = "{title}: only {source} has it, and that source is paused"
 
     def __post_init__(self) -> None:

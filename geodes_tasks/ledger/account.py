@@ -133,9 +133,7 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        # A member of its own for each request: two refunds of one request count once.
-        with self._connection.commands() as redis:
-            redis.zrem(self._connection.key("account", account, "spent"), request)
+        self._connection.run("refund_quota", account, request)
 
     def end_probe(self, claim: Claim) -> None:
         """Resume the account: the portal gave its file to the download that probed for quota.

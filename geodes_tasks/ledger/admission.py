@@ -6,6 +6,7 @@ works on this one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.connection import Part
@@ -99,10 +101,14 @@ class PendingBlock:
     """A block of requests sent to the ledger; the caller may do other work meanwhile."""
 
     def __init__(
-        self, send: Callable[[Entries], PendingAnswer], requests: Sequence[Request], known: bool
+        self,
+        send: Callable[[Entries], PendingAnswer],
+        requests: Sequence[Request],
+        known: bool,
+        portal_url: str,
     ) -> None:
         """Send the block; the arguments are those of :meth:`Admissions.send`."""
-        self._send, self._requests = send, requests
+        self._send, self._requests, self._portal_url = send, requests, portal_url
         self._ids = [request.download_id for request in requests]
         self._told = set[str]() if known else set(self._ids)
         self._proofs = dict[str, str]()
@@ -111,7 +117,7 @@ class PendingBlock:
 
     def _ask(self) -> PendingAnswer:
         asked = [(self._requests[i], self._ids[i]) for i in self._left]
-        return self._send(_entries(asked, self._told, self._proofs))
+        return self._send(_entries(asked, self._told, self._proofs, self._portal_url))
 
     def answers(self, stat: Callable[[str], Proof | None]) -> list[Admitted]:
         """Return the result of each request; send the facts that the ledger lacks, once.
@@ -166,7 +172,7 @@ class Admissions(Part):
             words = chain.from_iterable(entries)
             return self._connection.send("admit_downloads", batch, account, len(entries[0]), *words)
 
-        return PendingBlock(send, requests, known)
+        return PendingBlock(send, requests, known, self._connection.limits.portal_url)
 
     def admit(
         self,
@@ -208,7 +214,10 @@ class Admissions(Part):
 
 
 def _entries(
-    asked: Sequence[tuple[Request, str]], told: Collection[str], proofs: Mapping[str, str]
+    asked: Sequence[tuple[Request, str]],
+    told: Collection[str],
+    proofs: Mapping[str, str],
+    portal_url: str,
 ) -> Entries:
     """Return the fields that the script reads of requests."""
     # Ids are enough where all are known: a rerun sends no spec again.
@@ -217,22 +226,42 @@ def _entries(
     if not told:
         return [(identifier, proofs.get(identifier, "")) for _, identifier in asked]
     return [
-        (identifier, proofs.get(identifier, ""), *(_facts(one) if identifier in told else _NOTHING))
+        (
+            identifier,
+            proofs.get(identifier, ""),
+            *(_facts(one, portal_url) if identifier in told else _NOTHING),
+        )
         for one, identifier in asked
     ]
 
 
-def _facts(request: Request) -> tuple[str, int, str, str, str]:
+def _sources(asset: Asset, portal_url: str) -> str:
+    """Return the set of sources that can serve an asset, which names its ready list.
+
+    ``geodes``, ``geodes+s3`` or ``s3``; for an asset of a host other than the portal ``host:port``
+    in place of ``geodes``.
+    """
+    names = [name for name in (GEODES, S3) if name in asset.hrefs] or [GEODES]
+    href = asset.hrefs.get(GEODES, "")
+    # The portal's hrefs begin with its address: no other one is parsed for a million files.
+    if href and portal_url and not href.startswith(f"{portal_url}/"):
+        with contextlib.suppress(ValueError):  # of urlsplit: brackets without a partner
+            host = urlsplit(href).netloc.rpartition("@")[2].lower()
+            if host and host != urlsplit(portal_url).netloc.lower():
+                names[0] = host
+    return "+".join(names)
+
+
+def _facts(request: Request, portal_url: str) -> tuple[str, int, str, str, str]:
     """Return path, size, spec, sources and footprint of a request, as the script reads them."""
     asset = request.asset
-    # The ready lists are named by the set of sources that can serve an asset.
-    sources = "+".join(name for name in (GEODES, S3) if name in asset.hrefs) or GEODES
     # An item of many assets is sent with the first of them only: the others have an empty field.
     packed = ""
     if request.item is not None:
         found = footprint.footprint(request.item)
         packed = footprint.packed(found) if found else "-"
-    return request.path, asset.size_bytes or 0, jsontext.compact(asset.to_dict()), sources, packed
+    sources, spec = _sources(asset, portal_url), jsontext.compact(asset.to_dict())
+    return request.path, asset.size_bytes or 0, spec, sources, packed
 
 
 def _proofs(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:

@@ -74,20 +74,28 @@ class Claim:
     asked_at: float = 0.0
     """Time of the request, by :func:`clock`: the lease lasts at least its length from then."""
     notes: frozenset[str] = frozenset()
-    """Notes on its account: ``probe``, ``held:<source>``."""
+    """Notes on its sources: ``probe``, ``held:<source>``, ``host:<name>``."""
     portal_pause: str = ""
     """Why the account sends nothing to the portal while S3 serves this; empty when it may."""
 
     @property
     def probes(self) -> bool:
-        """True when this attempt probes for quota, while all others of the account wait."""
+        """True when this attempt probes for quota or after an outage, while all others wait."""
         return "probe" in self.notes
 
     @property
     def held_sources(self) -> frozenset[str]:
         """The sources that a user paused: no request goes to them."""
-        words = (note.partition(":") for note in self.notes)
-        return frozenset(source for word, _, source in words if word == "held")
+        return self._noted("held")
+
+    @property
+    def host(self) -> str:
+        """The host that serves the asset in place of the portal; empty for the portal."""
+        return next(iter(self._noted("host")), "")
+
+    def _noted(self, word: str) -> frozenset[str]:
+        parted = (note.partition(":") for note in self.notes)
+        return frozenset(rest for first, _, rest in parted if first == word)
 
 
 @dataclass(frozen=True, slots=True)

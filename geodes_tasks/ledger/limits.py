@@ -21,6 +21,8 @@ class Limits:
     max_attempts: int = 8
     window: int = 256
     """Messages on their way at once, at least; the rest stays in the ledger until its turn."""
+    portal_url: str = ""
+    """Address of the portal: what another host serves does not wait for the portal."""
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -32,6 +34,7 @@ class Limits:
             quota_seconds=quota.seconds if quota else 0.0,
             lease_seconds=settings.lease_seconds,
             max_attempts=settings.max_attempts,
+            portal_url=settings.portal_url,
         )
 
     @property

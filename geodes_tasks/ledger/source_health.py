@@ -1,6 +1,7 @@
-"""The health of sources: which are out of reach, and which some worker can use.
+"""The health of sources and hosts: which are out of reach, and which some worker can use.
 
-If S3 cannot be reached, one worker finds out and all workers skip it for a while.
+If one cannot be reached, one worker finds out, and all workers leave it alone for a while. Then one
+download tries whether it is back.
 """
 
 from __future__ import annotations
@@ -17,15 +18,23 @@ class News:
     """The findings of one process about a source."""
 
     shun: float | None = None
-    """Seconds for which it is not tried first; 0 when it works; None without a finding."""
+    """Seconds for which it is not requested; 0 when it works; None without a finding."""
+    avoid: float = 0.0
+    """Seconds for which it is tried last where another source has the file too."""
     why: str = ""
+    fleet: bool = False
+    """True to ignore this when the source gave another worker a file within ``shun`` seconds."""
     offered: bool = False
     """True when this worker can use it."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the form that the script reads: no field without a finding."""
         fields: dict[str, object] = {"offered": True} if self.offered else {}
-        return fields if self.shun is None else fields | {"shun": self.shun, "why": self.why}
+        if self.shun is None:
+            return fields
+        avoid = max(self.avoid, self.shun)
+        found = {"shun": self.shun, "avoid": avoid, "why": self.why, "fleet": self.fleet}
+        return fields | found
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ class SourceState:
     """The findings of all workers about a source."""
 
     shunned_s: float = 0.0
-    """Seconds for which it is still not tried first."""
+    """Seconds for which it is still tried last."""
     why: str = ""
 
 

@@ -53,7 +53,8 @@ REASON_WORDS: dict[str, str] = {
     Reason.AUTH: "the key was refused",
     Reason.OFFLINE: "on tape",
     Reason.DISK: "a worker cannot write",
-    Reason.HELD: "its source is held",
+    Reason.OUTAGE: "its host cannot be reached",
+    Reason.PAUSED: "its source is paused",
     Reason.WORKER_LOST: "its worker died",
     Reason.WORKER_STOPPED: "its worker stopped",
 }

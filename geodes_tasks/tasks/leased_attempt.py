@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from geodes_tasks.errors import (
-    AccountHeldError,
+    AccountPausedError,
     AttemptEndedError,
     DownloadCancelledError,
     GeodesTasksError,
@@ -69,6 +69,8 @@ class LeasedAttempt:
         """Errors of the sources that did not give the file, where another source continued."""
         self.on_refusal: Callable[[LeasedAttempt, str, GeodesTasksError], None] | None = None
         """Called with each of these errors."""
+        self.on_answer: Callable[[LeasedAttempt], None] | None = None
+        """Called when a source sends its first byte."""
         self.source = ""
         self.renewed_at = claim.asked_at
         """Time of the last request that granted or renewed the lease, by the ledger's clock."""
@@ -86,18 +88,18 @@ class LeasedAttempt:
 
         Raises:
             AttemptEndedError: as ``progress``.
-            AccountHeldError: the account was claimed for S3 alone, and the portal is paused.
+            AccountPausedError: the account was claimed for S3 alone, and the portal is paused.
             QuotaError: the window is used up; no request was sent to the portal.
         """
         self.source = source
         self.progress(self.done_bytes)
-        if source != GEODES:
+        if self.server != GEODES:
             return
         account = self.ledger.account
         if self.claim.portal_pause:
             why = self._wait_for_redis(lambda: account.portal_pause(self.claim.account))
             if why:
-                raise AccountHeldError(self.claim.asset.hrefs[GEODES], why)
+                raise AccountPausedError(self.claim.asset.hrefs[GEODES], why)
         limits = self.ledger.connection.limits
         if not limits.quota_count or PREVIEW_ROUTE in self.claim.asset.hrefs[source]:
             return
@@ -115,11 +117,13 @@ class LeasedAttempt:
         """
         self.done_bytes = done_bytes
         if received_bytes:
-            if self._is_probe and self.source == GEODES:
-                # The first byte answers the probe: the others need not wait for the whole file.
-                self._is_probe = False
-                with contextlib.suppress(*REDIS_AWAY):
-                    self.ledger.account.end_probe(self.claim)
+            if not self.received[self.source]:
+                # The first byte ends a probe: others need not wait for the whole file.
+                if self._is_probe and self.server == GEODES:
+                    with contextlib.suppress(*REDIS_AWAY):
+                        self.ledger.account.end_probe(self.claim)
+                if self.on_answer is not None:
+                    self.on_answer(self)
             self.received_bytes += received_bytes
             self.received[self.source] += received_bytes
         self.active_at = time.monotonic()
@@ -159,6 +163,15 @@ class LeasedAttempt:
     def bytes_per_second(self) -> float:
         """Return the mean speed of this attempt; resumed bytes do not count."""
         return self.received_bytes / max(time.monotonic() - self.started, 0.001)
+
+    @property
+    def server(self) -> str:
+        """Return the source in use, or the host where the asset is on one that is no source."""
+        return self.server_of(self.source)
+
+    def server_of(self, source: str) -> str:
+        """Return the source, or the host that serves the asset in place of the portal."""
+        return self.claim.host if source == GEODES and self.claim.host else source
 
     def snapshot(self) -> Progress:
         """Return what a renewal sends: the lease's token, the source, the bytes so far."""

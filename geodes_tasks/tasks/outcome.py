@@ -101,8 +101,9 @@ def _retry_or_fail(
     if source == GEODES:
         error = decisive(attempt, error, process.judged(attempt, error))
     decision = retry.decide(error, claim.attempt, claim.download_id, process.policy)
-    if source != GEODES:
-        process.source_order.refused(source, error)
+    server = attempt.server_of(source)
+    process.source_order.failed(server, error, is_probe=claim.probes)
+    if server != GEODES:
         decision = retry.not_of_the_account(decision)
     entry = attempt.history_entry(row.worker, error)
     if not decision.retry:

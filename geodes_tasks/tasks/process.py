@@ -21,7 +21,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     KeyMissingError,
     OutsideRootsError,
-    SourceHeldError,
+    SourcePausedError,
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Wakeup
@@ -65,7 +65,6 @@ class WorkerProcess:
             abort=self.abort,
             requeue=self.requeue_and_exit,
         )
-        self.source_order = SourceOrder(self.ledger, settings.s3_again_seconds)
         self.keys = KeyCheck(settings)
         self.hooks = Hooks(settings)
         self.folders = AllowedFolders(settings.download_roots)
@@ -74,6 +73,9 @@ class WorkerProcess:
             settings.backoff_seconds,
             settings.offline_poll_seconds,
             settings.probe_seconds,
+        )
+        self.source_order = SourceOrder(
+            self.ledger, settings.s3_again_seconds, self.policy.outage_s
         )
         self.disk_listeners: list[Callable[[], None]] = []
         """Called when a folder cannot be written to."""
@@ -90,11 +92,11 @@ class WorkerProcess:
 
         Raises:
             KeyMissingError: this worker has no usable key of the account.
-            SourceHeldError: every source that has the file is paused.
+            SourcePausedError: every source that has the file is paused.
         """
         usable = self.transports(claim.account, claim.asset.hrefs)
         if usable and claim.held_sources.issuperset(usable):
-            raise SourceHeldError(claim.asset.title, next(iter(usable)))
+            raise SourcePausedError(claim.asset.title, next(iter(usable)))
         return self.source_order.ordered(
             {name: usable[name] for name in usable if name not in claim.held_sources}
         )
@@ -130,8 +132,8 @@ class WorkerProcess:
 
     def record_refusal(self, attempt: LeasedAttempt, source: str, error: GeodesTasksError) -> None:
         """Pause a source or account for all workers, though this download continues elsewhere."""
-        self.source_order.refused(source, error)
-        if source != GEODES:
+        self.source_order.failed(attempt.server_of(source), error)
+        if attempt.server_of(source) != GEODES:
             return
         decision = retry.decide(self.judged(attempt, error), 1, "", self.policy)
         if decision.pause is not None:
@@ -139,6 +141,10 @@ class WorkerProcess:
                 self.ledger.account.pause(
                     attempt.claim.account, decision.pause, decision.pause_s, decision.probe_s
                 )
+
+    def record_answer(self, attempt: LeasedAttempt) -> None:
+        """Report to the fleet that a source works, if an outage of it is known."""
+        self.source_order.works(attempt.server, is_probe=attempt.claim.probes)
 
     def judged(self, attempt: LeasedAttempt, error: Exception) -> Exception:
         """Return an error of the portal as one of the account's key or of this file alone.

@@ -42,7 +42,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
             row.show_outcome(process.ledger)
         raise Ignore(str(claim))
     with process.keeper.keep(claim, on_progress=row.show_progress) as attempt:
-        attempt.on_refusal = process.record_refusal
+        attempt.on_refusal, attempt.on_answer = process.record_refusal, process.record_answer
         try:
             result = transfer.download(
                 claim.asset,

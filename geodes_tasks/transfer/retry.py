@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from geodes_tasks.errors import (
-    AccountHeldError,
+    AccountPausedError,
     ChecksumMismatchError,
     GeodesTasksError,
     LedgerForbiddenError,
     LedgerUnavailableError,
     QuotaError,
     Reaction,
-    SourceHeldError,
+    SourcePausedError,
+    SourceUnreachableError,
     ThrottledError,
     UnreachableError,
     WorkerStoppingError,
@@ -39,7 +40,7 @@ FIRST_OFFLINE = 0.25
 OFFLINE_S = 600.0
 """Seconds between two polls for files on tape, by default."""
 OUTAGE_S = 10.0
-"""Longest wait of a download, in seconds, when no connection could be made."""
+"""Seconds between two tries to reach a host that cannot be reached, at most."""
 DISK_S = 15.0
 """Seconds a download waits when its volume does not take files."""
 
@@ -110,6 +111,11 @@ class Policy:
     probe_s: float = QUOTA_PROBE_S
     """Seconds between two requests that test whether the portal gives files again."""
 
+    @property
+    def outage_s(self) -> float:
+        """Seconds between two tries to reach a host that cannot be reached."""
+        return min(OUTAGE_S, self.probe_s)
+
 
 def backoff(attempt: int, first_s: float, seed: str) -> float:
     """Return the seconds to wait after the n-th failed attempt: doubled, capped, with jitter.
@@ -139,17 +145,17 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
     """
     if isinstance(error, WorkerStoppingError):
         return Decision(True, Reason.WORKER_STOPPED, counted=False)
-    if isinstance(error, AccountHeldError):
+    if isinstance(error, AccountPausedError):
         # The account is paused already: this download joins those that wait for the portal.
         reason = Reason(error.why) if error.why in set(Reason) else Reason.AUTH
         return Decision(True, reason, counted=False, held=GEODES)
     reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
     if reaction is Reaction.FINAL:
         return Decision(False)
-    if isinstance(error, UnreachableError):
-        # The portal received no request: no attempt is counted (RFC 9110 9.2.2 allows the retry).
-        wait = jittered(min(OUTAGE_S, policy.probe_s), attempt, seed)
-        return Decision(True, Reason.BACKOFF, wait, counted=False)
+    if isinstance(error, UnreachableError | SourceUnreachableError):
+        # No server received a request, so no attempt is counted.
+        wait = jittered(policy.outage_s, attempt, seed)
+        return Decision(True, Reason.OUTAGE, wait, counted=False)
     if reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}:
         return _after_bytes(error, attempt, seed, policy)
     return _waiting(error, reaction, policy)
@@ -192,8 +198,8 @@ def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decisi
     if reaction is Reaction.OFFLINE:
         # The time of the first poll, in bulk; bringing a file back from tape takes minutes.
         return Decision(True, Reason.OFFLINE, policy.offline_poll_s * FIRST_OFFLINE, False)
-    if isinstance(error, SourceHeldError):
-        return Decision(True, Reason.HELD, counted=False, held=error.source)
+    if isinstance(error, SourcePausedError):
+        return Decision(True, Reason.PAUSED, counted=False, held=error.source)
     return Decision(True, Reason.DISK, DISK_S, False)
 
 

@@ -63,9 +63,9 @@ class Scene:
         """Add items to the portal's catalogue."""
         return [self.standin.add_item(size, **options) for _ in range(count)]
 
-    def enqueue(self, *items: dict[str, Any], batch: str | None = None) -> Batch:
-        """Ask for items."""
-        return geodes_tasks.client.enqueue.enqueue(list(items), batch=batch, settings=self.settings)
+    def enqueue(self, *items: dict[str, Any], **options: Any) -> Batch:
+        """Enqueue items."""
+        return geodes_tasks.client.enqueue.enqueue(list(items), settings=self.settings, **options)
 
     # --- wait --------------------------------------------------------------------------------
 

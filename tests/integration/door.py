@@ -16,15 +16,29 @@ class Door:
     def __init__(self, port: int) -> None:
         """Reserve a port, on which connections are refused until the door is opened."""
         self._target = port
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = self._bound(0)
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"http://{self.host}"
         self._sockets: list[socket.socket] = []
+
+    @staticmethod
+    def _bound(port: int) -> socket.socket:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        return listener
 
     def open(self) -> None:
         """Take connections from now on."""
         self._listener.listen(64)
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def shut(self) -> None:
+        """Break all connections, and refuse new ones until the door is opened again."""
+        port = self._listener.getsockname()[1]
+        self.__exit__()
+        self._sockets.clear()
+        self._listener = self._bound(port)
 
     def __enter__(self) -> Self:
         """Keep it for a block."""

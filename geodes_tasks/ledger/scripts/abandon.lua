@@ -24,6 +24,6 @@ end
 for _, name in ipairs({ 'batches', 'due', 'workers', 'slots', 'recoverer', 'holds' }) do
   call('UNLINK', P .. name)
 end
-call('HDEL', P .. 'source:s3', 'until', 'why', 'offered')
+for _, source in ipairs({ 's3', unpack(web_hosts()) }) do call('UNLINK', P .. 'source:' .. source) end
 for _, name in ipairs(ARGV) do call('UNLINK', P .. name) end
 return call('SCARD', P .. 'abandoned')

@@ -2,7 +2,8 @@
 -- ARGV: id, worker, lease seconds, concurrent
 -- Returns {verdict, ...}:
 --   granted, token, attempt, spec, path, proof, suspect, account, notes, portal pause
---     notes: probe (it tries whether there is quota), held:<source> (paused)
+--     notes: probe (it tries whether there is quota, or whether a source is back), held:<source>
+--       (paused), host:<name> (it needs this host and not the portal)
 --     portal pause: why S3 alone may serve it now, '' when the portal may too
 --   unknown | running (live lease elsewhere) | finished | early (not due yet)
 --   waiting (the account is paused or at its concurrency limit)
@@ -25,8 +26,8 @@ local due = call('ZSCORE', P .. 'due', id)
 if due and number(due) > time or not due and is_waiting(id, reason, account) then return { 'early' } end
 sources = known_sources(sources)
 local open = open_lists(account, time)
-local over_s3 = is_over_s3(open, sources)
-if not open[sources] or (not over_s3 and probes_left(open.probe) < 1)
+local server = server_of(open, sources)
+if not open[sources] or (server == 'geodes' and probes_left(open.probe) < 1)
     or call('HEXISTS', P .. 'holds', 'batch:' .. served_batch(id)) == 1
     or call('ZCARD', leases) >= concurrency(open.limit, concurrent) then
   call('ZREM', P .. 'due', id)
@@ -41,8 +42,10 @@ local attempt = call('HINCRBY', download_key(id), 'attempts', 1)
 call('HSET', download_key(id), 'token', token, 'worker', worker, 'started', stamp(time),
   'counted', 0, 'speed', '')
 call('ZADD', leases, stamp(time + lease_seconds), id)
-local notes = not over_s3 and open.probe and begin_probe(id, account, time) or ''
+local notes = begin_outage_probe(server, time)
+if server == 'geodes' and open.probe then notes = begin_probe(id, account, time) end
+if host_of(id) ~= 'geodes' then notes = notes .. ' host:' .. host_of(id) end
 if open.geodes_paused then notes = notes .. ' held:geodes' end
 if open.s3_paused then notes = notes .. ' held:s3' end
 return { 'granted', token, attempt, spec or '', path or '', proof or '', suspect or '', account, notes,
-  over_s3 and open.why or '' }
+  server == 's3' and open.why[web_host(sources)] or '' }

@@ -13,7 +13,9 @@ set_fields(id, 'verified', report.verified and '1' or '0', 'proof', report.proof
 call('HDEL', download_key(id), 'error', 'suspect', 'token', 'gone', 'offline_since')
 set_done(id, report.size)
 count_transfer(id, report)
-if report.source == 'geodes' then call('HSET', account_key(account), 'accepted', stamp(started)) end
+local server = report.source == 'geodes' and host_of(id) or report.source
+if server then source_works(server, time) end
+if server == 'geodes' then call('HSET', account_key(account), 'accepted', stamp(started)) end
 end_probe(id, account, time, report.source or 'nowhere')
 if report.source then transfer_succeeded(account, limits.concurrent, time) end
 return answer_with_next(account, limits, time)

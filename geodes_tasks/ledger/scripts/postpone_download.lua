@@ -16,10 +16,16 @@ else
   move(id, 'RETRY', report.reason)
   if not report.counted then call('HINCRBY', download_key(id), 'attempts', -1) end
   if report.error then set_error(id, 'RETRY', report.error) end
-  set_fields(id, 'suspect', report.suspect, 'sources', report.held)
+  set_fields(id, 'suspect', report.suspect,
+    'sources', report.held == 'geodes' and host_of(id) or report.held)
   if report.entry then add_to_history(id, cjson.decode(report.entry)) end
   count_transfer(id, report)
-  if report.pause then pause_account(account, report.pause, report.pause_seconds, time) end
+  -- The own window may have room again by now: a request that never reached the portal came back.
+  local has_room = report.pause == 'quota' and not report.complaint
+    and quota_left(account, limits.quota_count, limits.quota_seconds, time) > 0
+  if report.pause and not has_room then
+    pause_account(account, report.pause, report.pause_seconds, time)
+  end
   apply_complaint(account, report, limits.concurrent, started, time)
   if report.reason == 'offline' then
     wait_for_tape(id, report.delay, time)

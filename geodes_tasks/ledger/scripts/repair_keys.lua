@@ -1,8 +1,8 @@
 -- Remove rubbish from keys that programs read without a script, and build what it replaced anew.
 -- Returns 1 when rings were built anew.
 local KEYS_READ = { accounts = 'SCARD', batches = 'ZCARD', due = 'ZCARD', workers = 'ZCARD',
-  forgotten = 'SCARD', totals = 'HLEN', paths = 'HLEN', holds = 'HLEN', litter = 'ZCARD', slots = 'GET',
-  limits = 'GET', fence = 'GET', hooks = 'GET', schema = 'GET', ['since:turn'] = 'ZCARD' }
+  forgotten = 'SCARD', hosts = 'SCARD', totals = 'HLEN', paths = 'HLEN', holds = 'HLEN', litter = 'ZCARD',
+  slots = 'GET', limits = 'GET', fence = 'GET', hooks = 'GET', schema = 'GET', ['since:turn'] = 'ZCARD' }
 local PARTS_READ = { [''] = 'HLEN', [':leases'] = 'ZCARD', [':sent'] = 'ZCARD', [':spent'] = 'ZCARD',
   [':tape'] = 'ZCARD', [':poll'] = 'HLEN', [':changes'] = 'LLEN', [':levels'] = 'SCARD' }
 -- No clock of ours writes a time so far ahead.

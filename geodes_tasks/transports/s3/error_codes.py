@@ -22,6 +22,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     ServerError,
     SourceUnavailableError,
+    SourceUnreachableError,
     StalledError,
     ThrottledError,
     TransferError,
@@ -92,9 +93,9 @@ def boto_failure(error: BotoCoreError | ValueError, href: str) -> GeodesTasksErr
         case NoCredentialsError():
             problem = "there are no S3 credentials"
         case EndpointConnectionError() | ConnectTimeoutError() | ProxyConnectionError():
-            problem = _UNREACHED
+            return SourceUnreachableError("s3", href, _UNREACHED, True)
         case SSLError():
-            problem = _UNTRUSTED
+            return SourceUnreachableError("s3", href, _UNTRUSTED, True)
         case ReadTimeoutError():
             return StalledError(href, _SILENT)
         case ConnectionClosedError() | HTTPClientError():
@@ -108,14 +109,13 @@ def wire_failure(error: HTTPError, href: str) -> GeodesTasksError:
     """Return our error for a failure of a connection, before an answer."""
     match error:
         case wire.NewConnectionError() | wire.ConnectTimeoutError() | wire.ProxyError():
-            problem = _UNREACHED
+            return SourceUnreachableError("s3", href, _UNREACHED, True)
         case wire.SSLError():
-            problem = _UNTRUSTED
+            return SourceUnreachableError("s3", href, _UNTRUSTED, True)
         case wire.ReadTimeoutError():
             return StalledError(href, _SILENT)
         case _:
             return TransferError(href, f"the connection failed ({cause_name(error)})")
-    return SourceUnavailableError("s3", href, problem, True)
 
 
 class _NoDebug(logging.Filter):

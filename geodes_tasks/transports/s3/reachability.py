@@ -13,7 +13,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING
 
-from geodes_tasks.errors import SourceUnavailableError
+from geodes_tasks.errors import SourceUnreachableError
 from geodes_tasks.transports.http.addresses import origin
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 2.5
 """Longest wait for a first connection, name look-up included."""
-REMEMBERED_SECONDS = 60.0
-"""How long an endpoint out of reach is not tried again, at most."""
+REMEMBERED_SECONDS = 10.0
+"""Seconds for which a process does not try an endpoint out of reach again, at most: attempts that
+begin together find it out once. The ledger tells the fleet."""
 
 
 class Reach:
@@ -50,7 +51,7 @@ class Reach:
         """Make sure that an endpoint can be connected to; the first asks, the others wait for it.
 
         Raises:
-            SourceUnavailableError: it cannot, now or not long ago.
+            SourceUnreachableError: it cannot, now or not long ago.
         """
         if endpoint in self._good:
             return
@@ -66,7 +67,7 @@ class Reach:
                 self._bad[endpoint] = problem, time.monotonic() + self._remembered_s
                 logger.warning("%s cannot be reached from here (%s)", endpoint, problem)
         words = f"the S3 endpoint cannot be reached from here ({problem})"
-        raise SourceUnavailableError("s3", endpoint, words, True)
+        raise SourceUnreachableError("s3", endpoint, words, True)
 
     def lost(self, endpoint: str) -> None:
         """Hear that a connection could not be made: the next one asks again."""

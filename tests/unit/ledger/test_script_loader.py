@@ -41,6 +41,7 @@ ARGUMENTS = {
     "read_portal_pause": ["a"],
     "record_portal_quota": ["a", "1", "1"],
     "record_tape_answer": ["a", "w", "1", "{}"],
+    "refund_quota": ["a", "r"],
     "refuse_downloads": ["b", "a", "[]"],
     "register_worker": ["w", "4", "1.0", "60", "5000"],
     "release_downloads": ["", "1", "1", "0", "0"],

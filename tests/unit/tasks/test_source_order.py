@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from geodes_tasks.errors import (
-    AccountHeldError,
+    AccountPausedError,
+    NotFoundError,
     QuotaError,
     SourceUnavailableError,
     TransferError,
+    UnreachableError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request, SourceState, Verdict
 from geodes_tasks.model.states import Reason
@@ -23,6 +25,7 @@ from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer.retry import Policy, decide
 from geodes_tasks.transports import Transport
 from tests.conftest import Clock, MemoryTransport, asset_of
+from tests.unit.ledger.test_ledger import result_of
 
 ACCOUNT = "default"
 ENTRY = {"at": "now", "worker": "w", "source": "s3", "bytes": 0, "transferred": 0, "error": "x"}
@@ -77,7 +80,7 @@ def test_what_one_worker_finds_out_all_know(
     fake_ledger: Ledger, transports: dict[str, Transport], clock: Clock
 ) -> None:
     """A source that is out as a whole goes last for the fleet, and comes back by itself."""
-    SourceOrder(fake_ledger, 60.0).refused("s3", OUT)
+    SourceOrder(fake_ledger, 60.0).failed("s3", OUT)
 
     assert list(SourceOrder(fake_ledger, 60.0).ordered(transports)) == ["geodes", "s3"]
     assert fake_ledger.sources.exchange({})["s3"].why == "cannot be reached"
@@ -91,8 +94,8 @@ def test_one_object_is_not_the_source(
     """A missing object or a broken connection says nothing about all the others."""
     order = SourceOrder(fake_ledger, 60.0)
     with caplog.at_level(logging.WARNING):
-        order.refused("s3", SourceUnavailableError("s3", "h", "no such object"))
-        order.refused("s3", TransferError("h", "reset"))
+        order.failed("s3", SourceUnavailableError("s3", "h", "no such object"))
+        order.failed("s3", TransferError("h", "reset"))
 
     assert list(order.ordered(transports)) == ["s3", "geodes"]
     assert caplog.records == []
@@ -141,6 +144,54 @@ def test_a_download_waits_for_the_answer_to_what_is_offered(
 
     offered.result()
     assert list(ordered.result()) == ["geodes", "s3"]
+
+
+# --- outages -------------------------------------------------------------------------------------
+
+
+REFUSED = UnreachableError("https://p/b", "the connection failed")
+
+
+def test_three_failures_in_a_row_are_an_outage(fake_ledger: Ledger, clock: Clock) -> None:
+    """What needs the host waits; then one download tries it, and the first answer ends the wait."""
+    first, second = admitted(fake_ledger, request_of("a", PORTAL), request_of("b", PORTAL))
+    order = SourceOrder(fake_ledger, 60.0, 10.0)
+    for _ in range(3):
+        assert released(fake_ledger) <= {first, second}
+        order.failed("geodes", REFUSED)
+
+    assert fake_ledger.leases.claim(first, "w") is Verdict.WAITING
+    clock.advance(10.1)
+    assert claimed(fake_ledger, first).probes
+    assert fake_ledger.leases.claim(second, "w") is Verdict.WAITING
+    order.works("geodes", is_probe=True)
+    assert not claimed(fake_ledger, second).probes
+
+
+def test_an_answer_in_between_is_no_outage(fake_ledger: Ledger) -> None:
+    """Only failures in a row count: a 404 shows that the host is in reach."""
+    (one,) = admitted(fake_ledger, request_of("a", PORTAL))
+    order = SourceOrder(fake_ledger, 60.0, 10.0)
+    for error in (REFUSED, REFUSED, NotFoundError("https://p/b", 404), REFUSED, REFUSED):
+        order.failed("geodes", error)
+
+    assert isinstance(fake_ledger.leases.claim(one, "w"), Claim)
+
+
+def test_one_worker_without_a_network_stops_no_other(fake_ledger: Ledger, clock: Clock) -> None:
+    """While the portal gives files to another worker, a worker that cannot reach it is alone."""
+    good, other = admitted(fake_ledger, request_of("a", PORTAL), request_of("b", PORTAL))
+    claim = claimed(fake_ledger, good)
+    fake_ledger.leases.finish(claim, result_of(claim))
+    cut_off = SourceOrder(fake_ledger, 60.0, 10.0)
+    for _ in range(5):
+        cut_off.failed("geodes", REFUSED)
+
+    assert isinstance(fake_ledger.leases.claim(other, "w"), Claim)
+    clock.advance(10.1)
+    cut_off.failed("geodes", REFUSED)
+    (late,) = admitted(fake_ledger, request_of("c", PORTAL))
+    assert fake_ledger.leases.claim(late, "w") is Verdict.WAITING
 
 
 # --- while the portal is paused ------------------------------------------------------------------
@@ -239,7 +290,7 @@ def test_what_s3_does_not_give_waits_for_the_portal(fake_ledger: Ledger) -> None
     attempt = LeasedAttempt(claim, fake_ledger, StopSignal())
     attempt.before_open("s3")
 
-    with pytest.raises(AccountHeldError, match=r"the account waits \(quota\)") as caught:
+    with pytest.raises(AccountPausedError, match=r"the account waits \(quota\)") as caught:
         attempt.before_open("geodes")
     decision = decide(caught.value, 1, here, Policy())
     sent = fake_ledger.leases.postpone(claim, caught.value, decision, ENTRY)

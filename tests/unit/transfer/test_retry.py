@@ -52,7 +52,11 @@ TABLE: list[tuple[BaseException, Decision]] = [
     (errors.ServerError("h", "503"), BACK_OFF),
     (
         errors.UnreachableError("h", "refused"),
-        Decision(True, Reason.BACKOFF, jittered(retry.OUTAGE_S, 1, "id"), counted=False),
+        Decision(True, Reason.OUTAGE, jittered(retry.OUTAGE_S, 1, "id"), counted=False),
+    ),
+    (
+        errors.SourceUnreachableError("s3", "h", "refused", True),
+        Decision(True, Reason.OUTAGE, jittered(retry.OUTAGE_S, 1, "id"), counted=False),
     ),
     (errors.TruncatedBodyError("h", 2, 1), BACK_OFF),
     (errors.SourceUnavailableError("s3", "h", "denied"), BACK_OFF),
@@ -61,9 +65,9 @@ TABLE: list[tuple[BaseException, Decision]] = [
     (errors.LedgerUnavailableError("redis://h", "connection refused"), BACK_OFF),
     (errors.ChecksumMismatchError("p", RIGHT, WRONG, False), BACK_OFF),
     (ZeroDivisionError("a defect of ours"), BACK_OFF),
-    (errors.AccountHeldError("h", "quota"), waits_for_the_portal(Reason.QUOTA)),
-    (errors.AccountHeldError("h", "held"), waits_for_the_portal(Reason.HELD)),
-    (errors.AccountHeldError("h", "401 from h"), waits_for_the_portal(Reason.AUTH)),
+    (errors.AccountPausedError("h", "quota"), waits_for_the_portal(Reason.QUOTA)),
+    (errors.AccountPausedError("h", "paused"), waits_for_the_portal(Reason.PAUSED)),
+    (errors.AccountPausedError("h", "401 from h"), waits_for_the_portal(Reason.AUTH)),
     (OSError(5, "something of a library"), BACK_OFF),
     (
         errors.ChecksumMismatchError("p", RIGHT, WRONG, True),
@@ -101,8 +105,8 @@ TABLE: list[tuple[BaseException, Decision]] = [
     ),
     (errors.OfflineError("h", 410), Decision(True, Reason.OFFLINE, 150.0, counted=False)),
     (
-        errors.SourceHeldError("t", "s3"),
-        Decision(True, Reason.HELD, counted=False, held="s3"),
+        errors.SourcePausedError("t", "s3"),
+        Decision(True, Reason.PAUSED, counted=False, held="s3"),
     ),
     (errors.DiskError("p", "full"), Decision(True, Reason.DISK, retry.DISK_S, counted=False)),
     (errors.WorkerStoppingError("id"), Decision(True, Reason.WORKER_STOPPED, counted=False)),

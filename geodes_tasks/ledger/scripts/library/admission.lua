@@ -20,6 +20,7 @@ end
 local function create_record(entry, batch, account)
   local id = entry.id
   check_move(id, nil, 'PENDING')
+  entry.sources = sources_of_new(entry.sources)
   set_fields(id, 'state', 'PENDING', 'spec', entry.spec, 'path', entry.path, 'size', entry.size,
     'sources', entry.sources, 'account', account, 'attempts', 0, 'batches', batch)
   names_of[id] = { batch }
@@ -38,7 +39,7 @@ local function restart_record(entry, account)
   -- The catalogue's size once more: after a download the real one stands there.
   count_in_batches(id, 'bytes_total', number(entry.size) - number(field(id, 'size')))
   set_fields(id, 'spec', entry.spec, 'path', entry.path, 'size', entry.size,
-    'sources', entry.sources, 'account', account, 'attempts', 0)
+    'sources', sources_of_new(entry.sources), 'account', account, 'attempts', 0)
   move(id, 'PENDING')
   call('HDEL', download_key(id), 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3',
     'bytes:geodes', 'suspect', 'cancel', 'history', 'verified', 'gone', 'offline_since')

@@ -5,7 +5,8 @@
 --   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*; owner, speed
 --   batch:<name>:downloads   zset    its downloads in the order in which they were enqueued
 --   batch:<name>:ready:<sources>:<account>  list  its downloads that can start, by the set of
---                            sources that can serve them: geodes, geodes+s3, s3; the head is next
+--                            sources that can serve them: geodes, geodes+s3, s3 and, for a host
+--                            other than the portal, <host> and <host>+s3; the head is next
 --   errors:<batch>           zset    its downloads with an error: <state>:<class of the error>:<id>
 --   batches                  zset    every batch by time
 --   account:<name>           hash    paused, paused_until: the account asks nothing of the portal,
@@ -20,7 +21,9 @@
 --   account:<name>:poll      hash    the worker that polls for them, and the time of the next poll
 --   account:<name>:changes   list    why the concurrency limit changed, the newest first
 --   holds                    hash    paused sources and batches
---   source:<name>            hash    until, why: it is out of reach; offered: a worker can use it
+--   source:<name>            hash    until, why, wait: it is out of reach; worked: when it last gave a
+--                            file; offered: a worker can use it. Names: geodes, s3, and `hosts`
+--   hosts                    set     the hosts other than portal and datalake that downloads need
 --   accounts                 set     every account
 --   due                      zset    waiting downloads by the time they go on
 --   since:<reason>           zset    the same and those not taken yet, by the time since when

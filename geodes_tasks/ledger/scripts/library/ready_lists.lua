@@ -1,7 +1,7 @@
 -- The ready lists of the batches, and the ring of an account that serves its batches in turn.
 
--- The sets of sources that can serve a download; each has a ready list.
-local SOURCE_SETS = { 'geodes', 'geodes+s3', 's3' }
+-- Hosts that have ready lists of their own, at most; those of further ones are served as the portal's.
+local MOST_HOSTS = 20
 -- Batches without an open list that one call tries, for each priority.
 local MOST_TRIES = 100
 
@@ -11,8 +11,45 @@ local function served_batch(id)
   return names[#names]
 end
 
+-- Return where the https address of a download of these sources leads: `geodes`, or another host.
+local function web_host(sources) return string.match(sources, '^(.*)%+s3$') or sources end
+
+-- The portal and the other hosts that serve downloads.
+local hosts = nil
+
+local function web_hosts()
+  hosts = hosts or { 'geodes', unpack(call('SMEMBERS', P .. 'hosts')) }
+  return hosts
+end
+
+-- The sets of sources that can serve a download; each has a ready list.
+local function source_sets()
+  local sets = { 's3' }
+  for _, host in ipairs(web_hosts()) do
+    sets[#sets + 1], sets[#sets + 2] = host, host .. '+s3'
+  end
+  return sets
+end
+
+local PORTAL_SETS = { geodes = true, ['geodes+s3'] = true, s3 = true }
+
 local function known_sources(sources)
-  return (sources == 's3' or sources == 'geodes+s3') and sources or 'geodes'
+  if PORTAL_SETS[sources or ''] then return sources end
+  return sources and call('SISMEMBER', P .. 'hosts', web_host(sources)) == 1 and sources or 'geodes'
+end
+
+-- Return the sources of a new record; a host that is met for the first time gets its ready lists.
+local function sources_of_new(sources)
+  if sources and not PORTAL_SETS[sources] and call('SCARD', P .. 'hosts') < MOST_HOSTS then
+    call('SADD', P .. 'hosts', web_host(sources))
+  end
+  return known_sources(sources)
+end
+
+-- Return where the https address of a download leads: `geodes`, or the name of another host.
+local function host_of(id)
+  local host = web_host(known_sources(field(id, 'sources')))
+  return host == 's3' and 'geodes' or host
 end
 
 -- Put a batch with ready work into its ring, once.
@@ -34,14 +71,14 @@ local function make_ready(id, first)
 end
 
 local function has_ready(name, account)
-  for _, sources in ipairs(SOURCE_SETS) do
+  for _, sources in ipairs(source_sets()) do
     if call('EXISTS', ready_key(name, account, sources)) == 1 then return true end
   end
   return false
 end
 
 local function clear_ready(name, account)
-  for _, sources in ipairs(SOURCE_SETS) do call('UNLINK', ready_key(name, account, sources)) end
+  for _, sources in ipairs(source_sets()) do call('UNLINK', ready_key(name, account, sources)) end
 end
 
 -- Whether a download waits for a time, or for its file to come back from tape.
@@ -70,7 +107,7 @@ end
 
 -- Take the next download of a batch from its open lists; return it and its sources.
 local function pop_ready(name, account, open)
-  for _, sources in ipairs(SOURCE_SETS) do
+  for _, sources in ipairs(source_sets()) do
     local id = open[sources] and call('LPOP', ready_key(name, account, sources))
     if id then return id, sources end
   end

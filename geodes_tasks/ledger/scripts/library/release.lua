@@ -17,39 +17,68 @@ local function limits_from(first)
   }
 end
 
--- Return what an account may start now: `why` the portal is not asked ('' when it is), `portal` and
--- `datalake` as sources that work, and for each set of sources whether its ready lists are open.
--- A pause by hand closes all of them, any other pause what needs the portal.
--- `limit` is what the account's hash says of its concurrency, `window` and `refilled` of messages.
+-- Return whether a source is out of reach: 'out' for a time, then 'probing', when one download tries
+-- whether it is back; nil when it works.
+local function outage(source, time)
+  local out_until = call('HGET', P .. 'source:' .. source, 'until') or ''
+  return out_until ~= '' and (number(out_until) > time and 'out' or 'probing') or nil
+end
+
+-- Close a source that is being probed for another while, as one download begins to try it.
+local function begin_outage_probe(source, time)
+  if outage(source, time) ~= 'probing' then return '' end
+  local wait = number(call('HGET', P .. 'source:' .. source, 'wait'), 10)
+  call('HSET', P .. 'source:' .. source, 'until', stamp(time + wait))
+  return ' probe'
+end
+
+-- Record that a source gave a file: it is in reach.
+local function source_works(source, time)
+  call('HSET', P .. 'source:' .. source, 'worked', stamp(time), 'until', '', 'why', '', 'avoid', '')
+end
+
+-- Return what an account may start now: `datalake`: S3 works and a worker can use it; for each set of
+-- sources whether its ready lists are open; and in `why`, for the portal and each other host, why
+-- nothing is requested there. A pause by hand closes all of them, any other pause the portal, an outage
+-- what needs that source. `limit` is what the account's hash says of its concurrency, `window` and
+-- `refilled` of messages.
 local function open_lists(account, time)
-  local open = { why = '' }
+  local open = { why = {} }
   open.geodes_paused, open.s3_paused = unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3'))
   local until_time, why, by_hand, probe
   until_time, why, by_hand, probe, open.limit, open.window, open.refilled = unpack(call('HMGET',
     account_key(account), 'paused_until', 'paused', 'by_hand', 'probe', 'places', 'window', 'refilled'))
   open.probe = probe
   local paused = is_paused(account, until_time, time)
-  if paused and by_hand then return { why = 'held' } end
-  if paused then open.why = why or 'held' elseif probe then open.why = 'quota' end
+  if paused and by_hand then return { why = { geodes = 'paused' } } end
   local out_until, offered = unpack(call('HMGET', P .. 'source:s3', 'until', 'offered'))
   local reachable = not open.s3_paused and number(out_until) <= time
-  -- While it is not known whether there is quota again, one download may try (see account.lua).
-  open.portal = not paused and not open.geodes_paused
   open.datalake = reachable and number(offered) > time - OFFER_SECONDS
-  open['geodes'] = open.portal
-  open['geodes+s3'] = open.portal or open.datalake
+  for _, host in ipairs(web_hosts()) do
+    local state = outage(host, time)
+    open.why[host] = state and 'outage'
+    open[host] = not open.geodes_paused and state ~= 'out'
+    if host == 'geodes' then
+      -- While it is not known whether there is quota again, one download may try (see account.lua).
+      open.why.geodes = paused and (why or 'paused') or open.why.geodes or probe and 'quota'
+      open.geodes, open.is_probed = open.geodes and not paused, state == 'probing'
+    end
+    open[host .. '+s3'] = open[host] or open.datalake
+    open.any = open.any or open[host .. '+s3']
+  end
   open['s3'] = reachable and open['geodes+s3']
   return open
 end
 
 -- Start nothing that needs the portal for the rest of this call.
 local function close_portal(open)
-  open.portal, open['geodes'], open['geodes+s3'] = false, false, open.datalake
+  open['geodes'], open['geodes+s3'] = false, open.datalake
 end
 
--- Whether S3 serves a download of these sources, so that the state of the portal does not matter.
-local function is_over_s3(open, sources)
-  return sources == 's3' or (sources == 'geodes+s3' and open.datalake and open.why ~= '')
+-- Return the source or host that a download of these sources is requested from first.
+local function server_of(open, sources)
+  local host = string.match(sources, '^(.*)%+s3$')
+  return host and open.datalake and open.why[host] and 's3' or host or sources
 end
 
 -- Remove the ready lists of a batch with a stale id in one, where nothing of the batch waits.
@@ -82,13 +111,13 @@ end
 -- Returns {id, spec, id, spec, ...}, and whether a next call finds more.
 local function release(account, limits, time)
   local chosen, open, sent = {}, open_lists(account, time), account_key(account, ':sent')
-  if not open['geodes+s3'] then return chosen, false end
+  if not open.any then return chosen, false end
   local on_way, probes = call('ZCARD', sent), probes_left(open.probe)
   local window = math.min(math.max(number(open.window, FIRST_WINDOW), 1), limits.window)
   local limit = concurrency(open.limit, limits.concurrent)
   local free, refill = free_messages(account, limits, limit, window, on_way, probes)
   if free <= 0 then return chosen, false end
-  local to_portal = probes - on_way
+  local to_portal = open.is_probed and 1 or probes - on_way
   if to_portal < 1 then close_portal(open) end
   local budget = quota_left(account, limits.quota_count, limits.quota_seconds, time)
   local levels, any_paused = levels_of(account), call('EXISTS', P .. 'holds') == 1
@@ -97,8 +126,8 @@ local function release(account, limits, time)
     local id, name, sources = next_ready(account, levels, any_paused, open, tries)
     if not id then break end
     local state, reason, spec = fields(id, 'state', 'reason', 'spec')
-    local over_s3 = is_over_s3(open, sources)
-    local needs_quota = not over_s3 and reason == 'quota'
+    local to_server = server_of(open, sources)
+    local needs_quota = to_server == 'geodes' and reason == 'quota'
     -- It may have ended meanwhile, or have a message already.
     if not is_queued(state) or is_waiting(id, reason, account) or call('ZSCORE', sent, id) then
       stale = stale + 1
@@ -108,7 +137,7 @@ local function release(account, limits, time)
       if #put_back >= 16 then close_portal(open) end
     else
       if needs_quota then budget = budget - 1 end
-      if not over_s3 then to_portal = to_portal - 1 end
+      if to_server == 'geodes' then to_portal = to_portal - 1 end
       if to_portal < 1 then close_portal(open) end
       call('ZADD', sent, stamp(time), id)
       chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
