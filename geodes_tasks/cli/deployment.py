@@ -1,4 +1,4 @@
-"""The commands ``secrets`` and ``deploy-files``: what a deployment is made from."""
+"""The commands ``secrets`` and ``deploy-files``: passwords and files of a deployment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
-from geodes_tasks.cli.options import stderr
+from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.client import deployment
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", show_default=False, help="Folder to write to.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def secrets(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)],
+    folder: Folder,
     prefix: Annotated[
         list[str] | None,
         typer.Option(help="GEODES_TASKS_KEY_PREFIX of an installation [default: geodes:]"),
@@ -30,13 +34,11 @@ def secrets(
     GEODES_TASKS_REDIS_PASSWORD_FILE=DIR/worker/password, clients DIR/client/password.
     """
     deployment.make_secrets(folder, prefix or ("geodes:",))
-    stderr.print(f"secrets in {folder}", soft_wrap=True, highlight=False)
+    write_line(f"secrets in {folder}")
 
 
-def deploy_files(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)],
-) -> None:
+def deploy_files(folder: Folder) -> None:
     """Write the files for Slurm, Kubernetes, Compose, systemd, Prometheus and Grafana into DIR."""
     for path in deployment.copy_deploy_files(folder):
-        print(path)  # noqa: T201 - data goes to stdout
-    stderr.print(f"begin with {folder / 'deploy' / 'README.md'}", soft_wrap=True, highlight=False)
+        write_data(str(path))
+    write_line(f"begin with {folder / 'deploy' / 'README.md'}")

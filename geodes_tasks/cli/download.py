@@ -1,20 +1,22 @@
-"""The commands ``download`` and ``enqueue``: items in, proven files out, here or on a cluster."""
+"""The commands ``download`` and ``enqueue``: items in, verified files out, here or on a cluster."""
 
 from __future__ import annotations
 
-import json
-from enum import StrEnum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from geodes_tasks.cli import search as searches
-from geodes_tasks.cli.options import AsJson, ConfigFile, complain, say, stderr
+from geodes_tasks.cli.options import AsJson, ConfigFile
+from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client import run as runs
-from geodes_tasks.client.planning import Selection
+from geodes_tasks.client.enqueue_admission import Receipt
+from geodes_tasks.client.planning import Planned, Selection
+from geodes_tasks.client.run import Run
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
 from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.loading import load_view
@@ -22,79 +24,104 @@ from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from geodes_tasks.client.enqueue_admission import Receipt
-    from geodes_tasks.client.planning import Planned
-    from geodes_tasks.client.run import Run
-    from geodes_tasks.settings.config import Settings
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 plus the number of SIGINT, as bash(1) reports it."""
 
 
-class SourceChoice(StrEnum):
-    """Where the bytes come from."""
-
-    AUTO = "auto"
-    S3 = "s3"
-    GEODES = "geodes"
-
-
-Sources = Annotated[
-    list[str],
-    typer.Argument(metavar="SOURCE...", help="STAC JSON files, - (standard input), item ids."),
+SOURCES = "STAC JSON files, - for standard input, ids of items or product names"
+Required = Annotated[
+    list[str], typer.Argument(metavar="SOURCE...", show_default=False, help=f"{SOURCES}.")
 ]
 Files = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SOURCE]...",
-        help="STAC JSON files, - (standard input), item ids or product names; or search (below).",
+        metavar="SOURCE...", show_default=False, help=f"{SOURCES}; or a search (options below)."
     ),
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option("--include", "-i", help="Take assets whose key matches this glob."),
-]
+    typer.Option(
+        "--include", "-i", show_default=False,
+        help="Download assets whose key matches this glob [default: data, no XML].",
+    ),
+]  # fmt: skip
 Exclude = Annotated[
-    list[str] | None, typer.Option("--exclude", "-x", help="Leave assets whose key matches out.")
+    list[str] | None,
+    typer.Option(
+        "--exclude", "-x", show_default=False, help="Leave out assets whose key matches this glob."
+    ),
 ]
 Layout = Annotated[
     str, typer.Option("--layout", help="Path below the folder, e.g. {collection}/{item}/{title}.")
 ]
-From = Annotated[SourceChoice, typer.Option("--source", help="Where the bytes come from.")]
-Folder = Annotated[Path | None, typer.Option("--output-dir", "-o", help="The download folder.")]
+From = Annotated[
+    Literal["auto", "s3", "geodes"],
+    typer.Option("--source", help="Where the bytes come from; auto prefers S3."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir", "-o", show_default=False,
+        help="The download folder [GEODES_TASKS_DOWNLOAD_DIR; default: the current folder].",
+    ),
+]  # fmt: skip
 MaxWait = Annotated[
     float | None,
     typer.Option(
-        "--max-wait",
-        parser=seconds_of,
-        metavar="DURATION",
-        help="End when all that is left has been on tape for so long: 90, 15m, 2h (exit code 6).",
+        "--max-wait", parser=seconds_of, metavar="DURATION", show_default=False,
+        help="Wait so long for files on tape when nothing else is left: 90, 15m, 2h; then exit "
+        "code 6.",
     ),
-]
+]  # fmt: skip
 OfAccount = Annotated[
-    str | None, typer.Option("--account", help="Who pays: an account whose key the workers have.")
-]
+    str | None,
+    typer.Option(
+        "--account", show_default=False,
+        help="The account; workers have its key [GEODES_TASKS_ACCOUNT; default: default].",
+    ),
+]  # fmt: skip
 Priority = Annotated[
     int | None,
-    typer.Option("--priority", min=-9, max=9, help="Goes before all batches of a lower one."),
-]
+    typer.Option(
+        "--priority", min=-9, max=9, show_default=False,
+        help="Batches of a higher priority start first [default: 0].",
+    ),
+]  # fmt: skip
 Weight = Annotated[
     int | None,
-    typer.Option("--weight", min=1, max=100, help="Turns to one of a batch of weight 1."),
-]
+    typer.Option(
+        "--weight", min=1, max=100, show_default=False,
+        help="Share of download slots relative to other batches [default: 1].",
+    ),
+]  # fmt: skip
+Slots = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, show_default=False,
+        help="Transfers at once [GEODES_TASKS_MAX_CONCURRENT; default: 4].",
+    ),
+]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(download)
-    app.command()(enqueue)
+    epilog = (
+        "Examples: geodes-tasks download items.json -o DIR; "
+        "geodes-tasks download -c PEPS_S2_L1C --tile T31TCJ --start 2025-04-01 -o DIR. "
+        "Exit codes: 0 done, 2 usage, 3 some failed, 4 nothing to download, 5 only transient "
+        "failures, 6 still on tape, 7 key or quota, 130 interrupted."
+    )
+    app.command(epilog=epilog)(download)
+    epilog = (
+        "Examples: geodes-tasks enqueue items.json -o /data/april --batch april; "
+        "geodes-tasks search -c PEPS_S2_L1C -o - | geodes-tasks enqueue - -o /data/april --wait"
+    )
+    app.command(epilog=epilog)(enqueue)
 
 
 def download(
@@ -103,10 +130,10 @@ def download(
     include: Include = None,
     exclude: Exclude = None,
     layout: Layout = DEFAULT_LAYOUT,
-    from_: From = SourceChoice.AUTO,
-    slots: Annotated[int | None, typer.Option("-j", min=1, help="Transfers at once.")] = None,
+    from_: From = "auto",
+    slots: Slots = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Print what would be downloaded.")
     ] = False,
     as_json: AsJson = False,
     no_progress: Quiet = False,
@@ -124,9 +151,9 @@ def download(
     yes: searches.Yes = False,
     max_wait: MaxWait = None,
 ) -> None:
-    """Download on this machine; nothing needs installing or configuring first.
+    """Download items on this machine; nothing needs installing or configuring first.
 
-    The same command again goes on where the last one stopped.
+    The same command again continues where the last one stopped.
     """
     settings = config.load(config_file, download_dir=output_dir, max_concurrent=slots)
     # One folder, one ledger, under whatever name it was given.
@@ -154,25 +181,25 @@ def download(
         raise ConfigError("--output-dir", str(error), error.hint) from error
     on_load = load_view(stderr, quiet=no_progress)
     with runs.on_this_machine(planned, selection.folder, settings, on_load=on_load) as run:
-        _tell(run.receipt)
+        _check_receipt(run.receipt)
         try:
             picture = view(stderr, quiet=no_progress)
-            run.watch(picture, rows=not no_progress, tell=say, max_wait_s=max_wait)
+            run.watch(picture, rows=not no_progress, tell=write_line, max_wait_s=max_wait)
         except KeyboardInterrupt:
-            stderr.print("interrupted: stopping", highlight=False)
+            write_line("interrupted: stopping")
             run.stop()
-            say(f"{run.left()}; the same command again goes on")
+            write_line(f"{run.left()}; the same command again continues")
             raise typer.Exit(INTERRUPTED) from None
         _finish(run, as_json=as_json, is_whole=not (found and (found.missing or found.is_cut)))
 
 
 def enqueue(
-    source: Sources,
+    source: Required,
     output_dir: Folder = None,
     include: Include = None,
     exclude: Exclude = None,
     layout: Layout = DEFAULT_LAYOUT,
-    from_: From = SourceChoice.AUTO,
+    from_: From = "auto",
     batch_name: Annotated[str | None, typer.Option("--batch", help="A name for the batch.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over.")] = False,
     as_json: AsJson = False,
@@ -183,23 +210,24 @@ def enqueue(
     weight: Weight = None,
     max_wait: MaxWait = None,
 ) -> None:
-    """Queue items for the workers of GEODES_TASKS_REDIS_URL; prints the batch id."""
+    """Queue items for the workers of a cluster, and print the batch.
+
+    The cluster is that of GEODES_TASKS_REDIS_URL. Enqueueing is idempotent.
+    """
     settings = config.load(config_file, download_dir=output_dir, account=account)
+    runs.require_cluster(settings, "enqueue")
     named_key(settings.account)
     selection = _selection(settings, include, exclude, layout, from_)
     rank = enqueue_admission.rank_of(priority, weight)
     planned = planning.plan(searches.items_of(source, settings), selection)
     run = runs.admitted(planned, settings, batch_name, rank=rank)
-    _tell(run.receipt)
+    _check_receipt(run.receipt)
     if not wait:
-        print(json.dumps(run.receipt.to_dict()) if as_json else run.batch.id)  # noqa: T201
+        write_data(run.receipt.to_dict() if as_json else run.batch.id)
         return
     picture = view(stderr, quiet=no_progress)
-    run.watch(picture, rows=not no_progress, tell=say, max_wait_s=max_wait)
+    run.watch(picture, rows=not no_progress, tell=write_line, max_wait_s=max_wait)
     _finish(run, as_json=as_json)
-
-
-# --- before --------------------------------------------------------------------------------------
 
 
 def _selection(
@@ -207,44 +235,42 @@ def _selection(
     include: list[str] | None,
     exclude: list[str] | None,
     layout: str,
-    source: SourceChoice,
+    source: str,
 ) -> Selection:
     folder = planning.folder(settings.download_dir)
-    return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, str(source))
+    return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, source)
 
 
 def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:
-    rows, total, refused = [], 0, 0
+    rows: list[object] = []
+    total = refused = 0
     for one in planned:
         for request in one.requests:
             total += request.asset.size_bytes or 0
             rows.append({"path": request.path, "size_bytes": request.asset.size_bytes})
             if not as_json:
                 size = human_bytes(request.asset.size_bytes)
-                print(f"{size:>12}  {request.path}")  # noqa: T201 - data goes to stdout
+                write_data(f"{size:>12}  {request.path}")
         for refusal in one.refusals:
             refused += 1
-            complain(refusal.error)
+            write_error(refusal.error)
     if as_json:
-        print(json.dumps({"downloads": rows, "bytes_total": total, "refused": refused}))  # noqa: T201
-    stderr.print(f"{len(rows)} downloads, {human_bytes(total)}, {refused} refused", highlight=False)
+        write_data({"downloads": rows, "bytes_total": total, "refused": refused})
+    write_line(f"{len(rows)} downloads, {human_bytes(total)}, {refused} refused")
     raise typer.Exit(
         (batches.SOME_FAILED if refused else 0) if rows or refused else batches.NOTHING
     )
 
 
-# --- after ---------------------------------------------------------------------------------------
-
-
-def _tell(receipt: Receipt) -> None:
-    """Name what was refused; end where there is nothing to download."""
+def _check_receipt(receipt: Receipt) -> None:
+    """Name what was refused; end the command where there is nothing to download."""
     for error in receipt.errors:
-        complain(error)
+        write_error(error)
     unnamed = receipt.admissions["refused"] - len(receipt.errors)
     if unnamed > 0:
-        stderr.print(f"and {unnamed} more refused: see geodes-tasks report {receipt.batch}")
+        write_line(f"and {unnamed} more refused: see geodes-tasks report {receipt.batch}")
     if not receipt.downloads:
-        stderr.print("nothing to download: the source holds no items")
+        write_line("nothing to download: the source holds no items")
         raise typer.Exit(batches.NOTHING)
 
 
@@ -254,12 +280,12 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     Items that the portal counted and did not deliver are failures too.
     """
     status = run.status()
-    stderr.print(summary(status) + outcomes(status), highlight=False)
+    write_line(summary(status) + outcomes(status))
     if status.states["FAILURE"] or status.waiting:
         # What was refused at the door was named there.
         for line in run.failures(refused=False):
-            say(line)
+            write_line(line)
     if as_json:
-        print(json.dumps(status.to_dict()))  # noqa: T201 - data goes to stdout
+        write_data(status.to_dict())
     code = batches.exit_code(status, run.ledger.reading.failures(run.batch.id))
     raise typer.Exit(code if code or is_whole else batches.SOME_FAILED)

@@ -1,4 +1,4 @@
-"""Single keys from a terminal, without waiting for Enter. Put right again whatever happens."""
+"""Single keys from a terminal, without waiting for Enter; its mode is restored at the end."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ import select
 import sys
 import termios
 import tty
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
 
 
 class Keyboard:
     """Keys of one terminal, or of none."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """Take the terminal; None never gives a key."""
+        """Read from the terminal of a file descriptor; with None no key ever comes."""
         self.descriptor = descriptor
 
     def key(self, timeout_s: float) -> str:
-        """Wait for a key; empty when none came in time."""
+        """Return the next key; empty if none comes within ``timeout_s`` seconds."""
         ready, _, _ = select.select(
             [] if self.descriptor is None else [self.descriptor], [], [], timeout_s
         )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
-from geodes_tasks.cli.options import say
+from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring.metrics import LedgerCollector
@@ -21,7 +21,7 @@ PORT = 9808
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(metrics)
+    app.command(epilog="Example: geodes-tasks metrics --port 9808")(metrics)
 
 
 def metrics(
@@ -37,13 +37,8 @@ def metrics(
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(ledger))
     if once:
-        print(generate_latest(registry).decode(), end="")  # noqa: T201 - data goes to stdout
+        write_data(generate_latest(registry).decode().rstrip("\n"))
         return
-    serve(port, address, registry)
-
-
-def serve(port: int, address: str, registry: CollectorRegistry) -> None:
-    """Serve until the process is ended."""
     try:
         server, thread = start_http_server(port, addr=address, registry=registry)
     except OSError as error:
@@ -51,7 +46,7 @@ def serve(port: int, address: str, registry: CollectorRegistry) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    say(f"metrics at http://{address}:{server.server_port}/metrics")
+    write_line(f"metrics at http://{address}:{server.server_port}/metrics")
     ended.wait()
     server.shutdown()
     thread.join()

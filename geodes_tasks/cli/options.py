@@ -1,49 +1,69 @@
-"""Options and output that the commands share."""
+"""Options and arguments that several commands have, with the completion of their values."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from geodes_tasks.cli.output import write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.batch import Batch
+from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 
-if TYPE_CHECKING:
-    from geodes_tasks.errors import GeodesTasksError
 
-stderr = Console(stderr=True)
+def complete_batch(incomplete: str) -> list[str]:
+    """Return the names of batches for the completion of a shell; none where no Redis answers."""
+    try:
+        names = Ledger.of(config.load()).reading.batches()
+    except GeodesTasksError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-BatchName = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="Default: the newest.")]
+BatchName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="BATCH",
+        show_default=False,
+        autocompletion=complete_batch,
+        help="Name of a batch [default: the newest].",
+    ),
+]
+BatchNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="BATCH...",
+        show_default=False,
+        autocompletion=complete_batch,
+        help="Names of batches.",
+    ),
+]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="A pygeodes-config.json elsewhere.")
+    Path | None,
+    typer.Option("--config", show_default=False, help="A configuration file to read."),
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Change without a confirmation; for scripts.")
 ]
 
 
-def say(text: str) -> None:
-    """Write one line to standard error, as it is."""
-    stderr.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def complain(error: GeodesTasksError) -> None:
-    """Write an error and its remedy to standard error, in one line."""
-    say(f"error: {str(error).rstrip('.')}. {error.hint}".rstrip())
-
-
-def batch_of(name: str | None, ledger: Ledger | None = None) -> Batch:
-    """Return the batch of a name, else the newest.
+def open_batch(name: str | None) -> Batch:
+    """Return the batch of a name; without a name the newest, which a line names.
 
     Raises:
+        UnknownBatchError: there is none of this name.
         typer.Exit: there is none at all.
     """
-    ledger = ledger or Ledger.of(config.load())
-    names = [name] if name else ledger.reading.batches()
-    if not names:
-        say("no batch in the ledger yet")
+    if name:
+        return batches.batch(name)
+    known = batches.batches()
+    if not known:
+        write_line("no batch in the ledger yet")
         raise typer.Exit(batches.NOTHING)
-    return Batch(names[0], ledger)
+    write_line(f"batch {known[0].id}, the newest")
+    return known[0]

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from geodes_tasks.cli.options import AsJson, ConfigFile, complain, say
+from geodes_tasks.cli.options import AsJson, ConfigFile
+from geodes_tasks.cli.output import write_error, write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.errors import ConfigError, ItemNotFoundError, SearchError
 from geodes_tasks.model.formatting import human_bytes, printable
@@ -132,7 +133,7 @@ def collections(
             items = text_of(mapping_of(one.get("summaries")).get("total_items"))
             rows.append((items, text_of(one.get("id"))))
         _print_table(("items", "collection"), rows)
-        say(f"{len(found)} collections")
+        write_line(f"{len(found)} collections")
     if not found:
         raise typer.Exit(batches.NOTHING)
 
@@ -189,7 +190,7 @@ def items_of(sources: Sequence[str], settings: config.Settings) -> Iterator[Foun
     unknown = [one for one in named if isinstance(one, ItemNotFoundError)]
     if len(unknown) == len(named) and len(names) == len(sources):
         for error in unknown:
-            complain(error)
+            write_error(error)
         raise typer.Exit(batches.NOTHING)
     files = (readers.read(source) for source in sources if not is_name(source))
     return itertools.chain(named, itertools.chain.from_iterable(files))
@@ -217,7 +218,7 @@ def confirmed(wanted: Search, settings: config.Settings, *, ask_above: int, yes:
 def say_found(matched: int | None) -> None:
     """Print the number of items found."""
     number = "an unknown number of items" if matched is None else f"{matched} items"
-    say(f"found {number}")
+    write_line(f"found {number}")
 
 
 # --- output ------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ def _show(catalog: Catalog, wanted: Search, most: int) -> int:
         rows.append((day[:16].replace("T", " "), cloud[:5], size, where, name))
     _print_table(("acquired", "cloud %", "size", "collection", "item"), rows)
     of = "" if matched is None else f" of {matched:,}"
-    say(f"{len(found)}{of} items; -o FILE writes all of them, --count only counts")
+    write_line(f"{len(found)}{of} items; -o FILE writes all of them, --count only counts")
     return len(found)
 
 
@@ -259,7 +260,7 @@ def _write(items: Iterable[Item], output: Path | None) -> int:
         written = writers.write(items, output)
     except OSError as error:
         raise ConfigError("--output", str(error)) from error
-    say(f"{written} items in {output}")
+    write_line(f"{written} items in {output}")
     return written
 
 

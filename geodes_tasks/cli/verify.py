@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from geodes_tasks.cli.options import say, stderr
+from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.enqueue_admission import new_batch_name
+from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.run import admitted, has_cluster, ledger_of, on_this_machine
 from geodes_tasks.client.steering import repair_requests
 from geodes_tasks.errors import ConfigError
@@ -22,70 +23,75 @@ from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import BAD, Audited, Expected
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from geodes_tasks.client.planning import Planned
-    from geodes_tasks.settings.config import Settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(name="verify")(verify_command)
+    epilog = (
+        "Examples: geodes-tasks verify DIR --repair; geodes-tasks verify DIR --against md5sums. "
+        "Exit codes: 0 all are right, 3 some are wrong or missing, 4 nothing to verify."
+    )
+    app.command(name="verify", epilog=epilog)(verify_command)
 
 
 def verify_command(
     target: Annotated[
-        str | None, typer.Argument(metavar="[DIR|BATCH]", help="Default: the newest batch.")
+        str | None,
+        typer.Argument(metavar="DIR|BATCH", show_default=False, help="[default: the newest batch]"),
     ] = None,
     against: Annotated[
         Path | None,
         typer.Option("--against", help="A report (jsonl, json) or md5sum list; no Redis needed."),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--repair", help="Fetch those again that are not right.")
+        bool, typer.Option("--repair", help="Fetch wrong and missing files again.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One line a file that is wrong.")] = False,
-    processes: Annotated[int | None, typer.Option("-j", min=1, help="Processes.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON line for each wrong file.")
+    ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "-j",
+            min=1,
+            show_default=False,
+            help="Processes that read [default: one per processor].",
+        ),
+    ] = None,
 ) -> None:
-    """Read every file again and compare it with its checksum; 0 all right, 3 some are not."""
+    """Read files again and compare them with their checksums."""
     if against is not None:
         if again:
             raise ConfigError("--repair", "needs the ledger: leave --against out")
-        wanted = within(audit.of_file(against), target)
-        finish(look(wanted, processes, as_json=as_json), wanted)
+        wanted = audit.of_file(against)
+        if target is not None:
+            below = Path(target).absolute()
+            wanted = [one for one in wanted if Path(one.path).absolute().is_relative_to(below)]
+        finish(audit_files(wanted, processes, as_json=as_json), wanted)
     settings = config.load()
     folder = Path(target).absolute() if target and Path(target).is_dir() else None
-    with known(settings, folder) as ledger:
+    with open_ledger(settings, folder) as ledger:
         wanted = of_folder(ledger, folder) if folder else of_batch(ledger, target)
-        bad = look(wanted, processes, as_json=as_json)
+        bad = audit_files(wanted, processes, as_json=as_json)
         asked = repair_requests(ledger, [one.expected for one in bad]) if again else []
     if asked:
-        mend(asked, folder, settings)
-        bad = look([one.expected for one in bad], processes, as_json=as_json)
+        repair(asked, folder, settings)
+        bad = audit_files([one.expected for one in bad], processes, as_json=as_json)
     finish(bad, wanted)
 
 
-def within(wanted: list[Expected], target: str | None) -> list[Expected]:
-    """Keep what lies below a folder, when one is named."""
-    if target is None:
-        return wanted
-    folder = Path(target).absolute()
-    return [one for one in wanted if Path(one.path).absolute().is_relative_to(folder)]
-
-
 @contextlib.contextmanager
-def known(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
-    """Return the ledger of the cluster, or that of the last run on this machine into a folder."""
+def open_ledger(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
+    """Yield the ledger of the cluster, or that of the last run on this machine into a folder."""
     if folder is None:
         yield Ledger.of(settings)
         return
     with ledger_of(settings, folder, LoadView(stderr)) as ledger:
         if ledger is None:
-            say(f"nothing was downloaded to {folder}")
+            write_line(f"nothing was downloaded to {folder}")
             raise typer.Exit(batches.NOTHING)
         yield ledger
 
@@ -106,8 +112,8 @@ def of_folder(ledger: Ledger, folder: Path) -> list[Expected]:
     return list(found.values())
 
 
-def mend(asked: list[Planned], folder: Path | None, settings: Settings) -> None:
-    """Have the files fetched again, by the cluster or here, and wait until they are there."""
+def repair(asked: list[Planned], folder: Path | None, settings: Settings) -> None:
+    """Fetch files again, by the cluster or here, and wait until they are there."""
     name = f"repair-{new_batch_name()}"
     with contextlib.ExitStack() as stack:
         if folder is None or has_cluster(settings):
@@ -115,18 +121,19 @@ def mend(asked: list[Planned], folder: Path | None, settings: Settings) -> None:
         else:
             machine = on_this_machine(asked, folder, settings, name, LoadView(stderr))
             run = stack.enter_context(machine)
-        say(f"{len(asked)} files are fetched again, batch {name}")
+        write_line(f"{len(asked)} files are fetched again, batch {name}")
         run.watch(view(stderr, quiet=not stderr.is_terminal))
 
 
-# --- looking and telling -------------------------------------------------------------------------
-
-
-def look(wanted: list[Expected], processes: int | None, *, as_json: bool) -> list[Audited]:
-    """Audit with progress, tell each file that is not right, and give them."""
+def audit_files(wanted: list[Expected], processes: int | None, *, as_json: bool) -> list[Audited]:
+    """Audit with progress, print each wrong file, and return these."""
     counts: Counter[audit.Finding] = Counter()
     bad, read = [], 0
-    with progress() as bars:
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(
+        TextColumn("{task.description}"), *columns, console=stderr, transient=True,
+        disable=not stderr.is_terminal,
+    ) as bars:  # fmt: skip
         task = bars.add_task("verify", total=len(wanted))
         for one in audit.audit_all(wanted, processes):
             counts[one.finding] += 1
@@ -136,24 +143,15 @@ def look(wanted: list[Expected], processes: int | None, *, as_json: bool) -> lis
                 bad.append(one)
                 detail = f" ({one.detail})" if one.detail else ""
                 line = f"{one.finding}: {one.expected.path}{detail}"
-                print(json.dumps(one.to_dict()) if as_json else line)  # noqa: T201 - to stdout
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in audit.Finding if counts[kind])
-    say(f"{len(wanted)} files, {human_bytes(read)}: {told or 'none'}")
+                write_data(one.to_dict() if as_json else line)
+    found = ", ".join(f"{counts[kind]} {kind}" for kind in audit.Finding if counts[kind])
+    write_line(f"{len(wanted)} files, {human_bytes(read)}: {found or 'none'}")
     return bad
 
 
-def progress() -> Progress:
-    """Show a bar in a terminal, and nothing elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(
-        *columns, TimeRemainingColumn(), console=stderr, transient=True,
-        disable=not stderr.is_terminal,
-    )  # fmt: skip
-
-
 def finish(bad: list[Audited], wanted: list[Expected]) -> NoReturn:
-    """End with the code that tells."""
+    """Exit with the code of the result."""
     if not wanted:
-        say("nothing to verify: no finished download is known")
+        write_line("nothing to verify: no finished download is known")
         raise typer.Exit(batches.NOTHING)
     raise typer.Exit(batches.SOME_FAILED if any(one.finding in BAD for one in bad) else 0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from geodes_tasks.cli.keyboard import Keyboard, keyboard
-from geodes_tasks.cli.options import say, stderr
+from geodes_tasks.cli.options import BatchNames
+from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import Ledger, Withdrawn
@@ -20,33 +21,30 @@ from geodes_tasks.monitoring.terminal import Lines, picture
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 PERIOD_S = 0.5
-"""Time between two pictures, in seconds."""
+"""Seconds between two readings of the ledger."""
+CONFIRMED = 2
+"""Number of batches that a confirmation names at most: it has one line."""
 KEYS = "keys: p pause, r resume, t retry failed, c cancel, q quit"
-
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[BATCH]...", help="Default: all that are not over.")
-]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(watch)
+    app.command(epilog=f"Example: geodes-tasks watch april. On a terminal, {KEYS}.")(watch)
 
 
 def watch(
-    batch: Names = None,
-    once: Annotated[bool, typer.Option("--once", help="One picture, then end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One picture as JSON, then end.")] = False,
+    batch: BatchNames = None,
+    once: Annotated[bool, typer.Option("--once", help="Draw once, then end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object, then end.")
+    ] = False,
 ) -> None:
     """Watch batches until they are over; keys pause, resume, retry and cancel."""
     settings = config.load()
     reader = SnapshotReader(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
     if as_json:
-        print(json.dumps(reader.read_with_speeds().to_dict()))  # noqa: T201 - data goes to stdout
+        write_data(reader.read_with_speeds().to_dict())
     elif once:
         Console().print(picture(reader.read_with_speeds()))
     elif stderr.is_terminal:
@@ -61,12 +59,9 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
         return list(names)
     known = ledger.reading.batches()
     if not known:
-        say("no batch in the ledger yet")
+        write_line("no batch in the ledger yet")
         raise typer.Exit(batches.NOTHING)
     return [name for name in known if ledger.reading.status(name).unfinished] or known[:1]
-
-
-# --- in a pipe, in a terminal --------------------------------------------------------------------
 
 
 def in_lines(reader: SnapshotReader) -> Snapshot:
@@ -108,25 +103,28 @@ class KeyActions:
             return False
         if self._confirmed is not None:
             act, self._confirmed = self._confirmed, None
-            self._say(act() if key == "y" else f"nothing changed; {KEYS}")
+            self.note = act() if key == "y" else f"nothing changed; {KEYS}"
             return False
         actions: dict[str, Callable[[], str]] = {
-            "p": lambda: self._ask("pause", self._pause, snapshot),
+            "p": lambda: self._await_yes("pause", self._pause, snapshot),
             "r": self._resume,
             "t": self._retry,
-            "c": lambda: self._ask("cancel", self._cancel, snapshot),
+            "c": lambda: self._await_yes("cancel", self._cancel, snapshot),
         }
         if key in actions:
-            self._say(actions[key]())
+            self.note, self.style = actions[key](), "bold"
         return key == "q"
 
-    def _say(self, note: str) -> None:
-        self.note, self.style = note, "bold" if note != KEYS else "dim"
-
-    def _ask(self, word: str, act: Callable[[], str], snapshot: Snapshot) -> str:
+    def _await_yes(self, word: str, act: Callable[[], str], snapshot: Snapshot) -> str:
+        """Return the question that the key `y` confirms: verb, batches, owners and counts."""
         self._confirmed = act
-        left = sum(status.unfinished for status in snapshot.batches)
-        return f"{word} {left} downloads of {len(self.names)} batch(es)? y is yes, any other key no"
+        batches = ", ".join(
+            f"{status.batch} of {status.owner or 'unknown'} ({status.unfinished} downloads)"
+            for status in snapshot.batches[:CONFIRMED]
+        )
+        more = len(snapshot.batches) - CONFIRMED
+        others = f" and {more} more" if more > 0 else ""
+        return f"{word} {batches}{others}? y confirms"
 
     def _pause(self) -> str:
         for name in self.names:
@@ -146,16 +144,13 @@ class KeyActions:
         return f"{sum(map(self.steering.cancel, self.names), Withdrawn())}; {KEYS}"
 
 
-# --- the end -------------------------------------------------------------------------------------
-
-
 def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
     """Print each batch and its errors, and exit with the first code that is not 0."""
     codes = []
     for status in snapshot.batches:
-        say(f"{status.batch}: {summary(status)}{outcomes(status)}")
+        write_line(f"{status.batch}: {summary(status)}{outcomes(status)}")
         failures = reader.ledger.reading.failures(status.batch)
         codes.append(batches.exit_code(status, failures))
     for group in snapshot.failures:
-        say(f"{group.count} {group.type}: {group.example.message}. {group.example.hint}")
+        write_line(f"{group.count} {group.type}: {group.example.message}. {group.example.hint}")
     raise typer.Exit(next((code for code in codes if code), 0))

@@ -1,4 +1,4 @@
-"""The commands ``worker`` and ``flower``: Celery's own, with the application named."""
+"""The commands ``worker`` and ``flower``: those of Celery, with the application named."""
 
 from __future__ import annotations
 
@@ -8,30 +8,43 @@ from typing import NoReturn
 
 import typer
 
+from geodes_tasks.client.run import require_cluster
 from geodes_tasks.settings import config
 
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (worker, flower):
-        app.command(context_settings=_PASS_ON)(command)
+    epilog = (
+        "Options go to Celery: -c 4 (transfers of this worker), -n NAME@%h, -l INFO, "
+        "--pidfile FILE; `celery worker --help` lists them."
+    )
+    app.command(context_settings=_PASS_ON, epilog=epilog)(worker)
+    epilog = (
+        "Options go to Flower: --port=5555, --address, --basic-auth=USER:PASSWORD, --url-prefix."
+    )
+    app.command(context_settings=_PASS_ON, epilog=epilog)(flower)
 
 
 def worker(context: typer.Context) -> None:
-    """Start a worker; further arguments go to `celery worker`."""
-    _become_celery("worker", context.args)
+    """Start a worker for the cluster of GEODES_TASKS_REDIS_URL."""
+    _execute_celery("worker", context.args)
 
 
 def flower(context: typer.Context) -> None:
-    """Start Flower; further arguments go to `celery flower`."""
-    _become_celery("flower", context.args)
+    """Start Flower for the cluster of GEODES_TASKS_REDIS_URL."""
+    _execute_celery("flower", context.args)
 
 
-def _become_celery(command: str, arguments: list[str]) -> NoReturn:
+def _execute_celery(command: str, arguments: list[str]) -> NoReturn:
+    """Replace this process by Celery's.
+
+    Raises:
+        ConfigError: the settings name no Redis, or one of them cannot be used.
+    """
     # Celery prints a traceback for wrong settings; here they become one line and exit code 2.
-    config.load()
+    require_cluster(config.load(), command)
     os.execv(  # noqa: S606 - no shell
         sys.executable, [sys.executable, "-m", "celery", "-A", "worker", command, *arguments]
     )

@@ -14,7 +14,12 @@ from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.private_server import OnLoad, runtime_folder
-from geodes_tasks.errors import FolderBusyError, LedgerSchemaError, LedgerUnavailableError
+from geodes_tasks.errors import (
+    ConfigError,
+    FolderBusyError,
+    LedgerSchemaError,
+    LedgerUnavailableError,
+)
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.states import Reason, State
@@ -41,6 +46,21 @@ LAST = 16
 def has_cluster(settings: Settings) -> bool:
     """Return whether the settings name a Redis: its workers download then."""
     return "redis_url" in settings.model_fields_set
+
+
+def require_cluster(settings: Settings, command: str) -> None:
+    """Check that the settings name a Redis, for a command that needs workers elsewhere.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if not has_cluster(settings):
+        raise ConfigError(
+            "GEODES_TASKS_REDIS_URL",
+            f"`{command}` needs the Redis of a cluster, and none is configured",
+            "Type: export GEODES_TASKS_REDIS_URL=redis://HOST:6379/0. On one machine "
+            "`geodes-tasks download` needs none.",
+        )
 
 
 def folder_of(settings: Settings, given: str | Path | None = None) -> Path:

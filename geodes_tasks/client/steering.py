@@ -6,7 +6,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from geodes_tasks.client.planning import Planned
-from geodes_tasks.errors import UnknownAccountError, UnknownNameError, UnknownSourceError
+from geodes_tasks.errors import (
+    ConfigError,
+    UnknownAccountError,
+    UnknownNameError,
+    UnknownSourceError,
+)
 from geodes_tasks.ledger import Forgotten, Ledger, Request, Withdrawn
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import nearest
@@ -99,6 +104,29 @@ class Steering:
         was = self.ledger.control.resume_account(account)
         self._sender.send(self.ledger.dispatch.release())
         return was
+
+    def limit(self, account: str, number: int | None) -> int:
+        """Set the concurrency limit of an account by hand; return the limit in force.
+
+        Args:
+            account: Its name.
+            number: Transfers at once over all workers; None gives the limit back to the reaction
+                to HTTP 429.
+
+        Raises:
+            UnknownAccountError: there is none of this name; nothing was changed.
+            ConfigError: less than 1, or more than the settings allow.
+            LedgerUnavailableError: Redis does not answer.
+        """
+        self._check("account", account)
+        most = self.ledger.connection.limits.concurrent
+        if number is not None and not 1 <= number <= most:
+            hint = "GEODES_TASKS_MAX_CONCURRENT of all workers sets the highest limit."
+            raise ConfigError("N", f"{number} is not between 1 and {most}", hint)
+        self.ledger.account.set_limit(account, number)
+        # A higher limit starts downloads now.
+        self._sender.send(self.ledger.dispatch.release())
+        return number or most
 
     def pause_part(self, kind: str, name: str) -> bool:
         """Pause a ``batch`` or a ``source``. Return whether it was running.

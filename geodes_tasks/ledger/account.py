@@ -12,6 +12,8 @@ from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.settings.quota import Quota
 
 _PORTAL = "portal_left", "portal_at"
+KEPT_CHANGES = 50
+"""Number of changes of a concurrency limit that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,27 @@ class Accounts(Part):
         with self._connection.commands() as redis:
             key = self._connection.key("account", account)
             return bool(redis.hdel(key, "paused", "paused_until", "by_hand", "probe"))
+
+    def set_limit(self, account: str, number: int | None) -> None:
+        """Set the concurrency limit of an account by hand; with None 429 and success move it again.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        most, now = self._connection.limits.concurrent, self._connection.server_time()
+        key = self._connection.key("account", account)
+        with self._connection.commands() as redis:
+            before = min(int(redis.hget(key, "places") or most), most)
+            change = {"at": now, "before": before, "places": number or most, "why": "set by hand"}
+            pipeline = redis.pipeline()
+            # Halving and raising leave a limit alone that has this field (concurrency.lua).
+            if number is None:
+                pipeline.hdel(key, "places", "ceiling", "limit_by_hand")
+            else:
+                pipeline.hset(key, mapping={"places": number, "limit_by_hand": 1})
+            pipeline.lpush(f"{key}:changes", json.dumps(change))
+            pipeline.ltrim(f"{key}:changes", 0, KEPT_CHANGES - 1)
+            pipeline.execute()
 
     def spend(self, account: str) -> Spent:
         """Spend one request of the account's own window; without a window nothing is counted.

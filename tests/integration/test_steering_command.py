@@ -286,7 +286,7 @@ def test_a_name_that_can_be_read_in_two_ways(
     named = command(settings, "pause", "--batch", "default")
 
     assert bare.stderr == (
-        "default is the name of the account and of a batch: --batch default for that\n"
+        "default is also the name of a batch: use --batch default for that one\n"
         "default: was not paused\n"
     )
     assert named.stderr == "default: paused\n"
@@ -390,7 +390,9 @@ def test_a_person_is_asked(standin: StandIn, settings: Settings, ledger: Ledger)
             terminal.run(words, config.environment(settings))
             terminal.wait_for("mine: owner alice@lab, 0 of 1 done, 1 queued", "Cancel the batch")
             terminal.type(f"{answer}\n")
-            terminal.wait_for("Abort" if answer == "n" else "mine: 1 downloads are cancelled")
+            terminal.wait_for(
+                "nothing was changed" if answer == "n" else "mine: 1 downloads are cancelled"
+            )
         seen.append(batch.status().states[State.REVOKED])
 
     assert seen == [0, 1]
@@ -413,6 +415,46 @@ def test_cancel_by_class(standin: StandIn, settings: Settings, worker: WorkerFac
     states = {record.item_id: record.state for record in batch.results()}
     assert states[tape["id"]] is State.REVOKED
     assert states[slow["id"]] is State.RETRY
+
+
+def test_the_limit_of_an_account_by_hand(
+    standin: StandIn, settings: Settings, ledger: Ledger
+) -> None:
+    """It holds until `auto`; a limit beyond that of the workers and a typo change nothing."""
+    enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+
+    low, high, typo, auto = (
+        command(settings, "limit", *words.split())
+        for words in ("default 1", "default 99", "defualt 2", "default auto")
+    )
+    rows = json.loads(command(settings, "status", "mine", "--json").stdout)["changes"]
+
+    assert (low.returncode, low.stderr) == (0, "default: at most 1 transfers at once, by hand\n")
+    assert (high.returncode, typo.returncode) == (2, 2)
+    assert high.stderr.startswith("error: N: 99 is not between 1 and 4. GEODES_TASKS_MAX_CONC")
+    assert "Did you mean default?" in typo.stderr
+    assert (auto.returncode, auto.stderr) == (0, "default: at most 4 transfers at once\n")
+    assert [(row["before"], row["places"], row["why"]) for row in rows] == [
+        (1, 4, "set by hand"),
+        (4, 1, "set by hand"),
+    ]
+
+
+def test_batches_are_listed(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+    """A line a batch for people, the objects of `status --json` for programs."""
+    none = command(settings, "batches")
+    enqueue(standin.add_item(KiB), settings=settings, batch="april")
+    enqueue([standin.add_item(KiB) for _ in range(2)], settings=settings, batch="may")
+
+    said, data = command(settings, "batches"), command(settings, "batches", "--json")
+    rows = json.loads(data.stdout)
+
+    assert (none.returncode, none.stderr) == (4, "no batch in the ledger yet\n")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert [line.split()[0] for line in said.stdout.splitlines()] == ["BATCH", "may", "april"]
+    assert f"{current_owner()}" in " ".join(said.stdout.split())
+    assert [row["batch"] for row in rows] == ["may", "april"]
+    assert rows[0]["states"]["PENDING"] == 2
 
 
 # --- from Python ---------------------------------------------------------------------------------

@@ -95,12 +95,12 @@ def test_keys_pause_what_is_shown_and_resume_it(
     terminal.wait_for("p pause")
 
     terminal.type("p")
-    terminal.wait_for("pause 1 downloads of 1 batch(es)? y is yes")
+    terminal.wait_for("(1 downloads)? y confirms")
     terminal.type("n")
     terminal.wait_for("nothing changed")
     spared = ledger.control.pauses()
     terminal.type("p")
-    terminal.wait_for("y is yes")
+    terminal.wait_for("y confirms")
     terminal.type("y")
     held = terminal.wait_for("PAUSED (by hand)")
     paused = ledger.control.pauses()
@@ -122,7 +122,7 @@ def test_paused_batch_starts_nothing(
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("p pause")
     terminal.type("p")
-    terminal.wait_for("y is yes")
+    terminal.wait_for("y confirms")
     terminal.type("y")
     terminal.wait_for("PAUSED")
     worker()
@@ -164,12 +164,12 @@ def test_cancel_is_asked_for_twice(
     terminal.wait_for("c cancel")
 
     terminal.type("c")
-    terminal.wait_for("cancel 3 downloads of 1 batch(es)? y is yes")
+    terminal.wait_for("(3 downloads)? y confirms")
     terminal.type("n")
     terminal.wait_for("nothing changed")
     spared = batch.status().states[State.PENDING]
     terminal.type("c")
-    terminal.wait_for("y is yes")
+    terminal.wait_for("y confirms")
     terminal.type("y")
     screen = terminal.wait_for("mine: 0 of 3 done, 3 cancelled")
 
@@ -245,7 +245,7 @@ def test_status_is_the_same_picture(
         timeout=60, check=False,
     )  # fmt: skip
 
-    assert (said.returncode, said.stderr) == (0, "")
+    assert (said.returncode, said.stderr) == (0, f"batch {batch.id}, the newest\n")
     assert "0 of 3 done, 1 running, 1 waiting (offline 1), 1 failed" in said.stdout
     assert re.search(r"one@\S+ from geodes: 1 at \d+\.\d kB/s", said.stdout)
     assert re.search(r"1  offline: on tape since [\d:]{5}, asked again ", said.stdout)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from geodes_tasks.cli import app
+from geodes_tasks.cli.command_group import app
 from geodes_tasks.client import deployment
 from geodes_tasks.errors import DeploymentError
 

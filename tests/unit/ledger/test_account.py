@@ -79,6 +79,26 @@ def test_a_later_429_halves_them_again_down_to_one(fake_ledger: Ledger, clock: C
     assert seen == [1] * 5
 
 
+def test_a_limit_set_by_hand_stays_until_auto(fake_ledger: Ledger, clock: Clock) -> None:
+    """Neither a 429 nor success moves it, and it binds claims; then the reaction has it again."""
+    ledger = with_limits(fake_ledger, concurrent=8)
+    ledger.account.set_limit(ACCOUNT, 4)
+    first, *rest = [claimed(ledger, request) for request in many(ledger, 4)]
+
+    ends(ledger, first, THROTTLED)
+    for claim in rest:
+        ledger.leases.finish(claim, result_of(claim))
+    by_hand = places(ledger)
+    (change,) = ledger.account.changes(ACCOUNT)
+    ledger.account.set_limit(ACCOUNT, None)
+    given_back = places(ledger)
+    clock.advance(30.0)
+    ends(ledger, claimed(ledger, many(ledger, 5)[4]), THROTTLED)
+
+    assert (by_hand, given_back, places(ledger)) == (4, 8, 1)
+    assert (change.before, change.places, change.why) == (8, 4, "set by hand")
+
+
 def test_lowered_places_bind_claims_and_messages(fake_ledger: Ledger, clock: Clock) -> None:
     """Beyond the places left nothing is sent and nothing is granted."""
     ledger = with_limits(fake_ledger, concurrent=4)

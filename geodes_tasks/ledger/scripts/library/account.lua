@@ -2,6 +2,7 @@
 --
 --   paused, paused_until     why it takes no work; a time, or `resume`: until a person resumes it
 --   places, ceiling          the concurrency limit, where lower than in the settings; where it stopped
+--   limit_by_hand            a user set that limit: nothing but the command `limit` changes it
 --   changed, lowered, well   when it changed, when it was lowered; transfers that succeeded since
 --   probe                    the portal has refused for the quota: `due`, or the download that tries
 --   probe_wait, probed       seconds between two tries; when the last one began

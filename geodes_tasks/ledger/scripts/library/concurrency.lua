@@ -21,8 +21,8 @@ end
 -- Halve the limit, once for all requests that were under way together.
 local function halve_concurrency(account, most, started, time, why)
   local key = account_key(account)
-  local places, lowered = unpack(call('HMGET', key, 'places', 'lowered'))
-  if started <= number(lowered) then return end
+  local places, lowered, by_hand = unpack(call('HMGET', key, 'places', 'lowered', 'limit_by_hand'))
+  if by_hand or started <= number(lowered) then return end
   local before = concurrency(places, most)
   -- The attempt that complains has given its lease back already.
   local running = math.min(before, call('ZCARD', key .. ':leases') + 1)
@@ -35,10 +35,11 @@ end
 -- Count a transfer that succeeded: after enough of them the limit rises by one.
 local function transfer_succeeded(account, most, time)
   local key = account_key(account)
-  local text, changed, ceiling = unpack(call('HMGET', key, 'places', 'changed', 'ceiling'))
+  local text, changed, ceiling, by_hand =
+    unpack(call('HMGET', key, 'places', 'changed', 'ceiling', 'limit_by_hand'))
   local limit = number(text, most)
   -- Below the limit nothing was tried.
-  if limit >= most or call('ZCARD', key .. ':leases') + 1 < limit then return end
+  if by_hand or limit >= most or call('ZCARD', key .. ':leases') + 1 < limit then return end
   local successes = call('HINCRBY', key, 'well', 1)
   local untried = limit + 1 >= number(ceiling, most + 1)
   local early = untried and successes < SUCCESSES and time - number(changed) < QUIET_SECONDS

@@ -1,0 +1,144 @@
+"""The commands as typer runs them: loaded when used, with one form of every error."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer.completion
+from rich.logging import RichHandler
+from typer.core import TyperGroup
+
+from geodes_tasks.cli import COMMANDS, COMPLETE_VARIABLE, USAGE, help_text
+from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
+from geodes_tasks.errors import (
+    AccountError,
+    ConfigError,
+    DeploymentError,
+    GeodesTasksError,
+    NoItemsError,
+    SourceError,
+    UnknownNameError,
+)
+from geodes_tasks.model.version import __version__
+
+UNCLASSIFIED, NOTHING, ACCOUNT, INTERRUPTED = 1, 4, 7, 130
+"""Exit codes of errors that end a command; 130 is 128 plus the number of SIGINT (bash(1))."""
+MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Log more; -vv logs everything."
+    ),
+]
+
+
+class CommandGroup(TyperGroup):
+    """The commands; the module of one is imported when it runs or its own help is shown."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that the first argument names, with the arguments that follow."""
+        name, known, rest = super().resolve_command(ctx, args)
+        return name, loaded(name) if name and known else None, rest
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
+        """Write the help of the whole command line."""
+        formatter.write(help_text() + "\n")
+
+
+def loaded(name: str) -> Any:
+    """Return a command with its options; its module is imported now."""
+    one = typer.Typer(context_settings=HELP_OPTIONS)
+    import_module(f"geodes_tasks.cli.{MODULES[name]}").register(one)
+    group: Any = typer.main.get_group(one)
+    command = group.commands[name]
+    if not command.allow_extra_args:
+        # An option of every command too: users add it after what they have typed already.
+        command.params.append(_verbose_option())
+    return command
+
+
+def _verbose_option() -> Any:
+    one = typer.Typer()
+
+    @one.command()
+    def command(verbose: Verbose = 0) -> None:
+        """Take the option."""
+
+    option: Any = typer.main.get_command(one).params[0]
+    option.expose_value = False
+    option.callback = lambda _context, _option, count: set_up_logging(count)
+    return option
+
+
+app = typer.Typer(
+    name="geodes-tasks",
+    cls=CommandGroup,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=HELP_OPTIONS,
+)
+for _group in COMMANDS.values():
+    for _name, (_, _help) in _group.items():
+        app.command(_name, help=_help)(lambda: None)
+
+
+@app.callback()
+def options(
+    verbose: Verbose = 0, version: Annotated[bool, typer.Option("--version", "-V")] = False
+) -> None:
+    """Take the options before the command."""
+    if version:
+        write_data(f"geodes-tasks {__version__}")
+        raise typer.Exit
+    set_up_logging(verbose)
+
+
+def set_up_logging(verbose: int) -> None:
+    """Log to standard error: warnings, with 1 also what happens, with 2 everything."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    pretty = RichHandler(console=stderr, show_path=False)
+    handler: logging.Handler = pretty if stderr.is_terminal else logging.StreamHandler()
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    root = logging.getLogger()
+    root.setLevel(min(level, root.level))
+
+
+def run() -> int:
+    """Run the command of the arguments and return its exit code.
+
+    Every expected error is one clear line, never a traceback.
+    """
+    if COMPLETE_VARIABLE in os.environ:
+        typer.completion.completion_init()  # type: ignore[attr-defined] # re-exported
+    # typer exports a single one of its usage errors; the base is the class of all of them.
+    usage_error: Any = typer.BadParameter.__base__
+    try:
+        return app(prog_name="geodes-tasks", standalone_mode=False) or 0
+    except usage_error as error:
+        path = error.ctx.command_path if error.ctx else "geodes-tasks"
+        text = error.format_message().rstrip(".?")
+        write_line(f"error: {text}. Type `{path} --help` for arguments and options.")
+        return USAGE
+    except typer.Abort:
+        write_line("nothing was changed")
+        return UNCLASSIFIED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except GeodesTasksError as error:
+        write_error(error)
+        return exit_code_of(error)
+
+
+def exit_code_of(error: GeodesTasksError) -> int:
+    """Return the exit code of a command that an error ended."""
+    if isinstance(error, NoItemsError):
+        return NOTHING
+    if isinstance(error, AccountError):
+        return ACCOUNT
+    usage = (ConfigError, DeploymentError, SourceError, UnknownNameError)
+    return USAGE if isinstance(error, usage) else UNCLASSIFIED

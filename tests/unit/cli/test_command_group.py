@@ -1,0 +1,169 @@
+"""The commands as a whole: their table, their help, one form of errors, and how quick they are."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from geodes_tasks.cli import COMMANDS, command_group, help_text
+from geodes_tasks.cli.command_group import MODULES, exit_code_of, loaded
+from geodes_tasks.errors import (
+    ConfigError,
+    KeyMissingError,
+    LedgerUnavailableError,
+    NoItemsError,
+    UnknownBatchError,
+)
+
+QUICK = 1.5
+"""Time of `--help` and `--version` as a share of the time to import typer and rich, at most."""
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "geodes_tasks", *arguments], capture_output=True, text=True,
+        env=os.environ | variables, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_command_is_in_its_module(name: str) -> None:
+    """The table, which loads nothing, agrees with the commands; each takes `-v`."""
+    command = loaded(name)
+    options = {word for one in command.params for word in one.opts}
+
+    assert command.name == name
+    assert command.help
+    assert "-v" in options or command.allow_extra_args
+
+
+def test_help_lists_every_command() -> None:
+    """A new user finds commands by group, first steps, the key and the exit codes."""
+    text = help_text()
+
+    assert [group for group in COMMANDS if f"\n{group}:\n" not in text] == []
+    assert [name for name in MODULES if f"\n  {name} " not in text] == []
+    assert "GEODES_API_KEY" in text
+    assert "Exit codes: 0 done" in text
+
+
+@pytest.mark.parametrize("name", ["download", "enqueue", "report", "forget", "pause", "verify"])
+def test_the_help_of_a_command_has_an_example(name: str) -> None:
+    """Help names an example that can be typed, and brackets no argument twice."""
+    said = run(name, "--help", COLUMNS="100")
+
+    assert said.returncode == 0
+    assert f"geodes-tasks {name}" in said.stdout.split("Example")[1]
+    assert "[[" not in said.stdout
+
+
+def test_help_of_download_names_settings_and_exit_codes() -> None:
+    """Defaults, variables of the environment and exit codes are in the help."""
+    text = " ".join(run("download", "--help", COLUMNS="200").stdout.split())
+
+    for words in ("GEODES_TASKS_DOWNLOAD_DIR", "GEODES_TASKS_MAX_CONCURRENT", "130 interrupted"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("download", "--colection", "X"), "No such option: --colection"),
+        (("downlod",), "No such command 'downlod'. Did you mean 'download'"),
+        (("report", "--format", "pdf"), "Invalid value for '--format' / '-f'"),
+        (("limit", "default"), "Missing argument 'N|auto'"),
+        (("limit", "default", "many"), "N: 'many' is neither a number nor auto"),
+        (("download",), "SOURCE: give files, or a search"),
+        (("enqueue", "items.json"), "GEODES_TASKS_REDIS_URL: `enqueue` needs the Redis"),
+        (("worker",), "GEODES_TASKS_REDIS_URL: `worker` needs the Redis"),
+    ],
+)
+def test_errors_of_usage_look_alike(arguments: tuple[str, ...], problem: str) -> None:
+    """Typer's errors and ours are one line with what to do, and exit code 2."""
+    said = run(*arguments)
+
+    assert said.returncode == 2
+    assert said.stdout == ""
+    assert said.stderr.startswith(f"error: {problem}")
+    assert said.stderr.count("\n") == 1
+
+
+def test_without_arguments_the_help_is_shown() -> None:
+    """The bare name of the program is no error message."""
+    said = run()
+
+    assert (said.returncode, said.stdout) == (2, run("--help").stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_of_a_shell(shell: str) -> None:
+    """The script is for the program's own name."""
+    said = run("completion", shell)
+
+    assert said.returncode == 0
+    assert "geodes-tasks" in said.stdout
+    assert "_GEODES_TASKS_COMPLETE" in said.stdout
+
+
+def test_commands_and_formats_are_completed() -> None:
+    """Bash asks the program itself, which needs no server for it."""
+    complete = {"_GEODES_TASKS_COMPLETE": "complete_bash"}
+
+    commands = run(**complete, COMP_WORDS="geodes-tasks re", COMP_CWORD="1").stdout.split()
+    formats = run(**complete, COMP_WORDS="geodes-tasks report -f m", COMP_CWORD="3").stdout.split()
+
+    assert commands == ["report", "retry", "resume"]
+    assert sorted(formats) == ["markdown", "md5sums"]
+
+
+def test_exit_codes_of_errors() -> None:
+    """Scripts tell usage, nothing to do, a missing key and the rest apart."""
+    codes = {
+        ConfigError("X", "bad"): 2,
+        UnknownBatchError("april"): 2,
+        NoItemsError("items.json", "is empty"): 4,
+        KeyMissingError("https://x", "GEODES_API_KEY", "is not set"): 7,
+        LedgerUnavailableError("redis://x", "away"): 1,
+    }
+
+    assert {type(error): exit_code_of(error) for error in codes} == {
+        type(error): code for error, code in codes.items()
+    }
+
+
+@pytest.mark.parametrize("given", [(0, logging.WARNING), (1, logging.INFO), (2, logging.DEBUG)])
+def test_verbosity(given: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One -v shows what happens, two show everything."""
+    count, level = given
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", logging.WARNING)
+
+    command_group.set_up_logging(count)
+
+    assert root.level == level
+
+
+def test_version_and_help_are_quick() -> None:
+    """Neither loads a library: they cost no more than 1.5 times an import of typer and rich."""
+
+    def seconds(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            before = os.times()
+            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            after = os.times()
+            times.append(after.children_user - before.children_user)
+            time.sleep(0.01)
+        # The best of five, and time of the processor: the machine may be busy.
+        return min(times) + 0.01
+
+    limit = QUICK * seconds("-c", "import typer, rich")
+
+    assert seconds("-m", "geodes_tasks", "--version") <= limit
+    assert seconds("-m", "geodes_tasks", "--help") <= limit
