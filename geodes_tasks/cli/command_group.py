@@ -11,7 +11,7 @@ import typer.completion
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
-from geodes_tasks.cli import COMMANDS, COMPLETE_VARIABLE, USAGE, help_text
+from geodes_tasks.cli.command_table import COMMANDS, COMPLETE_VARIABLE, USAGE, help_text
 from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
 from geodes_tasks.errors import (
     AccountError,
@@ -56,6 +56,7 @@ def loaded(name: str) -> Any:
     import_module(f"geodes_tasks.cli.{MODULES[name]}").register(one)
     group: Any = typer.main.get_group(one)
     command = group.commands[name]
+    # `worker` and `flower` pass all options on, and Celery has a -v of its own.
     if not command.allow_extra_args:
         # An option of every command too: users add it after what they have typed already.
         command.params.append(_verbose_option())
@@ -82,6 +83,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=HELP_OPTIONS,
 )
+# Names only: a shell that completes `geodes-tasks re` loads no command.
 for _group in COMMANDS.values():
     for _name, (_, _help) in _group.items():
         app.command(_name, help=_help)(lambda: None)
@@ -104,6 +106,7 @@ def set_up_logging(verbose: int) -> None:
     pretty = RichHandler(console=stderr, show_path=False)
     handler: logging.Handler = pretty if stderr.is_terminal else logging.StreamHandler()
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    # Called once for the options before the command and once for those after it.
     root = logging.getLogger()
     root.setLevel(min(level, root.level))
 
@@ -117,6 +120,7 @@ def run() -> int:
         typer.completion.completion_init()  # type: ignore[attr-defined] # re-exported
     # typer exports a single one of its usage errors; the base is the class of all of them.
     usage_error: Any = typer.BadParameter.__base__
+    # In its standalone mode typer prints errors in boxes of its own, and exits by itself.
     try:
         return app(prog_name="geodes-tasks", standalone_mode=False) or 0
     except usage_error as error:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer.completion
 
-from geodes_tasks.cli import COMPLETE_VARIABLE
+from geodes_tasks.cli.command_table import COMPLETE_VARIABLE
 from geodes_tasks.cli.output import write_data
 
 

@@ -17,6 +17,7 @@ from geodes_tasks.settings import config
 
 def complete_batch(incomplete: str) -> list[str]:
     """Return the names of batches for the completion of a shell; none where no Redis answers."""
+    # The shell shows every line that is printed here as a completion: an error prints nothing.
     try:
         names = Ledger.of(config.load()).reading.batches()
     except GeodesTasksError:

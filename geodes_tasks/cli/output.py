@@ -8,6 +8,7 @@ from rich.console import Console
 
 from geodes_tasks.errors import GeodesTasksError
 
+# One console for all: rich draws one live display at a time on each.
 stderr = Console(stderr=True)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks import cli, errors
-from geodes_tasks.cli import command_group
+from geodes_tasks import errors
+from geodes_tasks.cli import command_group, command_table
 from geodes_tasks.cli import download as cli_download
+from geodes_tasks.cli.command_table import COMMANDS as COMMANDS_BY_GROUP
 from geodes_tasks.client import batch
 from geodes_tasks.model.states import ALLOWED_MOVES, Outcome, Reason, State
 from geodes_tasks.model.version import __version__
@@ -210,7 +211,7 @@ def test_every_test_named_in_short_exists(page: str) -> None:
 
 def commands() -> set[str]:
     """Give the names of all commands."""
-    return {name for group in cli.COMMANDS.values() for name in group}
+    return {name for group in COMMANDS_BY_GROUP.values() for name in group}
 
 
 def test_every_command_has_its_line() -> None:
@@ -234,8 +235,8 @@ def test_every_exit_code_is_told() -> None:
     """The table of exit codes has each code that the program uses, once."""
     told = [int(code) for code, _ in rows(section(COMMANDS, "## How it ends"))]
     used = {
-        batch.DONE, command_group.UNCLASSIFIED, cli.USAGE, batch.SOME_FAILED, batch.NOTHING,
-        batch.TRANSIENT, batch.OFFLINE, batch.ACCOUNT, cli_download.INTERRUPTED,
+        batch.DONE, command_group.UNCLASSIFIED, command_table.USAGE, batch.SOME_FAILED,
+        batch.NOTHING, batch.TRANSIENT, batch.OFFLINE, batch.ACCOUNT, cli_download.INTERRUPTED,
     }  # fmt: skip
 
     assert told == sorted(used)

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from geodes_tasks.cli import COMMANDS, command_group, help_text
+from geodes_tasks.cli import command_group
 from geodes_tasks.cli.command_group import MODULES, exit_code_of, loaded
+from geodes_tasks.cli.command_table import COMMANDS, help_text
 from geodes_tasks.errors import (
     ConfigError,
     KeyMissingError,
