@@ -786,6 +786,55 @@ def test_item_has_the_shape_of_real_items(standin: StandIn) -> None:
     assert requests.get(item["links"][2]["href"], timeout=10).json() == item
 
 
+def test_a_theia_item_has_the_shape_of_real_ones(standin: StandIn) -> None:
+    """No version in the identifier, one in the archive's name; XML and previews by their roles."""
+    item = standin.add_item(size=SIZE, collection="THEIA_REFLECTANCE_SENTINEL2_L2A")
+    name = f"{item['properties']['identifier']}_V4-0.zip"
+
+    assert not item["properties"]["identifier"].endswith("V4-0")
+    assert item["properties"]["endpoint_url"].endswith(f"/{name}")
+    roles = [asset["roles"][0] for asset in item["assets"].values()]
+    assert sorted(roles) == ["data", "metadata", "overview", "overview", "overview", "thumbnail"]
+    assert item["assets"][name]["roles"] == ["data"]
+    assert "Is online: true" in item["assets"][name]["description"]
+    assert get(standin, item).status_code == 200
+
+
+@pytest.mark.parametrize("style", ["2024-07", "2024-11"])
+def test_hrefs_of_before_2025(standin: StandIn, style: str) -> None:
+    """Items saved then have the address of the back end, with a token or a scope."""
+    item = standin.add_item(size=SIZE, href_style=style, upper_md5=True, quicklook=False)
+    (asset,) = item["assets"].values()
+
+    assert "/api/v1/rs-catalog/downloads/URN" in asset["href"]
+    assert asset["href"].partition("?")[0].endswith(standin.body(item).md5.upper())
+    answer = requests.get(asset["href"], headers=AUTH, timeout=10)
+    assert md5(answer.content) == standin.body(item).md5
+
+
+def test_collections_are_queried(standin: StandIn) -> None:
+    """A query filters collections; an unknown name is refused."""
+    url = f"{standin.url}/api/stac/collections"
+    one = requests.post(url, json={"query": {"dataset": {"eq": "PEPS_S2_L1C"}}}, timeout=10)
+    bad = requests.post(url, json={"query": {"mood": {"eq": "x"}}}, timeout=10)
+
+    assert [each["id"] for each in one.json()["collections"]] == ["PEPS_S2_L1C"]
+    assert bad.status_code == 400
+
+
+def test_a_next_link_is_the_same_search(standin: StandIn) -> None:
+    """The link of a POST carries its body, so a client that follows links stays in its search."""
+    for number in range(5):
+        standin.add_item(size=1, cloud_cover=float(number))
+    answer = search(standin, query={"eo:cloud_cover": {"gte": 1}}, limit=2, sortBy=BY_CLOUD)
+    seen = [answer.json()]
+    while link := next((one for one in seen[-1]["links"] if one["rel"] == "next"), None):
+        seen.append(requests.get(link["href"], timeout=10).json())
+
+    covers = [one["properties"]["eo:cloud_cover"] for page in seen for one in page["features"]]
+    assert covers == [1.0, 2.0, 3.0, 4.0]
+
+
 def test_variants_are_all_there_and_downloadable(standin: StandIn) -> None:
     """Every odd item survives JSON, and each archive on this host has the bytes it should."""
     items = variants(standin, big=False)
@@ -808,6 +857,9 @@ def test_variants_are_all_there_and_downloadable(standin: StandIn) -> None:
     for name, item in items.items():
         if name not in ("xml_only", "no_data"):
             assert get(standin, item).content == read(standin.body(item)), name
+
+
+BY_CLOUD = [{"field": "eo:cloud_cover", "direction": "asc"}]
 
 
 def search(standin: StandIn, **body: Any) -> requests.Response:

@@ -12,12 +12,25 @@ MULTIHASH = {"md5": "d50110", "sha1": "1114", "sha256": "1220", "sha512": "1340"
 CODES = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha512": "SHA-512"}
 
 
+# What the back end makes of its datatypes (StacRolesDataType of regards-plugins).
+ROLES = {
+    "RAWDATA": "data", "DOCUMENT": "metadata", "THUMBNAIL": "thumbnail",
+    "QUICKLOOK_SD": "overview", "QUICKLOOK_HD": "overview",
+}  # fmt: skip
+FORMER_HREFS = {
+    "2024-07": "/api/v1/rs-catalog/downloads/{}/files/{}?token=REDACTED",
+    "2024-11": "/api/v1/rs-catalog/downloads/{}/files/{}?scope=gdh",
+}
+
+
 def asset(spec: ItemSpec, file: ServedFile, url: str) -> dict[str, Any]:
     """Return the asset of one file; the switches of the spec act on the archive alone."""
     href = f"/api/{file.route}/{file.urn}/files/{file.md5}"
     if file.route == "quicklook":
-        return _plain_asset(file, f"{url}{href}?scope=gdh", "overview", "QUICKLOOK_SD")
-    plain = _plain_asset(file, (spec.href_base or url) + href, "data", "RAWDATA")
+        return _plain_asset(file, f"{url}{href}?scope=gdh")
+    if spec.href_style in FORMER_HREFS:
+        href = FORMER_HREFS[spec.href_style].format(file.urn, file.md5)
+    plain = _plain_asset(file, (spec.href_base or url) + href)
     if not file.archive:
         return plain
     missing = {
@@ -29,14 +42,14 @@ def asset(spec: ItemSpec, file: ServedFile, url: str) -> dict[str, Any]:
     return {name: value for name, value in full.items() if not missing.get(name)}
 
 
-def _plain_asset(file: ServedFile, href: str, role: str, kind: str) -> dict[str, Any]:
+def _plain_asset(file: ServedFile, href: str) -> dict[str, Any]:
     """Return an asset as real ones are."""
     return {
         "title": file.title,
         "type": file.content_type,
-        "roles": [role],
+        "roles": [ROLES[file.datatype]],
         "href": href,
-        "description": _description(str(file.body.size), "MD5", file.md5, kind=kind),
+        "description": _description(str(file.body.size), "MD5", file.md5, kind=file.datatype),
     }
 
 
@@ -61,7 +74,7 @@ def _archive_fields(spec: ItemSpec, file: ServedFile) -> dict[str, Any]:
             code,
             value.upper() if spec.upper_md5 else value,
             kind="RAWDATA",
-            online=spec.online,
+            online="THEIA" in spec.collection if spec.online is None else spec.online,
         ),
     }
     if spec.file_size:

@@ -36,6 +36,11 @@ class Catalogue:
         """Build an item, keep it with its files, and return it."""
         with self._lock:
             item, files = build(spec, url, self.version + 1)
+            return self.keep(item, files)
+
+    def keep(self, item: Item, files: list[ServedFile]) -> Item:
+        """Keep an item with its files, and return it."""
+        with self._lock:
             self._items[item["id"]] = item
             self._keep(files)
             self.version += 1

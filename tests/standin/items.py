@@ -6,6 +6,7 @@ import hashlib
 import io
 import uuid
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 from tests.standin.assets import asset
@@ -20,6 +21,12 @@ BUCKETS = {
     "THEIA_REFLECTANCE_SENTINEL2_L2A": "sentinel2-l2a-sprid",
 }
 OLD_NAMES = {
+    "platform": "spaceborne:satellitePlatform",
+    "instrument": "spaceborne:satelliteSensor",
+    "product:type": "spaceborne:productType",
+    "sat:orbit_state": "spaceborne:orbitDirection",
+    "sat:relative_orbit": "spaceborne:orbitID",
+    "version": "versionInfo",
     "endpoint_url": "accessService:endpointURL",
     "eo:cloud_cover": "spaceborne:cloudCover",
     "start_datetime": "temporal:startDate",
@@ -43,7 +50,7 @@ def make_identifier(spec: ItemSpec, number: int) -> str:
     if "S1" in spec.collection:
         return f"S1C_IW_GRDH_1SDV_20251217T230248_20251217T230317_{number:06d}_00AF3C_C5D6"
     if "L2A" in spec.collection:
-        return f"SENTINEL2B_20200106-105907-{number:03d}_L2A_{spec.tile}_C_V4-0"
+        return f"SENTINEL2B_20200106-105907-{number:03d}_L2A_{spec.tile}_C"
     return f"S2A_MSIL1C_20250402T175741_N0511_R141_{spec.tile}_20250403T{number:06d}"
 
 
@@ -56,6 +63,8 @@ def build(spec: ItemSpec, url: str, number: int) -> tuple[Item, list[ServedFile]
         number: Which item of its catalogue this is; names are made from it.
     """
     identifier = spec.identifier or make_identifier(spec, number)
+    if spec.identifier is None and "THEIA" in spec.collection:
+        spec = replace(spec, version=spec.version or "4.0", documents=True)
     urn = spec.urn or f"URN:FEATURE:DATA:gdh:{uuid.uuid5(uuid.NAMESPACE_URL, identifier)}:V1"
     files = _files(spec, urn, identifier)
     return {
@@ -81,7 +90,8 @@ def _files(spec: ItemSpec, urn: str, identifier: str) -> list[ServedFile]:
     if spec.data:
         body = _archive(spec, identifier)
         tail = spec.href_tail or spec.catalogue_md5 or body.md5
-        title = f"{identifier}.zip" if spec.title is None else spec.title
+        tail = tail.upper() if spec.upper_md5 else tail
+        title = f"{product_name(spec, identifier)}.zip" if spec.title is None else spec.title
         files.append(
             ServedFile(urn, identifier, tail, body, title, spec.content_type, archive=True)
         )
@@ -89,6 +99,8 @@ def _files(spec: ItemSpec, urn: str, identifier: str) -> list[ServedFile]:
         body = GeneratedBody(f"{identifier}/second", max(1, spec.size // 2))
         title, kind = f"{identifier}{spec.second}", "application/octet-stream"
         files.append(ServedFile(urn, identifier, body.md5, body, title, kind))
+    if spec.documents:
+        files += _documents(urn, product_name(spec, identifier))
     if spec.xml:
         files.insert(0 if spec.xml == "first" else len(files), _metadata(urn, identifier))
     return files
@@ -98,7 +110,32 @@ def _quicklook(urn: str, identifier: str) -> ServedFile:
     """Return an item's preview, whose title has folders in it as real ones do."""
     body = GeneratedBody(f"{identifier}/quicklook", 18 * KiB)
     title = f"2025/04/02/S2A/{identifier}_quicklook.jpg"
-    return ServedFile(urn, identifier, body.md5, body, title, "image/jpeg", route="quicklook")
+    return ServedFile(
+        urn, identifier, body.md5, body, title, "image/jpeg",
+        route="quicklook", datatype="QUICKLOOK_SD",
+    )  # fmt: skip
+
+
+def product_name(spec: ItemSpec, identifier: str) -> str:
+    """Return the archive's name without suffix: of THEIA products with the version."""
+    return f"{identifier}_V{spec.version.replace('.', '-')}" if spec.version else identifier
+
+
+def _documents(urn: str, name: str) -> list[ServedFile]:
+    """Return what THEIA items have beside the archive: none of it is data."""
+    found = []
+    for ending, size, kind, datatype, route in (
+        ("_MTD_ALL.xml", 2 * KiB, "application/xml", "DOCUMENT", "download"),
+        ("_QKL_ALL.png", 6 * KiB, "image/png", "QUICKLOOK_SD", "quicklook"),
+        ("_THB_ALL.png", KiB, "image/png", "THUMBNAIL", "quicklook"),
+        ("_CLASSIFICATION_PYR_ALL.tif", 90 * KiB, "image/tiff", "QUICKLOOK_HD", "quicklook"),
+    ):
+        body = GeneratedBody(f"{name}{ending}", size)
+        title = f"{name}{ending}"
+        found.append(
+            ServedFile(urn, name, body.md5, body, title, kind, route=route, datatype=datatype)
+        )
+    return found
 
 
 def _metadata(urn: str, identifier: str) -> ServedFile:
@@ -145,7 +182,7 @@ def _properties(spec: ItemSpec, identifier: str) -> dict[str, Any]:
         "sat:absolute_orbit": orbit,
         "area": 11989.5004,
         "latest": True,
-        "version": "00.00",
+        "version": spec.version or "00.00",
         "continent_code": ["EU"],
         "keywords": ["location:northern", "season:spring"],
         "sci:doi": "[]",
@@ -192,7 +229,8 @@ def endpoint_url(spec: ItemSpec, identifier: str) -> str | None:
         return spec.endpoint_url
     bucket = BUCKETS.get(spec.collection, "muscate")
     folder = f"{DATALAKE}/{bucket}/{spec.start_datetime[:10].replace('-', '/')}"
-    return f"{folder}/{identifier}" if spec.prefix else f"{folder}/{identifier}.zip"
+    name = product_name(spec, identifier)
+    return f"{folder}/{name}" if spec.prefix else f"{folder}/{name}.zip"
 
 
 def _links(spec: ItemSpec, url: str, urn: str) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -17,7 +18,7 @@ from tests.standin.downloads import Downloads
 from tests.standin.faults import FaultBook
 from tests.standin.gates import Scene, refuse_key
 from tests.standin.requestlog import RequestLog
-from tests.standin.search import BadSearchError, Found, Search
+from tests.standin.search import BadSearchError, Found, Search, matching
 from tests.standin.settings import Clock, Counts, Settings
 from tests.standin.spec import ServedFile
 from tests.standin.wire import Request
@@ -52,7 +53,7 @@ class Portal:
         stac, jobs = "/api/stac", r"(?:/api)?/processing/processes"
         file = r"(?P<urn>[^/]+)/files/(?P<md5>[^/]+)"
         routes: list[tuple[str, str, Callable[[Request, Match], Answer]]] = [
-            ("download", f"/api/download/{file}", self._download),
+            ("download", f"/api/(?:download|v1/rs-catalog/downloads)/{file}", self._download),
             ("quicklook", f"/api/quicklook/{file}", self._quicklook),
             ("search", rf"{stac}/(?:search|items)(?:/paginate)?", self._items),
             ("availability", r"/availability/(?P<name>.+)", self._availability),
@@ -139,8 +140,12 @@ class Portal:
         return json_answer(200, {"conformsTo": CONFORMS})
 
     def _collections(self, request: Request, found: Match) -> Answer:
-        """Answer with every collection."""
-        collections = self.catalogue.collections(self.url)
+        """Answer with every collection, or those that a query finds."""
+        try:
+            query = search_body(request).get("query") or {}
+            collections = matching(self.catalogue.collections(self.url), query)
+        except (BadSearchError, ValueError, TypeError, AttributeError) as err:
+            return error(400, f"Bad search: {err}", "BAD_REQUEST")
         count = len(collections)
         context = {"returned": count, "limit": count, "matched": count}
         return json_answer(200, {"collections": collections, "context": context, "links": []})
@@ -185,6 +190,10 @@ class Portal:
     def _found(self, request: Request, found: Found) -> Answer:
         """Return a page of a search in the portal's shape."""
         base = f"{self.url}{urlsplit(request.target).path}?limit={found.limit}&page="
+        if request.method == "POST":
+            # A link is a GET: it carries the body of the search.
+            body = base64.urlsafe_b64encode(request.body or b"{}").decode()
+            base = f"{self.url}/api/stac/search/paginate?itemBody={body}&page="
         links = [{"rel": "self", "href": f"{base}{found.page}", "type": "application/json"}]
         if found.page * found.limit < found.matched:
             following = f"{base}{found.page + 1}"
@@ -294,6 +303,9 @@ def search_body(request: Request) -> dict[str, Any]:
             raise BadSearchError("the body is not an object")
         return body
     plain = {n: v[0] for n, v in parse_qs(urlsplit(request.target).query).items()}
+    if "itemBody" in plain:
+        whole: dict[str, Any] = json.loads(base64.urlsafe_b64decode(plain["itemBody"]))
+        return whole | {"page": plain.get("page", 1)}
     body = {n: v for n, v in plain.items() if n in ("page", "limit", "datetime")}
     if "bbox" in plain:
         body["bbox"] = [float(edge) for edge in plain["bbox"].split(",")]

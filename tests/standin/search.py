@@ -21,7 +21,10 @@ QUERYABLE = {
     "sat:relative_orbit", "sat:absolute_orbit", "sat:orbit_state", "eo:cloud_cover", "grid:code",
     "continent_code", "platform", "instrument", "swath", "product:type", "processing:level",
     "processing:version", "product:timeliness", "sar:instrument_mode", "sar:polarizations",
-    "version", "latest", "area", "keywords", "id",
+    "version", "latest", "area", "keywords", "id", "mission", "mission_take_id", "bands",
+    "endpoint_description", "eo:snow_cover", "processing:datetime", "processing_context",
+    "proj:bbox", "provider_urn", "s2:datatake_id", "sat:orbit_cycle", "sci:doi", "political",
+    "physical", "hydrology", "references", "statistics",
 }  # fmt: skip
 
 
@@ -171,6 +174,20 @@ class Search:
         if len(names) > 1 and not self._settings.several_collections:
             return []
         return [item for item in items if item["collection"] in names] if names else items
+
+
+def matching(collections: list[Item], query: dict[str, Any]) -> list[Item]:
+    """Return the collections that a query finds, by their summaries.
+
+    Raises:
+        BadSearchError: a name or an operator is unknown.
+    """
+    check_query(query)
+    return [
+        one
+        for one in collections
+        if _passes({"id": one["id"], "properties": one["summaries"]}, query)
+    ]
 
 
 def check_query(query: dict[str, Any]) -> None:

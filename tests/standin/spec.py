@@ -43,7 +43,7 @@ class ItemSpec:
     null_checksum: bool = False
     """Whether the description says ``Checksum null: null``."""
     upper_md5: bool = False
-    """Whether the description writes the digest in upper case."""
+    """Whether description and href write the digest in upper case, as for Sentinel-1 of 2020."""
     algorithm: str = "md5"
     """Digest in the description: ``md5``, ``sha1``, ``sha256`` or ``sha512``."""
     href_tail: str | None = None
@@ -52,8 +52,14 @@ class ItemSpec:
     """Whether the asset has ``file:size``."""
     file_checksum: str | None = None
     """``multihash``, ``bare``, ``sha1``, ``sha256`` or ``sha512`` (multihashes), or the value."""
-    online: bool = False
-    """What the description says after ``Is online``; real items say false and can be had."""
+    online: bool | None = None
+    """``Is online`` of the description; None is false for PEPS (it can be had), true for THEIA."""
+    version: str | None = None
+    """Version in the archive's name, which the identifier does not have (THEIA: ``4.0``)."""
+    documents: bool = False
+    """Whether XML, a thumbnail and a big overview tif are beside the archive, as for THEIA."""
+    href_style: str = "2025"
+    """Form of the archive's href: ``2024-07`` with a token, ``2024-11`` with a scope, ``2025``."""
     roles: tuple[str, ...] | None = ("data",)
     """Roles of the archive's asset; None leaves them out."""
     titled: bool = True
@@ -108,13 +114,15 @@ class ServedFile:
     """Its type."""
     route: str = "download"
     """``download`` or ``quicklook``."""
+    datatype: str = "RAWDATA"
+    """What the portal calls its kind."""
     archive: bool = False
     """Whether it is the item's archive, whose asset the spec may bend."""
 
     @property
     def names(self) -> set[str]:
         """Names under which a fault may be set for it."""
-        return {self.urn, self.identifier, self.md5}
+        return {self.urn, self.identifier, self.md5, self.md5.lower()}
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:

@@ -18,6 +18,7 @@ from tests.standin.control import Controls
 from tests.standin.faults import Fault, fault_from
 from tests.standin.modes import Mode
 from tests.standin.portal import Portal
+from tests.standin.replay import replayed
 from tests.standin.requestlog import RequestLog, RequestRecord
 from tests.standin.settings import Settings
 from tests.standin.spec import Item, ItemSpec
@@ -155,6 +156,10 @@ class StandIn:
         if isinstance(options.get("body"), str):
             options["body"] = options["body"].encode()
         return self.portal.catalogue.add(ItemSpec(size=size, **options), self.url)
+
+    def add_real(self, item: Item, size: int = 1000) -> Item:
+        """Add an item as the real portal wrote it, with files of ``size`` bytes."""
+        return self.portal.catalogue.keep(*replayed(item, self.url, size))
 
     def add_file(self, path: Path | str, **options: Any) -> Item:
         """Add an item whose archive is a file on disk, sent with ``os.sendfile``."""

@@ -16,7 +16,9 @@ PLAIN: dict[str, dict[str, Any]] = {
     "s2_l1c": {"size": 2 * MiB},
     "theia_l2a": {
         "collection": "THEIA_REFLECTANCE_SENTINEL2_L2A",
-        "identifier": "SENTINEL2B_20200106-105907-758_L2A_T31TCH_C_V4-0",
+        "identifier": "SENTINEL2B_20200106-105907-758_L2A_T31TCH_C",
+        "version": "4.0",
+        "documents": True,
     },
     "lai_h5": {
         "collection": "THEIA_POSTEL_VEGETATION_LAI",
@@ -48,6 +50,9 @@ PLAIN: dict[str, dict[str, Any]] = {
     "endpoint_s3": {"endpoint_url": "s3://sentinel2-l1c/14/U/LD/product.zip"},
     "endpoint_prefix": {"collection": "SWH_SPOT5_L1", "prefix": True},
     "old_names": {"old_names": True},
+    "href_2024_07": {"href_style": "2024-07", "old_names": True},
+    "href_2024_11": {"href_style": "2024-11"},
+    "overview_as_data": {"roles": ("data",), "documents": True},
 }
 
 TITLES = {
