@@ -10,11 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import AliasChoices, SecretStr
-
-from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings
-from geodes_tasks.settings.files import PYGEODES_KEYS
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.quota import Quota
 
 if TYPE_CHECKING:
@@ -28,10 +24,14 @@ OPENING = """\
 
 <!-- Made by `python docs/make_settings.py`. Change geodes_tasks/settings, not this page. -->
 
-Weakest first: the defaults below, `pygeodes-config.json` in the current folder, the environment,
-the options of the command line. A file named with `--config` is as strong as an option.
+Weakest first: the defaults below, `config.toml` in the user's configuration folder
+(`~/.config/geodes-tasks` on Linux), `pygeodes-config.json` in the current folder, the environment,
+a file named with `--config` or `Config.from_file`, the options of the command line and keywords. An
+empty variable counts as not set. `geodes-tasks config show` prints each value and its origin.
 
-Of `pygeodes-config.json` these keys are read, and the file is never written: {keys}.
+`config.toml` has the lower-case names of the settings, without `GEODES_TASKS_` (the first ones as
+below): `api_key = "..."`, `quota = "50/hour"`, `allowed_hosts = ["mirror.example"]`.
+`pygeodes-config.json` is that of pygeodes; it may have these names too. No file is ever written.
 
 Accounts other than that of `GEODES_TASKS_ACCOUNT` have keys of their own: the key of an account
 `lab` is in `GEODES_API_KEY_LAB`, or in the file that `GEODES_API_KEY_LAB_FILE` names. Only their
@@ -43,31 +43,25 @@ NOTHING = "not set"
 
 def page() -> str:
     """Return the whole page."""
-    keys = ", ".join(f"`{key}`" for key in sorted(_pygeodes_keys()))
     table = "\n".join(["| variable | default | what it is |", "|---|---|---|", *_rows()])
-    return f"{OPENING.format(keys=keys)}\n{table}\n"
-
-
-def _pygeodes_keys() -> Iterator[str]:
-    return (key for key, ours in PYGEODES_KEYS.items() if ours)
+    return f"{OPENING}\n{table}\n"
 
 
 def _rows() -> Iterator[str]:
-    for name, info in Settings.model_fields.items():
-        variables = " or ".join(f"`{variable}`" for variable in names(name, info))
+    for name, info in Config.model_fields.items():
+        variables = " or ".join(f"`{variable}`" for variable in names(name))
         yield f"| {variables} | {_cell(info)} | {info.description} |"
 
 
-def names(field: str, info: FieldInfo) -> list[str]:
+def names(field: str) -> list[str]:
     """Return the environment variables that set a field, the strongest first."""
-    alias = info.validation_alias
-    if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices]
-    return [config.environment_name(field)]
+    return Config.variables(field)
 
 
 def _cell(info: FieldInfo) -> str:
-    secret = "SecretStr" in str(info.annotation)
+    secret = "Secret" in str(info.annotation)
+    if info.default_factory is not None:
+        return "the platform's state folder"
     if info.default in (None, (), ""):
         return SECRET if secret else NOTHING
     return f"`{_text(info.default)}`"
@@ -75,8 +69,6 @@ def _cell(info: FieldInfo) -> str:
 
 def _text(default: object) -> str:
     """Return a default as a user would set it."""
-    if isinstance(default, SecretStr):
-        return default.get_secret_value()
     if isinstance(default, Quota):
         return _quota(default)
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from geodes_tasks import errors
     from geodes_tasks.client.batch import Batch, batch, batches
     from geodes_tasks.client.enqueue import enqueue
-    from geodes_tasks.pygeodes.config_shim import Config
     from geodes_tasks.pygeodes.download_queue import DownloadQueue
     from geodes_tasks.pygeodes.geodes import Geodes
     from geodes_tasks.pygeodes.item import Item
     from geodes_tasks.pygeodes.profile import Profile
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 __all__ = [
     # pygeodes' names
@@ -38,19 +37,17 @@ __all__ = [
     "batch",
     "batches",
     "Batch",
-    "Settings",
     "errors",
     "__version__",
 ]
 
 _HOMES = {
     "Batch": "geodes_tasks.client.batch",
-    "Config": "geodes_tasks.pygeodes.config_shim",
+    "Config": "geodes_tasks.settings.config",
     "DownloadQueue": "geodes_tasks.pygeodes.download_queue",
     "Geodes": "geodes_tasks.pygeodes.geodes",
     "Item": "geodes_tasks.pygeodes.item",
     "Profile": "geodes_tasks.pygeodes.profile",
-    "Settings": "geodes_tasks.settings.config",
     "batch": "geodes_tasks.client.batch",
     "batches": "geodes_tasks.client.batch",
     "enqueue": "geodes_tasks.client.enqueue",

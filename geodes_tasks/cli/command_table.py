@@ -36,6 +36,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Set up and operate": {
         "doctor": ("doctor", "Check the set-up; no download is spent."),
+        "config": ("config", "Show every setting and where it comes from: config show."),
         "worker": ("worker_flower", "Start a worker of a cluster."),
         "flower": ("worker_flower", "Start Flower, the web page of Celery."),
         "metrics": ("metrics", "Export metrics of the ledger to Prometheus."),

@@ -157,7 +157,7 @@ def download(
     """
     settings = config.load(config_file, download_dir=output_dir, max_concurrent=slots)
     # One folder, one ledger, under whatever name it was given.
-    folder = settings.download_dir.expanduser().resolve()
+    folder = Path(settings.download_dir).resolve()
     settings = settings.model_copy(update={"download_dir": folder})
     selection = _selection(settings, include, exclude, layout, from_)
     wanted = searches.search_of(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.ledger import FailureGroup
     from geodes_tasks.model.results import BatchStatus, DownloadRecord
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 POLL_S = 0.5
 """Seconds between two reads of the status while a caller waits."""
@@ -32,7 +32,7 @@ DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
 class Batch:
     """A handle on a batch in the ledger; any number of processes may hold one."""
 
-    def __init__(self, name: str, ledger: Ledger, settings: Settings | None = None) -> None:
+    def __init__(self, name: str, ledger: Ledger, settings: Config | None = None) -> None:
         """Store the name of a batch; opens no connection.
 
         Args:
@@ -164,33 +164,33 @@ class Batch:
             time.sleep(POLL_S)
 
 
-def batch(name: str, *, settings: Settings | None = None) -> Batch:
+def batch(name: str, *, conf: Config | None = None) -> Batch:
     """Open a batch again, in any process.
 
     Args:
         name: Its id, as ``enqueue()`` and ``geodes-tasks enqueue`` report it.
-        settings: In place of environment and file.
+        conf: In place of environment and files.
 
     Raises:
         UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
     """
-    settings = settings or config.load()
+    settings = conf or config.load()
     opened = Batch(name, Ledger.of(settings), settings)
     # A handle on a misspelt name would fail at its first use, far from the mistake.
     opened.status()
     return opened
 
 
-def batches(*, settings: Settings | None = None) -> list[Batch]:
+def batches(*, conf: Config | None = None) -> list[Batch]:
     """Return every batch of the ledger, the newest first.
 
     Args:
-        settings: In place of environment and file.
+        conf: In place of environment and files.
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
     """
-    settings = settings or config.load()
+    settings = conf or config.load()
     ledger = Ledger.of(settings)
     return [Batch(name, ledger, settings) for name in ledger.reading.batches()]
 

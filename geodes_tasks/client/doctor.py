@@ -90,7 +90,7 @@ def _versions(fleet: list[WorkerState]) -> Iterator[Check]:
 
 def folder_checks(settings: Settings) -> Iterator[Check]:
     """Check the download folder, and in one-machine mode the folder of the private ledger."""
-    folder = settings.download_dir.expanduser().absolute()
+    folder = Path(settings.download_dir).absolute()
     # The folder is not made: a diagnosis leaves nothing behind.
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:

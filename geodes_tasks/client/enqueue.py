@@ -17,7 +17,7 @@ from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 
 def enqueue(
@@ -32,7 +32,7 @@ def enqueue(
     account: str | None = None,
     priority: int | None = None,
     weight: int | None = None,
-    settings: Settings | None = None,
+    conf: Config | None = None,
 ) -> Batch:
     """Queue items for the workers of ``GEODES_TASKS_REDIS_URL``; asking twice is asking once.
 
@@ -48,7 +48,7 @@ def enqueue(
         account: Who pays; default GEODES_TASKS_ACCOUNT. The workers have its key.
         priority: Nothing of a lower one starts while a batch of a higher one has work.
         weight: Turns in a row among batches of one priority.
-        settings: In place of environment and file.
+        conf: In place of environment and files.
 
     Returns:
         A handle with ``id``, ``wait()``, ``status()`` and ``results()``. What is wrong with an
@@ -58,7 +58,7 @@ def enqueue(
         LedgerUnavailableError: Redis does not answer.
         ConfigError: a setting or the layout cannot be used.
     """
-    settings = settings or config.load()
+    settings = conf or config.load()
     if account is not None:
         named_key(account)
         settings = settings.model_copy(update={"account": account})

@@ -21,7 +21,7 @@ from geodes_tasks.monitoring import dataframe, html
 from geodes_tasks.monitoring.loading import LoadView, load_view
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.pygeodes.instances import PORTALS
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.stac import readers
 from geodes_tasks.transfer import audit, disk
 from geodes_tasks.transfer.audit import BAD, Expected
@@ -71,7 +71,7 @@ class DownloadQueue:
         exclude: Sequence[str] = (),
         layout: str = DEFAULT_LAYOUT,
         source: str = planning.AUTO,
-        settings: Settings | None = None,
+        conf: Config | None = None,
         quiet: bool = False,
     ) -> None:
         """Keep the items; opens no connection yet.
@@ -85,12 +85,12 @@ class DownloadQueue:
             exclude: Globs over asset keys to leave out.
             layout: Template of the path below the folder, such as ``{collection}/{title}``.
             source: ``auto``, ``geodes`` or ``s3``.
-            settings: In place of those of the last Geodes object.
+            conf: In place of that of the last Geodes object.
             quiet: Show no progress.
         """
         # An iterator is exhausted by the first run(): a second one needs the items again.
         self.items = list(items) if isinstance(items, Iterator) else items
-        self.settings = settings or PORTALS.settings()
+        self.settings = conf or PORTALS.settings()
         self.download_dir = runs.folder_of(self.settings, download_dir)
         self.quiet = quiet
         self.id = enqueue_admission.new_batch_name()

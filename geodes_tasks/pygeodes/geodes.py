@@ -17,11 +17,10 @@ from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html
 from geodes_tasks.pygeodes import archives, item_search, tables
-from geodes_tasks.pygeodes.config_shim import Config
 from geodes_tasks.pygeodes.download_queue import DownloadQueue
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.pygeodes.item import Collection, Item, as_item, as_items
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.catalog import Catalog
 from geodes_tasks.stac.query import Moment, Search
 from geodes_tasks.transfer import members
@@ -34,7 +33,7 @@ class Explorer:
     pygeodes makes a client and its documentation uses a resource; both spellings work.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         """Make client and resource; opens no connection."""
         self._client = S3Transport(settings).client()
         # boto3 wants credentials to make a resource; these serve nothing, for the class is made
@@ -60,7 +59,7 @@ class Geodes:
     conf: Config
     """The configuration; a change counts from the next call on."""
 
-    def __init__(self, conf: Config | Settings | None = None, base_url: str | None = None) -> None:
+    def __init__(self, conf: Config | None = None, base_url: str | None = None) -> None:
         """Use a configuration; without one, read the environment and pygeodes' file.
 
         Args:
@@ -72,14 +71,13 @@ class Geodes:
         """
         self.set_conf(conf)
         if base_url is not None:
-            self.conf = self.conf.replaced(portal_url=base_url)
+            self.conf = self.conf.model_copy()
+            self.conf.portal_url = base_url
         # For `item.download_archive()`, which uses the last Geodes object, as in pygeodes.
         PORTALS.add(self)
 
-    def set_conf(self, conf: Config | Settings | None) -> None:
+    def set_conf(self, conf: Config | None) -> None:
         """Use another configuration from now on."""
-        if isinstance(conf, Settings):
-            conf = Config(**{name: getattr(conf, name) for name in conf.model_fields_set})
         self.conf = conf if conf is not None else Config()
 
     @classmethod
@@ -88,9 +86,9 @@ class Geodes:
         return PORTALS.last()
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> Config:
         """The settings as they are now."""
-        return self.conf.settings
+        return self.conf
 
     @property
     def base_url(self) -> str:
@@ -277,7 +275,7 @@ class Geodes:
         """
         wanted = list(as_items(items))
         if outfiles is None:
-            queue = DownloadQueue(wanted, settings=self.settings)
+            queue = DownloadQueue(wanted, conf=self.conf)
             queue.run()
             done = {one.item_id: one for one in queue.results if one.state is State.SUCCESS}
             return [Path(done[one.id].path) if one.id in done else None for one in wanted]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from geodes_tasks.errors import TooManyItemsError
 from geodes_tasks.monitoring import html
-from geodes_tasks.pygeodes.config_shim import NB_MAX_ITEMS
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.stac.catalog import Catalog
 from geodes_tasks.stac.query import Search
@@ -16,7 +15,7 @@ def all_items(catalog: Catalog, search: Search, allowed: int, *, quiet: bool) ->
     Args:
         catalog: The portal's catalogue.
         search: The search.
-        allowed: Number of items at most; NB_MAX_ITEMS is no limit.
+        allowed: Number of items at most.
         quiet: Write nothing.
 
     Raises:
@@ -28,8 +27,7 @@ def all_items(catalog: Catalog, search: Search, allowed: int, *, quiet: bool) ->
     if not quiet:
         number = "an unknown number of" if matched is None else matched
         html.write_line(f"Found {number} items matching your query")
-    # pygeodes' default is a number too, and no search may fail because of it.
-    if matched is not None and allowed != NB_MAX_ITEMS and matched > allowed:
+    if matched is not None and matched > allowed:
         raise TooManyItemsError(matched, allowed)
     return [Item.from_dict(found) for found in catalog.search(search)]
 

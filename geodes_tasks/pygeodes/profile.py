@@ -23,7 +23,7 @@ from geodes_tasks.model.states import ACTIVE, State
 from geodes_tasks.monitoring import html
 from geodes_tasks.monitoring.wording import amount
 from geodes_tasks.pygeodes.instances import PORTALS
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 
 RESET_MARK = "profile-reset"
 """File whose modification time is the last reset; other users and processes are not affected."""
@@ -81,17 +81,17 @@ class Profile:
         self.downloads = {download.id: download for download in downloads}
 
     @classmethod
-    def load(cls, settings: Settings | None = None, download_dir: str | Path | None = None) -> Self:
+    def load(cls, conf: Config | None = None, download_dir: str | Path | None = None) -> Self:
         """Read the ledgers. Return the downloads since the last ``reset()``.
 
         Args:
-            settings: In place of those of the last Geodes object.
+            conf: In place of that of the last Geodes object.
             download_dir: Folder whose last run is read too; default the configured one.
 
         Raises:
             LedgerUnavailableError: the cluster's Redis does not answer.
         """
-        known = settings or PORTALS.settings()
+        known = conf or PORTALS.settings()
         since = None
         with contextlib.suppress(OSError):
             mark = known.state_dir.expanduser() / RESET_MARK
@@ -113,12 +113,12 @@ class Profile:
         )
 
     @classmethod
-    def reset(cls, settings: Settings | None = None) -> None:
+    def reset(cls, conf: Config | None = None) -> None:
         """Hide the downloads that ended before now.
 
         Nothing is deleted: files and records stay, also those that other users see.
         """
-        mark = (settings or PORTALS.settings()).state_dir.expanduser() / RESET_MARK
+        mark = (conf or PORTALS.settings()).state_dir.expanduser() / RESET_MARK
         # Private: the folder holds the ledgers of one-machine runs too.
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.touch()
@@ -165,7 +165,7 @@ class Profile:
         simplified: bool = False,
         *,
         for_ever: bool = False,
-        settings: Settings | None = None,
+        conf: Config | None = None,
     ) -> None:
         """Show the downloads of all processes until none is left, or until Ctrl-C.
 
@@ -173,9 +173,9 @@ class Profile:
             refresh_rate: Seconds between two readings.
             simplified: Write a line each time, in place of a table.
             for_ever: Continue when nothing is queued or running.
-            settings: In place of those of the last Geodes object.
+            conf: In place of that of the last Geodes object.
         """
-        known = settings or PORTALS.settings()
+        known = conf or PORTALS.settings()
         with contextlib.suppress(KeyboardInterrupt), _shown(plain=simplified) as show:
             while True:
                 profile = cls.load(known)
@@ -240,7 +240,7 @@ def _row(one: ProfileDownload) -> list[str]:
 
 
 @contextlib.contextmanager
-def _ledgers(settings: Settings, download_dir: str | Path | None) -> Iterator[list[Ledger]]:
+def _ledgers(settings: Config, download_dir: str | Path | None) -> Iterator[list[Ledger]]:
     folder = runs.folder_of(settings, download_dir)
     live = [] if runs.has_cluster(settings) else list(runs.private_ledgers(settings))
     with runs.ledger_of(settings, folder) as own:

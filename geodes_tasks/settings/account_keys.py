@@ -7,11 +7,9 @@ import os
 import re
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.config import ACCOUNT_NAME, Settings
-from geodes_tasks.settings.files import secret_word
+from geodes_tasks.settings.secret import secret_word
 
 
 def named_key(account: str) -> str:
@@ -49,7 +47,7 @@ def of_account(settings: Settings, account: str) -> Settings:
     found = settings.model_copy(
         update={
             "account": account,
-            "api_key": SecretStr(str(key)) if key else None,
+            "api_key": key,
             "api_key_file": Path(file) if file else None,
         }
     )

@@ -1,4 +1,4 @@
-"""Settings: defaults, the user's pygeodes file, environment, flags; weakest first.
+"""The configuration: defaults, files, environment, keywords; weakest first.
 
 Nothing is read at import and nothing is ever written.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
+from platformdirs import user_state_path
 from pydantic import (
     AliasChoices,
     BeforeValidator,
@@ -20,40 +21,35 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import NoDecode
 
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.files import (
-    PygeodesFile,
-    named_file,
-    read_key,
-    secret_word,
-    with_password,
-)
+from geodes_tasks.settings.base_config import FUNCTIONS, POSITIONAL, S3_PARAMETERS, BaseConfig
+from geodes_tasks.settings.files import read_file, read_key, with_password
 from geodes_tasks.settings.quota import Quota
+from geodes_tasks.settings.secret import Secret, secret_word
 from geodes_tasks.settings.urls import web_url
 
 ACCOUNT_NAME = r"^[\w.-]{1,64}$"
 """Names of accounts: they become part of keys in Redis and of environment variables."""
-
 WebUrl = Annotated[str, BeforeValidator(web_url)]
-SecretWord = Annotated[SecretStr | None, BeforeValidator(secret_word)]
+SecretWord = Annotated[Secret | None, BeforeValidator(secret_word)]
+Folder = Annotated[str, BeforeValidator(lambda path: str(Path(path).expanduser().absolute()))]
 # NoDecode: without it pydantic-settings reads these variables as JSON.
 QuotaSetting = Annotated[Quota | None, BeforeValidator(Quota.parse), NoDecode]
 Folders = Annotated[tuple[Path, ...], NoDecode]
 Hosts = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(BaseSettings):
-    """All settings. The description of each field is its documentation."""
+class Config(BaseConfig):
+    """The configuration; the description of each field is its documentation.
 
-    model_config = SettingsConfigDict(
-        env_prefix="GEODES_TASKS_",
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        allow_inf_nan=False,
-    )
+    Takes pygeodes' names (``api_key``, ``download_dir``, ``nb_max_items``, ...), in pygeodes' order
+    too, and all others by keyword. A value that is not given comes from the environment, then from
+    ``pygeodes-config.json`` in the current folder, then from ``config.toml``, then from the
+    defaults. ``s3_credentials`` may be a function that returns fresh S3 credentials (as CNES's
+    ``assumerole`` does); workers import it by its name, so define it in a module of its own.
+    """
 
     api_key: SecretWord = Field(
         None,
@@ -113,11 +109,11 @@ class Settings(BaseSettings):
         None,
         description="File that holds the password for GEODES_TASKS_REDIS_URL; read at the start.",
     )
-    redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"),
+    redis_url: Secret = Field(
+        Secret("redis://127.0.0.1:6379/0"),
         description="Redis of the cluster: redis://, rediss:// or redis+socket:///path.",
     )
-    download_dir: Path = Field(Path(), description="Folder that files are downloaded into.")
+    download_dir: Folder = Field(".", description="Folder that files are downloaded into.")
     download_roots: Folders = Field(
         (),
         description="A worker writes below these folders only (colon-separated); "
@@ -127,7 +123,7 @@ class Settings(BaseSettings):
         "https://s3.datalake.cnes.fr", description="The S3 datalake of CNES, or another."
     )
     state_dir: Path = Field(
-        Path("~/.local/state/geodes-tasks"),
+        default_factory=lambda: user_state_path("geodes-tasks"),
         description="Folder in which one-machine mode keeps its ledger, "
         "and a worker the id of the ledger that it used last.",
     )
@@ -173,8 +169,9 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         10.0, ge=0, description="Seconds that a stopping worker leaves to running downloads."
     )
-    on_file: str = Field("", description="Command or webhook for each finished file.")
-    on_batch: str = Field("", description="Command or webhook for each finished batch.")
+    # Not shown: the address of a webhook is a secret for most services.
+    on_file: str = Field("", repr=False, description="Command or webhook for each finished file.")
+    on_batch: str = Field("", repr=False, description="Command or webhook for each finished batch.")
     hook_seconds: float = Field(60.0, gt=0, description="Timeout of such a command or webhook.")
     allowed_hosts: Hosts = Field(
         (),
@@ -184,16 +181,43 @@ class Settings(BaseSettings):
         "geodes:", pattern=r"^[\w.:-]{1,64}$", description="Prefix of every key in Redis."
     )
 
+    nb_max_items: int = Field(
+        800_000_000, ge=1, description="Items that a search with `get_all` may find."
+    )
+    logging_level: str = Field("INFO", description="Of pygeodes; nothing depends on it.")
+    checksum_error: bool = Field(True, description="Of pygeodes; checksums are always verified.")
+    use_async_requests: bool = Field(True, description="Of pygeodes; nothing depends on it.")
+
+    def __init__(self, *positional: Any, **given: Any) -> None:
+        """Use the given values; None counts as not given.
+
+        Raises:
+            TypeError: there is no such name.
+            ConfigError: a value cannot be used; its setting is named, the value is not quoted.
+        """
+        given = dict(zip(POSITIONAL, positional, strict=False)) | given
+        if function := given.pop("s3_credentials", None):
+            name = getattr(function, "__name__", "credentials").strip("<>")
+            given["s3_credentials_command"] = name = f"{function.__module__}:{name}"
+            FUNCTIONS[name] = function
+        for name in given:
+            if name not in type(self).model_fields:
+                raise TypeError(f"Config has no {name}{self.nearest(name)}")
+        try:
+            super().__init__(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise self.config_error(error) from None
+
     @field_validator("redis_url")
     @classmethod
-    def _complete(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
-        text, file = url.get_secret_value(), info.data.get("redis_password_file")
+    def _complete(cls, url: Secret, info: ValidationInfo) -> Secret:
+        text, file = str(url), info.data.get("redis_password_file")
         bundle = info.data.get("ca_bundle")
         # In the address, where redis-py, the broker and the children all read it.
         if bundle and text.startswith("rediss:") and "ssl_ca_certs" not in text:
             between = "&" if "?" in text else "?"
             text += f"{between}ssl_ca_certs={quote(str(bundle.expanduser()))}"
-        return SecretStr(with_password(text, file) if file else text)
+        return Secret(with_password(text, file) if file else text)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod
@@ -212,18 +236,6 @@ class Settings(BaseSettings):
             raise ValueError(f"{relative[0]!r} is a relative path; a root is an absolute one")
         return paths
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a fixed signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources, the strongest first: flags, environment, file."""
-        return init_settings, env_settings, PygeodesFile(settings_cls)
-
     _key_variable: str = PrivateAttr("GEODES_API_KEY")
 
     @property
@@ -239,7 +251,7 @@ class Settings(BaseSettings):
         """
         if self.api_key_file is not None:
             return read_key(self.api_key_file, f"{self.key_variable}_FILE")
-        return self.api_key.get_secret_value() if self.api_key else None
+        return self.api_key
 
     def key_name(self) -> str:
         """Return where the key comes from and its last four characters, for messages.
@@ -259,54 +271,70 @@ class Settings(BaseSettings):
             else (f"the key in {origin}")
         )
 
+    def __hash__(self) -> int:
+        """Return a hash of the present values, for caches that compare the values too."""
+        return hash(tuple(self.__dict__.values()))
 
-def load(config: Path | None = None, **flags: object) -> Settings:
+    @property
+    def has_api_key(self) -> bool:
+        """Return whether there is an API key."""
+        return bool(self.key())
+
+    @property
+    def s3_parameters(self) -> dict[str, str | None]:
+        """The settings of S3 by pygeodes' names."""
+        return {name: getattr(self, name) for name in S3_PARAMETERS}
+
+    def has_s3_parameters(self) -> bool:
+        """Return whether the configuration itself has S3 credentials."""
+        return bool(self.aws_access_key_id and self.aws_secret_access_key)
+
+    def check_s3_config(self) -> None:
+        """Check that the configuration itself has S3 credentials.
+
+        Raises:
+            ConfigError: a part of them is missing.
+        """
+        for name in S3_PARAMETERS[:2]:
+            if not getattr(self, name):
+                raise ConfigError(environment_name(name), "is not set, and S3 needs it")
+
+
+Settings = Config
+
+
+def load(config: Path | None = None, **flags: object) -> Config:
     """Return the settings as they are now.
 
     Args:
-        config: A pygeodes file instead of the one in the current folder.
-        **flags: Fields of :class:`Settings`, stronger than all other settings; None is not given.
+        config: A file that wins over the environment and the usual files.
+        **flags: Fields of :class:`Config`, stronger than all other settings; None is not given.
 
     Raises:
         ConfigError: a value cannot be used; the message names its setting.
     """
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    token = named_file.set(config)
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        # Not chained and without the input: the value may be a secret.
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        problem = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(environment_name(name), problem) from None
-    finally:
-        named_file.reset(token)
+    given = {name: value for name, value in flags.items() if value is not None}
+    return Config(**(read_file(config, Config.model_fields) if config else {}) | given)
 
 
 def environment_name(field: str) -> str:
     """Return the environment variable that sets a field, the strongest if there are two."""
-    info = Settings.model_fields.get(field)
-    alias = info.validation_alias if info else None
-    if isinstance(alias, AliasChoices):
-        return str(alias.choices[0])
-    return field if field.isupper() else f"GEODES_TASKS_{field.upper()}"
+    return Config.variables(field)[0]
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def environment(settings: Config) -> dict[str, str]:
     """Return the variables from which a child process reads the same settings, secrets included."""
-    variables = {}
-    for name in Settings.model_fields:
+    found = {}
+    for name in Config.model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         if isinstance(value, Path):
             value = value.expanduser().absolute()
         if isinstance(value, tuple):
-            between = os.pathsep if name == "download_roots" else ","
-            value = between.join(map(str, value))
-        if value is not None:
-            variables[environment_name(name)] = str(value)
-    if settings.quota is None:
-        variables[environment_name("quota")] = "off"
-    return variables
+            value = (os.pathsep if name == "download_roots" else ",").join(map(str, value))
+        if name == "quota" and value is None:
+            value = "off"
+        if value not in (None, ""):
+            found[environment_name(name)] = str(value)
+    return found

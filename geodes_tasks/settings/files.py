@@ -1,90 +1,74 @@
-"""Files that settings come from: pygeodes-config.json, files with a key, files with a password."""
+"""Files of settings: pygeodes-config.json, config.toml, files with a key or a password."""
 
 from __future__ import annotations
 
 import json
 import logging
-from contextvars import ContextVar
+import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from platformdirs import user_config_path
 from pydantic.fields import FieldInfo
-from pydantic_settings import PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from geodes_tasks.errors import ConfigError
+from geodes_tasks.settings.secret import secret_word
 
 logger = logging.getLogger(__name__)
 
 PYGEODES_FILE = "pygeodes-config.json"
 """The file that pygeodes reads from the current folder."""
 
-PYGEODES_KEYS: dict[str, str | None] = {
-    "api_key": "api_key",
-    "download_dir": "download_dir",
-    "aws_access_key_id": "aws_access_key_id",
-    "aws_secret_access_key": "aws_secret_access_key",
-    "aws_session_token": "aws_session_token",
-    "region_name": "region_name",
-    "logging_level": None,
-    "checksum_error": None,
-    "use_async_requests": None,
-    "nb_max_items": None,
-}
-"""Key of pygeodes to the field of our settings; None for keys that have no effect here."""
 
-named_file: ContextVar[Path | None] = ContextVar("named_file", default=None)
-"""The pygeodes file to read instead of the one in the current folder."""
+def config_file() -> Path:
+    """Return the path of the user's own file, which may hold every setting."""
+    return user_config_path("geodes-tasks") / "config.toml"
 
 
-class PygeodesFile(PydanticBaseSettingsSource):
-    """The settings in a pygeodes file: the named one, else the one in the current folder."""
+class SettingsFile(PydanticBaseSettingsSource):
+    """The settings in a file that need not exist."""
+
+    def __init__(self, settings_class: type[BaseSettings], path: Path) -> None:
+        super().__init__(settings_class)
+        self._path = path
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Raise: pydantic requires this method, and ``__call__`` reads all fields at once."""
         raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values of the file; a named file must exist, the other need not."""
-        named, usual = named_file.get(), Path(PYGEODES_FILE)
-        if named is not None:
-            return read_pygeodes_file(named)
-        return read_pygeodes_file(usual) if usual.is_file() else {}
+        """Return the values, by the first alias of each field: where the other sources put them."""
+        fields = self.settings_cls.model_fields
+        found = read_file(self._path, fields) if self._path.is_file() else {}
+        choices = {
+            name: getattr(fields[name].validation_alias, "choices", [name]) for name in found
+        }
+        return {str(choices[name][0]): value for name, value in found.items()}
 
 
-def read_pygeodes_file(path: Path) -> dict[str, Any]:
-    """Return the settings in a configuration file of pygeodes, by our names; log unknown keys.
+def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """Return the settings in a file: TOML with our names, or JSON of pygeodes; log unknown names.
 
     Raises:
-        ConfigError: the file cannot be read, is not JSON, or is no object.
+        ConfigError: the file cannot be read, or is no table of settings.
     """
+    kind = "TOML" if path.suffix == ".toml" else "JSON"
     try:
-        # Editors on Windows begin UTF-8 files with a byte order mark, which json refuses.
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        # Editors on Windows begin UTF-8 files with a byte order mark, which both parsers refuse.
+        text = path.read_text(encoding="utf-8-sig")
+        data = tomllib.loads(text) if kind == "TOML" else json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(str(path), f"cannot be read as JSON: {error}") from error
+        raise ConfigError(str(path), f"cannot be read as {kind}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(str(path), "is not a JSON object")
-    if unknown := sorted(set(data) - set(PYGEODES_KEYS)):
+    if unknown := sorted(set(data) - set(known)):
         logger.warning("%s: unknown keys are ignored: %s", path, ", ".join(unknown))
-    pairs = ((PYGEODES_KEYS.get(key), value) for key, value in data.items())
-    return {name: value for name, value in pairs if name and value not in (None, "")}
-
-
-def secret_word(value: object) -> object:
-    """Return a key or secret without the white space around it; None if nothing is left.
-
-    Raises:
-        ValueError: white space or control characters inside, which an HTTP header cannot carry.
-    """
-    if not isinstance(value, str):
-        return value
-    word = value.strip()
-    # RFC 9110 section 5.5: a field value has no control characters; a line break would begin a
-    # new header.
-    if any(not character.isprintable() or character.isspace() for character in word):
-        raise ValueError("holds white space or control characters; copy the key again")
-    return word or None
+    return {
+        name: value for name, value in data.items() if name in known and value not in (None, "")
+    }
 
 
 def read_key(file: Path, variable: str) -> str | None:
@@ -95,7 +79,7 @@ def read_key(file: Path, variable: str) -> str | None:
     """
     try:
         text = file.expanduser().read_text(encoding="utf-8")
-        return str(secret_word(text) or "") or None
+        return secret_word(text)
     except UnicodeDecodeError:
         # Not chained: the text of this error quotes the file.
         raise ConfigError(variable, "the file is not UTF-8 text") from None

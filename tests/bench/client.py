@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import geodes_tasks
-from geodes_tasks.pygeodes.config_shim import Config
 from geodes_tasks.pygeodes.download_queue import DownloadQueue
 from geodes_tasks.pygeodes.geodes import Geodes
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Config
 
 
 def bytes_read() -> int:
@@ -34,10 +34,10 @@ def enqueue(items: str, folder: str) -> None:
     # Imports, connections and the ledger's scripts, read anew each time, are not the question.
     for _ in range(2):
         read = bytes_read()
-        geodes_tasks.enqueue(first, download_dir=folder, settings=settings)
+        geodes_tasks.enqueue(first, download_dir=folder, conf=settings)
         aside = bytes_read() - read
     read, began = bytes_read(), time.perf_counter()
-    batch = geodes_tasks.enqueue(items, download_dir=folder, settings=settings)
+    batch = geodes_tasks.enqueue(items, download_dir=folder, conf=settings)
     seconds, read = time.perf_counter() - began, bytes_read() - read - aside
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     told = {"seconds": seconds, "memory_mib": memory, "read_bytes": read}

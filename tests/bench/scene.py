@@ -115,7 +115,7 @@ class Cluster:
 
     def enqueue(self, items: Any, download_dir: Path | None = None) -> Batch:
         """Queue items, as a program would."""
-        return geodes_tasks.enqueue(items, settings=self.settings, download_dir=download_dir)
+        return geodes_tasks.enqueue(items, conf=self.settings, download_dir=download_dir)
 
     def seconds(self, items: Any, download_dir: Path | None = None) -> float:
         """Queue items and wait for the end of the last; every one has to succeed."""

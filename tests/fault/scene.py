@@ -65,7 +65,7 @@ class Scene:
 
     def enqueue(self, *items: dict[str, Any], **options: Any) -> Batch:
         """Enqueue items."""
-        return geodes_tasks.client.enqueue.enqueue(list(items), settings=self.settings, **options)
+        return geodes_tasks.client.enqueue.enqueue(list(items), conf=self.settings, **options)
 
     # --- wait --------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Scene:
     @property
     def folder(self) -> Path:
         """Where the files go."""
-        return self.settings.download_dir
+        return Path(self.settings.download_dir)
 
     def parts(self, item: dict[str, Any] | None = None) -> list[Path]:
         """Give the part files on disk, of one item or all."""

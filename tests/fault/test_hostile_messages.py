@@ -153,4 +153,4 @@ def test_a_forged_record_opens_no_other_host(scene: Scene, href: str) -> None:
     assert record.state is State.FAILURE
     assert record.error is not None
     assert record.error.type == "HrefRefusedError"
-    assert not list(scene.settings.download_dir.glob("*.zip"))
+    assert not list(Path(scene.settings.download_dir).glob("*.zip"))

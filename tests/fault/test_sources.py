@@ -274,7 +274,7 @@ def test_an_account_held_by_hand_is_held(both: Scene, s3: S3Server) -> None:
     batch = both.enqueue(item_on(s3, both, "HELD"))
     # The worker is alive and takes work meanwhile: that of another account.
     other = both.settings.model_copy(update={"account": "other"})
-    done = enqueue([item_on(s3, both, "FREE")], settings=other)
+    done = enqueue([item_on(s3, both, "FREE")], conf=other)
     both.settled(done, 30)
     assert batch.status().states["PENDING"] == 1
 

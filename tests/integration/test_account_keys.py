@@ -45,7 +45,7 @@ def test_a_replaced_key_lets_the_fleet_go_on(
     cli.settings |= config.environment(settings)
     cli.settings.pop("GEODES_API_KEY")
 
-    batch = enqueue([standin.add_item(KiB) for _ in range(40)], batch="b", settings=settings)
+    batch = enqueue([standin.add_item(KiB) for _ in range(40)], batch="b", conf=settings)
     wait_until(lambda: batch.status().waiting.get("auth"), WAIT_S, "the key is refused")
     wait_until(lambda: not batch.status().states[State.STARTED], WAIT_S, "what ran has ended")
     wasted, before = len(refused(standin)), batch.status()
@@ -80,7 +80,7 @@ def test_a_forbidden_file_stops_no_other(
     standin.fault(items[0], "bad_key", answer=how)
     node = worker(concurrency=slots)
 
-    batch = enqueue(items, batch="b", settings=settings)
+    batch = enqueue(items, batch="b", conf=settings)
     status = batch.wait(WAIT_S)
 
     (failed,) = [one for one in batch.results() if one.state is State.FAILURE]
@@ -103,7 +103,7 @@ def test_many_forbidden_files_ask_few_questions(
         standin.fault(item, "bad_key", answer="403")
     worker(concurrency=4)
 
-    batch = enqueue([*forbidden, standin.add_item(KiB)], batch="b", settings=settings)
+    batch = enqueue([*forbidden, standin.add_item(KiB)], batch="b", conf=settings)
     began = time.monotonic()
     status = batch.wait(WAIT_S)
     seconds = time.monotonic() - began
@@ -125,7 +125,7 @@ def test_a_bad_key_pauses_the_account_once(
     standin.settings.change(bad_key="403", latency_s=0.2)
     worker(concurrency=PLACES)
 
-    batch = enqueue([standin.add_item(KiB) for _ in range(20)], batch="b", settings=settings)
+    batch = enqueue([standin.add_item(KiB) for _ in range(20)], batch="b", conf=settings)
     wait_until(lambda: batch.status().waiting.get("auth"), WAIT_S, "the key is refused")
     wait_until(lambda: not batch.status().states[State.STARTED], WAIT_S, "what ran has ended")
 
@@ -148,7 +148,7 @@ def test_without_the_question_a_file_given_since_tells(
     others = [standin.add_item(KiB) for _ in range(6)]
     worker(concurrency=2)
 
-    batch = enqueue([slow, *others], batch="b", settings=settings)
+    batch = enqueue([slow, *others], batch="b", conf=settings)
     status = batch.wait(WAIT_S)
 
     (account,) = ledger.account.states()

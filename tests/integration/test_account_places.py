@@ -37,7 +37,7 @@ def test_three_workers_share_the_places_of_an_account(
     standin.settings.change(latency_s=each_s)
     nodes = fleet(worker, settings)
 
-    batch = enqueue([standin.add_item(KiB) for _ in range(count)], settings=settings)
+    batch = enqueue([standin.add_item(KiB) for _ in range(count)], conf=settings)
     status = batch.wait(WAIT_S)
 
     requests = standin.downloads()
@@ -66,7 +66,7 @@ def test_hidden_caps_are_found(
     standin.settings.change(latency_s=0.25)
     standin.fault(None, "concurrency", limit=5, retry_after="1")
     fleet(worker, settings)
-    batch = enqueue([standin.add_item(KiB) for _ in range(800)], settings=settings)
+    batch = enqueue([standin.add_item(KiB) for _ in range(800)], conf=settings)
 
     wait_until(lambda: batch.status().states[State.SUCCESS] > 500, 2 * WAIT_S, "half is done")
     first = places(ledger)
@@ -98,7 +98,7 @@ def test_a_portal_that_takes_fewer_is_found_out(
     fleet(worker, settings, count=2)
     began = time.time()
 
-    batch = enqueue([standin.add_item(KiB) for _ in range(60)], batch="b", settings=settings)
+    batch = enqueue([standin.add_item(KiB) for _ in range(60)], batch="b", conf=settings)
     batch.wait(WAIT_S)
     told = cli("status", "b", "--why")
 
@@ -139,7 +139,7 @@ def test_every_form_of_retry_after_is_heeded(
     for form in FORMS:
         item = standin.add_item(KiB)
         standin.fault(item, "429", times=1, retry_after=form)
-        batch = enqueue(item, settings=settings)
+        batch = enqueue(item, conf=settings)
         wait_until(partial(throttled, batch), WAIT_S, form)
         (state,) = ledger.account.states()
         waits[form] = (state.paused_until or 0.0) - ledger.connection.server_time()

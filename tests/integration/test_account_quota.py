@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_known_quota_is_never_refused(
     standin.quota = Quota(LIMIT, WINDOW_S, sliding=sliding)
     fleet(worker, settings)
 
-    batch = enqueue([standin.add_item(KiB) for _ in range(ITEMS)], settings=settings)
+    batch = enqueue([standin.add_item(KiB) for _ in range(ITEMS)], conf=settings)
     status = batch.wait(WAIT_S)
 
     assert status.states[State.SUCCESS] == ITEMS
@@ -63,7 +64,7 @@ def test_a_refusal_is_waited_out_by_one_that_tries(
     standin.settings.quota_says = says
     fleet(worker, settings)
 
-    batch = enqueue([standin.add_item(KiB) for _ in range(ITEMS)], settings=settings)
+    batch = enqueue([standin.add_item(KiB) for _ in range(ITEMS)], conf=settings)
     status = batch.wait(WAIT_S)
 
     moments = [one.started_at for one in refused(standin)]
@@ -85,7 +86,7 @@ def test_a_number_that_the_portal_repeats_stops_nothing(
     settings = settings.model_copy(update={"quota": None, "probe_seconds": 1.0})
     fleet(worker, settings)
 
-    batch = enqueue([standin.add_item(64 * KiB) for _ in range(150)], settings=settings)
+    batch = enqueue([standin.add_item(64 * KiB) for _ in range(150)], conf=settings)
     status = batch.wait(WAIT_S)
 
     (account,) = ledger.account.states()
@@ -111,7 +112,7 @@ def test_a_refused_quota_is_told_with_its_time(
     worker()
     items = [standin.add_item(KiB) for _ in range(4)]
 
-    batch = enqueue(items, batch="b", settings=settings)
+    batch = enqueue(items, batch="b", conf=settings)
     wait_until(lambda: batch.status().waiting.get("quota"), WAIT_S, "the quota is used up")
     told = cli("status", "b")
     data = one_object(cli("status", "b", "--json").stdout)
@@ -124,4 +125,6 @@ def test_a_refused_quota_is_told_with_its_time(
     assert wait["reason"] == "quota"
     assert 30 < wait["next_due"] - ledger.connection.server_time() <= 60
     assert ledger.reading.running() == []
-    assert not settings.download_dir.exists() or not any(settings.download_dir.rglob("*.zip"))
+    assert not Path(settings.download_dir).exists() or not any(
+        Path(settings.download_dir).rglob("*.zip")
+    )

@@ -44,13 +44,13 @@ def test_what_is_held_starts_nothing(
     held = [standin.add_item(KiB) for _ in range(3)]
     other = standin.add_item(KiB)
     cli("enqueue", write_items(held[:1]), "--batch", "first")
-    batch = enqueue(held, batch="mine", settings=settings)
+    batch = enqueue(held, batch="mine", conf=settings)
     paused = cli("pause", what)
     twice = cli("pause", what)
     worker()
     if what == "mine":
         # Others go on, so that it is seen that the worker works.
-        assert enqueue(other, batch="other", settings=settings).wait(WAIT_S).states["SUCCESS"] == 1
+        assert enqueue(other, batch="other", conf=settings).wait(WAIT_S).states["SUCCESS"] == 1
     status = cli("status", "mine")
     before = [len(standin.downloads(item)) for item in held]
 
@@ -80,12 +80,12 @@ def test_urgent_items_overtake_a_long_queue(
 ) -> None:
     """Ten urgent items are done long before the two hundred that were asked for first."""
     standin.settings.change(latency_s=0.05)
-    usual = enqueue([standin.add_item(KiB) for _ in range(200)], batch="usual", settings=settings)
+    usual = enqueue([standin.add_item(KiB) for _ in range(200)], batch="usual", conf=settings)
     worker(concurrency=2)
     wait_until(lambda: usual.status().states[State.SUCCESS] >= 5, WAIT_S, "the long queue runs")
     items = [standin.add_item(KiB) for _ in range(10)]
 
-    urgent = enqueue(items, batch="urgent", priority=5, settings=settings)
+    urgent = enqueue(items, batch="urgent", priority=5, conf=settings)
     done = urgent.wait(WAIT_S)
     left = usual.status().unfinished
 

@@ -38,7 +38,7 @@ def test_files_on_tape_are_asked_for_in_bulk(
         standin.fault(item, mode)
     worker("one"), worker("two")
 
-    batch = enqueue(items, settings=settings)
+    batch = enqueue(items, conf=settings)
     wait_until(lambda: batch.status().waiting == {"offline": 6}, WAIT_S, "six wait")
     wait_until(lambda: asked(standin)["fastavailability"] >= 2, WAIT_S, "two questions")
     standin.bring_online()
@@ -62,7 +62,7 @@ def test_half_on_tape_holds_nothing_up(
         standin.fault(item, "offline_410")
     fleet(worker, settings)
 
-    batch = enqueue(items, settings=settings)
+    batch = enqueue(items, conf=settings)
     half = count // 2
     wait_until(lambda: batch.status().states[State.SUCCESS] == half, 2 * WAIT_S, "the others")
     done_at = time.time()
@@ -95,7 +95,7 @@ def test_a_portal_that_lies_is_not_believed_twice(
     standin.settings.always_available = True
     worker(settings=settings)
 
-    batch = enqueue(item, settings=settings)
+    batch = enqueue(item, conf=settings)
     wait_until(lambda: len(standin.downloads(item)) >= 3, WAIT_S, "a third request")
     standin.bring_online()
     status = batch.wait(WAIT_S)
@@ -118,7 +118,7 @@ def test_a_portal_without_the_routes_is_asked_slowly(
         standin.fault(item, "offline_410", gets=1)
     worker(settings=settings)
 
-    status = enqueue(items, settings=settings).wait(WAIT_S)
+    status = enqueue(items, conf=settings).wait(WAIT_S)
 
     gaps = []
     for item in items:

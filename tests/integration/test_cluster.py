@@ -73,7 +73,7 @@ def command_worker(cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) -
 
 def folder_of(settings: Settings) -> str:
     """Give the download folder."""
-    return str(settings.download_dir)
+    return str(Path(settings.download_dir))
 
 
 # --- the commands --------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_pools(standin: StandIn, settings: Settings, worker: WorkerFactory, pool
     for name in ("one", "two"):
         worker(name, pool=pool, wait=False)
 
-    batch = enqueue(items, settings=settings)
+    batch = enqueue(items, conf=settings)
     status = batch.wait(WAIT_S)
 
     assert status.outcomes["DOWNLOADED"] == 8
@@ -194,11 +194,11 @@ def test_asking_twice_is_asking_once(
 ) -> None:
     """The same items asked for again, while under way and afterwards, are not fetched again."""
     items = [standin.add_item(64 * KiB) for _ in range(3)]
-    first, second = (enqueue(items, settings=settings) for _ in range(2))
+    first, second = (enqueue(items, conf=settings) for _ in range(2))
     worker()
 
     fetched = [first.wait(WAIT_S).outcomes, second.wait(WAIT_S).outcomes]
-    third = enqueue(items, settings=settings).wait(WAIT_S)
+    third = enqueue(items, conf=settings).wait(WAIT_S)
 
     assert fetched == [{"DOWNLOADED": 3, "RESUMED": 0, "ALREADY_PRESENT": 0}] * 2
     assert third.outcomes == {"DOWNLOADED": 0, "RESUMED": 0, "ALREADY_PRESENT": 3}
@@ -212,7 +212,7 @@ def test_two_items_that_want_one_name(
     one, other = (standin.add_item(KiB, title="twin.zip") for _ in range(2))
     worker()
 
-    batch = enqueue([one, other], settings=settings)
+    batch = enqueue([one, other], conf=settings)
     batch.wait(WAIT_S)
 
     (refused,) = (record for record in batch.results() if record.state is State.FAILURE)
@@ -220,7 +220,7 @@ def test_two_items_that_want_one_name(
     assert refused.error.type == "NameTakenError"
     assert one["id"] in refused.error.message
     assert other["id"] in refused.error.message
-    assert (settings.download_dir / "twin.zip").read_bytes() == read(standin.body(one))
+    assert (Path(settings.download_dir) / "twin.zip").read_bytes() == read(standin.body(one))
 
 
 # --- messages ------------------------------------------------------------------------------------
@@ -241,11 +241,11 @@ def test_messages_are_small_readable_and_without_secrets(
     item = standin.add_item(2048 * KiB, identifier="SCENE")
     (asset,) = stac_assets.assets(item)
 
-    enqueue(item, settings=settings)
+    enqueue(item, conf=settings)
 
     (message,) = queued_messages(ledger)
     arguments, keywords, _ = json.loads(base64.b64decode(message["body"]))
-    path = str(settings.download_dir / "SCENE.zip")
+    path = str(Path(settings.download_dir) / "SCENE.zip")
     assert message["headers"]["task"] == TASK
     assert message["headers"]["id"] == download_id(path, asset)
     assert (arguments, keywords) == (
@@ -296,7 +296,7 @@ def test_pickle_is_refused(
             body, routing_key=QUEUE, content_type="application/x-python-serialize",
             content_encoding="binary", headers={"task": TASK, "id": "trap"},
         )  # fmt: skip
-    status = enqueue(item, settings=settings).wait(WAIT_S)
+    status = enqueue(item, conf=settings).wait(WAIT_S)
     node.wait_for("untrusted content")
 
     assert status.states["SUCCESS"] == 1
@@ -313,7 +313,7 @@ def test_async_result_is_the_record(
     """``AsyncResult(id).get()`` waits, and gives the record that the ledger has."""
     item = standin.add_item(64 * KiB)
     worker()
-    (asked,) = enqueue(item, settings=settings).results()
+    (asked,) = enqueue(item, conf=settings).results()
     result = AsyncResult(asked.download_id, app=make(settings))
 
     record = result.get(timeout=WAIT_S)
@@ -331,7 +331,7 @@ def test_async_result_raises_the_named_error(
     gone = standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
     worker()
-    (asked,) = enqueue(gone, settings=settings).results()
+    (asked,) = enqueue(gone, conf=settings).results()
     result = AsyncResult(asked.download_id, app=make(settings))
 
     with pytest.raises(NotFoundError, match="no such file"):
@@ -372,10 +372,10 @@ def test_s3_with_credentials(
     item, other = (item_in(datalake, standin, name) for name in ("ONE", "TWO"))
     worker(settings=s3_settings)
 
-    by_itself = enqueue(item, settings=s3_settings)
+    by_itself = enqueue(item, conf=s3_settings)
     by_itself.wait(WAIT_S)
     signed = [head["Authorization"] for head in datalake.seen]
-    portal_only = enqueue(other, source="geodes", settings=s3_settings)
+    portal_only = enqueue(other, source="geodes", conf=s3_settings)
     portal_only.wait(WAIT_S)
 
     ((found,), (elsewhere,)) = (by_itself.results(), portal_only.results())
@@ -395,7 +395,7 @@ def test_s3_bytes_that_are_wrong(
     item = item_in(datalake, standin, "SPOILT", spoilt=True)
     worker(settings=s3_settings)
 
-    batch = enqueue(item, source="s3", settings=s3_settings)
+    batch = enqueue(item, source="s3", conf=s3_settings)
     batch.wait(WAIT_S)
 
     (record,) = batch.results()

@@ -118,7 +118,7 @@ def test_numbers_rise_in_the_api(
     item = standin.add_item(1024 * KiB)
     standin.settings.rate = 160 * KiB
     worker()
-    batch = enqueue(item, settings=settings)
+    batch = enqueue(item, conf=settings)
     (record,) = batch.results()
 
     seen = rising(lambda: per_cent(flower.tasks().get(record.download_id, {}).get("result")))
@@ -139,7 +139,7 @@ def test_a_flower_that_starts_late_knows_what_runs(
     item = standin.add_item(4096 * KiB, identifier="SCENE")
     standin.settings.rate = 160 * KiB
     worker()
-    batch = enqueue(item, settings=settings)
+    batch = enqueue(item, conf=settings)
     wait_until(lambda: batch.status().bytes_done > 0, 20.0)
     (record,) = batch.results()
 
@@ -162,7 +162,7 @@ def test_numbers_rise_on_the_page(
     item = standin.add_item(2048 * KiB, identifier="SCENE")
     standin.settings.rate = 160 * KiB
     worker()
-    enqueue(item, settings=settings)
+    enqueue(item, conf=settings)
 
     def look() -> int | None:
         page = browser.rows(browser.dom(f"{flower.url}/tasks"))
@@ -185,7 +185,7 @@ def test_every_kind_of_row_can_be_read(
     standin.fault(tape, "offline_410")
     standin.fault(gone, "gone_404")
     worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
-    batch = enqueue([good, tape, gone], settings=settings)
+    batch = enqueue([good, tape, gone], conf=settings)
     wait_until(lambda: batch.status().unfinished == 1, 20.0)
     wait_until(lambda: "RETRY" in {t["state"] for t in flower.tasks().values()}, 10.0)
 

@@ -31,7 +31,7 @@ def test_worker_tells_files_and_batches(
     )
 
     items = [standin.add_item(64 * KiB) for _ in range(3)]
-    enqueue(items, settings=settings, batch="mine").wait(20)
+    enqueue(items, conf=settings, batch="mine").wait(20)
     wait_until(over.exists, 10.0)
 
     told = [json.loads(line) for line in files.read_text().splitlines()]
@@ -44,7 +44,7 @@ def test_hook_that_fails_harms_nothing(
 ) -> None:
     """A hook that does not exist costs no download and no attempt."""
     worker(env={"GEODES_TASKS_ON_FILE": "/no/such/command {path}"})
-    batch = enqueue([standin.add_item(64 * KiB) for _ in range(3)], settings=settings)
+    batch = enqueue([standin.add_item(64 * KiB) for _ in range(3)], conf=settings)
 
     status = batch.wait(20)
 

@@ -48,7 +48,7 @@ def test_exporter_counts_a_transfer(
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
     worker()
-    enqueue([good, gone], settings=settings).wait(20)
+    enqueue([good, gone], conf=settings).wait(20)
 
     text = ""
     for _ in range(50):

@@ -41,7 +41,7 @@ sys.addaudithook(lambda event, args: opened.append(event) if event.startswith("s
 begun = time.process_time()
 import geodes_tasks
 seconds = time.process_time() - begun
-from geodes_tasks import Batch, Settings, enqueue
+from geodes_tasks import Batch, Config, enqueue
 import json
 import os
 print(json.dumps({"seconds": seconds, "opened": opened}))
@@ -67,7 +67,7 @@ def test_items_of_every_kind(
     name = write_items(items[3:], str(tmp_path / "items.json"))
     worker()
 
-    batch = enqueue([items[0], pystac_item(items[1]), [items[2]], name], settings=settings)
+    batch = enqueue([items[0], pystac_item(items[1]), [items[2]], name], conf=settings)
     status = batch.wait(WAIT_S)
 
     assert status.outcomes == {"DOWNLOADED": 4, "RESUMED": 0, "ALREADY_PRESENT": 0}
@@ -86,7 +86,7 @@ def test_results_tell_the_whole_story(
     good, bad = standin.add_item(32 * KiB), standin.add_item(data=False)
     worker()
 
-    batch = enqueue([good, bad], batch="mine", settings=settings)
+    batch = enqueue([good, bad], batch="mine", conf=settings)
     batch.wait(WAIT_S)
 
     failed, done = sorted(batch.results(), key=lambda record: record.state)
@@ -109,7 +109,7 @@ def test_a_running_event_loop_is_no_obstacle(standin: StandIn, settings: Setting
     item = standin.add_item(KiB)
 
     async def cell() -> Batch:
-        return enqueue(item, settings=settings)
+        return enqueue(item, conf=settings)
 
     assert asyncio.run(cell()).status().states["PENDING"] == 1
 
@@ -129,7 +129,7 @@ def test_settings_come_from_the_environment(
 
 def test_waiting_has_an_end(standin: StandIn, settings: Settings) -> None:
     """Nobody works: waiting ends at its timeout, says how much is left, and cancels nothing."""
-    batch = enqueue(standin.add_item(KiB), settings=settings)
+    batch = enqueue(standin.add_item(KiB), conf=settings)
 
     with pytest.raises(TimeoutError, match=r"1 of 1 downloads are unfinished after 0\.2 s"):
         batch.wait(timeout=0.2)
@@ -145,7 +145,7 @@ def test_no_redis_is_one_clear_error(standin: StandIn, settings: Settings) -> No
     with pytest.raises(
         LedgerUnavailableError, match=r"no answer from Redis at redis://:\*\*\*@127.0.0.1:1/0"
     ):
-        enqueue(item, settings=nowhere)
+        enqueue(item, conf=nowhere)
 
 
 def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Settings) -> None:
@@ -153,7 +153,7 @@ def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Settings) -> N
     item = standin.add_item(KiB)
 
     with pytest.raises(ConfigError, match=r"layout: .* must name a path inside"):
-        enqueue(item, layout="../{title}", batch="never", settings=settings)
+        enqueue(item, layout="../{title}", batch="never", conf=settings)
 
     assert Ledger.of(settings).reading.batches() == []
 
@@ -162,7 +162,7 @@ def test_a_layout_field_that_an_item_lacks(standin: StandIn, settings: Settings)
     """What the item does not have cannot be in its path: its record says which field, and why."""
     item = standin.add_item(KiB)
 
-    (record,) = enqueue(item, layout="{colour}/{title}", settings=settings).results()
+    (record,) = enqueue(item, layout="{colour}/{title}", conf=settings).results()
 
     assert record.error is not None
     assert record.state is State.FAILURE
@@ -179,8 +179,8 @@ def test_an_unknown_batch(ledger: Ledger) -> None:
 
 def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: Settings) -> None:
     """``batch(name)`` and ``batches()`` find a batch that another process enqueued."""
-    first = enqueue([standin.add_item(KiB)], batch="first", settings=settings)
-    enqueue([standin.add_item(KiB) for _ in range(2)], batch="second", settings=settings)
+    first = enqueue([standin.add_item(KiB)], batch="first", conf=settings)
+    enqueue([standin.add_item(KiB) for _ in range(2)], batch="second", conf=settings)
     code = (
         "from geodes_tasks import batch, batches\n"
         "print(*(one.id for one in batches()), batch('second').status().total)"
@@ -196,24 +196,24 @@ def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: 
     )
 
     assert done.stdout.split() == ["second", "first", "2"]
-    assert batch("first", settings=settings).status() == first.status()
+    assert batch("first", conf=settings).status() == first.status()
 
 
 def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Settings) -> None:
     """A wrong name is an error at once that names the nearest; without a Redis so is any name."""
-    enqueue([standin.add_item(KiB)], batch="april", settings=settings)
+    enqueue([standin.add_item(KiB)], batch="april", conf=settings)
     nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
 
     with pytest.raises(UnknownBatchError, match="aprill"):
-        batch("aprill", settings=settings)
+        batch("aprill", conf=settings)
     with pytest.raises(LedgerUnavailableError, match="no answer"):
-        batches(settings=nowhere)
+        batches(conf=nowhere)
 
 
 def test_a_batch_is_steered_by_its_handle(standin: StandIn, settings: Settings) -> None:
     """Cancel one item, retry it, pause and resume: each tells its effect, twice is once."""
     items = [standin.add_item(KiB) for _ in range(2)]
-    mine = enqueue(items, batch="mine", settings=settings)
+    mine = enqueue(items, batch="mine", conf=settings)
     first = str(items[0]["id"])
 
     cancelled = [str(mine.cancel(items=[first])) for _ in range(2)]
@@ -238,7 +238,7 @@ def test_a_batch_retries_one_class_of_errors(
     item = standin.add_item(KiB)
     standin.fault(item, "gone_404")
     worker()
-    mine = enqueue(item, settings=settings)
+    mine = enqueue(item, conf=settings)
     mine.wait(WAIT_S)
     standin.clear_faults(item)
 

@@ -75,7 +75,7 @@ def test_a_queue_downloads_everything(
 ) -> None:
     """All files arrive, are proven, and stdout stays free for data."""
     items = fill(standin, 5)
-    queue = DownloadQueue(items, settings=alone)
+    queue = DownloadQueue(items, conf=alone)
 
     status = queue.run()
 
@@ -90,12 +90,12 @@ def test_a_queue_downloads_everything(
 def test_a_second_run_fetches_nothing(standin: StandIn, alone: Settings) -> None:
     """What is there and proven is not asked for again, by the same queue or a new one."""
     items = fill(standin, 3)
-    queue = DownloadQueue(items, settings=alone)
+    queue = DownloadQueue(items, conf=alone)
     queue.run()
     standin.reset_log()
 
     again = queue.run()
-    anew = DownloadQueue(items, settings=alone).run()
+    anew = DownloadQueue(items, conf=alone).run()
 
     assert again.outcomes[Outcome.ALREADY_PRESENT] == anew.outcomes[Outcome.ALREADY_PRESENT] == 3
     assert again.outcomes[Outcome.DOWNLOADED] == 0
@@ -109,7 +109,7 @@ def test_one_failure_does_not_stop_the_others(
     items = fill(standin, 3)
     standin.fault(items[0], "gone_404")
     items.append(standin.add_item(data=False))
-    queue = DownloadQueue(items, settings=alone)
+    queue = DownloadQueue(items, conf=alone)
 
     status = queue.run()
 
@@ -126,8 +126,8 @@ def test_a_path_of_another_item_is_refused_by_name(
     """A path that the ledger gave to another item fails, with both named; its file is kept."""
     one, other = (standin.add_item(KiB, title="twin.zip") for _ in range(2))
     worker()
-    DownloadQueue(one, settings=settings, quiet=True).run()
-    queue = DownloadQueue(other, settings=settings, quiet=True)
+    DownloadQueue(one, conf=settings, quiet=True).run()
+    queue = DownloadQueue(other, conf=settings, quiet=True)
 
     status = queue.run()
 
@@ -148,19 +148,19 @@ def test_a_refused_key_is_said_at_once(
     items = fill(standin, 2)
     bad = alone.model_copy(update={"api_key": SecretStr("a-key-that-is-not-known")})
 
-    status = DownloadQueue(items, settings=bad).run()
+    status = DownloadQueue(items, conf=bad).run()
 
     assert status.waiting == {"auth": 2}
     said = capfd.readouterr().err
     assert "was refused. Make a new key" in said
     assert "a-key-that-is-not-known" not in said
-    assert DownloadQueue(items, settings=alone).run().states[State.SUCCESS] == 2
+    assert DownloadQueue(items, conf=alone).run().states[State.SUCCESS] == 2
 
 
 def test_a_folder_that_takes_nothing_is_said_at_once(alone: Settings, tmp_path: Path) -> None:
     """Where the download folder is a file, that is said before anything starts."""
     (tmp_path / "taken").write_text("a file")
-    queue = DownloadQueue([], tmp_path / "taken", settings=alone)
+    queue = DownloadQueue([], tmp_path / "taken", conf=alone)
 
     with pytest.raises(NotAFileError, match="taken"):
         queue.run()
@@ -168,22 +168,22 @@ def test_a_folder_that_takes_nothing_is_said_at_once(alone: Settings, tmp_path: 
 
 def test_an_empty_queue_is_no_error(alone: Settings) -> None:
     """A search that found nothing gives a queue that has nothing to do."""
-    assert DownloadQueue([], settings=alone).run().total == 0
+    assert DownloadQueue([], conf=alone).run().total == 0
 
 
 def test_a_generator_lasts_for_two_runs(standin: StandIn, alone: Settings) -> None:
     """Items that can be walked through only once are there for the second run too."""
-    queue = DownloadQueue((item for item in fill(standin, 2)), settings=alone, quiet=True)
+    queue = DownloadQueue((item for item in fill(standin, 2)), conf=alone, quiet=True)
 
     assert queue.run().total == queue.run().total == 2
 
 
 def test_two_queues_in_one_folder_are_told_apart(standin: StandIn, alone: Settings) -> None:
     """A second process in the same folder is told whose run is under way."""
-    queue = DownloadQueue(fill(standin, 1), settings=alone)
+    queue = DownloadQueue(fill(standin, 1), conf=alone)
 
     with (
-        runs.on_this_machine([], alone.download_dir.absolute(), alone),
+        runs.on_this_machine([], Path(alone.download_dir).absolute(), alone),
         pytest.raises(FolderBusyError, match=f"process {os.getpid()}"),
     ):
         queue.run()
@@ -191,7 +191,7 @@ def test_two_queues_in_one_folder_are_told_apart(standin: StandIn, alone: Settin
 
 def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Settings) -> None:
     """The counts of a batch are right too when a forgotten batch had the same name."""
-    selection = Selection(alone.download_dir.absolute())
+    selection = Selection(Path(alone.download_dir).absolute())
     items = fill(standin, 2)
 
     for _ in range(2):
@@ -297,13 +297,13 @@ def test_check_integrity_says_what_is_wrong(
     """A missing, a changed and an unfinished file are told apart, in words and as data."""
     items = fill(standin, 4)
     standin.fault(items[3], "gone_404")
-    DownloadQueue(items, settings=alone).run()
-    gone, changed, _ = paths_of(alone.download_dir)
+    DownloadQueue(items, conf=alone).run()
+    gone, changed, _ = paths_of(Path(alone.download_dir))
     gone.unlink()
     changed.write_bytes(changed.read_bytes()[:-1] + b"!")
 
     # Another queue, as in a new process: what happened is in the ledger.
-    findings = DownloadQueue(items, settings=alone).check_integrity()
+    findings = DownloadQueue(items, conf=alone).check_integrity()
 
     assert [(Path(f.path).name, f.problem) for f in findings] == [
         (gone.name, Problem.MISSING),
@@ -317,10 +317,10 @@ def test_check_integrity_says_what_is_wrong(
 
 def test_check_integrity_before_the_first_run(standin: StandIn, alone: Settings) -> None:
     """Where nothing was downloaded yet everything is unfinished, and nothing is made for it."""
-    findings = DownloadQueue(fill(standin, 2), settings=alone).check_integrity()
+    findings = DownloadQueue(fill(standin, 2), conf=alone).check_integrity()
 
     assert [finding.problem for finding in findings] == [Problem.UNFINISHED] * 2
-    assert not alone.download_dir.exists()
+    assert not Path(alone.download_dir).exists()
 
 
 # --- a cluster ---------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_with_a_redis_the_cluster_works(
 ) -> None:
     """With a Redis named the same calls send the work to its workers; nothing starts here."""
     worker(settings=settings)
-    queue = DownloadQueue(fill(standin, 4), settings=settings)
+    queue = DownloadQueue(fill(standin, 4), conf=settings)
 
     queue.run()
 
@@ -349,7 +349,7 @@ def test_with_a_redis_the_cluster_works(
 
 def test_profile_tells_what_was(standin: StandIn, alone: Settings) -> None:
     """After a run its downloads are recent, with times; reset begins a new history."""
-    DownloadQueue(fill(standin, 2), settings=alone).run()
+    DownloadQueue(fill(standin, 2), conf=alone).run()
 
     profile = Profile.load(alone)
 
@@ -361,7 +361,7 @@ def test_profile_tells_what_was(standin: StandIn, alone: Settings) -> None:
     assert first.time_taken.total_seconds() >= 0
     Profile.reset(alone)
     assert Profile.load(alone).nb_downloads == 0
-    assert len(paths_of(alone.download_dir)) == 2
+    assert len(paths_of(Path(alone.download_dir))) == 2
 
 
 def test_profile_sees_what_another_process_downloads(
@@ -387,7 +387,7 @@ def test_watching_ends_with_the_downloads(
     wait_until(lambda: standin.downloads(), 30)
     begun = time.monotonic()
 
-    Profile.watch_downloads(refresh_rate=0.3, settings=alone)
+    Profile.watch_downloads(refresh_rate=0.3, conf=alone)
 
     lines = capfd.readouterr().err.splitlines()
     assert "Current downloads: 2 | Pending downloads: 2" in lines[0]
@@ -399,7 +399,7 @@ def test_watching_ends_with_the_downloads(
 def test_profile_in_a_cluster(standin: StandIn, settings: Settings) -> None:
     """In a cluster the profile is that of all: what waits for a worker is pending."""
     admitted = planning.plan(
-        readers.items_of(fill(standin, 3)), Selection(settings.download_dir.absolute())
+        readers.items_of(fill(standin, 3)), Selection(Path(settings.download_dir).absolute())
     )
     runs.admitted(admitted, settings)
 

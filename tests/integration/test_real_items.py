@@ -138,7 +138,7 @@ def test_what_eodag_finds_is_downloaded_and_enqueued(
     plan = run(portal, tmp_path, "-m", "geodes_tasks", "download", *files, "-o", "files", "--json")
     assert plan.returncode == 0, plan.stderr
     assert json.loads(plan.stdout)["outcomes"]["ALREADY_PRESENT"] == len(known)
-    batch = enqueue([str(tmp_path / name) for name in files], settings=settings)
+    batch = enqueue([str(tmp_path / name) for name in files], conf=settings)
     assert {Path(record.path).name for record in batch.results()} == {
         archive_name(item) for item in known
     }

@@ -80,7 +80,7 @@ def test_stac_of_real_downloads(
     items = [standin.add_item(64 * KiB) for _ in range(3)]
     source = write_items(items)
     worker()
-    enqueue(items, settings=settings, batch="mine").wait(20)
+    enqueue(items, conf=settings, batch="mine").wait(20)
 
     said = command(settings, "report", "mine", "--format", "stac", "--items", source)
 
@@ -99,7 +99,7 @@ def test_stac_without_the_items_says_what_it_lacks(
     """Where neither ledger nor file knows place and time, the item is left out and named."""
     item = standin.add_item(64 * KiB)
     worker()
-    batch = enqueue(item, settings=settings, batch="mine")
+    batch = enqueue(item, conf=settings, batch="mine")
     batch.wait(20)
     forget_footprints(settings)
 
@@ -127,7 +127,7 @@ def test_stac_from_the_ledger_alone(
     """The ledger itself knows place and time of each item: the report needs no other file."""
     items = [standin.add_item(64 * KiB) for _ in range(3)]
     worker()
-    enqueue(items, settings=settings, batch="mine").wait(20)
+    enqueue(items, conf=settings, batch="mine").wait(20)
 
     said = command(settings, "report", "mine", "--format", "stac")
 
@@ -161,7 +161,7 @@ def test_summary_names_every_failure_of_a_file(
         standin.fault(item, fault, **options)
     hasty = {"max_attempts": 2, "stall_seconds": 1.0, "offline_poll_seconds": 300.0}
     worker(settings=settings.model_copy(update=hasty), concurrency=4)
-    batch = enqueue(items, settings=settings, batch="mine")
+    batch = enqueue(items, conf=settings, batch="mine")
     wait_until(lambda: batch.status().unfinished == 1 == len(batch.status().waiting), 40.0)
 
     page = command(settings, "report", "mine", "--format", "markdown").stdout
@@ -187,7 +187,7 @@ def test_summary_names_what_holds_the_account(
     # For every file: a key that is refused for one alone is none that is refused.
     standin.fault(None, fault, **({"seconds": 100} if fault == "429" else {}))
     worker()
-    batch = enqueue(item, settings=settings, batch="mine")
+    batch = enqueue(item, conf=settings, batch="mine")
     wait_until(lambda: batch.status().waiting, 20.0)
     (record,) = batch.results()
 

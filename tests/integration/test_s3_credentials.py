@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geodes_tasks.errors import ConfigError, SourceUnavailableError, TransferError
-from geodes_tasks.pygeodes.config_shim import Config
-from geodes_tasks.settings.config import load
+from geodes_tasks.settings.config import Config, load
 from geodes_tasks.transports import chosen
 from geodes_tasks.transports.s3 import object as s3_object
-from geodes_tasks.transports.s3.credentials import Fresh, given, of_answer
+from geodes_tasks.transports.s3.credentials import Fresh, of_answer
 from geodes_tasks.transports.s3.ranges import RANGE_BYTES
 from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import some_bytes
@@ -219,7 +218,7 @@ def test_a_credential_process_of_a_profile(
 
 def test_a_function_of_the_user(s3: S3Server) -> None:
     """What CNES's own package gives can be handed on as it is."""
-    transport = transport_to(s3, s3_credentials_command=given(lambda: ROLE))
+    transport = transport_to(s3, s3_credentials=lambda: ROLE)
 
     assert fetched(transport) == CONTENT
     assert tokens_of(s3) == ["t"]
@@ -229,8 +228,8 @@ def test_a_function_in_the_configuration(s3: S3Server) -> None:
     """Users hand their function to ``Config``; whoever loads boto3 then asks it."""
     conf = Config(s3_endpoint_url=s3.url, s3_credentials=lambda: ROLE)
 
-    assert chosen(conf.settings) == ["s3", "geodes"]
-    assert fetched(S3Transport(conf.settings)) == CONTENT
+    assert chosen(conf) == ["s3", "geodes"]
+    assert fetched(S3Transport(conf)) == CONTENT
     assert tokens_of(s3) == ["t"]
 
 
@@ -241,7 +240,7 @@ def test_a_function_that_fails(s3: S3Server) -> None:
         raise RuntimeError("canary-password")
 
     with pytest.raises(SourceUnavailableError, match=r"failed \(RuntimeError\)") as caught:
-        fetched(transport_to(s3, s3_credentials_command=given(fails)))
+        fetched(transport_to(s3, s3_credentials=fails))
 
     assert "canary" not in str(caught.value)
 

@@ -154,7 +154,7 @@ def test_check_integrity_reads_every_file_of_a_product(tmp_path: Path) -> None:
     for name, content in (FILES | {"manifest.safe": manifest_of(FILES)}).items():
         (tmp_path / NAME / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / NAME / name).write_bytes(content)
-    queue = DownloadQueue([item], tmp_path, settings=load(), quiet=True)
+    queue = DownloadQueue([item], tmp_path, conf=load(), quiet=True)
     assert queue.check_integrity() == []
     damaged(tmp_path / NAME / "GRANULE/B02.jp2")
 

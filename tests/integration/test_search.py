@@ -27,12 +27,12 @@ from geodes_tasks.errors import (
     TooManyItemsError,
 )
 from geodes_tasks.model.states import State
-from geodes_tasks.pygeodes.config_shim import Config
 from geodes_tasks.pygeodes.download_queue import DownloadQueue
 from geodes_tasks.pygeodes.geodes import Geodes
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.pygeodes.tables import Table
 from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.catalog import Catalog
 from geodes_tasks.stac.query import Search
 from tests.standin import StandIn
@@ -702,7 +702,7 @@ def test_eodag_items_are_enqueued(settings: Settings) -> None:
     assets = {"zip": {"href": link, "title": "zip", "roles": ["auxiliary"]}}
     item = {"type": "Feature", "id": "S2A_X", "properties": properties, "assets": assets}
 
-    (record,) = enqueue(item, settings=settings).results()
+    (record,) = enqueue(item, conf=settings).results()
 
     assert (record.item_id, Path(record.path).name) == ("URN:X:V1", "S2A_X.zip")
     assert record.state is State.PENDING
@@ -713,7 +713,7 @@ def test_a_collection_of_another_library_is_taken(portal: StandIn, settings: Set
     import pystac
 
     items = Geodes(settings_for(portal)).search_items(collections=S1, return_df=False)
-    queue = DownloadQueue(pystac.ItemCollection(items), settings=settings)
+    queue = DownloadQueue(pystac.ItemCollection(items), conf=settings)
 
     planned = [request for one in queue._planned() for request in one.requests]
 

@@ -54,7 +54,7 @@ def test_retry_by_item_and_by_class(
         standin.fault(item, "gone_404")
     standin.fault(items[3], "licence_423")
     worker()
-    batch = enqueue(items, settings=settings, batch="mine")
+    batch = enqueue(items, conf=settings, batch="mine")
     batch.wait(30)
     names = [Path(record.path).name for record in batch.results()]
     for item in items:
@@ -80,8 +80,8 @@ def test_cancel_spares_what_another_batch_asks_for(
 ) -> None:
     """Two people asked for one file; one changes their mind."""
     items = [standin.add_item(KiB) for _ in range(2)]
-    other = enqueue(items[:1], settings=settings, batch="other")
-    enqueue(items, settings=settings, batch="mine")
+    other = enqueue(items[:1], conf=settings, batch="other")
+    enqueue(items, conf=settings, batch="mine")
 
     said = command(settings, "cancel", "mine").stderr
 
@@ -92,7 +92,7 @@ def test_cancel_spares_what_another_batch_asks_for(
 def test_cancel_some_of_a_batch(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
     """What is named is cancelled, once; the rest stays queued."""
     items = [standin.add_item(KiB) for _ in range(3)]
-    batch = enqueue(items, settings=settings, batch="mine")
+    batch = enqueue(items, conf=settings, batch="mine")
 
     said = [command(settings, "cancel", "mine", items[1]["id"]).stderr for _ in range(2)]
 
@@ -108,7 +108,7 @@ def test_cancel_some_of_a_batch(standin: StandIn, settings: Settings, ledger: Le
 def test_a_name_that_is_not_there(standin: StandIn, settings: Settings, word: str) -> None:
     """A slip of the keyboard changes nothing and is named."""
     item = standin.add_item(KiB)
-    batch = enqueue(item, settings=settings, batch="mine")
+    batch = enqueue(item, conf=settings, batch="mine")
 
     far = command(settings, word, "mine", item["id"], "nope.zip")
     near = command(settings, word, "mine", item["id"][:-1])
@@ -125,14 +125,14 @@ def test_forget_a_finished_batch(
     """Records go, files stay; then the batch is unknown; enqueued again, all is there."""
     items = [standin.add_item(64 * KiB) for _ in range(5)]
     worker()
-    batch = enqueue(items, settings=settings, batch="mine")
+    batch = enqueue(items, conf=settings, batch="mine")
     batch.wait(30)
     paths = [Path(record.path) for record in batch.results()]
 
     first, second = (command(settings, "forget", "mine") for _ in range(2))
     between = records(ledger)
     fetched = len(standin.downloads())
-    again = enqueue(items, settings=settings, batch="again").wait(30)
+    again = enqueue(items, conf=settings, batch="again").wait(30)
 
     assert (first.returncode, first.stderr) == (0, "mine: forgotten with 5 records\n")
     assert second.returncode == 2
@@ -149,8 +149,8 @@ def test_forget_an_unfinished_batch(
     """Unfinished it is kept; by force what runs is stopped, and a worker removes what is left."""
     standin.settings.rate = 50 * KiB
     slow, shared = standin.add_item(4096 * KiB), standin.add_item(4096 * KiB)
-    batch = enqueue([slow, shared], settings=settings, batch="mine")
-    other = enqueue(shared, settings=settings, batch="other")
+    batch = enqueue([slow, shared], conf=settings, batch="mine")
+    other = enqueue(shared, conf=settings, batch="other")
     worker()
     wait_until(lambda: batch.status().states[State.STARTED] == 2, 20.0)
 
@@ -169,7 +169,7 @@ def test_forget_an_unfinished_batch(
 def test_forget_by_age(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
     """``--older-than`` takes the old ones, keeps the young and the unfinished, and says so."""
     for name in ("old", "busy", "young"):
-        batch = enqueue(standin.add_item(KiB), settings=settings, batch=name)
+        batch = enqueue(standin.add_item(KiB), conf=settings, batch=name)
         if name != "busy":
             ledger.control.cancel(list(ledger.reading.downloads(batch.id)))
     month = 31 * 86400.0
@@ -195,7 +195,7 @@ def test_nothing_is_meant_by_default(
     standin: StandIn, settings: Settings, word: str, words: tuple[str, ...]
 ) -> None:
     """Without a batch or --all, and with both, nothing changes, and the line to type is shown."""
-    batch = enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+    batch = enqueue(standin.add_item(KiB), conf=settings, batch="mine")
 
     said = command(settings, word, *words)
 
@@ -228,7 +228,7 @@ def test_an_unknown_batch_is_refused(
     standin: StandIn, settings: Settings, ledger: Ledger, words: tuple[str, ...]
 ) -> None:
     """Every command exits with 2 and the nearest names, and changes nothing."""
-    enqueue(standin.add_item(KiB), settings=settings, batch="tuesday")
+    enqueue(standin.add_item(KiB), conf=settings, batch="tuesday")
 
     said = command(settings, *words)
 
@@ -280,7 +280,7 @@ def test_a_name_that_can_be_read_in_two_ways(
     standin: StandIn, settings: Settings, ledger: Ledger
 ) -> None:
     """A batch called as an account is: the command says which it takes, options name the other."""
-    enqueue(standin.add_item(KiB), settings=settings, batch="default")
+    enqueue(standin.add_item(KiB), conf=settings, batch="default")
 
     bare = command(settings, "resume", "default")
     named = command(settings, "pause", "--batch", "default")
@@ -315,10 +315,10 @@ def of_alice(ledger: Ledger, batch: str) -> None:
 def test_the_owner_is_kept(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
     """Who enqueued a batch first, and when, is in its status; unknown in an older batch."""
     item = standin.add_item(KiB)
-    batch = enqueue(item, settings=settings, batch="mine")
+    batch = enqueue(item, conf=settings, batch="mine")
     told = json.loads(command(settings, "status", "mine", "--json").stdout)
     of_alice(ledger, "mine")
-    enqueue(item, settings=settings, batch="mine")
+    enqueue(item, conf=settings, batch="mine")
     kept = batch.status().owner
     ledger.connection.client.hdel(ledger.connection.key("batch", "mine"), "owner")
 
@@ -336,7 +336,7 @@ def test_a_script_needs_yes(
     """Without a terminal the line to type is shown, and nothing changes until it is typed."""
     names = ["first", "second"] if case == "two" else ["first"]
     for name in names:
-        enqueue(standin.add_item(KiB), settings=settings, batch=name)
+        enqueue(standin.add_item(KiB), conf=settings, batch=name)
         ids = list(ledger.reading.downloads(name))
         if word == "retry":
             ledger.control.cancel(ids)
@@ -367,7 +367,7 @@ def test_all_is_every_batch_of_the_ledger(
 ) -> None:
     """``--all`` cancels what is left of each; a second time there is nothing to confirm."""
     for name in ("first", "second"):
-        enqueue(standin.add_item(KiB), settings=settings, batch=name)
+        enqueue(standin.add_item(KiB), conf=settings, batch=name)
 
     first, second = (command(settings, "cancel", "--all", *words) for words in (("-y",), ()))
 
@@ -381,7 +381,7 @@ def test_all_is_every_batch_of_the_ledger(
 def test_a_person_is_asked(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
     """At a terminal the owner and the counts are shown; no changes nothing, yes cancels."""
     need("tmux", "tmux")
-    batch = enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+    batch = enqueue(standin.add_item(KiB), conf=settings, batch="mine")
     of_alice(ledger, "mine")
     seen = []
     for answer in ("n", "y"):
@@ -406,7 +406,7 @@ def test_cancel_by_class(standin: StandIn, settings: Settings, worker: WorkerFac
     worker(settings=settings.model_copy(
         update={"offline_poll_seconds": 300.0, "backoff_seconds": 300.0, "max_attempts": 1000}
     ))  # fmt: skip
-    batch = enqueue([tape, slow], settings=settings, batch="mine")
+    batch = enqueue([tape, slow], conf=settings, batch="mine")
     wait_until(lambda: batch.status().states[State.RETRY] == 2, 20.0, "both wait")
 
     said = command(settings, "cancel", "mine", "--class", "OfflineError")
@@ -421,7 +421,7 @@ def test_the_limit_of_an_account_by_hand(
     standin: StandIn, settings: Settings, ledger: Ledger
 ) -> None:
     """It holds until `auto`; a limit beyond that of the workers and a typo change nothing."""
-    enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+    enqueue(standin.add_item(KiB), conf=settings, batch="mine")
 
     low, high, typo, auto = (
         command(settings, "limit", *words.split())
@@ -443,8 +443,8 @@ def test_the_limit_of_an_account_by_hand(
 def test_batches_are_listed(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
     """A line a batch for people, the objects of `status --json` for programs."""
     none = command(settings, "batches")
-    enqueue(standin.add_item(KiB), settings=settings, batch="april")
-    enqueue([standin.add_item(KiB) for _ in range(2)], settings=settings, batch="may")
+    enqueue(standin.add_item(KiB), conf=settings, batch="april")
+    enqueue([standin.add_item(KiB) for _ in range(2)], conf=settings, batch="may")
 
     said, data = command(settings, "batches"), command(settings, "batches", "--json")
     rows = json.loads(data.stdout)
@@ -464,7 +464,7 @@ def test_python_never_acts_on_what_is_unknown(
     standin: StandIn, settings: Settings, ledger: Ledger
 ) -> None:
     """Each method names what it acts on, and raises for a name that is not known."""
-    enqueue(standin.add_item(KiB), settings=settings, batch="mine")
+    enqueue(standin.add_item(KiB), conf=settings, batch="mine")
     steering = Steering(settings)
 
     for act in (steering.retry, steering.cancel, steering.forget, Batch("mien", ledger).status):

@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pygeodes
 import pytest
 
 from geodes_tasks.errors import (
@@ -22,11 +24,10 @@ from geodes_tasks.errors import (
     HostileNameError,
     OfflineError,
 )
-from geodes_tasks.pygeodes.config_shim import Config
 from geodes_tasks.pygeodes.geodes import Explorer, Geodes
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config, Settings
 from geodes_tasks.utils import exceptions
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import Item as ItemJson
@@ -59,6 +60,14 @@ def conf(standin: StandIn, tmp_path: Path) -> Config:
         backoff_seconds=0.05,
         quota="off",
     )
+
+
+def changed(conf: Config, **changes: Any) -> Config:
+    """Return a copy with other values."""
+    copy = conf.model_copy()
+    for name, value in changes.items():
+        setattr(copy, name, value)
+    return copy
 
 
 def whole(standin: StandIn, item: ItemJson) -> bytes:
@@ -238,7 +247,7 @@ def test_an_except_clause_of_pygeodes_catches(
         standin.fault(item, fault)
 
     with pytest.raises(getattr(exceptions, name), match=r"key|MD5|md5"):
-        Geodes(conf.replaced(**changes)).download_item_archive(item)
+        Geodes(changed(conf, **changes)).download_item_archive(item)
 
 
 def test_more_except_clauses_of_pygeodes_catch(standin: StandIn, conf: Config) -> None:
@@ -246,7 +255,7 @@ def test_more_except_clauses_of_pygeodes_catch(standin: StandIn, conf: Config) -
     item = standin.add_item(size=KiB)
     standin.add_item(size=KiB)
     empty = item | {"assets": {}}
-    geodes = Geodes(conf.replaced(nb_max_items=1))
+    geodes = Geodes(changed(conf, nb_max_items=1))
 
     with pytest.raises(exceptions.DataAssetMissingException, match="has no assets"):
         geodes.download_item_archive(empty)
@@ -273,18 +282,37 @@ def test_the_s3_client_is_a_client_too(s3: S3Server) -> None:
 # --- Config ------------------------------------------------------------------------------------
 
 
-def test_the_environment_wins_over_the_file(
+def test_a_named_file_is_read_alone_and_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A named file is weaker than the environment, and a keyword stronger than both."""
+    """A named file wins over the environment, and the usual file is not read beside it."""
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"api_key": "of-file", "region_name": "r", "nb_max_items": 5}))
+    content = json.dumps({"api_key": "of-file", "region_name": "r", "nb_max_items": 5})
+    path.write_text(content, encoding="utf-8-sig")
+    Path("pygeodes-config.json").write_text('{"aws_access_key_id": "of-usual-file"}')
     monkeypatch.setenv("GEODES_API_KEY", "of-environment")
 
     conf = Config.from_file(path)
 
-    assert (conf.api_key, conf.region_name, conf.nb_max_items) == ("of-environment", "r", 5)
+    assert (conf.api_key, conf.region_name, conf.nb_max_items) == ("of-file", "r", 5)
+    assert conf.aws_access_key_id is None
+    assert Config().aws_access_key_id == "of-usual-file"
     assert Config(api_key="of-keyword").api_key == "of-keyword"
+    assert Config().api_key == "of-environment"
+
+
+def test_pygeodes_own_order_and_names(tmp_path: Path) -> None:
+    """Positional arguments, ``to_dict`` and the methods of S3 are those of pygeodes."""
+    conf = Config("key", "DEBUG", tmp_path / "d", False, False, 7, "id", "secret", "token", "eu")
+    theirs = pygeodes.Config("key", "DEBUG", tmp_path / "d", False, False, 7, "id", "secret",
+                            "token", "eu")  # fmt: skip
+
+    assert conf.to_dict() == theirs.to_dict()
+    assert conf.s3_parameters == theirs.s3_parameters
+    assert conf.has_s3_parameters()
+    conf.check_s3_config()
+    with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID: is not set"):
+        Config().check_s3_config()
 
 
 def test_unknown_keys_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -307,7 +335,7 @@ def test_secrets_are_not_shown() -> None:
         redis_url="redis://:very-secret-word@host/0",
     )
 
-    shown = f"{conf!r} {conf} {Geodes(conf)!r} {conf.settings!r}"
+    shown = f"{conf!r} {conf} {Geodes(conf)!r} {conf.to_dict().keys()!r}"
 
     assert "very-secret" not in shown
 
@@ -325,7 +353,7 @@ def test_a_configuration_can_be_changed(conf: Config, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "problem"),
     [
-        ({"api_kee": "k"}, TypeError, "no api_kee"),
+        ({"api_kee": "k"}, TypeError, "no api_kee; did you mean api_key"),
         ({"portal_url": "http://example.org"}, ConfigError, "plain http"),
     ],
 )
@@ -335,6 +363,21 @@ def test_what_cannot_be_configured_is_named(
     """A misspelt name or a bad value is said at once, not at the first download."""
     with pytest.raises(error, match=problem):
         Config(**given)
+    conf = Config()
+    changing = AttributeError if error is TypeError else error
+    with pytest.raises(changing, match=problem):
+        setattr(conf, *next(iter(given.items())))
+
+
+@pytest.mark.parametrize("field", ["api_key", "aws_secret_access_key", "portal_url", "redis_url"])
+def test_an_error_quotes_no_secret(field: str) -> None:
+    """A value that cannot be used is not in the traceback: it may be a secret."""
+    value = {"portal_url": "https://me:hush-hush@h", "redis_url": 7}.get(field, "hush-hush word")
+
+    with pytest.raises(ConfigError) as caught:
+        Config(**{field: value})
+
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_missing_file_is_named() -> None:
@@ -553,8 +596,8 @@ def test_single_files_come_from_s3(standin: StandIn, conf: Config, s3: S3Server)
         endpoint_url=f"{s3.url}/{BUCKET}/members.zip",
     )
     s3.put("members.zip", whole(standin, item))
-    conf = conf.replaced(
-        s3_endpoint_url=s3.url, aws_access_key_id="A", aws_secret_access_key="secret"
+    conf = changed(
+        conf, s3_endpoint_url=s3.url, aws_access_key_id="A", aws_secret_access_key="secret"
     )
 
     paths = Geodes(conf).download_item_files(item, filenames=["P/IMG_B8.tif"])

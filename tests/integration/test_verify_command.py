@@ -53,7 +53,7 @@ def test_batch_is_mended_by_the_cluster(
     """``--repair`` fetches exactly the three damaged files again; then all is right: code 0."""
     folder = str(settings.download_dir)
     worker()
-    enqueue(items, settings=settings, batch="mine").wait(20)
+    enqueue(items, conf=settings, batch="mine").wait(20)
     bad = damaged(items, folder)
     standin.reset_log()
 
@@ -104,7 +104,7 @@ def test_report_alone_is_enough(
     """With a report of the past, neither Redis nor portal is needed."""
     folder = str(settings.download_dir)
     worker()
-    enqueue(items, settings=settings, batch="mine").wait(20)
+    enqueue(items, conf=settings, batch="mine").wait(20)
     Path("r.jsonl").write_text(command(settings, "report", "mine").stdout)
     spoil(file_of(items[0], folder))
     nowhere = variables(settings) | {"GEODES_TASKS_REDIS_URL": "redis://127.0.0.1:1/0"}

@@ -66,7 +66,7 @@ def test_everything_is_on_the_screen(
         update={"quota": Quota(50, 3600.0), "offline_poll_seconds": 300.0}
     )
     worker(settings=limited)
-    enqueue([tape, gone, slow], settings=limited, batch="pyrenees")
+    enqueue([tape, gone, slow], conf=limited, batch="pyrenees")
 
     terminal.run([*COMMAND, "watch"], variables(limited))
     terminal.wait_for("NotFoundError", "offline", "running  1 on 1 worker")
@@ -89,8 +89,8 @@ def test_keys_pause_what_is_shown_and_resume_it(
     standin: StandIn, settings: Settings, ledger: Ledger, terminal: Terminal
 ) -> None:
     """``p`` alone pauses nothing; ``p`` and ``y`` pause the batch that is shown, and no account."""
-    enqueue(standin.add_item(64 * KiB), settings=settings, batch="mine")
-    enqueue(standin.add_item(64 * KiB), settings=settings, batch="other", account="lab")
+    enqueue(standin.add_item(64 * KiB), conf=settings, batch="mine")
+    enqueue(standin.add_item(64 * KiB), conf=settings, batch="other", account="lab")
     terminal.run([*COMMAND, "watch", "mine"], variables(settings))
     terminal.wait_for("p pause")
 
@@ -118,7 +118,7 @@ def test_paused_batch_starts_nothing(
     standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
 ) -> None:
     """A worker leaves a paused batch alone, and takes the work up when it is resumed."""
-    batch = enqueue(standin.add_item(64 * KiB), settings=settings)
+    batch = enqueue(standin.add_item(64 * KiB), conf=settings)
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("p pause")
     terminal.type("p")
@@ -143,7 +143,7 @@ def test_key_retries_what_failed(
     standin.fault(gone, "gone_404")
     standin.fault(tape, "offline_410")
     worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
-    batch = enqueue([gone, tape], settings=settings)
+    batch = enqueue([gone, tape], conf=settings)
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("1 failed", "1 waiting")
     standin.clear_faults(gone)
@@ -159,7 +159,7 @@ def test_cancel_is_asked_for_twice(
     standin: StandIn, settings: Settings, ledger: Ledger, terminal: Terminal
 ) -> None:
     """``c`` alone cancels nothing, nor does another key after it; ``c`` and ``y`` do."""
-    batch = enqueue([standin.add_item(KiB) for _ in range(3)], settings=settings, batch="mine")
+    batch = enqueue([standin.add_item(KiB) for _ in range(3)], conf=settings, batch="mine")
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("c cancel")
 
@@ -182,7 +182,7 @@ def test_q_leaves_everything_running(
     standin: StandIn, settings: Settings, terminal: Terminal
 ) -> None:
     """``q`` ends the view and nothing else; the terminal echoes again."""
-    batch = enqueue(standin.add_item(KiB), settings=settings)
+    batch = enqueue(standin.add_item(KiB), conf=settings)
     shell = ["sh", "-c", f"{' '.join(COMMAND)} watch; stty -a | grep -o ' echo '; cat"]
     terminal.run(shell, variables(settings))
     terminal.wait_for("q quit")
@@ -198,7 +198,7 @@ def test_lines_in_a_pipe(standin: StandIn, settings: Settings, worker: WorkerFac
     """Without a terminal there are plain lines on standard error, and the exit code tells."""
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
-    enqueue([good, gone], settings=settings, batch="mine")
+    enqueue([good, gone], conf=settings, batch="mine")
     worker()
 
     said = watched(settings, "mine")
@@ -213,7 +213,7 @@ def test_lines_in_a_pipe(standin: StandIn, settings: Settings, worker: WorkerFac
 def test_one_look_as_json(standin: StandIn, settings: Settings, worker: WorkerFactory) -> None:
     """``--json`` gives one look for programs: batches, running, waiting, accounts, workers."""
     standin.settings.rate = 100 * KiB
-    batch = enqueue(standin.add_item(2048 * KiB), settings=settings, batch="mine")
+    batch = enqueue(standin.add_item(2048 * KiB), conf=settings, batch="mine")
     worker()
     wait_until(lambda: batch.status().bytes_done > 0, 20.0)
 
@@ -235,7 +235,7 @@ def test_status_is_the_same_picture(
     standin.fault(tape, "offline_410")
     standin.fault(gone, "gone_404")
     standin.settings.rate = 100 * KiB
-    batch = enqueue([tape, gone, slow], settings=settings, batch="pyrenees")
+    batch = enqueue([tape, gone, slow], conf=settings, batch="pyrenees")
     worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
     wait_until(lambda: batch.status().bytes_done > 0 and batch.status().waiting, 20.0)
     wait_until(lambda: batch.status().states[State.FAILURE] == 1, 20.0)

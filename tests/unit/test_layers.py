@@ -216,7 +216,7 @@ def test_importing_the_package_is_quick_and_silent() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["from geodes_tasks import enqueue, Batch, Settings", "import worker"]
+    "statement", ["from geodes_tasks import enqueue, Batch, Config", "import worker"]
 )
 def test_importing_opens_no_connection(statement: str) -> None:
     """Connections are made by the first question, never by an import."""

@@ -184,9 +184,9 @@ def session_of(settings: Settings) -> tuple[boto3.Session, float]:
         core.set_credentials(fresh.access, fresh.secret, fresh.token)
     elif access and secret:
         core.set_credentials(
-            access.get_secret_value(),
-            secret.get_secret_value(),
-            token.get_secret_value() if token else None,
+            str(access),
+            str(secret),
+            str(token) if token else None,
         )
     return boto3.Session(botocore_session=core, region_name=settings.region_name), due
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.errors import ConfigError
+from geodes_tasks.settings.base_config import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,20 +80,9 @@ def provider(settings: Settings) -> Callable[[], Fresh] | None:
     return lambda: of_answer(_output(command))
 
 
-_given: dict[str, Callable[[], Any]] = {}
-
-
-def given(function: Callable[[], Any]) -> str:
-    """Return the setting that names a function; other processes find it by that name."""
-    name = getattr(function, "__name__", "credentials").strip("<>")
-    name = f"{function.__module__}:{name}"
-    _given[name] = function
-    return name
-
-
 def _function(name: str) -> Callable[[], Any]:
-    if name in _given:
-        return _given[name]
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
     module, _, attribute = name.partition(":")
     try:
         function: Callable[[], Any] = getattr(import_module(module), attribute)

@@ -14,4 +14,5 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     prefixes = ("GEODES_", "AWS_", "REQUESTS_CA_BUNDLE")
     for name in [name for name in os.environ if name.upper().startswith(prefixes)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,9 @@ from pydantic import SecretStr
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings, environment_name, load
+from geodes_tasks.settings.config import Config, environment_name, load
+from geodes_tasks.settings.files import PYGEODES_FILE
+from geodes_tasks.settings.origins import settings_in_force
 from geodes_tasks.settings.quota import Quota
 from tests.unit.settings.support import SECRET, pygeodes_file
 
@@ -22,39 +24,39 @@ def test_defaults() -> None:
     assert settings.s3_endpoint_url == "https://s3.datalake.cnes.fr"
     assert settings.redis_url.get_secret_value() == "redis://127.0.0.1:6379/0"
     assert settings.quota == Quota(50, 3600.0)
-    assert settings.download_dir == Path()
+    assert settings.download_dir == str(Path.cwd())
     assert settings.key() is None
 
 
 def test_order_of_strength(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag wins over the environment, which wins over the file, which wins over defaults."""
     pygeodes_file(download_dir="/file")
-    assert load().download_dir == Path("/file")
+    assert load().download_dir == "/file"
 
     monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_DIR", "/environment")
-    assert load().download_dir == Path("/environment")
+    assert load().download_dir == "/environment"
 
-    assert load(download_dir=Path("/flag")).download_dir == Path("/flag")
-    assert load(download_dir=None).download_dir == Path("/environment")
+    assert load(download_dir=Path("/flag")).download_dir == "/flag"
+    assert load(download_dir=None).download_dir == "/environment"
 
 
-def test_file_named_by_hand_is_a_file_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is named takes the place of the usual one: environment and flags win over it."""
+def test_file_named_by_hand_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is named wins over environment and usual files, and flags win over it."""
     pygeodes_file(download_dir="/usual")
     named = pygeodes_file("mine.json", download_dir="/named")
 
-    assert load(named).download_dir == Path("/named")
+    assert load(named).download_dir == "/named"
     monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_DIR", "/environment")
-    assert load(named).download_dir == Path("/environment")
-    assert load(named, download_dir=Path("/flag")).download_dir == Path("/flag")
+    assert load(named).download_dir == "/named"
+    assert load(named, download_dir=Path("/flag")).download_dir == "/flag"
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "field", "expected"),
     [
-        ("GEODES_API_KEY", SECRET, "api_key", SecretStr(SECRET)),
-        ("AWS_ACCESS_KEY_ID", "id", "aws_access_key_id", SecretStr("id")),
-        ("AWS_SESSION_TOKEN", "t", "aws_session_token", SecretStr("t")),
+        ("GEODES_API_KEY", SECRET, "api_key", SECRET),
+        ("AWS_ACCESS_KEY_ID", "id", "aws_access_key_id", "id"),
+        ("AWS_SESSION_TOKEN", "t", "aws_session_token", "t"),
         ("AWS_REGION", "eu", "region_name", "eu"),
         ("AWS_DEFAULT_REGION", "eu", "region_name", "eu"),
         ("GEODES_TASKS_PORTAL_URL", "http://127.0.0.1:8/", "portal_url", "http://127.0.0.1:8"),
@@ -118,21 +120,67 @@ def test_key_name(tmp_path: Path) -> None:
 def test_secrets_are_not_shown() -> None:
     """The settings as text have no key, no S3 secret and no password of Redis in them."""
     settings = load(
+        on_file=f"https://hooks.example/{SECRET}",
         api_key=SecretStr(SECRET),
         aws_secret_access_key=SecretStr(SECRET),
         redis_url=SecretStr(f"redis://:{SECRET}@h"),
     )
 
-    for text in (repr(settings), str(settings), settings.model_dump_json()):
+    for text in (repr(settings), str(settings), settings.model_dump_json(exclude={"on_file"})):
         assert SECRET not in text
 
 
-def test_settings_are_frozen() -> None:
-    """Settings are read once and stay."""
+def test_own_file_holds_every_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``config.toml`` is weaker than pygeodes' file; its lists and numbers are those of TOML."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / "geodes-tasks" / "config.toml"
+    file.parent.mkdir()
+    file.write_text(
+        'api_key = "of-toml"\nregion_name = "of-toml"\nquota = "10/hour"\nmax_concurrent = 9\n'
+        'allowed_hosts = ["a.fr", "b.fr"]\ndownload_dir = "~/files"\ncolour = "blue"\n'
+    )
+    pygeodes_file(region_name="of-pygeodes")
+
     settings = load()
 
-    with pytest.raises(ValueError, match="frozen"):
-        settings.max_attempts = 1
+    assert (settings.api_key, settings.region_name) == ("of-toml", "of-pygeodes")
+    assert (settings.quota, settings.max_concurrent) == (Quota(10, 3600.0), 9)
+    assert settings.allowed_hosts == ("a.fr", "b.fr")
+    assert settings.download_dir == str(Path("~/files").expanduser())
+    assert "colour" in caplog.text
+    monkeypatch.setenv("GEODES_API_KEY", "of-environment")
+    assert load().api_key == "of-environment"
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedulers and env files export empty variables: the next source has its turn."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "")
+    monkeypatch.setenv("GEODES_TASKS_QUOTA", "")
+
+    assert (load().ca_bundle, load().quota) == (None, Quota(50, 3600.0))
+
+
+def test_origins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each setting is shown with its value and where it comes from; secrets as stars."""
+    pygeodes_file(region_name="eu", api_key="hush-1")
+    named = pygeodes_file("mine.json", download_dir="/named")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-2")
+    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", "redis://user:hush-3@host/0?password=hush-4")
+    monkeypatch.setenv("geodes_tasks_on_batch", "https://hooks.example/T0/hush-5")
+
+    found = {one.name: (one.value, one.origin) for one in settings_in_force(named)}
+
+    assert found["region_name"] == ("eu", PYGEODES_FILE)
+    assert found["api_key"] == ("***", PYGEODES_FILE)
+    assert found["download_dir"] == ("/named", "mine.json")
+    assert found["aws_secret_access_key"] == ("***", "AWS_SECRET_ACCESS_KEY")
+    assert found["redis_url"] == ("redis://user:***@host/0", "GEODES_TASKS_REDIS_URL")
+    assert found["on_batch"] == ("https://hooks.example/***", "GEODES_TASKS_ON_BATCH")
+    assert found["quota"] == ("50/hour", "default")
+    assert found.keys() == Config.model_fields.keys()
+    assert "hush" not in str(found)
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:
@@ -166,7 +214,7 @@ def test_child_process_reads_the_same_settings(
 
 def test_every_field_has_a_name_and_a_description() -> None:
     """Each setting is documented, and its variable is under one of the known prefixes."""
-    for name, info in Settings.model_fields.items():
+    for name, info in Config.model_fields.items():
         assert info.description, name
         assert environment_name(name).startswith(("GEODES_", "AWS_")), name
 

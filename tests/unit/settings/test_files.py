@@ -32,9 +32,9 @@ def test_pygeodes_file_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     settings = load()
 
     assert settings.key() == SECRET
-    assert settings.download_dir == Path("/d")
-    assert settings.aws_access_key_id == SecretStr("id")
-    assert settings.aws_secret_access_key == SecretStr("secret")
+    assert settings.download_dir == "/d"
+    assert settings.aws_access_key_id == "id"
+    assert settings.aws_secret_access_key == "secret"
     assert settings.aws_session_token is None
     assert settings.region_name == "eu-west-1"
     assert caplog.text == ""

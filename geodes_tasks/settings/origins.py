@@ -1,0 +1,64 @@
+"""Where each setting comes from, and its value as it may be shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from geodes_tasks.settings.config import Config, load
+from geodes_tasks.settings.files import PYGEODES_FILE, config_file, read_file
+from geodes_tasks.settings.secret import Secret
+from geodes_tasks.settings.urls import masked
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is now."""
+
+    name: str
+    """Its field in :class:`Config`, which is its name in ``config.toml``."""
+    value: str | None
+    """Its value as text; secrets as stars; None when it is not set."""
+    origin: str
+    """``default``, the name of a variable, or the path of a file."""
+
+
+def settings_in_force(config: Path | None = None) -> Iterator[Setting]:
+    """Yield every setting with its value and origin.
+
+    Args:
+        config: A file that wins over the environment and the usual files.
+
+    Raises:
+        ConfigError: a value cannot be used.
+    """
+    known, settings = Config.model_fields, load(config)
+    usual = [path for path in (Path(PYGEODES_FILE), config_file()) if path.is_file()]
+    named = read_file(config, known) if config else {}
+    weaker = [(path, read_file(path, known)) for path in usual]
+    # pydantic-settings ignores the case of a variable, and those that are empty.
+    present = {name.upper() for name, value in os.environ.items() if value}
+    for name in known:
+        found = [str(config)] if name in named else []
+        found += [each for each in Config.variables(name) if each in present]
+        found += [str(path) for path, values in weaker if name in values]
+        yield Setting(name, _shown(name, getattr(settings, name)), [*found, "default"][0])
+
+
+def _shown(name: str, value: object) -> str | None:
+    if name == "quota":
+        return "off" if value is None else str(value)
+    if value in (None, "", ()):
+        return None
+    if name == "redis_url":
+        return masked(str(value))
+    if isinstance(value, Secret):
+        return "***"
+    if isinstance(value, tuple):
+        return (os.pathsep if name == "download_roots" else ",").join(map(str, value))
+    # The path of a webhook is the secret of most services.
+    if name.startswith("on_") and str(value).startswith(("http://", "https://")):
+        return "/".join([*str(value).split("/")[:3], "***"])
+    return str(value)
