@@ -89,6 +89,7 @@ def key_finding(state: KeyState, name: str) -> Check:
 
 def s3_checks(settings: Settings) -> Iterator[Check]:
     """Check the datalake with a signed request; without credentials it is not needed."""
+    # Credentials may come from any step of the AWS chain, so downloads' own choice decides.
     if "s3" not in transports.chosen(settings):
         yield Check("s3", Level.OK, "no S3 credentials: files come from the portal")
         return

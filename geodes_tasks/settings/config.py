@@ -122,6 +122,7 @@ class Config(BaseConfig):
     s3_endpoint_url: WebUrl = Field(
         "https://s3.datalake.cnes.fr", description="The S3 datalake of CNES, or another."
     )
+    # XDG Base Directory Specification: state lives apart from configuration and cache.
     state_dir: Path = Field(
         default_factory=lambda: user_state_path("geodes-tasks"),
         description="Folder in which one-machine mode keeps its ledger, "
@@ -130,6 +131,7 @@ class Config(BaseConfig):
     account: str = Field(
         "default", pattern=ACCOUNT_NAME, description="Name of the account, the unit of limits."
     )
+    # GEODES counts 50 downloads in an hour for each account (GEODES section 3.3).
     quota: QuotaSetting = Field(
         Quota(50, 3600.0),
         description="Downloads that the account may start: 50/hour, or off.",
