@@ -32,12 +32,13 @@ def complete_datetime_from_str(string: str) -> str:
 
 
 def str_to_datetime(string: str) -> datetime:
-    """Return the time that ``datetime_to_str`` wrote, aware, in UTC.
+    """Return the time that ``datetime_to_str`` wrote: UTC without a zone, as in pygeodes.
 
     Raises:
         ValueError: the text has not the DATETIME_FORMAT.
     """
-    return datetime.strptime(string, DATETIME_FORMAT).replace(tzinfo=UTC)
+    # Scripts compare it with times without a zone, and Python refuses to compare the two kinds.
+    return datetime.strptime(string, DATETIME_FORMAT)  # noqa: DTZ007
 
 
 def datetime_to_str(datetime_obj: datetime) -> str:

@@ -178,7 +178,7 @@ class Item(pystac.Item):
         """Return a field by its name or dotted path, properties first; None if there is none."""
         if key in _TOP_LEVEL:
             return self.to_dict().get(key)
-        return _at(self.properties, key)
+        return field_at(key, self.properties)
 
     def list_available_keys(self, with_origin: bool = False) -> set[str]:
         """Return the names of the properties, nested ones with dots.
@@ -239,7 +239,7 @@ class Collection(pystac.Collection):
 
     def find(self, key: str) -> Any:
         """Return a field by its name or dotted path; None if there is none."""
-        return _at(self.to_dict(), key)
+        return field_at(key, self.to_dict())
 
     def list_available_keys(self) -> set[str]:
         """Return the names of the fields, nested ones with dots."""
@@ -296,7 +296,7 @@ def _readable(d: Mapping[str, Any]) -> dict[str, Any]:
     return readable
 
 
-def _at(fields: Mapping[str, Any], path: str) -> Any:
+def field_at(path: str, fields: Mapping[str, Any]) -> Any:
     """Return the field at a dotted path; None if there is none."""
     # Some names of GEODES have dots themselves: the whole path is tried as a name first.
     if path in fields:

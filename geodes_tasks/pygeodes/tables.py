@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+from geodes_tasks.errors import MissingPackageError
+from geodes_tasks.pygeodes.item import Collection, Item
 
 WGS84 = 4326
 """EPSG number of longitude and latitude in degrees, as GeoJSON prescribes (RFC 7946 section 4)."""
@@ -55,24 +59,24 @@ class Table:
 def items_table(items: Sequence[Any], columns: Iterable[str] = ()) -> Any:
     """Return a table of items: id, collection, more columns by name, ``item`` and the geometry."""
     names = list(dict.fromkeys(("id", "collection", *columns)))
-    geopandas = _geopandas()
-    if geopandas is None:
+    geo_table = _geo_table()
+    if geo_table is None:
         return Table(items, names, "item")
     # shapely comes with geopandas, which needs it.
     shapely = import_module("shapely.geometry")
     data = {name: [item.find(name) for item in items] for name in names} | {"item": list(items)}
     shapes = [shapely.shape(_flat(item.geometry)) if item.geometry else None for item in items]
-    return geopandas.GeoDataFrame(data, geometry=shapes, crs=WGS84)
+    return geo_table.GeoTable(data, geometry=shapes, crs=WGS84)
 
 
 def collections_table(collections: Sequence[Any], columns: Iterable[str] = ()) -> Any:
     """Return a table of collections: title, description, more by name, and ``collection``."""
     names = list(dict.fromkeys(("title", "description", *_collection_columns(columns))))
-    geopandas = _geopandas()
-    if geopandas is None:
+    geo_table = _geo_table()
+    if geo_table is None:
         return Table(collections, names, "collection")
     data = {name: [one.find(name) for one in collections] for name in names}
-    return geopandas.GeoDataFrame(data | {"collection": list(collections)})
+    return geo_table.GeoTable(data | {"collection": list(collections)})
 
 
 def format_items(items: Any, columns_to_add: Iterable[str] = ()) -> Any:
@@ -109,9 +113,30 @@ def _collection_columns(names: Iterable[str]) -> list[str]:
     return ["id" if name == "dataset" else name for name in names]
 
 
-def _geopandas() -> Any:
+def export_dataframe(dataframe: Any, outfile: str) -> None:
+    """Write a table to a GeoJSON file, items and collections with it."""
+    Path(outfile).write_text(dataframe.to_json())
+
+
+def load_dataframe(filepath: str) -> Any:
+    """Return a table that ``export_dataframe`` or ``to_file`` wrote, with its objects again.
+
+    Raises:
+        MissingPackageError: geopandas is not installed.
+    """
+    geo_table = _geo_table()
+    if geo_table is None:
+        raise MissingPackageError("geopandas", "load_dataframe")
+    return geo_table.load_dataframe(
+        filepath, {"item": Item.from_dict, "collection": Collection.from_dict}
+    )
+
+
+def _geo_table() -> Any:
+    """Return the module of geopandas' tables; None where geopandas is not installed."""
     try:
-        return import_module("geopandas")
+        import_module("geopandas")
+        return import_module("geodes_tasks.pygeodes.geo_table")
     except ImportError:
         return None
 

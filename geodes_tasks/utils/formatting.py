@@ -1,5 +1,17 @@
 """Names of ``pygeodes.utils.formatting``."""
 
-from geodes_tasks.pygeodes.tables import format_collections, format_items
+from geodes_tasks.pygeodes.item import field_at as get_from_dico_path
+from geodes_tasks.pygeodes.tables import (
+    export_dataframe,
+    format_collections,
+    format_items,
+    load_dataframe,
+)
 
-__all__ = ["format_collections", "format_items"]
+__all__ = [
+    "export_dataframe",
+    "format_collections",
+    "format_items",
+    "get_from_dico_path",
+    "load_dataframe",
+]

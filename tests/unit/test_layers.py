@@ -47,6 +47,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "kombu": ("geodes_tasks.tasks", "geodes_tasks.client.enqueue_admission", "worker"),
     "rich": ("geodes_tasks.cli", "geodes_tasks.monitoring", "geodes_tasks.pygeodes.profile"),
     "typer": ("geodes_tasks.cli",),
+    "geopandas": ("geodes_tasks.pygeodes.geo_table", "geodes_tasks.pygeodes.tables"),
     "pystac": ("geodes_tasks.pygeodes.item",),
     "remotezip": ("geodes_tasks.transfer.members",),
     "prometheus_client": ("geodes_tasks.monitoring.metrics", "geodes_tasks.cli.metrics"),

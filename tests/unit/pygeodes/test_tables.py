@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from geodes_tasks.pygeodes import tables
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.pygeodes.tables import Table, format_collections, format_items, items_table
+from geodes_tasks.stac import readers
 from tests.unit.pygeodes.test_item import made
 
 
@@ -67,3 +71,23 @@ def test_collections_become_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert table.columns == ["title", "description", "id", "collection"]
     assert table["id"] == ["PEPS_S2_L1C"]
+
+
+def test_items_survive_geojson_files_and_maps(item: Item, tmp_path: Path) -> None:
+    """``to_json``, ``to_file``, ``export_dataframe`` and folium's door write whole items."""
+    pytest.importorskip("geopandas")
+    table = tables.items_table([item], ["eo:cloud_cover"])[["id", "item", "geometry"]]
+    exported, written = str(tmp_path / "a.json"), str(tmp_path / "b.geojson")
+
+    tables.export_dataframe(table, exported)
+    table.to_file(written, driver="GeoJSON")
+    interface = json.loads(json.dumps(table.to_crs("EPSG:4326").__geo_interface__))
+    loaded = [tables.load_dataframe(name)["item"][0] for name in (exported, written)]
+    read = [list(readers.read(name)) for name in (exported, written)]
+
+    assert interface["features"][0]["properties"]["item"]["id"] == item.id
+    assert [one.data_asset_checksum for one in loaded] == [item.data_asset_checksum] * 2
+    assert [[one["id"] for one in found if isinstance(one, dict)] for found in read] == [
+        [item.id],
+        [item.id],
+    ]
