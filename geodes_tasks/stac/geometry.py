@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from geodes_tasks.errors import SearchError
+from geodes_tasks.model.formatting import printable
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +64,10 @@ def geometry(thing: Any) -> dict[str, Any]:
     features = shape.get("features") if isinstance(shape, Mapping) else None
     if isinstance(features, list | tuple) and len(features) == 1:
         return geometry(features[0])
-    if not isinstance(shape, Mapping) or not ("coordinates" in shape or "geometries" in shape):
-        raise SearchError(
-            "intersects",
-            "is no GeoJSON geometry, and no WKT such as POLYGON ((0 0, 1 0, 1 1, 0 0))",
-        )
-    return {"type": "geometry", **shape}
+    if not isinstance(shape, Mapping) or not isinstance(shape.get("type"), str):
+        problem = "is no GeoJSON geometry, and no WKT such as POLYGON ((0 0, 1 0, 1 1, 0 0))"
+        raise SearchError("intersects", problem)
+    return dict(shape)
 
 
 def _from_wkt(text: str) -> dict[str, Any] | None:
@@ -98,11 +97,12 @@ def searchable(shape: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SearchError: it has no coordinates.
     """
-    if shape["type"] in _AREAS:
+    if shape["type"] in _AREAS and shape.get("coordinates"):
         return {"intersects": shape}
     points = list(_points(shape.get("coordinates") or shape.get("geometries")))
+    kind = printable(shape["type"])
     if not points:
-        raise SearchError("intersects", f"a {shape['type']} without coordinates")
+        raise SearchError("intersects", f"a {kind} without coordinates")
     across, up = [point[0] for point in points], [point[1] for point in points]
     box = (
         max(min(across) - POINT_DEGREES, -180.0),
@@ -110,9 +110,10 @@ def searchable(shape: Mapping[str, Any]) -> dict[str, Any]:
         min(max(across) + POINT_DEGREES, 180.0),
         min(max(up) + POINT_DEGREES, 90.0),
     )
-    kind, shown = shape["type"], ", ".join(f"{edge:g}" for edge in box)
+    (checked,) = boxes(box)
+    shown = ", ".join(f"{edge:g}" for edge in checked)
     logger.warning("the portal ignores a %s: searching in the box %s around it", kind, shown)
-    return {"bbox": list(box)}
+    return {"bbox": list(checked)}
 
 
 def _points(coordinates: Any) -> Iterator[Sequence[float]]:

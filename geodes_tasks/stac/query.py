@@ -165,7 +165,9 @@ def _field(one: Mapping[str, str] | str) -> dict[str, str]:
         one = {"field": one.lstrip("+-"), "direction": "desc" if one.startswith("-") else "asc"}
     # The portal takes every word but `asc` for descending.
     ascending = str(one.get("direction", "asc")).lower().startswith("asc")
-    prefix, name = "", one["field"]
+    prefix, name = "", one.get("field", "")
+    if not name:
+        raise SearchError("sort_by", 'has no "field"')
     if name.startswith("properties."):
         prefix, name = "properties.", name.removeprefix("properties.")
     return {"field": prefix + _current(name), "direction": "asc" if ascending else "desc"}

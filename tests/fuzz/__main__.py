@@ -101,7 +101,7 @@ def _fuzz(name: str, seconds: int) -> int:
 def _many_examples(names: list[str]) -> int:
     """Let hypothesis alone run them."""
     settings.register_profile("long", deadline=None, max_examples=20_000)
-    chosen = [f"tests/unit/{name.split('.')[-1].replace(':', '.py::')}" for name in names]
+    chosen = [name.replace(".", "/").replace(":", ".py::") for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-profile=long", "--timeout=0"]
     return subprocess.run([*command, *chosen], cwd=ROOT, check=False).returncode
 

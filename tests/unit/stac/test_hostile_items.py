@@ -48,8 +48,14 @@ ALMOST_RIGHT = st.builds(
 THROUGH_EODAG = st.builds(
     lambda properties, assets: {"type": "Feature", "properties": properties, "assets": assets},
     st.fixed_dictionaries(
-        {eodag.LINK: JSON},
+        {},
         optional={
+            eodag.LINK: JSON,
+            "downloadLink": JSON | HREFS,
+            "productType": JSON | NAMES,
+            "tileIdentifier": JSON,
+            "eodag:provider": JSON,
+            "uid": JSON,
             "geodes:endpoint_url": JSON | HREFS,
             "geodes:identifier": JSON | NAMES,
             "grid:code": JSON,
