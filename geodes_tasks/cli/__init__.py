@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -19,6 +20,22 @@ def main() -> None:
     if arguments in (["-V"], ["--version"]):
         print(f"geodes-tasks {__version__}")  # noqa: T201
         sys.exit(0)
+    _use_utf8()
     from geodes_tasks.cli.command_group import run
 
     sys.exit(run())
+
+
+def _use_utf8() -> None:
+    """Begin again in UTF-8 mode where file names would be in another encoding (C, ISO-8859-1).
+
+    Names of items, folders and the ledger are Unicode, and so is what the workers write
+    (https://docs.python.org/3/library/os.html#python-utf-8-mode).
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        words = [sys.executable, "-X", "utf8", "-m", "geodes_tasks", *sys.argv[1:]]
+        os.execve(sys.executable, words, os.environ | {"PYTHONUTF8": "1"})  # noqa: S606 - itself
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # PYTHONIOENCODING=ascii: a name is shown escaped, and the command continues.
+            stream.reconfigure(errors="backslashreplace")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -78,7 +79,15 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destinatio
         if problem := _problem(relative, segment):
             raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
     path = f"{str(Path.absolute(folder)).rstrip('/')}/{relative}"
-    if (size := len(os.fsencode(path))) > PATH_BYTES:
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError as error:
+        coding = sys.getfilesystemencoding()
+        problem = (
+            f"file name {printable(relative)!r} cannot be written in {coding}: set PYTHONUTF8=1"
+        )
+        raise HostileNameError(_name(asset), problem) from error
+    if size > PATH_BYTES:
         problem = f"its whole path has {size} bytes, the most is {PATH_BYTES}"
         raise HostileNameError(_name(asset), problem)
     return Destination(path)
