@@ -17,6 +17,7 @@ from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.http.availability import Availability, KeyState
 from geodes_tasks.transports.http.http_client import HttpClient
 from geodes_tasks.transports.http.responses import parse_date
+from geodes_tasks.transports.s3.transport import S3Transport
 
 LANDING = "/api/stac"
 TIMEOUT_S = 10.0
@@ -93,11 +94,8 @@ def s3_checks(settings: Settings) -> Iterator[Check]:
     if "s3" not in transports.chosen(settings):
         yield Check("s3", Level.OK, "no S3 credentials: files come from the portal")
         return
-    # boto3 takes long to import, so a user without credentials never loads it.
-    from geodes_tasks.transports.s3.access_check import check_access
-
     try:
-        check_access(settings)
+        S3Transport(settings).check_access()
     except GeodesTasksError as error:
         mend = (
             "Correct the S3 credentials and GEODES_TASKS_S3_ENDPOINT_URL (the datalake is reached "

@@ -24,7 +24,8 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.catalog import Catalog
 from geodes_tasks.stac.query import Moment, Search
 from geodes_tasks.transfer import members
-from geodes_tasks.transports.s3.transport import S3Transport, has_credentials
+from geodes_tasks.transports.s3.keyring import has_credentials
+from geodes_tasks.transports.s3.transport import S3Transport
 
 
 class Explorer:

@@ -13,6 +13,7 @@ from geodes_tasks.errors import (
     FolderError,
     GeodesTasksError,
     HrefRefusedError,
+    KeyMissingError,
     LedgerUnavailableError,
     NotAFileError,
     Reaction,
@@ -150,6 +151,11 @@ class Fallback:
         if self._left or answer is not error:
             self._callbacks.source_failed(source.name, error)
         if not self._left:
+            if isinstance(answer, KeyMissingError):
+                # Users of the datalake alone have no key: the reason of S3 is what they can mend.
+                found = [one for one in self._errors if isinstance(one, SourceUnavailableError)]
+                reasons = (f"{one.source} cannot give it: {one.problem}" for one in found)
+                answer = replace(answer, problem="; ".join([answer.problem, *reasons]))
             raise answer from (None if answer is error else error)
         logger.info(
             "%s; continue from %s at byte %d",

@@ -11,11 +11,11 @@ from importlib import import_module
 
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.base import Body, Member, Transport
-from geodes_tasks.transports.s3.credentials import are_thinkable
+from geodes_tasks.transports.s3.keyring import has_credentials
 
 __all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create"]
 
-# Strings, so that boto3 is loaded only where an S3 href is really opened.
+# Strings, so that each transport loads its libraries only where it is used.
 TRANSPORTS: Mapping[str, str] = {
     "s3": "geodes_tasks.transports.s3.transport:S3Transport",
     "geodes": "geodes_tasks.transports.http.transport:HttpTransport",
@@ -39,8 +39,5 @@ def chosen(settings: Settings) -> list[str]:
 
     S3 is the faster one and comes first, but only with credentials.
     """
-    # boto3 takes long to import, so a user without any trace of credentials never loads it.
-    usable = are_thinkable(settings) and import_module(
-        "geodes_tasks.transports.s3.transport"
-    ).has_credentials(settings)
+    usable = has_credentials(settings)
     return [name for name in TRANSPORTS if name != "s3" or usable]

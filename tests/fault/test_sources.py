@@ -122,6 +122,32 @@ def test_what_the_datalake_does_not_have(
     assert told in worker.text
 
 
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_datalake_that_redirects_is_left(both: Scene, s3: S3Server, status: int) -> None:
+    """One request to the datalake, and the portal gives the file in the same attempt."""
+    item = item_on(s3, both, "ELSEWHERE")
+    s3.go_wrong(status=status, code="PermanentRedirect", headers={"Location": f"{s3.url}/x"})
+    both.worker("one")
+
+    (record,) = both.settled(both.enqueue(item), 30)
+
+    assert is_right(record), both.logs
+    assert (record.attempts, record.source, len(s3.seen)) == (1, "geodes", 1)
+
+
+def test_items_may_name_the_datalake_by_another_host(both: Scene, s3: S3Server) -> None:
+    """Items name the host of CNES; the settings lead to the same buckets by another one."""
+    item = item_on(s3, both, "TUNNEL")
+    href = item["properties"]["endpoint_url"]
+    item["properties"]["endpoint_url"] = href.replace(s3.url, "https://s3.datalake.cnes.fr")
+    both.worker("one")
+
+    (record,) = both.settled(both.enqueue(item), 30)
+
+    assert is_right(record), both.logs
+    assert (record.source, both.downloads(item)) == ("s3", 0)
+
+
 def test_a_corrupt_object(both: Scene, s3: S3Server) -> None:
     """Bytes that do not hash right are fetched from the portal, and cost no attempt."""
     item = item_on(s3, both, "CORRUPT", content=b"x" * 64 * KiB)

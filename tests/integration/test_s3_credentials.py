@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.errors import ConfigError, SourceUnavailableError, TransferError
+from geodes_tasks.errors import (
+    ConfigError,
+    SourceUnavailableError,
+    TransferError,
+    TruncatedBodyError,
+)
 from geodes_tasks.settings.config import Config, load
 from geodes_tasks.transports import chosen
-from geodes_tasks.transports.s3 import object as s3_object
-from geodes_tasks.transports.s3.credentials import Fresh, of_answer
-from geodes_tasks.transports.s3.ranges import RANGE_BYTES
+from geodes_tasks.transports.s3.credentials import Credentials, of_answer
 from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 KEY = "14/U/LD/large.zip"
 HREF = f"s3://{BUCKET}/{KEY}"
-CONTENT = some_bytes(6 * RANGE_BYTES)
+CONTENT = some_bytes(18 << 20)
 OF_AWS = {"AccessKeyId": "id", "SecretAccessKey": "s", "SessionToken": "t"}
 ROLE = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t"}
 
@@ -78,6 +81,12 @@ def fetched(transport: S3Transport) -> bytes:
         return b"".join(body.chunks)
 
 
+def keep(chunks: Iterator[bytes], received: bytearray) -> None:
+    """Keep each piece at once, so that an error loses none."""
+    for chunk in chunks:
+        received.extend(chunk)
+
+
 def tokens_of(server: S3Server) -> list[str]:
     """Give the session tokens that the server saw, each once, in order."""
     return list(dict.fromkeys(head["X-Amz-Security-Token"] for head in server.seen))
@@ -86,20 +95,21 @@ def tokens_of(server: S3Server) -> list[str]:
 def test_a_token_that_ends_in_the_middle(
     s3: S3Server, command: Callable[[float], str], tmp_path: Path
 ) -> None:
-    """At 30 % of a file the token ends: one renewal for all ranges, and every byte comes once."""
-    s3.go_wrong(end_after=int(len(CONTENT) * 0.3))
+    """A body breaks at 30 % and the token has ended: one renewal, and every byte comes once."""
+    cut = int(len(CONTENT) * 0.3)
+    transport = transport_to(s3, s3_credentials_command=command(3600))
+    s3.go_wrong(cut=cut)
+    received = bytearray()
+    with transport.open(HREF) as body, pytest.raises(TruncatedBodyError, match="announced"):
+        keep(body.chunks, received)
+    s3.go_wrong(end_after=0)
 
-    content = fetched(transport_to(s3, s3_credentials_command=command(3600)))
+    with transport.open(HREF, offset=cut, etag=body.etag) as rest:
+        received += b"".join(rest.chunks)
 
-    assert content == CONTENT
+    assert received == CONTENT
     assert tokens_of(s3) == ["token-1", "token-2"]
     assert (calls_of(tmp_path), s3.counted(len(CONTENT))) == (2, len(CONTENT))
-
-
-@pytest.fixture(autouse=True)
-def slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the connection for a slow one, so that ranges are asked for one after the other."""
-    monkeypatch.setattr(s3_object, "FAST_BYTES_PER_SECOND", float("inf"))
 
 
 def test_many_threads_renew_once(
@@ -108,7 +118,8 @@ def test_many_threads_renew_once(
     """Threads that meet the end of a token together have one renewal between them."""
     transport = transport_to(s3, s3_credentials_command=command(3600))
     contents: list[bytes] = []
-    s3.go_wrong(end_after=len(CONTENT))
+    fetched(transport)
+    s3.go_wrong(end_after=0)
     threads = [
         threading.Thread(target=lambda: contents.append(fetched(transport))) for _ in range(4)
     ]
@@ -127,7 +138,8 @@ def test_credentials_are_replaced_before_they_end(
     """Nobody waits for a refusal: what is about to end is asked for anew."""
     transport = transport_to(s3, s3_credentials_command=command(0.0))
 
-    fetched(transport)
+    for _ in range(2):
+        fetched(transport)
 
     assert calls_of(tmp_path) > 1
     assert len(tokens_of(s3)) > 1
@@ -275,7 +287,7 @@ def test_a_command_that_gives_nothing(s3: S3Server, text: str, match: str) -> No
 )  # fmt: skip
 def test_forms_of_an_answer(answer: object) -> None:
     """The forms of AWS, of CNES's assumerole and of the shell are read."""
-    assert of_answer(answer) == Fresh("id", "s", "t")
+    assert of_answer(answer) == Credentials("id", "s", "t")
 
 
 def test_times_of_an_answer() -> None:
@@ -292,7 +304,7 @@ def test_times_of_an_answer() -> None:
 
 def test_a_secret_is_never_shown() -> None:
     """Neither form nor error of an answer shows the secret or the token."""
-    assert repr(Fresh("id", "canary", "canary")).count("canary") == 0
+    assert repr(Credentials("id", "canary", "canary")).count("canary") == 0
     with pytest.raises(ConfigError, match="holds no") as caught:
         of_answer({"secret": "canary"})
     assert "canary" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Large objects of the datalake: ranges side by side, in order, all of one version."""
+"""Large objects of the datalake: one request, of one version, from any byte on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 
 from geodes_tasks.errors import StalledError, TransferError, TruncatedBodyError
 from geodes_tasks.settings.config import load
-from geodes_tasks.transports.s3 import object
-from geodes_tasks.transports.s3.ranges import RANGE_BYTES
 from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
@@ -19,17 +17,12 @@ from tests.integration.s3_server import BUCKET, S3Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MiB = 1 << 20
 KEY = "14/U/LD/large.zip"
 HREF = f"s3://{BUCKET}/{KEY}"
-SIZE = 6 * RANGE_BYTES + 12_345
+SIZE = 12 * MiB + 12_345
 CONTENT = some_bytes(SIZE)
 OTHER = some_bytes(SIZE, seed=1)
-
-
-@pytest.fixture(autouse=True)
-def slow_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the connection for a slow one, however fast it is on this machine."""
-    monkeypatch.setattr(object, "FAST_BYTES_PER_SECOND", float("inf"))
 
 
 @pytest.fixture
@@ -52,35 +45,18 @@ def keep(chunks: Iterator[bytes], received: bytearray) -> None:
         received.extend(chunk)
 
 
-def test_a_large_object_comes_in_ranges_of_one_version(s3: S3Server) -> None:
-    """Every byte once and in order; each range but the first names the version that was begun."""
+def test_a_large_object_is_one_request(s3: S3Server) -> None:
+    """Every byte once and in order, and nothing beside the object is requested."""
     with transport_to(s3).open(HREF) as body:
         content = b"".join(body.chunks)
 
     assert (body.offset, body.total_bytes, content == CONTENT) == (0, SIZE, True)
-    assert sorted(int(head["Range"][6:].partition("-")[0]) for head in s3.seen) == list(
-        range(0, SIZE, RANGE_BYTES)
-    )
-    assert {head.get("If-Match") for head in s3.seen} == {None, body.etag}
+    assert [head.get("Range") for head in s3.seen] == [None]
     assert s3.counted(SIZE) == SIZE
 
 
-def test_one_fast_connection_is_enough(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the first range came fast the rest comes over one connection, of the same version."""
-    monkeypatch.setattr(object, "FAST_BYTES_PER_SECOND", 0.0)
-
-    with transport_to(s3).open(HREF) as body:
-        content = b"".join(body.chunks)
-
-    assert content == CONTENT
-    assert [head["Range"] for head in s3.seen] == [
-        f"bytes=0-{RANGE_BYTES - 1}", f"bytes={RANGE_BYTES}-{SIZE - 1}"
-    ]  # fmt: skip
-    assert s3.seen[1]["If-Match"] == body.etag
-
-
-def test_a_small_object_is_one_request(s3: S3Server) -> None:
-    """What fits into one range costs one request, the empty object one more."""
+def test_small_and_empty_objects_are_one_request(s3: S3Server) -> None:
+    """An object without a byte has a response too, and costs no second one."""
     s3.put("small", CONTENT[:1000])
     s3.put("empty", b"")
     transport = transport_to(s3)
@@ -90,11 +66,12 @@ def test_a_small_object_is_one_request(s3: S3Server) -> None:
     assert len(s3.seen) == 1
     with transport.open(f"s3://{BUCKET}/empty") as body:
         assert (b"".join(body.chunks), body.total_bytes) == (b"", 0)
+    assert len(s3.seen) == 2
 
 
 def test_the_rest_of_a_large_object(s3: S3Server) -> None:
-    """A resume asks for the rest only, in ranges from the byte that was reached."""
-    offset = RANGE_BYTES + 17
+    """A resume requests the rest only, on the condition that the version is the same."""
+    offset = 3 * MiB + 17
 
     with transport_to(s3).open(HREF, offset=offset) as body:
         content = b"".join(body.chunks)
@@ -104,18 +81,21 @@ def test_the_rest_of_a_large_object(s3: S3Server) -> None:
 
 
 def test_a_changed_object_is_never_spliced(s3: S3Server) -> None:
-    """When the object is replaced under way, only bytes of the first version are handed over."""
-    s3.go_wrong(change_after=RANGE_BYTES, change_to=OTHER)
+    """When the object is replaced after a break, its new version comes whole, from byte 0."""
+    s3.go_wrong(cut=5 * MiB)
     received = bytearray()
-
-    with (
-        transport_to(s3).open(HREF) as body,
-        pytest.raises(TransferError, match="the object changed while it was fetched"),
-    ):
+    transport = transport_to(s3)
+    with transport.open(HREF) as body, pytest.raises(TruncatedBodyError, match="announced"):
         keep(body.chunks, received)
+    s3.go_wrong()
+    s3.put(KEY, OTHER)
 
-    assert len(received) >= RANGE_BYTES
-    assert received == CONTENT[: len(received)]
+    with transport.open(HREF, offset=len(received), etag=body.etag) as rest:
+        content = b"".join(rest.chunks)
+
+    assert received == CONTENT[: 5 * MiB]
+    assert s3.seen[1]["If-Match"] == body.etag
+    assert (rest.offset, content == OTHER) == (0, True)
 
 
 def test_a_server_without_ranges_gives_all_in_one(s3: S3Server) -> None:
@@ -128,7 +108,7 @@ def test_a_server_without_ranges_gives_all_in_one(s3: S3Server) -> None:
     assert (body.offset, content == CONTENT, len(s3.seen)) == (0, True, 1)
 
 
-@pytest.mark.parametrize("offset", [0, RANGE_BYTES + 17])
+@pytest.mark.parametrize("offset", [0, 3 * MiB + 17])
 def test_a_range_may_have_the_status_of_the_whole(s3: S3Server, offset: int) -> None:
     """What an answer holds is what its Content-Range says, whatever its status."""
     s3.go_wrong(whole_status=True)
@@ -140,8 +120,8 @@ def test_a_range_may_have_the_status_of_the_whole(s3: S3Server, offset: int) -> 
     assert s3.counted(SIZE - offset) == SIZE - offset
 
 
-def test_a_range_that_is_cut_is_told_with_the_sizes_of_the_object(s3: S3Server) -> None:
-    """What came before the cut is handed over; the error speaks of the whole object."""
+def test_a_cut_body_is_reported_with_both_sizes(s3: S3Server) -> None:
+    """The bytes before the cut are handed over; the error names the size of the whole object."""
     s3.go_wrong(cut=1_000_000)
     received = bytearray()
 
@@ -154,19 +134,19 @@ def test_a_range_that_is_cut_is_told_with_the_sizes_of_the_object(s3: S3Server) 
     assert received == CONTENT[:1_000_000]
 
 
-def test_little_is_fetched_ahead_of_its_turn(s3: S3Server) -> None:
-    """A reader that does not read holds the ranges back: memory is bounded."""
+def test_a_reader_that_does_not_read_holds_the_server_back(s3: S3Server) -> None:
+    """Memory is bounded: only the buffers of the socket are filled ahead."""
     with transport_to(s3).open(HREF) as body:
         next(body.chunks)
         time.sleep(0.5)  # as long as an unbounded reader needs for all of it
         ahead = s3.sent_bytes
 
-    assert ahead <= 3 * RANGE_BYTES
+    assert ahead < SIZE
 
 
 @pytest.mark.parametrize("fault", [{"silent": True}, {"stall": 100_000}])
 def test_every_wait_is_broken_off_from_outside(s3: S3Server, fault: dict[str, Any]) -> None:
-    """Neither an answer that never begins nor a body that stops can hold a cancel up."""
+    """Neither a response that never begins nor a body that stops delays a cancel."""
     transport = transport_to(s3, stall_seconds=30)
     with transport.open(HREF) as body:
         next(body.chunks)
@@ -180,23 +160,8 @@ def test_every_wait_is_broken_off_from_outside(s3: S3Server, fault: dict[str, An
     assert time.monotonic() - began < 2.3
 
 
-def test_a_wait_for_a_later_range_is_broken_off(s3: S3Server) -> None:
-    """The reader is woken while threads of its own wait for the server."""
-    transport = transport_to(s3, stall_seconds=30)
-    with transport.open(HREF) as body:
-        received = bytearray(next(body.chunks))
-        s3.go_wrong(silent=True)
-        threading.Timer(0.5, transport.abort, [threading.get_ident()]).start()
-        began = time.monotonic()
-        with pytest.raises(TransferError, match="broken off"):
-            keep(body.chunks, received)
-
-    assert time.monotonic() - began < 2.5
-    assert received == CONTENT[: len(received)]
-
-
-def test_a_silent_range_is_a_stall(s3: S3Server) -> None:
-    """A range that stops is told after the stall limit, at the byte that was reached."""
+def test_a_silent_body_is_a_stall(s3: S3Server) -> None:
+    """A body that stops is an error after the stall limit, with the byte that was reached."""
     s3.go_wrong(stall=500_000)
 
     with (

@@ -21,7 +21,10 @@ from geodes_tasks.errors import (
     TruncatedBodyError,
 )
 from geodes_tasks.settings.config import Settings, load
-from geodes_tasks.transports.s3.transport import ATTEMPTS, Address, S3Transport, has_credentials
+from geodes_tasks.transports.s3.address import Address
+from geodes_tasks.transports.s3.endpoint import ATTEMPTS
+from geodes_tasks.transports.s3.keyring import has_credentials
+from geodes_tasks.transports.s3.transport import S3Transport
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.integration.scripted import Scripted, answer
 from tests.integration.tunnel import TunnelProxy
@@ -188,17 +191,90 @@ def test_a_kept_connection_may_be_gone(s3: S3Server) -> None:
     assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
 
 
-def test_a_bucket_in_another_region(s3: S3Server) -> None:
-    """AWS says where a bucket is, and is asked again with a signature for there."""
+@pytest.mark.parametrize(
+    ("status", "code", "headers", "text"),
+    [
+        (301, "PermanentRedirect", {"x-amz-bucket-region": "eu-central-1"}, "eu-central-1"),
+        (400, "AuthorizationHeaderMalformed", {"x-amz-bucket-region": "eu-central-1"}, "HTTP 400"),
+    ],
+)
+def test_a_bucket_in_another_region(
+    s3: S3Server, status: int, code: str, headers: dict[str, str], text: str
+) -> None:
+    """S3 names the region of a bucket, and receives one more request, signed for that region."""
+    s3.go_wrong(status=status, code=code, headers=headers)
+
+    with pytest.raises(SourceUnavailableError, match=text):
+        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+
+    assert [
+        head["Authorization"].partition("Credential=")[2][15:].partition("aws4")[0]
+        for head in s3.seen
+    ] == ["/us-east-1/s3/", "/eu-central-1/s3/"]
+
+
+def test_the_region_of_a_bucket_is_remembered(s3: S3Server) -> None:
+    """Only the first file of a bucket pays for the request to the wrong region."""
+    transport = S3Transport(settings_for(s3.url))
     s3.go_wrong(
         status=301, code="PermanentRedirect", headers={"x-amz-bucket-region": "eu-central-1"}
     )
-
     with pytest.raises(SourceUnavailableError, match="HTTP 301"):
-        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+        fetch(transport, f"s3://{BUCKET}/a/b.zip")
+    s3.go_wrong()
+    s3.seen.clear()
 
-    assert "/us-east-1/s3/" in s3.seen[0]["Authorization"]
-    assert "/eu-central-1/s3/" in s3.seen[-1]["Authorization"]
+    assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
+    assert "/eu-central-1/s3/" in s3.seen[0]["Authorization"]
+    assert len(s3.seen) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("where", ["itself", "another host"])
+def test_redirects_are_not_followed(s3: S3Server, status: int, where: str) -> None:
+    """One request, no circle, and the session token reaches no host that a server names."""
+    with Scripted(answer(b"page")) as other:
+        target = f"{s3.url if where == 'itself' else other.url}/login?token=canary"
+        s3.go_wrong(status=status, code="TemporaryRedirect", headers={"Location": target})
+        with pytest.raises(SourceUnavailableError, match=f"HTTP {status}.*redirects to") as caught:
+            fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
+
+        assert not other.requests
+    assert len(s3.seen) == 1
+    assert not caught.value.whole
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["s3.datalake.cnes.fr", "S3.datalake.sis.cnes.fr:443"])
+def test_the_datalake_is_where_the_settings_say(s3: S3Server, host: str) -> None:
+    """Items name CNES's host, whatever way leads to it from here: a tunnel, a mirror."""
+    transport = S3Transport(settings_for(s3.url))
+
+    assert fetch(transport, f"https://{host}/{BUCKET}/a/b.zip") == CONTENT
+
+
+def test_a_secret_that_no_header_can_hold(s3: S3Server) -> None:
+    """A token with a line break, from a command that wraps its output, is not quoted."""
+    wrapped = {"AccessKeyId": "key-id", "SecretAccessKey": SECRET, "SessionToken": f"{TOKEN}\nX: 1"}
+    transport = S3Transport(settings_for(s3.url, s3_credentials=lambda: wrapped))
+
+    with pytest.raises(SourceUnavailableError, match="cannot be sent") as caught:
+        fetch(transport, f"s3://{BUCKET}/a/b.zip")
+
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
+    assert not s3.seen
+
+
+def test_a_forked_process_has_connections_of_its_own(s3: S3Server) -> None:
+    """Workers may fork after a first file: parent and child do not share a socket."""
+    transport = S3Transport(settings_for(s3.url))
+    assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
+    child = os.fork()
+    if not child:
+        os._exit(fetch(transport, f"s3://{BUCKET}/a/b.zip") != CONTENT)
+
+    assert os.waitpid(child, 0)[1] == 0
+    assert fetch(transport, f"s3://{BUCKET}/a/b.zip") == CONTENT
 
 
 @pytest.mark.parametrize("message", [b"<Error><Code>AccessD", b"<html>", b""])
@@ -406,22 +482,6 @@ def test_out_of_reach_is_known_soon() -> None:
         fetch(transport, f"s3://{BUCKET}/k")
 
     assert time.monotonic() - began < 12
-
-
-def test_one_client_for_all_threads(s3: S3Server) -> None:
-    """Making a client costs much, so threads that start together share one."""
-    transport = S3Transport(settings_for(s3.url))
-    clients: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: clients.append(transport.client())) for _ in range(16)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(clients) == 16
-    assert len(set(map(id, clients))) == 1
 
 
 def test_a_wait_is_broken_off_from_outside(s3: S3Server) -> None:

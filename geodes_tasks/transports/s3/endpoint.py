@@ -1,212 +1,186 @@
-"""Requests to S3 endpoints: objects, lists, and every refusal as one of our errors.
+"""One S3 endpoint: its connections, and one signed GET request over them.
 
-Every way in which the datalake cannot give a file while the portal may (no credentials, expired
-ones, denied, no such key, out of reach) is SourceUnavailableError, so that the caller goes on
-with the next source.
+obstore and boto3 were measured for this work. obstore is as fast, but follows a redirect to any
+host with the session token in its headers, hides Retry-After, hangs in a forked process, and loses
+the bytes of a piece that breaks off; boto3 needs several times the processor time for a request.
+A GET of S3 is one of HTTP with a signature, so its connections are those of ``transports/http``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager, Timeout
+from urllib3.exceptions import HTTPError, ProtocolError
+
+from geodes_tasks.errors import (
+    ConfigError,
+    GeodesTasksError,
+    SourceUnavailableError,
+    SourceUnreachableError,
+    TransferError,
 )
-from urllib3.exceptions import ConnectTimeoutError as NoConnectionInTimeError
-from urllib3.exceptions import HTTPError, NewConnectionError
+from geodes_tasks.model.version import __version__
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.trust import tls_context
+from geodes_tasks.settings.urls import masked
+from geodes_tasks.transports.abort import Call, Calls
+from geodes_tasks.transports.body_reader import root_cause
+from geodes_tasks.transports.http.connections import Watch, hide_paths, watched
+from geodes_tasks.transports.s3.credentials import Credentials
+from geodes_tasks.transports.s3.refusals import UNREACHED, connection_failure
+from geodes_tasks.transports.s3.signature import encoded, encoded_query, signed_headers
 
-from geodes_tasks.errors import ConfigError, GeodesTasksError, SourceUnavailableError
-from geodes_tasks.transports.s3.clients import Clients
-from geodes_tasks.transports.s3.error_codes import (
-    EXPIRED,
-    boto_failure,
-    client_failure,
-    wire_failure,
-)
-from geodes_tasks.transports.s3.patience import patiently
-from geodes_tasks.transports.s3.reachability import REMEMBERED_SECONDS, Reach
+CONNECT_SECONDS = 2.0
+"""Seconds for a connection: outside CNES the datalake is out of reach and the portal is not."""
+UNREACHABLE_SECONDS = 10.0
+"""Seconds, at most, for which a process does not connect to an endpoint that was out of reach; the
+ledger tells the fleet."""
+CONNECTIONS = 64
+"""Number of connections to one endpoint that are kept open."""
+ATTEMPTS = 2
+"""Number of attempts for one request; the retry rules of the program do the rest."""
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from urllib3 import BaseHTTPResponse
-
-    from geodes_tasks.settings.config import Settings
-    from geodes_tasks.transports.abort import Call, Calls
-    from geodes_tasks.transports.s3.address import Address
-    from geodes_tasks.transports.s3.clients import Lease
-
-_NOT_THE_REST = {412: "If-Match", 416: "Range"}
-"""Statuses that say so, with the condition that they answer: another version, fewer bytes."""
-_ELSEWHERE, _OTHER_REGION = {301, 307, 308}, "AuthorizationHeaderMalformed"
-"""What AWS says of a bucket in another region: a status, or a code."""
-_UNREACHED = (
-    EndpointConnectionError,
-    ConnectTimeoutError,
-    NewConnectionError,
-    NoConnectionInTimeError,
-)
+_AGENT = {"User-Agent": f"geodes-tasks/{__version__}"}
 
 
-class NotTheRestError(Exception):
-    """The object is not the one of which the caller has the beginning."""
+@dataclass(frozen=True, slots=True)
+class S3Request:
+    """A GET request to an S3 endpoint, without its signature."""
+
+    endpoint: str
+    """Scheme and host."""
+    bucket: str
+    """Name of the bucket; empty for the list of all buckets."""
+    key: str
+    """Key of the object; empty for the bucket itself."""
+    shown: str
+    """Address for messages."""
+    call: Call
+    """The call of the thread, which ``abort`` can interrupt."""
+    condition: Mapping[str, str] = field(default_factory=dict)
+    """Headers that select a part or a version."""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Return the path, percent-encoded as it is signed; the bucket is a part of it."""
+        return f"/{encoded(self.bucket)}/{encoded(self.key, safe='/~')}" if self.bucket else "/"
 
 
-class Endpoints:
-    """Asks the datalake, and other endpoints that an address names. Safe for many threads."""
+class Endpoint:
+    """The connections of this process to one endpoint. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings, calls: Calls) -> None:
-        """Prepare; opens no connection.
-
-        Args:
-            settings: Endpoint, credentials, waits.
-            calls: Learns which socket a thread waits on.
-        """
-        self._own = settings.s3_endpoint_url
-        self._clients = Clients(settings, calls)
-        self._reach = Reach(min(REMEMBERED_SECONDS, settings.s3_again_seconds))
-
-    def client(self, endpoint: str | None = None) -> S3Client:
-        """Return this process's client of an endpoint; without one, of the datalake.
+    def __init__(self, url: str, settings: Settings, calls: Calls) -> None:
+        """Prepare; no connection is opened.
 
         Raises:
-            BotoCoreError, ConfigError: the AWS settings or credentials cannot be had.
+            ConfigError: the certificates or the proxy of the environment cannot be used.
         """
-        return self._clients.lease(endpoint or self._own).client
+        hide_paths()
+        self._url, self._host = url, urlsplit(url).netloc
+        self._timeout = Timeout(CONNECT_SECONDS, settings.stall_seconds)
+        self._memory_s = min(UNREACHABLE_SECONDS, settings.s3_again_seconds)
+        self._unreachable = ""
+        self._unreachable_until = 0.0
+        self._pool = _new_pool(url, settings)
+        watch = Watch(None, settings.stall_seconds, calls)
+        self._pool.ConnectionCls = watched(self._pool.ConnectionCls, watch)  # type: ignore[assignment]  # a callable too
 
-    def of(self, address: Address) -> str:
-        """Return the endpoint that serves an address; without one, the datalake."""
-        own, named = self._own, address.endpoint
-        if named is None or urlsplit(named).netloc == urlsplit(own).netloc:
-            return own
+    def send(self, request: S3Request, credentials: Credentials, region: str) -> BaseHTTPResponse:
+        """Send a request and return its response, whatever the status; follow no redirect.
+
+        Raises:
+            SourceUnreachableError: the endpoint is out of reach, now or not long ago.
+            GeodesTasksError: there was no response; one class for each reaction.
+        """
+        if self._unreachable and time.monotonic() < self._unreachable_until:
+            raise SourceUnreachableError("s3", request.shown, self._unreachable, True)
+        question, attempts = encoded_query(request.query), 0
+        target = f"{request.path}?{question}" if question else request.path
+        # A proxy that forwards without a tunnel needs the whole address (RFC 9112 section 3.2.2).
+        if self._pool.proxy is not None and self._pool.scheme == "http":
+            target = self._url + target
+        while True:
+            attempts += 1
+            signature = signed_headers(
+                credentials, region, self._host, request.path, question, datetime.now(UTC)
+            )
+            try:
+                return self._pool.urlopen(
+                    "GET",
+                    target,
+                    headers={**_AGENT, **signature, **request.condition},
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    timeout=self._timeout,
+                    preload_content=False,
+                    decode_content=False,
+                    enforce_content_length=False,  # the reader of the body counts
+                )
+            except HTTPError as error:
+                if request.call.broken_off:
+                    raise TransferError(request.shown, "broken off before the answer") from None
+                # The server may have closed a connection that was kept open (RFC 9112 9.5).
+                if attempts == ATTEMPTS or not isinstance(error, ProtocolError):
+                    raise self._named(error, request.shown) from root_cause(error)
+            except ValueError as error:
+                # Not chained: the text of http.client quotes a header that it refuses.
+                problem = f"the request cannot be sent ({type(error).__name__})"
+                raise SourceUnavailableError("s3", request.shown, problem, True) from None
+
+    def _named(self, error: HTTPError, shown: str) -> GeodesTasksError:
+        named = connection_failure(error, shown)
+        if isinstance(error, UNREACHED) and isinstance(named, SourceUnreachableError):
+            # Packets that are lost without an answer cost each new connection the whole timeout.
+            self._unreachable = named.problem
+            self._unreachable_until = time.monotonic() + self._memory_s
         return named
 
-    def get(
-        self,
-        address: Address,
-        shown: str,
-        condition: dict[str, str],
-        call: Call,
-        *,
-        again: bool = True,
-    ) -> BaseHTTPResponse:
-        """Ask once for an object; once more with fresh credentials when they have ended.
 
-        Args:
-            address: Where it is.
-            shown: The same, fit for messages.
-            condition: Headers, which choose a part or a version.
-            call: Of the thread that waits.
-            again: Whether it may be asked for with fresh credentials.
-
-        Raises:
-            NotTheRestError: the condition does not hold.
-            GeodesTasksError: the class names the reaction.
-        """
-        endpoint = self.of(address)
-        lease = self._ready(endpoint, shown, call)
-        try:
-            return _given(lease, address, condition, shown, call)
-        except ClientError as error:
-            if _NOT_THE_REST.get(_status(error)) in condition:
-                raise NotTheRestError from error
-            if again and _code(error) in EXPIRED and self._renewed(lease, shown, call):
-                return self.get(address, shown, condition, call, again=False)
-            raise client_failure(error, shown) from error
-        except (BotoCoreError, HTTPError, ValueError) as error:
-            if isinstance(error, _UNREACHED):
-                self._reach.lost(endpoint)
-            raise _failure(error, shown) from error
-
-    def listed(self, address: Address, shown: str, most: int, call: Call) -> list[tuple[str, int]]:
-        """Return key and size of the first objects of a folder, ``most`` at most.
-
-        Raises:
-            GeodesTasksError: the class names the reaction.
-        """
-        return patiently(lambda: self._listed(address, shown, most), shown, call)
-
-    def _listed(self, address: Address, shown: str, most: int) -> list[tuple[str, int]]:
-        try:
-            pages = (
-                self.client(self.of(address))
-                .get_paginator("list_objects_v2")
-                .paginate(
-                    Bucket=address.bucket,
-                    Prefix=address.prefix,
-                    PaginationConfig={"MaxItems": most, "PageSize": min(most, 1000)},
-                )
-            )
-            return [(one["Key"], one["Size"]) for page in pages for one in page.get("Contents", [])]
-        except ClientError as error:
-            raise client_failure(error, shown) from error
-        except (BotoCoreError, ConfigError, ValueError) as error:
-            raise _failure(error, shown) from error
-
-    def _ready(self, endpoint: str, shown: str, call: Call) -> Lease:
-        """Return the lease of an endpoint, after a wait where credentials have to be fetched."""
-        lease = self._clients.ready(endpoint)
-        if lease is None or not self._reach.is_good(endpoint):
-            return patiently(lambda: self._prepared(endpoint, shown), shown, call)
-        return lease
-
-    def _prepared(self, endpoint: str, shown: str) -> Lease:
-        try:
-            lease = self._clients.lease(endpoint)
-            lease.getter.prepare()
-        except (BotoCoreError, ConfigError, ValueError) as error:
-            raise _failure(error, shown) from error
-        self._reach.check(endpoint)
-        return lease
-
-    def _renewed(self, lease: Lease, shown: str, call: Call) -> bool:
-        return patiently(lambda: self._clients.renewed(lease.generation), shown, call)
-
-
-def _given(
-    lease: Lease, address: Address, condition: dict[str, str], shown: str, call: Call
-) -> BaseHTTPResponse:
-    """Return the answer that has the object, or the range of it that was requested.
-
-    Raises:
-        BotoCoreError, HTTPError: there is no answer.
-        ClientError: it says something else.
-    """
+def _new_pool(url: str, settings: Settings) -> HTTPConnectionPool:
+    options: dict[str, Any] = {"ssl_context": _tls(settings)} if url.startswith("https:") else {}
+    proxy = select_proxy(url, get_environ_proxies(url, None))
+    if not proxy:
+        return PoolManager(maxsize=CONNECTIONS, **options).connection_from_url(url)
+    # Variables may lack the scheme, as in `proxy.example.org:3128`.
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS)
     try:
-        return lease.getter.get(address.bucket, address.key, condition)
-    except ClientError as error:
-        if _status(error) not in _ELSEWHERE and _code(error) != _OTHER_REGION:
-            raise
-    # Only the client finds the region that a bucket of AWS is in.
-    named: dict[str, Any] = {name.replace("-", ""): text for name, text in condition.items()}
-
-    def find() -> BaseHTTPResponse:
-        given = lease.client.get_object(Bucket=address.bucket, Key=address.key, **named)
-        # Entered, the stream gives urllib3's response, which is read as the bytes come; its own
-        # read waits until a piece is full. The stubs do not know.
-        return cast("BaseHTTPResponse", given["Body"].__enter__())
-
-    return patiently(find, shown, call)
+        manager = adapter.proxy_manager_for(address, **options)
+    except ValueError as error:
+        # Not chained: the text quotes the address with its password.
+        lacks_socks = "SOCKS" in str(error)
+        needed = "needs PySocks: pip install 'geodes-tasks[socks]'"
+        problem = needed if lacks_socks else "is no valid address"
+        raise ConfigError("https_proxy", f"the proxy {masked(proxy)} {problem}") from None
+    pool: HTTPConnectionPool = manager.connection_from_url(url)
+    return pool
 
 
-def _failure(error: Exception, shown: str) -> GeodesTasksError:
-    """Return our error for a request that got no answer."""
-    match error:
-        case ConfigError():
-            return SourceUnavailableError("s3", shown, str(error), True)
-        case HTTPError():
-            return wire_failure(error, shown)
-        case _:
-            assert isinstance(error, BotoCoreError | ValueError)  # noqa: S101 - as it was caught
-            return boto_failure(error, shown)
+def _tls(settings: Settings) -> ssl.SSLContext:
+    """Return the context for TLS, with the certificates of our settings or of the AWS tools'."""
+    bundle = settings.ca_bundle
+    named: str | None = os.environ.get("AWS_CA_BUNDLE")
+    config = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
+    if not bundle and not named and config.expanduser().is_file():
+        from geodes_tasks.transports.s3.aws_session import aws_session
 
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+        named = aws_session().get_config_variable("ca_bundle")
+    bundle = bundle or (Path(named) if named else None)
+    try:
+        return tls_context(bundle)
+    except OSError as error:
+        problem = f"{bundle}: {error.strerror or type(error).__name__}"
+        raise ConfigError("GEODES_TASKS_CA_BUNDLE", problem) from error

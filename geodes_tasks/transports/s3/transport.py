@@ -1,84 +1,121 @@
-"""Opens objects of the S3 datalake, or of another S3 endpoint, and lists its folders."""
+"""Transport that opens objects of the S3 datalake, or of another S3 endpoint, and lists folders."""
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+from urllib3 import BaseHTTPResponse
 
 from geodes_tasks.errors import FolderError, SourceUnavailableError
+from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.transports.abort import Calls
 from geodes_tasks.transports.base import Body, Member
+from geodes_tasks.transports.body_reader import BodyReader
 from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact
-from geodes_tasks.transports.http.responses import strong_etag
+from geodes_tasks.transports.http.responses import resumed_total, strong_etag
 from geodes_tasks.transports.s3.address import Address
-from geodes_tasks.transports.s3.clients import ATTEMPTS, has_credentials
-from geodes_tasks.transports.s3.endpoint import Endpoints
-from geodes_tasks.transports.s3.error_codes import NO_OBJECT
-from geodes_tasks.transports.s3.object import S3Object
+from geodes_tasks.transports.s3.endpoint import S3Request
+from geodes_tasks.transports.s3.refusals import DENIED, NO_OBJECT
+from geodes_tasks.transports.s3.signed_requests import ConditionFailedError, SignedRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
+    # Loads boto3, and its stubs are installed with the tests only.
     from mypy_boto3_s3 import S3Client
 
-    from geodes_tasks.settings.config import Settings
-    from geodes_tasks.transports.abort import Call
-    from geodes_tasks.transports.s3.object import ObjectAnswer
-
-__all__ = ["ATTEMPTS", "Address", "S3Transport", "has_credentials"]
+logger = logging.getLogger(__name__)
 
 MOST_MEMBERS = 20_000
 """Number of objects in a folder, at most; a larger one is no product."""
+PAGE_MEMBERS = 1_000
+"""Number of objects in one page of a list, at most (ListObjectsV2 gives no more)."""
+MAX_PAGE_BYTES = 16 << 20
+"""Bytes of one page of a list, at most: a key has up to 1,024 bytes, thrice that when encoded."""
+
+# Hosts that items of GEODES name. They are the datalake, which the settings may reach by another
+# host: a tunnel, a mirror, a server of the tests.
+_DATALAKE = re.compile(r"s3\.datalake\.([a-z0-9-]+\.)*cnes\.fr\Z", re.IGNORECASE)
 
 
 class S3Transport:
-    """Opens S3 hrefs; what it knows of endpoints is the whole process's."""
+    """Opens S3 hrefs; its connections and credentials are shared by the threads of a process."""
 
     source = "s3"
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._policy = AddressPolicy(settings)
+        self._settings, self._policy = settings, AddressPolicy(settings)
         self._calls = Calls()
-        self._endpoints = Endpoints(settings, self._calls)
+        self._shared, self._pid = SignedRequests(settings, self._calls), os.getpid()
 
-    def client(self, endpoint: str | None = None) -> S3Client:
-        """Return this process's client of an endpoint; without one, of the datalake.
+    def client(self) -> S3Client:
+        """Return boto3's client of the datalake, for users.
 
         Raises:
-            BotoCoreError, ConfigError: the AWS settings or credentials cannot be had.
+            BotoCoreError, ConfigError: the AWS settings or credentials cannot be used.
         """
-        return self._endpoints.client(endpoint)
+        from geodes_tasks.transports.s3.aws_session import s3_client
+
+        return s3_client(self._settings, self._settings.s3_endpoint_url)
 
     @contextmanager
     def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
-        """Open an object, from ``offset`` on when it is still the one that ``etag`` names.
+        """Open an object, at ``offset`` where the server proves that it resumes.
 
         Raises:
-            GeodesTasksError: as the contract says; the class names the reaction.
+            FolderError: the address is that of a folder.
+            GeodesTasksError: one subclass for each reaction.
         """
-        address = Address.parse(href)
-        self._check(address, href)
+        address, shown, etag = Address.parse(href), redact(href), strong_etag(etag)
+        endpoint = self._endpoint(address, shown)
         with self._calls.begin() as call:
-            wanted = S3Object(self._endpoints, address, redact(href), call)
-            answer = self._begin(wanted, offset, strong_etag(etag), call)
-            with closing(answer.response) as response, closing(wanted.pieces(answer)) as pieces:
-                call.waits_on(response.shutdown)
-                yield Body(answer.start, answer.total, answer.etag, pieces)
-
-    def _begin(self, wanted: S3Object, offset: int, etag: str | None, call: Call) -> ObjectAnswer:
-        """Get the beginning of an object; where there is none, see whether a folder is there."""
-        address, shown = wanted.address, wanted.href
-        if not address.key.endswith("/"):
+            wanted = S3Request(endpoint, address.bucket, address.key, shown, call)
+            if address.key.endswith("/"):
+                raise FolderError("s3", shown, "it is a folder there")
             try:
-                return wanted.begin(offset, etag)
+                response, start, total = self._response(wanted, offset, etag)
             except SourceUnavailableError as error:
-                if error.problem != NO_OBJECT or not self._endpoints.listed(
-                    address, shown, 1, call
-                ):
+                if error.problem != NO_OBJECT or not self._listed(wanted, address.prefix, 1):
                     raise
-        raise FolderError("s3", shown, "it is a folder there")
+                raise FolderError("s3", shown, "it is a folder there") from error
+            # Closed, a response whose body was not read to its end ends its connection.
+            with closing(response):
+                reader = BodyReader(response, shown, call, offset=start)
+                yield Body(start, total, strong_etag(response.headers.get("ETag")), reader.pieces())
+
+    def _response(
+        self, wanted: S3Request, offset: int, etag: str | None
+    ) -> tuple[BaseHTTPResponse, int, int | None]:
+        """Return a response, the byte it starts at, and the size of the whole object."""
+        if offset:
+            condition = {"Range": f"bytes={offset}-"} | ({"If-Match": etag} if etag else {})
+            try:
+                response = self._requests().get(replace(wanted, condition=condition))
+            except ConditionFailedError:
+                pass
+            else:
+                length = response.length_remaining
+                total = resumed_total(response.headers, length, offset, etag)
+                # Some servers (rclone's) give a range with the status of the whole object.
+                if total is not None:
+                    return response, offset, total
+                if response.status == 200 and "Content-Range" not in response.headers:
+                    return response, 0, length
+                response.close()
+            logger.info(
+                "%s: does not resume, starting from byte 0",
+                wanted.shown,
+                extra={"action": "download_restarted"},
+            )
+        response = self._requests().get(wanted)
+        return response, 0, response.length_remaining
 
     def members(self, href: str) -> Sequence[Member]:
         """List the objects below a folder.
@@ -87,9 +124,10 @@ class S3Transport:
             SourceUnavailableError: there are none, or too many, or they cannot be listed.
         """
         address, shown = Address.parse(href), redact(href)
-        self._check(address, href)
+        endpoint = self._endpoint(address, shown)
         with self._calls.begin() as call:
-            found = self._endpoints.listed(address, shown, MOST_MEMBERS + 1, call)
+            wanted = S3Request(endpoint, address.bucket, "", shown, call)
+            found = self._listed(wanted, address.prefix, MOST_MEMBERS + 1)
         members = [
             Member(key.removeprefix(address.prefix), address.below(key), size)
             for key, size in found
@@ -99,16 +137,77 @@ class S3Transport:
             raise SourceUnavailableError("s3", shown, f"a folder of {len(members)} objects")
         return members
 
+    def _listed(self, wanted: S3Request, prefix: str, most: int) -> list[tuple[str, int]]:
+        """Return key and size of the first objects whose keys begin with a prefix."""
+        query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+        query["max-keys"] = str(min(most, PAGE_MEMBERS))
+        found: list[tuple[str, int]] = []
+        while len(found) < most:
+            page = self._page(replace(wanted, key="", query=query))
+            # Without an encoding, XML has no way to write some characters of keys.
+            decode = unquote_plus if page.findtext("{*}EncodingType") == "url" else str
+            found += [
+                (decode(one.findtext("{*}Key", "")), int(one.findtext("{*}Size", "0")))
+                for one in page.iterfind("{*}Contents")
+            ]
+            token = page.findtext("{*}NextContinuationToken")
+            if not token or token == query.get("continuation-token"):
+                break
+            query = query | {"continuation-token": token}
+        return found[:most]
+
+    def _page(self, wanted: S3Request) -> ElementTree.Element:
+        body = bytearray()
+        with self._requests().get(wanted) as response:
+            for piece in BodyReader(response, wanted.shown, wanted.call, offset=0).pieces():
+                body += piece
+                if len(body) > MAX_PAGE_BYTES:
+                    break
+        try:
+            return ElementTree.fromstring(bytes(body))  # noqa: S314 - expat limits entities
+        except ElementTree.ParseError as error:
+            raise SourceUnavailableError("s3", wanted.shown, "its list is no XML") from error
+
+    def check_access(self) -> None:
+        """Check that the datalake answers and accepts the credentials.
+
+        Raises:
+            GeodesTasksError: it does not; each reason in its own words.
+        """
+        endpoint = self._settings.s3_endpoint_url
+        with self._calls.begin() as call:
+            try:
+                self._requests().get(S3Request(endpoint, "", "", endpoint, call)).close()
+            except SourceUnavailableError as error:
+                # A server checks the signature first, so this answer proves the credentials. Most
+                # users may read objects of given buckets and not list all buckets.
+                if error.problem != DENIED:
+                    raise
+
     def abort(self, thread: int) -> None:
-        """Break off whatever a thread waits for."""
+        """Interrupt the network wait of a thread."""
         self._calls.abort(thread)
 
-    def _check(self, address: Address, href: str) -> None:
-        """Let pass the configured endpoint and hosts that the settings allow."""
-        endpoint = self._endpoints.of(address)
-        if endpoint == self._settings.s3_endpoint_url:
-            return
-        scheme, host, _ = origin(endpoint)
-        if not self._policy.is_allowed(endpoint) or (scheme == "http" and not is_loopback(host)):
+    def _requests(self) -> SignedRequests:
+        if self._pid != os.getpid():
+            # A forked child must not write to the connections of its parent.
+            self._shared, self._pid = SignedRequests(self._settings, self._calls), os.getpid()
+        return self._shared
+
+    def _endpoint(self, address: Address, shown: str) -> str:
+        """Return the endpoint that serves an address.
+
+        Raises:
+            SourceUnavailableError: the address names a host that the settings do not allow.
+        """
+        own = self._settings.s3_endpoint_url
+        if address.endpoint is None:
+            return own
+        scheme, host, port = origin(address.endpoint)
+        if (host, port) == origin(own)[1:] or _DATALAKE.match(host):
+            return own
+        plain = scheme == "http" and not is_loopback(host)
+        if plain or not self._policy.is_allowed(address.endpoint):
             problem = f"{host} is not the S3 endpoint; allow it with GEODES_TASKS_ALLOWED_HOSTS"
-            raise SourceUnavailableError("s3", redact(href), problem)
+            raise SourceUnavailableError("s3", shown, problem)
+        return address.endpoint

@@ -16,7 +16,6 @@ from geodes_tasks.transports.s3.transport import S3Transport
 
 spec, folder, threads = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), sys.argv[3]
 transport = S3Transport(config.load())
-transport.client()  # made before, as boto3's is beside it
 
 
 def fetch(row: tuple[str, str, int]) -> None:

@@ -10,6 +10,7 @@ from geodes_tasks.errors import (
     CatalogueMismatchError,
     GeodesTasksError,
     HrefRefusedError,
+    KeyMissingError,
     NotFoundError,
     QuotaError,
     SourceUnavailableError,
@@ -56,6 +57,16 @@ def test_the_last_sources_refusal_is_the_answer(final: Path) -> None:
         download(only_s3, final, {"s3": MemoryTransport(CONTENT, errors=[denied])})
 
     assert names(final) == []
+
+
+def test_without_a_key_the_reason_of_the_datalake_is_named(final: Path) -> None:
+    """Users of the datalake alone have no key: what they can mend is what S3 says."""
+    denied = SourceUnavailableError("s3", "s3://bucket/a", "access denied")
+    no_key = KeyMissingError("h", "GEODES_API_KEY", "is not set")
+    sources = both(MemoryTransport(b"", errors=[denied]), MemoryTransport(b"", errors=[no_key]))
+
+    with pytest.raises(KeyMissingError, match="is not set; s3 cannot give it: access denied"):
+        download(BOTH, final, sources)
 
 
 def both(s3: MemoryTransport, geodes: MemoryTransport) -> dict[str, Transport]:
