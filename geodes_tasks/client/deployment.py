@@ -20,7 +20,7 @@ COMMANDS = {
     # HELLO and CLIENT name the connection (CLIENT SETINFO is newer than Redis 7.0 and not needed);
     # SELECT chooses the database of the address.
     "connection": "+ping +select +hello +client|setname +client|id +time"
-    " +multi +exec +discard +watch +unwatch",
+    " +multi +exec +discard +watch +unwatch +wait",
     "ledger_reads": "+get +exists +hget +hmget +hgetall +hlen +hexists +hkeys +hvals +llen +lrange"
     " +lindex +scard +smembers +sismember +strlen +zcard +zcount +zrange +zrevrange"
     " +zrangebyscore +zrevrangebyscore +zscore +zmscore +zrank +scan +hscan +sscan +zscan +type",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.stac import readers
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,4 +73,11 @@ def enqueue(
     name = batch or enqueue_admission.new_batch_name()
     rank = enqueue_admission.rank_of(priority, weight)
     enqueue_admission.admit(planned, name, settings.account, ledger, Sender(settings), rank)
+    if ledger.connection.replicas_confirm() is False:
+        logger.warning(
+            "no replica of Redis confirmed batch %s within a second: if the primary is lost now, "
+            "enqueue the same items again",
+            name,
+            extra={"action": "not_replicated", "batch": name},
+        )
     return Batch(name, ledger, settings)

@@ -21,7 +21,7 @@ from geodes_tasks.ledger.admission import (
     Refusal,
     Request,
 )
-from geodes_tasks.ledger.connection import Client, Connection, connect
+from geodes_tasks.ledger.connection import Connection
 from geodes_tasks.ledger.control import Control, Withdrawn
 from geodes_tasks.ledger.dispatch import Dispatch, Wakeup, WorkerState
 from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
@@ -30,6 +30,7 @@ from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.offline import OfflineFiles, TapeAnswer
 from geodes_tasks.ledger.reading import Reading
 from geodes_tasks.ledger.records import Running
+from geodes_tasks.ledger.redis_client import Client, connect
 from geodes_tasks.ledger.retention import Forgotten, Retention
 from geodes_tasks.ledger.source_health import News, SourceHealth, SourceState
 from geodes_tasks.settings.config import Settings

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from geodes_tasks.errors import (
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
     from redis.commands.core import Script
 
-    from geodes_tasks.settings.config import Settings
 
-Client = redis.Redis
-"""The client of the Redis protocol; other modules import none."""
 SCHEMA = "2"
 """Raised when unfinished records of an older version can no longer be worked on."""
 
@@ -43,50 +40,10 @@ FORMER_SCHEMA = "1"
 END_S = 15.0
 """Seconds in which a private server has to take the command to end."""
 
+WAIT_MS = 1000
+"""Milliseconds that an enqueue waits for a replica of Redis to confirm."""
 TAKE_OVER_BLOCK = 500
 """Entries of the older schema that one script takes over: some milliseconds of Redis."""
-
-
-def client_url(url: str) -> str:
-    """Return a URL as redis-py spells it: the broker spells that of a Unix socket otherwise."""
-    return (
-        "unix://" + url.removeprefix("redis+socket://") if url.startswith("redis+socket") else url
-    )
-
-
-class _UncheckedConnection:
-    """Send each command without a check of the socket before it.
-
-    The check costs three system calls, as much as the command itself. A connection that broke
-    meanwhile fails with the command, which is tried again.
-    """
-
-    def can_read(self, timeout: float = 0.0) -> bool:
-        readable: bool = super().can_read(timeout) if timeout else False  # type: ignore[misc]
-        return readable
-
-
-def connect(settings: Settings) -> redis.Redis:
-    """Return a client of the ledger's Redis; it opens no connection yet."""
-    url = client_url(settings.redis_url.get_secret_value())
-    # The kernel reports the end of a local server at once. A timeout would only break off an answer
-    # that takes long.
-    is_local = url.startswith("unix:")
-    patience = {} if is_local else {"socket_timeout": 15, "socket_keepalive": True}
-    client: redis.Redis = redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_connect_timeout=5,
-        **patience,
-        # redis-py's own default of ten retries takes seconds to notice a dead server.
-        # Only a refused or broken connection is tried again: a server that does not answer has
-        # cost one timeout by then.
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2, (redis.ConnectionError,)),
-    )
-    pool = client.connection_pool
-    kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_UncheckedConnection, kind), {})
-    return client
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +230,25 @@ class Connection:
             LedgerForbiddenError: this user may not write to the ledger.
         """
         return str(self.run("read_ledger_id", uuid.uuid4().hex))
+
+    def replicas_confirm(self) -> bool | None:
+        """Wait up to ``WAIT_MS`` for a replica to have all that was written so far.
+
+        Returns:
+            Whether one confirmed it; None without Sentinels, where no replica takes over.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        if not self.url.startswith("sentinel:"):
+            return None
+        with self.commands() as client:
+            # WAIT counts from the last write of its own connection; replication is one stream, so
+            # a write of nothing new stands for all before it (https://redis.io/commands/wait).
+            pipeline = client.pipeline(transaction=False)
+            pipeline.set(self.key("schema"), SCHEMA, xx=True)
+            pipeline.wait(1, WAIT_MS)
+            return bool(pipeline.execute()[-1])
 
     def end_server(self) -> None:
         """Stop a private server after it has written its data; do nothing where there is none.

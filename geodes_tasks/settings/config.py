@@ -27,6 +27,7 @@ from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.base_config import FUNCTIONS, POSITIONAL, S3_PARAMETERS, BaseConfig
 from geodes_tasks.settings.files import read_file, read_key, with_password
 from geodes_tasks.settings.quota import Quota
+from geodes_tasks.settings.redis_address import checked
 from geodes_tasks.settings.secret import Secret, secret_word
 from geodes_tasks.settings.urls import web_url
 
@@ -111,7 +112,8 @@ class Config(BaseConfig):
     )
     redis_url: Secret = Field(
         Secret("redis://127.0.0.1:6379/0"),
-        description="Redis of the cluster: redis://, rediss:// or redis+socket:///path.",
+        description="Redis of the cluster: redis://, rediss://, sentinel://H1:26379;H2:26379/0"
+        "?master_name=NAME, or redis+socket:///path.",
     )
     download_dir: Folder = Field(".", description="Folder that files are downloaded into.")
     download_roots: Folders = Field(
@@ -215,11 +217,16 @@ class Config(BaseConfig):
     def _complete(cls, url: Secret, info: ValidationInfo) -> Secret:
         text, file = str(url), info.data.get("redis_password_file")
         bundle = info.data.get("ca_bundle")
+        is_tls = text.startswith("rediss:") or (text.startswith("sentinel:") and "ssl=" in text)
         # In the address, where redis-py, the broker and the children all read it.
-        if bundle and text.startswith("rediss:") and "ssl_ca_certs" not in text:
+        if bundle and is_tls and "ssl_ca_certs" not in text:
             between = "&" if "?" in text else "?"
             text += f"{between}ssl_ca_certs={quote(str(bundle.expanduser()))}"
+<<<<<<< HEAD
         return Secret(with_password(text, file) if file else text)
+=======
+        return SecretStr(checked(with_password(text, file) if file else text))
+>>>>>>> 102c376 (wip)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -96,7 +96,7 @@ def with_password(url: str, file: Path) -> str:
         ValueError: the file cannot be read or is empty; nothing of its content is quoted.
     """
     parts = urlsplit(url)
-    if parts.scheme not in {"redis", "rediss"} or parts.password:
+    if parts.scheme not in {"redis", "rediss", "sentinel"} or parts.password:
         return url
     try:
         password = file.expanduser().read_text(encoding="utf-8").strip()

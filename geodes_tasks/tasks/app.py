@@ -15,6 +15,7 @@ from kombu.exceptions import BatchPublishError, OperationalError
 from geodes_tasks.ledger import Wakeup
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.redis_address import sentinel_address
 
 TASK = "geodes_tasks.download"
 EVENTS = "geodes_tasks.tasks.task_events:Events"
@@ -40,8 +41,15 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # The ledger knows priorities; with them the broker reads four lists for each message.
         "priority_steps": [0],
     }
+    sentinel = sentinel_address(url)
+    if sentinel is not None:
+        transport |= {
+            "master_name": sentinel.master_name,
+            "sentinel_kwargs": sentinel.sentinel_options,
+        }
     return {
-        "broker_url": url,
+        "broker_url": url if sentinel is None else sentinel.broker_url,
+        "broker_use_ssl": (sentinel.tls_options if sentinel else None) or None,
         "broker_transport_options": transport,
         # Workers reconnect without limit, at start and later; Celery gives up after 100 tries.
         "broker_connection_retry_on_startup": True,

@@ -19,7 +19,10 @@ class LedgerBackend(BaseBackend):  # type: ignore[misc] # celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Prepare; opens no connection yet."""
         super().__init__(*args, **kwargs)
-        self.ledger = Ledger.of(config.load(redis_url=self.app.conf.broker_url))
+        url = self.app.conf.broker_url
+        # The broker's form of an address of Sentinels lacks the name of the primary.
+        is_sentinel = url.startswith("sentinel:")
+        self.ledger = Ledger.of(config.load() if is_sentinel else config.load(redis_url=url))
 
     def store_result(self, task_id: str, result: Any, state: str, **__: Any) -> Any:  # noqa: ARG002 - fixed
         """Do nothing: the task has written the ledger's record."""

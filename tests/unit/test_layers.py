@@ -42,7 +42,11 @@ DOORS: dict[str, tuple[str, ...]] = {
     "boto3": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
     "botocore": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
     "mypy_boto3_s3": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
-    "redis": ("geodes_tasks.ledger.connection", "geodes_tasks.ledger.script_loader"),
+    "redis": (
+        "geodes_tasks.ledger.redis_client",
+        "geodes_tasks.ledger.connection",
+        "geodes_tasks.ledger.script_loader",
+    ),
     "celery": ("geodes_tasks.tasks", "worker"),
     "kombu": ("geodes_tasks.tasks", "geodes_tasks.client.enqueue_admission", "worker"),
     "rich": ("geodes_tasks.cli", "geodes_tasks.monitoring", "geodes_tasks.pygeodes.profile"),

@@ -36,9 +36,9 @@ from geodes_tasks.ledger import (
     Request,
     Verdict,
     Withdrawn,
+    redis_client,
     script_loader,
 )
-from geodes_tasks.ledger import connection as ledger_store
 from geodes_tasks.ledger.reading import TURN
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import Decision, DownloadRecord, DownloadResult, Proof
@@ -1279,7 +1279,7 @@ def test_a_ledger_of_the_former_schema_is_taken_over_when_all_is_over(fake_ledge
 )
 def test_the_brokers_spelling_of_a_socket_is_understood(ours: str, theirs: str) -> None:
     """One address serves the broker and the ledger."""
-    assert ledger_store.client_url(ours) == theirs
+    assert redis_client.client_url(ours) == theirs
 
 
 def test_no_secret_is_stored(fake_ledger: Ledger) -> None:

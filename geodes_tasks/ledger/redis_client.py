@@ -1,0 +1,80 @@
+"""The client of the Redis protocol: how it connects, and to which server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.redis_address import SentinelAddress, sentinel_address
+
+Client = redis.Redis
+"""The client of the Redis protocol; other modules import none."""
+
+
+def client_url(url: str) -> str:
+    """Return a URL as redis-py spells it: the broker spells that of a Unix socket otherwise."""
+    return (
+        "unix://" + url.removeprefix("redis+socket://") if url.startswith("redis+socket") else url
+    )
+
+
+class _UncheckedConnection:
+    """Send each command without a check of the socket before it.
+
+    The check costs three system calls, as much as the command itself. A connection that broke
+    meanwhile fails with the command, which is tried again.
+    """
+
+    def can_read(self, timeout: float = 0.0) -> bool:
+        readable: bool = super().can_read(timeout) if timeout else False  # type: ignore[misc]
+        return readable
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """Return a client of the ledger's Redis; it opens no connection yet."""
+    address = settings.redis_url.get_secret_value()
+    url = client_url(address)
+    # The kernel reports the end of a local server at once. A timeout would only break off an answer
+    # that takes long.
+    is_local = url.startswith("unix:")
+    patience = {} if is_local else {"socket_timeout": 15, "socket_keepalive": True}
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_connect_timeout": 5,
+        **patience,
+        # redis-py's own default of ten retries takes seconds to notice a dead server.
+        # Only a refused or broken connection is tried again: a server that does not answer has
+        # cost one timeout by then.
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 2, (redis.ConnectionError,)),
+    }
+    if (sentinel := sentinel_address(address)) is None:
+        client: redis.Redis = redis.Redis.from_url(url, **options)
+    else:
+        client = _primary_of(sentinel, options)
+    pool = client.connection_pool
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_UncheckedConnection, kind), {})
+    return client
+
+
+def _primary_of(address: SentinelAddress, options: dict[str, Any]) -> redis.Redis:
+    """Return a client of the primary: each new connection asks a Sentinel where it is now."""
+    # redis-py has no types for these two.
+    sentinels = Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=address.sentinel_options
+    )
+    client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
+        address.master_name,
+        db=address.database,
+        username=address.username,
+        password=address.password,
+        ssl=address.is_tls,
+        **address.tls_options,
+        **options,
+    )
+    return client

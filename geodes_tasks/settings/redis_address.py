@@ -1,0 +1,132 @@
+"""Addresses of Redis: checked when the settings are read, and those of Sentinels taken apart.
+
+``sentinel://user:password@h1:26379;h2:26379/0?master_name=geodes&sentinel_password=...&ssl=true``
+names Sentinels, which know where the primary is; user and password are those of Redis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+
+from geodes_tasks.settings.urls import masked
+
+SENTINEL_PORT = 26379
+"""Port of a Sentinel whose address names none."""
+_SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
+REDIS_FORM = "redis://HOST:6379/0"
+_TRUE = {"true", "yes", "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelAddress:
+    """The Sentinels of a Redis, and how to log in to both."""
+
+    hosts: tuple[tuple[str, int], ...]
+    """Name and port of each Sentinel."""
+    master_name: str
+    """Name of the primary in the Sentinels' settings (`sentinel monitor NAME ...`)."""
+    database: int
+    username: str | None
+    password: str | None
+    """Of Redis; None where it needs none."""
+    sentinel_password: str | None
+    """Of the Sentinels; None where they need none."""
+    is_tls: bool
+    """Whether Redis and Sentinels are reached by TLS."""
+    ca_certs: str | None
+    """File with the certificates to trust; None for those of the system."""
+
+    @property
+    def tls_options(self) -> dict[str, str]:
+        """Return redis-py's options of TLS; empty without TLS."""
+        if not self.is_tls:
+            return {}
+        return {"ssl_cert_reqs": "required"} | (
+            {"ssl_ca_certs": self.ca_certs} if self.ca_certs else {}
+        )
+
+    @property
+    def sentinel_options(self) -> dict[str, object]:
+        """Return redis-py's options of a connection to a Sentinel."""
+        tls = {"ssl": True, **self.tls_options} if self.is_tls else {}
+        return {"password": self.sentinel_password, "socket_timeout": 5.0} | tls
+
+    @property
+    def broker_url(self) -> str:
+        """Return the address as kombu reads it: one whole address for each Sentinel."""
+        secret = ":".join(quote(part or "", safe="") for part in (self.username, self.password))
+        login = f"{secret}@" if self.username or self.password else ""
+        return ";".join(
+            f"sentinel://{login}{host}:{port}/{self.database}" for host, port in self.hosts
+        )
+
+
+def checked(url: str) -> str:
+    """Return an address of Redis as it is.
+
+    Raises:
+        ValueError: no client can connect to it; the text shows the form that is expected.
+    """
+    try:
+        problem = _problem_of(url)
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        form = "sentinel://HOST:26379/0?master_name=NAME" if "sentinel:" in url else REDIS_FORM
+        raise ValueError(f"{masked(url)!r} is no address of Redis: {problem}; write {form}")
+    return url
+
+
+def _problem_of(url: str) -> str:
+    """Return what is wrong with an address, empty if nothing is.
+
+    Raises:
+        ValueError: a port is no number, or a Sentinel has no name of the primary.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        return "it does not begin with redis://, rediss:// or sentinel://"
+    if parts.scheme == "redis+socket":
+        return "" if parts.path.strip("/") else "it names no socket"
+    sentinel = sentinel_address(url)
+    if not (sentinel.hosts if sentinel else parts.hostname and parts.port != 0):
+        return "it names no host"
+    if parts.netloc.endswith(":"):
+        return "it lacks its port"
+    database = parts.path.removeprefix("/")
+    return "" if not database or database.isdecimal() else f"{database!r} is no number"
+
+
+def sentinel_address(url: str) -> SentinelAddress | None:
+    """Parse an address of Sentinels; None for any other address.
+
+    Raises:
+        ValueError: it names no primary, or a port is no number.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "sentinel":
+        return None
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if not (master_name := query.get("master_name", "")):
+        raise ValueError("a Sentinel needs the name of the primary: ?master_name=NAME")
+    login, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    return SentinelAddress(
+        hosts=tuple(_host_of(text) for text in hosts.split(";") if text),
+        master_name=master_name,
+        database=int(parts.path.strip("/") or 0),
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        sentinel_password=query.get("sentinel_password"),
+        is_tls=query.get("ssl", "").lower() in _TRUE,
+        ca_certs=query.get("ssl_ca_certs"),
+    )
+
+
+def _host_of(text: str) -> tuple[str, int]:
+    """Return host and port; an IPv6 address is in brackets."""
+    one = SplitResult("", text, "", "", "")
+    if not one.hostname:
+        raise ValueError(f"{text!r} names no host")
+    return one.hostname, one.port or SENTINEL_PORT

@@ -1,0 +1,109 @@
+"""Addresses of Redis: which forms are taken, and what is said of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.errors import ConfigError
+from geodes_tasks.settings import config
+from geodes_tasks.settings.redis_address import checked, sentinel_address
+
+SENTINELS = "sentinel://worker:p%40ss@h1:26380;h2;[::1]:26382/3?master_name=geodes"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:6379/0",
+        "redis://h",
+        "redis://user:secret@h:6380",
+        "redis://[::1]:6379/1",
+        "rediss://user@h:6380/0?ssl_ca_certs=/ca.pem",
+        "redis+socket:///run/redis.sock",
+        SENTINELS,
+    ],
+)
+def test_right_addresses_are_taken_as_they_are(url: str) -> None:
+    """Each form that redis-py and the broker understand."""
+    assert checked(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("localhost:6379", "does not begin with"),
+        ("127.0.0.1", "does not begin with"),
+        ("http://h/0", "does not begin with"),
+        ("redis:///0", "names no host"),
+        ("redis://h:abc/0", "'abc'"),
+        ("redis://h:99999/0", "range"),
+        ("redis://h:/0", "lacks its port"),
+        ("redis://h/x", "'x' is no number"),
+        ("redis+socket://", "names no socket"),
+        ("sentinel://h:26379/0", "name of the primary"),
+        ("sentinel://h:x/0?master_name=g", "'x'"),
+        ("sentinel:///0?master_name=g", "names no host"),
+        ("sentinel://;/0?master_name=g", "names no host"),
+        ("", "does not begin with"),
+    ],
+)
+def test_wrong_addresses_are_one_line(url: str, problem: str) -> None:
+    """A wrong form ends in a sentence with the right form, never in a traceback of a library."""
+    with pytest.raises(ConfigError, match=problem) as caught:
+        config.load(redis_url=url)
+
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "GEODES_TASKS_REDIS_URL" in text
+    assert "write redis://HOST" in text or "write sentinel://HOST" in text
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:hush@h:x/0", "sentinel://u:hush@h/0?sentinel_password=hush"]
+)
+def test_a_password_in_a_wrong_address_is_not_shown(url: str) -> None:
+    """Neither the password of Redis nor that of the Sentinels is in the message."""
+    with pytest.raises(ConfigError, match="no address of Redis") as caught:
+        config.load(redis_url=url)
+
+    assert "hush" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_an_address_of_sentinels_is_taken_apart() -> None:
+    """Hosts with and without a port, the login of Redis, the name of the primary."""
+    address = sentinel_address(f"{SENTINELS}&sentinel_password=s&ssl=true&ssl_ca_certs=/ca.pem")
+
+    assert address is not None
+    assert address.hosts == (("h1", 26380), ("h2", 26379), ("::1", 26382))
+    assert (address.username, address.password) == ("worker", "p@ss")
+    assert (address.master_name, address.database) == ("geodes", 3)
+    assert address.tls_options == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+    assert address.sentinel_options["password"] == "s"
+    assert address.sentinel_options["ssl_ca_certs"] == "/ca.pem"
+
+
+def test_each_sentinel_is_a_whole_address_for_the_broker() -> None:
+    """Kombu tries them one after the other, each with the login."""
+    address = sentinel_address("sentinel://worker:p%40ss@h1:26379;h2:26379/0?master_name=g")
+
+    assert address is not None
+    assert address.broker_url == (
+        "sentinel://worker:p%40ss@h1:26379/0;sentinel://worker:p%40ss@h2:26379/0"
+    )
+    assert address.tls_options == {}
+
+
+def test_the_password_file_is_of_redis(tmp_path: Path) -> None:
+    """GEODES_TASKS_REDIS_PASSWORD_FILE completes an address of Sentinels too."""
+    file = tmp_path / "password"
+    file.write_text("pa/ss")
+    settings = config.load(
+        redis_url="sentinel://worker@h1;h2/0?master_name=g", redis_password_file=file
+    )
+
+    address = sentinel_address(settings.redis_url.get_secret_value())
+    assert address is not None
+    assert address.password == "pa/ss"
+    assert len(address.hosts) == 2
