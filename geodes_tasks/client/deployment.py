@@ -14,7 +14,7 @@ from pathlib import Path
 
 from geodes_tasks.errors import DeploymentError
 
-USERS = ("worker", "client", "viewer", "flower")
+USERS = ("worker", "client", "viewer", "flower", "replica", "sentinel")
 """Users of Redis, each with a password and rights of its own."""
 COMMANDS = {
     # HELLO and CLIENT name the connection (CLIENT SETINFO is newer than Redis 7.0 and not needed);
