@@ -68,8 +68,8 @@ class LedgerForbiddenError(LedgerError):
 
     template = "Redis at {url} refuses: {problem}"
     hint = (
-        "Use a user of Redis that has this permission: deploy/redis/users.acl.example lists the "
-        "users and their permissions."
+        "Use a user of Redis that has this permission. After an upgrade, make the ACL file again: "
+        "geodes-tasks secrets DIR keeps the passwords."
     )
 
 

@@ -214,9 +214,8 @@ def test_flower_reads_the_broker_through_sentinels(
 
     def answer(path: str) -> str:
         with contextlib.suppress(OSError):
-            return (
-                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).read().decode()
-            )
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+                return str(reply.read(), "utf-8")
         return ""
 
     try:
