@@ -222,11 +222,7 @@ class Config(BaseConfig):
         if bundle and is_tls and "ssl_ca_certs" not in text:
             between = "&" if "?" in text else "?"
             text += f"{between}ssl_ca_certs={quote(str(bundle.expanduser()))}"
-<<<<<<< HEAD
-        return Secret(with_password(text, file) if file else text)
-=======
-        return SecretStr(checked(with_password(text, file) if file else text))
->>>>>>> 102c376 (wip)
+        return Secret(checked(with_password(text, file) if file else text))
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -107,7 +107,7 @@ def test_a_right_that_a_script_lacks_is_named(
 
     assert " refuses: " in said
     assert "Traceback" not in said
-    assert "users.acl" in said
+    assert "geodes-tasks secrets" in said
 
 
 def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: Settings) -> None:
