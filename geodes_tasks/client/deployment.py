@@ -23,7 +23,8 @@ COMMANDS = {
     " +multi +exec +discard +watch +unwatch +wait",
     "ledger_reads": "+get +exists +hget +hmget +hgetall +hlen +hexists +hkeys +hvals +llen +lrange"
     " +lindex +scard +smembers +sismember +strlen +zcard +zcount +zrange +zrevrange"
-    " +zrangebyscore +zrevrangebyscore +zrangebylex +zlexcount +zscore +zmscore +zrank +scan +hscan +sscan +zscan +type",
+    " +zrangebyscore +zrevrangebyscore +zrangebylex +zlexcount +zscore +zmscore +zrank"
+    " +scan +hscan +sscan +zscan +type",
     "ledger_writes": "+set +del +unlink +incr +incrby +expire +pexpire +hset +hsetnx +hdel"
     " +hincrby +lpush +rpush +lpop +rpop +lrem +ltrim +rpoplpush +lpos +rename +sadd +srem +zadd"
     " +zrem +zincrby +zremrangebyscore +zremrangebyrank",

@@ -213,9 +213,9 @@ def test_flower_reads_the_broker_through_sentinels(
     )  # fmt: skip
 
     def answer(path: str) -> str:
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
-                return str(reply.read(), "utf-8")
+        address = f"http://127.0.0.1:{port}{path}"
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5) as reply:
+            return str(reply.read(), "utf-8")
         return ""
 
     try:
