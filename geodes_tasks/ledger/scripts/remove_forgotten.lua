@@ -1,4 +1,5 @@
 -- Remove the next records of a batch that was forgotten, unless another batch has them too.
+-- A private server keeps the stat of each verified file, so that a rerun need not read it.
 -- ARGV: name as in `forgotten`, how many, how many to leave out at the head: they stay for now
 -- Returns {read, removed, stay for now}
 local name, most, first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -14,13 +15,29 @@ local function remove(id, state)
   removed = removed + 1
 end
 
+local function keep_stat(id)
+  set_batches(id, {})
+  call('HDEL', download_key(id), 'footprint', 'history', 'worker', 'started')
+  call('ZADD', P .. 'kept', stamp(now()), id)
+end
+
+-- `kept` itself is removed under a name that no batch has: theirs have a colon.
+local keeps_stats = is_private() and string.find(name, ':', 1, true)
 for _, id in ipairs(ids) do
-  local state, others = field(id, 'state'), other_batches_of(id)
+  end_left_over(id)
+  local state, proof = fields(id, 'state', 'proof')
+  local others = other_batches_of(id)
   -- Part files are swept first: that needs the record.
   if state and #others == 0 and (not ENDED[state] or has_litter(id)) then
     stay = stay + 1
   else
-    if state and #others > 0 then hand_over(id, state, others) elseif state then remove(id, state) end
+    if state and #others > 0 then
+      hand_over(id, state, others)
+    elseif state == 'SUCCESS' and proof and keeps_stats then
+      keep_stat(id)
+    elseif state then
+      remove(id, state)
+    end
     call('ZREM', key, id)
   end
 end

@@ -7,7 +7,7 @@ local function owner_name(spec) return string.gsub(spec.item, ':V%d+$', '') .. '
 local function path_owner(entry)
   local other = call('HGET', P .. 'paths', entry.path or field(entry.id, 'path'))
   if not other or other == entry.id then return nil end
-  end_if_abandoned(other)
+  end_left_over(other)
   local state, text = fields(other, 'state', 'spec')
   if not state or state == 'FAILURE' or state == 'REVOKED' then return nil end
   local spec = decoded(text)
@@ -59,7 +59,7 @@ end
 -- Admit one entry; return its answer (see admit_downloads.lua).
 local function admit(entry, batch, account)
   local counted = counted_fields(entry.id)
-  if ACTIVE[counted.state] and end_if_abandoned(entry.id) then counted = counted_fields(entry.id) end
+  if ACTIVE[counted.state] and end_left_over(entry.id) then counted = counted_fields(entry.id) end
   local state = counted.state
   if ACTIVE[state] then
     attach(entry.id, batch, counted)

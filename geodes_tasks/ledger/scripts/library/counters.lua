@@ -136,15 +136,49 @@ end
 
 local function is_in_batch(id, name) return call('ZSCORE', batch_key(name) .. ':downloads', id) end
 
--- Count a download in one more batch, once. Forgotten batches drop out of its list on the way.
+-- Take a download out of a batch; return whether it was in it.
+local function detach(id, name, counted)
+  local key = batch_key(name)
+  if call('ZREM', key .. ':downloads', id) == 0 then return false end
+  add(key, 'total', -1)
+  counted = counted or counted_fields(id)
+  count_in_batch(key, counted, -1)
+  if has_error(counted.state) then
+    call('ZREM', errors_key(name), error_entry(id, counted.state, field(id, 'error')))
+  end
+  return true
+end
+
+-- Batches of earlier runs on a private server: see begin_run.lua. A shared ledger has none.
+local private = nil
+
+local function is_private()
+  if private == nil then private = call('EXISTS', P .. 'run') == 1 end
+  return private
+end
+
+local function is_earlier(name) return is_private() and call('SISMEMBER', P .. 'earlier', name) == 1 end
+
+-- Count a download in one more batch, once. Forgotten batches drop out of its list on the way, and
+-- batches of earlier runs: a download is in the last one only, however often it is enqueued.
 local function attach(id, name, counted)
   local kept = {}
   for _, other in ipairs(batches_of(id)) do
-    -- A batch of this name may have been forgotten or abandoned, and this be another one.
+    -- A batch of this name may have been forgotten, and this be another one.
     local is_member = is_alive(other) and is_in_batch(id, other)
     if other == name and is_member then return end
-    if other ~= name and is_member then kept[#kept + 1] = other end
+    if is_member and is_earlier(other) then
+      detach(id, other, counted)
+      if call('EXISTS', batch_key(other) .. ':downloads') == 0 then
+        drop_batch(other)
+        alive[other] = false
+        if sums then sums[batch_key(other)] = nil end
+      end
+    elseif is_member then
+      kept[#kept + 1] = other
+    end
   end
+  if #batches_of(id) == 0 then call('ZREM', P .. 'kept', id) end
   kept[#kept + 1] = name
   set_batches(id, kept)
   append_to_batch(id, name)
@@ -152,19 +186,6 @@ local function attach(id, name, counted)
   if has_error(counted.state) then
     call('ZADD', errors_key(name), 0, error_entry(id, counted.state, field(id, 'error')))
   end
-end
-
--- Take a download out of a batch; return whether it was in it.
-local function detach(id, name)
-  local key = batch_key(name)
-  if call('ZREM', key .. ':downloads', id) == 0 then return false end
-  add(key, 'total', -1)
-  local counted = counted_fields(id)
-  count_in_batch(key, counted, -1)
-  if has_error(counted.state) then
-    call('ZREM', errors_key(name), error_entry(id, counted.state, field(id, 'error')))
-  end
-  return true
 end
 
 -- Return the living batches that a download is in, apart from one.
@@ -178,6 +199,9 @@ end
 
 local function open_batch(name, account)
   local time = stamp(now())
+  -- A batch of an earlier run has this name: this is another one.
+  if call('SREM', P .. 'earlier', name) == 1 then drop_batch(name) end
+  if call('GET', P .. 'run') == 'off' then call('SADD', P .. 'wanted', name) end
   call('SADD', P .. 'accounts', account)
   call('ZADD', P .. 'batches', 'NX', time, name)
   call('HSETNX', batch_key(name), 'account', account)

@@ -65,6 +65,7 @@ end
 -- Put a download into a ready list of its newest batch: at the head when it is `first`.
 local function make_ready(id, first)
   if not is_whole(id) then return end_damaged(id) end
+  if end_left_over(id) then return end
   local name, account, sources = served_batch(id), fields(id, 'account', 'sources')
   call(first and 'LPUSH' or 'RPUSH', ready_key(name, account, known_sources(sources)), id)
   enter_ring(name, account)
@@ -79,6 +80,26 @@ end
 
 local function clear_ready(name, account)
   for _, sources in ipairs(source_sets()) do call('UNLINK', ready_key(name, account, sources)) end
+end
+
+-- Take a batch out of the ledger at once; its records go block by block (remove_forgotten.lua).
+local function drop_batch(name)
+  local key = batch_key(name)
+  -- What is left of an earlier batch of this name keeps a name of its own.
+  local rest = name .. ':' .. stamp(now())
+  if call('EXISTS', key .. ':downloads') == 1 then
+    call('RENAME', key .. ':downloads', P .. 'forgotten:' .. rest)
+    call('SADD', P .. 'forgotten', rest)
+  end
+  for _, account in ipairs(all_accounts()) do
+    clear_ready(name, account)
+    for _, level in ipairs(levels_of(account)) do call('LREM', ring_key(account, level), 0, name) end
+  end
+  call('UNLINK', key, errors_key(name))
+  call('ZREM', P .. 'batches', name)
+  call('SREM', P .. 'earlier', name)
+  call('HDEL', P .. 'left_over', name)
+  call('HDEL', P .. 'holds', 'batch:' .. name)
 end
 
 -- Whether a download waits for a time, or for its file to come back from tape.

@@ -79,24 +79,26 @@ local function revoke(id)
   leave_litter(id)
 end
 
--- End a download that an earlier run on a private server left unfinished; see abandon.lua.
--- Returns whether it was one: no living batch has it, so nothing would ever start it.
-local abandoned = nil
-
-local function end_if_abandoned(id)
-  abandoned = abandoned or call('SMEMBERS', P .. 'abandoned')
-  if #abandoned == 0 or not ACTIVE[field(id, 'state') or ''] then return false end
-  if #other_batches_of(id) > 0 then return false end
-  for _, name in ipairs(abandoned) do
-    if call('ZSCORE', P .. 'abandoned:' .. name, id) then
-      -- A batch of the new run may have the name of an old one, and must not be counted down.
-      names_of[id] = {}
-      move(id, 'REVOKED')
-      call('HDEL', download_key(id), 'cancel')
-      return true
-    end
+-- End a download that an earlier run on a private server left unfinished; see begin_run.lua.
+-- Returns whether it was one: no batch of this run has it, so nothing would ever start it.
+local function end_left_over(id)
+  if not ACTIVE[field(id, 'state') or ''] or not is_private() then return false end
+  local names = other_batches_of(id)
+  for _, name in ipairs(names) do
+    if not is_earlier(name) then return false end
   end
-  return false
+  -- A batch of this run may have the name of an old one, and must not be counted down.
+  names_of[id] = names
+  move(id, 'REVOKED')
+  set_fields(id, 'finished', stamp(now()))
+  call('HDEL', download_key(id), 'cancel')
+  return true
+end
+
+local function unfinished_in(name)
+  local pending, started, retry =
+    unpack(call('HMGET', batch_key(name), 'state:PENDING', 'state:STARTED', 'state:RETRY'))
+  return number(pending) + number(started) + number(retry)
 end
 
 -- Whether a record has what every script must know of it.
