@@ -122,26 +122,21 @@ def _selected(
 
 def _is_default(key: str, asset: StacAsset) -> bool:
     """Return whether an asset is downloaded by default: data, but not its XML description."""
-    if _is_xml(key, asset) or datatype_of(asset).startswith(_NO_DATATYPE):
+    names = (key, _title(key, asset))
+    kind = text_of(asset.get("type")).lower()
+    is_xml = any(name.lower().endswith(".xml") for name in names) or _XML_TYPE.search(kind)
+    if is_xml or datatype_of(asset).startswith(_NO_DATATYPE):
         return False
     roles = asset.get("roles")
     roles = [roles] if isinstance(roles, str) else roles
     if isinstance(roles, list) and roles:
         return any(isinstance(role, str) and role.lower() == "data" for role in roles)
     # Without roles, type, href and name decide.
-    names = (key, _title(key, asset))
     return not (
         PREVIEW_ROUTE in text_of(asset.get("href"))
-        or _NO_DATA_TYPE.match(text_of(asset.get("type")).lower())
+        or _NO_DATA_TYPE.match(kind)
         or any(_NO_DATA_NAME.search(name) for name in names)
     )
-
-
-def _is_xml(key: str, asset: StacAsset) -> bool:
-    if key.lower().endswith(".xml") or _title(key, asset).lower().endswith(".xml"):
-        return True
-    kind = text_of(asset.get("type")).lower()
-    return "xml" in kind and _XML_TYPE.search(kind) is not None
 
 
 def _nothing_chosen(
@@ -155,9 +150,6 @@ def _nothing_chosen(
     if include or exclude:
         return f"no asset is left by --include and --exclude; its asset keys: {keys}"
     return f"none of its assets is data (XML apart); its asset keys: {keys}"
-
-
-# --- one asset -------------------------------------------------------------------------------
 
 
 def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | None) -> Asset:

@@ -165,8 +165,6 @@ class Catalog:
             online |= _online(self._answer("/fastavailability", {"availability": block}))
         return online
 
-    # --- requests ------------------------------------------------------------------------------
-
     def _answer(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a request; one that fails is repeated, alone.
 
@@ -190,7 +188,10 @@ class Catalog:
                 if isinstance(found, dict) and reply.status == 200:
                     return found
                 problem = _refusal(address, reply, found)
-                wait_s = max(wait_s, _retry_after_s(reply))
+                named = parse_retry_after(
+                    reply.headers.get("Retry-After"), now=datetime.now(UTC), most_s=LONGEST_WAIT_S
+                )
+                wait_s = max(wait_s, named or 0.0)
             logger.info("%s: %s", address, problem)
         raise CatalogueUnavailableError(address, f"{problem}, {ATTEMPTS} times")
 
@@ -212,12 +213,6 @@ def _refusal(address: str, reply: Reply, found: object) -> str:
     if 400 <= status < 500 and status not in _BUSY:
         raise SearchError(f"{address}: HTTP {status}", message or "the portal refuses the search")
     return f"HTTP {status}" + (f": {message}" if message else "" if is_json else ", no JSON")
-
-
-def _retry_after_s(reply: Reply) -> float:
-    """Return the wait that the server requests, in seconds; 0 when it names none."""
-    value = reply.headers.get("Retry-After")
-    return parse_retry_after(value, now=datetime.now(UTC), most_s=LONGEST_WAIT_S) or 0.0
 
 
 def _online(answer: Mapping[str, Any]) -> dict[str, bool]:

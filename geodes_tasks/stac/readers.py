@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -77,12 +77,15 @@ def items_of(objects: Any) -> Iterator[Mapping[str, Any] | GeodesTasksError]:
     return _from_object(objects, "the given object", 0)
 
 
-# --- a stream ----------------------------------------------------------------------------------
-
-
 def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
     if source != STDIN:
-        return Path(source).open("rb")
+        path = Path(source)
+        # /dev/zero never ends; a terminal and /dev/stdin do.
+        if path.is_char_device() and source != os.devnull:
+            with path.open("rb") as stream:
+                if not stream.isatty():
+                    raise OSError("is a device, not a file")
+        return path.open("rb")
     if sys.stdin is None:
         raise OSError("there is no standard input")
     # Not closed at the end: stdin belongs to the program.
@@ -122,23 +125,16 @@ def _from_text(text: bytes, name: str) -> Iterator[Found]:
         value = _parsed(text)
     except ValueError as error:
         lines = list(_numbered(text.splitlines()))
-        if text.lstrip(_BLANK).startswith(b"[") or not _mostly_items(lines):
+        items = 0
+        for _, line in lines:
+            with suppress(ValueError):
+                items += _item(_parsed(line)) is not None
+        # Mostly items: a list of them with broken lines, not a broken document.
+        if text.lstrip(_BLANK).startswith(b"[") or items * 2 < len(lines):
             raise SourceError(name, str(error)) from error
         yield from _from_lines(lines, name)
     else:
         yield from _from_document(value, name)
-
-
-def _mostly_items(lines: list[Line]) -> bool:
-    """Return whether a file is a list of items with broken lines, not a broken document."""
-    return sum(_is_item_line(line) for _, line in lines) * 2 >= len(lines)
-
-
-def _is_item_line(line: bytes) -> bool:
-    try:
-        return _item(_parsed(line)) is not None
-    except ValueError:
-        return False
 
 
 def _from_lines(lines: Iterable[Line], name: str) -> Iterator[Found]:
@@ -180,9 +176,6 @@ def _parsed(text: bytes) -> Any:
         line = f"line {error.lineno}, " if "\n" in error.doc.strip() else ""
         where = f"{line}column {error.colno}"
         raise ValueError(f"is not JSON: {error.msg.removesuffix(' at')} at {where}") from error
-
-
-# --- JSON --------------------------------------------------------------------------------------
 
 
 def _from_json(value: object, where: str, depth: int = 0) -> Iterator[Found]:
@@ -244,9 +237,6 @@ def _no_item(value: object) -> str:
     return f"is JSON but no STAC item; its keys: {keys}"
 
 
-# --- Python objects ----------------------------------------------------------------------------
-
-
 def _from_object(thing: Any, where: str, depth: int) -> Iterator[Found]:
     if isinstance(thing, str | os.PathLike):
         yield from read(os.fsdecode(thing))
@@ -254,48 +244,33 @@ def _from_object(thing: Any, where: str, depth: int) -> Iterator[Found]:
         yield from _from_json(thing, where)
     elif depth >= _DEEPEST:
         yield ItemError(where, "is nested too deeply")
-    elif hasattr(thing, "iloc"):
-        yield from _from_iterable(_item_column(thing), where, depth)
-    elif (to_json := _json_method(thing)) is not None:
-        yield from _from_library(to_json, where)
+    elif (method := _json_method(thing)) is not None:
+        yield from _from_library(method, where)
     elif isinstance(thing, Iterable) and not isinstance(thing, bytes | bytearray):
-        yield from _from_iterable(thing, where, depth)
+        # The table that a search of pygeodes returns has its items in a column.
+        things = thing["item"] if "item" in getattr(thing, "columns", ()) else thing  # type: ignore[index]
+        for number, one in enumerate(things, 1):
+            yield from _from_object(one, f"element {number} of {where}", depth + 1)
     else:
         yield ItemError(where, f"is {json_kind(thing)}, not a STAC item")
 
 
-def _from_iterable(things: Iterable[Any], where: str, depth: int) -> Iterator[Found]:
-    for number, thing in enumerate(things, 1):
-        yield from _from_object(thing, f"element {number} of {where}", depth + 1)
-
-
-def _item_column(frame: Any) -> Iterable[Any]:
-    """Return the ``item`` column of the data frame that a pygeodes search returns."""
-    columns = getattr(frame, "columns", ())
-    items: Iterable[Any] = frame["item"] if "item" in columns else frame
-    return items
-
-
 def _json_method(thing: Any) -> Any:
-    """Find the method that describes a library's item as JSON: pystac's or eodag's name for it."""
+    """Return the method of an item of pystac or eodag that returns it as JSON; None without one."""
+    if hasattr(thing, "iloc"):
+        return None  # tables and columns of pandas have a to_dict of their own
     methods = (getattr(thing, name, None) for name in ("to_dict", "as_dict"))
     return next((method for method in methods if callable(method)), None)
 
 
 def _from_library(to_json: Any, where: str) -> Iterator[Found]:
+    # pystac would fetch the root catalogue over the network only to shorten links
+    # (https://pystac.readthedocs.io/en/stable/api/item.html, to_dict).
+    takes_it = "transform_hrefs" in inspect.signature(to_json).parameters
     try:
-        value = to_json(**_quietly(to_json))
+        value = to_json(**({"transform_hrefs": False} if takes_it else {}))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         problem = printable(f"cannot be described as JSON: {type(error).__name__}: {error}")
         yield ItemError(where, problem)
     else:
         yield from _from_json(value, where)
-
-
-def _quietly(to_json: Any) -> dict[str, bool]:
-    """Keep pystac from fetching the root catalogue over the network only to shorten links.
-
-    https://pystac.readthedocs.io/en/stable/api/item.html (``to_dict``, ``transform_hrefs``)
-    """
-    takes_it = "transform_hrefs" in inspect.signature(to_json).parameters
-    return {"transform_hrefs": False} if takes_it else {}

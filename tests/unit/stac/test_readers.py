@@ -98,6 +98,14 @@ def test_single_item(tmp_path: Path, indent: int | None) -> None:
     assert read(tmp_path, json.dumps(A, indent=indent).encode()) == ["A"]
 
 
+def test_a_device_is_no_source() -> None:
+    """A file without end is refused before it fills the memory; /dev/null is an empty one."""
+    with pytest.raises(SourceError, match="/dev/zero: is a device, not a file"):
+        list(readers.read("/dev/zero"))
+    with pytest.raises(NoItemsError, match="is empty"):
+        list(readers.read("/dev/null"))
+
+
 def test_item_of_other_letters(tmp_path: Path) -> None:
     """UTF-8 text is read as it is."""
     assert read(tmp_path, json.dumps(item("été 衛星"), ensure_ascii=False).encode()) == ["été 衛星"]
