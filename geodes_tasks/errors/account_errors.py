@@ -46,11 +46,15 @@ class AccountPausedError(AccountError):
 
 @dataclass(eq=False, repr=False)
 class ThrottledError(AccountError):
-    """The server answered HTTP 429 or SlowDown."""
+    """The server answered HTTP 429 or SlowDown, or any status with Retry-After."""
 
     href: str
     retry_after_s: float | None
     """Seconds that the server asks the client to wait; None if it names none."""
+    status: int = 429
+    """HTTP status."""
+    of_account: bool = True
+    """False when a host that the portal redirected to answered: only this file waits."""
 
     reaction = Reaction.THROTTLED
     hint = "Nothing to do: the download waits as long as the server asks for, then continues."
@@ -58,7 +62,8 @@ class ThrottledError(AccountError):
     def __str__(self) -> str:
         """Return the href and the wait."""
         wait = "no wait named" if self.retry_after_s is None else f"wait {self.retry_after_s:g} s"
-        return f"{self.href}: too many requests ({wait})"
+        what = "too many requests" if self.status == 429 else f"HTTP {self.status}, not now"
+        return f"{self.href}: {what} ({wait})"
 
 
 @dataclass(eq=False, repr=False)

@@ -144,6 +144,8 @@ class NotFoundError(FetchError):
     href: str
     status: int
     """HTTP status."""
+    retry_after_s: float | None = None
+    """Seconds after which the server asks to try again; None if it names none."""
 
     template = "{href}: no such file (HTTP {status})"
     hint = "Search for the item again: a newer version may have replaced it."

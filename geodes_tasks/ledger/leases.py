@@ -74,7 +74,7 @@ class Claim:
     asked_at: float = 0.0
     """Time of the request, by :func:`clock`: the lease lasts at least its length from then."""
     notes: frozenset[str] = frozenset()
-    """Notes on its sources: ``probe``, ``held:<source>``, ``host:<name>``."""
+    """Notes on its sources: ``probe``, ``held:<source>``, ``host:<name>``, ``missing``."""
     portal_pause: str = ""
     """Why the account sends nothing to the portal while S3 serves this; empty when it may."""
 
@@ -82,6 +82,11 @@ class Claim:
     def probes(self) -> bool:
         """True when this attempt probes for quota or after an outage, while all others wait."""
         return "probe" in self.notes
+
+    @property
+    def was_missing(self) -> bool:
+        """True when the portal did not have the file at the last attempt."""
+        return "missing" in self.notes
 
     @property
     def held_sources(self) -> frozenset[str]:

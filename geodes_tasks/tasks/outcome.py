@@ -100,7 +100,13 @@ def _retry_or_fail(
     source = attempt.source_of(error)
     if source == GEODES:
         error = decisive(attempt, error, process.judged(attempt, error))
-    decision = retry.decide(error, claim.attempt, claim.download_id, process.policy)
+    decision = retry.decide(
+        error,
+        claim.attempt,
+        claim.download_id,
+        process.policy,
+        was_missing=claim.was_missing,
+    )
     server = attempt.server_of(source)
     process.source_order.failed(server, error, is_probe=claim.probes)
     if server != GEODES:

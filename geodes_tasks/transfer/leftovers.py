@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,28 @@ class Leftovers:
         """
         for path in list(self):
             remove_any(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder of part files; whoever may write to its parent may write to it too.
+
+    Raises:
+        OSError: it cannot be created, or something else has its name.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        # Another attempt may have removed it since.
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(folder.stat().st_mode):
+                raise
+        return
+    # The umask decides on files. With 022 it would also close this folder to the users who share
+    # the parent: they adopt and remove the parts of each other.
+    shared = stat.S_IMODE(folder.parent.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
+    if shared & (stat.S_IWGRP | stat.S_IWOTH):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | shared)
 
 
 def etag_path(part: Path) -> Path:

@@ -27,7 +27,7 @@ from geodes_tasks.transfer import manifest
 from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, refused_name
 from geodes_tasks.transfer.disk import disk_errors
-from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers
+from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers, make_folder
 from geodes_tasks.transports import Member
 
 
@@ -66,7 +66,7 @@ class ProductFolder:
         with disk_errors(self.final):
             if self.final.exists():
                 raise NotAFileError(str(self.final), "folder")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             for folder in self._leftovers.folders():
                 with contextlib.suppress(OSError):
                     folder.rename(self.path)

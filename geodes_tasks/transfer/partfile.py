@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +22,13 @@ from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import Proof
 from geodes_tasks.transfer.disk import disk_errors, size_of, space_of, sync_folder
 from geodes_tasks.transfer.hashing_writer import BlockWriter, HashingWriter
-from geodes_tasks.transfer.leftovers import Leftovers, etag_path, remove, remove_any
+from geodes_tasks.transfer.leftovers import (
+    Leftovers,
+    etag_path,
+    make_folder,
+    remove,
+    remove_any,
+)
 from geodes_tasks.transfer.publish import link_new
 
 COPY_BYTES = 1024 * 1024
@@ -71,14 +76,7 @@ class PartFile:
         for _ in range(100):
             with contextlib.suppress(FileNotFoundError):
                 return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except FileExistsError:
-                # Path.mkdir calls is_dir() only after mkdir(2) has failed: the folder may be gone
-                # by then, and pathlib raises although nothing is wrong.
-                with contextlib.suppress(FileNotFoundError):
-                    if not stat.S_ISDIR(self.folder.stat().st_mode):
-                        raise
+            make_folder(self.folder)
         raise DiskError(str(self.folder), "the folder vanishes as soon as it is made")
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -235,8 +233,9 @@ class PartFile:
                         self.write(chunk)
                         remaining -= len(chunk)
                         on_progress(self.offset)
-            except FileNotFoundError:
-                return
+            except (FileNotFoundError, PermissionError):
+                # PermissionError: of another user who shares the folder, and keeps it from us.
+                pass
             remove(adopted)
 
     # --- the end ---------------------------------------------------------------------------------

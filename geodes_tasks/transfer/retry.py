@@ -14,6 +14,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     LedgerForbiddenError,
     LedgerUnavailableError,
+    NotFoundError,
     QuotaError,
     Reaction,
     SourcePausedError,
@@ -107,7 +108,7 @@ class Policy:
     backoff_s: float = 2.0
     """Seconds to wait after the first failure; doubled after each further one."""
     offline_poll_s: float = OFFLINE_S
-    """Seconds between two polls for files on tape."""
+    """Seconds between two polls for files on tape, and before the second try after HTTP 404."""
     probe_s: float = QUOTA_PROBE_S
     """Seconds between two requests that test whether the portal gives files again."""
 
@@ -133,7 +134,9 @@ def jittered(wait_s: float, attempt: int, seed: str) -> float:
     return wait_s * random.Random(f"{seed} {attempt}").uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
-def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:
+def decide(
+    error: BaseException, attempt: int, seed: str, policy: Policy, *, was_missing: bool = False
+) -> Decision:
     """Return what happens to a download after an error: fail, or wait for a reason and a time.
 
     Args:
@@ -142,6 +145,7 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
         attempt: Number of counted attempts so far, this one included.
         seed: Seed of the jitter: the id of the download.
         policy: Settings.
+        was_missing: Whether the attempt before ended with HTTP 404 too.
     """
     if isinstance(error, WorkerStoppingError):
         return Decision(True, Reason.WORKER_STOPPED, counted=False)
@@ -150,6 +154,10 @@ def decide(error: BaseException, attempt: int, seed: str, policy: Policy) -> Dec
         reason = Reason(error.why) if error.why in set(Reason) else Reason.AUTH
         return Decision(True, reason, counted=False, held=GEODES)
     reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
+    if type(error) is NotFoundError and not was_missing and attempt < policy.max_attempts:
+        # A portal that is updated answers 404 for some minutes for files that it has.
+        wait_s = error.retry_after_s
+        return Decision(True, Reason.BACKOFF, policy.offline_poll_s if wait_s is None else wait_s)
     if reaction is Reaction.FINAL:
         return Decision(False)
     if isinstance(error, UnreachableError | SourceUnreachableError):
@@ -182,17 +190,18 @@ def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decisi
     """Return the decision on an error of the account, the tape or the disk: not counted."""
     if reaction is Reaction.QUOTA:
         return _out_of_quota(error, policy)
-    if reaction is Reaction.THROTTLED:
-        asked = error.retry_after_s if isinstance(error, ThrottledError) else None
-        wait = THROTTLE_S if asked is None else max(asked, 1.0)
-        return Decision(
+    if isinstance(error, ThrottledError):
+        wait = THROTTLE_S if error.retry_after_s is None else max(error.retry_after_s, 1.0)
+        complaint = Complaint.THROTTLED if error.status == 429 else None
+        throttled = Decision(
             True,
             Reason.THROTTLED,
             counted=False,
             pause=Reason.THROTTLED,
             pause_s=wait,
-            complaint=Complaint.THROTTLED,
+            complaint=complaint,
         )
+        return throttled if error.of_account else not_of_the_account(throttled)
     if reaction is Reaction.AUTH:
         return Decision(True, Reason.AUTH, 0.0, False, pause=str(error))
     if reaction is Reaction.OFFLINE:

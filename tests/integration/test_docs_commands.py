@@ -132,6 +132,7 @@ def world(portal: StandIn, datalake: S3Server, folder: Path) -> dict[str, str]:
         "GEODES_TASKS_PORTAL_URL": portal.url,
         "GEODES_TASKS_S3_ENDPOINT_URL": datalake.url,
         "GEODES_TASKS_BACKOFF_SECONDS": "0.1",
+        "GEODES_TASKS_OFFLINE_POLL_SECONDS": "1",
         "GEODES_TASKS_QUOTA": "off",
     }
 

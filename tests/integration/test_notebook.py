@@ -228,6 +228,7 @@ def worker_of_the_notebook(
 ) -> Iterator[WorkerProcess]:
     """Start a worker on a Redis that the notebook's environment names."""
     monkeypatch.setenv("GEODES_TASKS_REDIS_URL", redis_url)
+    monkeypatch.setenv("GEODES_TASKS_OFFLINE_POLL_SECONDS", "1")
     worker = WorkerProcess(config.load(), tmp_path / "shared")
     yield worker.start()
     worker.stop()

@@ -525,7 +525,7 @@ def test_the_original_title_is_taken_by_other_bytes(standin: StandIn, conf: Conf
 def test_many_archives_go_through_a_queue(standin: StandIn, conf: Config) -> None:
     """Without names the items are downloaded several at a time, and their paths are given."""
     items = [standin.add_item(size=KiB) for _ in range(3)]
-    standin.fault(items[0], "gone_404")
+    standin.fault(items[0], "licence_423")
 
     paths = Geodes(conf).download_item_archives([Item.from_dict(item) for item in items])
 

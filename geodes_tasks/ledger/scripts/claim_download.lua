@@ -3,7 +3,7 @@
 -- Returns {verdict, ...}:
 --   granted, token, attempt, spec, path, proof, suspect, account, notes, portal pause
 --     notes: probe (it tries whether there is quota, or whether a source is back), held:<source>
---       (paused), host:<name> (it needs this host and not the portal)
+--       (paused), host:<name> (it needs this host and not the portal), missing (404 the last time)
 --     portal pause: why S3 alone may serve it now, '' when the portal may too
 --   unknown | running (live lease elsewhere) | finished | early (not due yet)
 --   waiting (the account is paused or at its concurrency limit)
@@ -12,6 +12,7 @@ local id, worker, lease_seconds, concurrent = ARGV[1], ARGV[2], tonumber(ARGV[3]
 local time = now()
 local state, account, reason, sources, spec, path, proof, suspect =
   fields(id, 'state', 'account', 'reason', 'sources', 'spec', 'path', 'proof', 'suspect')
+local last_error = state == 'RETRY' and decoded(field(id, 'error')) or {}
 if not is_whole(id) then
   if call('EXISTS', download_key(id)) == 0 then return { 'unknown' } end
   end_damaged(id)
@@ -45,6 +46,7 @@ call('ZADD', leases, stamp(time + lease_seconds), id)
 local notes = begin_outage_probe(server, time)
 if server == 'geodes' and open.probe then notes = begin_probe(id, account, time) end
 if host_of(id) ~= 'geodes' then notes = notes .. ' host:' .. host_of(id) end
+if last_error.type == 'NotFoundError' then notes = notes .. ' missing' end
 if open.geodes_paused then notes = notes .. ' held:geodes' end
 if open.s3_paused then notes = notes .. ' held:s3' end
 return { 'granted', token, attempt, spec or '', path or '', proof or '', suspect or '', account, notes,

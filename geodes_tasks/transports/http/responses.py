@@ -167,19 +167,24 @@ def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:
         now: Time for ``Retry-After``, aware; the ``Date`` of the server is used when present.
     """
     href, status = answer.href, answer.status
+    wait_s = _named_wait(answer, now, MAX_RETRY_AFTER_S)
     match status:
         case 200:
             return _message_for_file(answer, now)
-        case 401 | 403:
-            return _forbidden(answer, now)
         case 202 | 410:
             return OfflineError(href, status)
         case 404:
-            return NotFoundError(href, status)
+            return NotFoundError(href, status, wait_s)
         case 423:
             return LicenceError(href, status)
-        case 429:
-            return ThrottledError(href, _named_wait(answer, now, MAX_RETRY_AFTER_S))
+        case 403 if answer.of_portal and _QUOTA_WORDS.search(answer.body):
+            return _quota(answer, now)
+    # RFC 9110 10.2.3 has Retry-After with 503 and 3xx, RFC 6585 with 429; front ends send it with
+    # any status.
+    if status == 429 or wait_s is not None:
+        return ThrottledError(href, wait_s, status, answer.by_portal)
+    if status in {401, 403}:
+        return _forbidden(answer)
     if status >= 500:
         return ServerError(href, f"HTTP {status}: {gist(answer.body)}")
     return UnexpectedAnswerError(href, status, gist(answer.body))
@@ -210,9 +215,7 @@ def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
     )
 
 
-def _forbidden(answer: Answer, now: datetime) -> GeodesTasksError:
-    if answer.of_portal and _QUOTA_WORDS.search(answer.body):
-        return _quota(answer, now)
+def _forbidden(answer: Answer) -> GeodesTasksError:
     lost = answer.of_portal and answer.redirected and _is_page(answer)
     if (answer.of_portal and answer.by_portal) or lost:
         return AuthError(answer.href, answer.key_name, f"HTTP {answer.status}")

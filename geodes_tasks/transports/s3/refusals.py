@@ -109,7 +109,8 @@ class S3Refusal:
 
     def error(self, href: str) -> GeodesTasksError:
         """Return the error for it."""
-        if self.code in _SLOW_DOWN or self.status in {429, 503}:
+        names_wait = self.status >= 500 and self.retry_after_s is not None
+        if self.code in _SLOW_DOWN or self.status in {429, 503} or names_wait:
             return ThrottledError(href, self.retry_after_s)
         of_code = "" if self.code == str(self.status) else f" ({self.code})"
         text = f"HTTP {self.status}{of_code}"

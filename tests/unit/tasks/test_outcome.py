@@ -9,7 +9,7 @@ from geodes_tasks.errors import (
     AuthError,
     ForbiddenError,
     HrefRefusedError,
-    NotFoundError,
+    LicenceError,
     OfflineError,
     QuotaError,
     SourceUnavailableError,
@@ -81,11 +81,11 @@ def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
 
 
 def test_a_hopeless_error_ends_at_once(bench: Bench) -> None:
-    """A file that the portal does not know is not asked for twice."""
-    bench.transport.errors = [NotFoundError("h", 404)]
+    """A file whose licence was not accepted is not requested twice."""
+    bench.transport.errors = [LicenceError("h", 423)]
     request = bench.request()
 
-    with pytest.raises(NotFoundError, match="HTTP 404"):
+    with pytest.raises(LicenceError, match="HTTP 423"):
         bench.run(request)
 
     assert bench.record(request).state is State.FAILURE
