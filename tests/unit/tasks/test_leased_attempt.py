@@ -219,4 +219,5 @@ def test_quota_that_cannot_be_returned_stays_spent(
 
     attempt.return_quota(UnreachableError("https://h", "refused"))
 
-    assert ledger.connection.client.zcard("geodes:account:default:spent") == 1
+    spent = ledger.connection.key("account", claim.account, "spent")
+    assert ledger.connection.client.zcard(spent) == 1
