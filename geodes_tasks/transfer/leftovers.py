@@ -98,7 +98,7 @@ class Leftovers:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder of part files; whoever may write to its parent may write to it too.
+    """Create a folder of part files, writable for all users who may write to its parent.
 
     Raises:
         OSError: it cannot be created, or something else has its name.
