@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROOF = {"tmux": "-V", "slurmctld": "-V", "slurmd": "-V"}
+PROOF = {"ip": "-V", "tmux": "-V", "slurmctld": "-V", "slurmd": "-V"}
 """Option that a program without ``--version`` answers with exit code 0."""
 PATIENCE_S = 60
 

@@ -31,10 +31,7 @@ def _signed(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
     """Return a certificate for the loopback names and another, good for a day."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "geodes-standin")])
     now = datetime.datetime.now(datetime.UTC)
-    hosts = [
-        *(x509.DNSName(name) for name in sorted({"localhost", host} - {"127.0.0.1"})),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
+    hosts = [_name_of(name) for name in sorted({"localhost", "127.0.0.1", host})]
     # Python 3.13 verifies strictly, and then wants key identifiers (RFC 5280 section 4.2.1).
     subject_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
@@ -53,6 +50,14 @@ def _signed(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
         .add_extension(issuer_key, critical=False)
         .sign(key, hashes.SHA256())
     )
+
+
+def _name_of(host: str) -> x509.GeneralName:
+    """Return a host as certificates have it: an address is not a name (RFC 5280 4.2.1.6)."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
