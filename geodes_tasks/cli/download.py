@@ -20,6 +20,7 @@ from geodes_tasks.client.run import Run
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
 from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.loading import load_view
+from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
@@ -184,7 +185,7 @@ def download(
         _check_receipt(run.receipt)
         try:
             picture = view(stderr, quiet=no_progress)
-            run.watch(picture, rows=not no_progress, tell=write_line, max_wait_s=max_wait)
+            run.watch(picture, tell=write_line, max_wait_s=max_wait)
         except KeyboardInterrupt:
             write_line("interrupted: stopping")
             run.stop()
@@ -226,7 +227,7 @@ def enqueue(
         write_data(run.receipt.to_dict() if as_json else run.batch.id)
         return
     picture = view(stderr, quiet=no_progress)
-    run.watch(picture, rows=not no_progress, tell=write_line, max_wait_s=max_wait)
+    run.watch(picture, tell=write_line, max_wait_s=max_wait)
     _finish(run, as_json=as_json)
 
 
@@ -286,6 +287,7 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
         for line in run.failures(refused=False):
             write_line(line)
     if as_json:
-        write_data(status.to_dict())
+        snapshot = SnapshotReader(run.ledger, [run.batch.id]).read()
+        write_data(snapshot.status_object(snapshot.batches[0]))
     code = batches.exit_code(status, run.ledger.reading.failures(run.batch.id))
     raise typer.Exit(code if code or is_whole else batches.SOME_FAILED)

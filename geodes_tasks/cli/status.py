@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from geodes_tasks.cli.options import AsJson, BatchName, open_batch
 from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.client import batch as batches
-from geodes_tasks.model.formatting import human_seconds
-from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.monitoring import wording
+from geodes_tasks.monitoring.history import changes_section, history_sections
+from geodes_tasks.monitoring.picture import list_section, sections
 from geodes_tasks.monitoring.snapshot import SnapshotReader
-from geodes_tasks.monitoring.terminal import picture
+from geodes_tasks.monitoring.terminal import Picture
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def status(
     batch_name: BatchName = None,
+    item: Annotated[
+        str | None, typer.Argument(help="Show the attempts at this item, file or download.")
+    ] = None,
     why: Annotated[
         bool, typer.Option("--why", help="Show how the limits of the account changed, and why.")
     ] = False,
@@ -34,13 +34,22 @@ def status(
 ) -> None:
     """Show what is done, running and waiting, and why: the picture of `watch`, once."""
     batch = open_batch(batch_name)
-    counts = batch.status()
-    if as_json:
-        write_data(counts.to_dict() | wording.status_details(batch.ledger, counts))
+    if item is not None:
+        records = map(batch.ledger.reading.record, batch.ledger.reading.named(batch.id, [item]))
+        found = [record for record in records if record is not None]
+        if as_json:
+            write_data([record.to_dict() for record in found])
+        else:
+            drawn = [section for record in found for section in history_sections(record)]
+            Console().print(Picture(drawn))
         return
-    Console().print(picture(SnapshotReader(batch.ledger, [batch.id]).read_with_speeds()))
-    for line in wording.pause_lines(batch.ledger, counts, why=why):
-        write_data(line)
+    snapshot = SnapshotReader(batch.ledger, [batch.id]).read()
+    if as_json:
+        write_data(snapshot.status_object(snapshot.batches[0]))
+        return
+    account = snapshot.account_of[batch.id]
+    changes = [changes_section(account, batch.ledger.account.changes(account))] if why else []
+    Console().print(Picture([*sections(snapshot), *changes]))
 
 
 def list_batches(
@@ -48,31 +57,13 @@ def list_batches(
         bool, typer.Option("--json", help="One JSON list: the object of `status --json` of each.")
     ] = False,
 ) -> None:
-    """List the batches, the newest first: owner, states, bytes and age."""
-    found = [(one, one.status()) for one in batches.batches()]
-    if as_json:
-        rows = (
-            counts.to_dict() | wording.status_details(one.ledger, counts) for one, counts in found
-        )
-        write_data(list(rows))
-        return
-    if not found:
+    """List the batches, the newest first: end expected, bytes, owner, age and states."""
+    found = batches.batches()
+    if not found and not as_json:
         write_line("no batch in the ledger yet")
         raise typer.Exit(batches.NOTHING)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("BATCH", "OWNER", "STATES", "BYTES", "AGE"):
-        table.add_column(name, overflow="fold")
-    for _, counts in found:
-        size = wording.amount(counts.bytes_done, counts.bytes_total)
-        table.add_row(
-            counts.batch, counts.owner or "unknown", wording.summary(counts), size, _age(counts)
-        )
-    Console().print(table, markup=False)
-
-
-def _age(status: BatchStatus) -> str:
-    """Return the time since a batch was enqueued, in words; empty where it is unknown."""
-    if status.enqueued_at is None:
-        return ""
-    age = datetime.now(UTC) - datetime.fromisoformat(status.enqueued_at)
-    return human_seconds(age.total_seconds())
+    snapshot = SnapshotReader(found[0].ledger, [one.id for one in found]).read() if found else None
+    if as_json:
+        write_data(snapshot.status_objects() if snapshot else [])
+    elif snapshot:
+        Console().print(Picture([list_section(snapshot)]))

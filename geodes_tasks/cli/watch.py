@@ -15,9 +15,11 @@ from geodes_tasks.cli.options import BatchNames
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.steering import Steering
+from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger, Withdrawn
+from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
-from geodes_tasks.monitoring.terminal import Lines, picture
+from geodes_tasks.monitoring.terminal import Lines, Picture
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
 
@@ -25,7 +27,10 @@ PERIOD_S = 0.5
 """Seconds between two readings of the ledger."""
 CONFIRMED = 2
 """Number of batches that a confirmation names at most: it has one line."""
-KEYS = "keys: p pause, r resume, t retry failed, c cancel, q quit"
+KEYS = "p pause  r resume  t retry failed  c cancel  e errors  f files  ? help  q quit"
+HELP = "y confirms p and c; e, f again: all; q ends the view and leaves everything running"
+PAGES = {"e": ("batches", "needs you", "continues by itself"), "f": ("batches", "files")}
+"""Key to the titles of the sections that it alone shows."""
 
 
 def register(app: typer.Typer) -> None:
@@ -44,9 +49,9 @@ def watch(
     settings = config.load()
     reader = SnapshotReader(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
     if as_json:
-        write_data(reader.read_with_speeds().to_dict())
+        write_data(reader.read().to_dict())
     elif once:
-        Console().print(picture(reader.read_with_speeds()))
+        Console().print(Picture([*sections(reader.read())]))
     elif stderr.is_terminal:
         finish(live(reader, KeyActions(Steering(settings), reader.batches)), reader)
     else:
@@ -56,6 +61,8 @@ def watch(
 def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
     """Return the batches that are named, else those not over, else the newest."""
     if names:
+        for name in names:
+            ledger.reading.status(name)  # an unknown one is an error, not one less
         return list(names)
     known = ledger.reading.batches()
     if not known:
@@ -66,12 +73,12 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
 
 def in_lines(reader: SnapshotReader) -> Snapshot:
     """Write a line a batch now and then, until all are over."""
-    views = {name: Lines(Console(stderr=True)) for name in reader.batches}
+    views = {name: Lines(Console(stderr=True), name) for name in reader.batches}
     idle = Keyboard(None)
     while True:
         snapshot = reader.read()
         for status in snapshot.batches:
-            views[status.batch].show(status, [])
+            views[status.batch].show(status, lambda: snapshot)  # noqa: B023 - called at once
         if snapshot.over:
             return snapshot
         idle.key(PERIOD_S)
@@ -79,11 +86,23 @@ def in_lines(reader: SnapshotReader) -> Snapshot:
 
 def live(reader: SnapshotReader, actions: KeyActions) -> Snapshot:
     """Draw until all batches are over or the user quits."""
-    with keyboard() as keys, Live(console=stderr, auto_refresh=False, screen=False) as screen:
+    # The alternate screen, as less(1) and htop(1) use it: nothing stays above after a resize, and
+    # the shell's own lines are back at the end.
+    snapshot = reader.read()
+    with keyboard() as keys, Live(console=stderr, auto_refresh=False, screen=True) as screen:
         while True:
-            snapshot = reader.read()
-            note = Text(actions.note, no_wrap=True, overflow="ellipsis", style=actions.style)
-            screen.update(picture(snapshot, height=stderr.height - 1, note=note), refresh=True)
+            text, style = actions.note, actions.style
+            try:
+                snapshot = reader.read()
+            except LedgerUnavailableError:
+                text, style = "Redis does not answer; the picture is old; trying again", "bold red"
+            except UnknownBatchError:  # forgotten while it was watched
+                return snapshot
+            note = Text(text, no_wrap=True, overflow="ellipsis", style=style)
+            drawn = [
+                one for one in sections(snapshot) if one.title in (actions.titles or one.title)
+            ]
+            screen.update(Picture(drawn, stderr.height, note), refresh=True)
             if snapshot.over or actions.press(keys.key(PERIOD_S), snapshot):
                 return snapshot
 
@@ -95,6 +114,8 @@ class KeyActions:
         """Begin with no action that waits for its confirmation."""
         self.steering, self.names = steering, names
         self.note, self.style = KEYS, "dim"
+        self.titles: tuple[str, ...] = ()
+        """The sections that are drawn; empty: all."""
         self._confirmed: Callable[[], str] | None = None
 
     def press(self, key: str, snapshot: Snapshot) -> bool:
@@ -113,6 +134,10 @@ class KeyActions:
         }
         if key in actions:
             self.note, self.style = actions[key](), "bold"
+        if key in PAGES:
+            self.titles = () if self.titles == PAGES[key] else PAGES[key]
+        if key == "?":
+            self.note = HELP if self.note != HELP else KEYS
         return key == "q"
 
     def _await_yes(self, word: str, act: Callable[[], str], snapshot: Snapshot) -> str:
@@ -151,6 +176,7 @@ def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
         write_line(f"{status.batch}: {summary(status)}{outcomes(status)}")
         failures = reader.ledger.reading.failures(status.batch)
         codes.append(batches.exit_code(status, failures))
-    for group in snapshot.failures:
-        write_line(f"{group.count} {group.type}: {group.example.message}. {group.example.hint}")
+    for section in sections(snapshot):
+        if section.title == "needs you":
+            Console(stderr=True).print(Picture([section]))
     raise typer.Exit(next((code for code in codes if code), 0))

@@ -13,6 +13,7 @@ from geodes_tasks.errors import ConfigError, LedgerUnavailableError, Reaction, U
 from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring import dataframe, html
+from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.settings import config
 
 if TYPE_CHECKING:
@@ -128,15 +129,11 @@ class Batch:
     def _repr_html_(self) -> str:
         """Return HTML for a notebook: bars, errors by class, the first downloads."""
         try:
-            status = self.status()
-            waits = status.states[State.FAILURE] or status.states[State.RETRY]
-            groups = self.ledger.reading.failures(self.id) if waits else []
+            snapshot = SnapshotReader(self.ledger, [self.id]).read()
             rows = list(itertools.islice(self.ledger.reading.records(self.id), html.RECORD_ROWS))
-            running = self.ledger.reading.running(self.id) if status.unfinished else []
         except (UnknownBatchError, LedgerUnavailableError) as error:
             return f"<p>{escape(repr(self))}: {escape(str(error))}</p>"
-        page = html.bars(status, running) + html.problems(groups)
-        return f"<p><b>{escape(self.id)}</b></p>{page}{html.table(rows, status.total)}"
+        return html.picture(snapshot) + html.table(rows, snapshot.batches[0].total)
 
     def wait(self, timeout: float | None = None, *, quiet: bool = False) -> BatchStatus:
         """Wait until no download of the batch is queued, running or waiting any more.
@@ -153,9 +150,7 @@ class Batch:
         while True:
             status = self.status()
             if picture is not None:
-                picture.show(
-                    status, self.ledger.reading.running(self.id) if status.unfinished else []
-                )
+                picture.show(status, SnapshotReader(self.ledger, [self.id]).read)
             if not status.unfinished:
                 return status
             if deadline is not None and time.monotonic() >= deadline:

@@ -19,6 +19,7 @@ from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, download_id
 from geodes_tasks.model.formatting import human_seconds
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
+from geodes_tasks.monitoring.snapshot import Snapshot
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import publish, retry
 from geodes_tasks.transfer.callbacks import NoCallbacks
@@ -177,4 +178,5 @@ class _Watched(NoCallbacks):
             bytes_total=total,
             bytes_done=done,
         )
-        self._picture.show(status, [row] if status.unfinished else [])
+        running = [row] if status.unfinished else []
+        self._picture.show(status, lambda: Snapshot(time.time(), [status], running=running))

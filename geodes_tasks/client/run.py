@@ -23,6 +23,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.states import Reason, State
+from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.tasks.app import Sender
 
 if TYPE_CHECKING:
@@ -87,7 +88,6 @@ class Run:
         self,
         picture: View,
         *,
-        rows: bool = True,
         tell: Callable[[str], None] | None = None,
         max_wait_s: float | None = None,
     ) -> BatchStatus:
@@ -95,8 +95,7 @@ class Run:
 
         Args:
             picture: Where it is shown; entered here.
-            rows: Show the downloads under way one by one.
-            tell: Hears once of each reason for which downloads wait.
+            tell: Called once for each reason to wait, where the picture does not show them.
             max_wait_s: How long to wait when all that is left is on tape. None: for ever where a
                 cluster works, not at all on one machine.
 
@@ -106,20 +105,17 @@ class Run:
         """
         if self.machine is not None and self.status().unfinished:
             self.machine.start_worker()
-        told: set[str] = set()
+        told, reader = set[str](), SnapshotReader(self.ledger, [self.batch.id])
         before: BatchStatus | None = None
         alone = self.machine is not None
         patience = Patience(max_wait_s if max_wait_s is not None else 0.0 if alone else math.inf)
         with picture:
             while True:
                 status = self.status()
-                if tell is not None:
+                if tell is not None and not picture.shows_waits:
                     for line in self._new_waits(status, told):
                         tell(line)
-                under_way = (
-                    self.ledger.reading.running(self.batch.id) if rows and status.unfinished else []
-                )
-                picture.show(status, under_way)
+                picture.show(status, reader.read)
                 if self.machine is not None and not status.unfinished:
                     self.machine.dismiss_worker()
                 if not status.unfinished or is_stuck(status, patience):

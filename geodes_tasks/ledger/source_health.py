@@ -60,3 +60,16 @@ class SourceHealth(Part):
         # A script returns a flat list: source, seconds left, reason, source, ...
         rows = zip(*(iter(answer),) * 3, strict=True)
         return {source: SourceState(float(rest), why) for source, rest, why in rows}
+
+    def ready_on_s3(self, batch: str, account: str) -> int:
+        """Return the number of ready downloads of a batch that S3 serves, if a worker can use it.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            if not redis.hexists(self._connection.key("source", "s3"), "offered"):
+                return 0
+            # The lists of keys.lua: what only the portal serves has one of its own.
+            lists = [(batch, "ready", sources, account) for sources in ("s3", "geodes+s3")]
+            return sum(redis.llen(self._connection.key("batch", *names)) for names in lists)

@@ -56,9 +56,38 @@ def progress_text(done_bytes: int, size_bytes: int | None, bytes_per_s: float) -
 
 
 def shortened(name: str, width: int = 36) -> str:
-    """Return at most ``width`` characters of a file name: both ends of a longer one."""
-    # Names of Sentinel products differ at both ends: mission and sensing time, processing time.
-    return name if len(name) <= width else f"{name[: width // 2 - 1]}..{name[-(width // 2 - 1) :]}"
+    """Return at most ``width`` characters of a file name; date and tile of a product stay longest.
+
+    Example:
+        >>> shortened("S2A_MSIL1C_20250402T105021_N0511_R051_T31TCJ_20250402T143000.zip", 32)
+        'S2A..20250402T105021..T31TCJ.zip'
+    """
+    if len(name) <= width:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    parts = re.split(r"_+", stem or suffix)
+    dates = [n for n, part in enumerate(parts) if re.match(r"20\d{6}(\D|\Z)", part)][:1]
+    tiles = [n for n, part in enumerate(parts) if re.fullmatch(r"T\d\d[A-Z]{3}", part)][:1]
+    if dates and len(_with_gaps(parts, [*dates, *tiles])) > width:
+        parts[dates[0]] = parts[dates[0]][:8]
+    # The parts that tell products apart come first; each further one only if it fits.
+    order, kept = [*dates, *tiles, 0, len(parts) - 1, *range(1, len(parts) - 1)], list[int]()
+    for number in dict.fromkeys(order if dates or tiles else ()):
+        longer = sorted([*kept, number])
+        kept = longer if len(_with_gaps(parts, longer)) <= width else kept
+    if len(kept) > 1:
+        text, end = _with_gaps(parts, kept), dot + suffix
+        return text + end if len(text + end) <= width else text
+    head = (width - 2) // 2
+    return f"{name[:head]}..{name[len(name) - (width - 2 - head) :]}"
+
+
+def _with_gaps(parts: list[str], kept: list[int]) -> str:
+    """Join the parts of a name that are kept: ``_`` between neighbours, ``..`` over a gap."""
+    text, last = parts[kept[0]], kept[0]
+    for number in kept[1:]:
+        text, last = text + ("_" if number == last + 1 else "..") + parts[number], number
+    return text
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

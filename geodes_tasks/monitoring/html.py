@@ -1,42 +1,42 @@
-"""A batch as HTML for a notebook, and the choice between notebook, terminal and log."""
+"""The picture of a snapshot as HTML, and the choice between notebook, terminal and log."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib import import_module
 from typing import Any
 
 from rich.console import Console
 
-from geodes_tasks.ledger import FailureGroup, Running
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.snapshot import Speed
-from geodes_tasks.monitoring.terminal import Quiet, View, view
-from geodes_tasks.monitoring.wording import amount, outcomes, summary, time_left
+from geodes_tasks.monitoring.picture import Row, Section, Tone, sections
+from geodes_tasks.monitoring.snapshot import Snapshot
+from geodes_tasks.monitoring.terminal import DRAW_S, Quiet, View, view
+from geodes_tasks.monitoring.wording import STATE_WORDS, WAIT_WORDS, outcomes, summary
 
-REFRESH_S = 0.5
-"""Seconds between two pictures: each one is a message to the browser."""
-RUNNING_ROWS, RECORD_ROWS = 12, 50
-"""Rows of running downloads, and of all downloads, shown at most."""
-COLOURS = {
-    State.SUCCESS: "#2a9d4a",
-    State.STARTED: "#2a7ab9",
-    State.RETRY: "#b8860b",
-    State.FAILURE: "#c0392b",
+ROWS, RECORD_ROWS = 12, 50
+"""Rows of a section, and of all downloads, shown at most."""
+TONES = {
+    State.SUCCESS: Tone.DONE,
+    State.STARTED: Tone.MOVES,
+    State.RETRY: Tone.WAITS,
+    State.FAILURE: Tone.PERSON,
 }
-_BAR = (
-    "<div style='background:#8883;border-radius:3px;width:16em;height:.8em'>"
-    "<div style='background:{colour};border-radius:3px;height:.8em;width:{share:.0f}%'></div></div>"
-)
-_LEFT = "style='text-align:left'"
-
-
-# --- where output goes ---------------------------------------------------------------------------
+STYLE = """<style>
+.geodes-tasks table { border-collapse: collapse; width: 100%; margin: 0 0 .8em }
+.geodes-tasks td { text-align: left; padding: .1em .8em .1em 0; overflow-wrap: anywhere }
+.geodes-tasks h4 { margin: .4em 0 .2em; text-transform: uppercase; font-size: .85em }
+.geodes-tasks meter { width: 7em }
+.geodes-tasks .note td { opacity: .8; padding-left: 1.5em }
+.geodes-tasks .done { color: #2a9d4a } .geodes-tasks .moves { color: #2a7ab9 }
+.geodes-tasks .waits { color: #b8860b } .geodes-tasks .person { color: #d0432f }
+</style>"""
+"""Colours that can be read on light and on dark ground."""
 
 
 def in_notebook() -> bool:
@@ -61,7 +61,7 @@ def write_line(text: str) -> None:
 
 
 def progress_view(*, quiet: bool = False) -> View:
-    """Return the display that fits here: HTML in a notebook, else bars, lines or nothing."""
+    """Return the display that fits here: HTML in a notebook, else a picture, lines or nothing."""
     if not quiet and in_notebook():
         return Html()
     return view(console(), quiet=quiet)
@@ -70,79 +70,87 @@ def progress_view(*, quiet: bool = False) -> View:
 class Html(Quiet):
     """One output of a notebook cell, redrawn in place."""
 
+    shows_waits = True
+
     def __init__(self) -> None:
         """Show nothing yet."""
-        self._speed, self._drawn_at = Speed(), 0.0
+        self._drawn_at = -DRAW_S
         self._handle: Any = None
 
-    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
-        """Draw the batch if the last picture is REFRESH_S old, and at the end."""
+    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
+        """Draw the batch if the last picture is DRAW_S old, and at the end."""
         now = time.monotonic()
-        speed = self._speed.update(status.bytes_done, now)
-        if status.unfinished and now - self._drawn_at < REFRESH_S:
+        if status.unfinished and now - self._drawn_at < DRAW_S:
             return
         self._drawn_at = now
         ipython = import_module("IPython.display")
-        drawn = ipython.HTML(bars(status, running, speed))
+        drawn = ipython.HTML(picture(read()))
         if self._handle is None:
             self._handle = ipython.display(drawn, display_id=True)
         else:
             self._handle.update(drawn)
 
 
-# --- parts of a page -----------------------------------------------------------------------------
+def picture(snapshot: Snapshot, task_url: str = "") -> str:
+    """Return the picture of a snapshot as HTML.
+
+    Args:
+        snapshot: What to draw.
+        task_url: Address of a task's page without its id; empty where there is none.
+    """
+    parts = "".join(_section(one, task_url) for one in sections(snapshot))
+    return f"<div class='geodes-tasks'>{STYLE}{parts}</div>"
 
 
-def bars(status: BatchStatus, running: Sequence[Running], bytes_per_s: float = 0.0) -> str:
-    """Return a batch as HTML: a bar for all, one for each running download, and the counts."""
-    left = time_left(status, bytes_per_s)
-    eta = f", {left} left" if left else ""
-    total = amount(status.bytes_done, status.bytes_total)
-    pace = f", {human_bytes(bytes_per_s)}/s{eta}" if status.unfinished and bytes_per_s else ""
-    rows = [_bar("<b>all</b>", status.bytes_done, status.bytes_total, total + pace)]
-    for one in running[:RUNNING_ROWS]:
-        text = amount(one.done_bytes, one.size_bytes)
-        rows.append(_bar(escape(one.title), one.done_bytes, one.size_bytes, text))
-    words = escape(summary(status) + outcomes(status))
-    return f"<table>{''.join(rows)}</table><p>{words}</p>"
+def _section(section: Section, task_url: str) -> str:
+    rows = "".join(_row(row, task_url) for row in section.rows[:ROWS])
+    more = len(section.rows) - ROWS
+    rest = f"<tr class=note><td colspan=9>and {more} more</td></tr>" if more > 0 else ""
+    title = f"<h4>{escape(section.title)} <small>{escape(section.detail)}</small></h4>"
+    return f"{title}<table>{rows}{rest}</table>"
 
 
-def _bar(name: str, done: int, size: int | None, text: str) -> str:
-    share = min(100.0 * done / size, 100.0) if size else (100.0 if done == size else 0.0)
-    colour = COLOURS[State.SUCCESS if share >= 100 else State.STARTED]
-    bar = _BAR.format(colour=colour, share=share)
-    return f"<tr><td {_LEFT}>{name}</td><td>{bar}</td><td>{escape(text)}</td></tr>"
+def _row(row: Row, task_url: str) -> str:
+    # Ids, names and errors come from the catalogue: each is escaped before it enters the page.
+    first, *others = (escape(cell) for cell in row.cells)
+    if row.link and task_url:
+        first = f"<a href='{escape(task_url + row.link)}'>{first}</a>"
+    # <meter> needs no style of ours: it is drawn where a page may not have any.
+    bar = [] if row.share is None else [f"<meter value='{row.share:.3f}'></meter>"]
+    # More columns than any section has: a sentence takes the whole line (HTML 4.9.11: clamped).
+    span = " colspan=9" if not others else ""
+    cells = "".join(f"<td{span}>{cell}</td>" for cell in (first, *bar, *others))
+    notes = "".join(f"<tr class=note><td colspan=9>{_note(note)}</td></tr>" for note in row.notes)
+    return f"<tr class={row.tone}>{cells}</tr>{notes}"
 
 
-def problems(groups: Iterable[FailureGroup]) -> str:
-    """Return errors by class as HTML, each with an example and its hint; empty without errors."""
-    rows = [
-        f"<tr><td>{one.count}</td><td {_LEFT}>{escape(one.type)}"
-        f" ({'failed' if one.state is State.FAILURE else 'waits'})</td>"
-        f"<td {_LEFT}>{escape(one.example.message)}<br><i>{escape(one.example.hint)}</i></td></tr>"
-        for one in groups
-    ]
-    head = "<tr><th></th><th>error</th><th>for example, and what to do</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>" if rows else ""
+def _note(note: str) -> str:
+    text = escape(note)
+    return f"<code>{text}</code>" if note.startswith("geodes-tasks ") else text
+
+
+def counts(status: BatchStatus) -> str:
+    """Return the counts of a batch as one line of HTML."""
+    return f"<p>{escape(summary(status) + outcomes(status))}</p>"
 
 
 def table(records: Sequence[DownloadRecord], total: int) -> str:
     """Return the first RECORD_ROWS downloads as HTML, and how many of ``total`` are left out."""
     head = "".join(f"<th>{name}</th>" for name in ("item", "file", "size", "state", "why"))
-    rows = "".join(map(_row, records[:RECORD_ROWS]))
+    rows = "".join(map(_record, records[:RECORD_ROWS]))
+    # A table of 100,000 rows stops the browser's page; a data frame has them all.
     more = total - min(len(records), RECORD_ROWS)
     rest = f"<p>and {more} more: <code>to_dataframe()</code> has all</p>" if more > 0 else ""
-    return f"<table><tr>{head}</tr>{rows}</table>{rest}"
+    body = f"<table><tr>{head}</tr>{rows}</table>{rest}"
+    return f"<div class='geodes-tasks'>{STYLE}{body}</div>"
 
 
-def _row(record: DownloadRecord) -> str:
-    colour = COLOURS.get(record.state, "inherit")
+def _record(record: DownloadRecord) -> str:
     why = record.error.message if record.error else ""
     if record.reason:
-        why = f"{record.reason}: {why}" if why else record.reason
-    state = f"<span style='color:{colour}'>{escape(str(record.outcome or record.state))}</span>"
+        why = f"{WAIT_WORDS.get(record.reason, record.reason)}: {why}".rstrip(": ")
+    state = record.outcome or STATE_WORDS[record.state]
     name = record.path.rpartition("/")[2]
-    # Ids, names and errors come from the catalogue: each is escaped before it enters the page.
-    cells = (escape(record.item_id), escape(name), human_bytes(record.size_bytes), state)
-    written = "".join(f"<td {_LEFT}>{cell}</td>" for cell in (*cells, escape(why)))
-    return f"<tr>{written}</tr>"
+    cells = [record.item_id, name, human_bytes(record.size_bytes), str(state), why]
+    written = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f"<tr class={TONES.get(record.state, Tone.PLAIN)}>{written}</tr>"

@@ -1,144 +1,255 @@
-"""The state of the ledger at one moment, for every view; speeds come from successive snapshots."""
+"""The state of some batches at one moment, read from the ledger alone: what every view shows."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
-from geodes_tasks.ledger import AccountState, FailureGroup, Ledger, Running, Wait
+from geodes_tasks.errors import UnknownBatchError
+from geodes_tasks.ledger import (
+    AccountState,
+    FailureGroup,
+    Ledger,
+    Limits,
+    Running,
+    Wait,
+    WorkerState,
+)
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.expected_end import End, expected_end
 
-SPEED_S = 1.2
-"""Seconds between two snapshots that measure speeds: workers report progress once a second."""
-SPEED_WINDOW_S = 10.0
-"""Seconds over which a speed is the mean: an hour of waiting does not slow the present."""
+SILENT_PERIODS = 3
+"""Periods of registering after which a worker that says nothing is shown as silent."""
 
 
-@dataclass(slots=True)
-class Speed:
-    """Bytes a second over the last few seconds."""
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A batch, a source or an account that takes no work now."""
 
-    seen: list[tuple[float, int]] = field(default_factory=list)
-    """Monotonic seconds with the bytes done by then, oldest first."""
+    kind: str
+    name: str
+    reason: str
+    until: float | None = None
+    """When it ends, in seconds of the server's clock; None: when a user resumes it."""
 
-    def update(self, done_bytes: int, now: float) -> float:
-        """Record the bytes done at ``now`` (monotonic seconds). Return bytes a second."""
-        self.seen.append((now, done_bytes))
-        while len(self.seen) > 2 and self.seen[0][0] < now - SPEED_WINDOW_S:
-            self.seen.pop(0)
-        (then, before) = self.seen[0]
-        # A restart from byte 0 makes the count fall; no transfer goes backwards.
-        return max(done_bytes - before, 0) / (now - then) if now > then else 0.0
+
+@dataclass(frozen=True, slots=True)
+class SilentWorker:
+    """A worker that has not renewed its registration and its leases for a while."""
+
+    name: str
+    since: float
+    """The last sign of it, in seconds of the server's clock."""
+    downloads: int
+    taken_over_at: float | None
+    """When other workers take its downloads over; None when it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Batches, running downloads, waits, errors and accounts at one moment."""
+    """Batches, running downloads, waits, errors, workers and accounts at one moment."""
 
     at: float
     """Seconds since 1970 on the server's clock, as all times in here."""
     batches: Sequence[BatchStatus]
-    batch_speeds: Sequence[float]
-    """Bytes a second, in the order of ``batches``."""
-    running: Sequence[Running]
-    speeds: Sequence[float]
-    """Bytes a second, in the order of ``running``."""
-    waits: Sequence[Wait]
-    failures: Sequence[FailureGroup]
-    accounts: Sequence[AccountState]
-    workers: int
-    """Number of workers alive."""
-    paused: frozenset[str] = frozenset()
-    """Names of the batches that are paused by hand."""
+    ends: Mapping[str, End] = field(default_factory=dict)
+    """The end expected, by batch."""
+    running: Sequence[Running] = ()
+    waits: Sequence[Wait] = ()
+    failures: Mapping[str, Sequence[FailureGroup]] = field(default_factory=dict)
+    """Errors by class, by batch."""
+    accounts: Sequence[AccountState] = ()
+    account_of: Mapping[str, str] = field(default_factory=dict)
+    """Account of each batch."""
+    workers: Sequence[WorkerState] | None = None
+    """Those that registered lately, the silent ones included; None where there are none to see."""
+    silent: Sequence[SilentWorker] = ()
+    pauses: Sequence[Pause] = ()
 
     @property
     def over(self) -> bool:
         """Return whether every batch is finished."""
         return not any(status.unfinished for status in self.batches)
 
-    def running_groups(self) -> Iterator[tuple[str, str, list[tuple[Running, float]]]]:
-        """Yield worker, source, and their running downloads with bytes a second, sorted."""
+    @property
+    def alive(self) -> int:
+        """Return the number of workers that are not silent."""
+        gone = {one.name for one in self.silent}
+        return sum(worker.name not in gone for worker in self.workers or ())
 
-        def owner(row: tuple[Running, float]) -> tuple[str, str]:
-            return row[0].worker, row[0].source
+    def pauses_of(self, batch: str) -> list[Pause]:
+        """Return the pauses that concern a batch: its own, those of sources and of its account."""
+        account = self.account_of.get(batch)
+        mine = {("batch", batch), ("account", account)}
+        return [one for one in self.pauses if one.kind == "source" or (one.kind, one.name) in mine]
 
-        rows = sorted(zip(self.running, self.speeds, strict=True), key=owner)
-        for (worker, source), group in groupby(rows, key=owner):
-            yield worker, source, list(group)
+    def status_object(self, status: BatchStatus) -> dict[str, Any]:
+        """Return the JSON form of ``status --json`` for one batch of the snapshot."""
+        # Below a fraction of a byte the mean says nothing, and of a finished batch it is the past.
+        name, end = status.batch, self.ends.get(status.batch)
+        form = asdict(status)
+        form["bytes_per_second"] = round(status.bytes_per_second) if status.unfinished else 0
+        return form | {
+            "expected_end": moment(end.at) if end else None,
+            "paused": [asdict(p) | {"until": moment(p.until)} for p in self.pauses_of(name)],
+            "failures": [
+                {
+                    "class": group.type,
+                    "count": group.count,
+                    "example": f"{group.item_id}: {group.example.message}",
+                    "command": retry_command(name, group),
+                }
+                for group in self.failures.get(name, ())
+                if group.state is State.FAILURE
+            ],
+            "workers": {
+                "alive": self.alive,
+                "silent": [
+                    {
+                        "name": one.name,
+                        "since": moment(one.since),
+                        "taken_over_at": moment(one.taken_over_at),
+                    }
+                    for one in self.silent
+                ],
+            },
+            "accounts": [
+                {
+                    "name": one.name,
+                    "quota": one.quota,
+                    "quota_left": one.quota_left if one.quota_count else None,
+                    "portal_quota_left": one.portal_quota_left,
+                    "limit": one.concurrent or None,
+                    "running": one.running,
+                }
+                for one in self.accounts
+                if one.name == self.account_of.get(name)
+            ],
+        }
+
+    def status_objects(self) -> list[dict[str, Any]]:
+        """Return the JSON form of each batch, as ``batches --json`` lists them."""
+        return [self.status_object(status) for status in self.batches]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form of ``watch --json``."""
-        batches = [
-            status.to_dict() | {"bytes_per_s": round(speed)}
-            for status, speed in zip(self.batches, self.batch_speeds, strict=True)
-        ]
-        running = [
-            asdict(one) | {"bytes_per_s": round(speed)}
-            for one, speed in zip(self.running, self.speeds, strict=True)
-        ]
         return {
-            "at": self.at,
-            "batches": batches,
-            "running": running,
-            "waiting": [asdict(one) for one in self.waits],
-            "failures": [asdict(one) for one in self.failures],
-            "accounts": [asdict(one) for one in self.accounts],
-            "workers": self.workers,
+            "at": moment(self.at),
+            "batches": self.status_objects(),
+            "running": [
+                asdict(one) | {"started": moment(one.started), "lease_end": moment(one.lease_end)}
+                for one in self.running
+            ],
+            "waiting": [
+                asdict(one) | {"next_due": moment(one.next_due), "since": moment(one.since)}
+                for one in self.waits
+            ],
         }
 
 
-@dataclass(slots=True)
+def retry_command(batch: str, group: FailureGroup) -> str | None:
+    """Return the command that retries a class of failures; None where a retry cannot help."""
+    return None if group.is_refused else f"geodes-tasks retry {batch} --class {group.type}"
+
+
+def moment(seconds: float | None) -> str | None:
+    """Return a time of the server as ISO 8601 with its offset; None for none."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotReader:
-    """Reads snapshots of some batches, and keeps what speeds need from the former ones."""
+    """Reads snapshots of some batches."""
 
     ledger: Ledger
     batches: Sequence[str]
     """Names of the batches."""
-    _speeds: dict[str, Speed] = field(default_factory=dict)
 
     def read(self) -> Snapshot:
-        """Read the ledger once.
+        """Read the ledger once, without the batches that were forgotten meanwhile.
 
         Raises:
-            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+            UnknownBatchError, LedgerUnavailableError: none of the batches is there, or no Redis.
         """
-        ledger, now = self.ledger, time.monotonic()
-        statuses = [ledger.reading.status(name) for name in self.batches]
-        running = ledger.reading.running()
-        known = [*self.batches, *(one.download_id for one in running)]
-        # Only what is known now: a batch of a million files must not leave a million speeds.
-        self._speeds = {name: self._speeds.get(name, Speed()) for name in known}
-        return Snapshot(
+        ledger, statuses = self.ledger, self._statuses()
+        names = [status.batch for status in statuses]
+        # Two round trips for all workers, whatever their number.
+        fleet = ledger.dispatch.fleet()
+        snapshot = Snapshot(
             # Due times and leases are in the server's time; clocks of hosts may differ.
             at=ledger.connection.server_time(),
             batches=statuses,
-            batch_speeds=[self._speeds[s.batch].update(s.bytes_done, now) for s in statuses],
-            running=running,
-            speeds=[self._speeds[r.download_id].update(r.done_bytes, now) for r in running],
-            waits=ledger.reading.waits(self.batches),
-            failures=[
-                group
+            running=ledger.reading.running(names[0] if len(names) == 1 else ""),
+            waits=ledger.reading.waits(names),
+            failures={
+                status.batch: ledger.reading.failures(status.batch)
                 for status in statuses
                 if status.states[State.FAILURE] or status.states[State.RETRY]
-                for group in ledger.reading.failures(status.batch)
-            ],
+            },
             accounts=ledger.account.states(),
-            workers=len(ledger.dispatch.workers()),
-            paused=frozenset(name for kind, name in ledger.control.pauses() if kind == "batch"),
+            account_of={name: ledger.reading.account_of(name) or "" for name in names},
+            workers=fleet,
+        )
+        snapshot = replace(snapshot, silent=silent_workers(snapshot), pauses=self._pauses(snapshot))
+        return replace(snapshot, ends={one.batch: self._end(snapshot, one) for one in statuses})
+
+    def _statuses(self) -> list[BatchStatus]:
+        # A batch that is forgotten while others are watched must not end the view.
+        found, unknown = [], []
+        for name in self.batches:
+            try:
+                found.append(self.ledger.reading.status(name))
+            except UnknownBatchError as error:
+                unknown.append(error)
+        if unknown and not found:
+            raise unknown[0]
+        return found
+
+    def _pauses(self, snapshot: Snapshot) -> list[Pause]:
+        by_hand = [
+            Pause(kind, name, reason)
+            for (kind, name), reason in sorted(self.ledger.control.pauses().items())
+        ]
+        accounts = [
+            Pause("account", one.name, one.paused, one.paused_until)
+            for one in snapshot.accounts
+            if one.paused is not None
+        ]
+        return by_hand + accounts
+
+    def _end(self, snapshot: Snapshot, status: BatchStatus) -> End:
+        name = snapshot.account_of[status.batch]
+        account = next((one for one in snapshot.accounts if one.name == name), None)
+        limited = account is not None and account.quota_count > 0
+        return expected_end(
+            status,
+            account,
+            at=snapshot.at,
+            alive=snapshot.alive,
+            is_paused=any(p.until is None for p in snapshot.pauses_of(status.batch)),
+            next_due=max((one.next_due or 0.0 for one in snapshot.waits), default=0.0),
+            on_s3=self.ledger.sources.ready_on_s3(status.batch, name) if limited else 0,
         )
 
-    def read_with_speeds(self) -> Snapshot:
-        """Read the ledger, twice if anything runs: a first snapshot knows no speed.
 
-        Raises:
-            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
-        """
-        snapshot = self.read()
-        if not snapshot.running:
-            return snapshot
-        time.sleep(SPEED_S)
-        return self.read()
+def silent_workers(snapshot: Snapshot) -> list[SilentWorker]:
+    """Return the workers whose registration and leases are older than they should be."""
+    limits = next((one.limits for one in snapshot.workers or () if one.limits), Limits())
+    # A worker that registers no more may still renew its leases, and the other way round: each of
+    # them is a sign of life.
+    lease_ends: dict[str, list[float]] = {}
+    for row in snapshot.running:
+        lease_ends.setdefault(row.worker, []).append(row.lease_end)
+    seen = {worker.name: worker.seen for worker in snapshot.workers or ()}
+    found = []
+    for name in sorted({*seen, *lease_ends}):
+        ends = lease_ends.get(name, [])
+        since = max([seen.get(name, 0.0), *(end - limits.lease_seconds for end in ends)])
+        if snapshot.at - since > SILENT_PERIODS * limits.register_seconds:
+            found.append(SilentWorker(name, since, len(ends), max(ends, default=None)))
+    return found

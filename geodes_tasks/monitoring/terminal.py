@@ -1,86 +1,170 @@
-"""Batches in a terminal or a log: the full picture of a snapshot, progress bars, plain lines."""
+"""The picture of a snapshot in a terminal, and plain lines for a pipe or a log."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from geodes_tasks.ledger import FailureGroup, Running, Wait
-from geodes_tasks.model.formatting import human_bytes, human_seconds, shortened
+from geodes_tasks.model.formatting import human_bytes, shortened
 from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.model.states import Reason, State
-from geodes_tasks.monitoring.snapshot import Snapshot, Speed
-from geodes_tasks.monitoring.wording import (
-    account_line,
-    amount,
-    clock,
-    outcomes,
-    resumes_at,
-    summary,
-    time_left,
-    without_addresses,
-)
+from geodes_tasks.monitoring.picture import Row, Section, Tone, end_text, sections
+from geodes_tasks.monitoring.snapshot import Snapshot
+from geodes_tasks.monitoring.wording import amount, clock, joined, summary
 
-BATCH_WIDTH, BAR_WIDTH, NAME_WIDTH = 22, 18, 30
-"""Columns of a batch's name, of its bar and of a file's name, for a terminal of 80 columns."""
-BATCHES, ROWS, ERRORS = 4, 10, 4
-"""Lines of each kind shown at most."""
+DRAW_S = 0.5
+"""Seconds between two pictures: each one is sent whole, also over ssh."""
 LINE_S = 5.0
 """Seconds between two progress lines in a log, at least."""
-DAY_S = 86_400
-"""Seconds of a day: an older time is shown as a date."""
-REASON_WORDS: dict[str, str] = {
-    Reason.BACKOFF: "after an error",
-    Reason.QUOTA: "quota used up",
-    Reason.THROTTLED: "the portal asked for patience",
-    Reason.AUTH: "the key was refused",
-    Reason.OFFLINE: "on tape",
-    Reason.DISK: "a worker cannot write",
-    Reason.OUTAGE: "its host cannot be reached",
-    Reason.PAUSED: "its source is paused",
-    Reason.WORKER_LOST: "its worker died",
-    Reason.WORKER_STOPPED: "its worker stopped",
+BAR, LONGEST_BAR, NAME = 6, 40, 16
+"""Columns of the shortest and the longest bar, and of a name with its date and tile."""
+INDENT, NOTE = 2, 4
+"""Columns before a row without columns, and before a note."""
+STYLES = {
+    # The terminal's own yellow and cyan vanish on a light ground.
+    Tone.DONE: "green",
+    Tone.MOVES: "dark_cyan",
+    Tone.WAITS: "dark_goldenrod",
+    Tone.PERSON: "red",
+    Tone.PLAIN: "",
 }
 
 
-# --- progress of one batch -----------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Sections as rich draws them, in the width of the terminal."""
+
+    sections: Sequence[Section]
+    height: int | None = None
+    """Lines available; None: no limit."""
+    note: Text = field(default_factory=Text)
+    """A last line: the keys, or a question."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines."""
+        drawn, width = list(self.sections), options.max_width
+        if self.height is not None:
+            drawn = fitted(drawn, width, self.height - bool(self.note.plain))
+        for section in drawn:
+            yield Text.assemble(
+                (section.title.upper(), "bold"), f"  {section.detail}", no_wrap=True
+            )
+            yield from rows_of(section, width)
+        if self.note.plain:
+            yield self.note
+
+
+def fitted(drawn: list[Section], width: int, height: int) -> list[Section]:
+    """Return the sections in so many lines: rows leave the longest section first."""
+
+    def lines(section: Section) -> int:
+        texts = [(note, NOTE) for row in section.rows for note in row.notes]
+        texts += [(row.cells[0], INDENT) for row in section.rows if len(row.cells) == 1]
+        wrapped = sum(math.ceil(len(text) / max(width - indent, 1)) for text, indent in texts)
+        return 1 + sum(len(row.cells) > 1 for row in section.rows) + wrapped
+
+    # From the end of a section: what matters most stands first, failures before waits, and files
+    # that began first before later ones.
+    left_out: dict[str, int] = {}
+    while sum(map(lines, drawn)) + len(left_out) > height:
+        longest = max(drawn, key=lines)
+        if len(longest.rows) < 2:
+            break
+        left_out[longest.title] = left_out.get(longest.title, 0) + 1
+        drawn[drawn.index(longest)] = replace(longest, rows=longest.rows[:-1])
+    return [
+        replace(one, rows=(*one.rows, Row((f"and {left_out[one.title]} more",))))
+        if one.title in left_out
+        else one
+        for one in drawn
+    ]
+
+
+def rows_of(section: Section, width: int) -> Iterator[RenderableType]:
+    """Yield the rows of a section in columns of one width, each with its notes below."""
+    columns = [row.cells for row in section.rows if len(row.cells) > 1]
+    count = max(map(len, columns), default=1)
+    widths = [max((len(c[i]) for c in columns if len(c) > i), default=0) for i in range(count)]
+    bar = 0
+    if section.is_named:
+        # rich would shrink all columns alike, and cut the numbers.
+        # What is least missed stands last, and leaves first where the terminal is narrow.
+        while count > 2 and NAME + sum(widths[1:count]) + count > width:
+            count -= 1
+        room = width - sum(widths[1:count]) - count
+        widths[0] = min(widths[0], max(room - BAR - 1, NAME))
+        bar = min(room - widths[0] - 1, LONGEST_BAR)
+    else:
+        # The last column takes the rest of the line: only long texts stand there.
+        widths[count - 1] = max(width - sum(widths[: count - 1]) - count - 1, NAME)
+    for row in section.rows:
+        if len(row.cells) == 1:
+            # Wrapped, not cut: a sentence has its point at the end.
+            yield Padding(Text(row.cells[0], style=STYLES[row.tone]), (0, 0, 0, INDENT))
+        else:
+            yield line_of(section, row, widths[:count], bar)
+        for note in row.notes:
+            style = "bold" if note.startswith("geodes-tasks ") else "" if bar else "dim"
+            yield Padding(Text(note, style=style), (0, 0, 0, NOTE))
+
+
+def line_of(section: Section, row: Row, widths: list[int], bar: int) -> Table:
+    """Return one row in columns, with its bar behind the name."""
+    style, line = STYLES[row.tone], Table.grid(padding=(0, 1, 0, 0))
+    cells: list[Text | ProgressBar] = []
+    for number, width in enumerate(widths):
+        text = row.cells[number] if number < len(row.cells) else ""
+        is_name = section.is_named and number == 0
+        is_count = number == 0 and not section.is_named and text.isdigit()
+        right = is_count or (section.is_named and 0 < number < len(widths) - 1)
+        line.add_column(
+            width=width, no_wrap=True, overflow="ellipsis", justify="right" if right else "left"
+        )
+        cells.append(Text(shortened(text, width) if is_name else text, style=style))
+        if is_name and bar >= BAR:
+            line.add_column(width=bar)
+            cells.append(
+                ProgressBar(
+                    total=1.0, completed=row.share or 0.0, width=bar,
+                    complete_style=style, finished_style=style,
+                )
+            )  # fmt: skip
+    line.add_row(*cells)
+    return line
 
 
 class View(Protocol):
     """A display of one batch while it runs. A context manager."""
+
+    shows_waits: bool
+    """Whether it shows why downloads wait, so that no line needs to."""
 
     def __enter__(self) -> Self:
         """Start the display."""
         ...
 
     def __exit__(self, *_: object) -> None:
-        """Stop the display; the last picture stays."""
+        """Stop the display."""
         ...
 
-    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
-        """Draw the batch and its running downloads."""
+    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
+        """Draw the batch; ``read`` is called where more than its counts is drawn."""
         ...
 
 
 class Quiet:
     """A display that shows nothing."""
+
+    shows_waits = False
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -89,57 +173,50 @@ class Quiet:
     def __exit__(self, *_: object) -> None:
         """Do nothing."""
 
-    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
+    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
         """Draw nothing."""
 
 
 class Lines(Quiet):
-    """A line now and then, for logs and pipes."""
+    """A line with its time for each change, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
-        """Write to this console."""
-        self.console, self.speed = console, Speed()
-        self._last, self._written_at = "", 0.0
+    def __init__(self, console: Console, name: str = "") -> None:
+        """Write to this console; ``name`` begins each line."""
+        self.console, self.name = console, name
+        self._last, self._written_at = "", -LINE_S
 
-    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:  # noqa: ARG002 - View's
+    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
         """Write a line if something changed and the last line is LINE_S old, and at the end."""
         now = time.monotonic()
-        speed = self.speed.update(status.bytes_done, now)
-        line, news = summary(status), f"{summary(status)} {status.bytes_done}"
+        news = f"{summary(status)} {status.bytes_done}"
         if news == self._last or (now - self._written_at < LINE_S and status.unfinished):
             return
         self._last, self._written_at = news, now
-        left = time_left(status, speed) if status.unfinished else ""
-        eta = f", {left} left" if left else ""
-        total = amount(status.bytes_done, status.bytes_total)
-        text = f"{line}; {total}, {human_bytes(speed)}/s{eta}"
+        # Read here, not before: most calls write nothing.
+        snapshot = read()
+        speed = f"{human_bytes(status.bytes_per_second)}/s" if status.unfinished else ""
+        counts = joined(
+            [
+                amount(status.bytes_done, status.bytes_total),
+                speed,
+                joined(end_text(snapshot, status), ": ") if status.unfinished else "",
+            ]
+        )
+        name = f"{self.name}: " if self.name else ""
+        text = f"{clock(snapshot.at, snapshot.at)} {name}{summary(status)}; {counts}"
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-class Bars(Quiet):
-    """A bar for the batch and one for each running download."""
+class Drawing(Quiet):
+    """The picture of ``watch``, redrawn in place until the batch is over."""
 
-    ROWS = 12
-    """Number of running downloads shown at most."""
+    shows_waits = True
 
     def __init__(self, console: Console) -> None:
         """Draw on this console."""
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        # Without markup: a file may be called [/b].zip.
-        total = TextColumn("{task.description}", style="bold", markup=False)
-        name = TextColumn("  {task.description}", markup=False)
-        self.total = Progress(total, *columns, console=console)
-        self.files = Progress(name, *columns, console=console)
-        self.line = Text()
-        self._all = self.total.add_task("all", total=None)
-        self._rows: dict[str, TaskID] = {}
-        self._live = Live(
-            Group(self.files, self.total, self.line),
-            console=console,
-            # Enough for a bar that moves; each drawing is sent whole, also over ssh.
-            refresh_per_second=8,
-            transient=False,
-        )
+        self._drawn_at = -DRAW_S
+        # Gone at the end: the line with the result says the same.
+        self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         """Start to draw."""
@@ -147,166 +224,20 @@ class Bars(Quiet):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to draw; the last picture stays on the screen."""
+        """Remove the picture."""
         self._live.stop()
 
-    def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
-        """Draw the batch, and the first running downloads."""
-        self.total.update(self._all, total=status.bytes_total, completed=status.bytes_done)
-        self.line.plain = summary(status)
-        shown = {one.download_id: one for one in running[: self.ROWS]}
-        for gone in set(self._rows) - set(shown):
-            self.files.remove_task(self._rows.pop(gone))
-        for identifier, one in shown.items():
-            # rich measures the speed of a row itself, so a row lives as long as its download.
-            if identifier not in self._rows:
-                self._rows[identifier] = self.files.add_task(shortened(one.title), total=None)
-            row = self._rows[identifier]
-            self.files.update(row, total=one.size_bytes, completed=one.done_bytes)
+    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
+        """Draw the batch if the last picture is DRAW_S old."""
+        now = time.monotonic()
+        if now - self._drawn_at >= DRAW_S and status.unfinished:
+            self._drawn_at = now
+            height = self._live.console.height - 1
+            self._live.update(Picture([*sections(read())], height), refresh=True)
 
 
 def view(console: Console, *, quiet: bool) -> View:
-    """Return the display that fits a console: bars in a terminal, lines in a log, or nothing."""
+    """Return the display that fits a console: the picture, lines in a log, or nothing."""
     if quiet:
         return Quiet()
-    return Bars(console) if console.is_terminal else Lines(console)
-
-
-# --- picture of a snapshot -----------------------------------------------------------------------
-
-
-def picture(snapshot: Snapshot, *, height: int | None = None, note: Text | None = None) -> Group:
-    """Return the picture of a snapshot for a terminal of 80 columns or more.
-
-    Args:
-        snapshot: What to draw.
-        height: Lines available; rows of running downloads are left out first. None: no limit.
-        note: A last line: the result of the last key, or a question.
-    """
-    waits, errors = _waits(snapshot), _errors(snapshot.failures)
-    # Drawn last but measured first: only rows of running downloads may be left out, for a wait
-    # or an error below the edge of the terminal would never be seen.
-    rest = [*waits, *errors, *_accounts(snapshot), *([note] if note else [])]
-    batches = list(_batches(snapshot))
-    room = ROWS if height is None else height - len(rest) - len(batches) - 2
-    return Group(*batches, *_running(snapshot, max(min(room, ROWS), 2)), *rest)
-
-
-def _batches(snapshot: Snapshot) -> Iterator[RenderableType]:
-    pairs = list(zip(snapshot.batches, snapshot.batch_speeds, strict=True))
-    for status, speed in pairs[:BATCHES]:
-        yield _bar(status, speed)
-        paused = "PAUSED (by hand), " if status.batch in snapshot.paused else ""
-        yield _line(f"  {paused}{summary(status)}{outcomes(status)}")
-    if len(pairs) > BATCHES:
-        yield Text(f"and {len(pairs) - BATCHES} batches more", style="dim")
-
-
-def _bar(status: BatchStatus, speed: float) -> RenderableType:
-    line = Table.grid(padding=(0, 1))
-    line.add_column(no_wrap=True, width=BATCH_WIDTH)
-    line.add_column(width=BAR_WIDTH)
-    line.add_column(no_wrap=True)
-    total = amount(status.bytes_done, status.bytes_total)
-    pace = f" {human_bytes(speed)}/s" if speed else ""
-    left = time_left(status, speed)
-    eta = f" {left}" if left else ""
-    # rich divides by the total (rich/progress_bar.py), and an empty batch has no bytes.
-    size, done = max(status.bytes_total, 1), max(status.bytes_done, 0)
-    bar = ProgressBar(total=size, completed=done, width=BAR_WIDTH)
-    name = Text(shortened(status.batch, BATCH_WIDTH), style="bold")
-    line.add_row(name, bar, Text(f"{total}{pace}{eta}"))
-    return line
-
-
-def _running(snapshot: Snapshot, most: int) -> Iterator[RenderableType]:
-    count = len(snapshot.running)
-    workers = f"{snapshot.workers} worker{'' if snapshot.workers == 1 else 's'}"
-    total = f"{human_bytes(sum(snapshot.speeds))}/s" if count else "nothing"
-    yield _heading("running", f"{count} on {workers}, {total}")
-    if not snapshot.workers and not snapshot.over:
-        yield Text("  no worker is alive: start one with `geodes-tasks worker`", style="red")
-    lines = drawn = 0
-    for worker, source, members in snapshot.running_groups():
-        # A heading without a row below it is of no use.
-        if lines + 2 > most:
-            break
-        speed = human_bytes(sum(speed for _, speed in members))
-        yield Text(f"  {worker} from {source or '...'}: {len(members)} at {speed}/s", style="cyan")
-        rows = members[: most - lines - 1]
-        yield _rows(rows)
-        lines, drawn = lines + 1 + len(rows), drawn + len(rows)
-    if count > drawn:
-        yield Text(f"    and {count - drawn} more", style="dim")
-
-
-def _rows(rows: Iterable[tuple[Running, float]]) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(width=3)
-    table.add_column(no_wrap=True, width=NAME_WIDTH)
-    for _ in ("share", "speed", "time left"):
-        table.add_column(justify="right", no_wrap=True)
-    for one, speed in rows:
-        size, done = one.size_bytes, one.done_bytes
-        share = f"{100 * done / size:.0f} % of {human_bytes(size)}" if size else human_bytes(done)
-        left = human_seconds((size - done) / speed) if size and speed else ""
-        name = shortened(one.title, NAME_WIDTH)
-        table.add_row("", Text(name), share, f"{human_bytes(speed)}/s", left)
-    return table
-
-
-def _waits(snapshot: Snapshot) -> Iterator[RenderableType]:
-    if snapshot.waits:
-        yield _heading("waiting", str(sum(wait.count for wait in snapshot.waits)))
-    for wait in snapshot.waits:
-        word = REASON_WORDS.get(wait.reason, wait.reason)
-        since = ""
-        if wait.since is not None:
-            form = "%H:%M" if snapshot.at - wait.since < DAY_S else "%d %b"
-            since = f" since {datetime.fromtimestamp(wait.since, UTC):{form}}"
-        yield _line(f"  {wait.count:>6}  {wait.reason}: {word}{since}, {_until(wait, snapshot)}")
-
-
-def _until(wait: Wait, snapshot: Snapshot) -> str:
-    """Return when a wait ends, as far as the ledger knows."""
-    accounts = snapshot.accounts
-    ends = [account.paused_until for account in accounts if account.paused == wait.reason]
-    if wait.reason == Reason.QUOTA:
-        ends += [account.quota_reopens for account in accounts]
-    # The first to end counts: each poll and each reopened window may start some of these.
-    known = [end for end in [wait.next_due, *ends] if end is not None]
-    if not known:
-        by_hand = any(account.paused == wait.reason for account in accounts)
-        return "until `geodes-tasks resume`" if by_hand else "for a free place"
-    if wait.reason == Reason.OFFLINE:
-        return f"asked again {clock(min(known))} (in {human_seconds(min(known) - snapshot.at)})"
-    return resumes_at(min(known), snapshot.at)
-
-
-def _errors(groups: Sequence[FailureGroup]) -> Iterator[RenderableType]:
-    if groups:
-        yield _heading("errors", f"{sum(one.count for one in groups)}")
-    for one in groups[:ERRORS]:
-        word, style = ("failed", "red") if one.state is State.FAILURE else ("waits", "yellow")
-        problem = without_addresses(one.example.message)
-        yield _line(f"  {one.count:>6}  {one.type} ({word}): {problem}", style)
-        if one.example.hint:
-            yield _line(f"          {one.example.hint}", "dim")
-    if len(groups) > ERRORS:
-        yield Text(f"  and {len(groups) - ERRORS} classes more: geodes-tasks report", style="dim")
-
-
-def _accounts(snapshot: Snapshot) -> Iterator[RenderableType]:
-    if snapshot.accounts:
-        yield _heading("accounts", "")
-    for one in snapshot.accounts:
-        yield _line(f"  {one.name}: {account_line(one, snapshot.at)}")
-
-
-def _heading(word: str, detail: str) -> Text:
-    return Text.assemble((word, "bold"), f"  {detail}" if detail else "")
-
-
-def _line(text: str, style: str = "") -> Text:
-    """Return text that is cut at the edge of the terminal rather than wrapped."""
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    return Drawing(console) if console.is_terminal else Lines(console)

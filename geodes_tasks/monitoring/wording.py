@@ -1,20 +1,16 @@
-"""How batches, accounts and waits stand, in words: for every view and for ``status --json``."""
+"""Counts, times and messages in the words that every view uses."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime
 
-from geodes_tasks.ledger import AccountState, Ledger
 from geodes_tasks.model.formatting import human_bytes, human_seconds
 from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import Outcome, Reason, State
 
-CHANGES = 10
-"""Changes of a concurrency limit listed at most: a number of lines."""
 STATE_WORDS = {
     State.PENDING: "queued",
     State.STARTED: "running",
@@ -24,30 +20,50 @@ STATE_WORDS = {
     State.REVOKED: "cancelled",
 }
 """Celery's state to the word that people read."""
+OUTCOME_WORDS = {
+    Outcome.DOWNLOADED: "downloaded",
+    Outcome.RESUMED: "resumed",
+    Outcome.ALREADY_PRESENT: "already here",
+}
+WAIT_WORDS: dict[str, str] = {
+    Reason.BACKOFF: "waiting after an error",
+    Reason.QUOTA: "waiting for the quota",
+    Reason.THROTTLED: "waiting as the portal asked to",
+    Reason.AUTH: "waiting for an API key",
+    Reason.OFFLINE: "on tape",
+    Reason.OUTAGE: "waiting for the network",
+    Reason.PAUSED: "paused by hand",
+    Reason.DISK: "waiting for a disk",
+    Reason.WORKER_LOST: "waiting after a dead worker",
+    Reason.WORKER_STOPPED: "waiting after a stopped worker",
+}
+"""Reason of a wait to the words behind a number: ``3 on tape``."""
+SOON_S, DAY_S = 600.0, 72_000.0
+"""Seconds from now up to which a time is shown with seconds, and without a date."""
 # The address repeats in every line and hides the reason. Each match takes the whole word, so a
 # text of many addresses takes linear time.
 _ADDRESS = re.compile(r"'?https?://[^\s']+(?:', | )?")
 
 
 def summary(status: BatchStatus) -> str:
-    """Return a batch in a few words: ``12 of 20 done, 3 running, 5 waiting (quota 5)``."""
+    """Return a batch in a few words: ``12 of 20 done, 3 running, 4 failed, 5 on tape``."""
     states = status.states
     parts = [f"{states[State.SUCCESS]} of {status.total} done"]
-    for state in (State.STARTED, State.PENDING):
+    for state in (State.STARTED, State.PENDING, State.FAILURE, State.REVOKED):
         if states[state]:
             parts.append(f"{states[state]} {STATE_WORDS[state]}")
-    if states[State.RETRY]:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in status.waiting.items())
-        parts.append(f"{states[State.RETRY]} waiting ({reasons})")
-    for state in (State.FAILURE, State.REVOKED):
-        if states[state]:
-            parts.append(f"{states[state]} {STATE_WORDS[state]}")
+    for reason, count in status.waiting.items():
+        parts.append(f"{count} {WAIT_WORDS.get(reason, reason)}")
     return ", ".join(parts)
 
 
 def outcomes(status: BatchStatus) -> str:
-    """Return how success came about: `` (3 DOWNLOADED, 1 RESUMED)``; empty without a success."""
-    counts = [f"{count} {name}" for name, count in status.outcomes.items() if count]
+    """Return how success came about: `` (3 downloaded, 1 resumed)``; empty without a success."""
+    counts = [
+        f"{status.outcomes[name]} {words}"
+        for name, words in OUTCOME_WORDS.items()
+        if status.outcomes.get(name)
+    ]
     return f" ({', '.join(counts)})" if counts else ""
 
 
@@ -56,105 +72,43 @@ def amount(done_bytes: int | None, size_bytes: int | None) -> str:
     return f"{human_bytes(done_bytes)} of {human_bytes(size_bytes)}"
 
 
-def time_left(status: BatchStatus, bytes_per_s: float) -> str:
-    """Return how long the rest of a batch takes at this speed; empty when unknown or done."""
-    left_bytes = status.bytes_total - status.bytes_done
-    if not bytes_per_s or left_bytes <= 0:
-        return ""
-    return human_seconds(left_bytes / bytes_per_s)
-
-
 def without_addresses(message: str) -> str:
     """Remove the addresses that precede a colon, or are the first of several values."""
     return _ADDRESS.sub(lambda found: "" if found[0].endswith((": ", "', ")) else found[0], message)
 
 
-def clock(when: float) -> str:
-    """Return a time of day in UTC; ``when`` is in seconds since 1970."""
-    return f"{datetime.fromtimestamp(when, UTC):%H:%M:%S} UTC"
-
-
-def resumes_at(when: float, now: float) -> str:
-    """Return when a wait ends: ``goes on 17:20:05 UTC (in 12 min 3 s)``."""
-    return f"goes on {clock(when)} (in {human_seconds(when - now)})"
-
-
-def account_line(one: AccountState, now: float) -> str:
-    """Return in one line what an account may do now; a reason why it may not comes first."""
-    limit = f"{one.running} of {one.concurrent} places (GEODES_TASKS_MAX_CONCURRENT)"
-    if one.concurrent < one.most:
-        limit = f"{one.running} of {one.concurrent} places, lowered from {one.most} ({one.why})"
-    parts = [limit]
-    # The reason to wait comes first: a narrow terminal cuts the end of the line.
-    if one.quota_count:
-        quota = f"quota {one.quota_left} of {one.quota_count} left"
-        if one.quota_reopens is not None:
-            quota = f"quota used up, {resumes_at(one.quota_reopens, now)}"
-        parts.insert(0, quota)
-    if one.portal_quota_left is not None:
-        reported = f"the portal said {one.portal_quota_left} left"
-        parts.insert(len(parts) - 1, f"{reported} at {clock(one.portal_quota_at or now)}")
-    if one.probing and one.paused is None:
-        parts.insert(0, "one download tries whether there is quota again")
-    if one.paused is not None:
-        until = f", {resumes_at(one.paused_until, now)}" if one.paused_until else ""
-        parts.insert(0, f"PAUSED ({one.paused}){until}")
-    return ", ".join(parts)
-
-
-def pause_lines(ledger: Ledger, status: BatchStatus, *, why: bool) -> Iterator[str]:
-    """Yield the pauses by hand that concern a batch, and the changes of its account's limit.
+def clock(when: float, now: float) -> str:
+    """Return a local time with its zone: with seconds when it is near, with a date when it is far.
 
     Args:
-        ledger: Ledger of the batch.
-        status: Counts of the batch.
-        why: Whether to list the changes of the limit, with their reasons.
-
-    Raises:
-        LedgerUnavailableError: Redis does not answer.
+        when: Seconds since 1970.
+        now: The present, in the same seconds.
     """
-    for (kind, name), reason in sorted(ledger.control.pauses().items()):
-        # A paused source concerns every batch, a paused batch only itself.
-        if kind == "source" or name == status.batch:
-            yield f"{kind} {name} is held ({reason}): geodes-tasks resume --{kind} {name}"
-    account = ledger.reading.account_of(status.batch)
-    if not (why and account):
-        return
-    yield f"places of {account}"
-    found = ledger.account.changes(account)
-    if not found:
-        yield "    its places were never changed"
-    for one in found[:CHANGES]:
-        word = "lowered" if one.places < one.before else "raised"
-        yield f"    {clock(one.at)}: {word} from {one.before} to {one.places}: {one.why}"
+    distance = abs(when - now)
+    # Local time, as squeue(1) and journalctl(1) show it; its zone is for those who read elsewhere.
+    form = "%H:%M:%S %Z" if distance < SOON_S else "%H:%M %Z" if distance < DAY_S else "%d %b %H:%M"
+    return datetime.fromtimestamp(when).astimezone().strftime(form)
 
 
-def status_details(ledger: Ledger, status: BatchStatus) -> dict[str, Any]:
-    """Return what ``status --json`` adds to the counts of a batch.
-
-    Raises:
-        LedgerUnavailableError: Redis does not answer.
-    """
-    name = ledger.reading.account_of(status.batch)
-    account = next((one for one in ledger.account.states() if one.name == name), None)
-    return {
-        "waits": _waits(ledger, status, account),
-        "account": asdict(account) if account else None,
-        "changes": [asdict(one) for one in ledger.account.changes(name)] if name else [],
-        "held": [name for (_, name) in ledger.control.pauses()],
-    }
+def local_time(text: str) -> str:
+    """Return an ISO 8601 time as a local one with its zone; any other text as it is."""
+    with contextlib.suppress(ValueError):
+        return f"{datetime.fromisoformat(text).astimezone():%d %b %H:%M:%S %Z}"
+    return text
 
 
-def _waits(
-    ledger: Ledger, status: BatchStatus, account: AccountState | None
-) -> list[dict[str, Any]]:
-    """Return for each reason how many downloads of a batch wait, since when and until when."""
-    if not status.waiting:
-        return []
-    rows = []
-    for wait in ledger.reading.waits([status.batch]):
-        if account is not None and account.paused == wait.reason:
-            # The pause ends later than the due time of each download: those are only polls.
-            wait = replace(wait, next_due=account.paused_until or wait.next_due)
-        rows.append(asdict(wait))
-    return rows
+def until(when: float | None, now: float) -> str:
+    """Return when a wait ends: ``next at 17:20:05 CET (in 12 s)``; never a time that has passed."""
+    if when is None or when <= now:
+        return "next when a worker is free"
+    return f"next at {clock(when, now)} (in {human_seconds(when - now)})"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun: ``1 file``, ``2 files``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def joined(parts: Iterable[str], by: str = ", ") -> str:
+    """Return the parts that are not empty, joined."""
+    return by.join(filter(None, parts))

@@ -111,7 +111,7 @@ class DownloadQueue:
         if self._status is None:
             return f"{head}<p>not run yet</p>"
         table = html.table(self.results, self._status.total) if self.results else ""
-        return f"{head}{html.bars(self._status, [])}{table}"
+        return f"{head}{html.counts(self._status)}{table}"
 
     def to_dataframe(self) -> Any:
         """Return a pandas data frame with a row for each file, as the last ``run()`` left it.
@@ -153,7 +153,7 @@ class DownloadQueue:
             try:
                 self._announce(run)
                 view = html.progress_view(quiet=self.quiet)
-                status = run.watch(view, rows=not self.quiet, tell=self._write)
+                status = run.watch(view, tell=self._write)
                 self.results, self._status = run.batch.results(), status
             except KeyboardInterrupt:
                 goes_on = (

@@ -39,8 +39,10 @@ class Quota:
         return cls(int(match[1]), seconds)
 
     def __str__(self) -> str:
-        """Return a form that ``parse`` reads: ``50/hour``, ``10/20seconds``."""
-        for unit, seconds in _SECONDS.items():
+        """Return a form that ``parse`` reads: ``50/hour``, ``24/2minutes``."""
+        for unit, seconds in reversed(_SECONDS.items()):
             if self.seconds == seconds:
                 return f"{self.count}/{unit}"
+            if self.seconds % seconds == 0:
+                return f"{self.count}/{self.seconds / seconds:.0f}{unit}s"
         return f"{self.count}/{self.seconds:.15g}seconds"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,13 +119,13 @@ def test_a_refused_quota_is_told_with_its_time(
     told = cli("status", "b")
     data = one_object(cli("status", "b", "--json").stdout)
 
-    assert "PAUSED (quota), goes on " in told.stdout
-    assert "quota: quota used up since " in told.stdout
-    assert data["account"]["paused"] == "quota"
-    assert data["account"]["probing"] is True
-    (wait,) = data["waits"]
-    assert wait["reason"] == "quota"
-    assert 30 < wait["next_due"] - ledger.connection.server_time() <= 60
+    assert re.search(r"^\d waiting for the quota next at ", told.stdout, re.MULTILINE)
+    assert re.search(r"^\w+ waiting for the quota, next at ", told.stdout, re.MULTILINE)
+    (pause,) = data["paused"]
+    assert (pause["kind"], pause["reason"]) == ("account", "quota")
+    until = datetime.fromisoformat(pause["until"]).timestamp()
+    assert 30 < until - ledger.connection.server_time() <= 60
+    assert ledger.account.states()[0].probing
     assert ledger.reading.running() == []
     assert not Path(settings.download_dir).exists() or not any(
         Path(settings.download_dir).rglob("*.zip")

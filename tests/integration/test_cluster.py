@@ -95,7 +95,7 @@ def test_enqueued_watched_and_reported(
     receipt = one_object(enqueued.stdout)
     assert (receipt["batch"], receipt["downloads"], receipt["refused"]) == ("mine", 5, 1)
     assert watched.returncode == 3
-    assert "4 of 5 done, 1 failed (4 DOWNLOADED)" in watched.stderr
+    assert "4 of 5 done, 1 failed (4 downloaded)" in watched.stderr
     assert (status["states"]["SUCCESS"], status["states"]["FAILURE"]) == (4, 1)
     assert wrong_files(standin, items, folder_of(settings)) == []
     assert_reports_agree(told)

@@ -18,6 +18,7 @@ from geodes_tasks.ledger import Claim, Ledger, Request, Running
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html as htmlview
+from geodes_tasks.monitoring.snapshot import Snapshot
 from geodes_tasks.settings import config
 from tests.conftest import asset_of
 from tests.servers import WorkerProcess
@@ -81,7 +82,7 @@ def test_the_notebook_runs(portal: StandIn, executed: Any, tmp_path: Path) -> No
 
     shown = outputs(content)
     assert "Found 4 items" in shown
-    assert "4 of 4 done (3 DOWNLOADED, 1 ALREADY_PRESENT)" in shown
+    assert "4 of 4 done (3 downloaded, 1 already here)" in shown
     assert "4 of 4 files are as they should be" in shown
     assert "background:#2a9d4a" in shown
     assert "stderr" not in {one.get("name") for c in content.cells for one in c.get("outputs", ())}
@@ -143,12 +144,11 @@ def test_progress_is_html() -> None:
     )
     running = [Running("id", "item", "<script>.zip", 1000, 250, "w", "geodes")]
 
-    html = htmlview.bars(status, running, 100.0)
+    html = htmlview.picture(Snapshot(0.0, [status], running=running))
 
-    assert "width:50%" in html
-    assert "width:25%" in html
+    assert "<meter value='0.500'>" in html
+    assert "<meter value='0.250'>" in html
     assert "1 of 3 done, 2 running" in html
-    assert "15 s left" in html
     assert "<script>" not in html
 
 
@@ -184,14 +184,15 @@ batch""",
     executed(made)
 
     begun, waited, ended, frame = map(outputs_of, made.cells)
-    assert "<b>&lt;i&gt;mine</b>" in html_of(made.cells[0])
+    assert "<td>&lt;i&gt;mine</td>" in html_of(made.cells[0])
     assert "<i>mine" not in html_of(made.cells[0]) + html_of(made.cells[2])
     assert "Batch(" in begun
-    assert "3 of 4 done, 1 failed (3 DOWNLOADED)" in waited
+    assert "3 of 4 done, 1 failed (3 downloaded)" in waited
     assert "'SUCCESS': 3" in waited
-    assert "NotFoundError (failed)" in ended
+    assert "NotFoundError: no such file" in ended
     assert "Search for the item again" in ended
-    assert ended.count("DOWNLOADED</span>") == 3
+    assert "geodes-tasks retry &lt;i&gt;mine --class NotFoundError" in ended
+    assert ended.count("<td>DOWNLOADED</td>") == 3
     assert "datetime64[" in frame
     assert "Int64" in frame
     assert frame.count("'SUCCESS'") == 3
@@ -216,8 +217,8 @@ queue""",
     before, after, frame = (outputs_of(cell) for cell in executed(made).cells)
 
     assert "not run yet" in before
-    assert after.count("DOWNLOADED</span>") == 4
-    assert "4 of 4 done (4 DOWNLOADED)" in after
+    assert after.count("<td>DOWNLOADED</td>") == 4
+    assert "4 of 4 done (4 downloaded)" in after
     total = sum(len(read(portal.body(item))) for item in portal.items[:4])
     assert f"(4, np.int64({total}))" in frame
 

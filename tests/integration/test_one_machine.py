@@ -115,7 +115,7 @@ def test_wrong_bytes_under_the_right_name_are_replaced(cli: CommandLine, standin
 
     said = cli("download", "items.json", "-o", "out", "--no-progress")
 
-    assert said.stderr == "2 of 2 done (1 DOWNLOADED, 1 ALREADY_PRESENT)\n"
+    assert said.stderr == "2 of 2 done (1 downloaded, 1 already here)\n"
     assert wrong_files(standin, [wrong, right]) == []
     assert standin.downloads(right) == []
 
@@ -394,8 +394,14 @@ def test_data_to_stdout_plain_lines_to_stderr(cli: CommandLine, standin: StandIn
     told = one_object(said.stdout)
     assert told.pop("owner").endswith(f"@{socket.gethostname()}")
     assert datetime.fromisoformat(told.pop("enqueued_at")).tzinfo is not None
+    assert [one["name"] for one in told.pop("accounts")] == ["default"]
+    assert told.pop("workers")["silent"] == []
     assert told == {
         "batch": told["batch"],
+        "bytes_per_second": 0,
+        "expected_end": None,
+        "paused": [],
+        "failures": [],
         "total": 3,
         "states": STATES | {"SUCCESS": 3},
         "outcomes": {"DOWNLOADED": 3, "RESUMED": 0, "ALREADY_PRESENT": 0},
@@ -404,7 +410,7 @@ def test_data_to_stdout_plain_lines_to_stderr(cli: CommandLine, standin: StandIn
         "bytes_done": 3 * 64 * KiB,
     }
     assert "\x1b" not in said.stderr
-    assert lines[-1] == "3 of 3 done (3 DOWNLOADED)"
+    assert lines[-1] == "3 of 3 done (3 downloaded)"
     assert all(" of 3 done" in line for line in lines), lines
 
 
@@ -448,7 +454,7 @@ def test_bars_with_file_names_on_a_terminal(cli: CommandLine, standin: StandIn) 
     assert "━" in drawn
     assert "524.3 kB" in drawn
     assert "/s" in drawn
-    assert "2 of 2 done (2 DOWNLOADED)" in drawn
+    assert "2 of 2 done (2 downloaded)" in drawn
 
 
 # --- the demonstration ---------------------------------------------------------------------------

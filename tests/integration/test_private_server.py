@@ -298,6 +298,6 @@ def test_a_published_file_of_an_earlier_run_stays(
     again = cli("download", "items.json", "-o", str(folder))
 
     assert again.returncode == 0, again.stderr
-    assert "1 ALREADY_PRESENT" in again.stderr
+    assert "1 already here" in again.stderr
     assert len(standin.downloads(done)) == 1
     assert file_of(begun, str(folder)).stat().st_size == 4 * MiB

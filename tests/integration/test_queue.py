@@ -83,7 +83,7 @@ def test_a_queue_downloads_everything(
     assert status.states[State.SUCCESS] == len(paths_of(queue.download_dir)) == 5
     assert queue.check_integrity() == []
     assert all(record.verified for record in queue.results)
-    assert "5 of 5 done (5 DOWNLOADED)" in said.err
+    assert "5 of 5 done (5 downloaded)" in said.err
     assert said.out == ""
 
 

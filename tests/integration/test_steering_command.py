@@ -427,17 +427,20 @@ def test_the_limit_of_an_account_by_hand(
         command(settings, "limit", *words.split())
         for words in ("default 1", "default 99", "defualt 2", "default auto")
     )
-    rows = json.loads(command(settings, "status", "mine", "--json").stdout)["changes"]
+    why = command(settings, "status", "mine", "--why").stdout
+    rows = ledger.account.changes("default")
 
     assert (low.returncode, low.stderr) == (0, "default: at most 1 transfers at once, by hand\n")
     assert (high.returncode, typo.returncode) == (2, 2)
     assert high.stderr.startswith("error: N: 99 is not between 1 and 4. GEODES_TASKS_MAX_CONC")
     assert "Did you mean default?" in typo.stderr
     assert (auto.returncode, auto.stderr) == (0, "default: at most 4 transfers at once\n")
-    assert [(row["before"], row["places"], row["why"]) for row in rows] == [
+    assert [(row.before, row.places, row.why) for row in rows] == [
         (1, 4, "set by hand"),
         (4, 1, "set by hand"),
     ]
+    assert "raised  from 1 to 4: set by hand" in why
+    assert "lowered from 4 to 1: set by hand" in why
 
 
 def test_batches_are_listed(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
@@ -451,7 +454,8 @@ def test_batches_are_listed(standin: StandIn, settings: Settings, ledger: Ledger
 
     assert (none.returncode, none.stderr) == (4, "no batch in the ledger yet\n")
     assert (said.returncode, said.stderr) == (0, "")
-    assert [line.split()[0] for line in said.stdout.splitlines()] == ["BATCH", "may", "april"]
+    words = [line.split()[0] for line in said.stdout.splitlines() if line[0] != " "]
+    assert words == ["BATCHES", "may", "april"]
     assert f"{current_owner()}" in " ".join(said.stdout.split())
     assert [row["batch"] for row in rows] == ["may", "april"]
     assert rows[0]["states"]["PENDING"] == 2

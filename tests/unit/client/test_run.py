@@ -14,10 +14,11 @@ from tests.unit.ledger.test_ledger import ask, claimed, request_of
 from tests.unit.monitoring.test_terminal import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from geodes_tasks.ledger import Ledger, Running
+    from geodes_tasks.ledger import Ledger
     from geodes_tasks.model.results import BatchStatus
+    from geodes_tasks.monitoring.snapshot import Snapshot
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,8 @@ def test_only_downloads_of_the_batch_are_shown(fake_ledger: Ledger) -> None:
     shown: list[str] = []
 
     class Picture(Quiet):
-        def show(self, status: BatchStatus, running: Sequence[Running]) -> None:
-            shown.extend(one.title for one in running)
+        def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
+            shown.extend(one.title for one in read().running)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

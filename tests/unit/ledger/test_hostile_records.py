@@ -20,8 +20,10 @@ from geodes_tasks.ledger import Running
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import BatchStatus, ErrorInfo, Proof
 from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.reports import COLUMNS, Format, lines
-from geodes_tasks.monitoring.terminal import Bars
+from geodes_tasks.monitoring.snapshot import Snapshot
+from geodes_tasks.monitoring.terminal import Picture
 from geodes_tasks.settings import config
 from geodes_tasks.settings.quota import Quota
 from geodes_tasks.transfer import audit
@@ -113,7 +115,7 @@ def test_a_quota_of_days_survives_the_environment() -> None:
     """Twenty days were handed to the worker as 1.728e+06seconds, which no worker could read."""
     settings = config.load(quota="50/20days")
 
-    assert config.environment(settings)["GEODES_TASKS_QUOTA"] == "50/1728000seconds"
+    assert config.environment(settings)["GEODES_TASKS_QUOTA"] == "50/20days"
 
 
 # --- reports -----------------------------------------------------------------------------------
@@ -206,8 +208,8 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     status = BatchStatus(batch="b", total=1, states=dict.fromkeys(State, 0), outcomes={})
 
-    with Bars(screen) as bars:
-        bars.show(status, [Running("id", "item", name, 2, 1, "one", "geodes")])
+    running = [Running("id", "item", name, 2, 1, "one", "geodes")]
+    screen.print(Picture([*sections(Snapshot(0.0, [status], running=running))]))
 
     text = screen.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     assert name in text

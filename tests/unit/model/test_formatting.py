@@ -11,7 +11,10 @@ from geodes_tasks.model.formatting import (
     printable,
     progress_text,
     seconds_of,
+    shortened,
 )
+
+S2 = "S2A_MSIL1C_20250402T105021_N0511_R051_T31TCJ_20250402T143000"
 
 
 @pytest.mark.parametrize(
@@ -110,3 +113,19 @@ def test_printable(value: str, text: str) -> None:
     assert found == text
     assert found.isprintable()
     assert len(found) <= 120
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "shown"),
+    [
+        (f"{S2}.zip", 80, f"{S2}.zip"),
+        (f"{S2}.zip", 28, "S2A..20250402T105021..T31TCJ"),
+        (f"{S2}.zip", 16, "20250402..T31TCJ"),
+        ("SENTINEL2A_20250402-105021-123_L2A_T31TCJ_C_V3-0.zip", 20, "20250402_L2A_T31TCJ"),
+        ("a-name-without-any-part-that-is-known.tar", 20, "a-name-wi..known.tar"),
+    ],
+)
+def test_a_short_name_keeps_date_and_tile(name: str, width: int, shown: str) -> None:
+    """What tells two products apart stays; of other names both ends."""
+    assert shortened(name, width) == shown
+    assert len(shown) <= max(width, len(name))

@@ -1,54 +1,66 @@
-"""The snapshot: speeds between two readings, and running downloads in groups."""
+"""The end expected of a batch: its speed, its quota, its waits, and when nothing is known."""
 
 from __future__ import annotations
 
-from geodes_tasks.ledger import Running
-from geodes_tasks.monitoring.snapshot import Snapshot, Speed
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from geodes_tasks.monitoring.expected_end import End, expected_end
+from tests.unit.monitoring.scene import ACCOUNT, NOW, batch_of
+
+FREE = replace(ACCOUNT, quota_count=0, quota_reopens=None)
+MOVING: dict[str, Any] = {
+    "bytes_total": 10_000_000,
+    "bytes_done": 4_000_000,
+    "bytes_per_second": 100_000.0,
+}
 
 
-def running(name: str, worker: str, source: str) -> Running:
-    """Return a running download of 10 bytes, 5 done."""
-    return Running(f"id-{name}", "URN:a", name, 10, 5, worker, source)
+def test_the_speed_bounds_the_end_where_nothing_else_does() -> None:
+    """Six megabytes at 100 kB/s are over in a minute."""
+    end = expected_end(batch_of("b", started=2, pending=3, **MOVING), FREE, at=NOW, alive=1)
+
+    assert end == End(NOW + 60)
 
 
-def test_speed_is_that_of_the_last_seconds() -> None:
-    """An hour of waiting does not make the last ten seconds slow."""
-    speed = Speed()
-    speeds = [speed.update(done, now) for now, done in [(0, 0), (1, 100), (3600, 100), (3601, 300)]]
+def test_the_quota_bounds_the_end() -> None:
+    """24 in two minutes, all spent, the next in 54 s: 60 files need three windows."""
+    status = batch_of("b", started=2, pending=60, **MOVING)
+    end = expected_end(status, ACCOUNT, at=NOW, alive=1)
 
-    assert speeds[0] == 0.0
-    assert speeds[1] == 100.0
-    assert speeds[3] == 200.0
+    assert end == End(NOW + 54 + 2 * 120, "60 files at 24/2minutes")
 
 
-def test_speed_is_never_negative() -> None:
-    """A restart from byte 0 is not a transfer backwards."""
-    speed = Speed()
-    speed.update(100, 0.0)
+def test_what_s3_serves_needs_no_quota() -> None:
+    """Downloads that S3 can serve are not counted against the window of the portal."""
+    status = batch_of("b", started=2, pending=60, **MOVING)
 
-    assert speed.update(0, 1.0) == 0.0
+    assert expected_end(status, ACCOUNT, at=NOW, alive=1, on_s3=60) == End(NOW + 60)
 
 
-def test_running_downloads_are_grouped_by_worker_and_source() -> None:
-    """Downloads of one worker from one source are together, whatever their order in the ledger."""
-    rows = [
-        running("a", "w2", "s3"),
-        running("b", "w1", "geodes"),
-        running("c", "w2", "s3"),
-        running("d", "w2", "geodes"),
-    ]
-    snapshot = Snapshot(
-        at=0.0, batches=[], batch_speeds=[], running=rows, speeds=[1.0, 2.0, 3.0, 4.0],
-        waits=[], failures=[], accounts=[], workers=2,
-    )  # fmt: skip
+def test_a_wait_bounds_the_end() -> None:
+    """A download that is due in ten minutes ends no sooner."""
+    status = batch_of("b", {"backoff": 1}, started=1, retry=1, **MOVING)
 
-    groups = [
-        (worker, source, [(one.title, speed) for one, speed in members])
-        for worker, source, members in snapshot.running_groups()
-    ]
+    assert expected_end(status, FREE, at=NOW, alive=1, next_due=NOW + 600) == End(NOW + 600)
 
-    assert groups == [
-        ("w1", "geodes", [("b", 2.0)]),
-        ("w2", "geodes", [("d", 4.0)]),
-        ("w2", "s3", [("a", 1.0), ("c", 3.0)]),
-    ]
+
+@pytest.mark.parametrize(
+    ("fields", "options", "why"),
+    [
+        ({"success": 3}, {}, ""),
+        ({"pending": 3}, {"is_paused": True}, "paused"),
+        ({"pending": 3}, {"alive": 0}, "no worker is alive"),
+        ({"pending": 3, "retry": 1, "waiting": {"offline": 1}}, {}, "the tape names no time"),
+        ({"started": 3}, {}, ""),
+    ],
+)
+def test_an_unknown_end_is_none_and_says_why(
+    fields: dict[str, object], options: dict[str, object], why: str
+) -> None:
+    """A pause, a tape, no worker, no speed yet: no time of day is made up."""
+    status = batch_of("b", **fields)  # type: ignore[arg-type]  # numbers and waits
+
+    assert expected_end(status, FREE, at=NOW, **{"alive": 1} | options) == End(None, why)  # type: ignore[arg-type]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.monitoring.wording import summary, time_left, without_addresses
+from geodes_tasks.monitoring.wording import clock, summary, without_addresses
+from tests.unit.monitoring.scene import NOW
 from tests.unit.monitoring.test_terminal import status_of
 
 
@@ -16,7 +19,7 @@ from tests.unit.monitoring.test_terminal import status_of
         (status_of(success=1, started=2, pending=3), "1 of 6 done, 2 running, 3 queued"),
         (
             status_of(waiting={"quota": 2, "offline": 1}, retry=3),
-            "0 of 3 done, 3 waiting (quota 2, offline 1)",
+            "0 of 3 done, 2 waiting for the quota, 1 on tape",
         ),
         (status_of(failure=1, revoked=2), "0 of 3 done, 1 failed, 2 cancelled"),
     ],
@@ -27,12 +30,12 @@ def test_a_batch_is_summed_up_in_a_line(status: BatchStatus, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "bytes_per_s", "text"),
-    [(500_000, 100_000.0, "5 s"), (500_000, 0.0, ""), (1_000_000, 100_000.0, "")],
+    ("ahead_s", "form"),
+    [(60, r"\d\d:\d\d:\d\d \S+"), (3600, r"\d\d:\d\d \S+"), (9e5, r"\d\d \w+ \d\d:\d\d")],
 )
-def test_time_left_is_empty_when_it_is_unknown(done: int, bytes_per_s: float, text: str) -> None:
-    """Without a speed, or with nothing left, no time is shown."""
-    assert time_left(status_of(done=done), bytes_per_s) == text
+def test_a_time_of_day_is_local_and_has_its_zone(ahead_s: float, form: str) -> None:
+    """Seconds when it is near, a date when it is far."""
+    assert re.fullmatch(form, clock(NOW + ahead_s, NOW))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""The end expected of a batch: bounded by its speed, by the quota and by what waits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from geodes_tasks.ledger import AccountState
+from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.states import Reason, State
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """When a batch ends, as far as that can be known."""
+
+    at: float | None
+    """Seconds of the server's clock; None when unknown."""
+    why: str = ""
+    """What bounds it, or why it is unknown."""
+
+
+def expected_end(
+    status: BatchStatus,
+    account: AccountState | None,
+    *,
+    at: float,
+    alive: int,
+    is_paused: bool = False,
+    next_due: float = 0.0,
+    on_s3: int = 0,
+) -> End:
+    """Return the end of a batch: the latest of what its speed, its quota and its waits allow.
+
+    Args:
+        status: Counts of the batch.
+        account: State of its account; None when unknown.
+        at: The present, in seconds of the server's clock.
+        alive: Number of workers alive.
+        is_paused: Whether a user must resume the batch or its account.
+        next_due: The latest known end of a wait; 0: of none.
+        on_s3: Number of queued downloads that S3 serves: no unit of quota is spent for them.
+    """
+    if not status.unfinished:
+        return End(None)
+    tape = status.waiting.get(Reason.OFFLINE, 0)
+    if is_paused:
+        return End(None, "paused")
+    if not alive:
+        return End(None, "no worker is alive")
+    # A running download has spent its unit of quota already; the tape spends none while it waits.
+    requests = status.states[State.PENDING] + status.states[State.RETRY] - tape - on_s3
+    quota = quota_end(account, requests, at)
+    # GEODES names no time at which a file comes back from tape.
+    if tape:
+        return End(None, "the tape names no time")
+    # Files without a size in the catalogue add nothing: the end is then too early, never too late.
+    left_bytes = status.bytes_total - status.bytes_done
+    moving = left_bytes / status.bytes_per_second if status.bytes_per_second else None
+    if moving is None and quota is None:
+        return End(max(next_due, at) if next_due and not status.states[State.STARTED] else None)
+    end = max(at + (moving or 0.0), next_due)
+    if quota is None or quota < end:
+        return End(end)
+    return End(quota, f"{requests} files at {account.quota if account else ''}")
+
+
+def quota_end(account: AccountState | None, requests: int, at: float) -> float | None:
+    """Return when the quota allows the last of so many requests; None when it is no bound."""
+    if account is None or not account.quota_count:
+        return None
+    extra = requests - account.quota_left
+    if extra <= 0:
+        return None
+    # The window slides: its first unit comes back first, and each later window gives as many again.
+    reopens = max(account.quota_reopens or at + account.quota_seconds, account.paused_until or 0.0)
+    return reopens + (math.ceil(extra / account.quota_count) - 1) * account.quota_seconds

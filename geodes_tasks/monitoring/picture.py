@@ -1,0 +1,315 @@
+"""The picture of a snapshot: sections of rows, the same words and order in every view.
+
+First each batch with its end, then what needs a person, then what continues by itself, then workers
+with their files, then accounts. ``terminal`` and ``html`` only draw it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from geodes_tasks import errors
+from geodes_tasks.errors import Reaction
+from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
+from geodes_tasks.model.formatting import human_bytes, human_seconds
+from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.states import Reason, State
+from geodes_tasks.monitoring.snapshot import Pause, Snapshot, retry_command
+from geodes_tasks.monitoring.wording import (
+    WAIT_WORDS,
+    clock,
+    joined,
+    outcomes,
+    plural,
+    summary,
+    until,
+    without_addresses,
+)
+
+_COMMAND = re.compile(
+    r",? ?then(?: run)?: geodes-tasks (?:retry|resume)[^.]*\.?| ?\(on one [^)]*\)"
+)
+"""The command in a hint: the picture has its own, with the name of the batch."""
+
+
+class Tone(StrEnum):
+    """The meaning of a row, and so its colour."""
+
+    DONE = "done"
+    MOVES = "moves"
+    WAITS = "waits"
+    PERSON = "person"
+    """Nothing happens before a user acts."""
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a section."""
+
+    cells: tuple[str, ...]
+    """The first one is the name or the number, the last one may be long."""
+    tone: Tone = Tone.PLAIN
+    share: float | None = None
+    """The part that is done, 0 to 1, for a bar behind the first cell; None draws none."""
+    notes: tuple[str, ...] = ()
+    """Lines below: the counts, the hint, the command."""
+    link: str = ""
+    """Id of the task, for a page that can link to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows of one kind below a title."""
+
+    title: str
+    detail: str = ""
+    rows: tuple[Row, ...] = ()
+    is_named: bool = False
+    """Whether the first cells are names, which give way where the line is short."""
+
+
+def sections(snapshot: Snapshot) -> Iterator[Section]:
+    """Yield the sections of a snapshot, without those that are empty."""
+    rows = tuple(batch_row(snapshot, status) for status in snapshot.batches)
+    now = clock(snapshot.at, snapshot.at)
+    yield Section("batches", now, rows, is_named=True)
+    if person := tuple(needs_a_person(snapshot)):
+        yield Section("needs you", rows=person)
+    if waits := tuple(wait_row(snapshot, wait) for wait in snapshot.waits if continues(wait)):
+        yield Section("continues by itself", rows=waits)
+    yield from worker_sections(snapshot)
+    if snapshot.accounts:
+        lines = (account_row(one, snapshot.at) for one in snapshot.accounts)
+        yield Section("accounts", rows=tuple(lines))
+
+
+def list_section(snapshot: Snapshot) -> Section:
+    """Return the list of batches: beside end and bytes the owner and the age of each."""
+    rows = []
+    for status in snapshot.batches:
+        row, words = batch_row(snapshot, status), [status.owner or "owner unknown"]
+        if status.enqueued_at:
+            began = datetime.fromisoformat(status.enqueued_at).timestamp()
+            words.append(f"{human_seconds(snapshot.at - began)} ago")
+        rows.append(replace(row, notes=(joined([*words, *row.notes]),)))
+    return Section("batches", "the newest first", tuple(rows), is_named=True)
+
+
+def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
+    """Return the row of a batch: its end, its bytes and its speed, and below it the counts."""
+    states, total = status.states, status.bytes_total
+    share = status.bytes_done / total if total else float(not status.unfinished)
+    speed = f"{human_bytes(status.bytes_per_second)}/s" if status.unfinished else ""
+    pauses = [f"{p.kind} {p.name}" for p in snapshot.pauses_of(status.batch) if p.until is None]
+    paused = f"PAUSED: {', '.join(pauses)}" if pauses and status.unfinished else ""
+    end, why = end_text(snapshot, status)
+    tone = Tone.MOVES if states.get(State.STARTED) else Tone.WAITS
+    if not status.unfinished:
+        tone = Tone.PERSON if states.get(State.FAILURE) else Tone.DONE
+    return Row(
+        (
+            status.batch,
+            f"{100 * min(max(share, 0.0), 1.0):.0f} %",
+            end,
+            f"{human_bytes(status.bytes_done)} of {human_bytes(total)}",
+            speed,
+        ),
+        Tone.PERSON if paused else tone,
+        min(max(share, 0.0), 1.0),
+        (joined([paused, summary(status) + outcomes(status), why]),),
+    )
+
+
+def end_text(snapshot: Snapshot, status: BatchStatus) -> tuple[str, str]:
+    """Return the end expected, and what bounds it: ``about 11:21 CEST``, ``18 files``."""
+    end = snapshot.ends.get(status.batch)
+    if not status.unfinished or end is None:
+        return "" if status.unfinished else "over", ""
+    if end.at is None:
+        return "end unknown", end.why
+    return f"about {clock(end.at, snapshot.at)}", end.why
+
+
+def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
+    """Yield what stands still before a user acts, each with the command to paste."""
+    if snapshot.workers is not None and not snapshot.alive and not snapshot.over:
+        yield Row(("no worker is alive",), Tone.PERSON, notes=("geodes-tasks worker",))
+    for worker in snapshot.workers or ():
+        if worker.closed:
+            text = f"{worker.name} takes no work: it cannot write to {worker.closed}"
+            yield Row((text,), Tone.PERSON, notes=("make room there, or give it the right",))
+    for words, found in settings_of(snapshot).items():
+        if len(found) > 1:
+            text = f"workers run with different {words}: {', '.join(sorted(found))}"
+            yield Row((text,), Tone.PERSON, notes=("start all with the same",))
+    yield from (pause_row(one) for one in snapshot.pauses if is_by_hand(one))
+    for status in snapshot.batches:
+        for group in snapshot.failures.get(status.batch, ()):
+            if group.state is State.FAILURE or reaction_of(group.type) is Reaction.AUTH:
+                yield failure_row(snapshot, status.batch, group)
+
+
+def is_by_hand(pause: Pause) -> bool:
+    """Return whether a user paused it; a missing key is shown with its error."""
+    return pause.until is None and not (pause.kind == "account" and "://" in pause.reason)
+
+
+def pause_row(pause: Pause) -> Row:
+    """Return the row of a batch, source or account that a user paused."""
+    command = f"geodes-tasks resume --{pause.kind} {pause.name}"
+    text = f"{pause.kind} {pause.name} is paused: {pause.reason}"
+    return Row((text,), Tone.PERSON, notes=(command,))
+
+
+def settings_of(snapshot: Snapshot) -> dict[str, set[str]]:
+    """Return the versions and the limits of the workers: more than one of a kind is a mistake."""
+    known = [one.limits for one in snapshot.workers or () if one.limits is not None]
+    return {
+        "versions": {one.version for one in snapshot.workers or () if one.version},
+        "values of GEODES_TASKS_MAX_CONCURRENT": {str(one.concurrent) for one in known},
+        "values of GEODES_TASKS_QUOTA": {
+            f"{one.quota_count} in {human_seconds(one.quota_seconds)}" for one in known
+        },
+    }
+
+
+def reaction_of(kind: str) -> Reaction:
+    """Return how workers react to a class of errors; final for one of another package."""
+    return getattr(getattr(errors, kind, None), "reaction", Reaction.FINAL)
+
+
+def failure_row(snapshot: Snapshot, batch: str, group: FailureGroup) -> Row:
+    """Return the row of a class of errors that needs a person: count, class, example, command."""
+    message = without_addresses(group.example.message)
+    hint = hint_of(group)
+    # A download that waits for a key is not retried but resumed, with its whole account.
+    command = retry_command(batch, group)
+    if group.state is not State.FAILURE:
+        command = f"geodes-tasks resume --account {snapshot.account_of.get(batch, '')}"
+    return Row(
+        (str(group.count), f"{group.type}: {message}"),
+        Tone.PERSON,
+        notes=tuple(filter(None, (hint, command))),
+    )
+
+
+def hint_of(group: FailureGroup) -> str:
+    """Return the hint of a class of errors as its state allows, without a command."""
+    # The hint of a transient error promises a retry: untrue once it has failed.
+    if group.state is State.FAILURE and reaction_of(group.type) not in {
+        Reaction.FINAL,
+        Reaction.AUTH,
+    }:
+        return "All attempts are used up: it is not retried by itself any more."
+    return _COMMAND.sub(".", group.example.hint).replace("..", ".").strip(" .,")
+
+
+def continues(wait: Wait) -> bool:
+    """Return whether a wait ends without a person."""
+    return wait.reason not in {Reason.AUTH, Reason.PAUSED}
+
+
+def wait_row(snapshot: Snapshot, wait: Wait) -> Row:
+    """Return the row of one reason to wait: how many, why, since when and until when."""
+    ends = [one.paused_until for one in snapshot.accounts if one.paused == wait.reason]
+    if wait.reason == Reason.QUOTA:
+        ends += [one.quota_reopens for one in snapshot.accounts]
+    # The first to end counts: each poll and each reopened window may start some of these.
+    when = min((end for end in (wait.next_due, *ends) if end is not None), default=None)
+    since = f"since {clock(wait.since, snapshot.at)}" if wait.since is not None else ""
+    words = WAIT_WORDS.get(wait.reason, wait.reason)
+    if wait.reason == Reason.OFFLINE and when is not None and when > snapshot.at:
+        text = f"asked again at {clock(when, snapshot.at)} (in {human_seconds(when - snapshot.at)})"
+    else:
+        text = until(when, snapshot.at)
+    return Row((str(wait.count), words, joined([text, since])), Tone.WAITS)
+
+
+def worker_sections(snapshot: Snapshot) -> Iterator[Section]:
+    """Yield the workers, silent ones first, with the files that they download."""
+    if snapshot.workers is None and not snapshot.running:
+        return
+    # The sum of the means over each attempt: the mean of a batch looks back 20 s only.
+    speed = sum(one.bytes_per_second for one in snapshot.running)
+    slots = sum(worker.slots for worker in snapshot.workers or ())
+    alive = f"{plural(snapshot.alive, 'worker')} alive with {plural(slots, 'slot')}"
+    detail = joined(
+        [
+            alive if snapshot.workers is not None else "",
+            f"{plural(len(snapshot.running), 'file')} at {human_bytes(speed)}/s",
+        ]
+    )
+    silent = [
+        Row(
+            (
+                f"{one.name} is silent since {clock(one.since, snapshot.at)}"
+                + (
+                    f": {plural(one.downloads, 'file')} taken over at "
+                    f"{clock(one.taken_over_at, snapshot.at)}"
+                    if one.taken_over_at
+                    else ""
+                ),
+            ),
+            Tone.WAITS,
+        )
+        for one in snapshot.silent
+    ]
+    gone = {one.name for one in snapshot.silent}
+    yield Section("workers", detail, tuple(silent))
+    files = sorted(snapshot.running, key=lambda one: (one.worker, one.source, one.started))
+    if files:
+        rows = (file_row(one, is_silent=one.worker in gone) for one in files)
+        yield Section("files", rows=tuple(rows), is_named=True)
+
+
+def file_row(one: Running, *, is_silent: bool) -> Row:
+    """Return the row of a running download."""
+    speed, size = one.bytes_per_second, one.size_bytes
+    # Without a size in the catalogue there is neither a share nor a time left.
+    left = human_seconds((size - one.done_bytes) / speed) if size and speed else ""
+    share = min(one.done_bytes / size, 1.0) if size else None
+    node = one.worker.removeprefix("celery@")
+    return Row(
+        (
+            one.title,
+            "" if share is None else f"{100 * share:.0f} %",
+            f"of {human_bytes(size)}" if size else human_bytes(one.done_bytes),
+            "silent" if is_silent else f"{human_bytes(speed)}/s",
+            "" if is_silent else left,
+            joined([node, one.source], " "),
+        ),
+        Tone.WAITS if is_silent else Tone.MOVES,
+        share,
+        link=one.download_id,
+    )
+
+
+def account_row(one: AccountState, now: float) -> Row:
+    """Return what an account may do now, as the workers' settings and the portal have it."""
+    if one.quota is None:
+        limits = [f"{one.running} running", "limits unknown: no worker has started yet"]
+    elif one.quota_count and one.quota_reopens is not None:
+        limits = [f"quota {one.quota} used up, {until(one.quota_reopens, now)}"]
+    elif one.quota_count:
+        limits = [f"quota {one.quota}: {one.quota_left} left"]
+    else:
+        limits = ["quota off"]
+    if one.quota is not None:
+        why = f" ({one.concurrent} of {one.most}: {one.why})" if one.concurrent < one.most else ""
+        limits.append(f"{one.running} of {one.concurrent} at once{why}")
+    if one.portal_quota_left is not None:
+        said = clock(one.portal_quota_at or now, now)
+        limits.append(f"the portal reported {one.portal_quota_left} left at {said}")
+    if one.probing and one.paused is None:
+        limits.append("one download tests whether there is quota again")
+    if one.paused is None:
+        return Row((one.name, joined(limits)))
+    reason = WAIT_WORDS.get(one.paused, without_addresses(one.paused))
+    if one.paused_until:
+        return Row((one.name, joined([reason, until(one.paused_until, now), *limits])), Tone.WAITS)
+    return Row((one.name, joined([f"PAUSED: {reason}", *limits])), Tone.PERSON)
