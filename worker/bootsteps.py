@@ -65,10 +65,10 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         """Start the threads, in the worker's main process.
 
         Raises:
-            ImproperlyConfigured: the pool or the ledger cannot be used.
+            ImproperlyConfigured: an option, the pool or the ledger cannot be used.
         """
         settings = config.load()
-        preflight.refuse_pool(type(parent.pool).__module__)
+        preflight.refuse_options(parent)
         preflight.report(settings)
         ledger = Ledger.of(settings)
         gate = DiskGate(ledger, parent.app, parent.hostname)

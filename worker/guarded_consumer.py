@@ -40,11 +40,31 @@ class GuardedConsumer(Consumer):  # type: ignore[misc] # celery has no types
             try:
                 handle(message)
             except MALFORMED as error:
-                # Without the error's text: it may quote the message.
-                logger.warning("a malformed message was dropped: %s", type(error).__name__)
+                if is_task(message):
+                    # The ledger sends the download again: no message is lost by dropping this one.
+                    logger.exception("a message could not be handled; its download is sent again")
+                else:
+                    # Without the error's text: it may quote the message.
+                    logger.warning("a malformed message was dropped: %s", type(error).__name__)
                 message.reject_log_error(logger, self.connection_errors)
 
         return guarded
+
+
+def is_task(message: Any) -> bool:
+    """Return whether a message has the form of a task, so that an error with it is the worker's."""
+    try:
+        arguments, named, embedded = message.payload
+        headers = message.headers
+        return (
+            isinstance(headers["id"], str)
+            and isinstance(headers["task"], str)
+            and isinstance(arguments, list)
+            and isinstance(named, dict)
+            and isinstance(embedded, dict)
+        )
+    except Exception:  # noqa: BLE001 - decoding runs other people's code on other people's bytes
+        return False
 
 
 def guarded_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +76,7 @@ def guarded_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
         except (ValueError, TypeError, AttributeError, IndexError) as error:
             # BRPOP has removed it from the queue; downloads under way continue meanwhile, as after
             # any lost connection.
-            logger.exception("the queue held something that is no message; reconnecting")
+            logger.exception("the broker's connection gave something that is no message")
             raise NoMessageError(type(error).__name__) from error
 
     return guarded

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from celery.exceptions import ImproperlyConfigured
+from celery.worker import WorkController
 
 from geodes_tasks.errors import (
     GeodesTasksError,
@@ -22,6 +23,7 @@ from geodes_tasks.ledger.checks import Level, server_checks
 from geodes_tasks.settings.account_keys import loose_key_files
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.urls import masked
+from geodes_tasks.tasks.app import QUEUE
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +31,27 @@ KEPT_S = 90 * 86400.0
 """Age in seconds at which the stored id of a ledger is removed that no worker connects to."""
 
 
-def refuse_pool(module: str) -> None:
-    """Refuse a pool that loses downloads.
+def refuse_options(worker: WorkController) -> None:
+    """Refuse options of Celery with which downloads are lost or never start.
 
     Raises:
-        ImproperlyConfigured: gevent or eventlet: a cold stop loses their tasks, a dead worker's
-            messages never come back (celery/celery#4976), and they were slower (measured).
+        ImproperlyConfigured: it names the option and what to use in its place.
     """
-    name = module.rpartition(".")[2]
-    if name in {"gevent", "eventlet"}:
-        raise ImproperlyConfigured(f"--pool {name} loses downloads: use threads or prefork")
+    pool = type(worker.pool).__module__.rpartition(".")[2]
+    if pool in {"gevent", "eventlet"}:
+        # A cold stop loses their tasks, a dead worker's messages never come back
+        # (celery/celery#4976), and they were slower (measured).
+        raise ImproperlyConfigured(f"--pool {pool} loses downloads: use threads or prefork")
+    if worker.autoscale and pool != "prefork":
+        # Celery's other pools have no method to grow (celery.concurrency.thread).
+        raise ImproperlyConfigured(
+            f"--autoscale works with --pool prefork only, this is {pool}: add --pool prefork, or "
+            "use --concurrency, which costs nothing while nothing runs"
+        )
+    if QUEUE not in worker.app.amqp.queues.consume_from:
+        raise ImproperlyConfigured(
+            f"-Q must name {QUEUE}, the only queue with downloads: leave out -Q and -X, or add it"
+        )
 
 
 def report(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ class Recovery(threading.Thread):
         self._recovers = False
         """Whether it is this worker's turn to recover for all: each pass over the whole ledger or
         the broker's queue is made once, however many workers there are."""
+        self._process = uuid.uuid4().hex
+        self._has_published = self._is_warned = False
         self._sweeps: dict[str, int] = {}
         """Failed sweeps by the token of the attempt that left the part files."""
 
@@ -100,7 +103,15 @@ class Recovery(threading.Thread):
         self._recovers = self.ledger.dispatch.register(self.worker, slots)
         ended, _ = self.ledger.dispatch.recover() if self._recovers else (0, 0)
         # Last: the script removes the record of this worker if its key holds no hash.
-        self.ledger.dispatch.publish(self.worker, self.accounts)
+        before = self.ledger.dispatch.publish(self.worker, self.accounts, self._process)
+        if self._has_published and before not in {None, self._process} and not self._is_warned:
+            self._is_warned = True
+            logger.warning(
+                "another worker is named %s too: give each its own name (-n one@%%h, -n two@%%h). "
+                "Downloads are safe, but slots and shown workers are counted once for both",
+                self.worker,
+            )
+        self._has_published = True
         if ended:
             logger.warning("%d downloads taken back from workers that died or went silent", ended)
 

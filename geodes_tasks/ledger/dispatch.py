@@ -160,13 +160,24 @@ class Dispatch(Part):
         with self._connection.commands() as redis:
             return sorted(redis.smembers(self._connection.key("accounts")))
 
-    def publish(self, worker: str, accounts: Sequence[str]) -> None:
-        """Record the limits of a worker and the accounts it has a key for; no key is sent."""
-        limits = str(self._connection.limits)
-        facts = {"accounts": " ".join(accounts), "limits": limits}
+    def publish(self, worker: str, accounts: Sequence[str], process: str = "") -> str | None:
+        """Record the limits of a worker and the accounts it has a key for; no key is sent.
+
+        Args:
+            worker: Its name.
+            accounts: Names of the accounts.
+            process: Random id of its process.
+
+        Returns:
+            The process that published under this name before; None for no process.
+        """
+        limits, key = str(self._connection.limits), self._connection.key("worker", worker)
+        facts = {"accounts": " ".join(accounts), "limits": limits, "process": process}
         with self._connection.commands() as redis:
-            redis.hset(self._connection.key("worker", worker), mapping=facts)
+            before: str | None = redis.hget(key, "process")
+            redis.hset(key, mapping=facts)
             redis.set(self._connection.key("limits"), limits)
+        return before
 
     def fleet(self) -> list[WorkerState]:
         """Return the workers that were seen lately, by name."""

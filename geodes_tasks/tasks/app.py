@@ -112,7 +112,9 @@ def make(settings: Settings) -> Celery:
 def has_prefork(arguments: Sequence[str]) -> bool:
     """Return whether a command line chooses the prefork pool, in one of its spellings."""
     text = " ".join(arguments)
-    return any(f"{flag}prefork" in text for flag in ("--pool ", "--pool=", "-P ", "-P"))
+    names = ("prefork", "processes")
+    flags = ("--pool ", "--pool=", "-P ", "-P")
+    return any(f"{flag}{name}" in text for flag in flags for name in names)
 
 
 class Sender:
