@@ -276,7 +276,14 @@ class MemoryTransport:
     chunk_bytes: int = 16 * KiB
 
     @contextlib.contextmanager
-    def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
+    def open(
+        self,
+        href: str,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
+        asset: Asset | None = None,
+    ) -> Iterator[Body]:
         """Open the bytes from ``offset`` on, if that can be."""
         self.opened.append((offset, etag))
         if self.errors:

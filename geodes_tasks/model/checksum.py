@@ -50,6 +50,10 @@ class Checksum:
         """Return the form of the ledger and of reports: ``md5:<hex>``."""
         return f"{self.algorithm}:{self.digest}"
 
+    def is_of(self, content: bytes) -> bool:
+        """Return whether some bytes in memory have this digest."""
+        return new_hash(self.algorithm, content).hexdigest() == self.digest
+
     @property
     def multihash(self) -> str:
         """The form of ``file:checksum`` in STAC: a multihash in hex."""
@@ -81,10 +85,10 @@ def _parsed(cleaned: str) -> Checksum | None:
     return None
 
 
-def new_hash(algorithm: str) -> hashlib._Hash:
-    """Return a new hashlib object."""
+def new_hash(algorithm: str, content: bytes = b"") -> hashlib._Hash:
+    """Return a new hashlib object, which has hashed ``content``."""
     # FIPS builds of OpenSSL refuse MD5 without this flag; here it finds broken bytes, no attacks.
-    return hashlib.new(algorithm, usedforsecurity=False)
+    return hashlib.new(algorithm, content, usedforsecurity=False)
 
 
 def hash_file(

@@ -56,6 +56,8 @@ class Fetch:
         """Whether the next body must start at byte 0."""
         self._expected: int | None = None
         """Size of the file in bytes, by the catalogue or else by the body; None if unknown."""
+        self._limit: int | None = None
+        """Most bytes that the body may have; None if unknown."""
         self._next_check = 0
         """Offset from which on the free space of the volume is checked again."""
 
@@ -124,7 +126,7 @@ class Fetch:
         if body.offset:
             # 206 may start elsewhere than requested, and those bytes would be written to the
             # wrong place (RFC 9110 14.4).
-            if None not in {total, size} and total != size:
+            if self.asset.checksum is None and None not in {total, size} and total != size:
                 self._must_restart = True
                 return False
             if self._leftover is not None and not self.part.offset:
@@ -141,6 +143,9 @@ class Fetch:
         if body.etag:
             self.part.note_etag(f"{source.name} {body.etag}")
         self._expected, self._next_check = size if size is not None else total, 0
+        # The checksum decides: a catalogue whose size is too small does not cut the file.
+        decides = self.asset.checksum is not None and None not in {size, total}
+        self._limit = max(size or 0, total or 0) if decides else self._expected
         if self._expected is not None and (size is None or self.part.leftovers.longest()):
             self.part.reserve(self._expected)
         return True
@@ -166,16 +171,16 @@ class Fetch:
             TooLargeError, DiskError: the volume has no room left.
             GeodesTasksError: what the callbacks raise.
         """
-        part, expected = self.part, self._expected
-        if expected is None:
+        part, limit = self.part, self._limit
+        if limit is None:
             self._write_unbounded(chunk)
         else:
             part.write(chunk)
         self.received[str(self.source)] += len(chunk)
-        if expected is not None and part.offset > expected:
+        if limit is not None and part.offset > limit:
             got = part.offset
             self._restart()
-            raise SizeMismatchError(str(part.final), expected, got)
+            raise SizeMismatchError(str(part.final), limit, got)
         self.callbacks.progress(part.offset, len(chunk))
 
     def _write_unbounded(self, chunk: bytes) -> None:
@@ -202,8 +207,12 @@ class Fetch:
         Raises:
             TruncatedBodyError: it did not; the part file is kept.
         """
-        if self._expected is not None and self.part.offset < self._expected:
-            raise TruncatedBodyError(source.href, self._expected, self.part.offset)
+        expected = self._expected
+        if expected is None or self.part.offset >= expected:
+            return
+        # A catalogue whose size is too large does not make the file short: its checksum decides.
+        if self.part.digest() != self.asset.checksum:
+            raise TruncatedBodyError(source.href, expected, self.part.offset)
 
     def check_digest(self) -> None:
         """Remove wrong bytes while another source may have the right ones.

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from geodes_tasks.model.asset import Asset
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -47,7 +49,12 @@ class Transport(Protocol):
     """
 
     def open(
-        self, href: str, *, offset: int = 0, etag: str | None = None
+        self,
+        href: str,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
+        asset: Asset | None = None,
     ) -> AbstractContextManager[Body]:
         """Open an object, at ``offset`` where the server proves that it resumes.
 
@@ -58,6 +65,8 @@ class Transport(Protocol):
             href: Address of the object.
             offset: First byte wanted.
             etag: Validator of the bytes that the caller has; None when it has none.
+            asset: What the catalogue says of the file; its checksum decides, where there is one,
+                whatever the response looks like.
 
         Raises:
             GeodesTasksError: one subclass for each reaction; no other error is raised.

@@ -44,7 +44,6 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})\Z"
 # An opaque-tag without the weakness prefix W/ (RFC 9110 section 8.8.3).
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"\Z')
 _HTML_START = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
-_JSON_START = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\]])')
 # Stops at any next tag: a page with many unclosed titles would otherwise take quadratic time.
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _QUOTA_WORDS = re.compile(r"quota|exceeds", re.IGNORECASE)
@@ -52,7 +51,6 @@ _LOGIN_WORDS = re.compile(
     r"log ?in|sign ?in|password|connexion|authenti|mot de passe|keycloak", re.IGNORECASE
 )
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
-_JSON_TYPES = {"application/json", "application/problem+json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +141,6 @@ def resumed_total(
 def media_type(headers: Mapping[str, str]) -> str:
     """Return the media type in lower case, without parameters; empty without a header."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
-def is_message(headers: Mapping[str, str], first: bytes, *, of_portal: bool) -> bool:
-    """Return whether the body of a 200 is a page or a message instead of the file.
-
-    Hosts other than the portal may serve JSON files; an HTML page is a message on every host.
-    """
-    # GEODES marks every file as an attachment (RFC 6266 section 4.2), also JSON and HTML files.
-    if headers.get("Content-Disposition", "").strip().lower().startswith("attachment"):
-        return False
-    media = media_type(headers)
-    if media in _HTML_TYPES or _HTML_START.match(first):
-        return True
-    return of_portal and (media in _JSON_TYPES or bool(_JSON_START.match(first)))
 
 
 def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:

@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, UnexpectedAnswerError
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.abort import Call
 from geodes_tasks.transports.base import Body, Member
 from geodes_tasks.transports.body_reader import BodyReader
-from geodes_tasks.transports.http import responses
+from geodes_tasks.transports.http import messages, responses
 from geodes_tasks.transports.http.addresses import Origin, origin, redact
-from geodes_tasks.transports.http.exchange import Exchange
+from geodes_tasks.transports.http.exchange import MAX_MESSAGE_BYTES, Exchange
 from geodes_tasks.transports.http.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
@@ -27,10 +29,16 @@ logger = logging.getLogger(__name__)
 NO_RANGES_SECONDS = 3600.0
 """Seconds without range requests to a host that failed at one: in GEODES each GET costs quota."""
 
-_SNIFFED_BYTES = 16
-"""Bytes at the start of a body that are checked for a page or a message, at least."""
 # Statuses that may concern the Range header only: GEODES responds 500 to every range.
 _RANGE_REFUSED = {400, 405, 416, 500, 501}
+
+
+class Wanted(NamedTuple):
+    """What one call of ``open`` is about."""
+
+    href: str
+    call: Call
+    asset: Asset | None
 
 
 class HttpTransport:
@@ -43,22 +51,29 @@ class HttpTransport:
         self._no_ranges: dict[Origin, float] = {}
 
     @contextmanager
-    def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
+    def open(
+        self,
+        href: str,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
+        asset: Asset | None = None,
+    ) -> Iterator[Body]:
         """Open an object, at ``offset`` where the server proves that it resumes.
 
         Args:
             href: Address of the object.
             offset: First byte wanted.
             etag: Validator of the bytes that the caller has; a weak one counts as none.
+            asset: What the catalogue says of the file; its checksum decides, where there is one.
 
         Raises:
             GeodesTasksError: one subclass for each reaction; no other error is raised.
         """
         etag = responses.strong_etag(etag)
         with self._client.calls.begin() as call:
-            exchange, body = (
-                self._from(href, call, offset, etag) if offset else self._whole(href, call)
-            )
+            wanted = Wanted(href, call, asset)
+            exchange, body = self._from(wanted, offset, etag) if offset else self._whole(wanted)
             with exchange.response:
                 yield body
 
@@ -74,18 +89,20 @@ class HttpTransport:
         """Interrupt the wait of a thread; a connection that is being made is completed first."""
         self._client.calls.abort(thread)
 
-    def _from(self, href: str, call: Call, offset: int, etag: str | None) -> tuple[Exchange, Body]:
+    def _from(self, wanted: Wanted, offset: int, etag: str | None) -> tuple[Exchange, Body]:
         """Request the rest of the file, and the whole file when the response is not the rest."""
+        href = wanted.href
         if self._shuns_ranges(href):
-            return self._whole(href, call)
+            return self._whole(wanted)
         # With If-Range a changed file comes whole, with 200 (RFC 9110 section 13.1.5).
         validator = {"If-Range": etag} if etag else {}
-        exchange = self._client.request(href, {"Range": f"bytes={offset}-", **validator}, call)
+        asked = {"Range": f"bytes={offset}-", **validator}
+        exchange = self._client.request(href, asked, wanted.call)
         status = exchange.response.status_code
-        if status == 206 and (body := _rest(exchange, offset, etag)):
+        if status == 206 and (body := _rest(exchange, offset, etag, wanted.asset)):
             return exchange, body
         if status != 206 and status not in _RANGE_REFUSED:
-            return exchange, self._body_or_close(exchange)
+            return exchange, self._body_or_close(exchange, wanted.asset)
         exchange.response.close()
         logger.info(
             "%s: HTTP %d does not resume, starting from byte 0",
@@ -93,7 +110,7 @@ class HttpTransport:
             status,
             extra={"action": "download_restarted"},
         )
-        whole = self._whole(href, call)
+        whole = self._whole(wanted)
         # The whole file came, so the range was the cause and not the server. A 416 is no reason:
         # the part file is as long as the file, or longer (RFC 9110 section 15.5.17).
         now_etag = exchange.response.headers.get("ETag", etag)
@@ -108,37 +125,42 @@ class HttpTransport:
         except ValueError:
             return False  # ``_whole`` refuses this href and names the reason
 
-    def _whole(self, href: str, call: Call) -> tuple[Exchange, Body]:
-        exchange = self._client.request(href, {}, call)
-        return exchange, self._body_or_close(exchange)
+    def _whole(self, wanted: Wanted) -> tuple[Exchange, Body]:
+        exchange = self._client.request(wanted.href, {}, wanted.call)
+        return exchange, self._body_or_close(exchange, wanted.asset)
 
-    def _body_or_close(self, exchange: Exchange) -> Body:
+    def _body_or_close(self, exchange: Exchange, asset: Asset | None) -> Body:
         try:
-            return self._body(exchange)
+            return self._body(exchange, asset)
         except BaseException:
             exchange.response.close()
             raise
 
-    def _body(self, exchange: Exchange) -> Body:
+    def _body(self, exchange: Exchange, asset: Asset | None) -> Body:
         """Return the body of a response that is the whole file.
 
         Raises:
             GeodesTasksError: the response is not the file; each meaning has its class.
         """
-        headers = exchange.response.headers
-        if exchange.response.status_code != 200:
+        headers, status = exchange.response.headers, exchange.response.status_code
+        checksum, reader = asset.checksum if asset else None, exchange.reader()
+        # Some servers answer 206 with all bytes to a request without a range.
+        is_whole = responses.resumed_total(headers, reader.length, 0, None) is not None
+        if status != 200 and not (status == 206 and is_whole):
             raise self._failure(exchange, b"")
         # Decoded bytes would have another size and checksum than the catalogue announces
-        # (RFC 9110 section 8.4).
-        if not _is_identity(headers):
+        # (RFC 9110 section 8.4); what a checksum proves needs no decoding.
+        if checksum is None and not _is_identity(headers):
             problem = f"Content-Encoding {headers['Content-Encoding'][:40]!r} was not requested"
-            raise UnexpectedAnswerError(exchange.shown, 200, problem)
-        reader = exchange.reader()
-        first = _first(reader)
-        if responses.is_message(
-            headers, first, of_portal=self._client.policy.is_portal(exchange.href)
-        ):
-            raise self._failure(exchange, first)
+            raise UnexpectedAnswerError(exchange.shown, status, problem)
+        first = _start(reader, messages.SNIFFED_BYTES)
+        is_portal = self._client.policy.is_portal(exchange.href)
+        if messages.is_message(headers, first, reader.length, asset, of_portal=is_portal):
+            # No message is longer, so a longer body goes the way of all files: to its checksum.
+            first += _start(reader, MAX_MESSAGE_BYTES) if checksum else b""
+            is_long = len(first) > MAX_MESSAGE_BYTES
+            if checksum is None or not (is_long or checksum.is_of(first)):
+                raise self._failure(exchange, first)
         etag = responses.strong_etag(headers.get("ETag"))
         return Body(0, reader.length, etag, reader.pieces(first), reader.lengthen)
 
@@ -149,7 +171,7 @@ class HttpTransport:
             href=exchange.shown,
             status=response.status_code,
             headers=response.headers,
-            body=self._client.key.scrubbed((first + exchange.message()).decode("utf-8", "replace")),
+            body=self._client.key.scrubbed(_text(first + exchange.message())),
             key_name=self._client.key.name(),
             of_portal=self._client.policy.is_portal(exchange.href),
             by_portal=self._client.policy.is_portal(response.url),
@@ -158,11 +180,12 @@ class HttpTransport:
         return responses.failure(answer, now=datetime.now(UTC))
 
 
-def _rest(exchange: Exchange, offset: int, etag: str | None) -> Body | None:
+def _rest(exchange: Exchange, offset: int, etag: str | None, asset: Asset | None) -> Body | None:
     """Return the body of a 206 from ``offset``; None without proof that it starts there."""
     headers, reader = exchange.response.headers, exchange.reader(offset)
     total = responses.resumed_total(headers, reader.length, offset, etag)
-    if total is None or not _is_identity(headers):
+    is_proven = asset is not None and asset.checksum is not None
+    if total is None or not (is_proven or _is_identity(headers)):
         return None
     return Body(offset, total, responses.strong_etag(headers.get("ETag")), reader.pieces())
 
@@ -171,10 +194,17 @@ def _is_identity(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Encoding", "").strip().lower() in {"", "identity"}
 
 
-def _first(reader: BodyReader) -> bytes:
-    """Read at least ``_SNIFFED_BYTES``; fewer bytes are the whole body."""
-    first = piece = reader.read()
-    while piece and len(first) < _SNIFFED_BYTES:
+def _start(reader: BodyReader, least: int) -> bytes:
+    """Read at least ``least`` bytes; fewer are the rest of the body."""
+    start = piece = reader.read()
+    while piece and len(start) < least:
         piece = reader.read()
-        first += piece
-    return first
+        start += piece
+    return start
+
+
+def _text(body: bytes) -> str:
+    """Return a body as text; of binary data only how much there is."""
+    if messages.is_binary(body):
+        return f"{len(body)} bytes of binary data"
+    return body.decode("utf-8", "replace")

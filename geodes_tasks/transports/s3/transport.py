@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 from urllib3 import BaseHTTPResponse
 
 from geodes_tasks.errors import FolderError, SourceUnavailableError
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.transports.abort import Calls
@@ -66,7 +67,14 @@ class S3Transport:
         return s3_client(self._settings, self._settings.s3_endpoint_url)
 
     @contextmanager
-    def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
+    def open(
+        self,
+        href: str,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
+        asset: Asset | None = None,  # noqa: ARG002 - an S3 server names its errors by status
+    ) -> Iterator[Body]:
         """Open an object, at ``offset`` where the server proves that it resumes.
 
         Raises:

@@ -172,15 +172,15 @@ def test_a_refused_resume_starts_at_zero(final: Path) -> None:
     assert names(final) == ["a.zip"]
 
 
-def test_an_object_of_another_size_is_not_resumed(final: Path) -> None:
-    """When the answer's total is not the catalogue's size, the old bytes are not trusted."""
+def test_an_object_of_another_size_is_not_published(final: Path) -> None:
+    """When the object has another size than the catalogue says, its checksum decides."""
     broken(final)
     transport = MemoryTransport(CONTENT + b"tail")
 
-    with pytest.raises(SizeMismatchError, match="catalogue says"):
+    with pytest.raises(ChecksumMismatchError, match="catalogue says"):
         fetch(final, transport, token=2)
 
-    assert transport.opened == [(HALF, None), (0, None)]
+    assert transport.opened == [(HALF, None)]
     assert not final.exists()
 
 
@@ -189,7 +189,7 @@ def test_a_body_that_starts_elsewhere_than_the_part_ends_is_not_joined(final: Pa
     broken(final)
 
     class Elsewhere(MemoryTransport):
-        def open(self, href, *, offset=0, etag=None):  # type: ignore[no-untyped-def]
+        def open(self, href, *, offset=0, etag=None, asset=None):  # type: ignore[no-untyped-def]
             return MemoryTransport.open(self, href, offset=offset and offset - 10, etag=etag)
 
     transport = Elsewhere(CONTENT)
@@ -403,11 +403,11 @@ def test_a_file_changed_since_its_proof_is_read(final: Path) -> None:
 
 
 def test_a_file_of_the_wrong_size_is_not_read(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its size alone shows that it is not the file."""
+    """Without a checksum the size alone shows that it is not the file."""
     placed(final, CONTENT[:-1])
     monkeypatch.setattr(checksums, "hash_file", never_read)
 
-    result = fetch(final, MemoryTransport(CONTENT))
+    result = fetch(final, MemoryTransport(CONTENT), asset_of(CONTENT, "a.tif", checksum=None))
 
     assert result.outcome is Outcome.DOWNLOADED
 
@@ -610,7 +610,7 @@ def test_a_size_that_only_the_server_announces_is_reserved(
 class Endless(MemoryTransport):
     """A server whose body has no announced size and no end."""
 
-    def open(self, href, *, offset=0, etag=None):  # type: ignore[no-untyped-def]
+    def open(self, href, *, offset=0, etag=None, asset=None):  # type: ignore[no-untyped-def]
         """Open such a body."""
         self.opened.append((offset, etag))
         return contextlib.nullcontext(Body(0, None, None, itertools.repeat(bytes(KiB * KiB))))
@@ -732,7 +732,7 @@ def test_an_older_attempt_that_wakes_after_a_newer_one_leaves_nothing(final: Pat
             raise LeaseLostError("a")
 
     class Late(MemoryTransport):
-        def open(self, href, *, offset=0, etag=None):  # type: ignore[no-untyped-def]
+        def open(self, href, *, offset=0, etag=None, asset=None):  # type: ignore[no-untyped-def]
             late.__enter__()
             late.write(CONTENT)
             return MemoryTransport.open(self, href, offset=offset, etag=etag)

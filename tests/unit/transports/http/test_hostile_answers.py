@@ -17,7 +17,7 @@ from geodes_tasks.errors import AuthError, GeodesTasksError, HrefRefusedError
 from geodes_tasks.settings import config
 from geodes_tasks.stac.catalog import _online
 from geodes_tasks.stac.paging import Page
-from geodes_tasks.transports.http import responses
+from geodes_tasks.transports.http import messages, responses
 from geodes_tasks.transports.http.addresses import AddressPolicy, redact
 from geodes_tasks.transports.http.availability import find_number
 from geodes_tasks.transports.http.exchange import Reply
@@ -86,7 +86,7 @@ def test_any_first_words_are_a_message_or_not(
     headers: dict[str, str], first: bytes, of_portal: bool
 ) -> None:
     """Telling a page from a file never fails, and an attachment is always a file."""
-    said = responses.is_message(headers, first, of_portal=of_portal)
+    said = messages.is_message(headers, first, None, None, of_portal=of_portal)
 
     attachment = headers.get("Content-Disposition", "").strip().lower().startswith("attachment")
     assert not (said and attachment)

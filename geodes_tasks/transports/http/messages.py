@@ -1,0 +1,79 @@
+"""Whether the body of a successful response is the file, or a message in its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.transports.http.responses import media_type
+
+SNIFFED_BYTES = 512
+"""Bytes at the start of a body that are enough to see a page or a message."""
+
+_PREFACE = re.compile(rb"\s*(<\?[^>]*>|<!--(?:[^-]|-(?!->))*-->)")
+_HTML = re.compile(rb"\s*(<!doctype\s+html|<html|<head|<body)", re.IGNORECASE)
+_JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\]])')
+_TEXT_SUFFIXES = {
+    ".xml": "xml", ".kml": "xml", ".gml": "xml", ".safe": "xml", ".svg": "xml", ".html": "html",
+    ".htm": "html", ".json": "json", ".geojson": "json", ".txt": "text", ".csv": "text",
+    ".md5": "text", ".log": "text", ".dim": "xml", ".met": "text", ".mtl": "text",
+}  # fmt: skip
+"""Suffix of a file to the kind of text that it holds."""
+
+
+def kind_of(first: bytes, media: str = "") -> str:
+    """Return ``html``, ``xml``, ``json`` or ``text`` by the first bytes; empty for binary data."""
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+        first = first.decode("utf-16", "replace").encode()
+    start = first.removeprefix(b"\xef\xbb\xbf")
+    if is_binary(start):
+        return ""
+    while preface := _PREFACE.match(start):
+        start = start[preface.end() :]
+    if _HTML.match(start):
+        return "html"
+    if start.lstrip().startswith(b"<"):
+        return "xml"
+    if _JSON.match(start):
+        return "json"
+    is_text = media.startswith("text/") or media.endswith(("json", "xml"))
+    return "text" if is_text and start.strip() else ""
+
+
+def is_binary(start: bytes) -> bool:
+    """Return whether bytes hold control characters that no text has."""
+    return any(byte < 9 or 13 < byte < 27 for byte in start[:SNIFFED_BYTES])
+
+
+def is_message(
+    headers: Mapping[str, str],
+    first: bytes,
+    length: int | None,
+    asset: Asset | None,
+    *,
+    of_portal: bool,
+) -> bool:
+    """Return whether the body of a response looks like a page or a message instead of the file.
+
+    Args:
+        headers: Headers of the response.
+        first: At least ``SNIFFED_BYTES`` from the start of the body, or all of it.
+        length: Bytes announced; None when unknown.
+        asset: What is wanted; None when unknown.
+        of_portal: Whether the portal was asked: it has no JSON or HTML files without a name.
+    """
+    media = media_type(headers)
+    kind = kind_of(first, media)
+    if not kind:
+        return False
+    if asset is not None and asset.size_bytes is not None and length is not None:
+        return length != asset.size_bytes
+    # GEODES marks every file as an attachment (RFC 6266 section 4.2), also JSON and HTML files.
+    if headers.get("Content-Disposition", "").strip().lower().startswith("attachment"):
+        return False
+    if asset is None:
+        return kind == "html" or (of_portal and (kind == "json" or media.endswith("json")))
+    wanted = _TEXT_SUFFIXES.get(PurePosixPath(asset.title).suffix.lower())
+    return wanted is None or (kind in {"html", "json"} and kind != wanted)
