@@ -1,4 +1,4 @@
-"""Whether the body of a successful response is the file, or a message in its place."""
+"""Check whether a successful response has the file, or a message in its place."""
 
 from __future__ import annotations
 
