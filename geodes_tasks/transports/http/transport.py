@@ -34,7 +34,7 @@ _RANGE_REFUSED = {400, 405, 416, 500, 501}
 
 
 class Wanted(NamedTuple):
-    """What one call of ``open`` is about."""
+    """Arguments of one call of ``open``."""
 
     href: str
     call: Call
