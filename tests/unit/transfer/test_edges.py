@@ -19,6 +19,7 @@ from geodes_tasks.errors import (
     SourceUnavailableError,
     TransferError,
 )
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import audit, members
@@ -52,7 +53,9 @@ class FolderTransport:
     files: dict[str, bytes]
 
     @contextmanager
-    def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
+    def open(
+        self, href: str, *, offset: int = 0, etag: str | None = None, asset: Asset | None = None
+    ) -> Iterator[Body]:
         """Open one file of the folder; the address of the folder itself opens nothing."""
         name = href.partition("product/")[2]
         if name not in self.files:
@@ -192,7 +195,9 @@ class Breaking(MemoryTransport):
     step_bytes = 2 * GAIN_BYTES
 
     @contextmanager
-    def open(self, href: str, *, offset: int = 0, etag: str | None = None) -> Iterator[Body]:
+    def open(
+        self, href: str, *, offset: int = 0, etag: str | None = None, asset: Asset | None = None
+    ) -> Iterator[Body]:
         """Send some bytes from the offset, then break."""
         self.opened.append((offset, etag))
         yield Body(offset, len(self.content), None, self._some(offset))
