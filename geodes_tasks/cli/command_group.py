@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -111,11 +112,29 @@ def set_up_logging(verbose: int) -> None:
     root.setLevel(min(level, root.level))
 
 
+def _interrupt_on_hangup() -> None:
+    """Treat a closed terminal (SIGHUP) as Ctrl-C, unless the command runs under nohup."""
+    # Looked up now: after the hangup nothing is a terminal any more (tty_ioctl(4), EIO).
+    terminals = [number for number in (0, 1, 2) if os.isatty(number)]
+
+    def interrupt(*_: object) -> None:
+        # The shell sends it too: a second one must not break off the clean-up.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in terminals:
+            os.dup2(nowhere, number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
+
+
 def run() -> int:
     """Run the command of the arguments and return its exit code.
 
     Every expected error is one clear line, never a traceback.
     """
+    _interrupt_on_hangup()
     if COMPLETE_VARIABLE in os.environ:
         typer.completion.completion_init()  # type: ignore[attr-defined] # re-exported
     # typer exports a single one of its usage errors; the base is the class of all of them.

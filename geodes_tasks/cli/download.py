@@ -290,4 +290,6 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
         snapshot = SnapshotReader(run.ledger, [run.batch.id]).read()
         write_data(snapshot.status_object(snapshot.batches[0]))
     code = batches.exit_code(status, run.ledger.reading.failures(run.batch.id))
+    if code and run.machine is not None:
+        write_line(f"the log of this run's worker: {run.machine.worker_log}")
     raise typer.Exit(code if code or is_whole else batches.SOME_FAILED)

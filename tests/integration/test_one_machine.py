@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pty
 import signal
 import socket
 import subprocess
+import termios
 import time
 from datetime import datetime
 from functools import partial
@@ -261,12 +263,61 @@ def test_interrupted_then_completed(cli: CommandLine, standin: StandIn, tmp_path
     assert process.returncode == 130
     assert "interrupted: stopping" in said
     assert "4 of 4 downloads" in said
-    assert "the same command again goes on" in said
+    assert "the same command again continues" in said
     assert "Traceback" not in said
     assert left_running == {}
     assert again.returncode == 0, again.stderr
     assert wrong_files(standin, items) == []
     assert files_in("out") == {file_of(item).name for item in items}
+
+
+@pytest.mark.parametrize("is_terminal", [False, True], ids=["log", "terminal"])
+def test_a_closed_terminal_is_ctrl_c(
+    cli: CommandLine, standin: StandIn, tmp_path: Path, is_terminal: bool
+) -> None:
+    """SIGHUP, twice as a shell sends it, ends all processes, with the last line of Ctrl-C."""
+    seed(standin, 2, MiB)
+    standin.settings.rate = SLOW
+    words = ("download", "items.json", "-o", "out")
+    if is_terminal:
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            command(*words), env=os.environ | cli.settings | {"TERM": "xterm-256color"},
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
+        ) as process:  # fmt: skip
+            os.close(theirs)
+            os.set_blocking(ours, False)
+            while not standin.downloads():
+                with contextlib.suppress(BlockingIOError):
+                    os.read(ours, 65536)
+                time.sleep(0.05)
+            # The kernel sends SIGHUP to the session that had the terminal.
+            os.close(ours)
+            code = process.wait(20)
+    else:
+        begun = cli.begin(*words)
+        await_transfers(standin)
+        begun.send_signal(signal.SIGHUP)
+        begun.send_signal(signal.SIGHUP)
+        _, said = reap(begun)
+        code = begun.returncode
+        assert said.splitlines()[-1].endswith("are left; the same command again continues")
+
+    assert code == 130
+    assert still_running(tmp_path) == {}
+
+
+def test_a_failed_run_names_its_log(cli: CommandLine, standin: StandIn) -> None:
+    """The last lines of a run that did not bring all files say where the worker's log is."""
+    (item,) = seed(standin, 1, KiB)
+    standin.fault(item, "licence_423")
+
+    done = cli("download", "items.json", "-o", "out")
+
+    assert done.returncode == 3
+    path = Path(done.stderr.rsplit("the log of this run's worker: ", 1)[1].strip())
+    assert "LicenceError" in path.read_text()
 
 
 def test_interrupted_by_process_id(cli: CommandLine, standin: StandIn, tmp_path: Path) -> None:
