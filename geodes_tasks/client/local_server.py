@@ -21,12 +21,7 @@ from typing import Self
 
 from geodes_tasks.client.earlier_runs import EarlierRuns
 from geodes_tasks.client.private_server import OnLoad, PrivateServer, end, tail
-from geodes_tasks.errors import (
-    ConfigError,
-    FolderBusyError,
-    LedgerUnavailableError,
-    PrivateProcessError,
-)
+from geodes_tasks.errors import ConfigError, FolderBusyError, PrivateProcessError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Settings
@@ -67,11 +62,10 @@ class OneMachine:
                 stack.enter_context(self._locked())
                 self.server.serve(stack)
                 ledger = Ledger.of(self.settings)
-                ledger.control.begin_run(BROKER_KEYS)
-                stack.callback(self._end_run)
-                earlier = EarlierRuns(ledger, self.settings.keep_days)
-                earlier.start()
-                stack.callback(earlier.stop)
+                if ledger.control.abandon(BROKER_KEYS):
+                    earlier = EarlierRuns(ledger)
+                    earlier.start()
+                    stack.callback(earlier.stop)
                 self._stack = stack.pop_all()
         except OSError as error:
             raise ConfigError("GEODES_TASKS_STATE_DIR", str(error)) from error
@@ -89,11 +83,6 @@ class OneMachine:
             PrivateServerError: in place of a failure of the ledger.
         """
         self._stack.__exit__(kind, error, trace)
-
-    def _end_run(self) -> None:
-        # A server that was killed is reported by the failure that it caused.
-        with contextlib.suppress(LedgerUnavailableError):
-            Ledger.of(self.settings).control.end_run()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

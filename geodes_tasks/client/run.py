@@ -282,8 +282,6 @@ class Reopened(OneMachine):
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._locked())
             self.server.serve(stack)
-            # A run that was killed has not said that it ended.
-            self._end_run()
             self._stack = stack.pop_all()
         return self
 

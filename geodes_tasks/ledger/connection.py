@@ -23,6 +23,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.script_loader import PendingAnswer, script_names, script_text
 from geodes_tasks.model.formatting import nearest
+from geodes_tasks.model.states import ACTIVE
 from geodes_tasks.settings.urls import masked
 
 if TYPE_CHECKING:
@@ -108,20 +109,18 @@ class Connection:
         """
         return PendingAnswer(self, script, args)
 
-    def run(self, script: str, *args: Any, client: Any = None) -> Any:
-        """Run one script, on a pipeline when one is given.
+    def run(self, script: str, *args: Any) -> Any:
+        """Run one script.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        known = self._scripts[script]
         with self.commands():
-            if client is None:
-                with contextlib.suppress(redis.exceptions.NoScriptError):
-                    # The client's own script object does the same, and more that is not needed.
-                    sha = self.sha(script)
-                    return self.client.execute_command("EVALSHA", sha, 1, self.prefix, *args)
-            return known(keys=[self.prefix], args=list(args), client=client)
+            with contextlib.suppress(redis.exceptions.NoScriptError):
+                # The client's own script object does the same, and more that is not needed.
+                sha = self.sha(script)
+                return self.client.execute_command("EVALSHA", sha, 1, self.prefix, *args)
+            return self._scripts[script](keys=[self.prefix], args=list(args))
 
     @contextlib.contextmanager
     def commands(self) -> Iterator[Any]:
@@ -190,13 +189,25 @@ class Connection:
         """Return the schema after the ledger was taken over where nothing in it is unfinished."""
         if schema != FORMER_SCHEMA:
             return schema
-        with contextlib.suppress(LedgerForbiddenError):
+        unfinished = (f"state:{state}" for state in ACTIVE)
+        with self.commands(), contextlib.suppress(redis.exceptions.NoPermissionError):
+            if any(int(count or 0) for count in self.client.hmget(self.key("totals"), *unfinished)):
+                return schema
             for batch in self.client.zrange(self.key("batches"), 0, -1):
                 self._list_errors(batch)
-            while not (taken := str(self.run("take_over_ledger", schema, SCHEMA, TAKE_OVER_BLOCK))):
-                pass
-            return taken
+            self._take_over_litter()
+            self.client.set(self.key("schema"), SCHEMA)
+            return SCHEMA
         return schema
+
+    def _take_over_litter(self) -> None:
+        """Turn the older list of litter, ``<id> <token>`` each, into a sorted set."""
+        new, old = self.key("litter"), self.key("litter:old")
+        if self.client.type(new) == "list":
+            self.client.rename(new, old)
+        while entries := self.client.lpop(old, TAKE_OVER_BLOCK):
+            pairs = (entry.split() for entry in entries)
+            self.client.zadd(new, {identifier: int(token) for identifier, token in pairs})
 
     def _list_errors(self, batch: str) -> None:
         """List the errors of a batch: the older version kept no such list."""

@@ -25,9 +25,6 @@ TURN_PERIODS = 1.2
 """Periods of registering after which a worker that recovered is replaced when it is silent: a
 little more than one, so that a living one keeps its turn."""
 
-COUNT_SECONDS = 60
-"""Seconds between two counts of the slots of all workers; meanwhile the sum is kept by adding."""
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class WorkerState:
@@ -128,8 +125,8 @@ class Dispatch(Part):
         limits, run = self._connection.limits, self._connection.run
         poison = ErrorInfo(
             "WorkerLostError",
-            # The script puts the number of workers in front.
-            " workers died, or went silent, while they had this file",
+            # The script puts numbers there.
+            "%d of %d attempts ended as their worker died or went silent",
             "Look at the logs of the workers in its history, then: geodes-tasks retry BATCH",
         )
         run("repair_keys")
@@ -137,7 +134,7 @@ class Dispatch(Part):
             "end_dead_leases", limits.lease_seconds, limits.max_attempts, info_json(poison)
         )
         woken = self._in_blocks("wake_due_downloads")
-        run("remove_dead_workers", WORKER_SECONDS, RECOVERY_BLOCK, COUNT_SECONDS)
+        run("remove_dead_workers", WORKER_SECONDS, RECOVERY_BLOCK)
         return ended, woken
 
     def _in_blocks(self, script: str, *args: object) -> int:
@@ -185,13 +182,14 @@ class Dispatch(Part):
             seen = redis.zrange(self._connection.key("workers"), 0, -1, withscores=True)
             pipeline = redis.pipeline(transaction=False)
             for name, _ in seen:
-                pipeline.hmget(
-                    self._connection.key("worker", name), "slots", "version", "limits", "closed"
-                )
+                pipeline.hmget(self._connection.key("worker", name), "version", "limits", "closed")
             rows = zip(seen, pipeline.execute(), strict=True)
+            slots = redis.hgetall(self._connection.key("slots_of"))
         return sorted(
-            WorkerState(name, int(slots or 0), at, version or "", Limits.parse(limits), closed)
-            for (name, at), (slots, version, limits, closed) in rows
+            WorkerState(
+                name, int(slots.get(name, 0)), at, version or "", Limits.parse(limits), closed
+            )
+            for (name, at), (version, limits, closed) in rows
         )
 
     def published_accounts(self) -> set[str]:

@@ -13,6 +13,8 @@ from geodes_tasks.ledger.connection import Part
 
 ASK_SECONDS = 60.0
 """The seconds that the right to poll lasts after an answer; then a dead poller is replaced."""
+BLOCK = 1000
+"""The number of downloads read in one round trip."""
 NOT_SAID, NO_QUOTA = -1, -2
 """Instead of a number of requests left: the portal names none; it has no quota."""
 
@@ -33,7 +35,13 @@ class OfflineFiles(Part):
 
     def begin(self, account: str, worker: str) -> list[str]:
         """Claim the right to poll; return the downloads to poll for, none when refused or early."""
-        found: list[str] = self._connection.run("begin_tape_poll", account, worker, ASK_SECONDS)
+        if not self._connection.run("begin_tape_poll", account, worker, ASK_SECONDS):
+            return []
+        found: list[str] = []
+        with self._connection.commands() as redis:
+            key = self._connection.key("account", account, "tape")
+            while block := redis.zrange(key, len(found), len(found) + BLOCK - 1):
+                found += block
         return found
 
     def answer(self, account: str, worker: str, answer: TapeAnswer, wait_s: float) -> int:

@@ -17,7 +17,8 @@ from geodes_tasks.model.states import ALLOWED_MOVES
 _SCRIPTS = resources.files(__package__) / "scripts"
 _LIBRARY = (
     "keys",
-    "counters",
+    "records",
+    "batches",
     "states",
     "account",
     "concurrency",

@@ -50,10 +50,10 @@ class WatchedConnection(Connection):
 
     costs: list[tuple[float, str]]
 
-    def run(self, script: str, *args: Any, client: Any = None) -> Any:
+    def run(self, script: str, *args: Any) -> Any:
         """Run a script, and note its cost."""
         before = self.processor_s()
-        answer = super().run(script, *args, client=client)
+        answer = super().run(script, *args)
         self.costs.append((self.processor_s() - before, script))
         return answer
 
@@ -175,15 +175,15 @@ def test_a_new_run_on_one_machine_costs_short_calls_only(long: Watched) -> None:
     """What the last run left ends in blocks; what the new one enqueues again is sent meanwhile."""
     last = request(COUNT - 1, "geodes", "s3")
 
-    long.control.begin_run([])
-    long.control.end_left_overs()
+    assert long.control.abandon([])
+    long.control.end_abandoned()
     long.admission.admit("new", ACCOUNT, [last], lambda _: None)
     long.dispatch.recover("w", 64)
     released = long.dispatch.release()
-    while long.control.end_left_overs():
+    while long.control.end_abandoned():
         pass
 
-    ends = [script for _, script in long.costs if script == "end_left_overs"]
+    ends = [script for _, script in long.costs if script == "end_abandoned"]
     assert [wakeup.title for wakeup in released] == [last.asset.title]
     assert len(ends) >= COUNT // BLOCK
     assert long.slow == []

@@ -57,7 +57,7 @@ KINDS = {
     "slots": "string",
     "looked": "string",
     "settles": "string",
-    "slots_counted": "string",
+    "slots_of": "hash",
     "recoverer": "string",
     "litter": "zset",
     "fence": "string",

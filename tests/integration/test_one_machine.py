@@ -24,6 +24,7 @@ from geodes_tasks.client.enqueue_admission import proof_at
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Selection, plan
 from geodes_tasks.ledger import Claim, Ledger
+from geodes_tasks.ledger.script_loader import script_text
 from geodes_tasks.model.results import DownloadResult
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.settings import config
@@ -193,10 +194,11 @@ class QueuedError(Exception):
 
 def together(ledger: Ledger, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Make calls of the ledger in one round trip: each is made twice, to ask and to be answered."""
-    pipeline, run = ledger.connection.client.pipeline(transaction=False), ledger.connection.run
+    connection = ledger.connection
+    pipeline = connection.client.pipeline(transaction=False)
 
     def queue(script: str, *args: Any) -> None:
-        run(script, *args, client=pipeline)
+        pipeline.eval(script_text(script), 1, connection.prefix, *args)
         raise QueuedError
 
     with patch.object(ledger.connection, "run", queue):

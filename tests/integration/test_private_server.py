@@ -252,8 +252,8 @@ def test_unfinished_downloads_end_while_the_new_run_works(
     What the new run enqueues again meanwhile is not ended.
     """
     # One by one, so that a kill finds it in the middle.
-    one_by_one = partialmethod(Control.end_left_overs, 1)
-    monkeypatch.setattr(Control, "end_left_overs", one_by_one)
+    one_by_one = partialmethod(Control.end_abandoned, 1)
+    monkeypatch.setattr(Control, "end_abandoned", one_by_one)
     settings = config.load()
     requests = [request(number, "geodes") for number in range(LEFT)]
     with OneMachine(settings, folder) as machine:
@@ -271,7 +271,7 @@ def test_unfinished_downloads_end_while_the_new_run_works(
         before = ended_in(ledger)
         again = [*requests[:50], *requests[-50:]]
         ledger.admission.admit("new", "default", again, lambda _: None)
-        left = ledger.connection.key("left_over")
+        left = ledger.connection.key("abandoned")
         wait_until(lambda: not ledger.connection.client.exists(left), 60.0, "all visited")
         status, after = ledger.reading.status("new"), ended_in(ledger)
         released = len(ledger.dispatch.release())

@@ -22,7 +22,7 @@ for first = 4, #ARGV, width do
   local answer = admit(entry, batch, account)
   answers[#answers + 1] = answer
   if footprint ~= '-' and string.match(answer, '^%l+$') then
-    set_fields(entry.id, 'footprint', footprint)
+    call('HSET', download_key(entry.id), 'footprint', footprint)
     footprint = '-'
   end
 end

@@ -2,24 +2,24 @@
 -- ARGV: batch or '', id, id, ...: with a batch, a download of another one too only leaves it.
 -- Returns {cancelled now or soon, gone on for another batch}
 local batch, cancelled, left = ARGV[1], 0, 0
-
+begin_sums()
 for index = 2, #ARGV do
-  local id = ARGV[index]
-  local state = field(id, 'state')
-  local others = ACTIVE[state] and batch ~= '' and other_batches_of(id, batch) or {}
+  local d = record(ARGV[index])
+  local others = ACTIVE[d.state] and batch ~= '' and other_batches_of(d, batch) or {}
   if #others > 0 then
-    if detach(id, batch) then
+    if detach(d, batch) then
       left = left + 1
-      hand_over(id, state, others)
+      hand_over(d, others)
     end
-  elseif ACTIVE[state] then
+  elseif ACTIVE[d.state] then
     cancelled = cancelled + 1
-    if state == 'STARTED' then
-      set_fields(id, 'cancel', '1')
+    if d.state == 'STARTED' then
+      set(d, { cancel = 1 })
     else
-      call('ZREM', account_key(field(id, 'account'), ':sent'), id)
-      revoke(id)
+      call('ZREM', account_key(d.account, ':sent'), d.id)
+      revoke(d)
     end
   end
 end
+write_sums()
 return { cancelled, left }

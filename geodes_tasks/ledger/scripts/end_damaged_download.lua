@@ -2,6 +2,5 @@
 -- ARGV: id, token
 -- Returns 1 when it has ended now.
 local id, token = ARGV[1], ARGV[2]
-if not has_lease(id, token) then return 0 end
-end_damaged(id)
-return 1
+local d = leased(id, token)
+return d and end_damaged(d) and 1 or 0

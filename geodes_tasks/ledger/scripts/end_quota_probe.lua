@@ -2,7 +2,7 @@
 -- ARGV: id, token
 -- Returns 1 when it was the one that tries.
 local id, token = ARGV[1], ARGV[2]
-local account = field(id, 'account')
-if not has_lease(id, token) or call('HGET', account_key(account), 'probe') ~= id then return 0 end
-quota_is_back(account)
+local d = leased(id, token)
+if not d or call('HGET', account_key(d.account), 'probe') ~= id then return 0 end
+quota_is_back(d.account)
 return 1

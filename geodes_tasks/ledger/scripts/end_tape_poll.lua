@@ -3,10 +3,10 @@
 -- Returns 1, or 0 when another worker polls by now.
 local account, worker, first, longest, came =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local poll, time = account_key(account, ':poll'), now()
-if call('HGET', poll, 'holder') ~= worker then return 0 end
-local period = number(call('HGET', poll, 'period'), first)
-period = came > 0 and first or math.min(period * 1.5, longest)
-call('HSET', poll, 'period', period, 'next', stamp(time + period), 'asked', stamp(time))
+local poll = account_key(account, ':poll')
+local holder, period = unpack(call('HMGET', poll, 'holder', 'period'))
+if holder ~= worker then return 0 end
+period = came > 0 and first or math.min(number(period, first) * 1.5, longest)
+call('HSET', poll, 'period', period, 'next', stamp(now + period), 'asked', stamp(now))
 call('HDEL', poll, 'holder', 'till')
 return 1

@@ -4,15 +4,14 @@
 -- Returns 1 when that is new.
 local account, why, seconds, probe_seconds, by_hand =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
-local time, key = now(), account_key(account)
+local key = account_key(account)
 local until_time, was_by_hand = unpack(call('HMGET', key, 'paused_until', 'by_hand'))
 call('SADD', P .. 'accounts', account)
-if by_hand then
-  if is_paused(account, until_time, time) and was_by_hand then return 0 end
+if by_hand and not (is_paused(until_time) and was_by_hand) then
   call('HSET', key, 'by_hand', '1')
-elseif until_time == 'resume' then
+elseif by_hand or until_time == 'resume' then
   return 0
 end
-pause_account(account, why, seconds, time)
-if probe_seconds then quota_refused(account, seconds, probe_seconds, time) end
+pause_account(account, why, seconds)
+if probe_seconds then quota_refused(account, seconds, probe_seconds) end
 return 1

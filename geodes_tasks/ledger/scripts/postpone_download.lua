@@ -6,34 +6,33 @@
 --     complaint: throttled | broken | refused: what the portal's answer means for the account
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
-local account, started, cancel = end_lease(id, token)
-if not account then return { 'lost' } end
-local time = now()
-if cancel then
+local d = end_lease(id, token)
+if not d then return { 'lost' } end
+if d.cancel then
   -- The failed attempt has not removed its part files.
-  revoke(id)
+  revoke(d)
 else
-  move(id, 'RETRY', report.reason)
-  if not report.counted then call('HINCRBY', download_key(id), 'attempts', -1) end
-  if report.error then set_error(id, 'RETRY', report.error) end
-  set_fields(id, 'suspect', report.suspect,
-    'sources', report.held == 'geodes' and host_of(id) or report.held)
-  if report.entry then add_to_history(id, cjson.decode(report.entry)) end
-  count_transfer(id, report)
+  count_transfer(d, report)
+  move(d, 'RETRY', { reason = report.reason, error = report.error, suspect = report.suspect,
+    attempts = number(d.attempts) - (report.counted and 0 or 1),
+    sources = report.held == 'geodes' and host_of(d) or report.held,
+    history = report.entry and longer_history(d, cjson.decode(report.entry)) })
   -- The own window may have room again by now: a request that never reached the portal came back.
   local has_room = report.pause == 'quota' and not report.complaint
-    and quota_left(account, limits.quota_count, limits.quota_seconds, time) > 0
-  if report.pause and not has_room then
-    pause_account(account, report.pause, report.pause_seconds, time)
+    and quota_left(d.account, limits.quota_count, limits.quota_seconds) > 0
+  if report.pause and not has_room then pause_account(d.account, report.pause, report.pause_seconds) end
+  if report.complaint == 'throttled' then
+    halve_concurrency(d.account, limits.concurrent, number(d.started))
+  elseif report.complaint == 'refused' then
+    quota_refused(d.account, report.pause_seconds, report.probe_seconds)
   end
-  apply_complaint(account, report, limits.concurrent, started, time)
   if report.reason == 'offline' then
-    wait_for_tape(id, report.delay, time)
+    wait_for_tape(d, report.delay)
   elseif report.delay > 0 then
-    wait_until(id, time + report.delay)
+    wait_until(d, now + report.delay)
   else
-    make_ready(id, true)
+    make_ready(d, true)
   end
 end
-end_probe(id, account, time, false)
-return answer_with_next(account, limits, time)
+end_probe(d)
+return answer_with_next(d, limits)

@@ -2,12 +2,14 @@
 -- ARGV: batch, account, JSON list of entries {id, spec, error (JSON)}
 local batch, account, entries = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
 open_batch(batch, account)
+begin_sums()
 for _, entry in ipairs(entries) do
-  local counted = counted_fields(entry.id)
-  attach(entry.id, batch, counted)
-  if not counted.state then move(entry.id, 'FAILURE') end
-  set_fields(entry.id, 'spec', entry.spec, 'path', '', 'size', 0, 'account', account, 'attempts', 0,
-    'finished', stamp(now()))
-  set_error(entry.id, 'FAILURE', entry.error)
+  local d = record(entry.id)
+  attach(d, batch)
+  if not d.state then
+    move(d, 'FAILURE', { spec = entry.spec, path = '', size = 0, account = account, attempts = 0,
+      error = entry.error, finished = stamp(now) })
+  end
 end
+write_sums()
 return redis.status_reply('OK')

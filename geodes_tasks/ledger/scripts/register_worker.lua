@@ -3,11 +3,13 @@
 -- Returns 1 when this worker is to recover now.
 local worker, slots, version, lease_seconds, turn =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local time = now()
-note_reachable(time, lease_seconds)
-call('ZADD', P .. 'workers', stamp(time), worker)
-set_slots(worker, slots)
+note_reachable(lease_seconds)
+call('ZADD', P .. 'workers', stamp(now), worker)
 call('HSET', P .. 'worker:' .. worker, 'version', version)
+if number(call('HGET', P .. 'slots_of', worker), -1) ~= slots then
+  call('HSET', P .. 'slots_of', worker, slots)
+  sum_slots()
+end
 if not call('SET', P .. 'recoverer', worker, 'NX', 'PX', turn) then
   local recoverer = call('GET', P .. 'recoverer')
   -- One that has stopped is no worker any more, one that died is replaced when the key expires.

@@ -2,11 +2,12 @@
 -- Returns 1 when rings were built anew.
 local KEYS_READ = { accounts = 'SCARD', batches = 'ZCARD', due = 'ZCARD', workers = 'ZCARD',
   forgotten = 'SCARD', hosts = 'SCARD', totals = 'HLEN', paths = 'HLEN', holds = 'HLEN', litter = 'ZCARD',
-  slots = 'GET', limits = 'GET', fence = 'GET', hooks = 'GET', schema = 'GET', ['since:turn'] = 'ZCARD' }
+  slots = 'GET', slots_of = 'HLEN', limits = 'GET', fence = 'GET', hooks = 'GET', schema = 'GET',
+  ['since:turn'] = 'ZCARD' }
 local PARTS_READ = { [''] = 'HLEN', [':leases'] = 'ZCARD', [':sent'] = 'ZCARD', [':spent'] = 'ZCARD',
   [':tape'] = 'ZCARD', [':poll'] = 'HLEN', [':changes'] = 'LLEN', [':levels'] = 'SCARD' }
 -- No clock of ours writes a time so far ahead.
-local later = '(' .. stamp(now() + 86400)
+local later = '(' .. stamp(now + 86400)
 
 -- The call removes a key of another type.
 for key, command in pairs(KEYS_READ) do call(command, P .. key) end
@@ -17,21 +18,14 @@ for _, account in ipairs(all_accounts()) do
   for _, part in ipairs({ ':leases', ':sent' }) do
     local key = account_key(account, part)
     for _, id in ipairs(call('ZRANGEBYSCORE', key, later, '+inf', 'LIMIT', 0, 100)) do
-      call('ZADD', key, stamp(now()), id)
+      call('ZADD', key, stamp(now), id)
     end
   end
 end
-if not call('GET', P .. 'mend') then return 0 end
-call('DEL', P .. 'mend', P .. 'slots_counted')
+if call('DEL', P .. 'mend') == 0 then return 0 end
 for _, name in ipairs(call('ZREVRANGE', P .. 'batches', 0, 999)) do
   local own, priority = unpack(call('HMGET', batch_key(name), 'account', 'priority'))
   if own then call('SADD', P .. 'accounts', own) end
-  for _, account in ipairs(all_accounts()) do
-    if has_ready(name, account) then
-      call('LREM', ring_key(account, number(priority)), 0, name)
-      call('HDEL', batch_key(name), 'ringed:' .. account)
-      enter_ring(name, account)
-    end
-  end
+  for _, account in ipairs(all_accounts()) do rejoin_ring(name, account, number(priority)) end
 end
 return 1

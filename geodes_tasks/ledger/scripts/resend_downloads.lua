@@ -2,15 +2,14 @@
 -- ARGV: account, seconds, id, id, ...
 --   seconds: what was sent later than so long ago is on its way again, thanks to another worker
 -- Returns how many were made ready.
-local account, latest, made_ready = ARGV[1], now() - tonumber(ARGV[2]), 0
+local account, latest, made_ready = ARGV[1], now - tonumber(ARGV[2]), 0
 local sent = account_key(account, ':sent')
 for index = 3, #ARGV do
-  local id = ARGV[index]
-  local sent_at = call('ZSCORE', sent, id)
+  local sent_at, d = call('ZSCORE', sent, ARGV[index]), record(ARGV[index])
   if sent_at and number(sent_at) <= latest then
-    call('ZREM', sent, id)
-    if is_queued(field(id, 'state')) then
-      make_ready(id, true)
+    call('ZREM', sent, d.id)
+    if is_queued(d) then
+      make_ready(d, true)
       made_ready = made_ready + 1
     end
   end

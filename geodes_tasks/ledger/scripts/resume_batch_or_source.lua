@@ -2,8 +2,7 @@
 -- ARGV: batch | source, name
 -- Returns 1 when it was paused.
 local kind, name = ARGV[1], ARGV[2]
-local was_paused = call('HDEL', P .. 'holds', kind .. ':' .. name)
 for _, account in ipairs(kind == 'batch' and all_accounts() or {}) do
   if has_ready(name, account) then enter_ring(name, account) end
 end
-return was_paused
+return call('HDEL', P .. 'holds', kind .. ':' .. name)

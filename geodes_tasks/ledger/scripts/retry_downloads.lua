@@ -1,36 +1,27 @@
 -- Begin downloads of a batch anew that failed, were cancelled or wait.
 -- ARGV: id, id, ...
 -- Returns how many begin anew.
-local begun, run = 0, call('GET', P .. 'run')
+local begun = 0
 
 -- What was refused when it was enqueued has no path; a path that another file has since stays there.
-local function may_begin(id)
-  local state, path = fields(id, 'state', 'path')
-  if state == 'RETRY' then return true end
-  if (state ~= 'FAILURE' and state ~= 'REVOKED') or path == '' then return false end
-  local owner = call('HGET', P .. 'paths', path)
-  if owner and owner ~= id then end_left_over(owner) end
-  local other = owner and owner ~= id and field(owner, 'state')
-  return not other or other == 'FAILURE' or other == 'REVOKED'
+local function may_begin(d)
+  if d.state == 'RETRY' then return true end
+  if (d.state ~= 'FAILURE' and d.state ~= 'REVOKED') or d.path == '' then return false end
+  local other = record(call('HGET', P .. 'paths', d.path) or '')
+  if other.id ~= d.id then end_if_abandoned(other) end
+  return other.id == d.id or not (ACTIVE[other.state] or other.state == 'SUCCESS')
 end
 
--- On a private server this run works on the batch again or, between two runs, the next one.
-local function take_up(id)
-  for _, name in ipairs(run and batches_of(id) or {}) do
-    call('SREM', P .. 'earlier', name)
-    if run == 'off' then call('SADD', P .. 'wanted', name) end
-  end
-end
-
+begin_sums()
 for _, id in ipairs(ARGV) do
-  if may_begin(id) then
-    take_up(id)
-    move(id, 'PENDING')
-    call('HSET', P .. 'paths', field(id, 'path'), id)
-    set_fields(id, 'attempts', 0)
-    call('HDEL', download_key(id), 'error', 'finished', 'suspect', 'cancel', 'gone', 'offline_since')
-    make_ready(id, true)
+  local d = record(id)
+  if may_begin(d) then
+    move(d, 'PENDING', { attempts = 0 })
+    call('HSET', P .. 'paths', d.path, id)
+    clear(d, 'error', 'finished', 'suspect', 'cancel', 'deaths', 'gone', 'offline_since')
+    make_ready(d, true)
     begun = begun + 1
   end
 end
+write_sums()
 return begun

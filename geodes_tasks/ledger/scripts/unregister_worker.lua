@@ -2,4 +2,5 @@
 -- ARGV: worker
 local worker = ARGV[1]
 remove_worker(worker)
+sum_slots()
 return redis.status_reply('OK')

@@ -866,7 +866,7 @@ def test_a_file_that_kills_its_workers_is_given_up(fake_ledger: Ledger, clock: C
     assert record.state is State.FAILURE
     assert record.error is not None
     assert record.error.type == "WorkerLostError"
-    assert "2 workers died" in record.error.message
+    assert record.error.message.startswith("2 of 2 attempts ended as their worker died")
     assert_counts_are_right(ledger)
 
 
@@ -948,7 +948,7 @@ def test_a_lost_message_is_sent_again(fake_ledger: Ledger, clock: Clock) -> None
     assert fake_ledger.dispatch.resend(ACCOUNT, 10.0, old) == 0
 
 
-# --- cancel, again, new runs ---------------------------------------------------------------------
+# --- cancel, again, abandon ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -1066,7 +1066,7 @@ def test_asking_again_begins_anew(fake_ledger: Ledger) -> None:
 
 
 def test_a_private_server_begins_anew(fake_ledger: Ledger) -> None:
-    """After a kill, leases and messages are gone; batches and the proofs of files are kept."""
+    """After a kill, batches, leases and messages are gone, and proofs of files are kept."""
     good, open_, waits = (request_of(name) for name in ("good", "open", "waits"))
     proven(fake_ledger, good)
     ask(fake_ledger, open_, waits)
@@ -1074,10 +1074,13 @@ def test_a_private_server_begins_anew(fake_ledger: Ledger) -> None:
     sent_ids(fake_ledger)
     fake_ledger.connection.client.rpush(fake_ledger.connection.key("geodes"), "a message")
 
-    fake_ledger.control.begin_run(["geodes"])
+    fake_ledger.control.abandon(["geodes"])
 
-    assert (fake_ledger.dispatch.release(), fake_ledger.reading.running()) == ([], [])
-    assert fake_ledger.reading.status(BATCH).total == 3
+    assert (
+        fake_ledger.reading.batches(),
+        fake_ledger.dispatch.release(),
+        fake_ledger.reading.running(),
+    ) == ([], [], [])
     assert not fake_ledger.connection.client.exists(fake_ledger.connection.key("geodes"))
     answers = ask(fake_ledger, good, open_, batch="next", at=PROOF)
     assert [a.admission for a in answers] == [Admission.PRESENT, Admission.AGAIN]
@@ -1091,19 +1094,19 @@ def test_what_earlier_runs_left_ends_in_blocks(fake_ledger: Ledger, blocks: int)
     ask(fake_ledger, again, ended, taken)
     claimed(fake_ledger, ended)
     other = replace(request_of("other", b"other"), path=taken.path)
-    fake_ledger.control.begin_run([])
+    fake_ledger.control.abandon([])
     for _ in range(blocks):
-        fake_ledger.control.end_left_overs(1)
+        fake_ledger.control.end_abandoned(1)
 
     answers = ask(fake_ledger, again, other)
-    while fake_ledger.control.end_left_overs(1):
+    while fake_ledger.control.end_abandoned(1):
         pass
 
     assert [one.admission for one in answers] == [Admission.AGAIN, Admission.NEW]
     assert [state_of(fake_ledger, one) for one in (again, other)] == [State.PENDING] * 2
     assert [state_of(fake_ledger, one) for one in (ended, taken)] == [State.REVOKED] * 2
     assert set(sent_ids(fake_ledger)) == {again.download_id, other.download_id}
-    assert not fake_ledger.connection.client.keys(fake_ledger.connection.key("left_over"))
+    assert not fake_ledger.connection.client.keys(fake_ledger.connection.key("abandoned*"))
     assert_counts_are_right(fake_ledger)
 
 
@@ -1111,7 +1114,7 @@ def test_a_batch_name_may_be_used_again_after_a_new_beginning(fake_ledger: Ledge
     """Counts of a batch are right, also when one of the same name was forgotten."""
     request = request_of()
     ask(fake_ledger, request)
-    fake_ledger.control.begin_run([])
+    fake_ledger.control.abandon([])
 
     ask(fake_ledger, request)
 
@@ -1129,8 +1132,8 @@ def test_the_ledger_refuses_every_move_that_is_not_in_the_table(
 ) -> None:
     """The table of moves is checked by the script that writes, not by its callers."""
     script = script_loader.assembled(
-        "move('x', ARGV[1], ARGV[1] == 'RETRY' and 'backoff' or nil,"
-        " ARGV[1] == 'SUCCESS' and 'DOWNLOADED' or nil)"
+        "move(record('x'), ARGV[1], { reason = ARGV[1] == 'RETRY' and 'backoff' or nil,"
+        " outcome = ARGV[1] == 'SUCCESS' and 'DOWNLOADED' or nil })"
     )
     if old is not None:
         row = {"state": str(old), "reason": "quota", "outcome": "RESUMED"}

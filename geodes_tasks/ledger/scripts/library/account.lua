@@ -12,43 +12,38 @@
 --   accepted                 when the last download began to which the portal gave a file
 --   window, refilled         messages in the broker at most, as drained so far; the last refill
 
-local function is_paused(account, until_time, time)
-  if not until_time then return false end
-  if until_time == 'resume' or number(until_time) > time then return true end
-  call('HDEL', account_key(account), 'paused_until', 'paused')
-  return false
+local function is_paused(until_time)
+  return until_time == 'resume' or number(until_time) > now
 end
 
 -- Pause an account. What waits for a person is not cut short by what passes by itself.
-local function pause_account(account, why, seconds, time)
+local function pause_account(account, why, seconds)
   local key = account_key(account)
   local before = call('HGET', key, 'paused_until')
-  if before == 'resume' and seconds then return end
-  local till = seconds and time + seconds
-  if before and before ~= 'resume' and till and number(before) > till then return end
-  call('HSET', key, 'paused', why, 'paused_until', till and stamp(till) or 'resume')
+  if seconds and (before == 'resume' or number(before) > now + seconds) then return end
+  call('HSET', key, 'paused', why, 'paused_until', seconds and stamp(now + seconds) or 'resume')
 end
 
 -- Return how many requests the account may still start in its window, and when the window moves on.
-local function quota_left(account, quota_count, quota_seconds, time)
+local function quota_left(account, quota_count, quota_seconds)
   if quota_count == 0 then return 1e9, 0 end
   local spent = account_key(account, ':spent')
-  call('ZREMRANGEBYSCORE', spent, '-inf', stamp(time - quota_seconds))
+  call('ZREMRANGEBYSCORE', spent, '-inf', stamp(now - quota_seconds))
   local left = quota_count - call('ZCARD', spent)
   if left > 0 then return left, 0 end
   return 0, tonumber(call('ZRANGE', spent, 0, 0, 'WITHSCORES')[2]) + quota_seconds
 end
 
 -- Pause an account that the portal refused for its quota; then one download at a time tries.
-local function quota_refused(account, wait, probe_wait, time)
-  call('HSET', account_key(account), 'probe', 'due', 'probe_wait', probe_wait)
-  pause_account(account, 'quota', wait, time)
+local function quota_refused(account, seconds, probe_seconds)
+  call('HSET', account_key(account), 'probe', 'due', 'probe_wait', probe_seconds)
+  pause_account(account, 'quota', seconds)
 end
 
 -- Return how many downloads may start while it is not known whether there is quota again.
 local function probes_left(probe)
   if not probe then return 1e9 end
-  return (probe == 'due' or field(probe, 'state') ~= 'STARTED') and 1 or 0
+  return (probe == 'due' or call('HGET', download_key(probe), 'state') ~= 'STARTED') and 1 or 0
 end
 
 -- End a pause for the quota before its time.
@@ -64,19 +59,13 @@ local function quota_is_back(account)
 end
 
 -- End the try of a download. An answer without meaning for the quota makes the next try wait;
--- `source` served its file, `nowhere` when nothing had to be fetched, false for no file.
-local function end_probe(id, account, time, source)
-  local key = account_key(account)
+-- `source` served its file, `nowhere` when nothing had to be fetched, nil for no file.
+local function end_probe(d, source)
+  local key = account_key(d.account)
   local probe, probed, wait = unpack(call('HMGET', key, 'probe', 'probed', 'probe_wait'))
-  if probe ~= id then return end
-  if source == 'geodes' then return quota_is_back(account) end
+  if probe ~= d.id then return end
+  if source == 'geodes' then return quota_is_back(d.account) end
   call('HSET', key, 'probe', 'due')
-  local left = number(probed) - time + number(wait)
-  if source ~= 'nowhere' and left > 0 then pause_account(account, 'quota', left, time) end
-end
-
--- Record that an attempt begins; return the note for the worker when it tries for the quota.
-local function begin_probe(id, account, time)
-  call('HSET', account_key(account), 'probe', id, 'probed', stamp(time))
-  return ' probe'
+  local left = number(probed) - now + number(wait)
+  if source ~= 'nowhere' and left > 0 then pause_account(d.account, 'quota', left) end
 end

@@ -29,17 +29,14 @@
 --   since:<reason>           zset    the same and those not taken yet, by the time since when
 --   forgotten                set     batches whose records are still to be removed
 --   forgotten:<name>         zset    these records, of a batch and the time when it was forgotten
---   run                      string  on a private server: on, or off between two runs
---   earlier                  set     batches of earlier runs on a private server, see begin_run.lua
---   left_over                hash    those with unfinished downloads, by the score of the last one ended
---   wanted                   set     batches enqueued or retried between two runs, for the next one
---   kept                     zset    records of forgotten batches that keep the stat of a file
+--   abandoned                set     batches of earlier runs on a private server, see abandon.lua
+--   abandoned:<name>         zset    their downloads, of a batch and the time when the next run began
 --   totals                   hash    the counters of a batch and more, over the whole ledger
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
---   worker:<name>            hash    slots, version, accounts, closed: the folder it cannot write to
---   slots                    string  slots of all live workers
---   slots_counted            string  expires: until then `slots` is kept by adding, not counted anew
+--   worker:<name>            hash    version, accounts, closed: the folder it cannot write to
+--   slots_of                 hash    slots of each live worker
+--   slots                    string  their sum
 --   recoverer                string  expires: the worker that recovers for all
 --   looked, settles          string  when a worker was seen last; until when leases are spared
 --   schema                   string  version of this layout
@@ -53,17 +50,14 @@ local P = KEYS[1]
 
 -- Every command goes through here. A key of another type than ours, and a counter that is no number,
 -- is rubbish: it is removed where it is met, so that no script fails on it twice.
-local send = redis.pcall
-
 local function call(...)
-  local answer = send(...)
+  local answer = redis.pcall(...)
   if type(answer) ~= 'table' or not answer.err then return answer end
   local command, key, counter = ...
   if string.find(answer.err, 'WRONGTYPE', 1, true) then
     redis.call('DEL', key)
     redis.call('SET', P .. 'mend', '1')
-  elseif command == 'HINCRBY'
-      and (string.find(answer.err, 'integer', 1, true) or string.find(answer.err, 'overflow', 1, true)) then
+  elseif command == 'HINCRBY' then
     redis.call('HDEL', key, counter)
   end
   return redis.call(...)
@@ -77,18 +71,10 @@ local function number(text, default)
 end
 
 -- The time of this run of a script, in seconds: one moment for all that it does.
-local moment = nil
-
-local function now()
-  if not moment then
-    local time = call('TIME')
-    moment = tonumber(time[1]) + tonumber(time[2]) / 1000000
-  end
-  return moment
-end
+local TIME = call('TIME')
+local now = TIME[1] + TIME[2] / 1000000
 
 local function stamp(seconds) return string.format('%.3f', seconds) end
-local function integer(value) return string.format('%.0f', value) end
 
 local function download_key(id) return P .. 'download:' .. id end
 local function batch_key(name) return P .. 'batch:' .. name end
@@ -101,20 +87,6 @@ local function ready_key(name, account, sources)
 end
 
 local function all_accounts() return call('SMEMBERS', P .. 'accounts') end
-
-local function field(id, name) return call('HGET', download_key(id), name) or nil end
-
--- Return several fields of a record; false for one that is not there.
-local function fields(id, ...) return unpack(call('HMGET', download_key(id), ...)) end
-
--- Write fields of a record: name, value, name, value, ...; nothing for a value that is nil.
-local function set_fields(id, ...)
-  local values, given = { ... }, {}
-  for i = 1, select('#', ...), 2 do
-    if values[i + 1] ~= nil then given[#given + 1], given[#given + 2] = values[i], values[i + 1] end
-  end
-  if #given > 0 then call('HSET', download_key(id), unpack(given)) end
-end
 
 -- Build the object of a JSON text; nil for any other text.
 local function decoded(text)

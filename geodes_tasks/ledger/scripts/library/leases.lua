@@ -1,54 +1,49 @@
 -- Leases: one worker's right to a download for a time, and how attempts end.
 
--- Whether the caller still has the lease: no other worker has claimed and no script has ended it.
-local function has_lease(id, token)
-  local state, current = fields(id, 'state', 'token')
-  return state == 'STARTED' and current == token
+-- Return the record of a download whose lease the caller has, nil where it has it no more: another
+-- worker has claimed it, or a script has ended it.
+local function leased(id, token)
+  local d = record(id)
+  return d.state == 'STARTED' and d.token == token and d or nil
 end
 
--- Remove the lease of an attempt that ends; return its account, when the attempt began, and whether
--- the download is cancelled. nil where the caller has no lease any more.
+-- The same, for an attempt that ends: it gives its lease back.
 local function end_lease(id, token)
-  local state, current, account, started, cancel =
-    fields(id, 'state', 'token', 'account', 'started', 'cancel')
-  if state ~= 'STARTED' or current ~= token then return nil end
-  call('ZREM', account_key(account, ':leases'), id)
-  return account, number(started), cancel
+  local d = leased(id, token)
+  if d then call('ZREM', account_key(d.account, ':leases'), id) end
+  return d
 end
 
 -- Add what an attempt transferred to the record; count what no renewal has counted.
-local function count_transfer(id, report)
-  local batches, counted = fields(id, 'batches', 'counted')
-  call('HINCRBY', download_key(id), 'bytes', integer(report.bytes or 0))
-  for source, bytes in pairs(report.sources or { [report.source or ''] = report.bytes or 0 }) do
-    if bytes ~= 0 then call('HINCRBY', download_key(id), 'bytes:' .. source, integer(bytes)) end
+local function count_transfer(d, report)
+  local received = report.bytes or 0
+  local values = { bytes = number(d.bytes) + received }
+  for source, bytes in pairs(report.sources or { [report.source or ''] = received }) do
+    if bytes ~= 0 then values['bytes:' .. source] = number(d['bytes:' .. source]) + bytes end
   end
-  local came = (report.bytes or 0) - number(counted)
-  if came > 0 then
-    count_progress(batches, 0, came, report.source or '', report.collection, now())
-  end
+  set(d, values)
+  local came = received - number(d.counted)
+  if came > 0 then count_progress(d.batches, 0, came, report.source or '', report.collection) end
 end
 
--- Return the answer of a script that ends an attempt: what to send messages for now.
-local function answer_with_next(account, limits, time)
-  return { 'ok', unpack((release(account, limits, time))) }
+local function wait_until(d, due)
+  call('ZADD', P .. 'due', stamp(due), d.id)
+  set(d, { due = stamp(due) })
 end
 
 -- Wait for a file to come back from tape. It costs no request: one poll asks for all of them,
 -- soon for the first.
-local function wait_for_tape(id, first_seconds, time)
-  call('HSETNX', download_key(id), 'offline_since', stamp(time))
-  call('HINCRBY', download_key(id), 'gone', 1)
-  local account, since = fields(id, 'account', 'offline_since')
-  call('ZADD', account_key(account, ':tape'), since, id)
-  local poll = account_key(account, ':poll')
+local function wait_for_tape(d, first_seconds)
+  set(d, { offline_since = d.offline_since or stamp(now), gone = number(d.gone) + 1 })
+  call('ZADD', account_key(d.account, ':tape'), d.offline_since, d.id)
+  local poll = account_key(d.account, ':poll')
   local next_time = number(call('HGET', poll, 'next'))
-  if next_time < time or next_time > time + first_seconds then
-    call('HSET', poll, 'next', stamp(time + first_seconds))
+  if next_time < now or next_time > now + first_seconds then
+    call('HSET', poll, 'next', stamp(now + first_seconds))
   end
 end
 
-local function wait_until(id, due)
-  call('ZADD', P .. 'due', stamp(due), id)
-  set_fields(id, 'due', stamp(due))
+-- Return the answer of a script that ends an attempt: what to send messages for now.
+local function answer_with_next(d, limits)
+  return { 'ok', unpack((release(d.account, limits))) }
 end

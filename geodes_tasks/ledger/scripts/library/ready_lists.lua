@@ -6,10 +6,7 @@ local MOST_HOSTS = 20
 local MOST_TRIES = 100
 
 -- The batch that a download is served for: the newest.
-local function served_batch(id)
-  local names = batches_of(id)
-  return names[#names]
-end
+local function served_batch(d) return d.names[#d.names] end
 
 -- Return where the https address of a download of these sources leads: `geodes`, or another host.
 local function web_host(sources) return string.match(sources, '^(.*)%+s3$') or sources end
@@ -24,33 +21,44 @@ end
 
 -- The sets of sources that can serve a download; each has a ready list.
 local function source_sets()
-  local sets = { 's3' }
+  local sets = {}
   for _, host in ipairs(web_hosts()) do
     sets[#sets + 1], sets[#sets + 2] = host, host .. '+s3'
   end
+  sets[#sets + 1] = 's3'
   return sets
 end
 
-local PORTAL_SETS = { geodes = true, ['geodes+s3'] = true, s3 = true }
-
 local function known_sources(sources)
-  if PORTAL_SETS[sources or ''] then return sources end
-  return sources and call('SISMEMBER', P .. 'hosts', web_host(sources)) == 1 and sources or 'geodes'
+  for _, set_of in ipairs(source_sets()) do
+    if set_of == sources then return sources end
+  end
+  return 'geodes'
 end
 
 -- Return the sources of a new record; a host that is met for the first time gets its ready lists.
 local function sources_of_new(sources)
-  if sources and not PORTAL_SETS[sources] and call('SCARD', P .. 'hosts') < MOST_HOSTS then
+  if sources and known_sources(sources) ~= sources and #web_hosts() <= MOST_HOSTS then
     call('SADD', P .. 'hosts', web_host(sources))
+    hosts = nil
   end
   return known_sources(sources)
 end
 
 -- Return where the https address of a download leads: `geodes`, or the name of another host.
-local function host_of(id)
-  local host = web_host(known_sources(field(id, 'sources')))
+local function host_of(d)
+  local host = web_host(known_sources(d.sources))
   return host == 's3' and 'geodes' or host
 end
+
+local function ready_keys(name, account)
+  local keys = {}
+  for i, sources in ipairs(source_sets()) do keys[i] = ready_key(name, account, sources) end
+  return keys
+end
+
+local function has_ready(name, account) return call('EXISTS', unpack(ready_keys(name, account))) > 0 end
+local function clear_ready(name, account) call('UNLINK', unpack(ready_keys(name, account))) end
 
 -- Put a batch with ready work into its ring, once.
 local function enter_ring(name, account)
@@ -62,44 +70,31 @@ local function enter_ring(name, account)
   call('LPUSH', ring_key(account, level), name)
 end
 
--- Put a download into a ready list of its newest batch: at the head when it is `first`.
-local function make_ready(id, first)
-  if not is_whole(id) then return end_damaged(id) end
-  if end_left_over(id) then return end
-  local name, account, sources = served_batch(id), fields(id, 'account', 'sources')
-  call(first and 'LPUSH' or 'RPUSH', ready_key(name, account, known_sources(sources)), id)
-  enter_ring(name, account)
+-- Put a batch into its ring anew, out of the one of its former priority.
+local function rejoin_ring(name, account, former_level)
+  call('LREM', ring_key(account, former_level), 0, name)
+  call('HDEL', batch_key(name), 'ringed:' .. account)
+  if has_ready(name, account) then enter_ring(name, account) end
 end
 
-local function has_ready(name, account)
-  for _, sources in ipairs(source_sets()) do
-    if call('EXISTS', ready_key(name, account, sources)) == 1 then return true end
-  end
-  return false
-end
-
-local function clear_ready(name, account)
-  for _, sources in ipairs(source_sets()) do call('UNLINK', ready_key(name, account, sources)) end
-end
-
--- Take a batch out of the ledger at once; its records go block by block (remove_forgotten.lua).
-local function drop_batch(name)
-  local key = batch_key(name)
-  -- What is left of an earlier batch of this name keeps a name of its own.
-  local rest = name .. ':' .. stamp(now())
+-- Take a batch out of the ledger; the list of its downloads is kept, under a name of its own.
+local function put_aside(name, kind)
+  local key, rest = batch_key(name), name .. ':' .. stamp(now)
   if call('EXISTS', key .. ':downloads') == 1 then
-    call('RENAME', key .. ':downloads', P .. 'forgotten:' .. rest)
-    call('SADD', P .. 'forgotten', rest)
+    call('RENAME', key .. ':downloads', P .. kind .. ':' .. rest)
+    call('SADD', P .. kind, rest)
   end
-  for _, account in ipairs(all_accounts()) do
-    clear_ready(name, account)
-    for _, level in ipairs(levels_of(account)) do call('LREM', ring_key(account, level), 0, name) end
-  end
+  for _, account in ipairs(all_accounts()) do clear_ready(name, account) end
   call('UNLINK', key, errors_key(name))
   call('ZREM', P .. 'batches', name)
-  call('SREM', P .. 'earlier', name)
-  call('HDEL', P .. 'left_over', name)
-  call('HDEL', P .. 'holds', 'batch:' .. name)
+end
+
+-- Put a download into a ready list of its newest batch: at the head when it is `first`.
+local function make_ready(d, first)
+  if not is_whole(d) then return end_damaged(d) end
+  local key = ready_key(served_batch(d), d.account, known_sources(d.sources))
+  call(first and 'LPUSH' or 'RPUSH', key, d.id)
+  enter_ring(served_batch(d), d.account)
 end
 
 -- Whether a download waits for a time, or for its file to come back from tape.
@@ -109,11 +104,10 @@ local function is_waiting(id, reason, account)
 end
 
 -- Serve a download for these batches alone from now on.
-local function hand_over(id, state, others)
-  set_batches(id, others)
-  local account, reason = fields(id, 'account', 'reason')
-  local sent = call('ZSCORE', account_key(account, ':sent'), id)
-  if is_queued(state) and not sent and not is_waiting(id, reason, account) then make_ready(id) end
+local function hand_over(d, others)
+  set_batches(d, others)
+  local sent = call('ZSCORE', account_key(d.account, ':sent'), d.id)
+  if is_queued(d) and not sent and not is_waiting(d.id, d.reason, d.account) then make_ready(d) end
 end
 
 -- Return the priorities of an account's batches with ready work, the highest first.

@@ -2,80 +2,57 @@
 
 -- Record that a worker was seen. None for a while: Redis was out of reach, so that no lease could be
 -- renewed either, and leases are spared for some seconds.
-local function note_reachable(time, lease_seconds)
+local function note_reachable(lease_seconds)
   local last = number(call('GET', P .. 'looked'))
-  call('SET', P .. 'looked', stamp(time))
+  call('SET', P .. 'looked', stamp(now))
   -- Two seconds at least: workers are seen each half second where leases are short.
-  if last > 0 and time - last > math.max(lease_seconds / 2, 2) then
-    call('SET', P .. 'settles', stamp(time + 3))
+  if last > 0 and now - last > math.max(lease_seconds / 2, 2) then
+    call('SET', P .. 'settles', stamp(now + 3))
   end
 end
 
-local function are_leases_spared(time)
+local function are_leases_spared()
   local settles = number(call('GET', P .. 'settles'))
-  return settles > time and settles <= time + 10
+  return settles > now and settles <= now + 10
 end
 
--- Set the slots of a worker; the sum over all of them is kept by adding the difference.
-local function set_slots(worker, slots)
-  local key = P .. 'worker:' .. worker
-  local difference = slots - number(call('HGET', key, 'slots'))
-  if slots > 0 or call('EXISTS', key) == 1 then call('HSET', key, 'slots', slots) end
-  if difference ~= 0 then call('SET', P .. 'slots', number(call('GET', P .. 'slots')) + difference) end
+-- Sum the slots of all workers: some ten microseconds for a hundred of them, and only after a change.
+local function sum_slots()
+  local sum = 0
+  for _, slots in ipairs(call('HVALS', P .. 'slots_of')) do sum = sum + number(slots) end
+  call('SET', P .. 'slots', sum)
 end
 
 local function remove_worker(worker)
-  set_slots(worker, 0)
   call('DEL', P .. 'worker:' .. worker)
+  call('HDEL', P .. 'slots_of', worker)
   call('ZREM', P .. 'workers', worker)
-end
-
--- Return how many attempts of a download ended with their worker, as its history has them.
-local function worker_deaths_of(id)
-  local deaths = 0
-  for _, entry in ipairs(decoded(field(id, 'history')) or {}) do
-    local text = type(entry) == 'table' and entry.error
-    if type(text) == 'string' and string.find(text, '^WorkerLostError') then deaths = deaths + 1 end
-  end
-  return deaths
-end
-
--- Return the error (JSON) of a download whose attempts are used up.
-local function lost_error(id, attempts, error_text)
-  local deaths, info = worker_deaths_of(id), cjson.decode(error_text)
-  info.message = deaths >= attempts and deaths .. info.message
-    or deaths .. ' of ' .. attempts .. ' attempts ended as their worker died or went silent'
-  return cjson.encode(info)
 end
 
 -- End the attempt of a dead worker; return whether there was one. The entry leaves `leases` first,
 -- whatever its record has: a script must not meet it again.
 local function end_dead_lease(id, leases, most_attempts, error_text)
   call('ZREM', leases, id)
-  if not is_whole(id) then
-    end_damaged(id)
-    return false
-  end
-  local state, attempts, worker, source, done, cancel, counted =
-    fields(id, 'state', 'attempts', 'worker', 'source', 'done', 'cancel', 'counted')
-  if state ~= 'STARTED' then return false end
-  for _, name in ipairs({ 'bytes', 'bytes:' .. (source or '') }) do
-    call('HINCRBY', download_key(id), name, integer(number(counted)))
-  end
-  add_to_history(id, { at = stamp(now()), worker = worker or '', source = source or '',
-    bytes = number(done), error = 'WorkerLostError: its worker died or went silent' })
-  if cancel then
-    revoke(id)
+  local d = record(id)
+  if not is_whole(d) then end_damaged(d) end
+  if d.state ~= 'STARTED' then return false end
+  local source, deaths, attempts = d.source or '', number(d.deaths) + 1, number(d.attempts)
+  local values = { reason = 'worker-lost', deaths = deaths, bytes = number(d.bytes) + number(d.counted) }
+  values['bytes:' .. source] = number(d['bytes:' .. source]) + number(d.counted)
+  values.history = longer_history(d, { at = stamp(now), worker = d.worker or '', source = source,
+    bytes = number(d.done), error = 'WorkerLostError: its worker died or went silent' })
+  if d.cancel then
+    values.reason = nil
+    set(d, values)
+    revoke(d)
     return true
   end
-  move(id, 'RETRY', 'worker-lost')
-  if number(attempts) < most_attempts then
-    make_ready(id, true)
+  move(d, 'RETRY', values)
+  if attempts < most_attempts then
+    make_ready(d, true)
   else
-    move(id, 'FAILURE')
-    set_error(id, 'FAILURE', lost_error(id, number(attempts), error_text))
-    set_fields(id, 'finished', stamp(now()))
-    leave_litter(id)
+    move(d, 'FAILURE', { error = string.format(error_text, deaths, attempts), finished = stamp(now) })
+    leave_litter(d)
   end
   return true
 end

@@ -2,8 +2,8 @@
 
 -- Seconds for which the offer of a worker that can use S3 counts.
 local OFFER_SECONDS = 120
--- Ids that no longer wait, of those that one call takes from ready lists.
-local MOST_STALE = 100
+-- Ids that one call takes from ready lists, at most: chosen ones, and ones that no longer wait.
+local MOST_CHOSEN, MOST_STALE = 100, 100
 -- Messages in the broker at first, where slots outnumber them: nothing overtakes those there.
 local FIRST_WINDOW = 64
 
@@ -19,22 +19,14 @@ end
 
 -- Return whether a source is out of reach: 'out' for a time, then 'probing', when one download tries
 -- whether it is back; nil when it works.
-local function outage(source, time)
+local function outage(source)
   local out_until = call('HGET', P .. 'source:' .. source, 'until') or ''
-  return out_until ~= '' and (number(out_until) > time and 'out' or 'probing') or nil
-end
-
--- Close a source that is being probed for another while, as one download begins to try it.
-local function begin_outage_probe(source, time)
-  if outage(source, time) ~= 'probing' then return '' end
-  local wait = number(call('HGET', P .. 'source:' .. source, 'wait'), 10)
-  call('HSET', P .. 'source:' .. source, 'until', stamp(time + wait))
-  return ' probe'
+  return out_until ~= '' and (number(out_until) > now and 'out' or 'probing') or nil
 end
 
 -- Record that a source gave a file: it is in reach.
-local function source_works(source, time)
-  call('HSET', P .. 'source:' .. source, 'worked', stamp(time), 'until', '', 'why', '', 'avoid', '')
+local function source_works(source)
+  call('HSET', P .. 'source:' .. source, 'worked', stamp(now), 'until', '', 'why', '', 'avoid', '')
 end
 
 -- Return what an account may start now: `datalake`: S3 works and a worker can use it; for each set of
@@ -42,37 +34,36 @@ end
 -- nothing is requested there. A pause by hand closes all of them, any other pause the portal, an outage
 -- what needs that source. `limit` is what the account's hash says of its concurrency, `window` and
 -- `refilled` of messages.
-local function open_lists(account, time)
+local function open_lists(account)
   local open = { why = {} }
   open.geodes_paused, open.s3_paused = unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3'))
-  local until_time, why, by_hand, probe
-  until_time, why, by_hand, probe, open.limit, open.window, open.refilled = unpack(call('HMGET',
+  local until_time, why, by_hand
+  until_time, why, by_hand, open.probe, open.limit, open.window, open.refilled = unpack(call('HMGET',
     account_key(account), 'paused_until', 'paused', 'by_hand', 'probe', 'places', 'window', 'refilled'))
-  open.probe = probe
-  local paused = is_paused(account, until_time, time)
+  local paused = is_paused(until_time)
   if paused and by_hand then return { why = { geodes = 'paused' } } end
   local out_until, offered = unpack(call('HMGET', P .. 'source:s3', 'until', 'offered'))
-  local reachable = not open.s3_paused and number(out_until) <= time
-  open.datalake = reachable and number(offered) > time - OFFER_SECONDS
+  local reachable = not open.s3_paused and number(out_until) <= now
+  open.datalake = reachable and number(offered) > now - OFFER_SECONDS
   for _, host in ipairs(web_hosts()) do
-    local state = outage(host, time)
+    local state = outage(host)
     open.why[host] = state and 'outage'
     open[host] = not open.geodes_paused and state ~= 'out'
     if host == 'geodes' then
       -- While it is not known whether there is quota again, one download may try (see account.lua).
-      open.why.geodes = paused and (why or 'paused') or open.why.geodes or probe and 'quota'
+      open.why.geodes = paused and (why or 'paused') or open.why.geodes or open.probe and 'quota'
       open.geodes, open.is_probed = open.geodes and not paused, state == 'probing'
     end
     open[host .. '+s3'] = open[host] or open.datalake
     open.any = open.any or open[host .. '+s3']
   end
-  open['s3'] = reachable and open['geodes+s3']
+  open.s3 = reachable and open['geodes+s3']
   return open
 end
 
 -- Start nothing that needs the portal for the rest of this call.
 local function close_portal(open)
-  open['geodes'], open['geodes+s3'] = false, open.datalake
+  open.geodes, open['geodes+s3'] = false, open.datalake
 end
 
 -- Return the source or host that a download of these sources is requested from first.
@@ -83,53 +74,54 @@ end
 
 -- Remove the ready lists of a batch with a stale id in one, where nothing of the batch waits.
 local function drop_stale(id, state, name, account)
-  if not (ACTIVE[state] or ENDED[state]) then end_damaged(id) end
+  if not (ACTIVE[state] or ENDED[state]) then end_damaged(record(id)) end
   local pending, retry = unpack(call('HMGET', batch_key(name), 'state:PENDING', 'state:RETRY'))
   if number(pending) + number(retry) == 0 then clear_ready(name, account) end
 end
 
 -- Keep no more messages in the broker than some seconds' work, as the last refills were drained.
-local function adapt_window(account, limits, window, refilled, time)
-  local took = time - number(refilled, time - 1)
-  if took < 0.5 then window = math.min(window * 2, limits.window) end
+local function adapt_window(account, most, window, refilled)
+  local took = now - number(refilled, now - 1)
+  if took < 0.5 then window = math.min(window * 2, most) end
   if took > 2 then window = math.max(math.floor(window / 2), 1) end
-  call('HSET', account_key(account), 'window', window, 'refilled', stamp(time))
+  call('HSET', account_key(account), 'window', window, 'refilled', stamp(now))
 end
 
 -- Return how many messages may go out, and whether they are a refill of the broker's queue.
-local function free_messages(account, limits, limit, window, on_way, probes)
+local function free_messages(account, limits, limit, window, on_way)
   local slots = number(call('GET', P .. 'slots'))
   if slots > limit then return limit - call('ZCARD', account_key(account, ':leases')) - on_way, false end
   local free = math.max(window, 2 * slots) - on_way
   -- Where messages wait in the broker, few large refills cost less than many small ones.
-  local refill = free >= window / 4
-  if not limits.eager and not refill and probes > 1 then return 0, false end
-  return free, refill
+  if free < window / 4 and not limits.eager then return 0, false end
+  return free, free >= window / 4
 end
 
 -- Choose the downloads to send a message for now: never more than can start soon.
 -- Returns {id, spec, id, spec, ...}, and whether a next call finds more.
-local function release(account, limits, time)
-  local chosen, open, sent = {}, open_lists(account, time), account_key(account, ':sent')
+local function release(account, limits)
+  local chosen, open, sent = {}, open_lists(account), account_key(account, ':sent')
   if not open.any then return chosen, false end
   local on_way, probes = call('ZCARD', sent), probes_left(open.probe)
   local window = math.min(math.max(number(open.window, FIRST_WINDOW), 1), limits.window)
-  local limit = concurrency(open.limit, limits.concurrent)
-  local free, refill = free_messages(account, limits, limit, window, on_way, probes)
+  limits.eager = limits.eager or probes <= 1
+  local free, refill =
+    free_messages(account, limits, concurrency(open.limit, limits.concurrent), window, on_way)
   if free <= 0 then return chosen, false end
   local to_portal = open.is_probed and 1 or probes - on_way
   if to_portal < 1 then close_portal(open) end
-  local budget = quota_left(account, limits.quota_count, limits.quota_seconds, time)
+  local budget = quota_left(account, limits.quota_count, limits.quota_seconds)
   local levels, any_paused = levels_of(account), call('EXISTS', P .. 'holds') == 1
-  local put_back, tries, stale = {}, {}, 0
-  while free > 0 and stale < MOST_STALE do
+  local put_back, tries, stale, left = {}, {}, 0, math.min(free, MOST_CHOSEN)
+  while left > 0 and stale < MOST_STALE do
     local id, name, sources = next_ready(account, levels, any_paused, open, tries)
     if not id then break end
-    local state, reason, spec = fields(id, 'state', 'reason', 'spec')
+    local state, reason, spec = unpack(call('HMGET', download_key(id), 'state', 'reason', 'spec'))
     local to_server = server_of(open, sources)
     local needs_quota = to_server == 'geodes' and reason == 'quota'
     -- It may have ended meanwhile, or have a message already.
-    if not is_queued(state) or is_waiting(id, reason, account) or call('ZSCORE', sent, id) then
+    if (state ~= 'PENDING' and state ~= 'RETRY') or is_waiting(id, reason, account)
+        or call('ZSCORE', sent, id) then
       stale = stale + 1
       drop_stale(id, state, name, account)
     elseif needs_quota and budget < 1 then
@@ -139,12 +131,12 @@ local function release(account, limits, time)
       if needs_quota then budget = budget - 1 end
       if to_server == 'geodes' then to_portal = to_portal - 1 end
       if to_portal < 1 then close_portal(open) end
-      call('ZADD', sent, stamp(time), id)
+      call('ZADD', sent, stamp(now), id)
       chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
-      free = free - 1
+      left, free = left - 1, free - 1
     end
   end
-  for i = #put_back, 1, -1 do make_ready(put_back[i], true) end
-  if refill and free < window / 4 then adapt_window(account, limits, window, open.refilled, time) end
-  return chosen, stale == MOST_STALE
+  for i = #put_back, 1, -1 do make_ready(record(put_back[i]), true) end
+  if refill and free < window / 4 then adapt_window(account, limits.window, window, open.refilled) end
+  return chosen, stale == MOST_STALE or (left == 0 and free > 0)
 end

@@ -3,144 +3,115 @@
 local ACTIVE = { PENDING = true, STARTED = true, RETRY = true }
 local ENDED = { SUCCESS = true, FAILURE = true, REVOKED = true }
 
-local function is_queued(state) return state == 'PENDING' or state == 'RETRY' end
+local function is_queued(d) return d.state == 'PENDING' or d.state == 'RETRY' end
 
 -- The downloads that wait, for a reason or for their turn, by the time since when.
-local function since_key(state, reason)
-  if state == 'PENDING' then return P .. 'since:turn' end
-  return state == 'RETRY' and P .. 'since:' .. (reason or '')
-end
-
-local function check_move(id, from, to)
-  if not ALLOWED_MOVES[(from or '') .. '>' .. to] then
-    error('BADMOVE ' .. id .. ' ' .. (from or 'unknown') .. ' to ' .. to)
-  end
-end
+local function since_key(d) return P .. 'since:' .. (d.state == 'PENDING' and 'turn' or d.reason or '') end
 
 -- Remove what is true of a download only as long as it is in a state.
-local function leave_state(id, from, reason, outcome)
-  local since = since_key(from, reason)
-  if since then call('ZREM', since, id) end
-  count(id, 'state:' .. from, -1)
-  if has_error(from) then
-    local entry = error_entry(id, from, field(id, 'error'))
-    for _, name in ipairs(batches_of(id)) do call('ZREM', errors_key(name), entry) end
-  end
-  if from == 'SUCCESS' then count(id, 'outcome:' .. (outcome or ''), -1) end
-  if from ~= 'RETRY' then return end
-  count(id, 'waiting:' .. (reason or ''), -1)
-  call('ZREM', P .. 'due', id)
-  call('HDEL', download_key(id), 'reason', 'due')
-  if reason == 'offline' then call('ZREM', account_key(field(id, 'account'), ':tape'), id) end
+local function leave_state(d)
+  count(d, 'state:' .. d.state, -1)
+  if d.state == 'SUCCESS' then count(d, 'outcome:' .. (d.outcome or ''), -1) end
+  if is_queued(d) then call('ZREM', since_key(d), d.id) end
+  local entry = error_entry(d)
+  for _, name in ipairs(entry and d.names or {}) do call('ZREM', errors_key(name), entry) end
+  if d.state ~= 'RETRY' then return end
+  count(d, 'waiting:' .. (d.reason or ''), -1)
+  call('ZREM', P .. 'due', d.id)
+  if d.reason == 'offline' then call('ZREM', account_key(d.account, ':tape'), d.id) end
+  clear(d, 'reason', 'due')
 end
 
 -- Every state change of a record goes through here: refused unless the table of moves has it.
--- `reason` goes with RETRY, `outcome` with SUCCESS.
-local function move(id, to, reason, outcome)
-  local from, old_reason, old_outcome = fields(id, 'state', 'reason', 'outcome')
-  check_move(id, from, to)
-  if from then leave_state(id, from, old_reason, old_outcome) end
-  call('HSET', download_key(id), 'state', to)
-  count(id, 'state:' .. to, 1)
-  if reason then
-    count(id, 'waiting:' .. reason, 1)
-    call('HSET', download_key(id), 'reason', reason)
-  elseif outcome then
-    count(id, 'outcome:' .. outcome, 1)
-    call('HSET', download_key(id), 'outcome', outcome)
+-- `values` are fields to set with it: RETRY comes with a `reason`, SUCCESS with an `outcome`.
+local function move(d, to, values)
+  if not ALLOWED_MOVES[(d.state or '') .. '>' .. to] then
+    error('BADMOVE ' .. d.id .. ' ' .. (d.state or 'unknown') .. ' to ' .. to)
   end
-  local since = since_key(to, reason)
-  if since then call('ZADD', since, stamp(now()), id) end
+  if d.state then leave_state(d) end
+  values = values or {}
+  values.state = to
+  set(d, values)
+  count(d, 'state:' .. to, 1)
+  if to == 'RETRY' then count(d, 'waiting:' .. d.reason, 1) end
+  if to == 'SUCCESS' then count(d, 'outcome:' .. d.outcome, 1) end
+  if is_queued(d) then call('ZADD', since_key(d), stamp(now), d.id) end
+  for _, name in ipairs(d.names) do
+    if is_alive(name) then list_error(d, name) end
+  end
 end
 
--- Append to the history of failed attempts; the oldest of more than 20 go.
-local function add_to_history(id, entry)
-  add_total('errors:' .. string.match(entry.error, '^[%w_]*'), 1)
-  local history = decoded(field(id, 'history')) or {}
+-- Return the history of failed attempts (JSON) with one more; the oldest of more than 20 go.
+local function longer_history(d, entry)
+  add(P .. 'totals', 'errors:' .. string.match(entry.error, '^[%w_]*'), 1)
+  local history = decoded(d.history) or {}
   history[#history + 1] = entry
   while #history > 20 do table.remove(history, 1) end
-  set_fields(id, 'history', cjson.encode(history))
+  return cjson.encode(history)
 end
 
 -- Leave the part files of an ended download to the next worker that sweeps.
-local function leave_litter(id)
-  set_done(id, 0)
-  local token = tonumber(field(id, 'token') or '')
-  if token then call('ZADD', P .. 'litter', integer(token), id) end
+local function leave_litter(d)
+  set_done(d, 0)
+  if tonumber(d.token or '') then call('ZADD', P .. 'litter', d.token, d.id) end
 end
-
-local function has_litter(id) return call('ZSCORE', P .. 'litter', id) end
 
 -- End a cancelled download that no attempt works on; its part files are left for sweeping.
-local function revoke(id)
-  move(id, 'REVOKED')
-  set_fields(id, 'finished', stamp(now()))
-  call('HDEL', download_key(id), 'cancel')
-  leave_litter(id)
+local function revoke(d)
+  move(d, 'REVOKED', { finished = stamp(now) })
+  clear(d, 'cancel')
+  leave_litter(d)
 end
 
--- End a download that an earlier run on a private server left unfinished; see begin_run.lua.
--- Returns whether it was one: no batch of this run has it, so nothing would ever start it.
-local function end_left_over(id)
-  if not ACTIVE[field(id, 'state') or ''] or not is_private() then return false end
-  local names = other_batches_of(id)
-  for _, name in ipairs(names) do
-    if not is_earlier(name) then return false end
+-- End a download that an earlier run on a private server left unfinished; see abandon.lua.
+-- Returns whether it was one: no living batch has it, so nothing would ever start it.
+local abandoned = nil
+
+local function end_if_abandoned(d)
+  if not ACTIVE[d.state] then return false end
+  abandoned = abandoned or call('SMEMBERS', P .. 'abandoned')
+  if #abandoned == 0 or #other_batches_of(d) > 0 then return false end
+  for _, name in ipairs(abandoned) do
+    if call('ZSCORE', P .. 'abandoned:' .. name, d.id) then
+      -- A batch of the new run may have the name of an old one, and must not be counted down.
+      d.names = {}
+      move(d, 'REVOKED')
+      clear(d, 'cancel')
+      return true
+    end
   end
-  -- A batch of this run may have the name of an old one, and must not be counted down.
-  names_of[id] = names
-  move(id, 'REVOKED')
-  set_fields(id, 'finished', stamp(now()))
-  call('HDEL', download_key(id), 'cancel')
-  return true
-end
-
-local function unfinished_in(name)
-  local pending, started, retry =
-    unpack(call('HMGET', batch_key(name), 'state:PENDING', 'state:STARTED', 'state:RETRY'))
-  return number(pending) + number(started) + number(retry)
+  return false
 end
 
 -- Whether a record has what every script must know of it.
-local function is_whole(id)
-  local state, account, batches = fields(id, 'state', 'account', 'batches')
-  return state and (ACTIVE[state] or ENDED[state]) and account and account ~= ''
-    and #batches_of(id, batches or '') > 0
-end
-
--- Return the state in which a record was counted last, where its own text is none of ours.
-local function counted_state(id)
-  for _, account in ipairs(all_accounts()) do
-    if call('ZSCORE', account_key(account, ':leases'), id) then return 'STARTED' end
-  end
-  if call('ZSCORE', since_key('PENDING'), id) then return 'PENDING' end
-  return call('ZSCORE', since_key('RETRY', field(id, 'reason')), id) and 'RETRY' or nil
+local function is_whole(d)
+  return (ACTIVE[d.state] or ENDED[d.state]) and (d.account or '') ~= '' and #d.names > 0
 end
 
 local DAMAGED = cjson.encode({ type = 'DamagedRecordError', message = 'the record is damaged',
   hint = 'Enqueue the item again.' })
 
 -- End a record that cannot be understood, so that no script and no worker meets it again.
-local function end_damaged(id)
-  local state = field(id, 'state')
-  if ENDED[state or ''] or call('EXISTS', download_key(id)) == 0 then return end
-  if not ACTIVE[state or ''] then
-    state = counted_state(id)
-    set_fields(id, 'state', state)
-  end
+-- Returns false where there is no record.
+local function end_damaged(d)
+  if call('EXISTS', download_key(d.id)) == 0 then return false end
+  if ENDED[d.state] then return true end
+  -- A text that is no state: the download is counted in the one whose sets have it.
+  local counted = ACTIVE[d.state] and d.state
   for _, account in ipairs(all_accounts()) do
-    for _, part in ipairs({ ':leases', ':sent', ':tape' }) do call('ZREM', account_key(account, part), id) end
+    if call('ZREM', account_key(account, ':leases'), d.id) == 1 then counted = counted or 'STARTED' end
+    call('ZREM', account_key(account, ':sent'), d.id)
+    call('ZREM', account_key(account, ':tape'), d.id)
   end
-  if state then
-    if state ~= 'RETRY' then move(id, 'RETRY', 'worker-lost') end
-    move(id, 'FAILURE')
-  else
-    set_fields(id, 'state', 'FAILURE')
-    count(id, 'state:FAILURE', 1)
+  for _, state in ipairs(counted and {} or { 'PENDING', 'RETRY' }) do
+    d.state = state
+    if call('ZSCORE', since_key(d), d.id) then counted = counted or state end
   end
-  call('HDEL', download_key(id), 'cancel')
-  set_error(id, 'FAILURE', DAMAGED)
-  set_fields(id, 'finished', stamp(now()))
-  add_total('errors:DamagedRecordError', 1)
-  leave_litter(id)
+  d.state = counted or nil
+  if d.state and d.state ~= 'RETRY' then move(d, 'RETRY', { reason = 'worker-lost' }) end
+  move(d, 'FAILURE', { error = DAMAGED, finished = stamp(now) })
+  clear(d, 'cancel')
+  add(P .. 'totals', 'errors:DamagedRecordError', 1)
+  leave_litter(d)
+  return true
 end

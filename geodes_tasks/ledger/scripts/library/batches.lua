@@ -1,0 +1,70 @@
+-- Batches: which downloads are in them, and lists of those that failed.
+
+-- Add a download to the counters of one batch, or take it out of them (sign -1).
+local function count_in_batch(d, name, sign)
+  local key = batch_key(name)
+  add(key, 'bytes_total', sign * number(d.size))
+  add(key, 'bytes_done', sign * number(d.done))
+  if d.state then add(key, 'state:' .. d.state, sign) end
+  if d.state == 'RETRY' then add(key, 'waiting:' .. (d.reason or ''), sign) end
+  if d.state == 'SUCCESS' then add(key, 'outcome:' .. (d.outcome or ''), sign) end
+end
+
+-- The downloads of a batch with an error, listed by it: readers find them without reading the batch.
+local function errors_key(name) return P .. 'errors:' .. name end
+
+-- Return how a batch lists a download for its error; nil for one that has none.
+local function error_entry(d)
+  if not d.error or (d.state ~= 'FAILURE' and d.state ~= 'RETRY') then return nil end
+  local info = decoded(d.error)
+  return d.state .. ':' .. tostring(info and info.type or '') .. ':' .. d.id
+end
+
+local function list_error(d, name)
+  local entry = error_entry(d)
+  if entry then call('ZADD', errors_key(name), 0, entry) end
+end
+
+local function is_in_batch(d, name) return call('ZSCORE', batch_key(name) .. ':downloads', d.id) end
+
+-- Return the living batches that a download is in, apart from one.
+local function other_batches_of(d, batch)
+  local found = {}
+  for _, name in ipairs(d.names) do
+    if name ~= batch and is_in_batch(d, name) then found[#found + 1] = name end
+  end
+  return found
+end
+
+local function set_batches(d, names)
+  d.names = names
+  set(d, { batches = table.concat(names, ' ') })
+end
+
+-- Count a download in one more batch, once. Forgotten batches drop out of its list on the way.
+local function attach(d, name)
+  if is_in_batch(d, name) then return end
+  local names, key = other_batches_of(d, name), batch_key(name)
+  names[#names + 1] = name
+  set_batches(d, names)
+  call('ZADD', key .. ':downloads', call('HINCRBY', key, 'total', 1), d.id)
+  count_in_batch(d, name, 1)
+  list_error(d, name)
+end
+
+-- Take a download out of a batch; return whether it was in it.
+local function detach(d, name)
+  if call('ZREM', batch_key(name) .. ':downloads', d.id) == 0 then return false end
+  add(batch_key(name), 'total', -1)
+  count_in_batch(d, name, -1)
+  call('ZREM', errors_key(name), error_entry(d) or '')
+  return true
+end
+
+local function open_batch(name, account)
+  call('SADD', P .. 'accounts', account)
+  call('ZADD', P .. 'batches', 'NX', stamp(now), name)
+  call('HSETNX', batch_key(name), 'account', account)
+  call('HSETNX', batch_key(name), 'created', stamp(now))
+  alive[name] = true
+end
