@@ -10,7 +10,7 @@ import typer
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
 from geodes_tasks.cli.output import write_data, write_line
-from geodes_tasks.errors import ConfigError
+from geodes_tasks.errors import ConfigError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring.metrics import LedgerCollector
 from geodes_tasks.settings import config
@@ -33,7 +33,14 @@ def metrics(
 ) -> None:
     """Serve metrics of the ledger to Prometheus; no label names an item."""
     ledger = Ledger.of(config.load())
-    ledger.connection.ping()
+    try:
+        ledger.connection.ping()
+    except LedgerUnavailableError as error:
+        if once:
+            raise
+        # Started beside Redis, the exporter may be the first: it must not end, or a supervisor
+        # restarts it again and again. Until Redis answers, ledger_up is 0.
+        write_line(f"{error}; ledger_up is 0 until it answers")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(ledger))
     if once:

@@ -11,6 +11,18 @@ import typer
 from geodes_tasks.client.run import require_cluster
 from geodes_tasks.settings import config
 
+_START = """
+import sys
+import worker
+from celery.__main__ import main
+sys.argv[0] = "celery"
+main()
+"""
+"""Python that starts Celery with the installed `worker`.
+
+Celery puts the working directory first on ``sys.path`` (celery.utils.imports.cwd_in_path), and so
+does ``python -m``: a file worker.py there would be imported in its place.
+"""
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -45,6 +57,5 @@ def _execute_celery(command: str, arguments: list[str]) -> NoReturn:
     """
     # Celery prints a traceback for wrong settings; here they become one line and exit code 2.
     require_cluster(config.load(), command)
-    os.execv(  # noqa: S606 - no shell
-        sys.executable, [sys.executable, "-m", "celery", "-A", "worker", command, *arguments]
-    )
+    words = [sys.executable, "-P", "-c", _START, "-A", "worker", command, *arguments]
+    os.execv(sys.executable, words)  # noqa: S606 - no shell
