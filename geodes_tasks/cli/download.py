@@ -18,6 +18,7 @@ from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.planning import Planned, Selection
 from geodes_tasks.client.run import Run
 from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
+from geodes_tasks.model.asset import Unpack
 from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import SnapshotReader
@@ -106,6 +107,12 @@ Slots = Annotated[
         help="Transfers at once [GEODES_TASKS_MAX_CONCURRENT; default: 4].",
     ),
 ]  # fmt: skip
+Extract = Annotated[
+    bool, typer.Option("--extract", help="Unpack zip archives into folders of their name.")
+]
+KeepArchive = Annotated[
+    bool, typer.Option("--keep-archive", help="With --extract: keep the archives too.")
+]
 Quiet = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
 
 
@@ -132,6 +139,8 @@ def download(
     exclude: Exclude = None,
     layout: Layout = DEFAULT_LAYOUT,
     from_: From = "auto",
+    extract: Extract = False,
+    keep_archive: KeepArchive = False,
     slots: Slots = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be downloaded.")
@@ -160,7 +169,8 @@ def download(
     # One folder, one ledger, under whatever name it was given.
     folder = Path(settings.download_dir).resolve()
     settings = settings.model_copy(update={"download_dir": folder})
-    selection = _selection(settings, include, exclude, layout, from_)
+    unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
+    selection = _selection(settings, include, exclude, layout, from_, unpack)
     wanted = searches.search_of(
         collection=collection, ids=ids, bbox=bbox, intersects=intersects, start=start, end=end,
         cloud_cover=cloud_cover, tile=tile, query=query,
@@ -201,6 +211,8 @@ def enqueue(
     exclude: Exclude = None,
     layout: Layout = DEFAULT_LAYOUT,
     from_: From = "auto",
+    extract: Extract = False,
+    keep_archive: KeepArchive = False,
     batch_name: Annotated[str | None, typer.Option("--batch", help="A name for the batch.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over.")] = False,
     as_json: AsJson = False,
@@ -218,7 +230,8 @@ def enqueue(
     settings = config.load(config_file, download_dir=output_dir, account=account)
     runs.require_cluster(settings, "enqueue")
     named_key(settings.account)
-    selection = _selection(settings, include, exclude, layout, from_)
+    unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
+    selection = _selection(settings, include, exclude, layout, from_, unpack)
     rank = enqueue_admission.rank_of(priority, weight)
     planned = planning.plan(searches.items_of(source, settings), selection)
     run = runs.admitted(planned, settings, batch_name, rank=rank)
@@ -237,9 +250,10 @@ def _selection(
     exclude: list[str] | None,
     layout: str,
     source: str,
+    unpack: Unpack,
 ) -> Selection:
     folder = planning.folder(settings.download_dir)
-    return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, source)
+    return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, source, unpack)
 
 
 def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:

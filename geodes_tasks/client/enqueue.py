@@ -32,6 +32,8 @@ def enqueue(
     exclude: Sequence[str] = (),
     layout: str = DEFAULT_LAYOUT,
     source: str = planning.AUTO,
+    extract: bool = False,
+    keep_archive: bool = False,
     account: str | None = None,
     priority: int | None = None,
     weight: int | None = None,
@@ -48,6 +50,8 @@ def enqueue(
         exclude: Globs over asset keys that are not wanted.
         layout: Template of the path below the folder, such as ``{collection}/{item}/{title}``.
         source: ``auto``, ``geodes`` or ``s3``.
+        extract: Unpack zip archives, after their proof, into folders of their name.
+        keep_archive: With ``extract``, keep the archives beside their folders.
         account: Who pays; default GEODES_TASKS_ACCOUNT. The workers have its key.
         priority: Nothing of a lower one starts while a batch of a higher one has work.
         weight: Turns in a row among batches of one priority.
@@ -68,7 +72,8 @@ def enqueue(
     ledger = Ledger.of(settings)
     ledger.connection.ping()
     folder = planning.folder(download_dir or settings.download_dir)
-    selection = planning.Selection(folder, tuple(include), tuple(exclude), layout, source)
+    unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
+    selection = planning.Selection(folder, tuple(include), tuple(exclude), layout, source, unpack)
     planned = planning.plan(readers.items_of(items), selection)
     name = batch or enqueue_admission.new_batch_name()
     rank = enqueue_admission.rank_of(priority, weight)

@@ -8,10 +8,12 @@ import getpass
 import os
 import secrets
 import socket
+import stat
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
@@ -22,6 +24,7 @@ from geodes_tasks.ledger import Admission, Refusal
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.results import Proof
 from geodes_tasks.settings.urls import masked
+from geodes_tasks.transfer import multi_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -257,8 +260,10 @@ class _Door:
 
 
 def proof_at(path: str) -> Proof | None:
-    """Return the stat of a path; None where there is no file or it cannot be read."""
+    """Return the proof of a file or folder as it is now; None where it cannot be read."""
     try:
-        return Proof.of(os.stat(path))  # noqa: PTH116 - half the cost of Path.stat, per file
+        found = os.stat(path)  # noqa: PTH116 - half the cost of Path.stat, per file
+        is_folder = stat.S_ISDIR(found.st_mode)
+        return multi_object.proof_of(Path(path)) if is_folder else Proof.of(found)
     except OSError:
         return None

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from geodes_tasks.errors import ConfigError, GeodesTasksError, ItemError
+from geodes_tasks.errors import ConfigError, GeodesTasksError, HostileNameError, ItemError
 from geodes_tasks.ledger import Refusal, Request
+from geodes_tasks.model.asset import Asset, Unpack
+from geodes_tasks.model.formatting import printable
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.transfer import destination
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from geodes_tasks.model.asset import Asset
-
+ARCHIVE = ".zip"
+"""Suffix of the archives that can be unpacked."""
 AUTO = "auto"
 """Any source that has the file, the best one first."""
 
@@ -32,6 +32,8 @@ class Selection:
     layout: str = destination.DEFAULT_LAYOUT
     source: str = AUTO
     """``auto``, or the only source to use."""
+    unpack: Unpack = Unpack.NO
+    """Whether zip archives become folders."""
 
     def __post_init__(self) -> None:
         """Refuse a layout that no item could fill.
@@ -89,11 +91,38 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
         try:
             asset = _from_source(asset, selection.source)
             path = destination.plan(asset, selection.folder, selection.layout).path
+            if selection.unpack and asset.title.lower().endswith(ARCHIVE):
+                asset, path = replace(asset, unpack=selection.unpack), _folder_of(path, asset)
             planned.requests.append(Request(asset, path, whole))
             whole = None
         except (ItemError, ConfigError) as error:
             refuse(asset.key, error)
     return planned
+
+
+def _folder_of(archive: str, asset: Asset) -> str:
+    """Return the path of the folder that an archive becomes: its own without suffix.
+
+    Raises:
+        HostileNameError: that is no name.
+    """
+    path = archive[: -len(ARCHIVE)] if archive.lower().endswith(ARCHIVE) else archive
+    name = path.rpartition("/")[2]
+    if problem := destination.refused_name(name):
+        raise HostileNameError(asset.item_id, f"folder name {printable(name)!r} {problem}")
+    return path
+
+
+def unpacking(*, extract: bool, keep_archive: bool) -> Unpack:
+    """Return what the options ``--extract`` and ``--keep-archive`` mean.
+
+    Raises:
+        ConfigError: the second without the first.
+    """
+    if keep_archive and not extract:
+        problem = "is for archives that are unpacked"
+        raise ConfigError("--keep-archive", problem, "Add --extract, or leave it out.")
+    return (Unpack.KEEP if keep_archive else Unpack.DROP) if extract else Unpack.NO
 
 
 def _from_source(asset: Asset, source: str) -> Asset:

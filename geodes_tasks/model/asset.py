@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from geodes_tasks.model import checksum as checksums
@@ -20,6 +21,16 @@ PREVIEW_ROUTE = "/api/quicklook/"
 """Beginning of the portal's paths of previews, which need no key and cost no quota."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://geodes-portal.cnes.fr/geodes-tasks").bytes
+
+
+class Unpack(StrEnum):
+    """Treatment of an archive: a file, or a folder of its members."""
+
+    NO = ""
+    DROP = "drop"
+    """The archive is removed when its folder is there."""
+    KEEP = "keep"
+    """The archive stays beside its folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,8 @@ class Asset:
     """Bytes, as the catalogue has it; None if unknown."""
     checksum: Checksum | None = None
     """Digest in the catalogue; None if unknown, then the file ends unverified."""
+    unpack: Unpack = Unpack.NO
+    """Whether the archive becomes a folder; the final path is that of the folder then."""
     fields: Mapping[str, str] = field(default_factory=dict, compare=False)
     """STAC fields of the item for the layout template; not kept after planning."""
 
@@ -53,6 +66,7 @@ class Asset:
             "hrefs": dict(self.hrefs),
             "size": self.size_bytes,
             "checksum": str(self.checksum) if self.checksum else None,
+            **({"unpack": str(self.unpack)} if self.unpack else {}),
         }
 
     @classmethod
@@ -75,6 +89,7 @@ class Asset:
             hrefs=data["hrefs"],
             size_bytes=data["size"],
             checksum=checksums.parse(checksum) if checksum else None,
+            unpack=Unpack(data.get("unpack", "")),
         )
 
 

@@ -71,6 +71,8 @@ class DownloadQueue:
         exclude: Sequence[str] = (),
         layout: str = DEFAULT_LAYOUT,
         source: str = planning.AUTO,
+        extract: bool = False,
+        keep_archive: bool = False,
         conf: Config | None = None,
         quiet: bool = False,
     ) -> None:
@@ -85,6 +87,8 @@ class DownloadQueue:
             exclude: Globs over asset keys to leave out.
             layout: Template of the path below the folder, such as ``{collection}/{title}``.
             source: ``auto``, ``geodes`` or ``s3``.
+            extract: Unpack zip archives, after their proof, into folders of their name.
+            keep_archive: With ``extract``, keep the archives beside their folders.
             conf: In place of that of the last Geodes object.
             quiet: Show no progress.
         """
@@ -97,8 +101,9 @@ class DownloadQueue:
         self.results: list[DownloadRecord] = []
         """One record a file, as the last ``run()`` left it."""
         self._status: BatchStatus | None = None
+        unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
         self._selection = Selection(
-            self.download_dir, tuple(include), tuple(exclude), layout, source
+            self.download_dir, tuple(include), tuple(exclude), layout, source, unpack
         )
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadRecord, Proof
 from geodes_tasks.model.states import State
 from geodes_tasks.transfer import manifest, multi_object
+from geodes_tasks.transfer.unpack import Unpacked
 
 CHUNK = 8
 """Number of files that a process takes at once, when there are many."""
@@ -92,6 +93,8 @@ def audit(expected: Expected) -> Audited:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode) and expected.checksum is None:
             return _inspect_folder(expected, path)
+        if stat.S_ISDIR(found.st_mode):
+            return _inspect_unpacked(expected, path)
         if not stat.S_ISREG(found.st_mode):
             return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
         return inspect(expected, found)
@@ -162,6 +165,24 @@ def _inspect_folder(expected: Expected, folder: Path) -> Audited:
     others = [name for name in sizes if name not in listed and not manifest.is_manifest(name)]
     is_proven = bool(listed) and not others
     return Audited(expected, Finding.RIGHT if is_proven else Finding.UNPROVABLE, size)
+
+
+def _inspect_unpacked(expected: Expected, folder: Path) -> Audited:
+    """Compare the folder of an archive with the list of its files; others in it do not matter.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    listed = Unpacked(folder, str(expected.checksum))
+    members = listed.members()
+    if members is None:
+        return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
+    size = sum(member[1] for member in members)
+    if wrong := listed.damaged(lambda: None):
+        is_there = (folder / wrong).exists()
+        finding = Finding.CHANGED if is_there else Finding.MISSING
+        return Audited(expected, finding, size, f"{wrong} in it")
+    return Audited(expected, Finding.RIGHT, size)
 
 
 # --- many files ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import time
@@ -10,12 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from geodes_tasks.errors import (
+    ArchiveError,
     CatalogueMismatchError,
     ChecksumMismatchError,
+    HostileNameError,
     NotAFileError,
+    TooLargeError,
     UnexpectedAnswerError,
 )
-from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
@@ -26,6 +30,7 @@ from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.fallback import Fallback, Source
 from geodes_tasks.transfer.fetch import Fetch
 from geodes_tasks.transfer.partfile import PartFile
+from geodes_tasks.transfer.unpack import Unpacked
 from geodes_tasks.transports import Transport
 
 DEFAULT_ALGORITHM = "md5"
@@ -69,6 +74,8 @@ def download(
     """
     callbacks = callbacks or NoCallbacks()
     token = token or str(time.time_ns() // 1_000_000)
+    if asset.unpack:
+        return _download_unpacked(asset, final, transports, callbacks, token, proof, suspect)
     names = iter((final,)) if replace else numbered(final)
     for final in names:
         if (present := _present(asset, final, proof, callbacks)) is not None:
@@ -107,6 +114,11 @@ def download(
 
 def discard(asset: Asset, final: Path, token: str) -> None:
     """Remove the part files of this attempt and of earlier ones."""
+    if asset.unpack:
+        folder = Unpacked(final, _content(asset))
+        plain = dataclasses.replace(asset, unpack=Unpack.NO)
+        discard(plain, folder.archive_of(asset), token)
+        folder.drop_archive()
     part = PartFile(final, _content(asset), token, DEFAULT_ALGORITHM)
     part.leftovers.sweep()
     part.discard()
@@ -220,6 +232,57 @@ def _published(fetch: Fetch, checksum: Checksum, names: Iterator[Path] | None) -
         sources=dict(fetch.received),
         proof=proof,
     )
+
+
+# --- an archive that becomes a folder ------------------------------------------------------------
+
+
+def _download_unpacked(
+    asset: Asset,
+    final: Path,
+    transports: Mapping[str, Transport],
+    callbacks: Callbacks,
+    token: str,
+    proof: Proof | None,
+    suspect: Checksum | None,
+) -> DownloadResult:
+    """Fetch and verify an archive, then unpack it; a folder that is there and right is kept.
+
+    Raises:
+        ArchiveError, HostileNameError: it cannot be unpacked; nothing of it is left.
+        NotAFileError: a file has the name of the folder.
+        GeodesTasksError: as for a file.
+    """
+    folder, size = Unpacked(final, _content(asset)), asset.size_bytes or 0
+    seen = folder.proof(proof, lambda: callbacks.progress(size))
+    if seen is not None:
+        return DownloadResult(
+            outcome=Outcome.ALREADY_PRESENT,
+            path=str(final),
+            size_bytes=size,
+            checksum=asset.checksum,
+            verified=asset.checksum is not None,
+            bytes_transferred=0,
+            source=None,
+            proof=seen,
+        )
+    archive, plain = folder.archive_of(asset), dataclasses.replace(asset, unpack=Unpack.NO)
+    result = download(plain, archive, transports, callbacks=callbacks, token=token, suspect=suspect)
+    if archive.is_dir():
+        # The datalake has some products as folders: there is nothing to unpack.
+        with disk_errors(final):
+            archive.rename(final)
+    else:
+        try:
+            size = result.size_bytes
+            folder.unpack(asset, token, lambda: callbacks.progress(size), callbacks.confirm)
+        except (ArchiveError, HostileNameError, TooLargeError, NotAFileError):
+            folder.drop_archive()
+            raise
+    folder.drop_archive()
+    with disk_errors(final):
+        proof = multi_object.proof_of(final)
+    return dataclasses.replace(result, path=str(final), proof=proof)
 
 
 # --- a product of many objects -----------------------------------------------------------------

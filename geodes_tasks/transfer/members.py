@@ -14,10 +14,16 @@ from pathlib import Path
 
 from remotezip import PartialBuffer, RemoteZip, RemoteZipError
 
-from geodes_tasks.errors import ArchiveError, NoRangesError, SourceUnavailableError
+from geodes_tasks.errors import (
+    ArchiveError,
+    HostileNameError,
+    NoRangesError,
+    SourceUnavailableError,
+)
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import READ_BYTES
-from geodes_tasks.transfer.destination import PART_FOLDER, numbered
+from geodes_tasks.model.formatting import printable
+from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.publish import link_new, warn_of_other_name
 from geodes_tasks.transports import Body, Transport
@@ -52,8 +58,11 @@ def local(path: Path) -> Iterator[zipfile.ZipFile]:
 def _named_errors(title: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, RemoteZipError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, RemoteZipError, NotImplementedError, zlib.error, EOFError) as error:
         raise ArchiveError(title, f"is no sound zip archive: {error}") from error
+    except RuntimeError as error:
+        # zipfile has no class of its own for a member that wants a password.
+        raise ArchiveError(title, str(error)) from error
     except KeyError as error:
         raise ArchiveError(title, str(error.args[0])) from error
 
@@ -89,6 +98,7 @@ def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> lis
 
     Raises:
         ArchiveError: there is no such member, or it is damaged.
+        HostileNameError: its name cannot be a file name everywhere.
         DiskError: the folder does not take it.
     """
     with disk_errors(folder):
@@ -104,6 +114,8 @@ def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) 
     # As ZipFile.extract does: neither a root nor `..` leads out of the folder (CVE-2007-4559
     # describes what archives without this check can overwrite).
     parts = [part for part in member.filename.split("/") if part not in {"", ".", ".."}]
+    if problem := refused_name("/".join(parts)):
+        raise HostileNameError(folder.name, f"the member {printable(name)!r} {problem}")
     wanted, found = folder.joinpath(*parts), None
     for final in numbered(wanted):
         if _is_copy(final, member):
