@@ -7,21 +7,27 @@ again continues where the last one stopped.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from geodes_tasks.client.child_process import end, tail, try_lock
 from geodes_tasks.client.earlier_runs import EarlierRuns
-from geodes_tasks.client.private_server import OnLoad, PrivateServer, end, tail
-from geodes_tasks.errors import ConfigError, FolderBusyError, PrivateProcessError
+from geodes_tasks.client.private_server import OnLoad, PrivateServer
+from geodes_tasks.errors import (
+    ConfigError,
+    FolderBusyError,
+    LedgerUnavailableError,
+    PrivateProcessError,
+)
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Settings
@@ -29,6 +35,10 @@ from geodes_tasks.tasks.app import BROKER_KEYS, PARENT_VARIABLE
 
 GRACE_S = 1.0
 """Seconds for running downloads to end after Ctrl-C; a user at a terminal waits for them."""
+LOCK, FOLDER = "lock", "folder"
+"""Files of a state folder: the lock and process id of its run; the name of its download folder."""
+BUSY_S = 0.2
+"""Seconds that a run waits for the lock: other commands try it for a moment."""
 WORKER_PATIENCE_S = 15.0
 """Seconds in which the worker has to end before it is killed."""
 
@@ -43,10 +53,14 @@ class OneMachine:
         self.state = settings.state_dir.expanduser() / digest
         own = settings.model_copy(update={"download_dir": folder})
         self.server = PrivateServer(own, self.state, on_load)
-        self.settings = self.server.settings
         self._stack = contextlib.ExitStack()
         self.worker: subprocess.Popen[bytes] | None = None
         self._is_dismissed = False
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings of the run, with the address of its server."""
+        return self.server.settings
 
     def __enter__(self) -> Self:
         """Start the server, wait until it answers, and begin a new run in its ledger.
@@ -60,12 +74,13 @@ class OneMachine:
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(self._locked())
-                self.server.serve(stack)
+                self.server.use(stack)
                 ledger = Ledger.of(self.settings)
-                if ledger.control.abandon(BROKER_KEYS):
-                    earlier = EarlierRuns(ledger)
-                    earlier.start()
-                    stack.callback(earlier.stop)
+                ledger.control.begin_run(BROKER_KEYS)
+                stack.callback(self._end_run)
+                earlier = EarlierRuns(ledger, self.settings.keep_days)
+                earlier.start()
+                stack.callback(earlier.stop)
                 self._stack = stack.pop_all()
         except OSError as error:
             raise ConfigError("GEODES_TASKS_STATE_DIR", str(error)) from error
@@ -84,21 +99,54 @@ class OneMachine:
         """
         self._stack.__exit__(kind, error, trace)
 
+    def _end_run(self) -> None:
+        # A server that was killed is reported by the failure that it caused.
+        with contextlib.suppress(LedgerUnavailableError):
+            Ledger.of(self.settings).control.end_run()
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Lock the state folder for this run."""
-        # The folder is on a local file system: flock(2) of an NFS mount may be local to its host.
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.state / "lock").open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                stream.seek(0)
-                raise FolderBusyError(str(self.folder), stream.read().strip()) from error
+        with (self.state / LOCK).open("a+") as stream:
+            deadline = time.monotonic() + BUSY_S
+            while not try_lock(stream):
+                if time.monotonic() > deadline:
+                    stream.seek(0)
+                    raise FolderBusyError(str(self.folder), stream.read().strip())
+                time.sleep(0.02)
             stream.truncate(0)
             stream.write(str(os.getpid()))
             stream.flush()
+            (self.state / FOLDER).write_text(str(self.folder))
             yield
+
+    @property
+    def is_under_way(self) -> bool:
+        """Return whether a run has the folder."""
+        with contextlib.suppress(FileNotFoundError), (self.state / LOCK).open("r") as stream:
+            return not try_lock(stream)
+        return False
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Ledger | None]:
+        """Yield the ledger of the folder, to read and steer it; None where there never was a run.
+
+        A run under way shares its server; else one is started for the moment.
+
+        Raises:
+            PrivateProcessError, ConfigError: the server does not start.
+        """
+        if not self.state.is_dir():
+            yield None
+            return
+        with contextlib.ExitStack() as stack:
+            self.server.use(stack)
+            ledger = Ledger.of(self.settings)
+            if not self.is_under_way:
+                # A run that was killed has not recorded its end.
+                ledger.control.end_run()
+            yield ledger
 
     @property
     def worker_log(self) -> Path:
@@ -155,3 +203,13 @@ class OneMachine:
         """
         if self.worker is not None and self.worker.poll() is not None:
             raise PrivateProcessError("worker", str(self.worker_log), tail(self.worker_log))
+
+
+def known_folders(settings: Settings) -> list[Path]:
+    """Return the download folders of this user's one-machine runs, the newest run first."""
+    found = settings.state_dir.expanduser().glob(f"*/{FOLDER}")
+    return [Path(one.read_text()) for one in sorted(found, key=_written, reverse=True)]
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime

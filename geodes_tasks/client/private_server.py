@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from pydantic import SecretStr
 
+from geodes_tasks.client.child_process import end, is_listening, tail, try_lock
 from geodes_tasks.errors import (
     ConfigError,
     LedgerStuckError,
@@ -35,8 +37,18 @@ START_S = 20.0
 """Seconds in which a private server has to answer; loading its file may take any time."""
 LOAD_POLL_S = 0.2
 """Seconds between two requests for the progress of a server that loads its file."""
+STOP_S = 10.0
+"""Seconds in which a server has to end before it is killed."""
 ORPHAN_S = 60.0
 """Time in which the server of a killed run has to end, in seconds."""
+GUARD_S = 20
+"""Seconds after which the server of a killed process is stopped: a worker that outlived the process
+stops it earlier, when its downloads are back in the ledger."""
+GUARD = """read -r _
+while [ -S "$2" ] && [ "${left:=$3}" -gt 0 ]; do sleep 1; left=$((left - 1)); done
+[ ! -S "$2" ] || kill "$1"
+"""
+"""Shell script: wait for the end of a process, then stop its server if that has its socket yet."""
 
 OnLoad = Callable[[Loading | None], None]
 """Receives the progress of a private server that loads its file; None at the end of it."""
@@ -65,7 +77,10 @@ def server_binary() -> str:
 
 
 class PrivateServer:
-    """A Redis-protocol server on a Unix socket, with its data in a state folder."""
+    """A Redis-protocol server on a Unix socket, with its data in a state folder.
+
+    Processes share it: the first one starts it, the last one stops it.
+    """
 
     def __init__(self, settings: Settings, state: Path, on_load: OnLoad | None = None) -> None:
         """Prepare; nothing is started yet.
@@ -77,33 +92,72 @@ class PrivateServer:
         """
         self._on_load: OnLoad = on_load or (lambda _: None)
         self.state = state
-        # sun_path of a Unix socket has 108 bytes (man 7 unix), and not every file system takes
-        # one. One name a run: a server that ends removes its socket, and must not remove the
-        # socket of the next run.
-        self._sockets = f"{state.name}-*.sock"
-        self.socket = runtime_folder() / f"{state.name}-{os.getpid()}.sock"
-        url = SecretStr(f"redis+socket://{self.socket}")
-        self.settings = settings.model_copy(update={"redis_url": url})
+        self._own = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        # sun_path of a Unix socket has 108 bytes (man 7 unix), and not every file system takes
+        # one. One name a process: a server that ends removes its socket, and must not remove that
+        # of the next one.
+        self._listen_at(runtime_folder() / f"{state.name}-{os.getpid()}.sock")
 
-    def serve(self, stack: contextlib.ExitStack) -> None:
-        """Start the server until the stack is closed; move records of another version aside."""
-        schema = self._started(stack)
+    def _listen_at(self, path: Path) -> None:
+        self.socket = path
+        url = SecretStr(f"redis+socket://{path}")
+        self.settings = self._own.model_copy(update={"redis_url": url})
+
+    def use(self, stack: contextlib.ExitStack) -> None:
+        """Use the server until the stack is closed; start it where no other process uses it.
+
+        Raises:
+            PrivateProcessError: it does not start.
+            PrivateServerError: it started, and takes no commands.
+        """
+        # The folder is on a local file system: flock(2) of an NFS mount may be local to its host.
+        users = stack.enter_context((self.state / "users").open("a+"))
+        with self._starting():
+            is_first = try_lock(users)
+            users.seek(0)
+            address = users.read().strip()
+            if is_first:
+                if address:
+                    self._end_orphan(Path(address))
+                users.truncate(0)
+                users.write(str(self.socket))
+                users.flush()
+            elif address:
+                self._listen_at(Path(address))
+            fcntl.flock(users, fcntl.LOCK_SH)
+            stack.callback(self._leave, users)
+            # Closed in reverse order: the failure is explained before the server is stopped.
+            stack.push(self._explain)
+            if is_first:
+                self._start()
+
+    def _leave(self, users: IO[str]) -> None:
+        """Stop the server, unless another process uses it."""
+        with self._starting():
+            fcntl.flock(users, fcntl.LOCK_UN)
+            if try_lock(users):
+                self._stop()
+            elif self._process is not None:
+                self._end_guard()
+                # Others use the server yet: it is no forgotten child, of which Popen would warn.
+                self._process.returncode = 0
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Let one process at a time start or stop the server."""
+        with (self.state / "starting").open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _start(self) -> None:
+        """Start the server; move records of another version aside."""
+        schema = self._started()
         if schema != SCHEMA:
             self._stop()
             self._move_aside(schema)
-            self._started(stack)
-
-    def _started(self, stack: contextlib.ExitStack) -> str:
-        """Start the server until the stack is closed; return the schema of its records."""
-        self._process = self._start()
-        stack.callback(self._stop)
-        # Closed in reverse order: the failure is explained before the server is stopped.
-        stack.push(self._explain)
-        try:
-            return self._await(self._process)
-        finally:
-            self._on_load(None)
+            self._started()
 
     def _move_aside(self, schema: str) -> None:
         """Keep the data of a ledger that another version wrote where no server reads it."""
@@ -118,7 +172,8 @@ class PrivateServer:
             self.settings.download_dir, schema, SCHEMA, aside,
         )  # fmt: skip
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _started(self) -> str:
+        """Start the server and wait until it has loaded; return the schema of its records."""
         command = [server_binary(), "--port", "0", "--unixsocket", str(self.socket)]
         command += ["--unixsocketperm", "700", "--dir", str(self.state), "--save", ""]
         command += ["--appendonly", "yes", "--appendfsync", "everysec"]
@@ -126,35 +181,46 @@ class PrivateServer:
         # Runs of the server's periodic tasks a second. A blocked command times out in one of them,
         # and the end of the worker waits for that.
         command += ["--hz", "50"]
-        self._end_orphan()
         with self.log.open("wb") as output:
             # A session of its own: Ctrl-C at the terminal must not reach it before the worker.
-            return subprocess.Popen(
+            self._process = subprocess.Popen(
                 command,
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        # A pipe's reader meets its end when this process is gone, however it ended (man 7 pipe).
+        guarded = [str(self._process.pid), str(self.socket), str(GUARD_S)]
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "sh", *guarded],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            return self._await(self._process)
+        finally:
+            self._on_load(None)
 
-    def _end_orphan(self) -> None:
-        """Stop the server of a killed run and wait for its end, also while it loads its file.
+    def _end_orphan(self, left: Path) -> None:
+        """Stop the server of a killed process and wait for its end, also while it loads its file.
 
         Raises:
             PrivateServerError: it does not end.
         """
-        # The lock shows that no run uses it. Two servers would write to one append-only file.
+        # Two servers would write to one append-only file.
         deadline = time.monotonic() + ORPHAN_S
-        for left in runtime_folder().glob(self._sockets):
-            url = SecretStr(f"redis+socket://{left}")
-            ledger = Ledger.of(self.settings.model_copy(update={"redis_url": url}))
-            while is_listening(left):
-                if time.monotonic() > deadline:
-                    raise PrivateServerError(str(self.state), "of a killed run does not end")
-                logger.info("stopping the server that a killed run left behind")
-                ledger.connection.end_server()
-                time.sleep(0.02)
-            left.unlink(missing_ok=True)
+        url = SecretStr(f"redis+socket://{left}")
+        ledger = Ledger.of(self.settings.model_copy(update={"redis_url": url}))
+        while is_listening(left):
+            if time.monotonic() > deadline:
+                raise PrivateServerError(str(self.state), "of a killed run does not end")
+            logger.info("stopping the server that a killed run left behind")
+            ledger.connection.end_server()
+            time.sleep(0.02)
+        left.unlink(missing_ok=True)
 
     @property
     def log(self) -> Path:
@@ -186,10 +252,19 @@ class PrivateServer:
         raise PrivateProcessError("private Redis server", str(self.log), tail(self.log))
 
     def _stop(self) -> None:
+        Ledger.of(self.settings).connection.end_server()
         if self._process is not None:
-            Ledger.of(self.settings).connection.end_server()
-            end(self._process, signal.SIGTERM, 10.0)
-            self.socket.unlink(missing_ok=True)
+            end(self._process, signal.SIGTERM, STOP_S)
+        deadline = time.monotonic() + STOP_S
+        while is_listening(self.socket) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.socket.unlink(missing_ok=True)
+        self._end_guard()
+
+    def _end_guard(self) -> None:
+        if self._guard is not None:
+            with self._guard:
+                self._guard.kill()
 
     def _explain(
         self,
@@ -221,39 +296,6 @@ class PrivateServer:
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def end(process: subprocess.Popen[bytes], first: signal.Signals | None, patience_s: float) -> None:
-    """Send a child a signal, wait for its end, and kill it after ``patience_s`` seconds.
-
-    Args:
-        process: The child.
-        first: The signal; None where it was sent already.
-        patience_s: Seconds to wait before SIGKILL.
-    """
-    if process.poll() is None:
-        if first is not None:
-            process.send_signal(first)
-        try:
-            process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        except BaseException:
-            # A second Ctrl-C: end at once, and leave no process behind.
-            process.kill()
-            process.wait()
-            raise
-    process.wait()
-
-
-def is_listening(path: Path) -> bool:
-    """Return whether a process listens on a Unix socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
 def runtime_folder() -> Path:
     """Return a folder of this user alone, on a local file system, for sockets.
 
@@ -270,11 +312,3 @@ def runtime_folder() -> Path:
         raise ConfigError(str(folder), "belongs to another user", "Set XDG_RUNTIME_DIR.")
     folder.chmod(0o700)
     return folder
-
-
-def tail(log: Path) -> str:
-    """Return the last line of a log that is not empty."""
-    with contextlib.suppress(OSError):
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "(empty)")
-    return "(no log)"

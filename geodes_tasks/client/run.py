@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -16,7 +16,6 @@ from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.private_server import OnLoad, runtime_folder
 from geodes_tasks.errors import (
     ConfigError,
-    FolderBusyError,
     LedgerSchemaError,
     LedgerUnavailableError,
 )
@@ -269,23 +268,6 @@ def admitted(
 # --- ledgers, to read only -----------------------------------------------------------------------
 
 
-class Reopened(OneMachine):
-    """The private server of a folder where nothing runs, started only to read its ledger."""
-
-    def __enter__(self) -> Self:
-        """Start the server; unlike for a run, nothing in its ledger changes.
-
-        Raises:
-            FolderBusyError: a run has the folder.
-            PrivateProcessError, ConfigError: the server does not start.
-        """
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self._locked())
-            self.server.serve(stack)
-            self._stack = stack.pop_all()
-        return self
-
-
 @contextlib.contextmanager
 def ledger_of(
     settings: Settings, folder: Path, on_load: OnLoad | None = None
@@ -297,14 +279,8 @@ def ledger_of(
     if has_cluster(settings):
         yield Ledger.of(settings)
         return
-    machine = Reopened(settings, folder, on_load)
-    if not machine.state.is_dir():
-        yield None
-        return
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(FolderBusyError):
-            stack.enter_context(machine)
-        yield Ledger.of(machine.settings)
+    with OneMachine(settings, folder, on_load).opened() as ledger:
+        yield ledger
 
 
 def private_ledgers(settings: Settings) -> Iterator[Ledger]:

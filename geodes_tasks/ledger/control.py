@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from geodes_tasks.ledger.account import Accounts
 from geodes_tasks.ledger.connection import Connection, Part
-from geodes_tasks.model.states import Reason
 
-ABANDONED_BLOCK = 200
+LEFT_OVER_BLOCK = 200
 """Downloads of earlier runs that one script ends: some milliseconds of Redis."""
 
 
@@ -40,22 +39,23 @@ class Control(Part):
         super().__init__(connection)
         self._accounts = accounts
 
-    def abandon(self, broker_keys: Sequence[str]) -> bool:
+    def begin_run(self, broker_keys: Sequence[str]) -> None:
         """Begin a new run on a private server where nothing else runs; proofs of files are kept.
 
-        No batch is left, and nothing starts what was unfinished. :meth:`end_abandoned` ends it, and
-        so does admission where the new run enqueues it again.
-
-        Returns:
-            Whether earlier runs left batches for :meth:`end_abandoned`.
+        Nothing starts what earlier runs left unfinished. :meth:`end_left_overs` ends it, and so
+        does admission where the new run enqueues it again.
         """
-        waits = [f"since:{reason}" for reason in ("turn", *Reason)]
-        return bool(self._connection.run("abandon", *broker_keys, *waits))
+        self._connection.run("begin_run", *broker_keys)
 
-    def end_abandoned(self, most: int = ABANDONED_BLOCK) -> bool:
+    def end_run(self) -> None:
+        """End the run of a private server: what is enqueued or retried now is for the next one."""
+        with self._connection.commands() as redis:
+            redis.set(self._key("run"), "off")
+
+    def end_left_overs(self, most: int = LEFT_OVER_BLOCK) -> bool:
         """End a block of the downloads that earlier runs left unfinished.
 
-        Interrupted anywhere, the same call continues.
+        Interrupted anywhere, the same call continues. A shared ledger has none.
 
         Args:
             most: Number of downloads that the call visits.
@@ -63,7 +63,7 @@ class Control(Part):
         Returns:
             Whether more are left.
         """
-        return bool(self._connection.run("end_abandoned", most))
+        return bool(self._connection.run("end_left_overs", most))
 
     def cancel(self, downloads: Sequence[str]) -> int:
         """Cancel downloads: running ones stop at their next renewal. Return how many."""

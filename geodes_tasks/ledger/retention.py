@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from geodes_tasks.errors import BatchUnfinishedError
+from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE
 from geodes_tasks.ledger.records import as_status
@@ -106,6 +107,30 @@ class Retention(Part):
             raise self._connection.unknown_batch(batch)
         if answer == "unfinished":
             raise BatchUnfinishedError(batch, int(count))
+
+    def forget_older(self, days: float) -> None:
+        """Remove the finished batches that were enqueued more days ago than this.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; call it again.
+        """
+        for batch in self.older_batches(days * 86400):
+            with contextlib.suppress(BatchUnfinishedError, UnknownBatchError):
+                self.forget(batch)
+        self.sweep()
+
+    def forget_stats(self) -> None:
+        """Remove the stats of files that a private server keeps of forgotten batches.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; call it again.
+        """
+        name = f"{self._connection.server_time():.3f}"
+        with self._connection.commands() as redis:
+            if redis.exists(self._key("kept")):
+                redis.rename(self._key("kept"), self._key("forgotten", name))
+                redis.sadd(self._key("forgotten"), name)
+        self.sweep()
 
     def sweep(self) -> Forgotten:
         """Remove the records of all batches that were forgotten, block by block.

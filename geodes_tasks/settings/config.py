@@ -159,6 +159,9 @@ class Config(BaseConfig):
         gt=0,
         description="Seconds between two polls for files on tape; one is for all.",
     )
+    keep_days: float | None = Field(
+        None, gt=0, description="Days for which finished batches are kept; one-machine mode: 30."
+    )
     probe_seconds: float = Field(
         60.0,
         gt=0,

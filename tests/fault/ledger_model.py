@@ -63,6 +63,8 @@ class Model:
     """Nor of S3, while it is paused."""
     s3_offered: bool = False
     s3_out: bool = False
+    earlier: set[str] = field(default_factory=set)
+    """Batches of earlier runs: a download leaves them when it is enqueued again."""
 
     def is_open(self, one: str) -> bool:
         """Tell whether a source can be asked for a download now."""
@@ -98,6 +100,7 @@ class Model:
         if row.state not in ACTIVE and self._taken(one):
             return Admission.TAKEN
         if batch not in row.batches:
+            row.batches = [name for name in row.batches if name not in self.earlier]
             row.batches.append(batch)
         if row.state in ACTIVE:
             return Admission.JOINED
@@ -114,6 +117,7 @@ class Model:
         """Foresee how many begin anew."""
         begun = 0
         for one in filter(self._may_begin_again, ids):
+            self.earlier.difference_update(self.rows[one].batches)
             self.rows[one].begin()
             self.owners[self.rows[one].path] = one
             begun += 1
@@ -146,14 +150,16 @@ class Model:
             self.rows[one].batches.remove(batch)
         return self.cancel(set(mine) - set(shared)), len(left)
 
-    def abandon(self) -> None:
-        """Begin anew: what was unfinished is over, no batch is kept."""
+    def new_run(self) -> None:
+        """Begin anew: what was unfinished is over, batches are those of earlier runs."""
         for row in self.rows.values():
             if row.state in ACTIVE:
                 row.move(State.REVOKED)
-            row.cancelled, row.batches = False, []
+            row.cancelled = False
+            self.earlier.update(row.batches)
         self.sent.clear()
-        self.paused = self.by_hand = self.s3_offered = self.s3_out = False
+        self.paused = self.by_hand
+        self.s3_offered = self.s3_out = False
 
     # --- worked on ---------------------------------------------------------------------------
 

@@ -395,7 +395,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(sent) == self.model.sent
 
 
-class AbandonMachine(LedgerMachine):
+class NewRunMachine(LedgerMachine):
     """The same with new beginnings of a private server between."""
 
     @rule(
@@ -403,24 +403,21 @@ class AbandonMachine(LedgerMachine):
         before=st.integers(0, 4),
         batch=st.sampled_from(BATCHES),
         ids=SOME,
-        same_name=st.booleans(),
     )
-    def abandon(
-        self, kills: list[int], before: int, batch: str, ids: list[str], *, same_name: bool
-    ) -> None:
+    def new_run(self, kills: list[int], before: int, batch: str, ids: list[str]) -> None:
         """Begin anew as one-machine mode does at each start, killed in the middle some times.
 
         The new run enqueues downloads before all old ones have ended.
         """
         for blocks in [*kills, before]:
-            self.ledger.control.abandon(["geodes"])
-            assert self.ledger.reading.batches() == []
+            self.ledger.control.begin_run(["geodes"])
+            assert self.ledger.reading.running() == []
             for _ in range(blocks):
-                self.ledger.control.end_abandoned(1)
-        self.model.abandon()
-        self.run_number += not same_name
+                self.ledger.control.end_left_overs(1)
+        self.model.new_run()
+        self.run_number += 1
         self.admit(batch, ids, unchanged=True)
-        while self.ledger.control.end_abandoned(1):
+        while self.ledger.control.end_left_overs(1):
             pass
 
 
@@ -440,7 +437,7 @@ def run(machine: type[LedgerMachine], ledger: Ledger, examples: int) -> None:
     run_state_machine_as_test(lambda: machine(ledger), settings=profile)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("machine", [LedgerMachine, AbandonMachine])
+@pytest.mark.parametrize("machine", [LedgerMachine, NewRunMachine])
 def test_no_order_of_events_breaks_the_ledger(machine: type[LedgerMachine]) -> None:
     """No sequence of admit, claim, renew, expire, record, cancel, again breaks an invariant."""
     ledger = Ledger(fakeredis.FakeRedis(decode_responses=True), LIMITS)
@@ -448,7 +445,7 @@ def test_no_order_of_events_breaks_the_ledger(machine: type[LedgerMachine]) -> N
     run(machine, ledger, 30)
 
 
-@pytest.mark.parametrize("machine", [LedgerMachine, AbandonMachine])
+@pytest.mark.parametrize("machine", [LedgerMachine, NewRunMachine])
 def test_no_order_of_events_breaks_the_ledger_on_a_real_server(
     machine: type[LedgerMachine], redis_url: str
 ) -> None:
@@ -462,7 +459,7 @@ def test_no_order_of_events_breaks_the_ledger_on_a_real_server(
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("machine", [LedgerMachine, AbandonMachine])
+@pytest.mark.parametrize("machine", [LedgerMachine, NewRunMachine])
 def test_many_orders_of_events(machine: type[LedgerMachine], redis_url: str) -> None:
     """The same, a thousand times."""
     client = redis.Redis.from_url(redis_url, decode_responses=True)
@@ -492,7 +489,7 @@ def test_batch_name_used_again_after_a_new_beginning(small: Ledger) -> None:
     """A batch that is named as a forgotten one was counts each download once."""
     one = request(1, "/a")
     small.admission.admit("b", ACCOUNT, [one], lambda _: None)
-    small.control.abandon([])
+    small.control.begin_run([])
 
     small.admission.admit("b", ACCOUNT, [one], lambda _: None)
 

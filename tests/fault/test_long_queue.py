@@ -175,15 +175,15 @@ def test_a_new_run_on_one_machine_costs_short_calls_only(long: Watched) -> None:
     """What the last run left ends in blocks; what the new one enqueues again is sent meanwhile."""
     last = request(COUNT - 1, "geodes", "s3")
 
-    assert long.control.abandon([])
-    long.control.end_abandoned()
+    long.control.begin_run([])
+    long.control.end_left_overs()
     long.admission.admit("new", ACCOUNT, [last], lambda _: None)
     long.dispatch.recover("w", 64)
     released = long.dispatch.release()
-    while long.control.end_abandoned():
+    while long.control.end_left_overs():
         pass
 
-    ends = [script for _, script in long.costs if script == "end_abandoned"]
+    ends = [script for _, script in long.costs if script == "end_left_overs"]
     assert [wakeup.title for wakeup in released] == [last.asset.title]
     assert len(ends) >= COUNT // BLOCK
     assert long.slow == []

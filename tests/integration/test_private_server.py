@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from geodes_tasks.client import private_server
+from geodes_tasks.client.child_process import is_listening
 from geodes_tasks.client.local_server import OneMachine
-from geodes_tasks.client.private_server import is_listening, server_binary
+from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.errors import PrivateProcessError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.control import Control
@@ -195,7 +196,7 @@ def test_the_loading_server_of_a_killed_run_is_stopped_first(
 
     assert again.returncode == 0, again.stderr
     assert not is_listening(left)
-    assert still_running(tmp_path) == {}
+    wait_until(lambda: not still_running(tmp_path), 5.0, "the end of what the killed run left")
     assert wrong_files(standin, items, str(folder)) == []
 
 
@@ -252,8 +253,8 @@ def test_unfinished_downloads_end_while_the_new_run_works(
     What the new run enqueues again meanwhile is not ended.
     """
     # One by one, so that a kill finds it in the middle.
-    one_by_one = partialmethod(Control.end_abandoned, 1)
-    monkeypatch.setattr(Control, "end_abandoned", one_by_one)
+    one_by_one = partialmethod(Control.end_left_overs, 1)
+    monkeypatch.setattr(Control, "end_left_overs", one_by_one)
     settings = config.load()
     requests = [request(number, "geodes") for number in range(LEFT)]
     with OneMachine(settings, folder) as machine:
@@ -271,7 +272,7 @@ def test_unfinished_downloads_end_while_the_new_run_works(
         before = ended_in(ledger)
         again = [*requests[:50], *requests[-50:]]
         ledger.admission.admit("new", "default", again, lambda _: None)
-        left = ledger.connection.key("abandoned")
+        left = ledger.connection.key("left_over")
         wait_until(lambda: not ledger.connection.client.exists(left), 60.0, "all visited")
         status, after = ledger.reading.status("new"), ended_in(ledger)
         released = len(ledger.dispatch.release())

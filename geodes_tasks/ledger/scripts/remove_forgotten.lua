@@ -1,4 +1,5 @@
 -- Remove the next records of a batch that was forgotten, unless another batch has them too.
+-- A private server keeps the stat of each verified file, so that a rerun need not read it.
 -- ARGV: name as in `forgotten`, how many, how many to leave out at the head: they stay for now
 -- Returns {read, removed, stay for now}
 local name, most, first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -13,15 +14,30 @@ local function remove_record(d)
   removed = removed + 1
 end
 
+local function keep_stat(d)
+  set_batches(d, {})
+  clear(d, 'footprint', 'history', 'worker', 'started')
+  call('ZADD', P .. 'kept', stamp(now), d.id)
+end
+
+-- `kept` itself is removed under a name that no batch has: theirs have a colon.
+local keeps_stats = is_private() and string.find(name, ':', 1, true)
 begin_sums()
 for _, id in ipairs(ids) do
   local d = record(id)
+  end_left_over(d)
   local others = other_batches_of(d)
   -- Part files are swept first: that needs the record.
   if d.state and #others == 0 and (not ENDED[d.state] or call('ZSCORE', P .. 'litter', id)) then
     stay = stay + 1
   else
-    if d.state and #others > 0 then hand_over(d, others) elseif d.state then remove_record(d) end
+    if d.state and #others > 0 then
+      hand_over(d, others)
+    elseif d.state == 'SUCCESS' and d.proof and keeps_stats then
+      keep_stat(d)
+    elseif d.state then
+      remove_record(d)
+    end
     call('ZREM', key, id)
   end
 end

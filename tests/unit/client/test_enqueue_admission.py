@@ -381,7 +381,7 @@ def test_what_an_interrupted_run_left_is_told_once(
     monkeypatch.setattr(enqueue_admission, "BLOCK", 1)
     blocks = [Planned([request_of(name)]) for name in "abcd"]
     admitted(fake_ledger, blocks)
-    fake_ledger.control.abandon([])
+    fake_ledger.control.begin_run([])
     sent: list[str] = []
     real = Connection.send
 

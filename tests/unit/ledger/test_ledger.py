@@ -948,7 +948,7 @@ def test_a_lost_message_is_sent_again(fake_ledger: Ledger, clock: Clock) -> None
     assert fake_ledger.dispatch.resend(ACCOUNT, 10.0, old) == 0
 
 
-# --- cancel, again, abandon ----------------------------------------------------------------------
+# --- cancel, again, new runs ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -1066,7 +1066,7 @@ def test_asking_again_begins_anew(fake_ledger: Ledger) -> None:
 
 
 def test_a_private_server_begins_anew(fake_ledger: Ledger) -> None:
-    """After a kill, batches, leases and messages are gone, and proofs of files are kept."""
+    """After a kill, leases and messages are gone; batches and the proofs of files are kept."""
     good, open_, waits = (request_of(name) for name in ("good", "open", "waits"))
     proven(fake_ledger, good)
     ask(fake_ledger, open_, waits)
@@ -1074,13 +1074,10 @@ def test_a_private_server_begins_anew(fake_ledger: Ledger) -> None:
     sent_ids(fake_ledger)
     fake_ledger.connection.client.rpush(fake_ledger.connection.key("geodes"), "a message")
 
-    fake_ledger.control.abandon(["geodes"])
+    fake_ledger.control.begin_run(["geodes"])
 
-    assert (
-        fake_ledger.reading.batches(),
-        fake_ledger.dispatch.release(),
-        fake_ledger.reading.running(),
-    ) == ([], [], [])
+    assert (fake_ledger.dispatch.release(), fake_ledger.reading.running()) == ([], [])
+    assert fake_ledger.reading.status(BATCH).total == 3
     assert not fake_ledger.connection.client.exists(fake_ledger.connection.key("geodes"))
     answers = ask(fake_ledger, good, open_, batch="next", at=PROOF)
     assert [a.admission for a in answers] == [Admission.PRESENT, Admission.AGAIN]
@@ -1094,19 +1091,19 @@ def test_what_earlier_runs_left_ends_in_blocks(fake_ledger: Ledger, blocks: int)
     ask(fake_ledger, again, ended, taken)
     claimed(fake_ledger, ended)
     other = replace(request_of("other", b"other"), path=taken.path)
-    fake_ledger.control.abandon([])
+    fake_ledger.control.begin_run([])
     for _ in range(blocks):
-        fake_ledger.control.end_abandoned(1)
+        fake_ledger.control.end_left_overs(1)
 
     answers = ask(fake_ledger, again, other)
-    while fake_ledger.control.end_abandoned(1):
+    while fake_ledger.control.end_left_overs(1):
         pass
 
     assert [one.admission for one in answers] == [Admission.AGAIN, Admission.NEW]
     assert [state_of(fake_ledger, one) for one in (again, other)] == [State.PENDING] * 2
     assert [state_of(fake_ledger, one) for one in (ended, taken)] == [State.REVOKED] * 2
     assert set(sent_ids(fake_ledger)) == {again.download_id, other.download_id}
-    assert not fake_ledger.connection.client.keys(fake_ledger.connection.key("abandoned*"))
+    assert not fake_ledger.connection.client.keys(fake_ledger.connection.key("left_over"))
     assert_counts_are_right(fake_ledger)
 
 
@@ -1114,7 +1111,7 @@ def test_a_batch_name_may_be_used_again_after_a_new_beginning(fake_ledger: Ledge
     """Counts of a batch are right, also when one of the same name was forgotten."""
     request = request_of()
     ask(fake_ledger, request)
-    fake_ledger.control.abandon([])
+    fake_ledger.control.begin_run([])
 
     ask(fake_ledger, request)
 

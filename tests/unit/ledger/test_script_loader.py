@@ -24,7 +24,7 @@ ARGUMENTS = {
     "begin_tape_poll": ["a", "w", "1"],
     "cancel_downloads": [""],
     "claim_download": ["x", "w", "60", "4"],
-    "end_abandoned": ["200"],
+    "end_left_overs": ["200"],
     "end_damaged_download": ["x", "1"],
     "end_dead_leases": ["200", "60", "8", "{}"],
     "end_quota_probe": ["x", "1"],
@@ -114,7 +114,7 @@ def test_a_script_can_be_read(name: str) -> None:
     lines = (SCRIPTS / f"{name}.lua").read_text().splitlines()
     head = [line for line in lines if line.startswith("--")]
 
-    assert "_" in name or name == "abandon"
+    assert "_" in name
     assert len(lines) <= MOST_LINES
     assert name not in ARGUMENTS or any("ARGV: " in line for line in head)
     taken = [line for line in lines if re.search(r"ARGV\[\d", line)]

@@ -8,7 +8,7 @@ local function path_owner(d, path, text)
   local id = call('HGET', P .. 'paths', path)
   if not id or id == d.id then return nil end
   local other = record(id)
-  end_if_abandoned(other)
+  end_left_over(other)
   local spec = decoded(other.spec)
   if not spec or not spec.item or not spec.key then return nil end
   local same = owner_name(spec) == owner_name(cjson.decode(text))
@@ -40,7 +40,7 @@ end
 -- Admit one entry; return its answer (see admit_downloads.lua).
 local function admit(entry, batch, account)
   local d = record(entry.id)
-  if ACTIVE[d.state] and not end_if_abandoned(d) then
+  if ACTIVE[d.state] and not end_left_over(d) then
     attach(d, batch)
     return 'joined'
   end

@@ -41,17 +41,6 @@ local function set_batches(d, names)
   set(d, { batches = table.concat(names, ' ') })
 end
 
--- Count a download in one more batch, once. Forgotten batches drop out of its list on the way.
-local function attach(d, name)
-  if is_in_batch(d, name) then return end
-  local names, key = other_batches_of(d, name), batch_key(name)
-  names[#names + 1] = name
-  set_batches(d, names)
-  call('ZADD', key .. ':downloads', call('HINCRBY', key, 'total', 1), d.id)
-  count_in_batch(d, name, 1)
-  list_error(d, name)
-end
-
 -- Take a download out of a batch; return whether it was in it.
 local function detach(d, name)
   if call('ZREM', batch_key(name) .. ':downloads', d.id) == 0 then return false end
@@ -61,7 +50,45 @@ local function detach(d, name)
   return true
 end
 
+-- Batches of earlier runs on a private server: see begin_run.lua. A shared ledger has none.
+local private = nil
+
+local function is_private()
+  if private == nil then private = call('EXISTS', P .. 'run') == 1 end
+  return private
+end
+
+local function is_earlier(name) return is_private() and call('SISMEMBER', P .. 'earlier', name) == 1 end
+
+-- Take a download out of the batch of an earlier run; the batch goes with its last one.
+local function leave_earlier(d, name)
+  detach(d, name)
+  if call('EXISTS', batch_key(name) .. ':downloads') == 1 then return end
+  drop_batch(name)
+  alive[name] = false
+  if sums then sums[batch_key(name)] = nil end
+end
+
+-- Count a download in one more batch, once. Forgotten batches drop out of its list on the way, and
+-- batches of earlier runs: a download is in the last one only, however often it is enqueued.
+local function attach(d, name)
+  if is_in_batch(d, name) then return end
+  if d.batches == '' then call('ZREM', P .. 'kept', d.id) end
+  local names, key = {}, batch_key(name)
+  for _, other in ipairs(other_batches_of(d, name)) do
+    if is_earlier(other) then leave_earlier(d, other) else names[#names + 1] = other end
+  end
+  names[#names + 1] = name
+  set_batches(d, names)
+  call('ZADD', key .. ':downloads', call('HINCRBY', key, 'total', 1), d.id)
+  count_in_batch(d, name, 1)
+  list_error(d, name)
+end
+
 local function open_batch(name, account)
+  -- A batch of an earlier run has this name: this is another one.
+  if call('SREM', P .. 'earlier', name) == 1 then drop_batch(name) end
+  if call('GET', P .. 'run') == 'off' then call('SADD', P .. 'wanted', name) end
   call('SADD', P .. 'accounts', account)
   call('ZADD', P .. 'batches', 'NX', stamp(now), name)
   call('HSETNX', batch_key(name), 'account', account)

@@ -29,8 +29,11 @@
 --   since:<reason>           zset    the same and those not taken yet, by the time since when
 --   forgotten                set     batches whose records are still to be removed
 --   forgotten:<name>         zset    these records, of a batch and the time when it was forgotten
---   abandoned                set     batches of earlier runs on a private server, see abandon.lua
---   abandoned:<name>         zset    their downloads, of a batch and the time when the next run began
+--   run                      string  on a private server: on, or off between two runs
+--   earlier                  set     batches of earlier runs on a private server, see begin_run.lua
+--   left_over                hash    those with unfinished downloads, by the score of the last one ended
+--   wanted                   set     batches enqueued or retried between two runs, for the next one
+--   kept                     zset    records of forgotten batches that keep the stat of a file
 --   totals                   hash    the counters of a batch and more, over the whole ledger
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen

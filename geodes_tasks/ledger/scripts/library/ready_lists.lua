@@ -77,21 +77,10 @@ local function rejoin_ring(name, account, former_level)
   if has_ready(name, account) then enter_ring(name, account) end
 end
 
--- Take a batch out of the ledger; the list of its downloads is kept, under a name of its own.
-local function put_aside(name, kind)
-  local key, rest = batch_key(name), name .. ':' .. stamp(now)
-  if call('EXISTS', key .. ':downloads') == 1 then
-    call('RENAME', key .. ':downloads', P .. kind .. ':' .. rest)
-    call('SADD', P .. kind, rest)
-  end
-  for _, account in ipairs(all_accounts()) do clear_ready(name, account) end
-  call('UNLINK', key, errors_key(name))
-  call('ZREM', P .. 'batches', name)
-end
-
 -- Put a download into a ready list of its newest batch: at the head when it is `first`.
 local function make_ready(d, first)
   if not is_whole(d) then return end_damaged(d) end
+  if end_left_over(d) then return end
   local key = ready_key(served_batch(d), d.account, known_sources(d.sources))
   call(first and 'LPUSH' or 'RPUSH', key, d.id)
   enter_ring(served_batch(d), d.account)
@@ -118,6 +107,24 @@ local function levels_of(account)
   end
   table.sort(levels, function(a, b) return a > b end)
   return levels
+end
+
+-- Take a batch out of the ledger; its downloads are removed block by block (remove_forgotten.lua).
+local function drop_batch(name)
+  local key, rest = batch_key(name), name .. ':' .. stamp(now)
+  if call('EXISTS', key .. ':downloads') == 1 then
+    call('RENAME', key .. ':downloads', P .. 'forgotten:' .. rest)
+    call('SADD', P .. 'forgotten', rest)
+  end
+  for _, account in ipairs(all_accounts()) do
+    clear_ready(name, account)
+    for _, level in ipairs(levels_of(account)) do call('LREM', ring_key(account, level), 0, name) end
+  end
+  call('UNLINK', key, errors_key(name))
+  call('ZREM', P .. 'batches', name)
+  call('SREM', P .. 'earlier', name)
+  call('HDEL', P .. 'left_over', name)
+  call('HDEL', P .. 'holds', 'batch:' .. name)
 end
 
 -- Take the next download of a batch from its open lists; return it and its sources.

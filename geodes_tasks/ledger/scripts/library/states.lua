@@ -63,24 +63,25 @@ local function revoke(d)
   leave_litter(d)
 end
 
--- End a download that an earlier run on a private server left unfinished; see abandon.lua.
--- Returns whether it was one: no living batch has it, so nothing would ever start it.
-local abandoned = nil
-
-local function end_if_abandoned(d)
-  if not ACTIVE[d.state] then return false end
-  abandoned = abandoned or call('SMEMBERS', P .. 'abandoned')
-  if #abandoned == 0 or #other_batches_of(d) > 0 then return false end
-  for _, name in ipairs(abandoned) do
-    if call('ZSCORE', P .. 'abandoned:' .. name, d.id) then
-      -- A batch of the new run may have the name of an old one, and must not be counted down.
-      d.names = {}
-      move(d, 'REVOKED')
-      clear(d, 'cancel')
-      return true
-    end
+-- End a download that an earlier run on a private server left unfinished; see begin_run.lua.
+-- Returns whether it was one: no batch of this run has it, so nothing would ever start it.
+local function end_left_over(d)
+  if not ACTIVE[d.state] or not is_private() then return false end
+  local names = other_batches_of(d)
+  for _, name in ipairs(names) do
+    if not is_earlier(name) then return false end
   end
-  return false
+  -- A batch of this run may have the name of an old one, and must not be counted down.
+  d.names = names
+  move(d, 'REVOKED', { finished = stamp(now) })
+  clear(d, 'cancel')
+  return true
+end
+
+local function unfinished_in(name)
+  local sum = 0
+  for state in pairs(ACTIVE) do sum = sum + number(call('HGET', batch_key(name), 'state:' .. state)) end
+  return sum
 end
 
 -- Whether a record has what every script must know of it.

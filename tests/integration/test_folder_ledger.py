@@ -1,0 +1,133 @@
+"""The ledger of a folder, read and steered while a run is under way and after it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from geodes_tasks.client.local_server import OneMachine, known_folders
+from geodes_tasks.client.run import ledger_of
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.states import State
+from geodes_tasks.settings import config
+from tests.conftest import require_server
+from tests.fault.test_long_queue import request
+from tests.integration.test_cli import CommandLine, write_items
+from tests.integration.test_one_machine import SLOW, reap
+from tests.integration.test_private_server import servers_in
+from tests.servers import wait_until
+from tests.standin import MiB
+
+if TYPE_CHECKING:
+    from tests.standin import StandIn
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a download folder whose ledger has a batch of two downloads."""
+    require_server()
+    folder = tmp_path / "out"
+    with OneMachine(config.load(), folder) as machine:
+        requests = [request(number, "geodes") for number in range(2)]
+        ledger = Ledger.of(machine.settings)
+        ledger.admission.admit("monday", "default", requests, lambda _: None)
+    return folder
+
+
+@pytest.fixture
+def cli(standin: StandIn) -> CommandLine:
+    """Give the command line against the stand-in."""
+    return CommandLine(standin)
+
+
+def test_two_commands_share_one_server(folder: Path) -> None:
+    """The one that started it may end first; the last one stops it."""
+    first, second = ExitStack(), ExitStack()
+    one = first.enter_context(ledger_of(config.load(), folder))
+    other = second.enter_context(ledger_of(config.load(), folder))
+    assert one is not None
+    assert other is not None
+    servers = servers_in(folder.parent)
+
+    first.close()
+    batches = other.reading.batches()
+    second.close()
+
+    assert len(servers) == 1
+    assert batches == ["monday"]
+    assert servers_in(folder.parent) == []
+
+
+def test_a_run_shares_the_server_of_a_command(folder: Path) -> None:
+    """A run that begins while a command reads the ledger does not wait for its end."""
+    with ledger_of(config.load(), folder) as ledger:
+        assert ledger is not None
+        with OneMachine(config.load(), folder) as machine:
+            servers = servers_in(folder.parent)
+            run = Ledger.of(machine.settings)
+            run.admission.admit("tuesday", "default", [request(0, "geodes")], lambda _: None)
+
+            seen = ledger.reading.status("tuesday").total
+
+        assert (seen, len(servers)) == (1, 1)
+        assert ledger.reading.batches() == ["tuesday", "monday"]
+    assert servers_in(folder.parent) == []
+
+
+def test_the_folders_of_all_runs_are_known(folder: Path, tmp_path: Path) -> None:
+    """The newest run comes first."""
+    with OneMachine(config.load(), tmp_path / "later") as machine:
+        is_under_way = machine.is_under_way
+
+    assert is_under_way
+    assert not machine.is_under_way
+    assert known_folders(config.load()) == [tmp_path / "later", folder]
+
+
+def test_a_run_under_way_is_read_and_steered(
+    cli: CommandLine, standin: StandIn, folder: Path
+) -> None:
+    """Its batch, its records and its downloads, through its own server, which stays up."""
+    items = [standin.add_item(4 * MiB) for _ in range(2)]
+    standin.settings.rate = SLOW
+    process = cli.begin("download", write_items(items), "-o", str(folder))
+    wait_until(lambda: bool(standin.downloads(items[0])), 30.0, "a transfer")
+    with ledger_of(config.load(), folder) as ledger:
+        assert ledger is not None
+        newest = ledger.reading.batches()[0]
+        total = ledger.reading.status(newest).total
+        ledger.control.withdraw(newest, list(ledger.reading.downloads(newest)))
+    reap(process, 60.0)
+
+    with ledger_of(config.load(), folder) as ledger:
+        assert ledger is not None
+        states = ledger.reading.status(newest).states
+    assert total == len(items)
+    assert states[State.REVOKED] == len(items)
+
+
+def test_the_server_of_a_killed_command_ends(folder: Path) -> None:
+    """Killed without a worker, as while the server loads its file, it leaves no server behind."""
+    script = (
+        "import sys, time; from pathlib import Path;"
+        "from geodes_tasks.client.run import ledger_of; from geodes_tasks.settings import config;"
+        "opened = ledger_of(config.load(), Path(sys.argv[1])); opened.__enter__();"
+        "print('open', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        (server,) = servers_in(folder.parent)
+        process.send_signal(signal.SIGKILL)
+
+    wait_until(lambda: servers_in(folder.parent) == [], 60.0, f"server {server} ends")
+    with ledger_of(config.load(), folder) as ledger:
+        assert ledger is not None
+        assert ledger.reading.batches() == ["monday"]
