@@ -195,7 +195,7 @@ def test_every_key_of_the_ledger_is_named() -> None:
 def test_every_test_named_in_short_exists(page: str) -> None:
     """The same where a test is named by its file alone, or by the file of the one before it."""
     file, missing = "", []
-    named = re.findall(r"`(?:(test_\w+)\.py)?::(test_\w+)`", (ROOT / page).read_text())
+    named = re.findall(r"`(?:[\w/]*?(test_\w+)\.py)?::(test_\w+)`", (ROOT / page).read_text())
     for said, test in named:
         file = said or file
         texts = [path.read_text() for path in (ROOT / "tests").rglob(f"{file}.py")]
