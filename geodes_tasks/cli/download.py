@@ -113,6 +113,13 @@ Extract = Annotated[
 KeepArchive = Annotated[
     bool, typer.Option("--keep-archive", help="With --extract: keep the archives too.")
 ]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        "--limit-rate", show_default=False, metavar="RATE",
+        help="Bytes a second of the whole run: 20MB, 500kB [GEODES_TASKS_RATE; default: no limit].",
+    ),
+]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
 
 
@@ -142,6 +149,7 @@ def download(
     extract: Extract = False,
     keep_archive: KeepArchive = False,
     slots: Slots = None,
+    limit_rate: Rate = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be downloaded.")
     ] = False,
@@ -165,7 +173,9 @@ def download(
 
     The same command again continues where the last one stopped.
     """
-    settings = config.load(config_file, download_dir=output_dir, max_concurrent=slots)
+    settings = config.load(
+        config_file, download_dir=output_dir, max_concurrent=slots, rate=limit_rate
+    )
     # One folder, one ledger, under whatever name it was given.
     folder = Path(settings.download_dir).resolve()
     settings = settings.model_copy(update={"download_dir": folder})

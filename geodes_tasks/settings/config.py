@@ -26,7 +26,7 @@ from pydantic_settings import NoDecode
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.base_config import FUNCTIONS, POSITIONAL, S3_PARAMETERS, BaseConfig
 from geodes_tasks.settings.files import read_file, read_key, with_password
-from geodes_tasks.settings.quota import Quota
+from geodes_tasks.settings.quota import Quota, parse_rate
 from geodes_tasks.settings.redis_address import checked
 from geodes_tasks.settings.secret import Secret, secret_word
 from geodes_tasks.settings.urls import web_url
@@ -140,6 +140,11 @@ class Config(BaseConfig):
     )
     max_concurrent: int = Field(
         4, ge=1, description="Concurrency limit: parallel transfers per account, over all workers."
+    )
+    rate: Annotated[int | None, BeforeValidator(parse_rate)] = Field(
+        None,
+        description="Bytes a second of one worker with all its processes, HTTP and S3 together: "
+        "20MB, 500kB, off.",
     )
     lease_seconds: float = Field(
         60.0,

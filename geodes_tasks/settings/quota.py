@@ -1,4 +1,4 @@
-"""The quota of an account as text: ``50/hour``."""
+"""Limits as text: the quota of an account, ``50/hour``, and a bandwidth, ``20MB``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,25 @@ _LONGEST_S = 1e9 - 1
 # Nine digits each: int() takes time that grows with the square of the digits, and raises above
 # 4,300 of them (sys.set_int_max_str_digits).
 _QUOTA = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{0,9})\s*(second|minute|hour|day)s?\Z")
+_RATE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([kmg]?)(i?)b?(?:/s|ps)?\Z", re.IGNORECASE)
+
+
+def parse_rate(value: object) -> int | None:
+    """Return the bytes a second of ``20MB``, ``500kB``, ``1.5GiB`` or a number; None for ``off``.
+
+    Raises:
+        ValueError: none of these.
+    """
+    text = str(value).strip()
+    if value is None or text.lower() in {"", "off", "none"}:
+        return None
+    match = _RATE.match(text)
+    # SI prefixes are powers of 1000, those with an i of 1024 (IEC 80000-13).
+    power = "kmg".find(match[2].lower()) + 1 if match and match[2] else 0
+    rate = int(float(match[1]) * (1024 if match[3] else 1000) ** power) if match else 0
+    if rate < 1:
+        raise ValueError(f"{value!r} is no bandwidth; write 20MB (bytes a second), 500kB or off")
+    return rate
 
 
 @dataclass(frozen=True, slots=True)

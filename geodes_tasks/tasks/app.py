@@ -16,6 +16,7 @@ from geodes_tasks.ledger import Wakeup
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.redis_address import sentinel_address
+from geodes_tasks.transports.rate import rate_limit
 
 TASK = "geodes_tasks.download"
 EVENTS = "geodes_tasks.tasks.task_events:Events"
@@ -95,6 +96,8 @@ def is_monitored() -> bool:
 
 def make(settings: Settings) -> Celery:
     """Build the application of a worker; opens no connection."""
+    # Before the pool is forked, so that its processes share one limit.
+    rate_limit(settings.rate)
     prefork = has_prefork(sys.argv)
     app = Celery(
         "geodes_tasks",

@@ -11,11 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from geodes_tasks.transports.rate import RateLimit, rate_limit
+
 
 class Call:
     """One open href of one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: RateLimit | None = None) -> None:
+        self.rate = rate
         self._end = threading.Event()
         self._shut: Callable[[], None] | None = None
         self.connected = True
@@ -50,7 +53,9 @@ class Call:
 class Calls:
     """Open hrefs of a transport, by thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_per_second: int | None = None) -> None:
+        """Prepare; ``bytes_per_second`` limits the bytes of all calls of all transports."""
+        self._rate = rate_limit(bytes_per_second)
         self._by_thread: dict[int, Call] = {}
 
     @contextmanager
@@ -58,7 +63,7 @@ class Calls:
         """Yield the call of this thread, which is registered while the href is open."""
         thread = threading.get_ident()
         # A thread may open a second href before it closes the first: the first is then restored.
-        outer, call = self._by_thread.get(thread), Call()
+        outer, call = self._by_thread.get(thread), Call(self._rate)
         self._by_thread[thread] = call
         try:
             yield call

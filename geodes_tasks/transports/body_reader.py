@@ -32,6 +32,9 @@ class BodyReader:
     def __init__(self, raw: BaseHTTPResponse, href: str, call: Call, *, offset: int = 0) -> None:
         self._raw, self._href, self._call = raw, href, call
         self._at = offset
+        self._piece_bytes = PIECE_BYTES
+        if call.rate:
+            self._piece_bytes = min(PIECE_BYTES, call.rate.piece_bytes)
         self.length: int | None = getattr(raw, "length_remaining", None)
         """Bytes announced; None when Content-Length is absent or is not a number from 0 up."""
         self._end = None if self.length is None else offset + self.length
@@ -56,7 +59,7 @@ class BodyReader:
         try:
             # ``read`` blocks until the whole piece is there (io.BufferedIOBase.read1), so a slow
             # body would report no progress for minutes.
-            piece = self._raw.read1(PIECE_BYTES, decode_content=False)
+            piece = self._raw.read1(self._piece_bytes, decode_content=False)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             raise self._named(error) from error
         if not piece and self._call.broken_off:
@@ -64,6 +67,8 @@ class BodyReader:
             # (RFC 9112 section 6.3, rule 8): it must not pass for the end of the file.
             raise self._broken_off()
         self._at += len(piece)
+        if self._call.rate and piece:
+            self._call.sleep(self._call.rate.wait_s(len(piece)))
         # RFC 9112 section 8: fewer bytes than Content-Length make the response incomplete.
         if not piece and self._end is not None and self._at < self._end:
             raise TruncatedBodyError(self._href, self._end, self._at)

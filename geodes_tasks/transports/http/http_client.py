@@ -89,7 +89,7 @@ class HttpClient:
             trusted: One more host that may be opened, inside the network too.
         """
         self.policy, self.key = AddressPolicy(settings, trusted), ApiKey(settings)
-        self.calls = Calls()
+        self.calls = Calls(settings.rate)
         self._settings, self._with_key = settings, with_key
         self._watch = Watch(self.policy, settings.stall_seconds, self.calls)
         self._local = threading.local()

@@ -53,7 +53,7 @@ class S3Transport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._policy = settings, AddressPolicy(settings)
-        self._calls = Calls()
+        self._calls = Calls(settings.rate)
         self._shared, self._pid = SignedRequests(settings, self._calls), os.getpid()
 
     def client(self) -> S3Client:
