@@ -90,6 +90,25 @@ class BaseConfig(BaseSettings):
         """Return the settings that pygeodes has, by its names; secrets as plain text."""
         return {name: getattr(self, name) for name in POSITIONAL}
 
+    @property
+    def s3_parameters(self) -> dict[str, str | None]:
+        """The settings of S3 by pygeodes' names."""
+        return {name: getattr(self, name) for name in S3_PARAMETERS}
+
+    def has_s3_parameters(self) -> bool:
+        """Return whether the configuration itself has S3 credentials."""
+        return all(getattr(self, name) for name in S3_PARAMETERS[:2])
+
+    def check_s3_config(self) -> None:
+        """Check that the configuration itself has S3 credentials.
+
+        Raises:
+            ConfigError: a part of them is missing.
+        """
+        for name in S3_PARAMETERS[:2]:
+            if not getattr(self, name):
+                raise ConfigError(self.variables(name)[0], "is not set, and S3 needs it")
+
     @classmethod
     def variables(cls, field: str) -> list[str]:
         """Return the environment variables that set a field, the strongest first."""

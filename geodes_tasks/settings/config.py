@@ -23,8 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.base_config import FUNCTIONS, POSITIONAL, S3_PARAMETERS, BaseConfig
+from geodes_tasks.settings.base_config import FUNCTIONS, POSITIONAL, BaseConfig
 from geodes_tasks.settings.files import read_file, read_key, with_password
 from geodes_tasks.settings.quota import Quota, parse_rate
 from geodes_tasks.settings.redis_address import checked
@@ -292,25 +291,6 @@ class Config(BaseConfig):
     def has_api_key(self) -> bool:
         """Return whether there is an API key."""
         return bool(self.key())
-
-    @property
-    def s3_parameters(self) -> dict[str, str | None]:
-        """The settings of S3 by pygeodes' names."""
-        return {name: getattr(self, name) for name in S3_PARAMETERS}
-
-    def has_s3_parameters(self) -> bool:
-        """Return whether the configuration itself has S3 credentials."""
-        return bool(self.aws_access_key_id and self.aws_secret_access_key)
-
-    def check_s3_config(self) -> None:
-        """Check that the configuration itself has S3 credentials.
-
-        Raises:
-            ConfigError: a part of them is missing.
-        """
-        for name in S3_PARAMETERS[:2]:
-            if not getattr(self, name):
-                raise ConfigError(environment_name(name), "is not set, and S3 needs it")
 
 
 Settings = Config
