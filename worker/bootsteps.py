@@ -16,10 +16,8 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_accounts
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
-from geodes_tasks.tasks.process import worker_process
 from geodes_tasks.tasks.stop_signal import STOP
 from worker import preflight
-from worker.disk_gate import DiskGate, close_while
 from worker.parent_watch import ParentWatch
 from worker.recovery import Recovery
 
@@ -71,12 +69,8 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         preflight.refuse_options(parent)
         preflight.report(settings)
         ledger = Ledger.of(settings)
-        gate = DiskGate(ledger, parent.app, parent.hostname)
         accounts = named_accounts(settings)
-        recovery = Recovery(
-            ledger, Sender(settings), parent.hostname, parent.concurrency, gate, accounts
-        )
-        worker_process().disk_listeners.append(recovery.wake)
+        recovery = Recovery(ledger, Sender(settings), parent.hostname, parent.concurrency, accounts)
         # Here, not above: they load requests, which `celery -A worker flower` does not need.
         from worker.offline_poller import OfflinePoller
         from worker.quota_poller import QuotaPoller
@@ -113,7 +107,7 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
         # connection breaks, or pickles them into a temporary file when it cannot
         # (kombu.transport.virtual.QoS.restore_unacked_once).
         channel.do_restore = False
-        close_while(channel.qos, lambda: STOP.is_cut_off)
+        _stay_while_closed(channel.qos)
         _wake_when_free(channel.qos)
         # The private server of one-machine mode has an address of its own in each run.
         if PARENT_VARIABLE not in os.environ:
@@ -128,6 +122,16 @@ def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG0
     # A signal handler runs within the loop's poll, which PEP 475 restarts with the time that is
     # left, up to a second. Only another thread can wake it.
     threading.Thread(target=_wake_loop, name="wake", daemon=True).start()
+
+
+def _stay_while_closed(window: Any) -> None:
+    """Keep the broker's client from reading messages while the worker takes no new work."""
+    has_room = window.can_consume
+
+    def can_consume() -> bool:
+        return not STOP.takes_none and bool(has_room())
+
+    window.can_consume = can_consume
 
 
 def _wake_when_free(window: Any) -> None:

@@ -19,7 +19,7 @@ from geodes_tasks.tasks.app import QUEUE, Sender
 from geodes_tasks.tasks.leased_attempt import REDIS_AWAY
 from geodes_tasks.tasks.loop_guard import LoopGuard
 from geodes_tasks.tasks.process import worker_process
-from worker.disk_gate import DiskGate
+from geodes_tasks.tasks.stop_signal import STOP
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +40,15 @@ class Recovery(threading.Thread):
         sender: Sender,
         worker: str,
         slots: int,
-        gate: DiskGate | None = None,
         accounts: Sequence[str] = (),
     ) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(name="recovery", daemon=True)
-        self.ledger, self.sender, self.gate = ledger, sender, gate
+        self.ledger, self.sender = ledger, sender
         self.worker, self.slots, self.accounts = worker, slots, accounts
         # A quarter of a lease: an expired one is found within 1.25 leases.
         self.period_s = ledger.connection.limits.register_seconds
-        self._ended, self._awake = threading.Event(), threading.Event()
+        self._ended = threading.Event()
         self._guard = LoopGuard(logger, "recovery", expected=(OperationalError,))
         self._recovers = False
         """Whether it is this worker's turn to recover for all: each pass over the whole ledger or
@@ -64,12 +63,7 @@ class Recovery(threading.Thread):
         while not self._ended.is_set():
             with self._guard:
                 self.recover()
-            self._awake.wait(self.period_s)
-            self._awake.clear()
-
-    def wake(self, *_: object) -> None:
-        """Start the next turn now rather than at the end of the period."""
-        self._awake.set()
+            self._ended.wait(self.period_s)
 
     def recover(self) -> None:
         """Run one turn; a part of it that fails does not keep the others from their work.
@@ -80,7 +74,6 @@ class Recovery(threading.Thread):
         """
         self.ledger.connection.ping()
         for part in (
-            *([self.gate.update] if self.gate is not None else []),
             self._recover_leases,
             self._cancel_revoked,
             self._resend_lost,
@@ -98,8 +91,7 @@ class Recovery(threading.Thread):
                 self._guard.failed(error)
 
     def _recover_leases(self) -> None:
-        takes_none = self.gate is not None and self.gate.takes_none
-        slots = 0 if takes_none else self.slots
+        slots = 0 if STOP.takes_none else self.slots
         self._recovers = self.ledger.dispatch.register(self.worker, slots)
         ended, _ = self.ledger.dispatch.recover() if self._recovers else (0, 0)
         # Last: the script removes the record of this worker if its key holds no hash.
@@ -179,7 +171,6 @@ class Recovery(threading.Thread):
     def stop(self) -> None:
         """End the thread, and remove this worker from the ledger."""
         self._ended.set()
-        self._awake.set()
         try:
             self.ledger.dispatch.unregister(self.worker)
         except Exception as error:  # noqa: BLE001 - a stop must come to its end

@@ -214,12 +214,6 @@ class Dispatch(Part):
         """Requeue downloads whose message of so many seconds ago is lost. Return how many."""
         return int(self._connection.run("resend_downloads", account, older_than_s, *downloads))
 
-    def closed_by(self, worker: str) -> str | None:
-        """Return the folder that a worker cannot write to; None when it takes work."""
-        with self._connection.commands() as redis:
-            path: str | None = redis.hget(self._connection.key("worker", worker), "closed")
-            return path
-
     def close(self, worker: str, folder: str | None) -> bool:
         """Record the folder that a worker cannot write to; None when it takes work again.
 

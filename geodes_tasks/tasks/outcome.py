@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, NoReturn
 
 from celery.exceptions import Ignore
@@ -38,6 +39,8 @@ def succeed(process: WorkerProcess, claim: Claim, result: DownloadResult) -> dic
         process.record(lambda: process.ledger.leases.finish(claim, result))
     except LeaseLostError as error:
         _leave(error)
+    if result.bytes_transferred:
+        process.volumes.written(Path(result.path))
     process.hooks.file_done(claim, result)
     logger.info(
         "%s %s (%s, %s)",
@@ -121,7 +124,7 @@ def _retry_or_fail(
     waits = wait_text(decision)
     logger.warning("%s (%s, %s)", error, decision.reason, waits)
     if isinstance(error, DiskError):
-        process.close_intake(row.worker, claim, error)
+        process.volumes.refused(Path(claim.path), claim.asset.size_bytes, error)
     row.send("task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback="")
     raise Ignore(str(decision.reason))
 

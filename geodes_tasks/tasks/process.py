@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from celery.exceptions import Ignore
@@ -17,7 +16,6 @@ from kombu.exceptions import OperationalError
 from geodes_tasks import transports as transport_table
 from geodes_tasks.errors import (
     ConfigError,
-    DiskError,
     GeodesTasksError,
     KeyMissingError,
     OutsideRootsError,
@@ -34,6 +32,7 @@ from geodes_tasks.tasks.app import Sender
 from geodes_tasks.tasks.hooks import Hooks
 from geodes_tasks.tasks.lease_keeper import LeaseKeeper
 from geodes_tasks.tasks.leased_attempt import REDIS_AWAY, LeasedAttempt
+from geodes_tasks.tasks.refused_volumes import RefusedVolumes
 from geodes_tasks.tasks.source_order import SourceOrder
 from geodes_tasks.tasks.stop_signal import STOP
 from geodes_tasks.transfer import download as transfer
@@ -54,6 +53,8 @@ class WorkerProcess:
     def __init__(self, settings: Settings) -> None:
         """Prepare; opens no connection."""
         self.settings = settings
+        self.worker = ""
+        """Name of the worker, known with its first task."""
         self.ledger = Ledger.of(settings)
         self.sender = Sender(settings)
         self.keeper = LeaseKeeper(
@@ -77,8 +78,7 @@ class WorkerProcess:
         self.source_order = SourceOrder(
             self.ledger, settings.s3_again_seconds, self.policy.outage_s
         )
-        self.disk_listeners: list[Callable[[], None]] = []
-        """Called when a folder cannot be written to."""
+        self.volumes = RefusedVolumes(STOP, self._publish_closed)
         self._lock = threading.Lock()
         self._transports: dict[tuple[str, str], Transport] = {}
         """Transports opened so far, by account and source."""
@@ -195,13 +195,10 @@ class WorkerProcess:
         with contextlib.suppress(OutsideRootsError):
             transfer.discard(asset, self.folders.checked(path), token)
 
-    def close_intake(self, worker: str, claim: Claim, error: DiskError) -> None:
-        """Stop this worker from taking work until its folder can be written to again."""
-        folder = str(Path(claim.path).parent)
-        if self.wait_for_redis(lambda: self.ledger.dispatch.close(worker, folder)):
-            logger.error("this worker takes no more work: %s. %s", error, error.hint)
-        for listener in self.disk_listeners:
-            listener()
+    def _publish_closed(self, folder: str | None) -> None:
+        """Record for monitors which folder this worker cannot write to."""
+        with contextlib.suppress(*REDIS_AWAY):
+            self.ledger.dispatch.close(self.worker, folder)
 
     def requeue_and_exit(self, attempts: Sequence[LeasedAttempt]) -> None:
         """Requeue the attempts that did not stop in time, then exit: the last resort of a stop."""

@@ -53,6 +53,16 @@ class StopSignal:
         (since,) = struct.unpack("d", self._page[8:16])
         return 0.0 < float(since) > time.monotonic() - CUT_OFF_S
 
+    def rest(self, seconds: float) -> None:
+        """Take no new work for some seconds: the last downloads could not be written."""
+        self._page[16:24] = struct.pack("d", time.monotonic() + seconds)
+
+    @property
+    def takes_none(self) -> bool:
+        """Return whether the worker takes no new work now, for its leases or for its disks."""
+        (until,) = struct.unpack("d", self._page[16:24])
+        return self.is_cut_off or time.monotonic() < float(until)
+
 
 STOP = StopSignal()
 """The stop signal of this worker. CLOCK_MONOTONIC is one for all processes of a host."""

@@ -34,6 +34,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
         GeodesTasksError: the download ended as FAILURE.
     """
     process, row = worker_process(), FlowerRow.of(self)
+    process.worker = row.worker
     claim = process.wait_for_redis(lambda: process.ledger.leases.claim(row.identifier, row.worker))
     if not isinstance(claim, Claim):
         # The same message came twice, or it is older than its download's last claim.
@@ -44,10 +45,12 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
     with process.keeper.keep(claim, on_progress=row.show_progress) as attempt:
         attempt.on_refusal, attempt.on_answer = process.record_refusal, process.record_answer
         try:
+            # The path comes out of Redis: only this worker's settings allow it.
+            path = process.folders.checked(claim.path)
+            process.volumes.check(path, claim.asset.size_bytes)
             result = transfer.download(
                 claim.asset,
-                # The path comes out of Redis: only this worker's settings allow it.
-                process.folders.checked(claim.path),
+                path,
                 process.transports_of(claim),
                 callbacks=attempt,
                 token=claim.token,

@@ -137,6 +137,21 @@ def test_other_workers_go_on(cluster: Scene, volume: Path) -> None:
     assert wrong(cluster.settled(batch, 15)) == [], cluster.logs
 
 
+def test_one_full_volume_costs_no_other(cluster: Scene, volume: Path) -> None:
+    """Two volumes on one worker, one of them full: the files of the other one come."""
+    fill(volume)
+    worker = cluster.worker("first", concurrency=2)
+    full = cluster.enqueue(*cluster.items(12, MiB))
+    waits_for_the_disk(cluster, full)
+    cluster.change(download_dir=volume.parent / "elsewhere")
+
+    batch = cluster.enqueue(*cluster.items(6, MiB))
+
+    assert wrong(cluster.settled(batch, 40)) == [], cluster.logs
+    assert full.status().unfinished == 12
+    assert worker.text.count("takes no more work") == 1
+
+
 def test_a_file_larger_than_the_volume_closes_no_worker(cluster: Scene) -> None:
     """It ends by name at once; the worker stays open and downloads what fits."""
     worker = cluster.worker("first", concurrency=1)

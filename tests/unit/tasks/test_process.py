@@ -84,9 +84,7 @@ def test_the_last_resort_of_a_stop_ends_the_process_whatever_raises(
 
 
 def test_a_full_disk_closes_this_worker(bench: Bench) -> None:
-    """The work goes back, the ledger knows which folder it is, and the worker looks at once."""
-    called: list[int] = []
-    bench.process.disk_listeners.append(lambda: called.append(1))
+    """The work goes back, and the ledger has the folder for monitors."""
     bench.transport.errors = [DiskError("/data", "No space left on device")]
     request = bench.request()
 
@@ -94,8 +92,8 @@ def test_a_full_disk_closes_this_worker(bench: Bench) -> None:
         bench.run(request)
 
     assert bench.record(request).reason == "disk"
-    assert bench.ledger.dispatch.closed_by("w@host") == str(bench.folder)
-    assert called == [1]
+    (worker,) = bench.ledger.connection.client.keys("*worker:w@host")
+    assert bench.ledger.connection.client.hget(worker, "closed") == str(bench.folder)
 
 
 def test_a_full_disk_is_told_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,119 @@
+"""Volumes and folders that this process cannot write to: only what needs them waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from geodes_tasks.errors import DiskError
+from geodes_tasks.tasks.stop_signal import StopSignal
+
+logger = logging.getLogger(__name__)
+
+CHECK_S = 10.0
+"""Seconds after a refusal until one download tries the volume again."""
+IN_A_ROW = 4
+"""Number of downloads refused in a row after which the worker takes no message for ``CHECK_S``:
+what is left is for the same volume, or comes to the head of the queue meanwhile."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """What a volume refused."""
+
+    error: DiskError
+    least_bytes: int
+    """Size of the smallest file that did not fit; 0 where nothing can be written."""
+    until: float
+    """Time of ``time.monotonic`` at which it is tried again."""
+
+
+class RefusedVolumes:
+    """The refusals of volumes, as one process knows them. Safe to use from many threads."""
+
+    def __init__(self, stop: StopSignal, publish: Callable[[str | None], None]) -> None:
+        """Begin with no refusal.
+
+        Args:
+            stop: Of the worker.
+            publish: Called with a folder when it is refused, and with None when all can be
+                written to again.
+        """
+        self._stop, self._publish = stop, publish
+        self._refusals: dict[object, Refusal] = {}
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    def check(self, path: Path, size_bytes: int | None) -> None:
+        """Check that the volume of a file did not refuse it, or a smaller one, a moment ago.
+
+        Raises:
+            DiskError: the error of then.
+        """
+        if not self._refusals:
+            return
+        with self._lock:
+            for key in (path.parent, volume_of(path)):
+                refusal = self._refusals.get(key)
+                if refusal is None or time.monotonic() >= refusal.until:
+                    continue
+                if not refusal.least_bytes or (size_bytes or 0) >= refusal.least_bytes:
+                    # One error for many downloads: without this its traceback grows with each.
+                    raise refusal.error.with_traceback(None)
+
+    def refused(self, path: Path, size_bytes: int | None, error: DiskError) -> None:
+        """Record that a file could not be written."""
+        is_folder = isinstance(error.__cause__, PermissionError)
+        key = path.parent if is_folder else volume_of(path)
+        # Without an error of the system it is a size that does not fit into what is free now.
+        least = 0 if error.__cause__ is not None else size_bytes or 0
+        with self._lock:
+            before = self._refusals.get(key)
+            if before is not None and before.error is not error:
+                least = min(least, before.least_bytes)
+            if before is None or before.error is not error:
+                until = time.monotonic() + CHECK_S
+                self._refusals[key] = Refusal(error, least, until)
+            self._in_a_row += 1
+            if self._in_a_row >= IN_A_ROW:
+                self._stop.rest(CHECK_S)
+                self._in_a_row = 0
+        if before is None:
+            what = "folder" if is_folder else "volume"
+            logger.error(
+                "this worker takes no more work for the %s of %s: %s. %s",
+                what, path.parent, error, error.hint,
+            )  # fmt: skip
+            self._publish(str(path.parent))
+
+    def written(self, path: Path) -> None:
+        """Record that a file was written: its volume takes files."""
+        self._in_a_row = 0
+        if not self._refusals:
+            return
+        with self._lock:
+            known = [key for key in (path.parent, volume_of(path)) if key in self._refusals]
+            for key in known:
+                del self._refusals[key]
+            is_free = not self._refusals
+        if known:
+            logger.warning("%s can be written to again: this worker takes work", path.parent)
+        if known and is_free:
+            self._publish(None)
+
+
+def volume_of(path: Path) -> object:
+    """Return the device that a file would be on; the folder itself where that is not known."""
+    for folder in path.parents:
+        try:
+            return os.stat(folder).st_dev  # noqa: PTH116 - one call a file
+        except FileNotFoundError:
+            continue
+        except OSError:
+            break
+    return path.parent

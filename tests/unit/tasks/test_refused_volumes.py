@@ -1,0 +1,106 @@
+"""What a volume refused is not tried again for a while, and nothing else waits for it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from geodes_tasks.errors import DiskError
+from geodes_tasks.tasks import refused_volumes
+from geodes_tasks.tasks.refused_volumes import IN_A_ROW, RefusedVolumes, volume_of
+from geodes_tasks.tasks.stop_signal import StopSignal
+
+MiB = 1 << 20
+
+
+@pytest.fixture
+def published() -> list[str | None]:
+    """Collect what monitors are shown."""
+    return []
+
+
+@pytest.fixture
+def volumes(published: list[str | None]) -> RefusedVolumes:
+    """Give a process that has met no refusal."""
+    return RefusedVolumes(StopSignal(), published.append)
+
+
+def error_of(number: int) -> DiskError:
+    """Return the error for one of the system, as the transfer raises it."""
+    error = DiskError("/data", os.strerror(number))
+    error.__cause__ = OSError(number, os.strerror(number))
+    return error
+
+
+def test_what_needs_the_volume_waits(
+    volumes: RefusedVolumes, tmp_path: Path, published: list[str | None]
+) -> None:
+    """Every file of the volume, whatever its size and folder; files of another volume do not."""
+    volumes.refused(tmp_path / "a" / "1", MiB, error_of(errno.EIO))
+
+    with pytest.raises(DiskError, match="Input/output"):
+        volumes.check(tmp_path / "b" / "2", None)
+    volumes.check(Path("/proc/elsewhere/3"), MiB)
+    volumes.written(tmp_path / "b" / "2")
+    volumes.check(tmp_path / "b" / "2", None)
+    assert published == [str(tmp_path / "a"), None]
+
+
+def test_a_folder_is_no_volume(volumes: RefusedVolumes, tmp_path: Path) -> None:
+    """Without the permission for one folder the others of the volume take files."""
+    error = DiskError("/data", "Permission denied")
+    error.__cause__ = PermissionError(errno.EACCES, "Permission denied")
+    volumes.refused(tmp_path / "a" / "1", MiB, error)
+
+    with pytest.raises(DiskError, match="Permission"):
+        volumes.check(tmp_path / "a" / "2", MiB)
+    volumes.check(tmp_path / "b" / "2", MiB)
+
+
+def test_smaller_files_fit(volumes: RefusedVolumes, tmp_path: Path) -> None:
+    """A file that does not fit into what is free keeps back its size and more only."""
+    volumes.refused(tmp_path / "1", 10 * MiB, DiskError("/data", "10 MiB needed, 5 MiB free"))
+
+    volumes.check(tmp_path / "2", 4 * MiB)
+    with pytest.raises(DiskError, match="needed"):
+        volumes.check(tmp_path / "3", 11 * MiB)
+
+
+def test_it_is_tried_again(
+    volumes: RefusedVolumes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After a while one download tries; a refusal that lasts is one line in the log."""
+    monkeypatch.setattr(refused_volumes, "CHECK_S", 0.0)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            volumes.check(tmp_path / "1", MiB)
+            volumes.refused(tmp_path / "1", MiB, error_of(errno.ENOSPC))
+
+    assert len(caplog.records) == 1
+
+
+def test_a_worker_without_other_work_rests(tmp_path: Path) -> None:
+    """After some refusals in a row no message is read for a while; a file in between ends that."""
+    stop = StopSignal()
+    volumes = RefusedVolumes(stop, lambda _: None)
+    for number in range(2 * IN_A_ROW):
+        volumes.refused(tmp_path / "1", MiB, error_of(errno.ENOSPC))
+        if number % 2:
+            volumes.written(Path("/proc/elsewhere/3"))
+    rested = stop.takes_none
+    for _ in range(IN_A_ROW):
+        volumes.refused(tmp_path / "1", MiB, error_of(errno.ENOSPC))
+
+    assert (rested, stop.takes_none) == (False, True)
+
+
+def test_a_path_whose_folders_are_missing_is_on_a_volume(tmp_path: Path) -> None:
+    """The folders of a download are made when it starts."""
+    assert volume_of(tmp_path / "a" / "b" / "c") == tmp_path.stat().st_dev
