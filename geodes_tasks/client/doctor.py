@@ -73,7 +73,7 @@ def _workers(ledger: Ledger) -> Iterator[Check]:
     yield Check("workers", Level.OK, f"{len(fleet)} alive with {slots} slots")
     for worker in fleet:
         if worker.closed:
-            text = f"{worker.name} takes no work: it cannot write to {worker.closed}"
+            text = f"{worker.name} cannot write to {worker.closed}: nothing for there starts on it"
             yield Check("workers", Level.PROBLEM, text, "Make room there, or give it the right.")
     yield from _versions(fleet)
 

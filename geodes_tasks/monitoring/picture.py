@@ -141,7 +141,7 @@ def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
         yield Row(("no worker is alive",), Tone.PERSON, notes=("geodes-tasks worker",))
     for worker in snapshot.workers or ():
         if worker.closed:
-            text = f"{worker.name} takes no work: it cannot write to {worker.closed}"
+            text = f"{worker.name} cannot write to {worker.closed}: nothing for there starts on it"
             yield Row((text,), Tone.PERSON, notes=("make room there, or give it the right",))
     for words, found in settings_of(snapshot).items():
         if len(found) > 1:

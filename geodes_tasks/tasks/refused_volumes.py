@@ -24,7 +24,7 @@ what is left is for the same volume, or comes to the head of the queue meanwhile
 
 @dataclass(slots=True)
 class Refusal:
-    """What a volume refused."""
+    """One refusal of a volume or a folder."""
 
     error: DiskError
     least_bytes: int

@@ -319,7 +319,7 @@ def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:
     workers = checked(settings)["workers"]
 
     assert workers.level is Level.PROBLEM
-    assert workers.text == "node1 takes no work: it cannot write to /full/disk"
+    assert workers.text == "node1 cannot write to /full/disk: nothing for there starts on it"
 
 
 def test_workers_of_two_versions(settings: Settings, ledger: Ledger) -> None:
