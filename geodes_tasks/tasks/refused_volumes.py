@@ -23,7 +23,7 @@ what is left is for the same volume, or comes to the head of the queue meanwhile
 
 
 @dataclass(slots=True)
-class Refusal:
+class VolumeRefusal:
     """One refusal of a volume or a folder."""
 
     error: DiskError
@@ -45,7 +45,7 @@ class RefusedVolumes:
                 written to again.
         """
         self._stop, self._publish = stop, publish
-        self._refusals: dict[object, Refusal] = {}
+        self._refusals: dict[object, VolumeRefusal] = {}
         self._in_a_row = 0
         self._lock = threading.Lock()
 
@@ -78,7 +78,7 @@ class RefusedVolumes:
                 least = min(least, before.least_bytes)
             if before is None or before.error is not error:
                 until = time.monotonic() + CHECK_S
-                self._refusals[key] = Refusal(error, least, until)
+                self._refusals[key] = VolumeRefusal(error, least, until)
             self._in_a_row += 1
             if self._in_a_row >= IN_A_ROW:
                 self._stop.rest(CHECK_S)
