@@ -23,9 +23,9 @@ def browser() -> str | None:
     return next((path for path in found if not failure(path, "--version")), None)
 
 
-def dom(url: str) -> str:
+def dom(url: str, *, width: int = 1600) -> str:
     """Give the page as it stands after its scripts have run."""
-    return _run(url, "--dump-dom")
+    return _run(url, "--dump-dom", f"--window-size={width},800")
 
 
 def rows(page: str) -> list[list[str]]:

@@ -12,8 +12,16 @@ from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import make
 from worker.bootsteps import install
 
-if "flower" in sys.argv[1:]:
-    flower.configure()
-
 app = install(make(config.load()))
 app.set_default()
+
+
+def _send_ledger_events() -> None:
+    from geodes_tasks.ledger import Ledger
+    from geodes_tasks.tasks.ledger_events import LedgerEvents
+
+    LedgerEvents(app, Ledger.of(config.load())).start()
+
+
+if "flower" in sys.argv[1:]:
+    flower.configure(on_ready=_send_ledger_events)

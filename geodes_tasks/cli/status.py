@@ -47,7 +47,7 @@ def status(
     if as_json:
         write_data(snapshot.status_object(snapshot.batches[0]))
         return
-    account = snapshot.account_of[batch.id]
+    account = snapshot.batches[0].account or ""
     changes = [changes_section(account, batch.ledger.account.changes(account))] if why else []
     Console().print(Picture([*sections(snapshot), *changes]))
 

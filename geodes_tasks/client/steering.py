@@ -69,7 +69,7 @@ class Steering:
         known = {
             "source": name in SOURCES,
             "account": name in accounts,
-            "batch": self.ledger.reading.account_of(name) is not None,
+            "batch": name in self.ledger.reading.batches(),
         }
         kinds = [kind for kind, is_known in known.items() if is_known or (kind, name) in paused]
         if not kinds:

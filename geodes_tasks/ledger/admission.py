@@ -207,6 +207,19 @@ class Admissions(Part):
         if entries:
             self._connection.run("refuse_downloads", batch, account, json.dumps(entries))
 
+    def queued(self, batch: str, account: str, most: int) -> list[str]:
+        """Return the ids of the downloads of a batch that are next to be sent.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for sources in ("geodes", "geodes+s3", "s3"):
+                key = self._connection.key("batch", batch, "ready", sources, account)
+                pipeline.lrange(key, 0, most - 1)
+            return [one for found in pipeline.execute() for one in found][:most]
+
     def set_owner(self, batch: str, owner: str) -> None:
         """Record the user who enqueued a batch, ``user@host``, unless one is recorded."""
         with self._connection.commands() as redis:

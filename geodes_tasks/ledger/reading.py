@@ -40,12 +40,6 @@ MOST_BLOCKS = 20
 class Reading(Part):
     """Read without changing anything."""
 
-    def account_of(self, batch: str) -> str | None:
-        """Return the account that a batch was enqueued with; None for an unknown batch."""
-        with self._connection.commands() as redis:
-            name: str | None = redis.hget(self._key("batch", batch), "account")
-        return name
-
     def first_waiting(self, batch: str, reason: str) -> tuple[str, float] | None:
         """Return the download of a batch that waits longest for a reason, and since when.
 
@@ -119,11 +113,11 @@ class Reading(Part):
             UnknownBatchError: no such batch.
         """
         for ids in self._blocks(batch):
-            yield from filter(None, self._read(ids))
+            yield from filter(None, self.read(ids))
 
     def record(self, download_id: str) -> DownloadRecord | None:
         """Return one record; None when the download is unknown."""
-        return self._read([download_id])[0]
+        return self.read([download_id])[0]
 
     def error(self, download_id: str) -> Exception | None:
         """Return the error of a download as an exception of its own class; None without one."""
@@ -147,7 +141,12 @@ class Reading(Part):
                 found[identifier] = Asset.from_dict(json.loads(row[0] or ""))
         return found
 
-    def _read(self, ids: Sequence[str]) -> list[DownloadRecord | None]:
+    def read(self, ids: Sequence[str]) -> list[DownloadRecord | None]:
+        """Return the records of some downloads in one round trip; None for an unknown one.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
@@ -253,7 +252,7 @@ class Reading(Part):
                 entries = redis.zrangebylex(key, *bounds, 0, EXAMPLES)
                 ids = [entry.split(":", 2)[2] for entry in entries]
                 # One may have left the list, or the ledger, meanwhile.
-                if records := [one for one in self._read(ids) if one and one.error]:
+                if records := [one for one in self.read(ids) if one and one.error]:
                     items = tuple(one.item_id for one in records)
                     is_refused = not records[0].path
                     error = cast("ErrorInfo", records[0].error)

@@ -62,6 +62,7 @@ def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatu
     return BatchStatus(
         batch=batch,
         owner=counters.get("owner"),
+        account=counters.get("account"),
         enqueued_at=moment(counters.get("created")),
         total=int(counters.get("total", 0)),
         states=counted("state", State),

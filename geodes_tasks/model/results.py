@@ -165,6 +165,8 @@ class BatchStatus:
     batch: str
     owner: str | None = None
     """``user@host`` that enqueued it first; None if unknown."""
+    account: str | None = None
+    """The account that it was enqueued with."""
     enqueued_at: str | None = None
     """ISO 8601, UTC."""
     total: int

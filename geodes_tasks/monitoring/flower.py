@@ -11,14 +11,15 @@ import os
 import re
 import secrets
 import sys
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from geodes_tasks import errors
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.model.formatting import human_bytes, shortened
-from geodes_tasks.monitoring.wording import without_addresses
+from geodes_tasks.monitoring.wording import clock, without_addresses
 from geodes_tasks.settings.urls import is_loopback
 
 COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
@@ -34,9 +35,20 @@ NAME_WIDTH = 28
 _WAIT = re.compile(r" \(waits (\d+) s\)\Z")
 
 
-def configure() -> None:
-    """Set Flower's defaults; the user's environment, conf file and options still win."""
+def configure(on_ready: Callable[[], None] = lambda: None) -> None:
+    """Set Flower's defaults, and add the page ``/batches`` to its own.
+
+    The user's environment, conf file and options still win.
+
+    Args:
+        on_ready: Called once Flower has read its options, before it listens.
+    """
     from flower.options import options
+    from flower.urls import handlers
+
+    from geodes_tasks.monitoring.flower_page import add_page
+
+    add_page(handlers)
 
     options.tasks_columns = COLUMNS
     options.max_tasks = MAX_TASKS
@@ -46,20 +58,21 @@ def configure() -> None:
     options.address = "127.0.0.1"
     # None: not decided by the user; `protect` decides once it knows the passwords.
     options.read_only = None
-    options.add_parse_callback(_Guard(options))
+    options.add_parse_callback(_Guard(options, on_ready))
 
 
 class _Guard:
     """Calls :func:`protect` after Flower has read its conf file, which may name a password."""
 
-    def __init__(self, options: Any) -> None:
-        self.options, self.readings = options, 0
+    def __init__(self, options: Any, on_ready: Callable[[], None]) -> None:
+        self.options, self.on_ready, self.readings = options, on_ready, 0
 
     def __call__(self) -> None:
         # Flower reads its command line, then the conf file, then its command line again.
         self.readings += 1
         if self.readings > 1 or not Path(self.options.conf).is_file():
             protect(self.options)
+            self.on_ready()
 
 
 def protect(options: Any) -> None:
@@ -157,9 +170,11 @@ def wait(exception: str | None, since: float | None) -> str | None:
     match = _WAIT.search(exception or "")
     if exception is None or match is None or since is None:
         return without_addresses(exception or "")
-    due = datetime.fromtimestamp(since + int(match[1]), UTC)
+    due, now = since + int(match[1]), time.time()
     reason = without_addresses(exception[: match.start()])
-    return f"until {due:%H:%M:%S} UTC ({due:%d %b}), {reason}"
+    # A row is drawn long after its event: a time that has passed is none to wait for.
+    wait_for = f"until {clock(due, now)}" if due > now else "waits for a free worker"
+    return f"{wait_for}, {reason}"
 
 
 def result(text: str | None) -> str | None:

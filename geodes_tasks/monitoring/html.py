@@ -91,20 +91,21 @@ class Html(Quiet):
             self._handle.update(drawn)
 
 
-def picture(snapshot: Snapshot, task_url: str = "") -> str:
+def picture(snapshot: Snapshot, task_url: str = "", most: int = ROWS) -> str:
     """Return the picture of a snapshot as HTML.
 
     Args:
         snapshot: What to draw.
         task_url: Address of a task's page without its id; empty where there is none.
+        most: Rows of a section shown at most.
     """
-    parts = "".join(_section(one, task_url) for one in sections(snapshot))
+    parts = "".join(_section(one, task_url, most) for one in sections(snapshot))
     return f"<div class='geodes-tasks'>{STYLE}{parts}</div>"
 
 
-def _section(section: Section, task_url: str) -> str:
-    rows = "".join(_row(row, task_url) for row in section.rows[:ROWS])
-    more = len(section.rows) - ROWS
+def _section(section: Section, task_url: str, most: int) -> str:
+    rows = "".join(_row(row, task_url) for row in section.rows[:most])
+    more = len(section.rows) - most
     rest = f"<tr class=note><td colspan=9>and {more} more</td></tr>" if more > 0 else ""
     title = f"<h4>{escape(section.title)} <small>{escape(section.detail)}</small></h4>"
     return f"{title}<table>{rows}{rest}</table>"

@@ -105,7 +105,7 @@ def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
     states, total = status.states, status.bytes_total
     share = status.bytes_done / total if total else float(not status.unfinished)
     speed = f"{human_bytes(status.bytes_per_second)}/s" if status.unfinished else ""
-    pauses = [f"{p.kind} {p.name}" for p in snapshot.pauses_of(status.batch) if p.until is None]
+    pauses = [f"{p.kind} {p.name}" for p in snapshot.pauses_of(status) if p.until is None]
     paused = f"PAUSED: {', '.join(pauses)}" if pauses and status.unfinished else ""
     end, why = end_text(snapshot, status)
     tone = Tone.MOVES if states.get(State.STARTED) else Tone.WAITS
@@ -151,7 +151,7 @@ def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
     for status in snapshot.batches:
         for group in snapshot.failures.get(status.batch, ()):
             if group.state is State.FAILURE or reaction_of(group.type) is Reaction.AUTH:
-                yield failure_row(snapshot, status.batch, group)
+                yield failure_row(status, group)
 
 
 def is_by_hand(pause: Pause) -> bool:
@@ -183,14 +183,14 @@ def reaction_of(kind: str) -> Reaction:
     return getattr(getattr(errors, kind, None), "reaction", Reaction.FINAL)
 
 
-def failure_row(snapshot: Snapshot, batch: str, group: FailureGroup) -> Row:
+def failure_row(status: BatchStatus, group: FailureGroup) -> Row:
     """Return the row of a class of errors that needs a person: count, class, example, command."""
     message = without_addresses(group.example.message)
     hint = hint_of(group)
     # A download that waits for a key is not retried but resumed, with its whole account.
-    command = retry_command(batch, group)
+    command = retry_command(status.batch, group)
     if group.state is not State.FAILURE:
-        command = f"geodes-tasks resume --account {snapshot.account_of.get(batch, '')}"
+        command = f"geodes-tasks resume --account {status.account}"
     return Row(
         (str(group.count), f"{group.type}: {message}"),
         Tone.PERSON,

@@ -62,8 +62,6 @@ class Snapshot:
     failures: Mapping[str, Sequence[FailureGroup]] = field(default_factory=dict)
     """Errors by class, by batch."""
     accounts: Sequence[AccountState] = ()
-    account_of: Mapping[str, str] = field(default_factory=dict)
-    """Account of each batch."""
     workers: Sequence[WorkerState] | None = None
     """Those that registered lately, the silent ones included; None where there are none to see."""
     silent: Sequence[SilentWorker] = ()
@@ -80,10 +78,9 @@ class Snapshot:
         gone = {one.name for one in self.silent}
         return sum(worker.name not in gone for worker in self.workers or ())
 
-    def pauses_of(self, batch: str) -> list[Pause]:
+    def pauses_of(self, status: BatchStatus) -> list[Pause]:
         """Return the pauses that concern a batch: its own, those of sources and of its account."""
-        account = self.account_of.get(batch)
-        mine = {("batch", batch), ("account", account)}
+        mine = {("batch", status.batch), ("account", status.account)}
         return [one for one in self.pauses if one.kind == "source" or (one.kind, one.name) in mine]
 
     def status_object(self, status: BatchStatus) -> dict[str, Any]:
@@ -91,10 +88,11 @@ class Snapshot:
         # Below a fraction of a byte the mean says nothing, and of a finished batch it is the past.
         name, end = status.batch, self.ends.get(status.batch)
         form = asdict(status)
+        del form["account"]
         form["bytes_per_second"] = round(status.bytes_per_second) if status.unfinished else 0
         return form | {
             "expected_end": moment(end.at) if end else None,
-            "paused": [asdict(p) | {"until": moment(p.until)} for p in self.pauses_of(name)],
+            "paused": [asdict(p) | {"until": moment(p.until)} for p in self.pauses_of(status)],
             "failures": [
                 {
                     "class": group.type,
@@ -126,7 +124,7 @@ class Snapshot:
                     "running": one.running,
                 }
                 for one in self.accounts
-                if one.name == self.account_of.get(name)
+                if one.name == status.account
             ],
         }
 
@@ -192,7 +190,6 @@ class SnapshotReader:
                 if status.states[State.FAILURE] or status.states[State.RETRY]
             },
             accounts=ledger.account.states(),
-            account_of={name: ledger.reading.account_of(name) or "" for name in names},
             workers=fleet,
         )
         snapshot = replace(snapshot, silent=silent_workers(snapshot), pauses=self._pauses(snapshot))
@@ -223,7 +220,7 @@ class SnapshotReader:
         return by_hand + accounts
 
     def _end(self, snapshot: Snapshot, status: BatchStatus) -> End:
-        name = snapshot.account_of[status.batch]
+        name = status.account or ""
         account = next((one for one in snapshot.accounts if one.name == name), None)
         limited = account is not None and account.quota_count > 0
         return expected_end(
@@ -231,7 +228,7 @@ class SnapshotReader:
             account,
             at=snapshot.at,
             alive=snapshot.alive,
-            is_paused=any(p.until is None for p in snapshot.pauses_of(status.batch)),
+            is_paused=any(p.until is None for p in snapshot.pauses_of(status)),
             next_due=max((one.next_due or 0.0 for one in snapshot.waits), default=0.0),
             on_s3=self.ledger.sources.ready_on_s3(status.batch, name) if limited else 0,
         )

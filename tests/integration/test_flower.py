@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -132,6 +133,150 @@ def test_numbers_rise_in_the_api(
     assert item["id"] in ended["kwargs"]
 
 
+def states(flower: FlowerProcess) -> Counter[str]:
+    """Count the tasks that Flower has by their state."""
+    return Counter(task["state"] for task in flower.tasks().values())
+
+
+def test_a_running_task_is_started_and_its_start_does_not_move(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """Filter and buttons of Flower are those of STARTED; only the text moves."""
+    flower.start("--read_only=False")
+    item = standin.add_item(4096 * KiB)
+    standin.settings.rate = 160 * KiB
+    worker()
+    (record,) = enqueue(item, conf=settings).results()
+    starts: set[float] = set()
+
+    def look() -> int | None:
+        task = flower.tasks().get(record.download_id, {})
+        if (share := per_cent(task.get("result"))) is not None:
+            starts.add(task["started"])
+            assert task["state"] == "STARTED"
+        return share
+
+    seen = rising(look)
+    page = flower.get(f"/task/{record.download_id}")[1]
+
+    assert len(seen) == 3
+    assert len(starts) == 1
+    assert "Terminate" in page
+
+
+def test_what_was_cancelled_or_forgotten_ends_in_flower(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """Within 5 s no cancelled download runs, waits or is queued there, whatever it did before."""
+    flower.start()
+    tape = [standin.add_item(64 * KiB) for _ in range(2)]
+    slow = [standin.add_item(4096 * KiB) for _ in range(6)]
+    for item in tape:
+        standin.fault(item, "offline_410")
+    standin.settings.rate = 40 * KiB
+    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
+    batch = enqueue([*tape, *slow], conf=settings)
+    wait_until(lambda: batch.status().waiting.get("offline") == 2, 20.0, "the tape")
+    wait_until(lambda: states(flower) == {"RETRY": 2, "STARTED": 2, "PENDING": 4}, 15.0, "before")
+
+    batch.cancel()
+    wait_until(lambda: batch.status().states["REVOKED"] == 8, 5.0, "the cancel")
+    wait_until(lambda: states(flower) == {"REVOKED": 8}, 5.0, "the end in Flower")
+
+
+def test_the_queue_is_seen_whenever_flower_starts(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """The first hundred queued downloads of a batch are PENDING; no worker is made for them."""
+    items = [standin.add_item(64 * KiB) for _ in range(120)]
+    early = enqueue(items[:10], conf=settings, batch="early")
+    flower.start()
+    wait_until(lambda: states(flower) == {"PENDING": 10}, 20.0, "what was enqueued before")
+    enqueue(items[10:], conf=settings, batch="later")
+    wait_until(lambda: states(flower)["PENDING"] >= 110, 10.0, "what was enqueued after")
+
+    workers = json.loads(flower.get("/api/workers?refresh=1")[1])
+    rows = {row["uuid"]: row for row in flower.tasks().values()}
+    (first, *_) = early.results()
+
+    assert workers == {}
+    assert early.id not in flower.get("/workers")[1]
+    assert first.item_id in rows[first.download_id]["kwargs"]
+
+
+def test_what_a_killed_worker_had_is_shown_as_waiting(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """It is silent first, and RETRY once the ledger has taken it from the dead worker."""
+    flower.start()
+    short = settings.model_copy(update={"lease_seconds": 6.0})
+    standin.settings.rate = 40 * KiB
+    items = [standin.add_item(4096 * KiB) for _ in range(2)]
+    batch = enqueue(items, conf=short)
+    killed = worker(settings=short)
+    wait_until(lambda: states(flower)["STARTED"] == 2, 20.0, "both run")
+
+    killed.kill()
+    wait_until(
+        lambda: all("silent since" in str(t["result"]) for t in flower.tasks().values()), 15.0,
+        "the silence",
+    )  # fmt: skip
+    # Another worker, that takes nothing of it itself: its account is not theirs.
+    batch.pause()
+    worker("two", settings=short)
+    wait_until(lambda: batch.status().states["STARTED"] == 0, 30.0, "the take-over")
+
+    wait_until(lambda: states(flower)["STARTED"] == 0, 5.0, "the take-over in Flower")
+    assert states(flower) == {"RETRY": 2}
+
+
+@pytest.mark.parametrize("prefix", ["", "/monitor"])
+def test_a_page_has_all_batches(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess, prefix: str
+) -> None:
+    """``/batches`` has the picture of ``watch`` and its JSON, below the prefix and the login."""
+    flower.url += prefix
+    flower.start("--basic_auth=me:secret", *([f"--url_prefix={prefix}"] if prefix else []))
+    good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
+    standin.fault(gone, "gone_404")
+    worker(settings=settings.model_copy(update={"max_attempts": 1}))
+    enqueue([good, gone], conf=settings, batch="<i>april").wait(30)
+
+    refused = [flower.get(f"/batches{form}")[0] for form in ("", "?format=json")]
+    status, page = flower.get("/batches", "me:secret")
+    (row,) = json.loads(flower.get("/batches?format=json", "me:secret")[1])
+
+    assert refused == [401, 401]
+    assert status == 200
+    assert "&lt;i&gt;april" in page
+    assert "<i>april" not in page
+    assert "1 of 2 done, 1 failed (1 downloaded)" in page
+    assert f'href="{prefix}/tasks"' in page
+    assert (row["batch"], row["states"]["FAILURE"]) == ("<i>april", 1)
+    assert row["failures"][0]["class"] == "NotFoundError"
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_of_batches_in_a_browser(
+    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess, width: int
+) -> None:
+    """It moves by itself, links to the tasks, and is no wider than the window."""
+    need_browser()
+    flower.start()
+    standin.settings.rate = 160 * KiB
+    (item,) = (standin.add_item(4096 * KiB, identifier="SCENE"),)
+    worker()
+    batch = enqueue(item, conf=settings)
+    wait_until(lambda: batch.status().bytes_done > 0, 20.0)
+
+    page = browser.dom(f"{flower.url}/batches", width=width)
+
+    (record,) = batch.results()
+    assert f"/task/{record.download_id}" in page
+    assert "SCENE.zip" in page
+    assert "kB/s" in page
+
+
 def test_a_flower_that_starts_late_knows_what_runs(
     standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -184,7 +329,7 @@ def test_every_kind_of_row_can_be_read(
     good, tape, gone = (standin.add_item(64 * KiB, identifier=name) for name in "ABC")
     standin.fault(tape, "offline_410")
     standin.fault(gone, "gone_404")
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
+    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
     batch = enqueue([good, tape, gone], conf=settings)
     wait_until(lambda: batch.status().unfinished == 1, 20.0)
     wait_until(lambda: "RETRY" in {t["state"] for t in flower.tasks().values()}, 10.0)

@@ -63,7 +63,7 @@ def test_everything_is_on_the_screen(
     standin.fault(gone, "gone_404")
     standin.settings.rate = 200 * KiB
     limited = settings.model_copy(
-        update={"quota": Quota(50, 3600.0), "offline_poll_seconds": 300.0}
+        update={"quota": Quota(50, 3600.0), "offline_poll_seconds": 300.0, "max_attempts": 1}
     )
     worker(settings=limited)
     enqueue([tape, gone, slow], conf=limited, batch="pyrenees")
@@ -140,7 +140,7 @@ def test_key_retries_what_failed(
     gone, tape = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
     standin.fault(tape, "offline_410")
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
+    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
     batch = enqueue([gone, tape], conf=settings)
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("1 failed", "1 on tape")
@@ -197,7 +197,7 @@ def test_lines_in_a_pipe(standin: StandIn, settings: Settings, worker: WorkerFac
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
     enqueue([good, gone], conf=settings, batch="mine")
-    worker()
+    worker(settings=settings.model_copy(update={"max_attempts": 1}))
 
     said = watched(settings, "mine")
 
@@ -236,7 +236,7 @@ def test_status_is_the_same_picture(
     standin.fault(gone, "gone_404")
     standin.settings.rate = 100 * KiB
     batch = enqueue([tape, gone, slow], conf=settings, batch="pyrenees")
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
+    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
     wait_until(lambda: batch.status().bytes_done > 0 and batch.status().waiting, 20.0)
     wait_until(lambda: batch.status().states[State.FAILURE] == 1, 20.0)
 

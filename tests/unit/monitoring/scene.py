@@ -27,7 +27,7 @@ def batch_of(name: str, waiting: dict[str, int] | None = None, **fields: float) 
     """Return the counts of a batch; lower-case names of states are numbers of downloads."""
     states = {str(state): int(fields.pop(state.name.lower(), 0)) for state in State}
     return BatchStatus(
-        batch=name, owner="u@h", total=sum(states.values()), states=states,
+        batch=name, owner="u@h", account="default", total=sum(states.values()), states=states,
         outcomes={"DOWNLOADED": states["SUCCESS"]}, waiting=waiting or {},
         **fields,  # type: ignore[arg-type]  # whole numbers of bytes
     )  # fmt: skip
@@ -76,7 +76,6 @@ def busy_snapshot() -> Snapshot:
             ]
         },
         accounts=[ACCOUNT],
-        account_of={"urgent": "default", "pyrenees-april": "default"},
         workers=[
             WorkerState("celery@node1", 3, NOW - 1, "0.2.0", LIMITS, None),
             WorkerState("celery@node2", 3, NOW - 42, "0.2.0", LIMITS, None),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,7 +95,7 @@ def test_conf_file_is_waited_for(tmp_path: Any) -> None:
     conf = tmp_path / "flowerconfig.py"
     conf.write_text("basic_auth = ['me:secret']\n")
     chosen = options(address="", conf=str(conf))
-    guard = flower._Guard(chosen)
+    guard = flower._Guard(chosen, lambda: None)
 
     guard()
     before = chosen.basic_auth
@@ -127,14 +129,15 @@ def test_strange_arguments_are_shown_as_they_are(text: str | None) -> None:
 
 
 def test_waiting_row_says_why_and_until_when() -> None:
-    """A waiting download shows its reason and the time at which it goes on."""
+    """A waiting download shows its reason and when it continues; never a time that has passed."""
     error = "quota: https://x/y: download quota used up: 50 in the last 3600 s (waits 90 s)"
 
-    shown = readable(task(state="RETRY", exception=error, retried=1_700_000_000.0))
+    shown = readable(task(state="RETRY", exception=error, retried=time.time()))
+    late = readable(task(state="RETRY", exception=error, retried=1_700_000_000.0))
 
-    assert shown.result == (
-        "until 22:14:50 UTC (14 Nov), quota: download quota used up: 50 in the last 3600 s"
-    )
+    reason = "quota: download quota used up: 50 in the last 3600 s"
+    assert re.fullmatch(rf"until \d\d:\d\d:\d\d \S+, {reason}", shown.result)
+    assert late.result == f"waits for a free worker, {reason}"
 
 
 def test_waiting_for_its_turn() -> None:

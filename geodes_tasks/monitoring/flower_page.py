@@ -1,0 +1,76 @@
+"""The page ``/batches`` on Flower's own server: the picture of all batches, as HTML and as JSON."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from typing import Any
+
+from flower.views import BaseHandler
+from tornado.ioloop import IOLoop
+from tornado.web import authenticated
+
+from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.monitoring.html import picture
+from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
+from geodes_tasks.settings import config
+
+MOST, ROWS = 50, 200
+"""Batches on the page, the newest and all that are not over; rows of each section."""
+REFRESH_S = 2
+"""Seconds between two readings of the page."""
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Batches</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<style>body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1em auto; max-width: 1400px;
+padding: 0 1em }} @media (max-width: 600px) {{ .geodes-tasks td {{ display: inline-block }} }}
+a {{ color: #2a7ab9 }} code {{ user-select: all }}</style></head>
+<body><p><a href="{prefix}/workers">Workers</a> <a href="{prefix}/tasks">Tasks</a>
+<a href="{prefix}/batches?format=json">JSON</a></p><main>{body}</main>
+<script>setInterval(async () => {{
+  const answer = await fetch(location.pathname + "?format=part").catch(() => null);
+  if (answer && answer.ok) document.querySelector("main").innerHTML = await answer.text();
+}}, {refresh_ms});</script></body></html>"""
+
+
+class BatchesHandler(BaseHandler):  # type: ignore[misc] # flower has no types
+    """Answer with all batches: ``?format=json`` with the objects of ``batches --json``."""
+
+    @authenticated
+    async def get(self) -> None:
+        """Read the ledger in a thread, for the loop also serves Flower's own pages."""
+        options = self.application.options
+        prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
+        form = self.get_argument("format", "html")
+        try:
+            snapshot = await IOLoop.current().run_in_executor(None, read_batches, form != "json")
+        except GeodesTasksError as error:
+            self.set_status(503)
+            self.finish(f"<p>{escape(str(error))} {escape(error.hint)}</p>")
+            return
+        if form == "json":
+            self.set_header("Content-Type", "application/json")
+            self.finish(json.dumps(snapshot.status_objects() if snapshot else []))
+            return
+        body = "<p>no batch in the ledger yet</p>"
+        if snapshot:
+            body = picture(snapshot, f"{prefix}/task/", ROWS)
+        if form != "part":
+            body = PAGE.format(prefix=prefix, body=body, refresh_ms=1000 * REFRESH_S)
+        self.finish(body)
+
+
+def read_batches(is_page: bool) -> Snapshot | None:
+    """Return the snapshot of all batches, or of those that a page has room for; None for none."""
+    ledger = Ledger.of(config.load())
+    names = ledger.reading.batches()
+    if is_page:
+        names = names[:MOST]
+    return SnapshotReader(ledger, names).read() if names else None
+
+
+def add_page(handlers: list[Any]) -> None:
+    """Add the page to the table of Flower's handlers, in front of its page for no page."""
+    if not any(handler[1] is BatchesHandler for handler in handlers if isinstance(handler, tuple)):
+        handlers.insert(0, (r"/batches", BatchesHandler))

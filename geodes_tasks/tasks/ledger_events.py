@@ -1,0 +1,222 @@
+"""Events for Flower that no worker sends: the ledger alone knows how those downloads stand.
+
+A worker that was killed reports nothing any more, a cancelled download that waited had no worker,
+and what is queued has no message yet. A thread beside Flower listens to the events as Flower does,
+compares what they showed with the ledger, and sends Celery's own events where the two differ. So
+every reader of events sees it, and nothing of Flower is replaced.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from celery import Celery
+from celery.events import Event, EventReceiver
+from celery.utils.time import utcoffset
+from kombu.exceptions import OperationalError
+
+from geodes_tasks.ledger import Ledger, Wakeup
+from geodes_tasks.model.results import DownloadRecord
+from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.snapshot import Snapshot, silent_workers
+from geodes_tasks.monitoring.wording import clock
+from geodes_tasks.tasks.app import TASK, readable
+from geodes_tasks.tasks.loop_guard import LoopGuard
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.5
+"""Seconds between two comparisons; a difference that lasts two of them is reported."""
+BEGIN_S = 12.0
+"""Seconds after the start in which everything is reported again: Flower may not listen yet."""
+QUEUED, BATCHES, CHECKED = 100, 20, 2000
+"""Queued downloads shown of each batch, batches looked at, downloads compared in one tick."""
+CLIENT = "ledger"
+"""Host name in ``task-sent``, from which no worker is made (celery.events.state)."""
+SHOWN_BY = {
+    "task-sent": "PENDING",
+    "task-received": "RECEIVED",
+    "task-started": "STARTED",
+    "task-STARTED": "STARTED",
+    "task-retried": "RETRY",
+}
+"""Kind of event to the state that it shows; every other kind ends a task."""
+
+
+class LedgerEvents(threading.Thread):
+    """Sends the events that are missing, for as long as the process lives."""
+
+    def __init__(self, app: Celery, ledger: Ledger) -> None:
+        """Prepare; ``start()`` begins."""
+        super().__init__(name="ledger-events", daemon=True)
+        self.app, self.ledger = app, ledger
+        self._guard = LoopGuard(logger, "events from the ledger", expected=(OperationalError,))
+        self._shown: dict[str, tuple[str, str]] = {}
+        """Download to the state and the worker that events have shown of it."""
+        self._wrong: dict[str, str] = {}
+        """Download to the state in which the ledger had it at the last comparison."""
+        self._next_tick = self._began = 0.0
+
+    def run(self) -> None:
+        """Compare until the process ends; a lost connection begins it anew."""
+        while True:
+            with self._guard, self.app.connection_for_read() as connection:
+                self._began, self._next_tick = time.monotonic(), 0.0
+                receiver = _Receiver(connection, handlers={"*": self.note}, app=self.app)
+                receiver.on_tick = self._tick
+                receiver.capture(limit=None, timeout=None, wakeup=False)
+            time.sleep(TICK_S)
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Note what an event shows of a download."""
+        kind, identifier = event["type"], event.get("uuid")
+        if not kind.startswith("task-") or identifier is None:
+            return
+        if kind not in SHOWN_BY:
+            self._shown.pop(identifier, None)
+            return
+        worker = "" if kind == "task-sent" else str(event.get("hostname", ""))
+        known = self._shown.pop(identifier, ("", ""))
+        # At the end again: those that were compared longest ago stand first.
+        self._shown[identifier] = (SHOWN_BY[kind], worker or known[1])
+
+    def _tick(self) -> None:
+        if time.monotonic() < self._next_tick:
+            return
+        self._next_tick = time.monotonic() + TICK_S
+        with self._guard:
+            self.send(list(self.missing()))
+
+    def missing(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of downloads that events show in another state than the ledger has."""
+        ids = dict.fromkeys(itertools.islice(self._first(), CHECKED))
+        order = sorted(self._shown, key=lambda one: self._shown[one][0] == "RETRY")
+        ids |= dict.fromkeys(order[:CHECKED])
+        wrong: dict[str, str] = {}
+        fleet = self.ledger.dispatch.fleet()
+        for identifier, record in zip(ids, self.ledger.reading.read(list(ids)), strict=True):
+            state = str(record.state) if record is not None else "FORGOTTEN"
+            shown, worker = self._shown.get(identifier, ("", ""))
+            if shown == state or (not shown and state not in SHOWN_BY.values()):
+                continue
+            wrong[identifier] = state
+            # An event of a worker may be on its way: only what stays wrong is reported.
+            if self._wrong.get(identifier) == state or not shown:
+                worker = (record.worker if record else None) or worker
+                worker = worker or next((one.name for one in fleet), "")
+                yield from corrections(identifier, shown, record, worker)
+        self._wrong = wrong
+        yield from self._silent()
+
+    def _first(self) -> Iterator[str]:
+        """Yield what is queued first in each open batch; at the start also what waits there."""
+        is_start = time.monotonic() - self._began < BEGIN_S
+        queued = list[str]()
+        for account in self.ledger.dispatch.accounts():
+            # Their messages are in the broker, so they are in no list of the ledger any more.
+            queued += self.ledger.dispatch.sent(account, 0.0)[:QUEUED]
+        for name in self.ledger.reading.batches()[:BATCHES]:
+            status = self.ledger.reading.status(name)
+            if status.unfinished:
+                queued += self.ledger.admission.queued(name, status.account or "", QUEUED)
+            if status.unfinished and is_start:
+                waiting = self.ledger.reading.failed(name, state=State.RETRY)
+                yield from itertools.islice(waiting, QUEUED)
+        if is_start:
+            for identifier in queued:
+                self._shown.pop(identifier, None)
+        yield from queued
+
+    def _silent(self) -> Iterator[dict[str, Any]]:
+        """Yield a new text for the downloads of workers that are silent."""
+        now = self.ledger.connection.server_time()
+        running = self.ledger.reading.running()
+        fleet = self.ledger.dispatch.fleet()
+        silent = {
+            one.name: one
+            for one in silent_workers(Snapshot(now, [], running=running, workers=fleet))
+        }
+        for one in running:
+            if one.worker in silent:
+                since = clock(silent[one.worker].since, now)
+                text = f"its worker is silent since {since}, taken over at"
+                text = f"{text} {clock(one.lease_end, now)}"
+                yield event_of("task-STARTED", one.download_id, one.worker, result=text)
+
+    def send(self, events: list[dict[str, Any]]) -> None:
+        """Send events in one message."""
+        if not events:
+            return
+        with self.app.producer_or_acquire() as producer:
+            dispatcher = self.app.events.Dispatcher(enabled=False)
+            for event in events:
+                event["clock"] = self.app.clock.forward()
+            # Celery's own way to send many: a list with one routing key.
+            dispatcher._publish(events, producer, "task.multi")
+
+
+class _Receiver(EventReceiver):  # type: ignore[misc] # celery has no types
+    """A receiver that calls ``on_tick`` about once a second, whether events come or not."""
+
+    on_tick: Callable[[], None]
+
+    def on_iteration(self) -> None:
+        self.on_tick()
+
+
+def corrections(
+    identifier: str, shown: str, record: DownloadRecord | None, worker: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the events that show a download as the ledger has it.
+
+    Args:
+        identifier: Its id.
+        shown: The state that events have shown so far; empty for none.
+        record: Its record; None when it was forgotten.
+        worker: A worker of the fleet, empty where there is none: Celery's state would make a worker
+            of any other name.
+    """
+    state = record.state if record is not None else State.REVOKED
+    if state is State.PENDING:
+        # PENDING comes before every other state, so Celery's state takes it only after a retry.
+        if shown not in {"", "PENDING", "RETRY"} and worker:
+            yield event_of("task-retried", identifier, worker, record, exception="queued again")
+        yield event_of("task-sent", identifier, CLIENT, record)
+    elif not worker:
+        return
+    elif state is State.STARTED:
+        yield event_of("task-started", identifier, worker, record)
+    elif state is State.RETRY and record is not None:
+        error = record.error.message if record.error else ""
+        text = f"{record.reason}: {error}".rstrip(": ")
+        yield event_of("task-retried", identifier, worker, record, exception=text, traceback="")
+    elif state is State.FAILURE and record is not None and record.error is not None:
+        text = f"{record.error.type}: {record.error.message}"
+        yield event_of("task-failed", identifier, worker, record, exception=text, traceback="")
+    elif state is State.SUCCESS and record is not None:
+        yield event_of("task-succeeded", identifier, worker, record, result=str(record.outcome))
+    else:
+        yield event_of(
+            "task-revoked", identifier, worker, record, terminated=True, signum=None, expired=False
+        )
+
+
+def event_of(
+    kind: str, identifier: str, worker: str, record: DownloadRecord | None = None, **fields: object
+) -> dict[str, Any]:
+    """Return one of Celery's events about a download."""
+    known: dict[str, object] = {"uuid": identifier, "name": TASK, "args": "()"}
+    if record is not None:
+        name = record.path.rpartition("/")[2] or record.asset_key
+        wakeup = Wakeup(identifier, record.item_id, name, record.size_bytes)
+        known["kwargs"] = repr(readable(wakeup))
+    event: dict[str, Any] = Event(
+        kind, hostname=worker, utcoffset=utcoffset(), pid=os.getpid(), **known, **fields
+    )
+    return event
