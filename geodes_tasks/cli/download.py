@@ -17,7 +17,7 @@ from geodes_tasks.client import run as runs
 from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.planning import Planned, Selection
 from geodes_tasks.client.run import Run
-from geodes_tasks.errors import ConfigError, DiskError, NotAFileError
+from geodes_tasks.errors import ConfigError, DiskError, ItemNotFoundError, NotAFileError
 from geodes_tasks.model.asset import Unpack
 from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.loading import load_view
@@ -268,7 +268,7 @@ def _selection(
 
 def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:
     rows: list[object] = []
-    total = refused = 0
+    total = refused = unknown = 0
     for one in planned:
         for request in one.requests:
             total += request.asset.size_bytes or 0
@@ -278,12 +278,13 @@ def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:
                 write_data(f"{size:>12}  {request.path}")
         for refusal in one.refusals:
             refused += 1
+            unknown += isinstance(refusal.error, ItemNotFoundError)
             write_error(refusal.error)
     if as_json:
         write_data({"downloads": rows, "bytes_total": total, "refused": refused})
     write_line(f"{len(rows)} downloads, {human_bytes(total)}, {refused} refused")
     raise typer.Exit(
-        (batches.SOME_FAILED if refused else 0) if rows or refused else batches.NOTHING
+        (batches.SOME_FAILED if refused else 0) if rows or refused > unknown else batches.NOTHING
     )
 
 

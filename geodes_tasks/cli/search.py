@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from geodes_tasks.cli.options import AsJson, ConfigFile
-from geodes_tasks.cli.output import write_error, write_line
+from geodes_tasks.cli.output import write_line
 from geodes_tasks.client import batch as batches
-from geodes_tasks.errors import ConfigError, ItemNotFoundError, SearchError
+from geodes_tasks.errors import ConfigError, SearchError
 from geodes_tasks.model.formatting import human_bytes, printable
 from geodes_tasks.settings import config
 from geodes_tasks.stac import assets as stac_assets
@@ -56,7 +56,9 @@ Tile = Annotated[
 ]  # fmt: skip
 Query = Annotated[
     str | None,
-    typer.Option("--query", metavar="JSON", help='{"platform": {"eq": "S2A"}}, for all the rest.'),
+    typer.Option(
+        "--query", "-q", metavar="JSON|FILE", help='{"platform": {"eq": "S2A"}}, for all the rest.'
+    ),
 ]
 AskAbove = Annotated[int, typer.Option("--ask-above", min=0, help="Ask first above so many items.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -71,8 +73,13 @@ Output = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(search)
-    app.command()(collections)
+    epilog = (
+        "Examples: geodes-tasks search -c PEPS_S2_L1C --tile T31TCJ --start 2025-04 -o items.json; "
+        "geodes-tasks search --id S2A_MSIL1C_X -o - | geodes-tasks download -. "
+        "Exit codes: 0 found, 2 usage, 3 cut off by the portal, 4 nothing found."
+    )
+    app.command(epilog=epilog)(search)
+    app.command(epilog="Example: geodes-tasks collections 'sentinel2 theia'")(collections)
 
 
 def search(
@@ -155,7 +162,10 @@ def search_of(
     Raises:
         SearchError: a value cannot be used.
     """
-    conditions = dict(_json("--query", query)) if query else {}
+    conditions = dict(_json("--query", _text("--query", query))) if query else {}
+    where: Any = _text("--intersects", intersects) if intersects else None
+    if where and where.lstrip().startswith("{"):
+        where = _json("--intersects", where)
     if cloud_cover is not None:
         conditions["eo:cloud_cover"] = {"lte": cloud_cover}
     if tile:
@@ -163,7 +173,7 @@ def search_of(
     found = Search(
         query=conditions or None,
         bbox=_numbers(bbox) if bbox else None,
-        intersects=_shape(intersects) if intersects else None,
+        intersects=where,
         collections=collection or None,
         start=start,
         end=end,
@@ -179,21 +189,17 @@ def is_name(source: str) -> bool:
 
 
 def items_of(sources: Sequence[str], settings: config.Settings) -> Iterator[Found]:
-    """Return the items of files, ids and product names; a file that cannot be read is an error.
+    """Yield the items of files, ids and product names; a file that cannot be read is an error.
 
     Raises:
-        typer.Exit: the portal knows none of the names, and there is nothing else.
         SearchError, CatalogueUnavailableError: the portal cannot be searched for the names.
     """
     names = [source for source in sources if is_name(source)]
-    named = list(Catalog(settings).named(names)) if names else []
-    unknown = [one for one in named if isinstance(one, ItemNotFoundError)]
-    if len(unknown) == len(named) and len(names) == len(sources):
-        for error in unknown:
-            write_error(error)
-        raise typer.Exit(batches.NOTHING)
-    files = (readers.read(source) for source in sources if not is_name(source))
-    return itertools.chain(named, itertools.chain.from_iterable(files))
+    if names:
+        yield from Catalog(settings).named(names)
+    for source in sources:
+        if not is_name(source):
+            yield from readers.read(source)
 
 
 def confirmed(wanted: Search, settings: config.Settings, *, ask_above: int, yes: bool) -> Results:
@@ -274,15 +280,14 @@ def _numbers(text: str) -> list[float]:
         raise SearchError("--bbox", f"{text!r} is not W,S,E,N") from error
 
 
-def _shape(value: str) -> Any:
-    """Return GeoJSON as an object, WKT as it is, or the content of the file that is named."""
-    text = value
-    if not value.lstrip().startswith("{") and "(" not in value:
-        try:
-            text = Path(value).read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            raise SearchError("--intersects", str(error)) from error
-    return _json("--intersects", text) if text.lstrip().startswith("{") else text
+def _text(option: str, value: str) -> str:
+    """Return JSON or WKT as it is given, or the content of the file that is named."""
+    if value.lstrip().startswith("{") or "(" in value:
+        return value
+    try:
+        return Path(value).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise SearchError(option, f"is no JSON and no file: {error}") from error
 
 
 def _json(option: str, text: str) -> dict[str, Any]:

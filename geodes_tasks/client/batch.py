@@ -190,6 +190,10 @@ def batches(*, conf: Config | None = None) -> list[Batch]:
     return [Batch(name, ledger, settings) for name in ledger.reading.batches()]
 
 
+UNKNOWN_ITEM = errors.ItemNotFoundError.__name__
+"""Error of an id that the portal does not know: where there is nothing else, nothing was found."""
+
+
 def exit_code(status: BatchStatus, failures: Iterable[FailureGroup]) -> int:
     """Return the exit code for the present state of a batch.
 
@@ -203,6 +207,8 @@ def exit_code(status: BatchStatus, failures: Iterable[FailureGroup]) -> int:
         return ACCOUNT
     if status.states[State.FAILURE]:
         kinds = [group.type for group in failures if group.state is State.FAILURE]
+        if set(kinds) == {UNKNOWN_ITEM} and status.states[State.FAILURE] == status.total:
+            return NOTHING
         return TRANSIENT if kinds and all(map(_is_transient, kinds)) else SOME_FAILED
     if status.waiting.get(Reason.OFFLINE):
         return OFFLINE

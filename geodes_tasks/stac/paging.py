@@ -125,7 +125,7 @@ class Results(Iterator[Item]):
         window: _Window | None = _Window(part)
         while window is not None:
             number, size, last, rest = 1, PAGE_ITEMS, None, None
-            ids: set[str] = set()
+            ids: set[int] = set()
             while True:
                 problem = "its window of results ends" if number * size > WINDOW_ITEMS else ""
                 try:
@@ -142,7 +142,7 @@ class Results(Iterator[Item]):
                     break
                 yield page, window
                 known = len(ids)
-                ids.update(str(item.get("id")) for item in page.items)
+                ids.update(hash(str(item.get("id"))) for item in page.items)
                 if page.items and len(ids) == known:
                     logger.warning("a page of the search brought no new item: it ends there")
                 size = page.limit or _guessed_size(page, number, size)
