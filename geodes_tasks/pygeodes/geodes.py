@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from geodes_tasks.client import direct_download
 from geodes_tasks.client import run as runs
 from geodes_tasks.errors import GeodesTasksError, SearchError
@@ -24,8 +22,7 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.catalog import Catalog
 from geodes_tasks.stac.query import Moment, Search
 from geodes_tasks.transfer import members
-from geodes_tasks.transports.s3.keyring import has_credentials
-from geodes_tasks.transports.s3.transport import S3Transport
+from geodes_tasks.transports.s3.credentials import has_credentials, supplier
 
 
 class Explorer:
@@ -36,7 +33,12 @@ class Explorer:
 
     def __init__(self, settings: Config) -> None:
         """Make client and resource; opens no connection."""
-        self._client = S3Transport(settings).client()
+        # boto3 takes half a second to load.
+        import boto3
+
+        from geodes_tasks.transports.s3.aws_session import s3_client
+
+        self._client = s3_client(settings, supplier(settings))
         # boto3 wants credentials to make a resource; these serve nothing, for the class is made
         # again over the client above, which signs with those of the settings and renews them.
         session = boto3.Session("-", "-", region_name=settings.region_name)

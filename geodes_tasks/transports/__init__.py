@@ -11,7 +11,7 @@ from importlib import import_module
 
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.transports.base import Body, Member, Transport
-from geodes_tasks.transports.s3.keyring import has_credentials
+from geodes_tasks.transports.s3.credentials import has_credentials
 
 __all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create"]
 

@@ -10,8 +10,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from typing import TypeVar
 
 from geodes_tasks.transports.rate import RateLimit, rate_limit
+
+Result = TypeVar("Result")
 
 
 class Call:
@@ -39,6 +43,30 @@ class Call:
     def sleep(self, seconds: float) -> None:
         """Wait this many seconds, or until ``break_off``."""
         self._end.wait(seconds)
+
+    def interruptible(self, act: Callable[[], Result], interruption: Exception) -> Result:
+        """Return the result of a function, which runs in a thread so that the wait can end.
+
+        For waits without a socket that could be shut down, as that for a command of the user.
+
+        Args:
+            act: The function; what it raises is raised here.
+            interruption: Raised after ``break_off``; the thread is left alone then.
+        """
+        done: SimpleQueue[tuple[list[Result], BaseException]] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                done.put(([act()], interruption))
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                done.put(([], error))
+
+        threading.Thread(target=run, name="interruptible", daemon=True).start()
+        self.waits_on(lambda: done.put(([], interruption)))
+        results, error = done.get()
+        if not results:
+            raise error
+        return results[0]
 
     def break_off(self) -> None:
         """Interrupt the thread, now or at its next wait."""

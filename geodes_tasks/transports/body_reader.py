@@ -81,6 +81,17 @@ class BodyReader:
             yield piece
             piece = self.read()
 
+    def whole(self, most: int) -> bytes:
+        """Read a small body, at most ``most`` bytes and the rest of a piece.
+
+        Raises:
+            GeodesTasksError: as :meth:`read`.
+        """
+        body = bytearray()
+        while len(body) < most and (piece := self.read()):
+            body += piece
+        return bytes(body)
+
     def _broken_off(self) -> TransferError:
         return TransferError(self._href, f"broken off at byte {self._at}")
 

@@ -22,8 +22,8 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.settings.config import Settings, load
 from geodes_tasks.transports.s3.address import Address
-from geodes_tasks.transports.s3.endpoint import ATTEMPTS
-from geodes_tasks.transports.s3.keyring import has_credentials
+from geodes_tasks.transports.s3.credentials import has_credentials
+from geodes_tasks.transports.s3.signed_requests import ATTEMPTS
 from geodes_tasks.transports.s3.transport import S3Transport
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.integration.scripted import Scripted, answer
@@ -156,8 +156,7 @@ def test_another_host_is_left_alone_unless_allowed(s3: S3Server) -> None:
         (400, "SomethingNew", SourceUnavailableError, "HTTP 400"),
         (503, "SlowDown", ThrottledError, "wait 7 s"),
         (429, "TooManyRequests", ThrottledError, "wait 7 s"),
-        (500, "InternalError", ServerError, "HTTP 500"),
-        (502, "", ServerError, "HTTP 502"),
+        (500, "InternalError", ThrottledError, "wait 7 s"),
     ],
 )
 def test_error_codes(
@@ -170,6 +169,15 @@ def test_error_codes(
         fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
 
     assert len(s3.seen) <= ATTEMPTS
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (502, "")])
+def test_server_errors(s3: S3Server, status: int, code: str) -> None:
+    """A server that fails and names no time is tried again by the usual rules."""
+    s3.go_wrong(status=status, code=code)
+
+    with pytest.raises(ServerError, match=f"HTTP {status}"):
+        fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
 
 
 def test_precondition_failed_without_a_condition_is_an_error(s3: S3Server) -> None:
@@ -332,9 +340,7 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "named_by", ["the settings", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "the AWS profile"]
-)
+@pytest.mark.parametrize("named_by", ["the settings", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_a_private_authority_is_trusted_when_named(
     certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
 ) -> None:
@@ -342,8 +348,6 @@ def test_a_private_authority_is_trusted_when_named(
     named: dict[str, Any] = {"ca_bundle": certificate} if named_by == "the settings" else {}
     if named_by.endswith("_CA_BUNDLE"):
         monkeypatch.setenv(named_by, str(certificate))
-    if named_by == "the AWS profile":
-        (tmp_path / "config").write_text(f"[default]\nca_bundle = {certificate}\n")
     with S3Server(certificate) as server:
         server.put("a/b.zip", CONTENT)
         transport = S3Transport(settings_for(server.url, **named))

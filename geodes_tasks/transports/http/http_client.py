@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.exceptions import ConnectTimeout, ProxyError, ReadTimeout, RequestException, SSLError
 from requests.utils import get_environ_proxies, select_proxy
+from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
 from geodes_tasks.errors import (
@@ -56,8 +57,8 @@ GZIP = 16 + zlib.MAX_WBITS
 class _WatchedAdapter(HTTPAdapter):
     """An adapter of requests whose connections are watched and use one TLS context."""
 
-    def __init__(self, settings: Settings, watch: Watch) -> None:
-        super().__init__(max_retries=0)
+    def __init__(self, settings: Settings, watch: Watch, connections: int = 10) -> None:
+        super().__init__(max_retries=0, pool_maxsize=connections)
         self._settings, self._watch = settings, watch
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
@@ -282,12 +283,9 @@ class HttpClient:
                 # http.client: "Tunnel connection failed: 407 Proxy Authentication Required".
                 words = "".join(c if c.isprintable() else " " for c in str(cause)[:200])
                 return proxy_failed(shown, f"{via}: {words if 'Tunnel' in words else name}")
-            case ValueError() if "SOCKS" in str(error):
-                needed = "needs PySocks: pip install 'geodes-tasks[socks]'"
-                return proxy_failed(shown, f"{via} {needed}")
             case ValueError() if proxy:
                 # The address of the request was parsed before: this is about the proxy's.
-                return proxy_failed(shown, f"{via} is no valid address, correct the variable")
+                return proxy_failed(shown, proxy_problem(error, proxy))
             case ValueError():
                 return HrefRefusedError(redact(url), "this is no web address")
             case OSError() if not isinstance(error, RequestException):
@@ -298,6 +296,30 @@ class HttpClient:
         """Return the error for a bad certificate; only that of the portal pauses the account."""
         error = UntrustedServerError(redact(url), problem)
         return error if self.policy.is_portal(url) else TransferError(error.href, str(error))
+
+
+def proxy_problem(error: ValueError, proxy: str) -> str:
+    """Return what is wrong with a proxy of the environment; its password is not in the text."""
+    problem = "is no valid address, correct the variable"
+    if "SOCKS" in str(error):
+        problem = "needs PySocks: pip install 'geodes-tasks[socks]'"
+    return f"the proxy {masked(proxy)} {problem}"
+
+
+def watched_pool(
+    url: str, settings: Settings, watch: Watch, proxies: Mapping[str, str], connections: int
+) -> HTTPConnectionPool:
+    """Return connections to one server, or over the proxy that leads to it.
+
+    Raises:
+        ValueError: the address of the proxy cannot be used.
+        OSError: the certificates cannot be read.
+    """
+    adapter = _WatchedAdapter(settings, watch, connections)
+    pool: HTTPConnectionPool = adapter.get_connection_with_tls_context(
+        requests.Request("GET", url).prepare(), verify=True, proxies=proxies
+    )
+    return pool
 
 
 def _redirect(response: requests.Response) -> str | None:

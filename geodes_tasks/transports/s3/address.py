@@ -1,4 +1,4 @@
-"""Where an S3 object is."""
+"""Addresses of S3 objects."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from urllib.parse import quote, unquote, urlsplit
 from geodes_tasks.errors import SourceUnavailableError
 from geodes_tasks.transports.http.addresses import origin, redact
 
-_SCHEMES = {"http", "https"}
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an object is."""
+    """Address of an object."""
 
     endpoint: str | None
     """Scheme and host; None when the href names a bucket only (``s3://``)."""
@@ -24,29 +22,29 @@ class Address:
 
     @classmethod
     def parse(cls, href: str) -> Address:
-        """Read ``https://host/bucket/key`` (percent-encoded) or ``s3://bucket/key`` (not).
+        """Parse ``https://host/bucket/key`` (percent-encoded) or ``s3://bucket/key`` (not).
 
         Raises:
             SourceUnavailableError: neither, or no key.
         """
-        try:
-            parts = urlsplit(href)
-            if parts.scheme in _SCHEMES:
-                origin(href)
-        except ValueError as error:
-            raise SourceUnavailableError("s3", redact(href), "no S3 address") from error
-        if parts.scheme == "s3":
-            endpoint, bucket, key = None, parts.netloc, href.partition("://")[2].partition("/")[2]
-        else:
-            endpoint = f"{parts.scheme}://{parts.netloc}"
-            bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
-        if parts.scheme not in _SCHEMES | {"s3"} or not bucket or not key.strip("/"):
-            raise SourceUnavailableError("s3", redact(href), "no address of an S3 object")
+        endpoint, path = None, href.removeprefix("s3://")
+        if path == href:
+            try:
+                scheme, _, _ = origin(href)
+                parts = urlsplit(href)
+            except ValueError:
+                path = ""
+            else:
+                endpoint = f"{scheme}://{parts.netloc}"
+                path = unquote(parts.path).lstrip("/") if scheme in {"http", "https"} else ""
+        bucket, _, key = path.partition("/")
+        if not bucket or not key.strip("/"):
+            raise SourceUnavailableError("s3", redact(href), "this is no address of an S3 object")
         return cls(endpoint, bucket, key)
 
     @property
     def prefix(self) -> str:
-        """Prefix of the keys in a folder."""
+        """Return the prefix of the keys in a folder."""
         return self.key.rstrip("/") + "/"
 
     def below(self, key: str) -> str:

@@ -1,20 +1,32 @@
-"""S3 credentials of the settings: given, or fetched by a command or a function of the user."""
+"""S3 credentials: from a command, a function, the settings or the AWS tools, replaced in time.
+
+botocore takes half a second to load, so it is loaded only where the AWS tools may have some: every
+process checks whether there are credentials at all.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import shlex
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.base_config import FUNCTIONS
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
+
+logger = logging.getLogger(__name__)
 
 SETTING = "GEODES_TASKS_S3_CREDENTIALS_COMMAND"
 LIFE_SECONDS = 3600.0
@@ -23,6 +35,8 @@ EARLY_SECONDS = 120.0
 """Seconds before their expiry at which credentials are replaced; a tenth of their life if less."""
 COMMAND_SECONDS = 60.0
 """Seconds that the command may take, at most."""
+AGAIN_SECONDS = 15.0
+"""Seconds until credentials are requested again after a request that brought no new ones."""
 MOST_DURATION = 1e8
 """Seconds up to which a number is a duration: as seconds since 1970 it would be before 1974."""
 
@@ -36,6 +50,16 @@ _NAMES = {
     "expires": ("expiration", "expiry", "expires", "expiretime", "expiresat"),
 }
 
+# Without one of these variables and files the AWS tools find nothing.
+# Source: https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
+_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_FILE",
+              "AWS_WEB_IDENTITY_", "AWS_CONTAINER_", "BOTO_CONFIG")  # fmt: skip
+_FILES = {
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+    "AWS_CONFIG_FILE": "~/.aws/config",
+    "": "~/.boto",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -47,17 +71,19 @@ class Credentials:
     expires: datetime | None = None
     """Aware; None when it is not known."""
 
-    def end(self, now: datetime) -> datetime:
-        """Return when they expire."""
-        return self.expires or now + timedelta(seconds=LIFE_SECONDS)
-
     def due_in_s(self, now: datetime) -> float:
         """Return the seconds after which they should be replaced."""
-        life_s = (self.end(now) - now).total_seconds()
+        life_s = (self.expires - now).total_seconds() if self.expires else LIFE_SECONDS
         return life_s - min(EARLY_SECONDS, life_s / 10)
 
+    def of_botocore(self) -> dict[str, str | None]:
+        """Return the fields as botocore names them."""
+        end = self.expires or datetime.now(UTC) + timedelta(seconds=LIFE_SECONDS)
+        words = {"access_key": self.access, "secret_key": self.secret, "token": self.token}
+        return words | {"expiry_time": end.isoformat()}
 
-def supplier(settings: Settings) -> Callable[[], Credentials] | None:
+
+def supplier(settings: Config) -> Callable[[], Credentials] | None:
     """Return a function that fetches the credentials of the settings; None where they have none.
 
     The function raises ConfigError where that fails.
@@ -153,16 +179,84 @@ def _mapping(answer: object) -> Mapping[str, Any]:
 
 def _time(value: object) -> datetime | None:
     """Return a time in ISO 8601, in seconds since 1970 or in seconds from now; else None."""
-    try:
-        if isinstance(value, datetime):
-            moment = value
-        elif re.fullmatch(r"\s*[\d.]+\s*", str(value)):
+    with suppress(ValueError, OverflowError, OSError):
+        if re.fullmatch(r"\s*[\d.]+\s*", str(value)):
             seconds = float(str(value))
-            if seconds < MOST_DURATION:
-                return datetime.now(UTC) + timedelta(seconds=seconds)
-            moment = datetime.fromtimestamp(seconds, UTC)
-        else:
-            moment = datetime.fromisoformat(str(value))
-    except (ValueError, OverflowError, OSError):
+            now_s = time.time() if seconds < MOST_DURATION else 0.0
+            return datetime.fromtimestamp(now_s + seconds, UTC)
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None
+
+
+def has_credentials(settings: Config) -> bool:
+    """Return whether settings, environment or files have S3 credentials.
+
+    No command or function is run for that. The EC2 metadata service is never requested: elsewhere
+    that costs seconds and finds nothing.
+    """
+    if supplier(settings):
+        return True
+    try:
+        return _of_aws() is not None
+    except ConfigError as error:
+        logger.warning("no S3 credentials: %s", error)
+        return False
+
+
+def _of_aws() -> Credentials | None:
+    """Return the credentials of the AWS tools; None where they have none."""
+    files = (Path(os.environ.get(name) or usual) for name, usual in _FILES.items())
+    if not any(name.startswith(_VARIABLES) for name in os.environ) and not any(
+        file.expanduser().is_file() for file in files
+    ):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    from geodes_tasks.transports.s3.aws_session import chain_credentials
+
+    return (found := chain_credentials()) and Credentials(*found)
+
+
+class Keyring:
+    """The credentials of one process, fetched once for all its threads."""
+
+    def __init__(self, settings: Config) -> None:
+        self._supply = supplier(settings) or _of_aws
+        self._lock = threading.Lock()
+        self._current: Credentials | None = None
+        self._due = self._again = float("-inf")
+
+    @property
+    def current(self) -> Credentials | None:
+        """The credentials; None where :meth:`fetch` has to be called, which may wait."""
+        return self._current if time.monotonic() < max(self._due, self._again) else None
+
+    def fetch(self, refused: Credentials | None = None) -> Credentials | None:
+        """Return the credentials; fetch others if they are about to expire or were refused.
+
+        Args:
+            refused: Those that a server refused; the same are returned where there are no others.
+
+        Returns:
+            None where there are none.
+
+        Raises:
+            ConfigError: they cannot be fetched.
+        """
+        with self._lock:
+            now, before = time.monotonic(), self._current
+            is_wanted = self.current is None or before == refused
+            if not is_wanted or now < self._again:
+                return before
+            try:
+                self._current = self._supply()
+            except ConfigError as error:
+                if before is None:
+                    raise
+                logger.warning("no fresh S3 credentials: %s", error)
+            if self._current == before:
+                self._again = now + AGAIN_SECONDS
+            else:
+                logger.info("S3 credentials read", extra={"action": "s3_credentials"})
+            if self._current is not None:
+                self._due = now + self._current.due_in_s(datetime.now(UTC))
+            return self._current

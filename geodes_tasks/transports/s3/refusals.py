@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3 import exceptions as wire
 
 from geodes_tasks.errors import (
     GeodesTasksError,
@@ -27,15 +19,12 @@ from geodes_tasks.errors import (
     ThrottledError,
     TransferError,
 )
-from geodes_tasks.transports.abort import Call
-from geodes_tasks.transports.body_reader import BodyReader, cause_name
+from geodes_tasks.transports.body_reader import cause_name
 from geodes_tasks.transports.http.addresses import redact
 from geodes_tasks.transports.http.responses import parse_retry_after
 
 MESSAGE_BYTES = 64 * 1024
 """Bytes of an error response that are read, at most."""
-MESSAGE_SECONDS = 10.0
-"""Seconds after which reading an error response ends: a slow server must not block the worker."""
 NO_OBJECT, DENIED = "no such object", "access denied to these credentials"
 _SLOW_DOWN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 # Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; a status where a
@@ -46,27 +35,23 @@ _WORDS = {
     "NoSuchBucket": "no such bucket",
     "AccessDenied": DENIED,
     "403": DENIED,
-    "InvalidAccessKeyId": "the access key id is not known there",
-    "SignatureDoesNotMatch": "the secret access key does not belong to the access key id",
-    "ExpiredToken": "the session token has expired",
-    "ExpiredTokenException": "the session token has expired",
-    "InvalidToken": "the session token is not valid",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong",
     "InvalidObjectState": "the object is archived",
 }
-EXPIRED = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "TokenRefreshRequired",
-    "InvalidToken",
-    "InvalidAccessKeyId",
+_EXPIRED_WORDS = {
+    "InvalidAccessKeyId": "the access key id is not known there",
+    "ExpiredToken": "the session token has expired",
+    "ExpiredTokenException": "the session token has expired",
+    "TokenRefreshRequired": "the session token has expired",
+    "InvalidToken": "the session token is not valid",
 }
+EXPIRED = _EXPIRED_WORDS.keys()
 """Codes after which other credentials may help: some servers forget a key when it ends."""
 # Refusals of the credentials or of this machine, whatever the object.
-_OF_THE_SOURCE = EXPIRED | {"SignatureDoesNotMatch", "RequestTimeTooSkewed"}
-_CODE = re.compile(rb"<Code>\s*(\w{1,80})\s*</Code>")
-_REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
-_REGION_NAME = re.compile(r"[a-z0-9-]{1,40}\Z")
+_OF_THE_SOURCE = _EXPIRED_WORDS | {
+    "SignatureDoesNotMatch": "the secret access key does not belong to the access key id",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+}
+_FIELD = re.compile(r"<(Code|Region)>\s*([\w-]{1,80})\s*</", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +68,21 @@ class S3Refusal:
     retry_after_s: float | None
 
     @classmethod
-    def read(cls, response: BaseHTTPResponse, shown: str, call: Call) -> S3Refusal:
-        """Read an answer and close it; a message that breaks off says less.
-
-        Args:
-            response: The answer.
-            shown: Address for messages.
-            call: The call of the thread that reads.
-        """
-        start, deadline = bytearray(), time.monotonic() + MESSAGE_SECONDS
-        with suppress(GeodesTasksError), response:
-            for piece in BodyReader(response, shown, call, offset=0).pieces():
-                start += piece
-                if len(start) > MESSAGE_BYTES or time.monotonic() > deadline:
-                    break
-        headers, code, region = response.headers, _CODE.search(start), _REGION.search(start)
-        named = headers.get("x-amz-bucket-region", region[1].decode() if region else "")
+    def read(cls, response: BaseHTTPResponse) -> S3Refusal:
+        """Read an answer and close it; a message that breaks off says less."""
+        start = b""
+        # The connection ends the read at its timeout, however slowly the bytes come.
+        with response, suppress(wire.HTTPError, OSError):
+            start = response.read(MESSAGE_BYTES, decode_content=False)
+        headers, text = response.headers, start.decode("utf-8", "replace")
+        if region := headers.get("x-amz-bucket-region"):
+            text = f"<Region>{region}</Region>{text}"
+        # Of several fields of one name the first counts.
+        fields = dict(reversed(_FIELD.findall(text)))
         return cls(
             response.status,
-            code[1].decode("ascii", "replace") if code else str(response.status),
-            named if _REGION_NAME.match(named) else None,
+            fields.get("Code", str(response.status)),
+            fields.get("Region"),
             redact(headers.get("Location", "")),
             parse_retry_after(headers.get("Retry-After"), now=datetime.now(UTC)),
         )
@@ -112,8 +92,7 @@ class S3Refusal:
         names_wait = self.status >= 500 and self.retry_after_s is not None
         if self.code in _SLOW_DOWN or self.status in {429, 503} or names_wait:
             return ThrottledError(href, self.retry_after_s)
-        of_code = "" if self.code == str(self.status) else f" ({self.code})"
-        text = f"HTTP {self.status}{of_code}"
+        text = f"HTTP {self.status} ({self.code})".replace(f" ({self.status})", "")
         if self.status >= 500:
             return ServerError(href, text)
         if self.location:
@@ -121,22 +100,18 @@ class S3Refusal:
             text += f": it redirects to {self.location}, which is not followed"
         elif self.region:
             text += f": the bucket is in the region {self.region}"
-        problem = _WORDS.get(self.code, text)
+        problem = (_WORDS | _OF_THE_SOURCE).get(self.code, text)
         return SourceUnavailableError("s3", href, problem, self.code in _OF_THE_SOURCE)
 
 
-UNREACHED = (NewConnectionError, ConnectTimeoutError, ProxyError)
-"""Errors of urllib3 for a connection that could not be made."""
-
-
-def connection_failure(error: HTTPError, href: str) -> GeodesTasksError:
+def connection_failure(error: wire.HTTPError, href: str) -> GeodesTasksError:
     """Return the error for a connection that brought no answer."""
     match error:
-        case NewConnectionError() | ConnectTimeoutError() | ProxyError():
+        case wire.NewConnectionError() | wire.ConnectTimeoutError() | wire.ProxyError():
             problem = f"the S3 endpoint cannot be reached from here ({cause_name(error)})"
-        case SSLError():
+        case wire.SSLError():
             problem = "its TLS certificate is not trusted (GEODES_TASKS_CA_BUNDLE names others)"
-        case ReadTimeoutError():
+        case wire.ReadTimeoutError():
             return StalledError(href, "no answer from the S3 endpoint")
         case _:
             return TransferError(href, f"the connection failed ({cause_name(error)})")

@@ -21,14 +21,14 @@ _NO_BODY = hashlib.sha256(b"").hexdigest()
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-def encoded(text: str, *, safe: str = "~") -> str:
-    """Return a text percent-encoded as the signature counts it: all but A-Z, a-z, 0-9 and -._~."""
-    return quote(text, safe=safe)
+def encoded_path(path: str) -> str:
+    """Return a path percent-encoded as it is signed: all but A-Z, a-z, 0-9 and /-._~."""
+    return quote(path, safe="/~")
 
 
 def encoded_query(query: Mapping[str, str]) -> str:
     """Return a query in the order and the encoding in which it is signed."""
-    return "&".join(f"{encoded(name)}={encoded(query[name])}" for name in sorted(query))
+    return "&".join(f"{name}={quote(query[name], safe='~')}" for name in sorted(query))
 
 
 def signed_headers(

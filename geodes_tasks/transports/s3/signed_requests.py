@@ -1,69 +1,104 @@
-"""Requests to the datalake and other S3 endpoints, repeated where S3 says what to change.
+"""Signed GET requests to the datalake and other S3 endpoints, over the connections of downloads.
 
-Every way in which the datalake cannot give a file while the portal may (no credentials, expired
-ones, denied, no such key, out of reach) is SourceUnavailableError, after which the caller opens
-the file at the next source.
+A GET of S3 is one of HTTP with a signature. obstore and boto3 were measured for it. obstore is as
+fast, but follows a redirect to any host with the session token in its headers, hides Retry-After,
+hangs in a forked process, and loses the bytes of a piece that breaks off; boto3 needs several times
+the processor time for a request.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
-from collections.abc import Callable
-from queue import SimpleQueue
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from urllib3 import BaseHTTPResponse
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
+from urllib3.exceptions import HTTPError, ProtocolError
 
-from geodes_tasks.errors import (
-    ConfigError,
-    SourceUnavailableError,
-    ThrottledError,
-    TransferError,
-)
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.errors import ConfigError, SourceUnavailableError, ThrottledError, TransferError
+from geodes_tasks.model.version import __version__
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.abort import Call, Calls
-from geodes_tasks.transports.s3.credentials import Credentials
-from geodes_tasks.transports.s3.endpoint import Endpoint, S3Request
-from geodes_tasks.transports.s3.keyring import Keyring
-from geodes_tasks.transports.s3.refusals import EXPIRED, S3Refusal
+from geodes_tasks.transports.body_reader import root_cause
+from geodes_tasks.transports.http.connections import Watch, hide_paths
+from geodes_tasks.transports.http.http_client import proxy_problem, watched_pool
+from geodes_tasks.transports.s3.credentials import Credentials, Keyring
+from geodes_tasks.transports.s3.refusals import EXPIRED, S3Refusal, connection_failure
+from geodes_tasks.transports.s3.signature import encoded_path, encoded_query, signed_headers
 
+CONNECT_SECONDS = 2.0
+"""Seconds for a connection: outside CNES the datalake is out of reach and the portal is not."""
+CONNECTIONS = 64
+"""Number of connections to one endpoint that are kept open."""
+ATTEMPTS = 2
+"""Number of attempts for one request; the retry rules of the program do the rest."""
 PATIENCE_SECONDS = 3.0
 """Seconds for which SlowDown is waited out before it is raised."""
 SLOW_DOWN_SECONDS = 0.5
 """Seconds to wait after a SlowDown that names no time; doubled each time."""
 
+_AGENT = {"User-Agent": f"geodes-tasks/{__version__}"}
+# HTTP status to the header that it refuses: another version, or too few bytes.
 _CONDITION = {412: "If-Match", 416: "Range"}
-"""HTTP status to the header that it refuses: another version, or too few bytes."""
 _OF_AWS = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com\Z")
-Result = TypeVar("Result")
 
 
 class ConditionFailedError(Exception):
     """The object is not the version that was requested, or ends before the requested part."""
 
 
+@dataclass(frozen=True, slots=True)
+class S3Request:
+    """A GET request to an S3 endpoint, without its signature."""
+
+    endpoint: str
+    """Scheme and host."""
+    bucket: str
+    """Name of the bucket; empty for the list of all buckets."""
+    key: str
+    """Key of the object; empty for the bucket itself."""
+    shown: str
+    """Address for messages."""
+    call: Call
+    """The call of the thread, which ``abort`` can interrupt."""
+    condition: Mapping[str, str] = field(default_factory=dict)
+    """Headers that select a part or a version."""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def interruption(self) -> TransferError:
+        """Return the error for a request that was interrupted."""
+        return TransferError(self.shown, "broken off before the answer")
+
+    def unavailable(self, problem: str) -> SourceUnavailableError:
+        """Return the error for an endpoint that no request can be sent to."""
+        return SourceUnavailableError("s3", self.shown, problem, True)
+
+
 class SignedRequests:
     """Sends signed GET requests. Safe to use from many threads; build it after a fork."""
 
-    def __init__(self, settings: Settings, calls: Calls) -> None:
-        """Prepare; no connection is opened and no credentials are fetched.
-
-        Args:
-            settings: Credentials, certificates, timeouts.
-            calls: Records which socket a thread waits on.
-        """
-        self._settings, self._calls = settings, calls
-        self._keyring, self._lock = Keyring(settings), threading.Lock()
-        self._endpoints: dict[str, Endpoint] = {}
+    def __init__(self, settings: Config, calls: Calls) -> None:
+        self._settings, self._keyring = settings, Keyring(settings)
+        self._watch = Watch(None, settings.stall_seconds, calls)
+        self._timeout = Timeout(CONNECT_SECONDS, settings.stall_seconds)
+        self._lock = threading.Lock()
+        self._pools: dict[str, HTTPConnectionPool] = {}
         self._regions: dict[tuple[str, str], str] = {}
 
     def get(self, request: S3Request) -> BaseHTTPResponse:
         """Return the response with the object, part or list; its body is not read yet.
 
         The request is sent again with fresh credentials when they have expired, to the region that
-        the server names, and after a short SlowDown.
+        the server names, and after a short SlowDown. No redirect is followed.
 
         Raises:
             ConditionFailedError: the condition of the request does not hold.
@@ -74,10 +109,10 @@ class SignedRequests:
         while True:
             credentials = self._credentials(request)
             region = self._regions.get(bucket, self._settings.region_name)
-            response = self._endpoint(request, region).send(request, credentials, region)
+            response = self._send(request, credentials, region)
             if response.status in {200, 206}:
                 return response
-            refusal = S3Refusal.read(response, request.shown, request.call)
+            refusal = S3Refusal.read(response)
             if _CONDITION.get(refusal.status) in request.condition:
                 raise ConditionFailedError
             # Once only: two regions that name each other would be followed for ever.
@@ -86,7 +121,7 @@ class SignedRequests:
                 continue
             if refusal.code in EXPIRED and not has_renewed:
                 has_renewed = True
-                if self._renewed(credentials, request):
+                if self._credentials(request, credentials) != credentials:
                     continue
             error = refusal.error(request.shown)
             if not isinstance(error, ThrottledError):
@@ -97,61 +132,75 @@ class SignedRequests:
             request.call.sleep(wait_s)
             wait_s *= 2
             if request.call.broken_off:
-                raise TransferError(request.shown, "broken off before the answer")
+                raise request.interruption
 
-    def _credentials(self, request: S3Request) -> Credentials:
+    def _credentials(self, request: S3Request, refused: Credentials | None = None) -> Credentials:
         found = self._keyring.current
-        if found is None:
+        if found == refused:
+            fetch = partial(self._keyring.fetch, refused)
             try:
-                found = interruptible(self._keyring.fetch, request.shown, request.call)
+                found = request.call.interruptible(fetch, request.interruption)
             except ConfigError as error:
-                raise SourceUnavailableError("s3", request.shown, str(error), True) from error
+                raise request.unavailable(str(error)) from error
         if found is None:
-            raise SourceUnavailableError("s3", request.shown, "there are no S3 credentials", True)
+            raise request.unavailable("there are no S3 credentials")
         return found
 
-    def _renewed(self, refused: Credentials, request: S3Request) -> bool:
-        return interruptible(lambda: self._keyring.renew(refused), request.shown, request.call)
-
-    def _endpoint(self, request: S3Request, region: str) -> Endpoint:
-        url = request.endpoint
-        if region != self._settings.region_name and _OF_AWS.match(url):
+    def _send(self, request: S3Request, credentials: Credentials, region: str) -> BaseHTTPResponse:
+        """Send a request and return its response, whatever the status."""
+        endpoint, attempts, query = request.endpoint, 0, encoded_query(request.query)
+        if region != self._settings.region_name and _OF_AWS.match(endpoint):
             # AWS has a host for each region; other servers have one for all.
-            url = f"https://s3.{region}.amazonaws.com"
+            endpoint = f"https://s3.{region}.amazonaws.com"
+        pool, host = self._pool(endpoint, request), urlsplit(endpoint).netloc
+        path = encoded_path(f"/{request.bucket}/{request.key}" if request.bucket else "/")
+        # A proxy that forwards without a tunnel needs the whole address (RFC 9112 section 3.2.2).
+        start = endpoint if pool.proxy is not None and pool.scheme == "http" else ""
+        while True:
+            attempts += 1
+            signature = signed_headers(credentials, region, host, path, query, datetime.now(UTC))
+            try:
+                return pool.urlopen(
+                    "GET",
+                    f"{start}{path}?{query}" if query else start + path,
+                    headers={**_AGENT, **signature, **request.condition},
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    timeout=self._timeout,
+                    preload_content=False,
+                    decode_content=False,
+                    enforce_content_length=False,  # the reader of the body counts
+                )
+            except HTTPError as error:
+                if request.call.broken_off:
+                    raise request.interruption from None
+                # The server may have closed a connection that was kept open (RFC 9112 9.5).
+                if attempts == ATTEMPTS or not isinstance(error, ProtocolError):
+                    raise connection_failure(error, request.shown) from root_cause(error)
+            except ValueError as error:
+                # Not chained: the text of http.client quotes a header that it refuses.
+                problem = f"the request cannot be sent ({type(error).__name__})"
+                raise request.unavailable(problem) from None
+
+    def _pool(self, endpoint: str, request: S3Request) -> HTTPConnectionPool:
+        """Return the connections of this process to an endpoint."""
         with self._lock:
-            if url not in self._endpoints:
-                try:
-                    self._endpoints[url] = Endpoint(url, self._settings, self._calls)
-                except ConfigError as error:
-                    raise SourceUnavailableError("s3", request.shown, str(error), True) from error
-            return self._endpoints[url]
-
-
-def interruptible(act: Callable[[], Result], shown: str, call: Call) -> Result:
-    """Return the result of a function, which runs in a thread so that ``abort`` ends the wait.
-
-    A credentials command has no socket that could be shut down, and may take minutes.
-
-    Args:
-        act: The function; what it raises is raised here.
-        shown: Address for messages.
-        call: The call of the thread that waits.
-
-    Raises:
-        TransferError: the wait was interrupted.
-    """
-    done: SimpleQueue[tuple[Result | None, BaseException | None]] = SimpleQueue()
-    interrupted = TransferError(shown, "broken off before the answer")
-
-    def run() -> None:
-        try:
-            done.put((act(), None))
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            done.put((None, error))
-
-    threading.Thread(target=run, name="s3-credentials", daemon=True).start()
-    call.waits_on(lambda: done.put((None, interrupted)))
-    result, error = done.get()
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]  # it is None only where ``act`` returned that
+            if endpoint in self._pools:
+                return self._pools[endpoint]
+            hide_paths()
+            settings, proxies = self._settings, get_environ_proxies(endpoint, None)
+            bundle = settings.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
+            try:
+                self._pools[endpoint] = watched_pool(
+                    endpoint, settings.model_copy(update={"ca_bundle": bundle and Path(bundle)}),
+                    self._watch, proxies, CONNECTIONS,
+                )  # fmt: skip
+            except ValueError as error:
+                # Not chained: the text quotes the address of the proxy with its password.
+                problem = proxy_problem(error, select_proxy(endpoint, proxies) or endpoint)
+                raise request.unavailable(problem) from None
+            except OSError as error:
+                problem = f"{bundle}: {error.strerror or type(error).__name__}"
+                raise request.unavailable(f"GEODES_TASKS_CA_BUNDLE: {problem}") from error
+            return self._pools[endpoint]

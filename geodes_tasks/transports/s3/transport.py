@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
@@ -16,7 +15,7 @@ from urllib3 import BaseHTTPResponse
 
 from geodes_tasks.errors import FolderError, SourceUnavailableError
 from geodes_tasks.model.asset import Asset
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.transports.abort import Calls
 from geodes_tasks.transports.base import Body, Member
@@ -24,13 +23,12 @@ from geodes_tasks.transports.body_reader import BodyReader
 from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.http.responses import resumed_total, strong_etag
 from geodes_tasks.transports.s3.address import Address
-from geodes_tasks.transports.s3.endpoint import S3Request
 from geodes_tasks.transports.s3.refusals import DENIED, NO_OBJECT
-from geodes_tasks.transports.s3.signed_requests import ConditionFailedError, SignedRequests
-
-if TYPE_CHECKING:
-    # Loads boto3, and its stubs are installed with the tests only.
-    from mypy_boto3_s3 import S3Client
+from geodes_tasks.transports.s3.signed_requests import (
+    ConditionFailedError,
+    S3Request,
+    SignedRequests,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -51,20 +49,10 @@ class S3Transport:
 
     source = "s3"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         self._settings, self._policy = settings, AddressPolicy(settings)
         self._calls = Calls(settings.rate)
         self._shared, self._pid = SignedRequests(settings, self._calls), os.getpid()
-
-    def client(self) -> S3Client:
-        """Return boto3's client of the datalake, for users.
-
-        Raises:
-            BotoCoreError, ConfigError: the AWS settings or credentials cannot be used.
-        """
-        from geodes_tasks.transports.s3.aws_session import s3_client
-
-        return s3_client(self._settings, self._settings.s3_endpoint_url)
 
     @contextmanager
     def open(
@@ -151,30 +139,24 @@ class S3Transport:
         query["max-keys"] = str(min(most, PAGE_MEMBERS))
         found: list[tuple[str, int]] = []
         while len(found) < most:
-            page = self._page(replace(wanted, key="", query=query))
-            # Without an encoding, XML has no way to write some characters of keys.
-            decode = unquote_plus if page.findtext("{*}EncodingType") == "url" else str
-            found += [
-                (decode(one.findtext("{*}Key", "")), int(one.findtext("{*}Size", "0")))
-                for one in page.iterfind("{*}Contents")
-            ]
+            with self._requests().get(replace(wanted, key="", query=query)) as response:
+                reader = BodyReader(response, wanted.shown, wanted.call, offset=0)
+                body = reader.whole(MAX_PAGE_BYTES)
+            try:
+                page = ElementTree.fromstring(body)  # noqa: S314 - expat limits entities
+                # XML has no way to write some characters of keys, so they come encoded.
+                decode = unquote_plus if page.findtext("{*}EncodingType") == "url" else str
+                found += [
+                    (decode(one.findtext("{*}Key", "")), int(one.findtext("{*}Size", "0")))
+                    for one in page.iterfind("{*}Contents")
+                ]
+            except (ElementTree.ParseError, ValueError) as error:
+                raise SourceUnavailableError("s3", wanted.shown, "its list is no XML") from error
             token = page.findtext("{*}NextContinuationToken")
             if not token or token == query.get("continuation-token"):
                 break
-            query = query | {"continuation-token": token}
+            query["continuation-token"] = token
         return found[:most]
-
-    def _page(self, wanted: S3Request) -> ElementTree.Element:
-        body = bytearray()
-        with self._requests().get(wanted) as response:
-            for piece in BodyReader(response, wanted.shown, wanted.call, offset=0).pieces():
-                body += piece
-                if len(body) > MAX_PAGE_BYTES:
-                    break
-        try:
-            return ElementTree.fromstring(bytes(body))  # noqa: S314 - expat limits entities
-        except ElementTree.ParseError as error:
-            raise SourceUnavailableError("s3", wanted.shown, "its list is no XML") from error
 
     def check_access(self) -> None:
         """Check that the datalake answers and accepts the credentials.
