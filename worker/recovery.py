@@ -17,7 +17,7 @@ from geodes_tasks.ledger.retention import Litter
 from geodes_tasks.model.asset import S3
 from geodes_tasks.tasks.app import QUEUE, Sender
 from geodes_tasks.tasks.leased_attempt import REDIS_AWAY
-from geodes_tasks.tasks.loop_guard import LoopGuard
+from geodes_tasks.tasks.loop_guard import LoopGuard, publish_failures
 from geodes_tasks.tasks.process import worker_process
 from geodes_tasks.tasks.stop_signal import STOP
 
@@ -75,6 +75,7 @@ class Recovery(threading.Thread):
         self.ledger.connection.ping()
         for part in (
             self._recover_leases,
+            lambda: publish_failures(self.ledger),
             self._cancel_revoked,
             self._resend_lost,
             self._offer_sources,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geodes_tasks.errors import GeodesTasksError
@@ -213,6 +213,14 @@ class Dispatch(Part):
     def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
         """Requeue downloads whose message of so many seconds ago is lost. Return how many."""
         return int(self._connection.run("resend_downloads", account, older_than_s, *downloads))
+
+    def count_loop_failures(self, failures: Mapping[str, int]) -> None:
+        """Add failures of background loops to the totals, by what the loop does."""
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for work, count in failures.items():
+                pipeline.hincrby(self._connection.key("totals"), f"loops:{work}", count)
+            pipeline.execute()
 
     def close(self, worker: str, folder: str | None) -> bool:
         """Record the folder that a worker cannot write to; None when it takes work again.

@@ -46,7 +46,7 @@ class Totals:
     """Time of the counts, in seconds of the server's clock."""
     counters: Mapping[str, int]
     """As scripts keep them: ``state:<S>``, ``outcome:<O>``, ``waiting:<reason>``, ``bytes_done``,
-    ``errors:<class>``, ``bytes:<source>:<collection>``, ..."""
+    ``errors:<class>``, ``loops:<work>``, ``bytes:<source>:<collection>``, ..."""
     since: Mapping[str, float]
     """Reason, or ``turn``, to the time at which its longest waiting download began to wait."""
     later: int

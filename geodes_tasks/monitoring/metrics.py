@@ -80,7 +80,10 @@ def _counted(totals: Totals) -> Iterator[Metric]:
     errors = _counter("attempt_errors", "Attempts that failed, by class of error.", "error")
     for name, value in sorted(totals.parts("errors").items()):
         errors.add_metric([name or "other"], value)
-    yield from (transferred, errors)
+    loops = _counter("loop_failures", "Failed turns of background threads of workers.", "loop")
+    for name, value in sorted(totals.parts("loops").items()):
+        loops.add_metric([name], value)
+    yield from (transferred, errors, loops)
     yield _files(totals)
     yield from _waits(totals)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from geodes_tasks.errors import LeaseLostError, LedgerUnavailableError
 from geodes_tasks.ledger import Claim, Ledger, Progress, clock
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
-from geodes_tasks.tasks.loop_guard import LoopGuard
+from geodes_tasks.tasks.loop_guard import LoopGuard, publish_failures
 from geodes_tasks.tasks.stop_signal import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ class LeaseKeeper:
                 self._cut_off(error)
             raise
         self._failing_since = None
+        publish_failures(self.ledger)
         if self._is_cut_off:
             self._is_cut_off = False
             self.stop.report_cut_off(False)

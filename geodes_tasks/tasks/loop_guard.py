@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 
 from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.ledger import Ledger
 
 LOG_S = 60.0
 """Time in seconds between two log lines about one kind of failure of one loop."""
+
+
+_failures: Counter[str] = Counter()
+"""Failures of this process's loops that are not in the ledger yet, by the work of the loop."""
+_failures_lock = threading.Lock()
 
 
 class LoopGuard:
@@ -58,6 +65,8 @@ class LoopGuard:
     def failed(self, error: Exception) -> None:
         """Log a failure, or count it if its class was logged within the last minute."""
         kind, now = type(error), time.monotonic()
+        with _failures_lock:
+            _failures[self._work] += 1
         with self._lock:
             count = self._count[kind] = self._count.get(kind, 0) + 1
             if now - self._logged.get(kind, -LOG_S) < LOG_S:
@@ -72,3 +81,22 @@ class LoopGuard:
             text,
             exc_info=None if isinstance(error, self._expected) else error,
         )
+
+
+def publish_failures(ledger: Ledger) -> None:
+    """Add the failures of this process's loops to the ledger's totals, for the metrics.
+
+    Raises:
+        LedgerUnavailableError: Redis does not answer; they are added the next time.
+    """
+    with _failures_lock:
+        counts = Counter(_failures)
+        _failures.clear()
+    if not counts:
+        return
+    try:
+        ledger.dispatch.count_loop_failures(counts)
+    except Exception:
+        with _failures_lock:
+            _failures.update(counts)
+        raise

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import generate_latest
 
 from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.monitoring.metrics import LedgerCollector
 from geodes_tasks.tasks import loop_guard
-from geodes_tasks.tasks.loop_guard import LOG_S, LoopGuard
+from geodes_tasks.tasks.loop_guard import LOG_S, LoopGuard, publish_failures
 
 logger = logging.getLogger(__name__)
 
@@ -51,3 +55,26 @@ def test_what_ends_a_process_is_not_swallowed() -> None:
     """SystemExit goes through."""
     with pytest.raises(SystemExit, match="3"), LoopGuard(logger, "work"):
         raise SystemExit(3)
+
+
+def test_failures_reach_the_metrics(fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failed turn is counted once, also when Redis is away at first."""
+    monkeypatch.setattr(loop_guard, "_failures", Counter())
+    count = fake_ledger.dispatch.count_loop_failures
+    guard = LoopGuard(logger, "work")
+    for _ in range(3):
+        with guard:
+            raise ValueError("x")
+
+    def away(_: object) -> None:
+        raise LedgerUnavailableError("redis://h", "refused")
+
+    monkeypatch.setattr(fake_ledger.dispatch, "count_loop_failures", away)
+    with pytest.raises(LedgerUnavailableError):
+        publish_failures(fake_ledger)
+    monkeypatch.setattr(fake_ledger.dispatch, "count_loop_failures", count)
+    for _ in range(2):
+        publish_failures(fake_ledger)
+
+    text = generate_latest(LedgerCollector(fake_ledger)).decode()
+    assert 'geodes_tasks_loop_failures_total{loop="work"} 3.0' in text
