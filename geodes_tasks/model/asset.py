@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -35,7 +35,7 @@ class Unpack(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """A file to fetch and its proof in the catalogue. It contains no secret."""
+    """A file to fetch and its proof in the catalogue; the only secret may be a signed href."""
 
     item_id: str
     """STAC id of the item, a URN in GEODES."""
@@ -68,6 +68,14 @@ class Asset:
             "checksum": str(self.checksum) if self.checksum else None,
             **({"unpack": str(self.unpack)} if self.unpack else {}),
         }
+
+    def unsigned(self) -> Asset:
+        """Return the asset without the queries of its hrefs, which may hold a signature."""
+        if not any("?" in href for href in self.hrefs.values()):
+            return self
+        return replace(
+            self, hrefs={name: href.partition("?")[0] for name, href in self.hrefs.items()}
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Asset:

@@ -1225,6 +1225,19 @@ def secret_tellers(standin: StandIn) -> Iterator[tuple[str, dict[str, Any]]]:
     )
 
 
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "500 Oops", "404 Not Found"])
+def test_a_page_that_echoes_the_signature(status: str) -> None:
+    """A server that quotes the signed address in its error page does not get it into messages."""
+    query = "a=1&sig=hush-77"
+    page = f"<html><title>no /f?{query} and no /f?a=1&amp;sig=hush-77 here</title></html>"
+    with Scripted(answer(page.encode(), status=status)) as mirror:
+        transport = transport_for("https://portal.example", allowed_hosts=("127.0.0.1",))
+        with pytest.raises(GeodesTasksError) as caught:
+            fetch(transport, f"{mirror.url}/f?{query}")
+
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_neither_key_nor_query_is_ever_told(
     standin: StandIn, href: str, caplog: pytest.LogCaptureFixture
 ) -> None:

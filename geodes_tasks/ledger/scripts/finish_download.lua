@@ -1,6 +1,6 @@
 -- Record the proven file of an attempt.
 -- ARGV: id, token, report (JSON), window, concurrent, quota count, quota seconds
---   report: outcome, verified, bytes, source, sources, collection, proof, size, checksum
+--   report: outcome, verified, bytes, source, sources, collection, proof, size, checksum, spec if it changed
 -- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token)
@@ -10,7 +10,7 @@ count_in_batches(d, 'bytes_total', report.size - number(d.size))
 count_in_batches(d, 'bytes_done', report.size - number(d.done))
 move(d, 'SUCCESS', { outcome = report.outcome, verified = report.verified and 1 or 0, proof = report.proof,
   finished = stamp(now), checksum = report.checksum, source = report.source, size = report.size,
-  done = report.size })
+  done = report.size, spec = report.spec })
 clear(d, 'error', 'suspect', 'token', 'gone', 'offline_since')
 local server = report.source == 'geodes' and host_of(d) or report.source
 if server then

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from html import escape
 from typing import NamedTuple
 
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, UnexpectedAnswerError
@@ -167,11 +168,16 @@ class HttpTransport:
     def _failure(self, exchange: Exchange, first: bytes) -> GeodesTasksError:
         """Read the message of the server after its ``first`` bytes; return the error for it."""
         response = exchange.response
+        body = self._client.key.scrubbed(_text(first + exchange.message()))
+        # Error pages may echo the address, and its query may be a signature.
+        for address in (exchange.href, str(response.url)):
+            if query := address.partition("?")[2]:
+                body = body.replace(query, "***").replace(escape(query), "***")
         answer = responses.Answer(
             href=exchange.shown,
             status=response.status_code,
             headers=response.headers,
-            body=self._client.key.scrubbed(_text(first + exchange.message())),
+            body=body,
             key_name=self._client.key.name(),
             of_portal=self._client.policy.is_portal(exchange.href),
             by_portal=self._client.policy.is_portal(response.url),

@@ -1294,6 +1294,24 @@ def test_no_secret_is_stored(fake_ledger: Ledger) -> None:
     }  # fmt: skip
 
 
+def test_a_signature_leaves_the_ledger_with_the_download(fake_ledger: Ledger) -> None:
+    """A signed href is kept as long as a worker needs it, and comes back with a new request."""
+    href = "https://mirror.example/a.zip?token=hush-hush"
+    request = request_of(hrefs={"geodes": href})
+    ask(fake_ledger, request)
+    claim = claimed(fake_ledger, request)
+    assert claim.asset.hrefs == {"geodes": href}
+
+    fake_ledger.leases.finish(claim, result_of(claim))
+    client = fake_ledger.connection.client
+    kept = [client.hgetall(key) for key in client.keys("*download:*")]
+    ask(fake_ledger, request, at=None)
+
+    assert kept
+    assert "hush" not in str(kept)
+    assert claimed(fake_ledger, request).asset.hrefs == {"geodes": href}
+
+
 def test_keys_are_readable_and_prefixed(fake_ledger: Ledger) -> None:
     """Several fleets may share one Redis."""
     ledger = Ledger(fake_ledger.connection.client, Limits(), prefix="mine:")
