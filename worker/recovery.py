@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 LOST_AFTER_S = 10.0
 """Time in seconds after which a message that was sent and is not in the queue counts as lost."""
+FORGET_S = 3600.0
+"""Seconds between two turns in which batches older than KEEP_DAYS are forgotten."""
 SWEEPS = 5
 """Number of times one worker tries to remove the part files of one ended download."""
 AWAY = (*REDIS_AWAY, OperationalError)
@@ -50,6 +53,8 @@ class Recovery(threading.Thread):
         self.period_s = ledger.connection.limits.register_seconds
         self._ended = threading.Event()
         self._guard = LoopGuard(logger, "recovery", expected=(OperationalError,))
+        self._forgot = -FORGET_S
+        """Time (monotonic, in seconds) at which this worker last forgot old batches."""
         self._recovers = False
         """Whether it is this worker's turn to recover for all: each pass over the whole ledger or
         the broker's queue is made once, however many workers there are."""
@@ -115,8 +120,15 @@ class Recovery(threading.Thread):
             worker_process().source_order.offer(in_use)
 
     def _sweep_records(self) -> None:
-        if self._recovers:
-            self.ledger.retention.sweep()
+        """Record the end of batches, remove forgotten records and, once an hour, old batches."""
+        if not self._recovers:
+            return
+        retention, keep_days = self.ledger.retention, worker_process().settings.keep_days
+        retention.end_batches()
+        retention.sweep()
+        if keep_days and time.monotonic() - self._forgot > FORGET_S:
+            self._forgot = time.monotonic()
+            retention.forget_older(keep_days)
 
     def _sweep_parts(self) -> None:
         """Remove the part files of ended downloads; those of a folder that fails stay for later."""

@@ -159,6 +159,7 @@ def admit(
                 door.wait()
                 ledger.admission.set_owner(batch, current_owner())
         door.wait()
+    ledger.admission.end(batch)
     if receipt.admissions:
         receipt.downloads = ledger.reading.status(batch).total
     _call(ledger, sender)

@@ -220,6 +220,11 @@ class Admissions(Part):
                 pipeline.lrange(key, 0, most - 1)
             return [one for found in pipeline.execute() for one in found][:most]
 
+    def end(self, batch: str) -> None:
+        """Record that all blocks of a batch are in: from now on it can be over."""
+        with self._connection.commands() as redis:
+            redis.hdel(self._key("batch", batch), "admitting")
+
     def set_owner(self, batch: str, owner: str) -> None:
         """Record the user who enqueued a batch, ``user@host``, unless one is recorded."""
         with self._connection.commands() as redis:

@@ -16,6 +16,10 @@ from geodes_tasks.model.results import BatchStatus
 
 BLOCK = 200
 """The number of records that one script removes: some milliseconds of Redis."""
+OPEN_BLOCK = 200
+"""The number of unfinished batches of which one script looks for the end, drawn by lot."""
+DAY_S = 86400.0
+"""The seconds of a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Retention(Part):
     def litter(self, most: int = 50) -> list[Litter]:
         """Take part files that no attempt owns out of the list, for the caller to remove."""
         with self._connection.commands() as redis:
-            key = self._connection.key("litter")
+            key = self._key("litter")
             found = redis.zrange(key, 0, most - 1, withscores=True)
             taken = redis.pipeline(transaction=False)
             for identifier, _ in found:
@@ -71,7 +75,7 @@ class Retention(Part):
             entries = [entry for entry, mine in zip(found, taken.execute(), strict=True) if mine]
             pipeline = redis.pipeline(transaction=False)
             for identifier, *_ in entries:
-                pipeline.hmget(self._connection.key("download", identifier), "spec", "path")
+                pipeline.hmget(self._key("download", identifier), "spec", "path")
             # A key of another type is an error in its row: it must not cost the other rows.
             rows = pipeline.execute(raise_on_error=False)
         return [left for left in map(_litter, entries, rows) if left is not None]
@@ -79,13 +83,13 @@ class Retention(Part):
     def return_litter(self, left: Litter) -> None:
         """Put part files back into the list that could not be removed now."""
         with self._connection.commands() as redis:
-            redis.zadd(self._connection.key("litter"), {left.download_id: int(left.token)})
+            redis.zadd(self._key("litter"), {left.download_id: int(left.token)})
 
     def older_batches(self, seconds: float) -> list[str]:
         """Return the batches that were enqueued more seconds ago than this, the oldest first."""
         with self._connection.commands() as redis:
             latest = self._connection.server_time() - seconds
-            names: list[str] = redis.zrangebyscore(self._connection.key("batches"), "-inf", latest)
+            names: list[str] = redis.zrangebyscore(self._key("batches"), "-inf", latest)
         return names
 
     def forget(self, batch: str, *, unfinished: bool = False) -> None:
@@ -109,14 +113,18 @@ class Retention(Part):
             raise BatchUnfinishedError(batch, int(count))
 
     def forget_older(self, days: float) -> None:
-        """Remove the finished batches that were enqueued more days ago than this.
+        """Remove the batches that finished more days ago than this.
 
         Raises:
             LedgerUnavailableError: Redis does not answer; call it again.
         """
-        for batch in self.older_batches(days * 86400):
-            with contextlib.suppress(BatchUnfinishedError, UnknownBatchError):
-                self.forget(batch)
+        for batch in self.older_batches(days * DAY_S):
+            with self._connection.commands() as redis:
+                finished = redis.hget(self._key("batch", batch), "finished")
+            # An older version recorded no end: the time at which it was enqueued counts.
+            if self._connection.server_time() - float(finished or 0) > days * DAY_S:
+                with contextlib.suppress(BatchUnfinishedError, UnknownBatchError):
+                    self.forget(batch)
         self.sweep()
 
     def forget_stats(self) -> None:
@@ -141,7 +149,7 @@ class Retention(Part):
             LedgerUnavailableError: Redis does not answer; call it again.
         """
         with self._connection.commands() as redis:
-            rests = sorted(redis.smembers(self._connection.key("forgotten")))
+            rests = sorted(redis.smembers(self._key("forgotten")))
         return sum((self._sweep(rest) for rest in rests), Forgotten())
 
     def discard_proof(self, download_id: str) -> None:
@@ -153,37 +161,33 @@ class Retention(Part):
             LedgerUnavailableError: Redis does not answer; call it again.
         """
         with self._connection.commands() as redis:
-            redis.hdel(self._connection.key("download", download_id), "proof")
+            redis.hdel(self._key("download", download_id), "proof")
+
+    def end_batches(self) -> None:
+        """Record which batches are over: their age counts from now.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        self._connection.run("end_batches", OPEN_BLOCK)
 
     def newly_finished(self) -> list[BatchStatus]:
         """Return the batches that finished and were not returned yet, to any worker.
 
         A batch from before the first call is never returned; one that is enqueued again after it
-        finished is returned again.
+        finished is returned again, and one that is forgotten meanwhile all the same.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
+        now = self._connection.server_time()
         with self._connection.commands() as redis:
-            start = self._connection.key("hooks")
-            redis.set(start, int(self._connection.server_time()), nx=True)
-            names = redis.zrangebyscore(
-                self._connection.key("batches"), float(redis.get(start)), "+inf"
-            )
-            found = []
-            for name in names:
-                key = self._connection.key("batch", name)
-                counters = redis.hgetall(key)
-                # A batch may be forgotten between the two commands.
-                if not counters:
-                    continue
-                status = as_status(name, counters, 0.0)
-                if status.unfinished or not status.total:
-                    redis.hdel(key, "told")
-                # HSETNX answers 1 to one caller only: that one reports the batch.
-                elif redis.hsetnx(key, "told", "1"):
-                    found.append(status)
-        return found
+            redis.set(self._key("hooks"), int(now), nx=True)
+            self.end_batches()
+            found = redis.hgetall(self._key("over"))
+            # HDEL answers 1 to one caller only: that one reports the batch.
+            mine = [name for name in found if redis.hdel(self._key("over"), name)]
+        return [as_status(name, json.loads(found[name]), now) for name in mine]
 
     def _sweep(self, rest: str) -> Forgotten:
         done = Forgotten()

@@ -61,7 +61,9 @@ def ask(
     ledger: Ledger, *requests: Request, batch: str = BATCH, at: Proof | None = None
 ) -> list[Admitted]:
     """Admit requests; ``at`` is what a stat shows at every path."""
-    return ledger.admission.admit(batch, ACCOUNT, requests, lambda _: at)
+    answers = ledger.admission.admit(batch, ACCOUNT, requests, lambda _: at)
+    ledger.admission.end(batch)
+    return answers
 
 
 def claimed(ledger: Ledger, request: Request, worker: str = "w") -> Claim:

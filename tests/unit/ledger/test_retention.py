@@ -7,7 +7,7 @@ import pytest
 from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger import Admission, Ledger, Withdrawn
 from geodes_tasks.ledger.leases import Progress, Renewal
-from geodes_tasks.ledger.retention import BLOCK, Forgotten
+from geodes_tasks.ledger.retention import BLOCK, DAY_S, Forgotten
 from geodes_tasks.model.states import State
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import (
@@ -21,6 +21,7 @@ from tests.unit.ledger.test_ledger import (
     failed,
     proven,
     request_of,
+    result_of,
     sent_ids,
     state_of,
 )
@@ -185,3 +186,20 @@ def test_batches_by_age(fake_ledger: Ledger, clock: Clock) -> None:
     assert fake_ledger.retention.older_batches(50.0) == ["first", "second"]
     assert fake_ledger.retention.older_batches(500.0) == []
     assert ACCOUNT in fake_ledger.dispatch.accounts()
+
+
+def test_the_age_of_a_batch_counts_from_its_end(fake_ledger: Ledger, clock: Clock) -> None:
+    """A batch that took longer than its age allows is kept as long after its end."""
+    ask(fake_ledger, request_of("a"))
+    clock.advance(40 * DAY_S)
+    claim = claimed(fake_ledger, request_of("a"))
+    fake_ledger.leases.finish(claim, result_of(claim))
+    fake_ledger.retention.end_batches()
+    clock.advance(20 * DAY_S)
+    fake_ledger.retention.forget_older(30.0)
+    kept = fake_ledger.reading.batches()
+    clock.advance(20 * DAY_S)
+
+    fake_ledger.retention.forget_older(30.0)
+
+    assert (kept, fake_ledger.reading.batches()) == ([BATCH], [])

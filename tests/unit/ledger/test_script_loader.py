@@ -25,6 +25,7 @@ ARGUMENTS = {
     "cancel_downloads": [""],
     "claim_download": ["x", "w", "60", "4"],
     "end_left_overs": ["200"],
+    "end_batches": ["200"],
     "end_damaged_download": ["x", "1"],
     "end_dead_leases": ["200", "60", "8", "{}"],
     "end_quota_probe": ["x", "1"],

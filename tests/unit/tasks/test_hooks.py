@@ -16,7 +16,7 @@ import pytest
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.config import load
 from geodes_tasks.tasks.hooks import FILE_FIELDS, WAITING, Hook, Hooks, harmless, newly_over
-from tests.unit.ledger.test_ledger import ask, claimed, failed, proven, request_of, result_of
+from tests.unit.ledger.test_ledger import PROOF, ask, claimed, failed, proven, request_of, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,7 +275,33 @@ def test_batch_begun_anew_is_told_again(fake_ledger: Ledger) -> None:
 def test_batches_of_the_past_are_left_alone(fake_ledger: Ledger) -> None:
     """What was over before hooks were first used is not told."""
     proven(fake_ledger, request_of("a"))
-    key = fake_ledger.connection.key("batches")
-    fake_ledger.connection.client.zadd(key, {"b": time.time() - 3600})
+    key = fake_ledger.connection.key("batch", "b")
+    fake_ledger.connection.client.hset(key, "created", time.time() - 3600)
 
     assert newly_over(fake_ledger) == []
+
+
+def test_a_batch_is_over_when_all_of_it_is_in(fake_ledger: Ledger) -> None:
+    """Files that are present do not end a batch of which more blocks come."""
+    newly_over(fake_ledger)
+    proven(fake_ledger, request_of("a"), batch="first")
+    fake_ledger.admission.admit("b", "acc", [request_of("a")], lambda _: PROOF)
+    early = newly_over(fake_ledger)
+    fake_ledger.admission.end("b")
+
+    told = [facts["batch"] for facts in newly_over(fake_ledger)]
+
+    assert [facts["batch"] for facts in early] == ["first"]
+    assert told == ["b"]
+
+
+def test_a_batch_that_is_forgotten_meanwhile_is_told_once(fake_ledger: Ledger) -> None:
+    """Nothing of it comes back to life."""
+    newly_over(fake_ledger)
+    proven(fake_ledger, request_of("a"))
+    fake_ledger.retention.forget("b")
+
+    told = [newly_over(fake_ledger), newly_over(fake_ledger)]
+
+    assert [[facts["batch"] for facts in one] for one in told] == [["b"], []]
+    assert not fake_ledger.connection.client.exists(fake_ledger.connection.key("batch", "b"))

@@ -50,6 +50,18 @@ local function detach(d, name)
   return true
 end
 
+-- Record the end of a batch, once; hooks hear of it also when the batch is forgotten meanwhile.
+local function note_end(name)
+  if call('SREM', P .. 'open', name) == 0 then return end
+  call('HSET', batch_key(name), 'finished', stamp(now))
+  local counters, values = {}, call('HGETALL', batch_key(name))
+  for i = 1, #values, 2 do counters[values[i]] = values[i + 1] end
+  local since = call('GET', P .. 'hooks')
+  if since and number(counters.created) >= number(since) then
+    call('HSET', P .. 'over', name, cjson.encode(counters))
+  end
+end
+
 -- Batches of earlier runs on a private server: see begin_run.lua. A shared ledger has none.
 local private = nil
 
@@ -89,6 +101,9 @@ local function open_batch(name, account)
   -- A batch of an earlier run has this name: this is another one.
   if call('SREM', P .. 'earlier', name) == 1 then drop_batch(name) end
   if call('GET', P .. 'run') == 'off' then call('SADD', P .. 'wanted', name) end
+  call('SADD', P .. 'open', name)
+  -- Not over before its last block is in; a client that dies in between delays its end.
+  call('HSET', batch_key(name), 'admitting', stamp(now + 60))
   call('SADD', P .. 'accounts', account)
   call('ZADD', P .. 'batches', 'NX', stamp(now), name)
   call('HSETNX', batch_key(name), 'account', account)

@@ -9,6 +9,9 @@
 --                            other than the portal, <host> and <host>+s3; the head is next
 --   errors:<batch>           zset    its downloads with an error: <state>:<class of the error>:<id>
 --   batches                  zset    every batch by time
+--   open                     set     batches whose end is not recorded yet
+--   over                     hash    batches that are over, with their counters, for hooks to take
+--   hooks                    string  when a worker with a hook for batches was seen first
 --   account:<name>           hash    paused, paused_until: the account asks nothing of the portal,
 --                            by_hand: nor of any other source; see account.lua
 --   account:<name>:ring      list    batches with ready work, served in turn

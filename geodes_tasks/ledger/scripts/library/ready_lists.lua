@@ -65,6 +65,7 @@ local function enter_ring(name, account)
   local key = batch_key(name)
   if call('HSETNX', key, 'ringed:' .. account, '1') == 0 then return end
   call('SADD', P .. 'accounts', account)
+  call('SADD', P .. 'open', name)
   local level = number(call('HGET', key, 'priority'))
   if level ~= 0 then call('SADD', account_key(account, ':levels'), level) end
   call('LPUSH', ring_key(account, level), name)
@@ -112,6 +113,7 @@ end
 -- Take a batch out of the ledger; its downloads are removed block by block (remove_forgotten.lua).
 local function drop_batch(name)
   local key, rest = batch_key(name), name .. ':' .. stamp(now)
+  if number(call('HGET', key, 'total')) > 0 then note_end(name) end
   if call('EXISTS', key .. ':downloads') == 1 then
     call('RENAME', key .. ':downloads', P .. 'forgotten:' .. rest)
     call('SADD', P .. 'forgotten', rest)
@@ -123,6 +125,7 @@ local function drop_batch(name)
   call('UNLINK', key, errors_key(name))
   call('ZREM', P .. 'batches', name)
   call('SREM', P .. 'earlier', name)
+  call('SREM', P .. 'open', name)
   call('HDEL', P .. 'left_over', name)
   call('HDEL', P .. 'holds', 'batch:' .. name)
 end
