@@ -15,9 +15,13 @@ from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import Ledger, Totals
 from geodes_tasks.ledger.reading import TURN
 from geodes_tasks.model.states import ACTIVE, Outcome, Reason, State
+from geodes_tasks.monitoring.snapshot import SnapshotReader
 
 NAMESPACE = "geodes_tasks"
 SOURCES = frozenset({"geodes", "s3"})
+LOST = "WorkerLostError"
+BATCHES = 100
+"""Number of batches, the newest, of which what is left is exported: a series each."""
 
 
 class LedgerCollector(Collector):
@@ -30,7 +34,12 @@ class LedgerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; only ``ledger_up 0`` while Redis does not answer."""
         try:
-            found = [*_counted(self.ledger.reading.totals()), *self._under_way(), *self._accounts()]
+            found = [
+                *_counted(self.ledger.reading.totals()),
+                *self._under_way(),
+                *self._accounts(),
+                *self._batches(),
+            ]
         except LedgerUnavailableError:
             yield _gauge("ledger_up", "Whether Redis answers.", 0)
             return
@@ -47,10 +56,32 @@ class LedgerCollector(Collector):
             here = [one for one in rows if one.source == source]
             running.add_metric([source], len(here))
             in_flight.add_metric([source], sum(one.done_bytes for one in here))
-        workers = self.ledger.dispatch.workers()
-        yield from (running, in_flight)
+        workers = self.ledger.dispatch.fleet()
+        seen = _gauge(
+            "worker_last_seen_timestamp_seconds", "When a worker last registered.", None, "worker"
+        )
+        for worker in workers:
+            seen.add_metric([worker.name], worker.seen)
+        yield from (running, in_flight, seen)
         yield _gauge("workers", "Workers alive.", len(workers))
-        yield _gauge("slots", "Downloads that these can run at once.", sum(workers.values()))
+        slots = sum(worker.slots for worker in workers)
+        yield _gauge("slots", "Downloads that these can run at once.", slots)
+
+    def _batches(self) -> Iterator[Metric]:
+        """Yield what is left of the newest batches that are not over."""
+        left = _gauge("bytes_left", "Bytes that a batch still has to receive.", None, "batch")
+        end = _gauge(
+            "expected_end_timestamp_seconds", "When a batch is expected to end.", None, "batch"
+        )
+        reader = SnapshotReader(self.ledger, self.ledger.reading.batches()[:BATCHES], is_brief=True)
+        snapshot = reader.read() if reader.batches else None
+        for status in snapshot.batches if snapshot else ():
+            if status.unfinished:
+                left.add_metric([status.batch], max(status.bytes_total - status.bytes_done, 0))
+                # A series without a value would be the year 1970: an unknown end has none.
+                if snapshot and (at := snapshot.ends[status.batch].at) is not None:
+                    end.add_metric([status.batch], at)
+        yield from (left, end)
 
     def _accounts(self) -> Iterator[Metric]:
         limit = _gauge("running_limit", "Downloads an account may run.", None, "account")
@@ -78,7 +109,8 @@ def _counted(totals: Totals) -> Iterator[Metric]:
     # Collections are few; an item or a file as a label would make a time series each, which
     # Prometheus advises against (prometheus.io/docs/practices/naming, "Labels").
     errors = _counter("attempt_errors", "Attempts that failed, by class of error.", "error")
-    for name, value in sorted(totals.parts("errors").items()):
+    # This one from 0, for its alert: of a counter that begins at 1 increase() sees nothing.
+    for name, value in sorted(({LOST: 0} | totals.parts("errors")).items()):
         errors.add_metric([name or "other"], value)
     loops = _counter("loop_failures", "Failed turns of background threads of workers.", "loop")
     for name, value in sorted(totals.parts("loops").items()):

@@ -167,6 +167,8 @@ class SnapshotReader:
     ledger: Ledger
     batches: Sequence[str]
     """Names of the batches."""
+    is_brief: bool = False
+    """Whether the errors are left out: only they need records."""
 
     def read(self) -> Snapshot:
         """Read the ledger once, without the batches that were forgotten meanwhile.
@@ -187,7 +189,8 @@ class SnapshotReader:
             failures={
                 status.batch: ledger.reading.failures(status.batch)
                 for status in statuses
-                if status.states[State.FAILURE] or status.states[State.RETRY]
+                if not self.is_brief
+                and (status.states[State.FAILURE] or status.states[State.RETRY])
             },
             accounts=ledger.account.states(),
             workers=fleet,
@@ -223,13 +226,15 @@ class SnapshotReader:
         name = status.account or ""
         account = next((one for one in snapshot.accounts if one.name == name), None)
         limited = account is not None and account.quota_count > 0
+        # Of this batch's own reasons: another batch of the picture may wait for much longer.
+        dues = [one.next_due or 0.0 for one in snapshot.waits if one.reason in status.waiting]
         return expected_end(
             status,
             account,
             at=snapshot.at,
             alive=snapshot.alive,
             is_paused=any(p.until is None for p in snapshot.pauses_of(status)),
-            next_due=max((one.next_due or 0.0 for one in snapshot.waits), default=0.0),
+            next_due=max(dues, default=0.0),
             on_s3=self.ledger.sources.ready_on_s3(status.batch, name) if limited else 0,
         )
 

@@ -24,7 +24,7 @@ def send_events(settings: Settings, count: int) -> bool:
             dispatcher.send("task-received", uuid=name, name=TASK, args="()", kwargs=kwargs)
             dispatcher.send("task-started", uuid=name)
             if number % 2:
-                dispatcher.send("task-progress", uuid=name, result="42 % of 2.1 MB, 1.0 MB/s")
+                dispatcher.send("task-STARTED", uuid=name, result="42 % of 2.1 MB, 1.0 MB/s")
             else:
                 dispatcher.send("task-succeeded", uuid=name, result="'DOWNLOADED'", runtime=1.0)
     return False

@@ -175,7 +175,7 @@ def test_moving_numbers_are_left_alone() -> None:
     """What a running download tells of itself is shown as it is."""
     text = "42 % of 764.2 MB, 61.0 MB/s, 7 s left"
 
-    assert readable(task(state="PROGRESS", result=text)).result == text
+    assert readable(task(state="STARTED", result=text)).result == text
 
 
 # --- a password in a file -------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from geodes_tasks.errors import TransferError
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger import Claim, Ledger, Progress
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.metrics import LedgerCollector
@@ -75,6 +75,31 @@ def test_every_state_is_counted(busy: Ledger) -> None:
     assert seen["geodes_tasks_ledger_up"] == 1
     total = 'geodes_tasks_transferred_bytes_total{collection="PEPS_S2_L1C",source="geodes"}'
     assert seen[total] == 13
+
+
+def test_what_is_left_of_a_batch_and_when_it_ends(busy: Ledger, clock: Clock) -> None:
+    """Bytes left and end expected by batch; a batch that is over has neither."""
+    batch, claim = "more", claimed_anew(busy)
+    for second in range(1, 6):
+        clock.advance(1.0)
+        done = 1000 * second
+        progress = Progress(claim.download_id, claim.token, done, "geodes", done, 1000.0, "C")
+        busy.leases.renew([progress])
+    busy.dispatch.register("node1", 4)
+    seen = values(scraped(busy))
+
+    assert seen[f'geodes_tasks_bytes_left{{batch="{batch}"}}'] == 20_000
+    end = seen[f'geodes_tasks_expected_end_timestamp_seconds{{batch="{batch}"}}']
+    assert end == pytest.approx(busy.connection.server_time() + 20, abs=2)
+    assert seen['geodes_tasks_worker_last_seen_timestamp_seconds{worker="node1"}'] > 1e9
+    assert seen['geodes_tasks_attempt_errors_total{error="WorkerLostError"}'] == 0
+
+
+def claimed_anew(ledger: Ledger) -> Claim:
+    """Return the lease of the only download of another batch."""
+    other = request_of("other", size_bytes=25_000)
+    ask(ledger, other, batch="more")
+    return claimed(ledger, other)
 
 
 def test_no_label_names_an_item(busy: Ledger) -> None:
@@ -195,9 +220,11 @@ def queries() -> list[str]:
 
 
 def exported(busy: Ledger) -> set[str]:
-    """Give the names that the exporter has, those of samples included."""
+    """Give the names that the exporter has, also those without a sample at this moment."""
     text = scraped(busy)
-    return {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    declared = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
+    samples = (line for line in text.splitlines() if not line.startswith("#"))
+    return declared | {re.split(r"[{ ]", line)[0] for line in samples}
 
 
 def test_dashboard_asks_for_what_is_exported(busy: Ledger) -> None:

@@ -218,5 +218,5 @@ def test_flower_sees_moving_numbers(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
     watching(bench, monkeypatch, request, act)
 
-    assert bench.events[0][0] == "task-progress"
+    assert bench.events[0][0] == "task-STARTED"
     assert bench.events[0][1]["result"].startswith("50 % of 204.8 kB, ")
