@@ -22,7 +22,7 @@ from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer.audit import Expected
 
 SOURCES = (GEODES, S3)
-BLOCK = 200
+BLOCK = 50
 """The most downloads in one run of a script; Redis answers no other client while it runs."""
 BY_HAND = "by hand"
 """Recorded reason of a pause that a user asked for, not a worker."""

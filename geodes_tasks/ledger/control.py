@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from geodes_tasks.ledger.account import Accounts
 from geodes_tasks.ledger.connection import Connection, Part
 
-LEFT_OVER_BLOCK = 200
+LEFT_OVER_BLOCK = 50
 """Downloads of earlier runs that one script ends: some milliseconds of Redis."""
 
 

@@ -18,7 +18,7 @@ UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeErro
 WORKER_SECONDS = 30.0
 """Seconds of silence after which a worker no longer counts as alive."""
 
-RECOVERY_BLOCK = 200
+RECOVERY_BLOCK = 50
 """Leases, downloads or workers that one script of recovery touches: some milliseconds of Redis."""
 
 TURN_PERIODS = 1.2

@@ -14,7 +14,7 @@ from geodes_tasks.ledger.records import as_status
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import BatchStatus
 
-BLOCK = 200
+BLOCK = 50
 """The number of records that one script removes: some milliseconds of Redis."""
 OPEN_BLOCK = 200
 """The number of unfinished batches of which one script looks for the end, drawn by lot."""
