@@ -26,7 +26,6 @@ _SIZE_LINE = re.compile(
 _CHECKSUM_LINE = re.compile(
     r"^[ \t]*(?i:checksum)[ \t]+([\w-]+)[ \t]*:[ \t]*([0-9A-Fa-f]+)[ \t\r]*$", re.MULTILINE
 )
-_DATATYPE_LINE = re.compile(r"^[ \t]*datatype[ \t]*:[ \t]*(\w+)", re.IGNORECASE | re.MULTILINE)
 # Both cases are written out where the text is long: Python folds them letter by letter.
 _HREF_TAIL = re.compile(r"(?i:https?)://[^/?#][^?#]*/(?i:files)/([0-9A-Fa-f]{32})/?(?:[?#]|\Z)")
 
@@ -35,8 +34,8 @@ def datatype_of(asset: Mapping[str, Any]) -> str:
     """Return the portal's kind of file, as ``RAWDATA`` or ``QUICKLOOK_HD``; empty if unknown."""
     # eodag copies the line of the description into a field.
     given = text_of(asset.get("geodes:datatype"))
-    match = None if given else _DATATYPE_LINE.search(text_of(asset.get("description")))
-    return (match[1] if match else given).upper()
+    text = given or text_of(asset.get("description")).partition("Datatype:")[2]
+    return "".join(text[:40].split()[:1]).upper()
 
 
 def size_of(asset: Mapping[str, Any], checksum: Checksum | None) -> int | None:

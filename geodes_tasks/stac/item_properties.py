@@ -44,6 +44,7 @@ NEW_NAMES = {
     "versionInfo": "version",
     # As eodag writes it.
     "geodes:endpoint_url": "endpoint_url",
+    "eodag_provider": "eodag:provider",
 }
 """Former name of a property to the name that GEODES uses now."""
 _FORMER = {new: {old for old in NEW_NAMES if NEW_NAMES[old] == new} for new in NEW_NAMES.values()}

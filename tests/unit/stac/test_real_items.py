@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from geodes_tasks.errors import NoDataAssetError
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.stac import catalog, readers
 from geodes_tasks.stac.assets import assets
@@ -119,6 +120,8 @@ def test_items_of_other_providers_of_eodag_stay_as_they_are() -> None:
     item["properties"]["eodag:provider"] = "earth_search"
 
     assert list(readers.items_of(item)) == [item]
+    with pytest.raises(NoDataAssetError, match="with earth_search: download it with eodag"):
+        assets(item | {"assets": {}})
 
 
 def test_an_upper_case_md5_is_the_same_md5() -> None:
