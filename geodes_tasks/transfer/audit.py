@@ -176,7 +176,10 @@ def _inspect_unpacked(expected: Expected, folder: Path) -> Audited:
     listed = Unpacked(folder, str(expected.checksum))
     members = listed.members()
     if members is None:
-        return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
+        size = sum(multi_object.sizes_in(folder).values())
+        if not size:
+            return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
+        return Audited(expected, Finding.UNPROVABLE, size, "the list of its files is gone")
     size = sum(member[1] for member in members)
     if wrong := listed.damaged(lambda: None):
         is_there = (folder / wrong).exists()

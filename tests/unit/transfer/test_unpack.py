@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -146,6 +147,18 @@ def test_a_damaged_member_is_found_and_repaired(folder: Path, harm: str) -> None
     assert again.outcome is Outcome.DOWNLOADED
     assert files(folder) == MEMBERS | {"S2A.SAFE/GRANULE/B04.jp2.aux.xml": b"<gdal/>"}
     assert audit(expected).finding is Finding.RIGHT
+
+
+def test_a_folder_without_its_list_cannot_be_proven(folder: Path) -> None:
+    """Where the folder of part files was removed nothing proves the files: they are not wrong."""
+    content = zipped(MEMBERS)
+    fetched(content, folder)
+    shutil.rmtree(folder.parent / PART_FOLDER)
+    asset = asset_of(content, "S2A.zip")
+
+    found = audit(Expected(str(folder), asset.size_bytes, asset.checksum))
+
+    assert found.finding is Finding.UNPROVABLE
 
 
 def test_an_archive_that_is_there_is_used_and_stays(folder: Path) -> None:

@@ -1,0 +1,37 @@
+"""A worker that dies while it unpacks: no half folder is ever seen, another one finishes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from geodes_tasks.model.states import State
+from tests.fault.scene import Scene
+
+MEMBERS = {f"P/IMG_{number:04}.tif": os.urandom(4000) for number in range(1500)}
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["dropped", "kept"])
+def test_a_worker_killed_while_it_unpacks_is_replaced(scene: Scene, keep: bool) -> None:
+    """Killed with some files unpacked: the folder appears whole, with one request in all."""
+    scene.change(lease_seconds=3)
+    item = scene.standin.add_item(identifier="P", members=MEMBERS)
+    first = scene.worker("first")
+    batch = scene.enqueue(item, extract=True, keep_archive=keep)
+    growing = scene.folder / ".geodes-tasks"
+    scene.until(lambda: any(growing.glob("*.folder/*.tif")), 20, "the first unpacked file")
+
+    assert not (scene.folder / "P").exists()
+    first.kill()
+    assert not (scene.folder / "P").exists()
+    scene.worker("second")
+
+    (record,) = scene.settled(batch, 60)
+    assert record.state is State.SUCCESS, scene.logs
+    names = {path.name: path.read_bytes() for path in (scene.folder / "P").iterdir()}
+    assert names == {name.removeprefix("P/"): content for name, content in MEMBERS.items()}
+    assert scene.downloads(item) == 1
+    assert (scene.folder / "P.zip").exists() is keep
+    left = [name.rpartition(".")[2] for name in scene.leftovers()]
+    assert left == ["geodes-tasks", "members"]
