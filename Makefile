@@ -66,6 +66,9 @@ bench: $(STAMP) ## figures against peers in the same run, as JSON too; ONLY=big_
 chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 	$(BIN)/python -m pytest -m chaos tests/fault -s --timeout 3600
 
+soak: $(STAMP) ## SECONDS of faults and outages on two workers: memory, descriptors, threads and keys do not grow
+	SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -m chaos tests/fault/test_soak.py -s
+
 mutants: $(STAMP) ## change the code in 300 ways and see whether a test fails; ONLY=transfer for one subject
 	$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
