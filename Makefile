@@ -12,7 +12,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-real check format bench chaos chart mutants docs fuzz audit scan release-check up down compose-test clean
+.PHONY: help install run test test-real check format bench chaos chart soak mutants docs fuzz audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

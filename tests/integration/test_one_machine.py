@@ -31,6 +31,7 @@ from geodes_tasks.settings import config
 from geodes_tasks.stac import readers
 from tests import demo
 from tests.conftest import require_server
+from tests.integration.door import Door
 from tests.integration.test_cli import (
     CommandLine,
     command,
@@ -308,6 +309,28 @@ def test_a_closed_terminal_is_ctrl_c(
 
     assert code == 130
     assert still_running(tmp_path) == {}
+
+
+def test_an_outage_is_waited_for(cli: CommandLine, standin: StandIn) -> None:
+    """The portal is away at the start and in the middle: the run waits, and ends well."""
+    standin.settings.change(latency_s=0.2)
+    items = seed(standin, 12, KiB)
+    with Door(int(standin.url.rpartition(":")[2])) as door:
+        text = Path("items.json").read_text().replace(standin.url, door.url)
+        Path("items.json").write_text(text)
+        variables = {"GEODES_TASKS_PORTAL_URL": door.url, "GEODES_TASKS_PROBE_SECONDS": "0.5"}
+        process = cli.begin("download", "items.json", "-o", "out", **variables)
+        time.sleep(4.0)
+        door.open()
+        wait_until(lambda: len(files_in("out")) > 2, 30.0, "the first files")
+        door.shut()
+        time.sleep(3.0)
+        door.open()
+        _, said = reap(process, 60.0)
+
+    assert process.returncode == 0, said
+    assert "(outage)" in said
+    assert files_in("out") == {file_of(item).name for item in items}
 
 
 def test_a_failed_run_names_its_log(cli: CommandLine, standin: StandIn) -> None:
