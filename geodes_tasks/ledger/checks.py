@@ -65,6 +65,7 @@ def server_checks(connection: Connection) -> Iterator[Check]:
             "Allow the command INFO to this Redis user.",
         )  # fmt: skip
     else:
+        yield from _role(facts)
         yield _persistence(facts)
         yield from _memory(facts)
 
@@ -78,6 +79,28 @@ def run_id(connection: Connection) -> str:
     """
     with connection.commands() as redis:
         return str(redis.info("server")["run_id"])
+
+
+def _role(facts: Mapping[str, Any]) -> Iterator[Check]:
+    """Check that the server takes scripts over many keys, and writes them to its disk."""
+    if int(facts.get("cluster_enabled", 0)):
+        # A script's keys must be in one hash slot there; those of a ledger are in many.
+        mend = "Use a Redis with `cluster-enabled no`; Sentinel is supported for failover."
+        yield Check("redis cluster", Level.PROBLEM, "Redis runs in cluster mode", mend)
+    if facts.get("role") == "slave":
+        text = f"this is a read-only replica of {facts.get('master_host')}"
+        yield Check(
+            "redis role", Level.PROBLEM, text, "Name the primary in GEODES_TASKS_REDIS_URL."
+        )
+    failed = [
+        name
+        for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+        if facts.get(name, "ok") != "ok"
+    ]
+    if failed:
+        text = f"Redis could not write its file ({', '.join(failed)})"
+        mend = "Free space on the disk of Redis, and check the rights of its folder."
+        yield Check("redis disk", Level.PROBLEM, text, mend)
 
 
 def _persistence(facts: Mapping[str, Any]) -> Check:

@@ -138,6 +138,13 @@ class Connection:
         match error:
             case redis.ConnectionError() | redis.TimeoutError():
                 return LedgerUnavailableError(masked(self.url), _reason(error))
+            case (
+                redis.exceptions.ClusterDownError()
+                | redis.exceptions.MovedError()
+                | redis.exceptions.ClusterCrossSlotError()
+            ):
+                problem = "it runs in cluster mode; use a Redis with `cluster-enabled no`"
+                return LedgerStuckError(masked(self.url), problem)
             case redis.exceptions.NoPermissionError():
                 return LedgerForbiddenError(masked(self.url), _reason(error))
             case redis.exceptions.NoScriptError():

