@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.client import direct_download
 from geodes_tasks.client import run as runs
@@ -22,38 +22,10 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.catalog import Catalog
 from geodes_tasks.stac.query import Moment, Search
 from geodes_tasks.transfer import members
-from geodes_tasks.transports.s3.credentials import has_credentials, supplier
+from geodes_tasks.transports.s3.credentials import has_credentials
 
-
-class Explorer:
-    """A boto3 S3 resource (``buckets``, ``Bucket``) that has the client's methods too.
-
-    pygeodes makes a client and its documentation uses a resource; both spellings work.
-    """
-
-    def __init__(self, settings: Config) -> None:
-        """Make client and resource; opens no connection."""
-        # boto3 takes half a second to load.
-        import boto3
-
-        from geodes_tasks.transports.s3.aws_session import s3_client
-
-        self._client = s3_client(settings, supplier(settings))
-        # boto3 wants credentials to make a resource; these serve nothing, for the class is made
-        # again over the client above, which signs with those of the settings and renews them.
-        session = boto3.Session("-", "-", region_name=settings.region_name)
-        made = session.resource("s3", endpoint_url=settings.s3_endpoint_url)
-        self._resource: Any = type(made)(client=self._client)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the resource, else of the client."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._resource if hasattr(self._resource, name) else self._client, name)
-
-    def __repr__(self) -> str:
-        """Name the endpoint; no credentials."""
-        return f"Explorer({self._client.meta.endpoint_url!r})"
+if TYPE_CHECKING:
+    from geodes_tasks.pygeodes.explorer import Explorer
 
 
 class Geodes:
@@ -101,7 +73,12 @@ class Geodes:
     @property
     def s3_client(self) -> Explorer | None:
         """boto3 for the datalake, with the configured credentials; None without any."""
-        return Explorer(self.settings) if has_credentials(self.settings) else None
+        if not has_credentials(self.settings):
+            return None
+        # Loads boto3, which takes half a second.
+        from geodes_tasks.pygeodes.explorer import Explorer
+
+        return Explorer(self.settings)
 
     @property
     def catalog(self) -> Catalog:

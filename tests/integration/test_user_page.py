@@ -24,7 +24,8 @@ from geodes_tasks.errors import (
     HostileNameError,
     OfflineError,
 )
-from geodes_tasks.pygeodes.geodes import Explorer, Geodes
+from geodes_tasks.pygeodes.explorer import Explorer
+from geodes_tasks.pygeodes.geodes import Geodes
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config, Settings

@@ -39,9 +39,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "urllib3": ("geodes_tasks.transports",),
     "truststore": ("geodes_tasks.settings.trust",),
     "certifi": ("geodes_tasks.settings.trust",),
-    "boto3": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
-    "botocore": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
-    "mypy_boto3_s3": ("geodes_tasks.transports.s3", "geodes_tasks.pygeodes.geodes"),
+    "boto3": ("geodes_tasks.pygeodes.explorer",),
+    "botocore": ("geodes_tasks.transports.s3.aws_session", "geodes_tasks.pygeodes.explorer"),
+    "mypy_boto3_s3": ("geodes_tasks.pygeodes.explorer",),
     "redis": (
         "geodes_tasks.ledger.redis_client",
         "geodes_tasks.ledger.connection",

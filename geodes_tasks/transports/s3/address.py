@@ -16,7 +16,6 @@ class Address:
     endpoint: str | None
     """Scheme and host; None when the href names a bucket only (``s3://``)."""
     bucket: str
-    """Name of the bucket."""
     key: str
     """Key within it, as S3 knows it."""
 

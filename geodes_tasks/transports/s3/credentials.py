@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ MOST_DURATION = 1e8
 """Seconds up to which a number is a duration: as seconds since 1970 it would be before 1974."""
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+# A line that a shell could read: export AWS_ACCESS_KEY_ID='...'
+_ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?(\w+)=['\"]?(.*?)['\"]?\s*$", re.MULTILINE)
 # Names as the AWS tools, its services, CNES's assumerole and people write them: in lower case,
 # without underscores and without `aws` in front.
 _NAMES = {
@@ -49,7 +51,6 @@ _NAMES = {
     "token": ("sessiontoken", "securitytoken", "token"),
     "expires": ("expiration", "expiry", "expires", "expiretime", "expiresat"),
 }
-
 # Without one of these variables and files the AWS tools find nothing.
 # Source: https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_FILE",
@@ -76,18 +77,9 @@ class Credentials:
         life_s = (self.expires - now).total_seconds() if self.expires else LIFE_SECONDS
         return life_s - min(EARLY_SECONDS, life_s / 10)
 
-    def of_botocore(self) -> dict[str, str | None]:
-        """Return the fields as botocore names them."""
-        end = self.expires or datetime.now(UTC) + timedelta(seconds=LIFE_SECONDS)
-        words = {"access_key": self.access, "secret_key": self.secret, "token": self.token}
-        return words | {"expiry_time": end.isoformat()}
-
 
 def supplier(settings: Config) -> Callable[[], Credentials] | None:
-    """Return a function that fetches the credentials of the settings; None where they have none.
-
-    The function raises ConfigError where that fails.
-    """
+    """Return a function that fetches the credentials of the settings; None where they have none."""
     command = settings.s3_credentials_command.strip()
     access, secret = settings.aws_access_key_id, settings.aws_secret_access_key
     if _FUNCTION.match(command):
@@ -166,15 +158,11 @@ def _mapping(answer: object) -> Mapping[str, Any]:
         try:
             answer = json.loads(answer)
         except ValueError:
-            lines = (line.strip().removeprefix("export ") for line in str(answer).splitlines())
-            pairs = (line.partition("=") for line in lines)
-            answer = {
-                name.strip(): value.strip().strip("'\"") for name, equals, value in pairs if equals
-            }
-    if isinstance(answer, dict):
-        inner = answer.get("Credentials") or answer.get("credentials")
-        return inner if isinstance(inner, dict) else answer
-    return {}
+            answer = dict(_ASSIGNMENT.findall(str(answer)))
+    if not isinstance(answer, dict):
+        return {}
+    inner = answer.get("Credentials") or answer.get("credentials")
+    return inner if isinstance(inner, dict) else answer
 
 
 def _time(value: object) -> datetime | None:
@@ -190,11 +178,7 @@ def _time(value: object) -> datetime | None:
 
 
 def has_credentials(settings: Config) -> bool:
-    """Return whether settings, environment or files have S3 credentials.
-
-    No command or function is run for that. The EC2 metadata service is never requested: elsewhere
-    that costs seconds and finds nothing.
-    """
+    """Return whether settings, environment or files have S3 credentials; run no command."""
     if supplier(settings):
         return True
     try:
@@ -231,17 +215,7 @@ class Keyring:
         return self._current if time.monotonic() < max(self._due, self._again) else None
 
     def fetch(self, refused: Credentials | None = None) -> Credentials | None:
-        """Return the credentials; fetch others if they are about to expire or were refused.
-
-        Args:
-            refused: Those that a server refused; the same are returned where there are no others.
-
-        Returns:
-            None where there are none.
-
-        Raises:
-            ConfigError: they cannot be fetched.
-        """
+        """Return the credentials; fetch others, if any, when they expire soon or were refused."""
         with self._lock:
             now, before = time.monotonic(), self._current
             is_wanted = self.current is None or before == refused

@@ -34,15 +34,9 @@ def encoded_query(query: Mapping[str, str]) -> str:
 def signed_headers(
     credentials: Credentials, region: str, host: str, path: str, query: str, now: datetime
 ) -> dict[str, str]:
-    """Return the headers that authorise a GET request; Host is one of them.
+    """Return the headers that authorise a GET request; Host, as given, is one of them.
 
-    Args:
-        credentials: Key, secret and session token.
-        region: Region of the bucket.
-        host: Host with its port, as the Host header has it.
-        path: Percent-encoded path.
-        query: Result of :func:`encoded_query`.
-        now: Time of the request; aware, in UTC.
+    ``path`` and ``query`` are encoded as they are sent; ``now`` is aware, in UTC.
     """
     stamp = f"{now:%Y%m%dT%H%M%SZ}"
     # In alphabetical order, as the signature wants them.

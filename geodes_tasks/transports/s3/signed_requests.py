@@ -51,7 +51,7 @@ _CONDITION = {412: "If-Match", 416: "Range"}
 _OF_AWS = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com\Z")
 
 
-class ConditionFailedError(Exception):
+class ConditionError(Exception):
     """The object is not the version that was requested, or ends before the requested part."""
 
 
@@ -61,10 +61,8 @@ class S3Request:
 
     endpoint: str
     """Scheme and host."""
-    bucket: str
-    """Name of the bucket; empty for the list of all buckets."""
-    key: str
-    """Key of the object; empty for the bucket itself."""
+    path: str
+    """Bucket and key, not encoded: ``/bucket/key``, ``/bucket/``, or ``/`` for all buckets."""
     shown: str
     """Address for messages."""
     call: Call
@@ -101,11 +99,11 @@ class SignedRequests:
         the server names, and after a short SlowDown. No redirect is followed.
 
         Raises:
-            ConditionFailedError: the condition of the request does not hold.
+            ConditionError: the condition of the request does not hold.
             GeodesTasksError: one class for each reaction.
         """
         deadline, wait_s = time.monotonic() + PATIENCE_SECONDS, SLOW_DOWN_SECONDS
-        bucket, has_renewed = (request.endpoint, request.bucket), False
+        bucket, changed = (request.endpoint, request.path.split("/")[1]), set[str]()
         while True:
             credentials = self._credentials(request)
             region = self._regions.get(bucket, self._settings.region_name)
@@ -114,13 +112,14 @@ class SignedRequests:
                 return response
             refusal = S3Refusal.read(response)
             if _CONDITION.get(refusal.status) in request.condition:
-                raise ConditionFailedError
+                raise ConditionError
             # Once only: two regions that name each other would be followed for ever.
-            if refusal.region not in {None, region} and bucket not in self._regions:
+            if refusal.region not in {None, region} and "region" not in changed:
                 self._regions[bucket] = str(refusal.region)
+                changed.add("region")
                 continue
-            if refusal.code in EXPIRED and not has_renewed:
-                has_renewed = True
+            if refusal.code in EXPIRED and "credentials" not in changed:
+                changed.add("credentials")
                 if self._credentials(request, credentials) != credentials:
                     continue
             error = refusal.error(request.shown)
@@ -153,7 +152,7 @@ class SignedRequests:
             # AWS has a host for each region; other servers have one for all.
             endpoint = f"https://s3.{region}.amazonaws.com"
         pool, host = self._pool(endpoint, request), urlsplit(endpoint).netloc
-        path = encoded_path(f"/{request.bucket}/{request.key}" if request.bucket else "/")
+        path = encoded_path(request.path)
         # A proxy that forwards without a tunnel needs the whole address (RFC 9112 section 3.2.2).
         start = endpoint if pool.proxy is not None and pool.scheme == "http" else ""
         while True:
@@ -169,7 +168,6 @@ class SignedRequests:
                     assert_same_host=False,
                     timeout=self._timeout,
                     preload_content=False,
-                    decode_content=False,
                     enforce_content_length=False,  # the reader of the body counts
                 )
             except HTTPError as error:

@@ -24,11 +24,7 @@ from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.http.responses import resumed_total, strong_etag
 from geodes_tasks.transports.s3.address import Address
 from geodes_tasks.transports.s3.refusals import DENIED, NO_OBJECT
-from geodes_tasks.transports.s3.signed_requests import (
-    ConditionFailedError,
-    S3Request,
-    SignedRequests,
-)
+from geodes_tasks.transports.s3.signed_requests import ConditionError, S3Request, SignedRequests
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +35,7 @@ PAGE_MEMBERS = 1_000
 MAX_PAGE_BYTES = 16 << 20
 """Bytes of one page of a list, at most: a key has up to 1,024 bytes, thrice that when encoded."""
 
+_RESTARTED = {"action": "download_restarted"}
 # Hosts that items of GEODES name. They are the datalake, which the settings may reach by another
 # host: a tunnel, a mirror, a server of the tests.
 _DATALAKE = re.compile(r"s3\.datalake\.([a-z0-9-]+\.)*cnes\.fr\Z", re.IGNORECASE)
@@ -63,22 +60,17 @@ class S3Transport:
         etag: str | None = None,
         asset: Asset | None = None,  # noqa: ARG002 - an S3 server names its errors by status
     ) -> Iterator[Body]:
-        """Open an object, at ``offset`` where the server proves that it resumes.
-
-        Raises:
-            FolderError: the address is that of a folder.
-            GeodesTasksError: one subclass for each reaction.
-        """
+        """Open an object, at ``offset`` where the server proves that it resumes."""
         address, shown, etag = Address.parse(href), redact(href), strong_etag(etag)
         endpoint = self._endpoint(address, shown)
         with self._calls.begin() as call:
-            wanted = S3Request(endpoint, address.bucket, address.key, shown, call)
+            wanted = S3Request(endpoint, f"/{address.bucket}/{address.key}", shown, call)
             if address.key.endswith("/"):
                 raise FolderError("s3", shown, "it is a folder there")
             try:
                 response, start, total = self._response(wanted, offset, etag)
             except SourceUnavailableError as error:
-                if error.problem != NO_OBJECT or not self._listed(wanted, address.prefix, 1):
+                if error.problem != NO_OBJECT or not self._listed(wanted, address, 1):
                     raise
                 raise FolderError("s3", shown, "it is a folder there") from error
             # Closed, a response whose body was not read to its end ends its connection.
@@ -94,7 +86,7 @@ class S3Transport:
             condition = {"Range": f"bytes={offset}-"} | ({"If-Match": etag} if etag else {})
             try:
                 response = self._requests().get(replace(wanted, condition=condition))
-            except ConditionFailedError:
+            except ConditionError:
                 pass
             else:
                 length = response.length_remaining
@@ -105,25 +97,17 @@ class S3Transport:
                 if response.status == 200 and "Content-Range" not in response.headers:
                     return response, 0, length
                 response.close()
-            logger.info(
-                "%s: does not resume, starting from byte 0",
-                wanted.shown,
-                extra={"action": "download_restarted"},
-            )
+            logger.info("%s: does not resume, starting from byte 0", wanted.shown, extra=_RESTARTED)
         response = self._requests().get(wanted)
         return response, 0, response.length_remaining
 
     def members(self, href: str) -> Sequence[Member]:
-        """List the objects below a folder.
-
-        Raises:
-            SourceUnavailableError: there are none, or too many, or they cannot be listed.
-        """
+        """List the objects below a folder; a folder of none or of too many is an error."""
         address, shown = Address.parse(href), redact(href)
         endpoint = self._endpoint(address, shown)
         with self._calls.begin() as call:
-            wanted = S3Request(endpoint, address.bucket, "", shown, call)
-            found = self._listed(wanted, address.prefix, MOST_MEMBERS + 1)
+            wanted = S3Request(endpoint, "/", shown, call)
+            found = self._listed(wanted, address, MOST_MEMBERS + 1)
         members = [
             Member(key.removeprefix(address.prefix), address.below(key), size)
             for key, size in found
@@ -133,13 +117,14 @@ class S3Transport:
             raise SourceUnavailableError("s3", shown, f"a folder of {len(members)} objects")
         return members
 
-    def _listed(self, wanted: S3Request, prefix: str, most: int) -> list[tuple[str, int]]:
-        """Return key and size of the first objects whose keys begin with a prefix."""
-        query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+    def _listed(self, wanted: S3Request, address: Address, most: int) -> list[tuple[str, int]]:
+        """Return key and size of the first objects of a folder."""
+        query = {"list-type": "2", "prefix": address.prefix, "encoding-type": "url"}
         query["max-keys"] = str(min(most, PAGE_MEMBERS))
         found: list[tuple[str, int]] = []
         while len(found) < most:
-            with self._requests().get(replace(wanted, key="", query=query)) as response:
+            page_request = replace(wanted, path=f"/{address.bucket}/", query=query)
+            with self._requests().get(page_request) as response:
                 reader = BodyReader(response, wanted.shown, wanted.call, offset=0)
                 body = reader.whole(MAX_PAGE_BYTES)
             try:
@@ -159,15 +144,11 @@ class S3Transport:
         return found[:most]
 
     def check_access(self) -> None:
-        """Check that the datalake answers and accepts the credentials.
-
-        Raises:
-            GeodesTasksError: it does not; each reason in its own words.
-        """
+        """Check that the datalake accepts the credentials; raise the reason where it does not."""
         endpoint = self._settings.s3_endpoint_url
         with self._calls.begin() as call:
             try:
-                self._requests().get(S3Request(endpoint, "", "", endpoint, call)).close()
+                self._requests().get(S3Request(endpoint, "/", endpoint, call)).close()
             except SourceUnavailableError as error:
                 # A server checks the signature first, so this answer proves the credentials. Most
                 # users may read objects of given buckets and not list all buckets.
@@ -185,11 +166,7 @@ class S3Transport:
         return self._shared
 
     def _endpoint(self, address: Address, shown: str) -> str:
-        """Return the endpoint that serves an address.
-
-        Raises:
-            SourceUnavailableError: the address names a host that the settings do not allow.
-        """
+        """Return the endpoint that serves an address; refuse a host that is not allowed."""
         own = self._settings.s3_endpoint_url
         if address.endpoint is None:
             return own
