@@ -12,10 +12,12 @@ from geodes_tasks.cli import search as searches
 from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
 from geodes_tasks.client import batch as batches
+from geodes_tasks.client import dry_run as dry_runs
 from geodes_tasks.client import enqueue_admission, planning
 from geodes_tasks.client import run as runs
 from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.planning import Planned, Selection
+from geodes_tasks.client.price import Quote
 from geodes_tasks.client.run import Run
 from geodes_tasks.errors import ConfigError, DiskError, ItemNotFoundError, NotAFileError
 from geodes_tasks.model.asset import Unpack
@@ -194,7 +196,7 @@ def download(
         found = searches.confirmed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
         planned = planning.plan(found, selection)
     if dry_run:
-        _show_plan(planned, as_json=as_json)
+        _show_plan(planned, settings, as_json=as_json)
     # A folder that cannot be written fails here, before a server and a worker start.
     try:
         disk.probe(selection.folder)
@@ -203,6 +205,7 @@ def download(
     on_load = load_view(stderr, quiet=no_progress)
     with runs.on_this_machine(planned, selection.folder, settings, on_load=on_load) as run:
         _check_receipt(run.receipt)
+        _show_price(Quote.of(run.receipt.price, settings))
         try:
             picture = view(stderr, quiet=no_progress)
             run.watch(picture, tell=write_line, max_wait_s=max_wait)
@@ -246,6 +249,7 @@ def enqueue(
     planned = planning.plan(searches.items_of(source, settings), selection)
     run = runs.admitted(planned, settings, batch_name, rank=rank)
     _check_receipt(run.receipt)
+    _show_price(Quote.of(run.receipt.price, settings))
     if not wait:
         write_data(run.receipt.to_dict() if as_json else run.batch.id)
         return
@@ -266,26 +270,28 @@ def _selection(
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, source, unpack)
 
 
-def _show_plan(planned: Iterator[Planned], *, as_json: bool) -> NoReturn:
-    rows: list[object] = []
-    total = refused = unknown = 0
-    for one in planned:
-        for request in one.requests:
-            total += request.asset.size_bytes or 0
-            rows.append({"path": request.path, "size_bytes": request.asset.size_bytes})
-            if not as_json:
-                size = human_bytes(request.asset.size_bytes)
-                write_data(f"{size:>12}  {request.path}")
-        for refusal in one.refusals:
-            refused += 1
-            unknown += isinstance(refusal.error, ItemNotFoundError)
-            write_error(refusal.error)
+def _show_plan(planned: Iterator[Planned], settings: Settings, *, as_json: bool) -> NoReturn:
+    plan = dry_runs.dry_run(planned, settings)
+    for _, error in plan.refused:
+        write_error(error)
     if as_json:
-        write_data({"downloads": rows, "bytes_total": total, "refused": refused})
-    write_line(f"{len(rows)} downloads, {human_bytes(total)}, {refused} refused")
-    raise typer.Exit(
-        (batches.SOME_FAILED if refused else 0) if rows or refused > unknown else batches.NOTHING
-    )
+        write_data(plan.to_dict())
+    else:
+        for row in plan.downloads:
+            size = "present" if row["present"] else human_bytes(row["size_bytes"])
+            write_data(f"{size:>12}  {row['path']}")
+    _show_price(plan.quote)
+    if plan.refused:
+        write_line(f"{len(plan.refused)} refused")
+    unknown = sum(isinstance(error, ItemNotFoundError) for _, error in plan.refused)
+    if not plan.downloads and len(plan.refused) == unknown:
+        raise typer.Exit(batches.NOTHING)
+    raise typer.Exit(batches.SOME_FAILED if plan.refused else 0)
+
+
+def _show_price(quote: Quote) -> None:
+    for line in quote.lines():
+        write_line(line)
 
 
 def _check_receipt(receipt: Receipt) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.client.planning import Planned
+from geodes_tasks.client.price import Price
 from geodes_tasks.errors import ConfigError, GeodesTasksError, LedgerUnavailableError
 from geodes_tasks.ledger import Admission, Refusal
 from geodes_tasks.model.formatting import printable
@@ -53,6 +54,9 @@ class Receipt:
     """Why items were refused, the first few."""
     mostly_known: bool = False
     """True when most of the last block was present or under way: ids alone are sent then."""
+
+    price: Price = field(default_factory=Price)
+    """Files, bytes and requests of the admitted downloads."""
 
     KEPT = 100
 
@@ -245,6 +249,10 @@ class _Door:
             for one, answer in zip(self._requests, answers, strict=True)
             if answer.error is not None
         )
+        for one, answer in zip(self._requests, answers, strict=True):
+            if answer.error is None:
+                is_present = answer.admission is Admission.PRESENT
+                self._receipt.price.add(one.asset, is_present=is_present)
         if self._begin and any(self._receipt.admissions[name] for name in _WORK):
             begin, self._begin = self._begin, None
             begin()

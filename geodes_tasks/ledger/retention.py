@@ -13,6 +13,7 @@ from geodes_tasks.ledger.dispatch import UNREADABLE
 from geodes_tasks.ledger.records import as_status
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.states import State
 
 BLOCK = 50
 """The number of records that one script removes: some milliseconds of Redis."""
@@ -151,6 +152,23 @@ class Retention(Part):
         with self._connection.commands() as redis:
             rests = sorted(redis.smembers(self._key("forgotten")))
         return sum((self._sweep(rest) for rest in rests), Forgotten())
+
+    def proofs(self, downloads: Sequence[str]) -> dict[str, str]:
+        """Return the proofs of verified files, by the ids of their downloads.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for identifier in downloads:
+                pipeline.hmget(self._key("download", identifier), "state", "proof")
+            rows = zip(downloads, pipeline.execute(), strict=True)
+        return {
+            identifier: proof
+            for identifier, (state, proof) in rows
+            if state == State.SUCCESS and proof
+        }
 
     def discard_proof(self, download_id: str) -> None:
         """Remove the proof of a file: the next admission hashes it.

@@ -23,13 +23,15 @@ def human_bytes(count: float | None) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """Return a duration in its two largest units: ``7 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    """Return a duration in its two largest units: ``7 s``, ``4 min 10 s``, ``6 days 8 h``."""
     whole = max(int(seconds + 0.5), 0)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 172800:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600} h"
 
 
 def seconds_of(text: str) -> float:

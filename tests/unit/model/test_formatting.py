@@ -45,6 +45,8 @@ def test_bytes_are_written_in_decimal_units(count: int | None, text: str) -> Non
         (250, "4 min 10 s"),
         (3600, "1 h 0 min"),
         (7500, "2 h 5 min"),
+        (172799, "47 h 59 min"),
+        (547200, "6 days 8 h"),
     ],
 )
 def test_durations_are_written_in_two_units(seconds: float, text: str) -> None:

@@ -1,0 +1,113 @@
+"""The price of a download: files and bytes, from which source, for how long, and free space."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3, Asset
+from geodes_tasks.model.formatting import human_bytes, human_seconds
+from geodes_tasks.settings.config import Config
+from geodes_tasks.transports import chosen
+
+HOUR_S = 3600.0
+"""The seconds of an hour."""
+
+
+@dataclass(slots=True)
+class Price:
+    """Files, bytes and requests of downloads, counted one by one."""
+
+    files: int = 0
+    present: int = 0
+    bytes_total: int = 0
+    """Bytes of all files; those of unknown size count as none."""
+    bytes_to_fetch: int = 0
+    """The same without the files that are present."""
+    on_s3: int = 0
+    """Files to fetch that S3 has."""
+    on_portal: int = 0
+    """Files to fetch for which a request to the portal counts against the quota."""
+    on_both: int = 0
+    """Files that are counted in both."""
+
+    def add(self, asset: Asset, *, is_present: bool) -> None:
+        """Count one download."""
+        size = asset.size_bytes or 0
+        self.files += 1
+        self.present += is_present
+        self.bytes_total += size
+        if not is_present:
+            needs_portal = PREVIEW_ROUTE not in asset.hrefs.get(GEODES, PREVIEW_ROUTE)
+            self.bytes_to_fetch += size
+            self.on_s3 += S3 in asset.hrefs
+            self.on_portal += needs_portal
+            self.on_both += needs_portal and S3 in asset.hrefs
+
+
+@dataclass(slots=True)
+class Quote:
+    """A price with the settings that decide how long it takes and where it goes."""
+
+    price: Price
+    settings: Config
+    uses_s3: bool
+    """Whether the files that S3 has come from there."""
+
+    @classmethod
+    def of(cls, price: Price, settings: Config) -> Self:
+        """Return the price for the sources that these settings can use."""
+        return cls(price, settings, S3 in chosen(settings))
+
+    @property
+    def portal_requests(self) -> int:
+        """Return how many requests to the portal count against the quota."""
+        return self.price.on_portal - (self.price.on_both if self.uses_s3 else 0)
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """Return the seconds that the quota makes of it; None where no quota is kept."""
+        quota = self.settings.quota
+        if quota is None:
+            return None
+        # The first window's requests go out at once.
+        used_up = self.portal_requests > quota.count
+        return self.portal_requests / quota.count * quota.seconds if used_up else 0.0
+
+    @property
+    def bytes_free(self) -> int | None:
+        """Return the free bytes of the volume; None where this host does not have the folder."""
+        folder = Path(self.settings.download_dir)
+        with contextlib.suppress(OSError):
+            exists = next(one for one in (folder, *folder.parents) if one.exists())
+            return shutil.disk_usage(exists).free
+        return None
+
+    def lines(self) -> Iterator[str]:
+        """Yield the price in one line, and a warning when it does not fit."""
+        price, quota, free = self.price, self.settings.quota, self.bytes_free
+        text = f"{price.files:,} files, {human_bytes(price.bytes_total)}"
+        if price.present:
+            text += f" ({price.present:,} present, {human_bytes(price.bytes_to_fetch)} to fetch)"
+        sources = []
+        if self.uses_s3 and price.on_s3:
+            sources.append(f"{price.on_s3:,} from S3")
+        if self.portal_requests:
+            text_of = f"{self.portal_requests:,} from the portal"
+            if quota is not None and self.expected_seconds:
+                window = "an hour" if quota.seconds == HOUR_S else f"in {quota.seconds:g} s"
+                text_of += f" at {quota.count} {window} = {human_seconds(self.expected_seconds)}"
+            sources.append(text_of)
+        if sources:
+            text += f": {', '.join(sources)}"
+        yield text if free is None else f"{text}; {human_bytes(free)} free"
+        if free is not None and free < price.bytes_to_fetch:
+            yield (
+                f"warning: it does not fit: {human_bytes(price.bytes_to_fetch)} to fetch, "
+                f"{human_bytes(free)} free on the volume of {self.settings.download_dir}. "
+                "Free some space, or choose another folder with -o"
+            )
