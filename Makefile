@@ -12,7 +12,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-real check format bench chaos chart soak mutants docs fuzz audit scan release-check up down compose-test clean
+.PHONY: help install run test test-real check format bench chaos chart soak mutants docs fuzz shots audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -80,6 +80,9 @@ docs: $(STAMP) ## the documentation as a site in site/; warnings are errors
 	for page in settings errors licences; do $(BIN)/python docs/make_$$page.py --check || exit 1; done
 	$(BIN)/mkdocs build --strict
 	$(BIN)/python -m tests.site site
+
+shots: $(STAMP) ## screenshots of the terminal, Flower, its page of batches and a notebook, into docs/img
+	$(BIN)/python docs/make_screens.py
 
 SECONDS ?= 60
 fuzz: $(STAMP) ## every property test with hostile bytes: atheris where it is had, SECONDS each

@@ -1,8 +1,8 @@
-"""Make the pictures in docs/img again: Flower and ``watch`` beside real workers.
+"""Make the pictures in docs/img again: Flower, its page of batches, the terminal and a notebook.
 
-    python docs/make_screens.py [flower|watch ...]
+    make shots
 
-Needs Chromium, and tmux for ``watch``. The portal is the stand-in of the tests.
+Needs Chromium and tmux. The portal is the stand-in of the tests, the workers are real.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from geodes_tasks import enqueue  # noqa: E402 - the tests' package lies in the root
 from geodes_tasks.ledger import Ledger  # noqa: E402
+from geodes_tasks.monitoring.html import picture  # noqa: E402
+from geodes_tasks.monitoring.snapshot import SnapshotReader  # noqa: E402
 from geodes_tasks.settings import config  # noqa: E402
 from tests.browser import shoot  # noqa: E402
 from tests.integration.test_flower import FlowerProcess  # noqa: E402
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
 
 IMAGES = ROOT / "docs" / "img"
 KEY = "standin-key-0123456789"
-RATE = 700 * KiB
-COLUMNS, LINES = 80, 24
+RATE = 500 * KiB
+SIZES = {60: 20, 80: 24, 120: 36}
+"""Columns of the terminals to lines."""
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 body {{ background: #0c0c0c; margin: 18px; color: #ddd }}
 pre {{ font: 15px/1.25 "DejaVu Sans Mono", monospace; margin: 0 }}
@@ -78,66 +81,78 @@ def scene() -> Iterator[Scene]:
 def filled(scene: Scene) -> Batch:
     """Enqueue files of every fate, and wait until something of each kind is to be seen."""
     standin, settings = scene.standin, scene.settings
-    small = [standin.add_item(900 * KiB) for _ in range(6)]
-    tape, gone, ill = (standin.add_item(3 * MiB) for _ in range(3))
-    large = [standin.add_item(size * MiB) for size in (18, 22, 25, 28, 30, 20)]
+    named = (
+        f"S2A_MSIL1C_202504{day:02}T105021_N0511_R051_T31T{tile}_202504{day:02}T143000"
+        for day in range(1, 31)
+        for tile in ("CJ", "DJ")
+    )
+    small = [standin.add_item(900 * KiB, identifier=next(named)) for _ in range(6)]
+    tape, gone, ill = (standin.add_item(3 * MiB, identifier=next(named)) for _ in range(3))
+    sizes = (18, 22, 25, 28, 30, 20)
+    large = [standin.add_item(size * MiB, identifier=next(named)) for size in sizes]
     standin.fault(tape, "offline_410")
-    standin.fault(gone, "gone_404")
+    standin.fault(gone, "licence_423")
     standin.fault(ill, "status_n_times", status=503)
     standin.settings.rate = RATE
     items = [*small, tape, gone, ill, *large]
-    batch = enqueue(items, settings=settings, batch="pyrenees-2025-04")
+    batch = enqueue(items, conf=settings, batch="pyrenees-2025-04")
+    paused = enqueue([standin.add_item(MiB)], conf=settings, batch="alps-2025-05")
+    paused.pause()
     wait_until(lambda: batch.status().states["SUCCESS"] >= 4, 60.0)
     return batch
 
 
-def flower(scene: Scene) -> None:
-    """Take the list of tasks, and one task."""
+def shots(scene: Scene) -> None:
+    """Take every face of one scene, one after the other."""
     process = FlowerProcess(scene.settings, scene.folder, app="worker")
     try:
-        # First: it shows only what it has heard of.
+        # First: it shows only the events that it has received.
         process.start()
         filled(scene)
         time.sleep(6)
+        for width in SIZES:
+            watch(scene, width)
         shoot(f"{process.url}/tasks", IMAGES / "flower-tasks.png", width=1900, height=760)
-        longest = max(Ledger.of(scene.settings).running(), key=lambda one: one.size_bytes or 0)
+        ledger = Ledger.of(scene.settings)
+        longest = max(ledger.reading.running(), key=lambda one: one.size_bytes or 0)
         page = f"{process.url}/task/{longest.download_id}"
         shoot(page, IMAGES / "flower-task.png", width=1100, height=900)
         shoot(f"{process.url}/workers", IMAGES / "flower-workers.png", width=1500, height=590)
+        batches = f"{process.url}/batches"
+        shoot(batches, IMAGES / "flower-batches.png", width=1400, height=900)
+        shoot(batches, IMAGES / "flower-batches-400.png", width=400, height=1400)
+        notebook = scene.folder / "notebook.html"
+        snapshot = SnapshotReader(ledger, ["pyrenees-2025-04"]).read()
+        notebook.write_text(f"<!doctype html><meta charset=utf-8>{picture(snapshot)}")
+        shoot(notebook.as_uri(), IMAGES / "notebook.png", width=1000, height=620)
     finally:
         process.stop()
 
 
-def watch(scene: Scene) -> None:
-    """Take the live view as it stands in a terminal of 80 columns."""
-    filled(scene)
-    text = terminal(scene, [sys.executable, "-m", "geodes_tasks", "watch"])
-    console = Console(record=True, width=COLUMNS, file=Path("/dev/null").open("w"))  # noqa: SIM115
+def watch(scene: Scene, columns: int) -> None:
+    """Take the live view in a terminal of so many columns."""
+    lines = SIZES[columns]
+    variables = config.environment(scene.settings) | {"COLORTERM": "truecolor"}
+    with Terminal(columns=columns, lines=lines) as opened:
+        opened.run(
+            [sys.executable, "-m", "geodes_tasks", "watch"], variables | {"PYTHONPATH": str(ROOT)}
+        )
+        time.sleep(6.0)
+        text = opened.screen(colours=True)
+    console = Console(record=True, width=columns, file=Path("/dev/null").open("w"))  # noqa: SIM115
     console.print(Text.from_ansi(text))
     html = console.export_html(inline_styles=True, code_format=PAGE, theme=MONOKAI)
     page = scene.folder / "watch.html"
     page.write_text(html)
-    shoot(page.as_uri(), IMAGES / "watch.png", width=790, height=LINES * 19 + 40)
-
-
-def terminal(scene: Scene, command: list[str], seconds: float = 6.0) -> str:
-    """Run a command in a terminal, and give its screen with colours."""
-    variables = config.environment(scene.settings) | {"COLORTERM": "truecolor"}
-    with Terminal(columns=COLUMNS, lines=LINES) as opened:
-        opened.run(command, variables | {"PYTHONPATH": str(ROOT)})
-        time.sleep(seconds)
-        return opened.screen(colours=True)
-
-
-SCREENS = {"flower": flower, "watch": watch}
+    name = "watch.png" if columns == 80 else f"watch-{columns}.png"
+    shoot(page.as_uri(), IMAGES / name, width=columns * 9 + 70, height=lines * 19 + 40)
 
 
 def main() -> None:
-    """Make the pictures that are named, or all."""
+    """Make all pictures."""
     IMAGES.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or SCREENS:
-        with scene() as set_scene:
-            SCREENS[name](set_scene)
+    with scene() as set_scene:
+        shots(set_scene)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def expected_end(
         return End(None)
     tape = status.waiting.get(Reason.OFFLINE, 0)
     if is_paused:
-        return End(None, "paused")
+        return End(None)
     if not alive:
         return End(None, "no worker is alive")
     # A running download has spent its unit of quota already; the tape spends none while it waits.

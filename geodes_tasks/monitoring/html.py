@@ -31,6 +31,7 @@ STYLE = """<style>
 .geodes-tasks table { border-collapse: collapse; width: 100%; margin: 0 0 .8em }
 .geodes-tasks td { text-align: left; padding: .1em .8em .1em 0; overflow-wrap: anywhere }
 .geodes-tasks h4 { margin: .4em 0 .2em; text-transform: uppercase; font-size: .85em }
+.geodes-tasks h4 small { text-transform: none; font-weight: normal }
 .geodes-tasks meter { width: 7em }
 .geodes-tasks .note td { opacity: .8; padding-left: 1.5em }
 .geodes-tasks .done { color: #2a9d4a } .geodes-tasks .moves { color: #2a7ab9 }

@@ -76,9 +76,10 @@ def fitted(drawn: list[Section], width: int, height: int) -> list[Section]:
     # that began first before later ones.
     left_out: dict[str, int] = {}
     while sum(map(lines, drawn)) + len(left_out) > height:
-        longest = max(drawn, key=lines)
-        if len(longest.rows) < 2:
+        longer = [one for one in drawn if len(one.rows) > 1]
+        if not longer:
             break
+        longest = max(longer, key=lines)
         left_out[longest.title] = left_out.get(longest.title, 0) + 1
         drawn[drawn.index(longest)] = replace(longest, rows=longest.rows[:-1])
     return [

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from celery import Celery
@@ -194,7 +195,12 @@ def corrections(
         yield event_of("task-started", identifier, worker, record)
     elif state is State.RETRY and record is not None:
         error = record.error.message if record.error else ""
-        text = f"{record.reason}: {error}".rstrip(": ")
+        left_s = 0.0
+        if record.due_at is not None:
+            left_s = datetime.fromisoformat(record.due_at).timestamp() - time.time()
+        # The form in which a worker writes it: Flower's row turns the seconds into a time of day.
+        waits = f"waits {left_s:.0f} s" if left_s > 0 else "waits for its turn"
+        text = f"{record.reason}: {error}".rstrip(": ") + f" ({waits})"
         yield event_of("task-retried", identifier, worker, record, exception=text, traceback="")
     elif state is State.FAILURE and record is not None and record.error is not None:
         text = f"{record.error.type}: {record.error.message}"

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from geodes_tasks.ledger import Running
 from geodes_tasks.model.results import BatchStatus
@@ -164,3 +165,15 @@ def test_quiet_reads_nothing() -> None:
         quiet.show(status_of(started=1), reading)
 
     assert read == []
+
+
+def test_the_keys_stay_on_a_low_terminal() -> None:
+    """The last line of the live view is there, whatever the sections need."""
+    out = console(terminal=False, width=80)
+    note = Text("p pause  q quit")
+
+    out.print(Picture([*sections(busy_snapshot())], 24, note))
+
+    lines = text_of(out).splitlines()
+    assert lines[-1] == "p pause  q quit"
+    assert len(lines) <= 24
