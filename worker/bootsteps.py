@@ -18,6 +18,7 @@ from geodes_tasks.settings.account_keys import named_accounts
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
 from geodes_tasks.tasks.stop_signal import STOP
 from worker import preflight
+from worker.json_log import use_json
 from worker.parent_watch import ParentWatch
 from worker.recovery import Recovery
 
@@ -30,6 +31,8 @@ def install(app: Celery) -> Celery:
     app.steps["consumer"].add(MessagesStep)
     signals.worker_shutting_down.connect(_on_stop, weak=False)
     signals.after_setup_logger.connect(_quiet_celery, weak=False)
+    if config.load().log_format == "json":
+        signals.after_setup_logger.connect(use_json, weak=False)
     return app
 
 

@@ -92,6 +92,11 @@ class Claim:
         return "missing" in self.notes
 
     @property
+    def is_taken_over(self) -> bool:
+        """True when the worker of the attempt before died with it."""
+        return "taken-over" in self.notes
+
+    @property
     def held_sources(self) -> frozenset[str]:
         """The sources that a user paused: no request goes to them."""
         return self._noted("held")

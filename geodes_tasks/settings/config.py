@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from platformdirs import user_state_path
@@ -184,6 +184,9 @@ class Config(BaseConfig):
     on_file: str = Field("", repr=False, description="Command or webhook for each finished file.")
     on_batch: str = Field("", repr=False, description="Command or webhook for each finished batch.")
     hook_seconds: float = Field(60.0, gt=0, description="Timeout of such a command or webhook.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Form of a worker's log: `text`, or `json`, an object a line."
+    )
     allowed_hosts: Hosts = Field(
         (),
         description="Other hosts whose hrefs are opened (comma-separated); no key is sent to them.",

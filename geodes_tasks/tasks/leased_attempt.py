@@ -162,7 +162,12 @@ class LeasedAttempt:
     @property
     def bytes_per_second(self) -> float:
         """Return the mean speed of this attempt; resumed bytes do not count."""
-        return self.received_bytes / max(time.monotonic() - self.started, 0.001)
+        return self.received_bytes / max(self.seconds, 0.001)
+
+    @property
+    def seconds(self) -> float:
+        """Return how long this attempt has run."""
+        return time.monotonic() - self.started
 
     @property
     def server(self) -> str:

@@ -29,7 +29,25 @@ from geodes_tasks.transfer import retry
 logger = logging.getLogger(__name__)
 
 
-def succeed(process: WorkerProcess, claim: Claim, result: DownloadResult) -> dict[str, Any]:
+def log_start(claim: Claim) -> None:
+    """Log that an attempt begins, and whether a worker died with the one before."""
+    taken = ", taken over from a worker that died" if claim.is_taken_over else ""
+    logger.info(
+        "STARTED %s (attempt %d, %s%s)",
+        claim.path,
+        claim.attempt,
+        human_bytes(claim.asset.size_bytes),
+        taken,
+        extra={
+            "action": "download_taken_over" if taken else "download_started",
+            "download": claim.download_id,
+        },
+    )
+
+
+def succeed(
+    process: WorkerProcess, claim: Claim, result: DownloadResult, seconds: float
+) -> dict[str, Any]:
     """Record the verified file as SUCCESS; return what Flower shows as the task's result.
 
     Raises:
@@ -42,13 +60,20 @@ def succeed(process: WorkerProcess, claim: Claim, result: DownloadResult) -> dic
     if result.bytes_transferred:
         process.volumes.written(Path(result.path))
     process.hooks.file_done(claim, result)
+    speed = result.bytes_transferred / max(seconds, 0.001)
     logger.info(
-        "%s %s (%s, %s)",
+        "%s %s (%s, %s%s)",
         result.outcome,
         result.path,
         human_bytes(result.size_bytes),
+        f"{seconds:.1f} s at {human_bytes(speed)}/s, " if result.bytes_transferred else "",
         "verified" if result.verified else "unverified: the catalogue has no checksum",
-        extra={"action": "download_done", "download": claim.download_id},
+        extra={
+            "action": "download_done",
+            "download": claim.download_id,
+            "bytes": result.bytes_transferred,
+            "seconds": round(seconds, 3),
+        },
     )
     return {
         "outcome": str(result.outcome),

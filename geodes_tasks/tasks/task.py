@@ -42,6 +42,7 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
         if claim is Verdict.FINISHED:
             row.show_outcome(process.ledger)
         raise Ignore(str(claim))
+    outcome.log_start(claim)
     with process.keeper.keep(claim, on_progress=row.show_progress) as attempt:
         attempt.on_refusal, attempt.on_answer = process.record_refusal, process.record_answer
         try:
@@ -59,4 +60,4 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
             )
         except Exception as error:  # noqa: BLE001 - every failure becomes a state, none is lost
             outcome.end(process, row, attempt, error)
-    return outcome.succeed(process, claim, result)
+    return outcome.succeed(process, claim, result, attempt.seconds)

@@ -3,7 +3,8 @@
 -- Returns {verdict, ...}:
 --   granted, token, attempt, spec, path, proof, suspect, account, notes, portal pause
 --     notes: probe (it tries whether there is quota, or whether a source is back), held:<source>
---       (paused), host:<name> (it needs this host and not the portal), missing (404 the last time)
+--       (paused), host:<name> (it needs this host and not the portal), missing (404 the last time),
+--       taken-over (the worker of the attempt before died)
 --     portal pause: why S3 alone may serve it now, '' when the portal may too
 --   unknown | running (live lease elsewhere) | finished | early (not due yet)
 --   waiting (the account is paused or at its concurrency limit)
@@ -28,6 +29,8 @@ if not open[sources] or (server == 'geodes' and probes_left(open.probe) < 1)
   return { 'waiting' }
 end
 
+local was_lost = d.reason == 'worker-lost'
+
 -- Return the notes for the worker; the attempt may be the one that tries for all others.
 local function begin_notes()
   local notes, source, last_error = '', P .. 'source:' .. server, decoded(d.error) or {}
@@ -41,6 +44,7 @@ local function begin_notes()
   end
   if host_of(d) ~= 'geodes' then notes = notes .. ' host:' .. host_of(d) end
   if last_error.type == 'NotFoundError' then notes = notes .. ' missing' end
+  if was_lost then notes = notes .. ' taken-over' end
   if open.geodes_paused then notes = notes .. ' held:geodes' end
   if open.s3_paused then notes = notes .. ' held:s3' end
   return notes

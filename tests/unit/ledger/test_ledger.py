@@ -714,6 +714,23 @@ def test_bytes_of_a_dead_worker_stay_counted(fake_ledger: Ledger, clock: Clock) 
     assert fake_ledger.reading.totals().parts("bytes") == {"geodes:C": 5000}
 
 
+def test_an_attempt_knows_that_it_is_taken_over(fake_ledger: Ledger, clock: Clock) -> None:
+    """Only the attempt after that of a dead worker is told, not one after an error."""
+    request = request_of()
+    ask(fake_ledger, request)
+    first = claimed(fake_ledger, request)
+    clock.advance(61.0)
+    fake_ledger.dispatch.recover()
+    clock.advance(5.0)
+    fake_ledger.dispatch.recover()
+    second = claimed(fake_ledger, request)
+    postponed(fake_ledger, second)
+
+    third = claimed(fake_ledger, request)
+
+    assert [one.is_taken_over for one in (first, second, third)] == [False, True, False]
+
+
 def test_one_round_trip_renews_many_leases(fake_ledger: Ledger) -> None:
     """Each lease has its own answer, in order."""
     good, gone, stopped = many(fake_ledger, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,21 @@ def test_messages_that_cannot_be_sent_change_nothing(
     bench.run(request)
 
     assert bench.record(request).state is State.SUCCESS
+
+
+def test_a_download_is_logged_when_it_starts_and_when_it_ends(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line each; the last one has the duration and the speed."""
+    request = bench.request()
+
+    with caplog.at_level(logging.INFO):
+        bench.run(request)
+
+    lines = [one.getMessage() for one in caplog.records if request.path in one.getMessage()]
+    assert re.fullmatch(rf"STARTED {re.escape(request.path)} \(attempt 1, \d+.*B\)", lines[0])
+    assert re.search(r"DOWNLOADED .*, \d+\.\d s at \d.*B/s, verified\)$", lines[-1])
+    assert len(lines) == 2
 
 
 def test_redis_away_at_the_end_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
