@@ -138,8 +138,9 @@ def collections(
         rows = []
         for one in sorted(found, key=lambda one: text_of(one.get("id"))):
             items = text_of(mapping_of(one.get("summaries")).get("total_items"))
-            rows.append((items, text_of(one.get("id"))))
-        _print_table(("items", "collection"), rows)
+            name, title = text_of(one.get("id")), text_of(one.get("title"))
+            rows.append((items, name, "" if title == name else title))
+        _print_table(("items", "collection", "title"), rows)
         write_line(f"{len(found)} collections")
     if not found:
         raise typer.Exit(batches.NOTHING)
@@ -221,9 +222,13 @@ def confirmed(wanted: Search, settings: config.Settings, *, ask_above: int, yes:
     return catalog.search(wanted)
 
 
+def _items(count: int) -> str:
+    return f"{count} item{'' if count == 1 else 's'}"
+
+
 def say_found(matched: int | None) -> None:
     """Print the number of items found."""
-    number = "an unknown number of items" if matched is None else f"{matched} items"
+    number = "an unknown number of items" if matched is None else _items(matched)
     write_line(f"found {number}")
 
 
@@ -266,7 +271,7 @@ def _write(items: Iterable[Item], output: Path | None) -> int:
         written = writers.write(items, output)
     except OSError as error:
         raise ConfigError("--output", str(error)) from error
-    write_line(f"{written} items in {output}")
+    write_line(f"{_items(written)} in {output}")
     return written
 
 

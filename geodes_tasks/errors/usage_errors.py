@@ -52,7 +52,10 @@ class NoItemsError(SourceError):
 class SearchError(SourceError):
     """The search cannot be made, or the portal does not understand it."""
 
-    hint = "Correct the search; names and operators: https://geodes.cnes.fr/support/api"
+    hint = (
+        "Correct the search. `geodes-tasks collections` lists the collections; properties and "
+        "operators: https://geodes.cnes.fr/support/api"
+    )
 
 
 @dataclass(eq=False, repr=False)

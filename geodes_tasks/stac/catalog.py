@@ -7,7 +7,6 @@ A search becomes one or more plain searches (:mod:`geodes_tasks.stac.query`), wh
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from geodes_tasks.model.json import compact
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.stac.item_properties import identifier_of, mapping_of, text_of
 from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Page, Part, Results, objects_in
-from geodes_tasks.stac.query import Search
+from geodes_tasks.stac.query import Search, spellings
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.http_client import HttpClient
 from geodes_tasks.transports.http.responses import parse_retry_after
@@ -45,8 +44,6 @@ NAMES_AT_ONCE = 50
 """Number of ids or product names in one search."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _JSON = {"Content-Type": "application/json", "Accept": "application/geo+json, application/json"}
-_ENDINGS = re.compile(r"\.(zip|SAFE|tar|tgz|h5\.gz|nc|tif)\Z", re.IGNORECASE)
-_VERSION = re.compile(r"_V\d+-\d+\Z")
 
 
 class Catalog:
@@ -102,11 +99,9 @@ class Catalog:
         """
         for start in range(0, len(names), NAMES_AT_ONCE):
             block = names[start : start + NAMES_AT_ONCE]
-            spelt = {name: _spellings(name) for name in block}
-            wanted = Search(ids=list(dict.fromkeys(one for each in spelt.values() for one in each)))
-            found = list(self.search(wanted)) if any(spelt.values()) else []
-            for name, spellings in spelt.items():
-                fitting = [item for item in found if _is_named(item, name, spellings)]
+            found = list(self.search(Search(ids=block)))
+            for name in dict.fromkeys(block):
+                fitting = [item for item in found if _is_named(item, name)]
                 problem = f"{self.url} has neither an item nor a product of this name"
                 yield from fitting
                 if not fitting:
@@ -227,20 +222,11 @@ def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-def _spellings(name: str) -> list[str]:
-    """Return the ids and identifiers that a name may mean."""
-    # The identifier of a THEIA product has no version, the name of its archive has.
-    bare = _ENDINGS.sub("", name.strip().rpartition("/")[2])
-    return [one for one in dict.fromkeys((name.strip(), bare, _VERSION.sub("", bare))) if one]
-
-
-def _is_named(item: Item, name: str, spellings: Sequence[str]) -> bool:
+def _is_named(item: Item, name: str) -> bool:
     """Return whether a name means an item; a version in the name must be the item's own."""
-    if item.get("id") == name or identifier_of(item) == name:
+    own, (bare, *shorter) = identifier_of(item), spellings(name)
+    if item.get("id") == name or own in (name, bare):
         return True
-    if identifier_of(item) not in spellings:
-        return False
-    bare = _ENDINGS.sub("", name.strip().rpartition("/")[2])
     assets = mapping_of(item.get("assets"))
     titles = {text_of(mapping_of(one).get("title")) or str(key) for key, one in assets.items()}
-    return identifier_of(item) == bare or any(t.startswith(f"{bare}.") for t in titles)
+    return own in shorter and any(title.startswith(f"{bare}.") for title in titles)

@@ -90,7 +90,10 @@ def property_of(item: Mapping[str, Any], name: str) -> Any:
 
 def identifier_of(item: Mapping[str, Any]) -> str:
     """Return the product's name in GEODES, else the id of the item; empty without both."""
-    return text_of(mapping_of(item.get("properties")).get("identifier")) or text_of(item.get("id"))
+    given = mapping_of(item.get("properties"))
+    # Items of 2024 have the name only in the datalake's address.
+    archive = text_of(given.get("accessService:endpointURL")).rpartition("/")[2]
+    return text_of(given.get("identifier")) or archive.partition(".")[0] or text_of(item.get("id"))
 
 
 def collection_of(item: Mapping[str, Any]) -> str:

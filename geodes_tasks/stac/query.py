@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from typing import Any
 
 from geodes_tasks.errors import SearchError
@@ -25,6 +24,8 @@ ORDER = ("start_datetime", "identifier")
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})\Z")
 _YEAR = re.compile(r"\d{4}\Z")
+_ENDING = re.compile(r"\.(zip|SAFE|tar|tgz|h5\.gz|nc|tif)\Z", re.IGNORECASE)
+_VERSION = re.compile(r"_V\d+-\d+\Z")
 _TILE = re.compile(r"(?:MGRS-|T)?(\d{2}[A-Z]{3})\Z", re.IGNORECASE)
 
 Moment = str | date | datetime
@@ -50,6 +51,11 @@ class Search:
     """Ids of items (URNs), or identifiers of products. An empty list is an error."""
     sort_by: Sequence[Mapping[str, str] | str] | None = None
     """``{"field", "direction"}`` or names, ``-name`` for descending; made total by itself."""
+
+    def __post_init__(self) -> None:
+        """Warn of former names of properties: the portal refuses them, so the new ones are sent."""
+        for name in NEW_NAMES.keys() & (self.query or {}).keys():
+            logger.warning("the portal now calls %s %s: searching for that", name, NEW_NAMES[name])
 
     @property
     def is_everything(self) -> bool:
@@ -89,13 +95,13 @@ class Search:
         """Return the ids, then the product names: the portal has them in two fields."""
         given = list(self.ids or ())
         urns = [one for one in given if one.upper().startswith("URN:")]
-        names = [one for one in given if one not in urns]
+        names = [spelt for one in given if one not in urns for spelt in spellings(one)]
         return [(urns, [])] * bool(urns) + [([], names)] * bool(names) or [([], [])]
 
     def _query(self) -> dict[str, dict[str, Any]]:
         query: dict[str, dict[str, Any]] = {}
         for given, value in (self.query or {}).items():
-            name = _current(given)
+            name = NEW_NAMES.get(given, given)
             query[name] = query.get(name, {}) | conditions(name, value)
         # Overlap of the time of acquisition; `datetime` is the day of dissemination in GEODES.
         if self.start is not None:
@@ -114,14 +120,6 @@ class Search:
         if self.intersects is None:
             return [{}]
         return [searchable(geometry(self.intersects))]
-
-
-@cache
-def _current(name: str) -> str:
-    """Return the name that the portal has now for a property: it answers 400 to former ones."""
-    if name in NEW_NAMES:
-        logger.warning("the portal now calls %s %s: searching for that", name, NEW_NAMES[name])
-    return NEW_NAMES.get(name, name)
 
 
 def conditions(name: str, value: Any) -> dict[str, Any]:
@@ -170,7 +168,17 @@ def _field(one: Mapping[str, str] | str) -> dict[str, str]:
         raise SearchError("sort_by", 'has no "field"')
     if name.startswith("properties."):
         prefix, name = "properties.", name.removeprefix("properties.")
-    return {"field": prefix + _current(name), "direction": "asc" if ascending else "desc"}
+    return {
+        "field": prefix + NEW_NAMES.get(name, name),
+        "direction": "asc" if ascending else "desc",
+    }
+
+
+def spellings(name: str) -> list[str]:
+    """Return the identifiers that a product name, or the name of its archive, may mean."""
+    bare = _ENDING.sub("", name.strip().rpartition("/")[2])
+    # The identifier of a THEIA product has no version, the name of its archive has.
+    return list(dict.fromkeys((bare, _VERSION.sub("", bare))))
 
 
 def tile_code(text: str) -> str:
