@@ -45,7 +45,7 @@ def refuse_options(worker: WorkController) -> None:
     if worker.autoscale and pool != "prefork":
         # Celery's other pools have no method to grow (celery.concurrency.thread).
         raise ImproperlyConfigured(
-            f"--autoscale works with --pool prefork only, this is {pool}: add --pool prefork, or "
+            "--autoscale works with --pool prefork only: add --pool prefork, or "
             "use --concurrency, which costs nothing while nothing runs"
         )
     if QUEUE not in worker.app.amqp.queues.consume_from:

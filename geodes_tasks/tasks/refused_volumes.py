@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geodes_tasks.errors import DiskError
 from geodes_tasks.tasks.stop_signal import StopSignal
+from geodes_tasks.transfer import disk
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +53,21 @@ class RefusedVolumes:
     def check(self, path: Path, size_bytes: int | None) -> None:
         """Check that the volume of a file did not refuse it, or a smaller one, a moment ago.
 
+        After a while a test file is written first: a request to the portal costs quota.
+
         Raises:
-            DiskError: the error of then.
+            DiskError: the error of then, or of the test file.
         """
         if not self._refusals:
             return
         with self._lock:
             for key in (path.parent, volume_of(path)):
                 refusal = self._refusals.get(key)
-                if refusal is None or time.monotonic() >= refusal.until:
+                if refusal is None:
+                    continue
+                if time.monotonic() >= refusal.until:
+                    if not refusal.least_bytes:
+                        disk.probe(path.parent)
                     continue
                 if not refusal.least_bytes or (size_bytes or 0) >= refusal.least_bytes:
                     # One error for many downloads: without this its traceback grows with each.

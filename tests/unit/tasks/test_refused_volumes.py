@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks.errors import DiskError
+from geodes_tasks.errors import DiskError, NotAFileError
 from geodes_tasks.tasks import refused_volumes
 from geodes_tasks.tasks.refused_volumes import IN_A_ROW, RefusedVolumes, volume_of
 from geodes_tasks.tasks.stop_signal import StopSignal
@@ -84,6 +84,20 @@ def test_it_is_tried_again(
             volumes.refused(tmp_path / "1", MiB, error_of(errno.ENOSPC))
 
     assert len(caplog.records) == 1
+
+
+def test_a_test_file_is_written_first(
+    volumes: RefusedVolumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing can be written, no request is spent to find that out."""
+    monkeypatch.setattr(refused_volumes, "CHECK_S", 0.0)
+    volumes.refused(tmp_path / "folder" / "1", MiB, error_of(errno.EIO))
+    (tmp_path / "folder").write_bytes(b"no folder can be made here")
+
+    with pytest.raises(NotAFileError):
+        volumes.check(tmp_path / "folder" / "2", MiB)
+    (tmp_path / "folder").unlink()
+    volumes.check(tmp_path / "folder" / "2", MiB)
 
 
 def test_a_worker_without_other_work_rests(tmp_path: Path) -> None:
