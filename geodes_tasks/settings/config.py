@@ -41,6 +41,12 @@ Folders = Annotated[tuple[Path, ...], NoDecode]
 Hosts = Annotated[tuple[str, ...], NoDecode]
 
 
+def setting(default: Any, description: str, *variables: str, **limits: Any) -> Any:
+    """Return a field; ``variables`` are its own in the environment, the strongest first."""
+    alias = AliasChoices(*variables) if variables else None
+    return Field(default, description=description, validation_alias=alias, **limits)
+
+
 class Config(BaseConfig):
     """The configuration; the description of each field is its documentation.
 
@@ -51,77 +57,55 @@ class Config(BaseConfig):
     ``assumerole`` does); workers import it by its name, so define it in a module of its own.
     """
 
-    api_key: SecretWord = Field(
-        None,
-        validation_alias=AliasChoices("GEODES_API_KEY"),
-        description="Key of the portal account.",
+    api_key: SecretWord = setting(None, "Key of the portal account.", "GEODES_API_KEY")
+    api_key_file: Path | None = setting(
+        None, "File that holds the key; read again when it changes.", "GEODES_API_KEY_FILE"
     )
-    api_key_file: Path | None = Field(
-        None,
-        validation_alias=AliasChoices("GEODES_API_KEY_FILE"),
-        description="File that holds the key; read again when it changes.",
+    aws_access_key_id: SecretWord = setting(
+        None, "S3 credentials; the other steps of the AWS chain work too.", "AWS_ACCESS_KEY_ID"
     )
-    aws_access_key_id: SecretWord = Field(
-        None,
-        validation_alias=AliasChoices("AWS_ACCESS_KEY_ID"),
-        description="S3 credentials; the other steps of the AWS chain work too.",
-    )
-    aws_secret_access_key: SecretWord = Field(
-        None,
-        validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"),
-        description="S3 credentials.",
-    )
-    aws_session_token: SecretWord = Field(
-        None,
-        validation_alias=AliasChoices("AWS_SESSION_TOKEN"),
-        description="S3 credentials.",
-    )
-    s3_credentials_command: str = Field(
+    aws_secret_access_key: SecretWord = setting(None, "S3 credentials.", "AWS_SECRET_ACCESS_KEY")
+    aws_session_token: SecretWord = setting(None, "S3 credentials.", "AWS_SESSION_TOKEN")
+    s3_credentials_command: str = setting(
         "",
-        description="Command that prints fresh S3 credentials as JSON (key, secret, token, expiry),"
-        " or `module:function` that returns them.",
+        "Command that prints fresh S3 credentials as JSON (key, secret, token, expiry), or "
+        "`module:function` that returns them.",
     )
-    s3_again_seconds: float = Field(
-        300.0,
-        gt=0,
-        description="Seconds for which workers skip S3 that could not be reached.",
+    s3_again_seconds: float = setting(
+        300.0, "Seconds for which workers skip S3 that could not be reached.", gt=0
     )
-    region_name: str = Field(
-        "us-east-1",
-        validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
-        description="S3 region, for signatures.",
+    region_name: str = setting(
+        "us-east-1", "S3 region, for signatures.", "AWS_REGION", "AWS_DEFAULT_REGION"
     )
-    portal_url: WebUrl = Field(
-        "https://geodes-portal.cnes.fr",
-        description="The portal. Plain http is accepted for loopback only.",
+    portal_url: WebUrl = setting(
+        "https://geodes-portal.cnes.fr", "The portal. Plain http is accepted for loopback only."
     )
     # Both above redis_url: pydantic validates in this order, and the validator of redis_url
     # reads them.
-    ca_bundle: Path | None = Field(
+    ca_bundle: Path | None = setting(
         None,
-        validation_alias=AliasChoices(
-            "GEODES_TASKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
-        ),
-        description="Certificates to trust, also for rediss://; not set: those of this system. "
-        "TLS is always verified.",
+        "Certificates to trust, also for rediss://; not set: those of this system. TLS is "
+        "always verified.",
+        "GEODES_TASKS_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
     )
-    redis_password_file: Path | None = Field(
-        None,
-        description="File that holds the password for GEODES_TASKS_REDIS_URL; read at the start.",
+    redis_password_file: Path | None = setting(
+        None, "File that holds the password for GEODES_TASKS_REDIS_URL; read at the start."
     )
-    redis_url: Secret = Field(
+    redis_url: Secret = setting(
         Secret("redis://127.0.0.1:6379/0"),
-        description="Redis of the cluster: redis://, rediss://, sentinel://H1:26379;H2:26379/0"
-        "?master_name=NAME, or redis+socket:///path.",
+        "Redis of the cluster: redis://, rediss://, "
+        "sentinel://H1:26379;H2:26379/0?master_name=NAME, or redis+socket:///path.",
     )
-    download_dir: Folder = Field(".", description="Folder that files are downloaded into.")
-    download_roots: Folders = Field(
+    download_dir: Folder = setting(".", "Folder that files are downloaded into.")
+    download_roots: Folders = setting(
         (),
-        description="A worker writes below these folders only (colon-separated); "
-        "not set: into the folder of each batch.",
+        "A worker writes below these folders only (colon-separated); not set: into the folder "
+        "of each batch.",
     )
-    s3_endpoint_url: WebUrl = Field(
-        "https://s3.datalake.cnes.fr", description="The S3 datalake of CNES, or another."
+    s3_endpoint_url: WebUrl = setting(
+        "https://s3.datalake.cnes.fr", "The S3 datalake of CNES, or another."
     )
     # XDG Base Directory Specification: state lives apart from configuration and cache.
     state_dir: Path = Field(
@@ -129,78 +113,66 @@ class Config(BaseConfig):
         description="Folder in which one-machine mode keeps its ledger, "
         "and a worker the id of the ledger that it used last.",
     )
-    account: str = Field(
-        "default", pattern=ACCOUNT_NAME, description="Name of the account, the unit of limits."
+    account: str = setting(
+        "default", "Name of the account, the unit of limits.", pattern=ACCOUNT_NAME
     )
     # GEODES counts 50 downloads in an hour for each account (GEODES section 3.3).
-    quota: QuotaSetting = Field(
-        Quota(50, 3600.0),
-        description="Downloads that the account may start: 50/hour, or off.",
+    quota: QuotaSetting = setting(
+        Quota(50, 3600.0), "Downloads that the account may start: 50/hour, or off."
     )
-    max_concurrent: int = Field(
-        4, ge=1, description="Concurrency limit: parallel transfers per account, over all workers."
+    max_concurrent: int = setting(
+        4, "Concurrency limit: parallel transfers per account, over all workers.", ge=1
     )
-    rate: Annotated[int | None, BeforeValidator(parse_rate)] = Field(
+    rate: Annotated[int | None, BeforeValidator(parse_rate)] = setting(
         None,
-        description="Bytes a second of one worker with all its processes, HTTP and S3 together: "
-        "20MB, 500kB, off.",
+        "Bytes a second of one worker with all its processes, HTTP and S3 together: 20MB, "
+        "500kB, off.",
     )
-    lease_seconds: float = Field(
+    lease_seconds: float = setting(
         60.0,
+        "If a worker does not renew its lease for this long, its downloads are given to other "
+        "workers.",
         ge=1,
-        description="If a worker does not renew its lease for this long, its downloads are given "
-        "to other workers.",
     )
-    connect_seconds: float = Field(15.0, gt=0, description="Timeout of a connection attempt.")
-    first_byte_seconds: float = Field(
-        120.0, gt=0, description="Timeout of the first byte of an answer."
+    connect_seconds: float = setting(15.0, "Timeout of a connection attempt.", gt=0)
+    first_byte_seconds: float = setting(120.0, "Timeout of the first byte of an answer.", gt=0)
+    stall_seconds: float = setting(
+        60.0, "Timeout between two chunks of a body; a slow transfer is not cut.", gt=0
     )
-    stall_seconds: float = Field(
-        60.0, gt=0, description="Timeout between two chunks of a body; a slow transfer is not cut."
+    offline_poll_seconds: float = setting(
+        600.0, "Seconds between two polls for files on tape; one is for all.", gt=0
     )
-    offline_poll_seconds: float = Field(
-        600.0,
-        gt=0,
-        description="Seconds between two polls for files on tape; one is for all.",
+    keep_days: float | None = setting(
+        None, "Days for which finished batches are kept; one-machine mode: 30.", gt=0
     )
-    keep_days: float | None = Field(
-        None, gt=0, description="Days for which finished batches are kept; one-machine mode: 30."
+    probe_seconds: float = setting(
+        60.0, "Seconds between two tests whether a used-up quota is back.", gt=0
     )
-    probe_seconds: float = Field(
-        60.0,
-        gt=0,
-        description="Seconds between two tests whether a used-up quota is back.",
+    max_attempts: int = setting(8, "Counted attempts before FAILURE.", ge=1)
+    backoff_seconds: float = setting(
+        2.0, "Seconds to the first retry; doubled each time, up to 300.", gt=0
     )
-    max_attempts: int = Field(8, ge=1, description="Counted attempts before FAILURE.")
-    backoff_seconds: float = Field(
-        2.0,
-        gt=0,
-        description="Seconds to the first retry; doubled each time, up to 300.",
-    )
-    grace_seconds: float = Field(
-        10.0, ge=0, description="Seconds that a stopping worker leaves to running downloads."
+    grace_seconds: float = setting(
+        10.0, "Seconds that a stopping worker leaves to running downloads.", ge=0
     )
     # Not shown: the address of a webhook is a secret for most services.
-    on_file: str = Field("", repr=False, description="Command or webhook for each finished file.")
-    on_batch: str = Field("", repr=False, description="Command or webhook for each finished batch.")
-    hook_seconds: float = Field(60.0, gt=0, description="Timeout of such a command or webhook.")
-    log_format: Literal["text", "json"] = Field(
-        "text", description="Form of a worker's log: `text`, or `json`, an object a line."
+    on_file: str = setting("", "Command or webhook for each finished file.", repr=False)
+    on_batch: str = setting("", "Command or webhook for each finished batch.", repr=False)
+    hook_seconds: float = setting(60.0, "Timeout of such a command or webhook.", gt=0)
+    log_format: Literal["text", "json"] = setting(
+        "text", "Form of a worker's log: `text`, or `json`, an object a line."
     )
-    allowed_hosts: Hosts = Field(
-        (),
-        description="Other hosts whose hrefs are opened (comma-separated); no key is sent to them.",
+    allowed_hosts: Hosts = setting(
+        (), "Other hosts whose hrefs are opened (comma-separated); no key is sent to them."
     )
-    key_prefix: str = Field(
-        "geodes:", pattern=r"^[\w.:-]{1,64}$", description="Prefix of every key in Redis."
+    key_prefix: str = setting(
+        "geodes:", "Prefix of every key in Redis.", pattern=r"^[\w.:-]{1,64}$"
     )
 
-    nb_max_items: int = Field(
-        800_000_000, ge=1, description="Items that a search with `get_all` may find."
-    )
-    logging_level: str = Field("INFO", description="Of pygeodes; nothing depends on it.")
-    checksum_error: bool = Field(True, description="Of pygeodes; checksums are always verified.")
-    use_async_requests: bool = Field(True, description="Of pygeodes; nothing depends on it.")
+    nb_max_items: int = setting(800_000_000, "Items that a search with `get_all` may find.", ge=1)
+    logging_level: str = setting("INFO", "Of pygeodes; nothing depends on it.")
+    checksum_error: bool = setting(True, "Of pygeodes; checksums are always verified.")
+    use_async_requests: bool = setting(True, "Of pygeodes; nothing depends on it.")
 
     def __init__(self, *positional: Any, **given: Any) -> None:
         """Use the given values; None counts as not given.

@@ -44,7 +44,10 @@ WAITING = 1000
 THREADS = 2
 """Number of threads that call hooks in one process."""
 JSON = {"Content-Type": "application/json"}
-_SECRET = ("GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "AWS_", "FLOWER_BASIC_AUTH")
+_SECRET = (
+    "GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "GEODES_TASKS_ON_", "GEODES_TASKS_S3_CREDENTIALS",
+    "AWS_", "FLOWER_BASIC_AUTH",
+)  # fmt: skip
 
 
 class Hook:

@@ -48,6 +48,7 @@ def test_command_sees_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GEODES_API_KEY", "canary")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     monkeypatch.setenv("GEODES_TASKS_REDIS_URL", "redis://:canary@host")
+    monkeypatch.setenv("GEODES_TASKS_ON_BATCH", "https://hooks.example/canary")
     monkeypatch.setenv("MINE", "kept")
 
     hook(f"sh -c 'env > {tmp_path}/env'", 10).call(FACTS)
