@@ -239,14 +239,16 @@ class Meter:
         """
         self._server = server
         self._used: dict[str, list[float]] = {}
+        self._own: dict[str, list[float]] = {}
 
     def around(self, name: str, run: Callable[[], float]) -> Callable[[], float]:
         """Give a run that is metered."""
 
         def metered() -> float:
-            before = self._seconds()
+            before, own = self._seconds(), self._client_seconds()
             seconds = run()
             self._used.setdefault(name, []).append(self._seconds() - before)
+            self._own.setdefault(name, []).append(self._client_seconds() - own)
             return seconds
 
         return metered
@@ -256,12 +258,19 @@ class Meter:
         cores = Machine.here().cores
         return Series(tuple(used / cores for used in self._used[name]))
 
-    def _seconds(self) -> float:
+    def without_server(self, name: str, unit: str, per: float) -> Series:
+        """Give the processor seconds of the runs alone, for each of ``per`` units of work."""
+        return Series(tuple(used / per for used in self._own[name]), unit)
+
+    def _client_seconds(self) -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
+
+    def _seconds(self) -> float:
         # Source: ``man 5 proc``; the name before may hold anything, so it is cut off first.
         fields = Path(f"/proc/{self._server}/stat").read_text().rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])
-        return children.ru_utime + children.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
+        return self._client_seconds() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def timed(command: Sequence[str], **options: Any) -> float:

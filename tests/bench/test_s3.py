@@ -36,8 +36,13 @@ pytestmark = [
 LARGE = scaled(GiB // MiB, 64) * MiB
 COUNT, SMALL = scaled(500, 50), MiB
 THREADS = 16
-OVER_PLAIN = 1.15
-"""Of the slower of md5sum and the fastest peer, on one large object."""
+EIGHT = scaled(256 * 8) // 8 * MiB
+"""Bytes of each of eight objects that are fetched at once."""
+OVER_PLAIN, OVER_LINK = 1.15, 1.02
+"""Times the slower of md5sum and the fastest peer for one large object; over a slow link."""
+OVER_FASTEST, OVER_PROVEN, OVER_CPU = 1.2, 0.85, 1.1
+"""Times the fastest peer, the fastest peer and md5sum, and the processor seconds of s5cmd and
+md5sum."""
 LINK = "1gbit"
 TRANSFERS, MEMORY_MIB = 8, 400.0
 PEERS = Path(peers.__file__).parent
@@ -57,13 +62,16 @@ def test_s3_link(folder: Path) -> None:
     """Where the network is the limit, not the processors that the server takes its share of."""
     # Not SeaweedFS, whose parts talk to each other over the same link.
     with slow_loopback(LINK):
-        measure("s3_link", "over a link of 1 Gbit/s", ["rclone serve s3"], folder)
+        kinds = ["rclone serve s3"]
+        measure("s3_link", "over a link of 1 Gbit/s", kinds, folder, OVER_LINK)
 
 
-def measure(name: str, where: str, kinds: list[str], folder: Path) -> None:
+def measure(
+    name: str, where: str, kinds: list[str], folder: Path, over_plain: float = OVER_PLAIN
+) -> None:
     """Compare with every kind of server."""
     bench = Bench(name, f"{LARGE // MiB} MiB and {COUNT} of 1 MiB from S3, verified, {where}")
-    bench.conditions = {"servers": kinds, "large": LARGE, "small": [COUNT, SMALL]}
+    bench.conditions = {"servers": kinds, "large": LARGE, "small": [COUNT, SMALL], "eight": EIGHT}
     bench.missing = [
         f"{name} is not installed" for name in ("s5cmd", "rclone") if not program(name)
     ]
@@ -71,16 +79,22 @@ def measure(name: str, where: str, kinds: list[str], folder: Path) -> None:
         place = folder / PROGRAMS[kind]
         place.mkdir()
         with S3FileServer(place / "server", kind) as server:
-            compare(bench, place, server)
+            compare(bench, place, server, over_plain)
         shutil.rmtree(place)
     bench.finish()
 
 
-def compare(bench: Bench, folder: Path, server: S3FileServer) -> None:
+def compare(bench: Bench, folder: Path, server: S3FileServer, over_plain: float) -> None:
     """Fetch the same from one server in every way."""
-    large, small = one_large(folder, server), many_small(folder, server)
+    large = stored(folder, server, "large", 1, LARGE)
+    small = stored(folder, server, "small", COUNT, SMALL)
+    eight = stored(folder, server, "eight", 8, EIGHT)
     (folder / "out").mkdir()
-    for what, rows, threads in (("large", large, 1), ("small", small, THREADS)):
+    for what, rows, threads in (
+        ("large", large, 1),
+        ("small", small, THREADS),
+        ("eight", eight, 8),
+    ):
         runs = ways(folder, server, what, rows, threads)
         runs["md5sum"] = functools.partial(timed, md5sums(folder / what))
         if "s5cmd" in runs:
@@ -88,7 +102,7 @@ def compare(bench: Bench, folder: Path, server: S3FileServer) -> None:
         meter = Meter(server.pid)
         runs = {name: meter.around(name, run) for name, run in runs.items()}
         seen = bench.in_turn(named(f"{server.kind}, {what}", afresh_in(folder / "out", runs)))
-        note(bench, server.kind, what, seen, meter)
+        note(bench, server.kind, what, seen, meter, over_plain)
 
 
 def md5sums(folder: Path) -> list[str]:
@@ -101,48 +115,55 @@ def one_and_other(fetch: Callable[[], float], folder: Path) -> float:
     return fetch() + timed(md5sums(folder / "out"))
 
 
-def note(bench: Bench, kind: str, what: str, seen: dict[str, Series], meter: Meter) -> None:
+def note(
+    bench: Bench, kind: str, what: str, seen: dict[str, Series], meter: Meter, over_plain: float
+) -> None:
     """Note the ratios."""
     series = {name.rpartition(": ")[2]: one for name, one in seen.items()}
     ours, best = series["geodes_tasks"], fastest(series)
-    peers = "the fastest of s5cmd, rclone, boto3"
+    names = "the fastest of s5cmd, rclone, boto3"
+    work = {"large": "one large object", "small": "small objects", "eight": "eight at once"}[what]
+    row = f"{work}, {kind}"
+    if what == "eight":
+        if "s5cmd" in series:
+            gib = 8 * EIGHT / GiB
+            mine, theirs = (
+                meter.without_server(name, "s/GiB", gib)
+                for name in ("geodes_tasks", "s5cmd and md5sum")
+            )
+            row = f"{row}: processor seconds a GiB"
+            bench.series[f"{row}, geodes_tasks"] = mine
+            bench.series[f"{row}, s5cmd and md5sum"] = theirs
+            bench.line(row, "s5cmd, and then md5sum", mine.over(theirs), AT_MOST, OVER_CPU)
+        return
     if what == "large":
-        against, reach = f"the slower of md5sum and {peers}", OVER_PLAIN
+        against, reach = f"the slower of md5sum and {names}", over_plain
         best = best.slower(series["md5sum"])
     else:
-        against, reach = f"{peers}, which verify nothing", 1.0
-    work = {"large": "one large object", "small": "small objects"}[what]
-    bench.line(f"{work}, {kind}", against, ours.over(best), AT_MOST, reach)
+        against, reach = f"{names}, which verify nothing", OVER_FASTEST
+    bench.line(row, against, ours.over(best), AT_MOST, reach)
     if "s5cmd and md5sum" in series:
-        against = "s5cmd, and then md5sum"
-        bench.line(f"{work}, {kind}", against, ours.over(series["s5cmd and md5sum"]))
+        both = ours.over(series["s5cmd and md5sum"])
+        limit = (AT_MOST, OVER_PROVEN) if what == "small" else ()
+        bench.line(row, "s5cmd, and then md5sum", both, *limit)
         # Nobody who verifies is faster than processors that do nothing else but this.
         least = meter.least("s5cmd and md5sum")
         bench.line(
-            f"{work}, {kind}: all processors at work on s5cmd, its server and md5sum",
-            f"the slower of md5sum and {peers}" if what == "large" else peers,
+            f"{row}: all processors at work on s5cmd, its server and md5sum",
+            f"the slower of md5sum and {names}" if what == "large" else names,
             least.over(best),
         )
 
 
-def one_large(folder: Path, server: S3FileServer) -> list[Row]:
-    """Store the large object."""
-    (folder / "large").mkdir()
-    source = folder / "large" / "large.bin"
-    fill(source, LARGE)
-    server.put("large/large.bin", source)
-    return [(f"s3://{BUCKET}/large/large.bin", md5_of(source), LARGE)]
-
-
-def many_small(folder: Path, server: S3FileServer) -> list[Row]:
-    """Store the small ones."""
-    (folder / "small").mkdir()
+def stored(folder: Path, server: S3FileServer, what: str, count: int, size: int) -> list[Row]:
+    """Store objects of one size."""
+    (folder / what).mkdir()
     rows = []
-    for number in range(COUNT):
-        source = folder / "small" / f"{number:04d}.bin"
-        fill(source, SMALL)
-        server.put(f"small/{source.name}", source)
-        rows.append((f"s3://{BUCKET}/small/{source.name}", md5_of(source), SMALL))
+    for number in range(count):
+        source = folder / what / f"{number:04d}.bin"
+        fill(source, size)
+        server.put(f"{what}/{source.name}", source)
+        rows.append((f"s3://{BUCKET}/{what}/{source.name}", md5_of(source), size))
     return rows
 
 
