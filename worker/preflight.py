@@ -12,6 +12,7 @@ from pathlib import Path
 
 from celery.exceptions import ImproperlyConfigured
 from celery.worker import WorkController
+from celery.worker.control import Panel, nok
 
 from geodes_tasks.errors import (
     GeodesTasksError,
@@ -52,6 +53,22 @@ def refuse_options(worker: WorkController) -> None:
         raise ImproperlyConfigured(
             f"-Q must name {QUEUE}, the only queue with downloads: leave out -Q and -X, or add it"
         )
+
+
+def refuse_pool_buttons(worker: WorkController) -> None:
+    """Answer the buttons of Flower that change the pool with one sentence, where it cannot change.
+
+    Celery's own commands end with an AttributeError and a traceback in the log.
+    """
+    if hasattr(worker.pool, "grow"):
+        return
+    kind = type(worker.pool).__module__.rpartition(".")[2]
+    text = (
+        f"the {kind} pool has a fixed size: start the worker with another --concurrency, or set "
+        "the limit of the account: geodes-tasks limit ACCOUNT N"
+    )
+    for command in ("pool_grow", "pool_shrink", "autoscale"):
+        Panel.data[command] = lambda *_, **__: nok(text)
 
 
 def report(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geodes_tasks import enqueue
+from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring import flower as flowerconfig
 from geodes_tasks.settings import config
 from tests import browser
@@ -228,6 +229,26 @@ def test_what_a_killed_worker_had_is_shown_as_waiting(
 
     wait_until(lambda: states(flower)["STARTED"] == 0, 5.0, "the take-over in Flower")
     assert states(flower) == {"RETRY": 2}
+
+
+@pytest.mark.parametrize("button", ["grow", "shrink", "autoscale"])
+def test_a_button_that_cannot_work_says_why(
+    settings: Settings, worker: WorkerFactory, flower: FlowerProcess, button: str
+) -> None:
+    """With threads the size of the pool is fixed: one sentence, and no traceback in the log."""
+    flower.start("--read_only=False")
+    process = worker()
+    (name,) = Ledger.of(settings).dispatch.workers()
+    url = f"{flower.url}/api/worker/pool/{button}/{name}?n=1&min=1&max=4"
+    wait_until(lambda: name in flower.get("/api/workers?refresh=1")[1], 20.0, "the worker")
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10)
+    with refused.value as answer:
+        text = answer.read().decode()
+
+    assert "the thread pool has a fixed size" in text
+    assert "Traceback" not in process.text
 
 
 @pytest.mark.parametrize("prefix", ["", "/monitor"])
