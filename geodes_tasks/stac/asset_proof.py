@@ -68,7 +68,10 @@ def checksum_of(asset: Mapping[str, Any], href: str, name: Callable[[], str]) ->
         href: Its address.
         name: Returns the name of the asset for warnings.
     """
-    given = [_file_checksum(asset, name), _description_checksum(asset), href_checksum(href)]
+    # Only after `/files/`: 32 hex digits elsewhere may be any identifier.
+    tail = _HREF_TAIL.match(href)
+    of_href = checksums.parse(f"md5:{tail[1]}") if tail else None
+    given = [_file_checksum(asset, name), _description_checksum(asset), of_href]
     known = [checksum for checksum in given if checksum is not None]
     if not known:
         return None
@@ -86,13 +89,6 @@ def checksum_of(asset: Mapping[str, Any], href: str, name: Callable[[], str]) ->
         extra={"action": "checksum_conflict", "asset": name()},
     )
     return chosen
-
-
-def href_checksum(href: str) -> Checksum | None:
-    """Return the MD5 that ends ``/api/download/{URN}/files/{md5}``; None without one."""
-    # Only after `/files/`: 32 hex digits elsewhere may be any identifier.
-    match = _HREF_TAIL.match(href)
-    return checksums.parse(f"md5:{match[1]}") if match else None
 
 
 def _file_checksum(asset: Mapping[str, Any], name: Callable[[], str]) -> Checksum | None:

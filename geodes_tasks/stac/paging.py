@@ -145,7 +145,11 @@ class Results(Iterator[Item]):
                 ids.update(hash(str(item.get("id"))) for item in page.items)
                 if page.items and len(ids) == known:
                     logger.warning("a page of the search brought no new item: it ends there")
-                size = page.limit or _guessed_size(page, number, size)
+                if page.limit:
+                    size = page.limit
+                elif number == 1 and 0 < len(page.items) < (page.matched or 0):
+                    # A portal that does not name its page length: that of a first page.
+                    size = len(page.items)
                 # A short page is the last one, unless the count says that more must follow.
                 is_short = len(page.items) < size
                 if len(ids) == known or (
@@ -179,9 +183,3 @@ class _Window:
         query = dict(self.part.get("query") or {})
         query[name] = {**query.get(name, {}), operator: last}
         return _Window({**self.part, "query": query}, last)
-
-
-def _guessed_size(page: Page, number: int, size: int) -> int:
-    """Return the page length of a portal that does not name it: the length of a first page."""
-    more = page.matched is not None and page.matched > len(page.items)
-    return len(page.items) if number == 1 and more and page.items else size
