@@ -89,8 +89,10 @@ def _csv_line(values: Iterable[object]) -> str:
 def _md5sums(records: Iterable[DownloadRecord]) -> Iterator[str]:
     for record in records:
         algorithm, _, digest = (record.checksum or "").partition(":")
-        # md5sum -c has no other algorithm, and warns of lines that it cannot read.
-        if record.state is State.SUCCESS and algorithm == "md5":
+        # md5sum -c has no other algorithm, and warns of lines that it cannot read; the MD5 of an
+        # archive that became a folder is no file's any more.
+        is_file = record.state is State.SUCCESS and not Path(record.path).is_dir()
+        if is_file and algorithm == "md5":
             yield md5sum_line(digest, Path(record.path))
 
 

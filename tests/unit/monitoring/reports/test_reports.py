@@ -86,6 +86,14 @@ def test_csv_survives_commas_quotes_and_newlines() -> None:
     assert list(good)[: len(COLUMNS)] == list(COLUMNS)
 
 
+def test_md5sums_leaves_out_archives_that_became_folders(tmp_path: Path) -> None:
+    """The MD5 of an archive is that of no file when the archive is a folder: no line is wrong."""
+    unpacked = replace(GOOD, path=str(tmp_path))
+
+    assert list(lines([unpacked], Format.MD5SUMS)) == []
+    assert len(list(lines([GOOD], Format.MD5SUMS))) == 1
+
+
 def test_md5sums_holds_proven_files_only() -> None:
     """What failed, and what has no MD5, is not in the list."""
     others = [replace(GOOD, checksum=None), replace(GOOD, checksum="sha256:" + "0" * 64), BAD]
