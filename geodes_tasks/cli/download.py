@@ -13,7 +13,7 @@ from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client import dry_run as dry_runs
-from geodes_tasks.client import enqueue_admission, planning
+from geodes_tasks.client import enqueue_admission, ledgers, planning
 from geodes_tasks.client import run as runs
 from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.planning import Planned, Selection
@@ -202,19 +202,26 @@ def download(
         disk.probe(selection.folder)
     except (DiskError, NotAFileError) as error:
         raise ConfigError("--output-dir", str(error), error.hint) from error
+    checked = runs.check_key(planned, settings)
     on_load = load_view(stderr, quiet=no_progress)
-    with runs.on_this_machine(planned, selection.folder, settings, on_load=on_load) as run:
-        _check_receipt(run.receipt)
-        _show_price(Quote.of(run.receipt.price, settings))
-        try:
-            picture = view(stderr, quiet=no_progress)
-            run.watch(picture, tell=write_line, max_wait_s=max_wait)
-        except KeyboardInterrupt:
-            write_line("interrupted: stopping")
-            run.stop()
-            write_line(f"{run.left()}; the same command again continues")
-            raise typer.Exit(INTERRUPTED) from None
-        _finish(run, as_json=as_json, is_whole=not (found and (found.missing or found.is_cut)))
+    is_whole = not (found and (found.missing or found.is_cut))
+    try:
+        with runs.on_this_machine(checked, selection.folder, settings, on_load=on_load) as run:
+            _check_receipt(run.receipt)
+            _show_price(Quote.of(run.receipt.price, settings))
+            try:
+                picture = view(stderr, quiet=no_progress)
+                run.watch(picture, write=write_line, max_wait_s=max_wait)
+            except KeyboardInterrupt:
+                write_line("interrupted: stopping")
+                run.stop()
+                write_line(f"{run.left()}; the same command again continues")
+                raise typer.Exit(INTERRUPTED) from None
+            _finish(run, as_json=as_json, is_whole=is_whole)
+    except KeyboardInterrupt:
+        # While the items are read and admitted.
+        write_line("interrupted; the same command again continues")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def enqueue(
@@ -241,7 +248,7 @@ def enqueue(
     The cluster is that of GEODES_TASKS_REDIS_URL. Enqueueing is idempotent.
     """
     settings = config.load(config_file, download_dir=output_dir, account=account)
-    runs.require_cluster(settings, "enqueue")
+    ledgers.require_cluster(settings, "enqueue")
     named_key(settings.account)
     unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
     selection = _selection(settings, include, exclude, layout, from_, unpack)
@@ -254,7 +261,7 @@ def enqueue(
         write_data(run.receipt.to_dict() if as_json else run.batch.id)
         return
     picture = view(stderr, quiet=no_progress)
-    run.watch(picture, tell=write_line, max_wait_s=max_wait)
+    run.watch(picture, write=write_line, max_wait_s=max_wait)
     _finish(run, as_json=as_json)
 
 
@@ -311,16 +318,16 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
 
     Items that the portal counted and did not deliver are failures too.
     """
-    status = run.status()
+    status = run.batch.status()
     write_line(summary(status) + outcomes(status))
     if status.states["FAILURE"] or status.waiting:
         # What was refused at the door was named there.
         for line in run.failures(refused=False):
             write_line(line)
     if as_json:
-        snapshot = SnapshotReader(run.ledger, [run.batch.id]).read()
+        snapshot = SnapshotReader(run.batch.ledger, [run.batch.id]).read()
         write_data(snapshot.status_object(snapshot.batches[0]))
-    code = batches.exit_code(status, run.ledger.reading.failures(run.batch.id))
+    code = batches.exit_code(status, run.batch.ledger.reading.failures(run.batch.id))
     if code and run.machine is not None:
         write_line(f"the log of this run's worker: {run.machine.worker_log}")
     raise typer.Exit(code if code or is_whole else batches.SOME_FAILED)

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
+from geodes_tasks.cli.options import OutputDir, open_ledger
 from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.errors import ConfigError, LedgerUnavailableError
-from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring.metrics import LedgerCollector
-from geodes_tasks.settings import config
 
 PORT = 9808
 """The default TCP port of the exporter."""
@@ -30,30 +29,32 @@ def metrics(
         str, typer.Option("--address", help="Address to listen on; it asks for no password.")
     ] = "127.0.0.1",
     once: Annotated[bool, typer.Option("--once", help="Print the metrics, then end.")] = False,
+    output_dir: OutputDir = None,
 ) -> None:
     """Serve metrics of the ledger to Prometheus; no label names an item."""
-    ledger = Ledger.of(config.load())
-    try:
-        ledger.connection.ping()
-    except LedgerUnavailableError as error:
+    with open_ledger(output_dir) as found:
+        ledger = found.ledger
+        try:
+            ledger.connection.ping()
+        except LedgerUnavailableError as error:
+            if once:
+                raise
+            # Started beside Redis, the exporter may be the first: it must not end, or a supervisor
+            # restarts it again and again. Until Redis answers, ledger_up is 0.
+            write_line(f"{error}; ledger_up is 0 until it answers")
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(LedgerCollector(ledger))
         if once:
-            raise
-        # Started beside Redis, the exporter may be the first: it must not end, or a supervisor
-        # restarts it again and again. Until Redis answers, ledger_up is 0.
-        write_line(f"{error}; ledger_up is 0 until it answers")
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(LedgerCollector(ledger))
-    if once:
-        write_data(generate_latest(registry).decode().rstrip("\n"))
-        return
-    try:
-        server, thread = start_http_server(port, addr=address, registry=registry)
-    except OSError as error:
-        raise ConfigError("--port", f"{address}:{port}: {error.strerror}") from error
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    write_line(f"metrics at http://{address}:{server.server_port}/metrics")
-    ended.wait()
-    server.shutdown()
-    thread.join()
+            write_data(generate_latest(registry).decode().rstrip("\n"))
+            return
+        try:
+            server, thread = start_http_server(port, addr=address, registry=registry)
+        except OSError as error:
+            raise ConfigError("--port", f"{address}:{port}: {error.strerror}") from error
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        write_line(f"metrics at http://{address}:{server.server_port}/metrics")
+        ended.wait()
+        server.shutdown()
+        thread.join()

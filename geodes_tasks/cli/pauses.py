@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from geodes_tasks.cli.options import complete_batch
+from geodes_tasks.cli.options import OutputDir, complete_batch, open_ledger, write_effect
 from geodes_tasks.cli.output import write_line
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import ConfigError
@@ -46,23 +46,35 @@ def register(app: typer.Typer) -> None:
 
 
 def pause(
-    what: What = None, account: OfAccount = None, batch: OfBatch = None, source: OfSource = None
+    what: What = None,
+    account: OfAccount = None,
+    batch: OfBatch = None,
+    source: OfSource = None,
+    output_dir: OutputDir = None,
 ) -> None:
     """Pause an account, a batch or a source: running downloads end, no new ones start."""
-    steering = Steering(config.load())
-    kind, name = _named(steering, what, account, batch, source)
-    began = steering.pause(name) if kind == "account" else steering.pause_part(kind, name)
-    write_line(f"{name}: {'paused' if began else 'was paused already'}")
+    with open_ledger(output_dir, batch) as found:
+        steering = Steering(found.conf)
+        kind, name = _named(steering, what, account, batch, source)
+        began = steering.pause(name) if kind == "account" else steering.pause_part(kind, name)
+        write_line(f"{name}: {'paused' if began else 'was paused already'}")
+        write_effect(found)
 
 
 def resume(
-    what: What = None, account: OfAccount = None, batch: OfBatch = None, source: OfSource = None
+    what: What = None,
+    account: OfAccount = None,
+    batch: OfBatch = None,
+    source: OfSource = None,
+    output_dir: OutputDir = None,
 ) -> None:
     """Resume what was paused, for example an account after its key was replaced."""
-    steering = Steering(config.load())
-    kind, name = _named(steering, what, account, batch, source)
-    was = steering.resume(name) if kind == "account" else steering.resume_part(kind, name)
-    write_line(f"{name}: {'resumed' if was else 'was not paused'}")
+    with open_ledger(output_dir, batch) as found:
+        steering = Steering(found.conf)
+        kind, name = _named(steering, what, account, batch, source)
+        was = steering.resume(name) if kind == "account" else steering.resume_part(kind, name)
+        write_line(f"{name}: {'resumed' if was else 'was not paused'}")
+        write_effect(found)
 
 
 def limit(
@@ -75,13 +87,17 @@ def limit(
             "the limit back to the reaction to HTTP 429.",
         ),
     ],
+    output_dir: OutputDir = None,
 ) -> None:
     """Set the concurrency limit of an account by hand, until `auto`."""
     if number != "auto" and not number.isdecimal():
         raise ConfigError("N", f"{number!r} is neither a number nor auto", "Give 4, or auto.")
-    in_force = Steering(config.load()).limit(account, None if number == "auto" else int(number))
-    by_hand = "" if number == "auto" else ", by hand"
-    write_line(f"{account}: at most {in_force} transfers at once{by_hand}")
+    with open_ledger(output_dir) as found:
+        given = None if number == "auto" else int(number)
+        in_force = Steering(found.conf).limit(account, given)
+        by_hand = ", by hand" if given else ""
+        write_line(f"{account}: at most {in_force} transfers at once{by_hand}")
+        write_effect(found)
 
 
 def _named(steering: Steering, what: str | None, *named: str | None) -> tuple[str, str]:

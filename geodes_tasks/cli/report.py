@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geodes_tasks.cli.options import BatchName, open_batch
+from geodes_tasks.cli.options import BatchName, OutputDir, open_batch, open_ledger
 from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.model.footprint import footprint
 from geodes_tasks.monitoring.reports import Format, lines
@@ -31,9 +31,9 @@ def report(
         list[str] | None,
         typer.Option("--items", help="For stac: STAC JSON files with place and time of the items."),
     ] = None,
+    output_dir: OutputDir = None,
 ) -> None:
     """Write one record for each download, or a summary of them."""
-    batch = open_batch(batch_name)
     # Records have the product's name as their item, or the id of the item.
     given = {
         name: footprint(item)
@@ -43,9 +43,11 @@ def report(
         for name in (stac_assets.item_name(item), str(item.get("id")))
     }
     left_out: list[str] = []
-    records = batch.ledger.reading.records(batch.id)
-    for line in lines(records, form, batch=batch.id, footprint_of=given.get, left_out=left_out):
-        write_data(line)
+    with open_ledger(output_dir, batch_name) as found:
+        name = open_batch(batch_name, found).id
+        records = found.ledger.reading.records(name)
+        for line in lines(records, form, batch=name, footprint_of=given.get, left_out=left_out):
+            write_data(line)
     if left_out:
         write_line(
             f"{len(left_out)} items are left out: their place and time are not in the ledger, "

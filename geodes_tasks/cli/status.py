@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from geodes_tasks.cli.options import AsJson, BatchName, open_batch
+from geodes_tasks.cli.options import AsJson, BatchName, OutputDir, open_batch, open_ledger
 from geodes_tasks.cli.output import write_data, write_line
-from geodes_tasks.client import batch as batches
+from geodes_tasks.client.batch import NOTHING
 from geodes_tasks.monitoring.history import changes_section, history_sections
 from geodes_tasks.monitoring.picture import list_section, sections
 from geodes_tasks.monitoring.snapshot import SnapshotReader
@@ -31,39 +31,43 @@ def status(
         bool, typer.Option("--why", help="Show how the limits of the account changed, and why.")
     ] = False,
     as_json: AsJson = False,
+    output_dir: OutputDir = None,
 ) -> None:
     """Show what is done, running and waiting, and why: the picture of `watch`, once."""
-    batch = open_batch(batch_name)
-    if item is not None:
-        records = map(batch.ledger.reading.record, batch.ledger.reading.named(batch.id, [item]))
-        found = [record for record in records if record is not None]
+    with open_ledger(output_dir, batch_name) as found:
+        batch, ledger = open_batch(batch_name, found), found.ledger
+        if item is not None:
+            records = map(ledger.reading.record, ledger.reading.named(batch.id, [item]))
+            there = [record for record in records if record is not None]
+            if as_json:
+                write_data([record.to_dict() for record in there])
+            else:
+                drawn = [section for record in there for section in history_sections(record)]
+                Console().print(Picture(drawn))
+            return
+        snapshot = SnapshotReader(ledger, [batch.id]).read()
         if as_json:
-            write_data([record.to_dict() for record in found])
-        else:
-            drawn = [section for record in found for section in history_sections(record)]
-            Console().print(Picture(drawn))
-        return
-    snapshot = SnapshotReader(batch.ledger, [batch.id]).read()
-    if as_json:
-        write_data(snapshot.status_object(snapshot.batches[0]))
-        return
-    account = snapshot.batches[0].account or ""
-    changes = [changes_section(account, batch.ledger.account.changes(account))] if why else []
-    Console().print(Picture([*sections(snapshot), *changes]))
+            write_data(snapshot.status_object(snapshot.batches[0]))
+            return
+        account = snapshot.batches[0].account or ""
+        changes = [changes_section(account, ledger.account.changes(account))] if why else []
+        Console().print(Picture([*sections(snapshot), *changes]))
 
 
 def list_batches(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON list: the object of `status --json` of each.")
     ] = False,
+    output_dir: OutputDir = None,
 ) -> None:
     """List the batches, the newest first: end expected, bytes, owner, age and states."""
-    found = batches.batches()
-    if not found and not as_json:
-        write_line("no batch in the ledger yet")
-        raise typer.Exit(batches.NOTHING)
-    snapshot = SnapshotReader(found[0].ledger, [one.id for one in found]).read() if found else None
+    with open_ledger(output_dir) as found:
+        names = found.ledger.reading.batches()
+        if not names and not as_json:
+            write_line("no batch in the ledger yet")
+            raise typer.Exit(NOTHING)
+        snapshot = SnapshotReader(found.ledger, names).read()
     if as_json:
-        write_data(snapshot.status_objects() if snapshot else [])
-    elif snapshot:
+        write_data(snapshot.status_objects())
+    else:
         Console().print(Picture([list_section(snapshot)]))

@@ -13,7 +13,14 @@ from typing import Annotated
 
 import typer
 
-from geodes_tasks.cli.options import BatchNames, Yes, complete_batch
+from geodes_tasks.cli.options import (
+    BatchNames,
+    OutputDir,
+    Yes,
+    complete_batch,
+    open_ledger,
+    write_effect,
+)
 from geodes_tasks.cli.output import write_error, write_line
 from geodes_tasks.client.enqueue_admission import current_owner
 from geodes_tasks.client.steering import Steering
@@ -27,7 +34,6 @@ from geodes_tasks.model.formatting import seconds_of
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.wording import summary
-from geodes_tasks.settings import config
 
 KEPT = 3
 """The exit code when a batch was not forgotten."""
@@ -76,18 +82,21 @@ def retry(
     failed: Annotated[bool, typer.Option("--failed", help="All that failed; the default.")] = False,
     kinds: Classes = None,
     yes: Yes = False,
+    output_dir: OutputDir = None,
 ) -> None:
     """Retry failed downloads or, by name, cancelled and waiting ones too."""
     if items and (failed or kinds):
         raise ConfigError("ITEM", "name downloads, or use --failed or --class, not both")
-    steering = Steering(config.load())
-    chosen = _chosen(steering, "retry", [batch] if batch else [], everything=everything)
-    if everything:
-        chosen = [status for status in chosen if status.states[State.FAILURE]]
-    _confirm("retry", chosen, yes=yes)
-    for status in chosen:
-        begun = steering.retry(status.batch, kinds or (), items or ())
-        write_line(f"{status.batch}: {begun} downloads start again")
+    with open_ledger(output_dir, batch) as found:
+        steering = Steering(found.conf)
+        chosen = _chosen(steering, "retry", [batch] if batch else [], everything=everything)
+        if everything:
+            chosen = [status for status in chosen if status.states[State.FAILURE]]
+        _confirm("retry", chosen, yes=yes)
+        for status in chosen:
+            begun = steering.retry(status.batch, kinds or (), items or ())
+            write_line(f"{status.batch}: {begun} downloads start again")
+        write_effect(found)
 
 
 def cancel(
@@ -96,6 +105,7 @@ def cancel(
     everything: All = False,
     kinds: Classes = None,
     yes: Yes = False,
+    output_dir: OutputDir = None,
 ) -> None:
     """Cancel a batch or some of it: queued downloads never start, running ones stop.
 
@@ -103,13 +113,20 @@ def cancel(
     """
     if items and kinds:
         raise ConfigError("ITEM", "name downloads, or use --class, not both")
-    steering = Steering(config.load())
-    chosen = _chosen(steering, "cancel", [batch] if batch else [], everything=everything)
-    if everything:
-        chosen = [status for status in chosen if status.unfinished]
-    _confirm("cancel", chosen, yes=yes)
-    for status in chosen:
-        write_line(f"{status.batch}: {steering.cancel(status.batch, items or (), kinds or ())}")
+    with open_ledger(output_dir, batch) as found:
+        steering = Steering(found.conf)
+        names = [batch] if batch else []
+        if output_dir and not (batch or everything or found.is_idle):
+            # One run at a time is under way in a folder, and its batch is the newest.
+            names = found.ledger.reading.batches()[:1]
+        chosen = _chosen(steering, "cancel", names, everything=everything)
+        if everything:
+            chosen = [status for status in chosen if status.unfinished]
+        _confirm("cancel", chosen, yes=yes)
+        for status in chosen:
+            taken = steering.cancel(status.batch, items or (), kinds or ())
+            write_line(f"{status.batch}: {taken}")
+        write_effect(found)
 
 
 def forget(
@@ -127,6 +144,7 @@ def forget(
         bool, typer.Option("--force", help="Unfinished ones too: what is left is cancelled.")
     ] = False,
     yes: Yes = False,
+    output_dir: OutputDir = None,
 ) -> None:
     """Remove batches and their records from the ledger; files stay where they are.
 
@@ -136,28 +154,31 @@ def forget(
         age_s = seconds_of(older_than) if older_than is not None else None
     except ValueError as error:
         raise ConfigError("--older-than", str(error)) from error
-    steering = Steering(config.load())
-    chosen = _chosen(steering, "forget", names or [], everything=everything)
-    if age_s is not None:
-        old = set(steering.ledger.retention.older_batches(age_s))
-        chosen = [status for status in chosen if status.batch in old]
-    _confirm("forget", chosen, yes=yes)
-    if not chosen:
-        write_line("no batch is that old" if older_than else "no batch in the ledger yet")
-    kept = 0
-    for status in chosen:
-        name = status.batch
-        try:
-            swept = steering.forget(name, unfinished=force)
-        except UnknownBatchError:
-            write_line(f"{name}: was forgotten meanwhile")
-        except BatchUnfinishedError as error:
-            # A batch that is kept does not stop the others.
-            write_error(error)
-            kept += 1
-        else:
-            later = f"; {swept.left} more go when a worker has swept up after them"
-            write_line(f"{name}: forgotten with {swept.removed} records{later * bool(swept.left)}")
+    kept, first = 0, names[0] if names else None
+    with open_ledger(output_dir, first) as found:
+        steering = Steering(found.conf)
+        chosen = _chosen(steering, "forget", names or [], everything=everything)
+        if age_s is not None:
+            old = set(steering.ledger.retention.older_batches(age_s))
+            chosen = [status for status in chosen if status.batch in old]
+        _confirm("forget", chosen, yes=yes)
+        if not chosen:
+            write_line("no batch is that old" if older_than else "no batch in the ledger yet")
+        for status in chosen:
+            name = status.batch
+            try:
+                swept = steering.forget(name, unfinished=force)
+            except UnknownBatchError:
+                write_line(f"{name}: was forgotten meanwhile")
+            except BatchUnfinishedError as error:
+                # A batch that is kept does not stop the others.
+                write_error(error)
+                kept += 1
+            else:
+                later = f"; {swept.left} more go when a worker has swept up after them"
+                write_line(
+                    f"{name}: forgotten with {swept.removed} records{later if swept.left else ''}"
+                )
     raise typer.Exit(KEPT if kept else 0)
 
 

@@ -13,9 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import batch as batches
+from geodes_tasks.client import ledgers, planning
 from geodes_tasks.client.enqueue_admission import new_batch_name
+from geodes_tasks.client.ledgers import OpenLedger
+from geodes_tasks.client.local_server import known_folders
 from geodes_tasks.client.planning import Planned
-from geodes_tasks.client.run import admitted, has_cluster, ledger_of, on_this_machine
+from geodes_tasks.client.run import admitted, on_this_machine
 from geodes_tasks.client.steering import repair_requests
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
@@ -23,7 +26,7 @@ from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import BAD, Audited, Expected
 
@@ -71,29 +74,32 @@ def verify_command(
             below = Path(target).absolute()
             wanted = [one for one in wanted if Path(one.path).absolute().is_relative_to(below)]
         finish(audit_files(wanted, processes, as_json=as_json), wanted)
-    settings = config.load()
-    folder = Path(target).absolute() if target and Path(target).is_dir() else None
-    with open_ledger(settings, folder) as ledger:
-        wanted = of_folder(ledger, folder) if folder else of_batch(ledger, target)
+    folder = planning.folder(target).resolve() if target and Path(target).is_dir() else None
+    with open_ledger(config.load(), folder, target) as found:
+        wanted = of_folder(found.ledger, folder) if folder else of_batch(found.ledger, target)
         bad = audit_files(wanted, processes, as_json=as_json)
-        asked = repair_requests(ledger, [one.expected for one in bad]) if again else []
-    if asked:
-        repair(asked, folder, settings)
-        bad = audit_files([one.expected for one in bad], processes, as_json=as_json)
+        wrong = [one.expected for one in bad]
+        requests = repair_requests(found.ledger, wrong) if again else []
+    if requests:
+        repair(requests, found.folder)
+        bad = audit_files(wrong, processes, as_json=as_json)
     finish(bad, wanted)
 
 
 @contextlib.contextmanager
-def open_ledger(settings: Settings, folder: Path | None) -> Iterator[Ledger]:
-    """Yield the ledger of the cluster, or that of the last run on this machine into a folder."""
+def open_ledger(conf: Config, folder: Path | None, target: str | None) -> Iterator[OpenLedger]:
+    """Yield the private ledger of a folder where it has one, else the one that a batch is in."""
     if folder is None:
-        yield Ledger.of(settings)
-        return
-    with ledger_of(settings, folder, LoadView(stderr)) as ledger:
-        if ledger is None:
-            write_line(f"nothing was downloaded to {folder}")
-            raise typer.Exit(batches.NOTHING)
-        yield ledger
+        with ledgers.meant(conf, None, target, write_line, LoadView(stderr)) as found:
+            yield found
+    elif folder in known_folders(conf):
+        with ledgers.opened(conf, folder, LoadView(stderr)) as found:
+            yield found
+    elif ledgers.has_cluster(conf):
+        yield OpenLedger(conf)
+    else:
+        write_line(f"nothing was downloaded to {folder}")
+        raise typer.Exit(batches.NOTHING)
 
 
 def of_batch(ledger: Ledger, name: str | None) -> list[Expected]:
@@ -112,16 +118,16 @@ def of_folder(ledger: Ledger, folder: Path) -> list[Expected]:
     return list(found.values())
 
 
-def repair(asked: list[Planned], folder: Path | None, settings: Settings) -> None:
-    """Fetch files again, by the cluster or here, and wait until they are there."""
-    name = f"repair-{new_batch_name()}"
+def repair(requests: list[Planned], folder: Path | None) -> None:
+    """Fetch files again, here with a folder, else by the cluster, and wait until they are there."""
+    name, conf = f"repair-{new_batch_name()}", config.load()
     with contextlib.ExitStack() as stack:
-        if folder is None or has_cluster(settings):
-            run = admitted(asked, settings, name)
+        if folder is None:
+            run = admitted(requests, conf, name)
         else:
-            machine = on_this_machine(asked, folder, settings, name, LoadView(stderr))
+            machine = on_this_machine(requests, folder, conf, name, LoadView(stderr))
             run = stack.enter_context(machine)
-        write_line(f"{len(asked)} files are fetched again, batch {name}")
+        write_line(f"{len(requests)} files are fetched again, batch {name}")
         run.watch(view(stderr, quiet=not stderr.is_terminal))
 
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from geodes_tasks.cli.keyboard import Keyboard, keyboard
-from geodes_tasks.cli.options import BatchNames
+from geodes_tasks.cli.options import BatchNames, OutputDir, open_ledger
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import batch as batches
 from geodes_tasks.client.steering import Steering
@@ -21,7 +21,6 @@ from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import Lines, Picture
 from geodes_tasks.monitoring.wording import outcomes, summary
-from geodes_tasks.settings import config
 
 PERIOD_S = 0.5
 """Seconds between two readings of the ledger."""
@@ -44,18 +43,19 @@ def watch(
     as_json: Annotated[
         bool, typer.Option("--json", help="Write one JSON object, then end.")
     ] = False,
+    output_dir: OutputDir = None,
 ) -> None:
-    """Watch batches until they are over; keys pause, resume, retry and cancel."""
-    settings = config.load()
-    reader = SnapshotReader(Ledger.of(settings), chosen(Ledger.of(settings), batch or []))
-    if as_json:
-        write_data(reader.read().to_dict())
-    elif once:
-        Console().print(Picture([*sections(reader.read())]))
-    elif stderr.is_terminal:
-        finish(live(reader, KeyActions(Steering(settings), reader.batches)), reader)
-    else:
-        finish(in_lines(reader), reader)
+    """Watch batches until they are finished; keys pause, resume, retry and cancel."""
+    with open_ledger(output_dir, batch[0] if batch else None) as found:
+        reader = SnapshotReader(found.ledger, chosen(found.ledger, batch or []))
+        if as_json:
+            write_data(reader.read().to_dict())
+        elif once:
+            Console().print(Picture([*sections(reader.read())]))
+        elif stderr.is_terminal:
+            finish(live(reader, KeyActions(Steering(found.conf), reader.batches)), reader)
+        else:
+            finish(in_lines(reader), reader)
 
 
 def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from geodes_tasks.client.run import require_cluster
+from geodes_tasks.client.ledgers import require_cluster
 from geodes_tasks.settings import config
 
 _START = """

@@ -2,61 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from geodes_tasks import errors
+from geodes_tasks.client import ledgers
+from geodes_tasks.client.local_server import OneMachine, known_folders
 from geodes_tasks.client.steering import Steering
-from geodes_tasks.errors import ConfigError, LedgerUnavailableError, Reaction, UnknownBatchError
-from geodes_tasks.ledger import Ledger, Withdrawn
-from geodes_tasks.model.states import Reason, State
+from geodes_tasks.client.waiting import Waiting
+from geodes_tasks.errors import (
+    ConfigError,
+    FolderBusyError,
+    GeodesTasksError,
+    LedgerUnavailableError,
+    Reaction,
+)
+from geodes_tasks.ledger import FailureGroup, Ledger, Withdrawn
+from geodes_tasks.model.results import BatchStatus, DownloadRecord
+from geodes_tasks.model.states import Outcome, Reason, State
 from geodes_tasks.monitoring import dataframe, html
+from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Config
+from geodes_tasks.tasks.app import Sender
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from geodes_tasks.ledger import FailureGroup
-    from geodes_tasks.model.results import BatchStatus, DownloadRecord
-    from geodes_tasks.settings.config import Config
-
-POLL_S = 0.5
-"""Seconds between two reads of the status while a caller waits."""
+Result = TypeVar("Result")
 
 DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
 """Exit codes for the end of a batch."""
 
 
 class Batch:
-    """A handle on a batch in the ledger; any number of processes may hold one."""
+    """A handle on a batch; any number of processes may have one, at the same time or days later.
 
-    def __init__(self, name: str, ledger: Ledger, settings: Config | None = None) -> None:
+    ``enqueue()`` returns one, ``batch(name)`` opens one again, ``batches()`` lists them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ledger: Ledger | None = None,
+        conf: Config | None = None,
+        folder: Path | None = None,
+        *,
+        is_empty: bool = False,
+    ) -> None:
         """Store the name of a batch; opens no connection.
 
         Args:
             name: Name of the batch.
-            ledger: The ledger that has it.
-            settings: Those of the ledger, to steer the batch; None: environment and file.
+            ledger: The ledger that has it; None: that of the configuration.
+            conf: The configuration; None: environment and files.
+            folder: The download folder whose private ledger has it; None: a cluster's has it.
+            is_empty: Nothing was enqueued: the ledger has no such batch, and it is done.
         """
-        self.id, self.ledger, self._settings = name, ledger, settings
+        self.id, self.folder = name, folder
+        self._conf = conf or config.load()
+        self.ledger = ledger or Ledger.of(self._conf)
+        self._is_empty = is_empty
 
     def __repr__(self) -> str:
-        """Name the batch."""
-        return f"Batch({self.id!r})"
+        """Name the batch, and the folder of a private ledger."""
+        where = "" if self.folder is None else f", {str(self.folder)!r}"
+        return f"Batch({self.id!r}{where})"
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[Ledger, Steering]]:
+        """Yield the ledger and the verbs over it; a private server runs meanwhile."""
+        if self.folder is None:
+            yield self.ledger, Steering(self._conf)
+            return
+        with ledgers.opened(self._conf, self.folder) as found:
+            yield found.ledger, Steering(found.conf)
+
+    @property
+    def owner(self) -> str | None:
+        """``user@host`` that enqueued it first; None if unknown. Raises as ``status``."""
+        return self.status().owner
 
     def status(self) -> BatchStatus:
-        """Count states, outcomes and bytes; one round trip.
+        """Count states, outcomes and bytes.
 
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return self.ledger.reading.status(self.id)
-
-    def _steering(self) -> Steering:
-        return Steering(self._settings or config.load())
+        if self._is_empty:
+            states = dict.fromkeys(map(str, State), 0)
+            outcomes = dict.fromkeys(map(str, Outcome), 0)
+            return BatchStatus(batch=self.id, total=0, states=states, outcomes=outcomes)
+        with self._opened() as (ledger, _):
+            return ledger.reading.status(self.id)
 
     def retry(self, classes: Sequence[str] = (), items: Sequence[str] = ()) -> int:
         """Retry failed downloads; by item also those that were cancelled or wait.
@@ -76,7 +116,7 @@ class Batch:
         """
         if classes and items:
             raise ConfigError("items", "name items or classes of errors, not both")
-        return self._steering().retry(self.id, classes, items)
+        return self._steered(0, lambda steering: steering.retry(self.id, classes, items))
 
     def cancel(self, items: Sequence[str] = ()) -> Withdrawn:
         """Cancel unfinished downloads, but those that another batch also has.
@@ -92,7 +132,7 @@ class Batch:
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
         """
-        return self._steering().cancel(self.id, items)
+        return self._steered(Withdrawn(), lambda steering: steering.cancel(self.id, items))
 
     def pause(self) -> bool:
         """Pause the batch: running downloads end, no new ones start.
@@ -103,11 +143,17 @@ class Batch:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return self._steering().pause_part("batch", self.id)
+        return self._steered(False, lambda steering: steering.pause_part("batch", self.id))
 
     def resume(self) -> bool:
         """Resume the batch. Return False when it was not paused. Raises as ``pause``."""
-        return self._steering().resume_part("batch", self.id)
+        return self._steered(False, lambda steering: steering.resume_part("batch", self.id))
+
+    def _steered(self, nothing: Result, verb: Callable[[Steering], Result]) -> Result:
+        if self._is_empty:
+            return nothing
+        with self._opened() as (_, steering):
+            return verb(steering)
 
     def results(self) -> list[DownloadRecord]:
         """Return the record of each download, in the order of the requests.
@@ -115,7 +161,19 @@ class Batch:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return list(self.ledger.reading.records(self.id))
+        return list(self.iter_results())
+
+    def iter_results(self) -> Iterator[DownloadRecord]:
+        """Yield the records one after the other, with flat memory. Raises as ``results``."""
+        if not self._is_empty:
+            with self._opened() as (ledger, _):
+                yield from ledger.reading.records(self.id)
+
+    def failures(self) -> list[DownloadRecord]:
+        """Return the records of the failed downloads. Raises as ``results``."""
+        if not self.status().states[State.FAILURE]:
+            return []
+        return [record for record in self.iter_results() if record.state is State.FAILURE]
 
     def to_dataframe(self) -> Any:
         """Return a pandas data frame with a row for each download, in order.
@@ -124,43 +182,74 @@ class Batch:
             MissingPackageError: pandas is not installed.
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return dataframe.frame(self.ledger.reading.records(self.id))
+        return dataframe.frame(self.iter_results())
 
     def _repr_html_(self) -> str:
         """Return HTML for a notebook: bars, errors by class, the first downloads."""
+        if self._is_empty:
+            return f"<p><b>{escape(self.id)}</b>: no items</p>"
         try:
-            snapshot = SnapshotReader(self.ledger, [self.id]).read()
-            rows = list(itertools.islice(self.ledger.reading.records(self.id), html.RECORD_ROWS))
-        except (UnknownBatchError, LedgerUnavailableError) as error:
+            with self._opened() as (ledger, _):
+                snapshot = SnapshotReader(ledger, [self.id]).read()
+                rows = list(itertools.islice(ledger.reading.records(self.id), html.RECORD_ROWS))
+        except GeodesTasksError as error:
             return f"<p>{escape(repr(self))}: {escape(str(error))}</p>"
         return html.picture(snapshot) + html.table(rows, snapshot.batches[0].total)
 
-    def wait(self, timeout: float | None = None, *, quiet: bool = False) -> BatchStatus:
+    def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        until: Literal["done", "blocked"] = "done",
+        quiet: bool = False,
+    ) -> BatchStatus:
         """Wait until no download of the batch is queued, running or waiting any more.
+
+        Shows the progress, and why nothing moves: a missing key, a pause, no living worker. On one
+        machine without a Redis, the server and the workers run as long as this waits.
 
         Args:
             timeout: Seconds to wait at most; None is for ever.
-            quiet: Show nothing; else a notebook shows the batch meanwhile.
+            until: ``done``; or ``blocked``, which returns also when nothing can move without a
+                person: the key is missing or refused, or the batch is paused by hand.
+            quiet: Show nothing.
 
         Raises:
             TimeoutError: it took longer; the batch continues.
+            ValueError: ``until`` is another word.
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        picture = html.Html() if html.in_notebook() and not quiet else None
+        if until not in ("done", "blocked"):
+            raise ValueError(f"until is 'done' or 'blocked', not {until!r}")
+        if self._is_empty:
+            return self.status()
+
+        def waiting(ledger: Ledger, machine: OneMachine | None = None) -> BatchStatus:
+            write = html.write_line if not quiet else lambda _: None
+            view = html.progress_view(quiet=quiet)
+            one = Waiting(self.id, ledger, view, write, until, machine=machine)
+            return one.run(timeout)
+
+        if self.folder is None:
+            return waiting(self.ledger)
+        on_load = load_view(html.console(), quiet=quiet)
         while True:
-            status = self.status()
-            if picture is not None:
-                picture.show(status, SnapshotReader(self.ledger, [self.id]).read)
-            if not status.unfinished:
-                return status
-            if deadline is not None and time.monotonic() >= deadline:
-                left = f"{status.unfinished} of {status.total} downloads are unfinished"
-                raise TimeoutError(f"batch {self.id}: {left} after {timeout} s")
-            time.sleep(POLL_S)
+            try:
+                # What an interrupted wait has left belongs to this run too.
+                with OneMachine(self._conf, self.folder, on_load, wanted=[self.id]) as machine:
+                    ledger = Ledger.of(machine.settings)
+                    Sender(machine.settings).send(ledger.dispatch.release())
+                    return waiting(ledger, machine)
+            except FolderBusyError:
+                # The run of another process has the folder, and works on this batch too.
+                with contextlib.suppress(LedgerUnavailableError), self._opened() as (ledger, _):
+                    return waiting(ledger)
 
 
 def batch(name: str, *, conf: Config | None = None) -> Batch:
     """Open a batch again, in any process.
+
+    Without a Redis, the private ledgers of this user on this machine are searched.
 
     Args:
         name: Its id, as ``enqueue()`` and ``geodes-tasks enqueue`` report it.
@@ -168,16 +257,19 @@ def batch(name: str, *, conf: Config | None = None) -> Batch:
 
     Raises:
         UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        ConfigError: nothing was downloaded here yet, or several folders have such a batch.
     """
-    settings = conf or config.load()
-    opened = Batch(name, Ledger.of(settings), settings)
+    conf = conf or config.load()
     # A handle on a misspelt name would fail at its first use, far from the mistake.
-    opened.status()
-    return opened
+    with ledgers.meant(conf, None, name, lambda _: None) as found:
+        found.ledger.reading.status(name)
+    return Batch(name, None, conf, found.folder)
 
 
 def batches(*, conf: Config | None = None) -> list[Batch]:
     """Return every batch of the ledger, the newest first.
+
+    Without a Redis, those of all private ledgers of this user on this machine.
 
     Args:
         conf: In place of environment and files.
@@ -185,9 +277,14 @@ def batches(*, conf: Config | None = None) -> list[Batch]:
     Raises:
         LedgerUnavailableError: Redis does not answer.
     """
-    settings = conf or config.load()
-    ledger = Ledger.of(settings)
-    return [Batch(name, ledger, settings) for name in ledger.reading.batches()]
+    conf = conf or config.load()
+    if ledgers.has_cluster(conf):
+        return [Batch(name, None, conf) for name in Ledger.of(conf).reading.batches()]
+    found = []
+    for folder in known_folders(conf):
+        with ledgers.opened(conf, folder) as one:
+            found += [Batch(name, None, conf, folder) for name in one.ledger.reading.batches()]
+    return found
 
 
 UNKNOWN_ITEM = errors.ItemNotFoundError.__name__

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks import transports as transport_table
+from geodes_tasks.client import single_downloads
 from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction
 from geodes_tasks.ledger import Ledger, Running
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, download_id
@@ -85,7 +86,9 @@ def download(
             suspect["suspect"] = last.suspect
         return transfer.download(asset, final, ways, callbacks=watched, replace=False, **suspect)
 
-    result = patiently(attempt, settings, download_id(str(final), asset), say)
+    with single_downloads.recorded(settings, asset, final) as results:
+        result = patiently(attempt, settings, download_id(str(final), asset), say)
+        results.append(result)
     watched.done(result)
     if result.path != str(final):
         publish.warn_of_other_name(final, asset.title, Path(result.path))

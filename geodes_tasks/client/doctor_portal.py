@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from geodes_tasks import transports
-from geodes_tasks.client.run import has_cluster
+from geodes_tasks.client.ledgers import has_cluster
 from geodes_tasks.errors import AuthError, GeodesTasksError, KeyMissingError
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account

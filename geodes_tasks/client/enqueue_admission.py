@@ -100,7 +100,18 @@ class Rank:
 
 
 def rank_of(priority: int | None, weight: int | None) -> Rank | None:
-    """Return the rank from the options; None leaves a batch with the rank it has."""
+    """Return the rank from the options; None leaves a batch with the rank it has.
+
+    Raises:
+        TypeError: one of them is no whole number.
+        ValueError: one of them is out of its range.
+    """
+    ranges = {"priority": (priority, -9, 9), "weight": (weight, 1, 100)}
+    for name, (value, least, most) in ranges.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} is a whole number, not {value!r}")
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{name} is from {least} to {most}, not {value}")
     if priority is None and weight is None:
         return None
     return Rank(priority or 0, weight or 1)

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,8 +46,23 @@ WORKER_PATIENCE_S = 15.0
 class OneMachine:
     """A private server and a worker for one download folder. A context manager."""
 
-    def __init__(self, settings: Settings, folder: Path, on_load: OnLoad | None = None) -> None:
-        """Prepare; nothing is started yet."""
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        on_load: OnLoad | None = None,
+        *,
+        wanted: Sequence[str] = (),
+    ) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            settings: The user's configuration.
+            folder: The download folder.
+            on_load: Receives the progress of the server while it loads its file.
+            wanted: Batches of earlier runs that this run continues.
+        """
+        self._wanted = wanted
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         self.folder = folder
         self.state = settings.state_dir.expanduser() / digest
@@ -76,7 +91,7 @@ class OneMachine:
                 stack.enter_context(self._locked())
                 self.server.use(stack)
                 ledger = Ledger.of(self.settings)
-                ledger.control.begin_run(BROKER_KEYS)
+                ledger.control.begin_run(BROKER_KEYS, self._wanted)
                 stack.callback(self._end_run)
                 earlier = EarlierRuns(ledger, self.settings.keep_days)
                 earlier.start()
@@ -104,10 +119,15 @@ class OneMachine:
         with contextlib.suppress(LedgerUnavailableError):
             Ledger.of(self.settings).control.end_run()
 
+    def make_state(self) -> None:
+        """Make the state folder, and record which download folder it belongs to."""
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.state / FOLDER).write_text(str(self.folder))
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Lock the state folder for this run."""
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.make_state()
         with (self.state / LOCK).open("a+") as stream:
             deadline = time.monotonic() + BUSY_S
             while not try_lock(stream):
@@ -118,7 +138,6 @@ class OneMachine:
             stream.truncate(0)
             stream.write(str(os.getpid()))
             stream.flush()
-            (self.state / FOLDER).write_text(str(self.folder))
             yield
 
     @property

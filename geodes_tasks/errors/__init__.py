@@ -18,6 +18,7 @@ from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 from geodes_tasks.errors.download_errors import (
     ArchiveError,
     AttemptEndedError,
+    BatchFailedError,
     CatalogueMismatchError,
     ChecksumMismatchError,
     DiskError,
@@ -129,6 +130,7 @@ __all__ = [
     "NoRangesError",
     "CatalogueUnavailableError",
     "DownloadError",
+    "BatchFailedError",
     "ItemError",
     "ItemNotFoundError",
     "NoDataAssetError",

@@ -11,6 +11,24 @@ class DownloadError(GeodesTasksError):
     """This download cannot be made, proven or written as planned."""
 
 
+@dataclass(eq=False, repr=False)
+class BatchFailedError(DownloadError):
+    """Not every download of a batch is done: ``status.raise_for_status()`` raises it."""
+
+    batch: str
+    total: int
+    """Number of downloads of the batch."""
+    failed: int
+    cancelled: int
+    unfinished: int
+
+    template = (
+        "batch {batch}: of {total} downloads {failed} failed, {cancelled} were cancelled, "
+        "{unfinished} are unfinished"
+    )
+    hint = "batch.failures() has the failed ones with their errors; batch.retry() retries them."
+
+
 # --- items that can never be downloaded ----------------------------------------------------------
 
 

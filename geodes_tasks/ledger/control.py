@@ -39,12 +39,19 @@ class Control(Part):
         super().__init__(connection)
         self._accounts = accounts
 
-    def begin_run(self, broker_keys: Sequence[str]) -> None:
+    def begin_run(self, broker_keys: Sequence[str], wanted: Sequence[str] = ()) -> None:
         """Begin a new run on a private server where nothing else runs; proofs of files are kept.
 
         Nothing starts what earlier runs left unfinished. :meth:`end_left_overs` ends it, and so
         does admission where the new run enqueues it again.
+
+        Args:
+            broker_keys: Keys of the broker to remove.
+            wanted: Batches of earlier runs that this run continues.
         """
+        if wanted:
+            with self._connection.commands() as redis:
+                redis.sadd(self._key("wanted"), *wanted)
         self._connection.run("begin_run", *broker_keys)
 
     def end_run(self) -> None:

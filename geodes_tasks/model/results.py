@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from geodes_tasks.errors import BatchFailedError
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.states import Outcome, Reason, State
 
@@ -183,6 +184,21 @@ class BatchStatus:
     def unfinished(self) -> int:
         """Number of downloads that are not in a terminal state."""
         return sum(self.states.get(name, 0) for name in ("PENDING", "STARTED", "RETRY"))
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every download is done; an empty batch is."""
+        return self.states.get("SUCCESS", 0) == self.total
+
+    def raise_for_status(self) -> None:
+        """Check that every download is done.
+
+        Raises:
+            BatchFailedError: some failed, were cancelled, or are unfinished.
+        """
+        if not self.ok:
+            failed, cancelled = (self.states.get(name, 0) for name in ("FAILURE", "REVOKED"))
+            raise BatchFailedError(self.batch, self.total, failed, cancelled, self.unfinished)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

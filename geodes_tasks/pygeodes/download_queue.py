@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from geodes_tasks.client import enqueue_admission, planning
+from geodes_tasks.client import enqueue_admission, ledgers, planning
 from geodes_tasks.client import run as runs
+from geodes_tasks.client.batch import Batch
+from geodes_tasks.client.item_like import ItemsLike, SourceName, check_items, check_source
 from geodes_tasks.client.planning import Planned, Selection
-from geodes_tasks.client.run import Run
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import dataframe, html
-from geodes_tasks.monitoring.loading import LoadView, load_view
+from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.settings.config import Config
@@ -64,13 +65,13 @@ class DownloadQueue:
 
     def __init__(
         self,
-        items: object,
+        items: ItemsLike,
         download_dir: str | Path | None = None,
         *,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         layout: str = DEFAULT_LAYOUT,
-        source: str = planning.AUTO,
+        source: SourceName = "auto",
         extract: bool = False,
         keep_archive: bool = False,
         conf: Config | None = None,
@@ -91,11 +92,16 @@ class DownloadQueue:
             keep_archive: With ``extract``, keep the archives beside their folders.
             conf: In place of that of the last Geodes object.
             quiet: Show no progress.
+
+        Raises:
+            TypeError, ValueError: an argument has the wrong type or is none of its values.
         """
+        check_items(items)
+        check_source(source)
         # An iterator is exhausted by the first run(): a second one needs the items again.
         self.items = list(items) if isinstance(items, Iterator) else items
         self.settings = conf or PORTALS.settings()
-        self.download_dir = runs.folder_of(self.settings, download_dir)
+        self.download_dir = ledgers.folder_of(self.settings, download_dir)
         self.quiet = quiet
         self.id = enqueue_admission.new_batch_name()
         self.results: list[DownloadRecord] = []
@@ -126,8 +132,6 @@ class DownloadQueue:
         """
         return dataframe.frame(self.results)
 
-    # --- run -------------------------------------------------------------------------------------
-
     def run(self) -> BatchStatus:
         """Download missing files, show the progress, wait until all are done.
 
@@ -138,33 +142,34 @@ class DownloadQueue:
             The counts; ``results`` has a record for each file.
 
         Raises:
+            KeyMissingError: files are missing, and there is no API key; nothing was started.
             KeyboardInterrupt: it was interrupted; a line says how many downloads are left.
             ConfigError: the layout or a setting cannot be used.
             DiskError, NotAFileError: the folder cannot be written.
             FolderBusyError: another process downloads into the folder, on this machine.
             LedgerUnavailableError: the cluster's Redis does not answer.
         """
-        if not runs.has_cluster(self.settings):
+        planned: Iterable[Planned] = self._planned()
+        on_load = load_view(html.console(), quiet=self.quiet)
+        if not ledgers.has_cluster(self.settings):
             # One error now, in place of the same error for every download.
             disk.probe(self.download_dir)
-            # In a cluster the batch lives on between two runs; a private one ends with its run.
-            self.id = enqueue_admission.new_batch_name()
-        with runs.begun(
-            self._planned(), self.download_dir, self.settings, self.id, self._on_load()
-        ) as run:
+            planned = runs.check_key(planned, self.settings)
+            if self._status is not None:
+                # In a cluster the batch lives on between two runs; a private one ends with its run.
+                self.id = enqueue_admission.new_batch_name()
+        with runs.begun(planned, self.download_dir, self.settings, self.id, on_load) as run:
             if not run.receipt.downloads:
                 self._write("nothing to download: there are no items")
-                return BatchStatus(batch=self.id, total=0, states={}, outcomes={})
+                self._status = Batch(self.id, conf=self.settings, is_empty=True).status()
+                return self._status
             try:
-                self._announce(run)
+                self._write(f"{run.receipt.downloads} downloads to {self.download_dir}")
                 view = html.progress_view(quiet=self.quiet)
-                status = run.watch(view, tell=self._write)
+                status = run.watch(view, write=self._write)
                 self.results, self._status = run.batch.results(), status
             except KeyboardInterrupt:
-                goes_on = (
-                    "run() again watches" if runs.has_cluster(self.settings) else "run() goes on"
-                )
-                self._write(f"interrupted: {run.left()}; {goes_on}")
+                self._write(f"interrupted: {run.left()}; run() continues")
                 raise
             self._write(summary(status) + outcomes(status))
             for line in run.failures():
@@ -174,23 +179,9 @@ class DownloadQueue:
     def _planned(self) -> Iterator[Planned]:
         return planning.plan(readers.items_of(self.items), self._selection)
 
-    def _announce(self, run: Run) -> None:
-        self._write(f"{run.receipt.downloads} downloads to {self.download_dir}")
-        if (
-            runs.has_cluster(self.settings)
-            and run.status().unfinished
-            and not run.ledger.dispatch.workers()
-        ):
-            self._write("no worker is there yet: start one with `geodes-tasks worker`; waiting")
-
-    def _on_load(self) -> LoadView | None:
-        return load_view(html.console(), quiet=self.quiet)
-
     def _write(self, text: str) -> None:
         if not self.quiet:
             html.write_line(text)
-
-    # --- check -----------------------------------------------------------------------------------
 
     def check_integrity(self) -> list[FileProblem]:
         """Read every file again and compare it with the catalogue.
@@ -202,7 +193,8 @@ class DownloadQueue:
             SourceError: the items cannot be read.
         """
         count, problems = 0, list[FileProblem]()
-        with runs.ledger_of(self.settings, self.download_dir, self._on_load()) as ledger:
+        on_load = load_view(html.console(), quiet=self.quiet)
+        with ledgers.ledger_of(self.settings, self.download_dir, on_load) as ledger:
             for planned in self._planned():
                 count += len(planned.requests) + len(planned.refusals)
                 problems += [

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self, cast
 
-from geodes_tasks.client import direct_download
-from geodes_tasks.client import run as runs
+from geodes_tasks.client import direct_download, ledgers
+from geodes_tasks.client.item_like import ItemLike, ItemsLike
 from geodes_tasks.errors import GeodesTasksError, SearchError
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html
-from geodes_tasks.pygeodes import archives, item_search, tables
+from geodes_tasks.pygeodes import archives
 from geodes_tasks.pygeodes.download_queue import DownloadQueue
 from geodes_tasks.pygeodes.instances import PORTALS
-from geodes_tasks.pygeodes.item import Collection, Item, as_item, as_items
+from geodes_tasks.pygeodes.item import Item, as_item, as_items
+from geodes_tasks.pygeodes.item_search import ItemSearch
 from geodes_tasks.settings.config import Config
-from geodes_tasks.stac.catalog import Catalog
-from geodes_tasks.stac.query import Moment, Search
 from geodes_tasks.transfer import members
 from geodes_tasks.transports.s3.credentials import has_credentials
 
 if TYPE_CHECKING:
+    # boto3 takes half a second to load.
     from geodes_tasks.pygeodes.explorer import Explorer
 
 
-class Geodes:
+@lru_cache(maxsize=4)
+def explorer(conf: Config) -> Explorer:
+    """Return the S3 client of a configuration, kept while the configuration is the same."""
+    from geodes_tasks.pygeodes.explorer import Explorer
+
+    return Explorer(conf)
+
+
+class Geodes(ItemSearch):
     """The portal, with a key, credentials and a download folder."""
 
     conf: Config
@@ -51,14 +60,23 @@ class Geodes:
         # For `item.download_archive()`, which uses the last Geodes object, as in pygeodes.
         PORTALS.add(self)
 
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget this object: items and queues use the one made before it."""
+        PORTALS.remove(self)
+
     def set_conf(self, conf: Config | None) -> None:
         """Use another configuration from now on."""
         self.conf = conf if conf is not None else Config()
 
     @classmethod
-    def get_last_instance(cls) -> Any:
+    def get_last_instance(cls) -> Geodes:
         """Return the last Geodes object that was made; log a warning if there are several."""
-        return PORTALS.last()
+        # Only Geodes objects are added.
+        return cast("Geodes", PORTALS.last())
 
     @property
     def settings(self) -> Config:
@@ -73,145 +91,20 @@ class Geodes:
     @property
     def s3_client(self) -> Explorer | None:
         """boto3 for the datalake, with the configured credentials; None without any."""
-        if not has_credentials(self.settings):
-            return None
-        # Loads boto3, which takes half a second.
-        from geodes_tasks.pygeodes.explorer import Explorer
-
-        return Explorer(self.settings)
-
-    @property
-    def catalog(self) -> Catalog:
-        """The catalogue of the portal."""
-        return Catalog(self.settings)
+        return explorer(self.conf) if has_credentials(self.conf) else None
 
     @property
     def folder(self) -> Path:
         """The download folder, absolute."""
-        return runs.folder_of(self.settings)
+        return ledgers.folder_of(self.settings)
 
     def __repr__(self) -> str:
         """Name the portal; no secrets."""
         return f"Geodes({self.base_url!r}, {self.conf!r})"
 
-    # --- search ----------------------------------------------------------------------------------
-
-    def search_items(
-        self,
-        query: dict[str, Any] | None = None,
-        bbox: Sequence[float] | None = None,
-        intersects: object = None,
-        get_all: bool = False,
-        page: int = 1,
-        sortBy: Sequence[Any] | None = None,  # noqa: N803 - pygeodes' name
-        return_df: bool = True,
-        quiet: bool = False,
-        collections: Sequence[str] | str | None = None,
-        *,
-        start: Moment | None = None,
-        end: Moment | None = None,
-    ) -> Any:
-        """Search for items.
-
-        Args:
-            query: ``{property: {operator: value}}``.
-            bbox: West, south, east, north in degrees.
-            intersects: GeoJSON geometry, in place of ``bbox``.
-            get_all: Return every item, not only one page.
-            page: Number of the page, from 1, without ``get_all``.
-            sortBy: ``[{"field": ..., "direction": "asc"}]``; made a total order by itself.
-            return_df: Return a table too, as pygeodes does.
-            quiet: Write nothing.
-            collections: Ids of collections.
-            start: Acquired then or later: a time, or text such as ``2025-04-02``.
-            end: Acquired then or earlier.
-
-        Returns:
-            ``(items, table)``, or with ``return_df=False`` the items alone. A table is a
-            GeoDataFrame where geopandas is installed.
-
-        Raises:
-            SearchError: nothing limits the search, or the portal does not understand it.
-            TooManyItemsError: more than ``conf.nb_max_items`` with ``get_all``.
-            CatalogueUnavailableError: the portal does not answer.
-        """
-        search = Search(
-            query=query,
-            bbox=bbox,
-            intersects=intersects,
-            collections=collections,
-            start=start,
-            end=end,
-            sort_by=sortBy,
-        )
-        if search.is_everything:
-            raise SearchError("search", "give a query, bbox, intersects, collections or a time")
-        items = (
-            item_search.all_items(self.catalog, search, self.conf.nb_max_items, quiet=quiet)
-            if get_all
-            else item_search.items_on_page(self.catalog, search, page, quiet=quiet)
-        )
-        return (items, tables.items_table(items, query or ())) if return_df else items
-
-    def iter_items(self, **search: Any) -> Iterator[Item]:
-        """Yield every item that a search finds, with one page in memory.
-
-        Args:
-            **search: As for ``search_items``: query, bbox, intersects, collections, start, end,
-                sort_by, ids.
-
-        Raises:
-            SearchError, CatalogueUnavailableError: as ``search_items``.
-        """
-        return map(Item.from_dict, self.catalog.search(Search(**search)))
-
-    def search_collections(
-        self,
-        full_text_search: str | None = None,
-        query: dict[str, Any] | None = None,
-        return_df: bool = True,
-        quiet: bool = False,
-    ) -> Any:
-        """Search for collections.
-
-        Args:
-            full_text_search: Words that id, title, description or keywords must have.
-            query: ``{property: {operator: value}}``.
-            return_df: Return a table too, as pygeodes does.
-            quiet: Write nothing.
-
-        Returns:
-            ``(collections, table)``, or with ``return_df=False`` the collections alone.
-
-        Raises:
-            SearchError, CatalogueUnavailableError: as ``search_items``.
-        """
-        found = self.catalog.collections(query, words=full_text_search)
-        if not quiet:
-            html.write_line(f"Found {len(found)} collections")
-        made = [Collection.from_dict(one) for one in found]
-        return (made, tables.collections_table(made, query or ())) if return_df else made
-
-    def check_item_availability(self, item: object, raw: bool = False) -> dict[str, Any]:
-        """Return whether the files of an item are online or on tape.
-
-        Returns:
-            ``{"data": "available", ...}``: the archive as ``data``, other files by their key;
-            with ``raw``, a bool by checksum.
-
-        Raises:
-            SearchError, CatalogueUnavailableError: the portal does not report it.
-        """
-        # The portal wants href and datalake address together, and answers by checksum.
-        known = as_item(item)
-        endpoint = str(known.find("endpoint_url") or "")
-        hrefs = [(asset.href, endpoint) for asset in known.assets.values()]
-        online = self.catalog.availability(hrefs)
-        return dict(online) if raw else known.availability(online)
-
     # --- download --------------------------------------------------------------------------------
 
-    def download_item_archive(self, item: object, outfile: str | Path | None = None) -> Path:
+    def download_item_archive(self, item: ItemLike, outfile: str | Path | None = None) -> Path:
         """Download the archive of an item; a verified file that is there already is kept.
 
         A broken connection or a used-up quota is waited for, then the download continues.
@@ -241,7 +134,7 @@ class Geodes:
     download_item = download_item_archive
 
     def download_item_archives(
-        self, items: object, outfiles: Sequence[str | Path | None] | None = None
+        self, items: ItemsLike, outfiles: Sequence[str | Path | None] | None = None
     ) -> list[Path | None]:
         """Download the archives of items; one that fails does not stop the others.
 
@@ -269,7 +162,7 @@ class Geodes:
                 paths.append(None)
         return paths
 
-    def quicklook(self, item: object) -> bytes:
+    def quicklook(self, item: ItemLike) -> bytes:
         """Return the bytes of an item's preview.
 
         Raises:
@@ -283,7 +176,7 @@ class Geodes:
 
     # --- members of archives ---------------------------------------------------------------------
 
-    def list_item_files(self, item: object) -> list[str]:
+    def list_item_files(self, item: ItemLike) -> list[str]:
         """Return the names in an item's archive, without downloading it where the server allows.
 
         Where it does not, the archive is downloaded whole to the download folder, and kept.
@@ -296,7 +189,7 @@ class Geodes:
             return members.members(archive)
 
     def download_item_files(
-        self, item: object, filenames: Sequence[str] | None = None, pattern: str | None = None
+        self, item: ItemLike, filenames: Sequence[str] | None = None, pattern: str | None = None
     ) -> list[Path]:
         """Download single files of an item's archive, to their path in it below the folder.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from pathlib import Path
 from typing import Protocol
 
+from geodes_tasks.client.item_like import ItemLike
 from geodes_tasks.errors import NoGeodesError
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Settings
-
-logger = logging.getLogger(__name__)
 
 
 class Portal(Protocol):
@@ -21,11 +20,11 @@ class Portal(Protocol):
         """Return the settings in force."""
         ...
 
-    def download_item_archive(self, item: object, outfile: str | Path | None = None) -> Path:
+    def download_item_archive(self, item: ItemLike, outfile: str | Path | None = None) -> Path:
         """Download the archive of an item."""
         ...
 
-    def quicklook(self, item: object) -> bytes:
+    def quicklook(self, item: ItemLike) -> bytes:
         """Return the bytes of an item's quicklook."""
         ...
 
@@ -41,8 +40,12 @@ class Portals:
         """Record a new Geodes object."""
         self._made.append(portal)
 
+    def remove(self, portal: Portal) -> None:
+        """Forget a Geodes object that was closed."""
+        self._made = [one for one in self._made if one is not portal]
+
     def last(self) -> Portal:
-        """Return the newest Geodes object; log a warning if there are several.
+        """Return the newest Geodes object; warn if there are several.
 
         Raises:
             NoGeodesError: there is none.
@@ -51,7 +54,9 @@ class Portals:
             raise NoGeodesError
         # A notebook cell run twice makes a second one, perhaps with another key or folder.
         if (count := len(self._made)) > 1:
-            logger.warning("%d Geodes objects were made: the last one is used", count)
+            # Shown once for each line of the caller, and can be filtered, as in pygeodes.
+            text = f"{count} Geodes objects were made: the last one is used"
+            warnings.warn(text, stacklevel=3)
         return self._made[-1]
 
     def settings(self) -> Settings:

@@ -1,45 +1,234 @@
-"""The items that a search finds, with the limit and the lines of output that pygeodes has."""
+"""Search of the catalogue with pygeodes' names: items, collections, what is online."""
 
 from __future__ import annotations
 
-from geodes_tasks.errors import TooManyItemsError
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
+
+from geodes_tasks.client.item_like import ItemLike
+from geodes_tasks.errors import SearchError, TooManyItemsError
 from geodes_tasks.monitoring import html
-from geodes_tasks.pygeodes.item import Item
+from geodes_tasks.pygeodes import tables
+from geodes_tasks.pygeodes.item import Collection, Item, as_item
+from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.catalog import Catalog
-from geodes_tasks.stac.query import Search
+from geodes_tasks.stac.query import Moment, Search
+
+LIMIT = "give a query, bbox, intersects, collections, ids or a time"
 
 
-def all_items(catalog: Catalog, search: Search, allowed: int, *, quiet: bool) -> list[Item]:
-    """Return every item that a search finds.
+class ItemSearch:
+    """The searches of a :class:`Geodes` object."""
 
-    Args:
-        catalog: The portal's catalogue.
-        search: The search.
-        allowed: Number of items at most.
-        quiet: Write nothing.
+    conf: Config
 
-    Raises:
-        TooManyItemsError: the portal counts more; no item was fetched.
-        SearchError, CatalogueUnavailableError: as ``Geodes.search_items``.
-    """
-    # One request of its own: the count decides before hundreds of pages are fetched.
-    matched = catalog.count(search)
-    if not quiet:
-        number = "an unknown number of" if matched is None else matched
-        html.write_line(f"Found {number} items matching your query")
-    if matched is not None and matched > allowed:
-        raise TooManyItemsError(matched, allowed)
-    return [Item.from_dict(found) for found in catalog.search(search)]
+    @property
+    def catalog(self) -> Catalog:
+        """The catalogue of the portal."""
+        return Catalog(self.conf)
 
+    @overload
+    def search_items(
+        self,
+        query: dict[str, Any] | None = None,
+        bbox: Sequence[float] | None = None,
+        intersects: object = None,
+        get_all: bool = False,
+        page: int = 1,
+        sortBy: Sequence[Any] | None = None,  # noqa: N803
+        return_df: Literal[True] = True,
+        quiet: bool = False,
+        collections: Sequence[str] | str | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> tuple[list[Item], Any]: ...
 
-def items_on_page(catalog: Catalog, search: Search, page: int, *, quiet: bool) -> list[Item]:
-    """Return the items of one page, numbered from 1.
+    @overload
+    def search_items(
+        self,
+        query: dict[str, Any] | None = None,
+        bbox: Sequence[float] | None = None,
+        intersects: object = None,
+        get_all: bool = False,
+        page: int = 1,
+        sortBy: Sequence[Any] | None = None,  # noqa: N803
+        *,
+        return_df: Literal[False],
+        quiet: bool = False,
+        collections: Sequence[str] | str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> list[Item]: ...
 
-    Raises:
-        SearchError, CatalogueUnavailableError: as ``Geodes.search_items``.
-    """
-    found, matched = catalog.page(search, page)
-    if not quiet:
-        of = "" if matched is None else f" of {matched}"
-        html.write_line(f"Page {page}: {len(found)}{of} items matching your query")
-    return [Item.from_dict(one) for one in found]
+    def search_items(
+        self,
+        query: dict[str, Any] | None = None,
+        bbox: Sequence[float] | None = None,
+        intersects: object = None,
+        get_all: bool = False,
+        page: int = 1,
+        sortBy: Sequence[Any] | None = None,  # noqa: N803 - pygeodes' name
+        return_df: bool = True,
+        quiet: bool = False,
+        collections: Sequence[str] | str | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> tuple[list[Item], Any] | list[Item]:
+        """Search for items.
+
+        Args:
+            query: ``{property: {operator: value}}``.
+            bbox: West, south, east, north in degrees.
+            intersects: GeoJSON geometry, in place of ``bbox``.
+            get_all: Return every item, not only one page.
+            page: Number of the page, from 1, without ``get_all``.
+            sortBy: ``[{"field": ..., "direction": "asc"}]``; made a total order by itself.
+            return_df: Return a table too, as pygeodes does.
+            quiet: Write nothing.
+            collections: Ids of collections.
+            start: Acquired then or later: a time, or text such as ``2025-04-02``.
+            end: Acquired then or earlier.
+
+        Returns:
+            ``(items, table)``, or with ``return_df=False`` the items alone. A table is a
+            GeoDataFrame where geopandas is installed.
+
+        Raises:
+            SearchError: nothing limits the search, or the portal does not understand it.
+            TooManyItemsError: more than ``conf.nb_max_items`` with ``get_all``.
+            CatalogueUnavailableError: the portal does not answer.
+        """
+        search = Search(
+            query=query,
+            bbox=bbox,
+            intersects=intersects,
+            collections=collections,
+            start=start,
+            end=end,
+            sort_by=sortBy,
+        )
+        if search.is_everything:
+            raise SearchError("search", LIMIT)
+        if get_all:
+            # One request of its own: the count decides before hundreds of pages are fetched.
+            matched = self.catalog.count(search)
+            if not quiet:
+                number = "an unknown number of" if matched is None else matched
+                html.write_line(f"Found {number} items matching your query")
+            if matched is not None and matched > self.conf.nb_max_items:
+                raise TooManyItemsError(matched, self.conf.nb_max_items)
+            found = list(self.catalog.search(search))
+        else:
+            found, matched = self.catalog.page(search, page)
+            if not quiet:
+                of = "" if matched is None else f" of {matched}"
+                html.write_line(f"Page {page}: {len(found)}{of} items matching your query")
+        items = [Item.from_dict(one) for one in found]
+        return (items, tables.items_table(items, query or ())) if return_df else items
+
+    def iter_items(
+        self,
+        query: Mapping[str, Any] | None = None,
+        bbox: Sequence[float] | None = None,
+        intersects: object = None,
+        sortBy: Sequence[Any] | None = None,  # noqa: N803 - as in ``search_items``
+        collections: Sequence[str] | str | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> Iterator[Item]:
+        """Yield every item that a search finds, with one page in memory.
+
+        Args:
+            query: ``{property: {operator: value}}``.
+            bbox: West, south, east, north in degrees.
+            intersects: GeoJSON geometry, in place of ``bbox``.
+            sortBy: ``[{"field": ..., "direction": "asc"}]``; made a total order by itself.
+            collections: Ids of collections.
+            start: Acquired then or later.
+            end: Acquired then or earlier.
+            ids: Ids of items (URNs), or identifiers of products.
+
+        Raises:
+            SearchError: nothing limits the search, or the portal does not understand it.
+            CatalogueUnavailableError: the portal does not answer.
+        """
+        search = Search(
+            query=query,
+            bbox=bbox,
+            intersects=intersects,
+            collections=collections,
+            start=start,
+            end=end,
+            ids=ids,
+            sort_by=sortBy,
+        )
+        if search.is_everything:
+            raise SearchError("search", LIMIT)
+        return map(Item.from_dict, self.catalog.search(search))
+
+    @overload
+    def search_collections(
+        self,
+        full_text_search: str | None = None,
+        query: dict[str, Any] | None = None,
+        return_df: Literal[True] = True,
+        quiet: bool = False,
+    ) -> tuple[list[Collection], Any]: ...
+
+    @overload
+    def search_collections(
+        self,
+        full_text_search: str | None = None,
+        query: dict[str, Any] | None = None,
+        *,
+        return_df: Literal[False],
+        quiet: bool = False,
+    ) -> list[Collection]: ...
+
+    def search_collections(
+        self,
+        full_text_search: str | None = None,
+        query: dict[str, Any] | None = None,
+        return_df: bool = True,
+        quiet: bool = False,
+    ) -> tuple[list[Collection], Any] | list[Collection]:
+        """Search for collections.
+
+        Args:
+            full_text_search: Words that id, title, description or keywords must have.
+            query: ``{property: {operator: value}}``.
+            return_df: Return a table too, as pygeodes does.
+            quiet: Write nothing.
+
+        Returns:
+            ``(collections, table)``, or with ``return_df=False`` the collections alone.
+
+        Raises:
+            SearchError, CatalogueUnavailableError: as ``search_items``.
+        """
+        found = self.catalog.collections(query, words=full_text_search)
+        if not quiet:
+            html.write_line(f"Found {len(found)} collections")
+        made = [Collection.from_dict(one) for one in found]
+        return (made, tables.collections_table(made, query or ())) if return_df else made
+
+    def check_item_availability(self, item: ItemLike, raw: bool = False) -> dict[str, Any]:
+        """Return whether the files of an item are online or on tape.
+
+        Returns:
+            ``{"data": "available", ...}``: the archive as ``data``, other files by their key;
+            with ``raw``, a bool by checksum.
+
+        Raises:
+            SearchError, CatalogueUnavailableError: the portal does not report it.
+        """
+        # The portal wants href and datalake address together, and answers by checksum.
+        known = as_item(item)
+        endpoint = str(known.find("endpoint_url") or "")
+        hrefs = [(asset.href, endpoint) for asset in known.assets.values()]
+        online = self.catalog.availability(hrefs)
+        return dict(online) if raw else known.availability(online)

@@ -1,4 +1,4 @@
-"""``Profile``: running, queued and finished downloads of this user, read from the ledgers."""
+"""``Profile``: running, queued and finished downloads of this user, in queues and alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from geodes_tasks.client import run as runs
+from geodes_tasks.client import ledgers, single_downloads
+from geodes_tasks.client.local_server import known_folders
 from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
@@ -27,6 +28,8 @@ from geodes_tasks.settings.config import Config
 
 RESET_MARK = "profile-reset"
 """File whose modification time is the last reset; other users and processes are not affected."""
+FOLDERS = 20
+"""Number of download folders whose ledgers are read at most, the last ones."""
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 _COLOURS = {State.STARTED: "orange1", State.SUCCESS: "green", State.FAILURE: "red"}
 
@@ -54,17 +57,17 @@ class ProfileDownload:
 
     @property
     def started_at(self) -> datetime | None:
-        """Start of its last attempt, UTC; None before the first."""
+        """Start of its last attempt, local time; None before the first."""
         return _moment(self.record.started_at)
 
     @property
     def completed_at(self) -> datetime | None:
-        """End, UTC; None while it is not over."""
+        """End, local time; None while it is unfinished."""
         return _moment(self.record.finished_at)
 
     @property
     def time_taken(self) -> timedelta | None:
-        """Duration of its last attempt; None while it is not over."""
+        """Duration of its last attempt; None while it is unfinished."""
         start, end = self.started_at, self.completed_at
         return end - start if start and end else None
 
@@ -72,8 +75,8 @@ class ProfileDownload:
 class Profile:
     """The downloads of this user, of all processes, at the moment of ``load()``.
 
-    With ``GEODES_TASKS_REDIS_URL`` these are the cluster's. Without it they are those of every
-    one-machine run under way, and of the last one in the configured folder.
+    With ``GEODES_TASKS_REDIS_URL`` these are the cluster's, and the single downloads of this
+    machine. Without it they are those of every folder that this user downloaded to here.
     """
 
     def __init__(self, downloads: Iterable[ProfileDownload] = ()) -> None:
@@ -91,18 +94,24 @@ class Profile:
         Raises:
             LedgerUnavailableError: the cluster's Redis does not answer.
         """
-        known = conf or PORTALS.settings()
-        since = None
+        known, since = conf or PORTALS.settings(), None
         with contextlib.suppress(OSError):
             mark = known.state_dir.expanduser() / RESET_MARK
-            since = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
-        # The server of a one-machine run may end while its ledger is read: the next load has it.
-        gone = () if runs.has_cluster(known) else (LedgerUnavailableError, UnknownBatchError)
-        found: list[ProfileDownload] = []
-        with _ledgers(known, download_dir) as ledgers:
-            for ledger in ledgers:
-                with contextlib.suppress(*gone):
-                    found += _downloads_of(ledger)
+            since = datetime.fromtimestamp(mark.stat().st_mtime)  # noqa: DTZ006 - local, as below
+        found = [ProfileDownload(record) for record in single_downloads.read(known)]
+        if ledgers.has_cluster(known):
+            found += _downloads_of(Ledger.of(known))
+        else:
+            folders = dict.fromkeys(known_folders(known)[:FOLDERS])
+            if download_dir is not None:
+                folders[ledgers.folder_of(known, download_dir)] = None
+            for folder in folders:
+                # The server of a run may end while its ledger is read: the next load has it.
+                with (
+                    contextlib.suppress(LedgerUnavailableError, UnknownBatchError),
+                    ledgers.ledger_of(known, folder) as ledger,
+                ):
+                    found += _downloads_of(ledger) if ledger is not None else []
         # A reset hides the past only: what is queued or running is shown whenever it began.
         return cls(
             one
@@ -138,7 +147,7 @@ class Profile:
 
     def just_finished_downloads(self, nb_seconds: float) -> list[ProfileDownload]:
         """Return the downloads that ended in the last seconds, one second at least."""
-        since = datetime.now(UTC) - timedelta(seconds=max(nb_seconds, 1))
+        since = datetime.now() - timedelta(seconds=max(nb_seconds, 1))  # noqa: DTZ005 - local
         return [one for one in self.downloads.values() if (one.completed_at or since) > since]
 
     def recent_downloads(
@@ -151,7 +160,7 @@ class Profile:
         """
         if since not in {"today", "this_week"}:
             raise ValueError(f"since is 'today' or 'this_week', not {since!r}")
-        first = datetime.now(UTC) - (DAY if since == "today" else WEEK)
+        first = datetime.now() - (DAY if since == "today" else WEEK)  # noqa: DTZ005 - local
         times = ((one, one.completed_at or one.started_at) for one in self.downloads.values())
         return [one for one, at in times if at is not None and at >= first]
 
@@ -236,18 +245,6 @@ def _row(one: ProfileDownload) -> list[str]:
     return [Path(record.path).name or record.item_id, state, progress, record.path, *times]
 
 
-# --- ledgers -------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _ledgers(settings: Config, download_dir: str | Path | None) -> Iterator[list[Ledger]]:
-    folder = runs.folder_of(settings, download_dir)
-    live = [] if runs.has_cluster(settings) else list(runs.private_ledgers(settings))
-    with runs.ledger_of(settings, folder) as own:
-        # The run of this folder may be under way, and then it is among the live ones too.
-        urls = {ledger.connection.url for ledger in live}
-        yield live + ([own] if own is not None and own.connection.url not in urls else [])
-
-
 def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    """Return a local time without a zone, which pygeodes' users compare with ``datetime.now()``."""
+    return datetime.fromisoformat(text).astimezone().replace(tzinfo=None) if text else None

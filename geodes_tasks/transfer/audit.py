@@ -199,7 +199,9 @@ def audit_all(expected: Iterable[Expected], processes: int | None = None) -> Ite
         processes: Number of processes; None is one for each core that this process may use.
     """
     wanted = list(expected)
-    count = min(processes or len(os.sched_getaffinity(0)), max(len(wanted), 1))
+    # Python on macOS has no sched_getaffinity, which counts what a container may use.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = min(processes or usable or 1, max(len(wanted), 1))
     if count == 1:
         yield from map(audit, wanted)
         return

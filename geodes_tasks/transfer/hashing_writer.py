@@ -189,7 +189,8 @@ class _Flusher:
 
     def _flush(self, size_bytes: int) -> None:
         try:
-            os.fdatasync(self._fd)
+            # Python on macOS has no fdatasync.
+            getattr(os, "fdatasync", os.fsync)(self._fd)
         except OSError as error:
             # Linux reports a failed write-back once per descriptor (fsync(2), ERRORS): the last
             # sync would succeed, so this error must be kept.
@@ -197,7 +198,8 @@ class _Flusher:
         else:
             # From byte 0: a page that was in use at the last flush is dropped now. The call is
             # advice that a file system need not support (posix_fadvise(2)).
-            with contextlib.suppress(OSError):
+            # Python on macOS has it not.
+            with contextlib.suppress(OSError, AttributeError):
                 os.posix_fadvise(self._fd, 0, size_bytes, os.POSIX_FADV_DONTNEED)
 
     def wait(self) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from geodes_tasks.client.ledgers import ledger_of
 from geodes_tasks.client.local_server import OneMachine, known_folders
-from geodes_tasks.client.run import ledger_of
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
@@ -116,7 +116,8 @@ def test_the_server_of_a_killed_command_ends(folder: Path) -> None:
     """Killed without a worker, as while the server loads its file, it leaves no server behind."""
     script = (
         "import sys, time; from pathlib import Path;"
-        "from geodes_tasks.client.run import ledger_of; from geodes_tasks.settings import config;"
+        "from geodes_tasks.client.ledgers import ledger_of;"
+        "from geodes_tasks.settings import config;"
         "opened = ledger_of(config.load(), Path(sys.argv[1])); opened.__enter__();"
         "print('open', flush=True); time.sleep(60)"
     )

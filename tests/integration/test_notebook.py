@@ -21,6 +21,7 @@ from geodes_tasks.monitoring import html as htmlview
 from geodes_tasks.monitoring.snapshot import Snapshot
 from geodes_tasks.settings import config
 from tests.conftest import asset_of
+from tests.integration.test_user_page import PAGE
 from tests.servers import WorkerProcess
 from tests.standin import StandIn, read
 from tests.unit.ledger.test_ledger import BATCH, ENTRY, ask, request_of
@@ -289,3 +290,19 @@ def test_without_pandas_it_says_so(fake_ledger: Ledger, monkeypatch: pytest.Monk
         Batch(BATCH, fake_ledger).to_dataframe()
 
     assert told.value.hint == "Install it: pip install pandas"
+
+
+def test_the_page_of_pygeodes_in_cells(portal: StandIn, executed: Any, tmp_path: Path) -> None:
+    """Each snippet of the page in a cell of its own, with only the package's name replaced."""
+    nbformat = pytest.importorskip("nbformat.v4")
+    (tmp_path / "work" / "pygeodes-config.json").write_text(
+        json.dumps({"api_key": KEY, "download_dir": "down"})
+    )
+    cells = [nbformat.new_code_cell(text) for text in PAGE.strip().split("\n\n")]
+
+    content = executed(nbformat.new_notebook(cells=cells))
+
+    assert [one for one in content.cells if "error" in str(one.outputs)] == []
+    assert len(list((tmp_path / "work" / "queued").glob("*.zip"))) == 5
+    assert (tmp_path / "work" / "my_item.zip").is_file()
+    assert "5 of 5 done" in outputs(content)

@@ -264,7 +264,7 @@ def test_ctrl_c_and_a_new_process(standin: StandIn, script: Any, tmp_path: Path)
     assert first.returncode == 130
     assert "INTERRUPTED" in out
     assert "of 4 downloads" in err
-    assert "are left; run() goes on" in err
+    assert "are left; run() continues" in err
     standin.settings.change(rate=None)
     second = script()
     out, err = second.communicate(timeout=60)

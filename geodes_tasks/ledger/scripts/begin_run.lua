@@ -3,10 +3,12 @@
 -- (end_left_overs.lua), or when the new run enqueues it again (admission.lua). Batches that were
 -- enqueued or retried between two runs belong to the new one.
 -- ARGV: keys of the broker to remove
-local accounts, leases = all_accounts(), {}
+local accounts, begun = all_accounts(), {}
 call('SET', P .. 'run', 'on')
 for _, account in ipairs(accounts) do
-  leases[#leases + 1] = call('ZRANGE', account_key(account, ':leases'), 0, -1)
+  -- What is leased or sent left its ready list.
+  begun[#begun + 1] = call('ZRANGE', account_key(account, ':leases'), 0, -1)
+  begun[#begun + 1] = call('ZRANGE', account_key(account, ':sent'), 0, -1)
   for _, level in ipairs(levels_of(account)) do call('UNLINK', ring_key(account, level)) end
   for _, part in ipairs({ ':leases', ':sent', ':levels', ':poll', ':changes' }) do
     call('UNLINK', account_key(account, part))
@@ -27,13 +29,11 @@ for _, name in ipairs(call('ZRANGE', P .. 'batches', 0, -1)) do
     rejoin_ring(name, account, 0)
   end
 end
-for _, ids in ipairs(leases) do
+for _, ids in ipairs(begun) do
   for _, id in ipairs(ids) do
     local d = record(id)
-    if d.state == 'STARTED' then
-      move(d, 'RETRY', { reason = 'worker-stopped' })
-      make_ready(d, true)
-    end
+    if d.state == 'STARTED' then move(d, 'RETRY', { reason = 'worker-stopped' }) end
+    if ACTIVE[d.state] then make_ready(d, true) end
   end
 end
 for _, source in ipairs({ 's3', unpack(web_hosts()) }) do call('UNLINK', P .. 'source:' .. source) end

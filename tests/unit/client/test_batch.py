@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from geodes_tasks.client import batch as batches
+from geodes_tasks.client import waiting
 from geodes_tasks.client.batch import Batch, exit_code
 from geodes_tasks.errors import UnknownBatchError
 from geodes_tasks.ledger import Claim, FailureGroup, Ledger, Request
@@ -86,7 +87,7 @@ def test_waiting_ends_with_the_last_download(
     def cancel(_: float) -> None:
         fake_ledger.control.cancel([request_.download_id])
 
-    monkeypatch.setattr(batches, "time", SimpleNamespace(sleep=cancel))
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=cancel, monotonic=time.monotonic))
     status = Batch("b", fake_ledger).wait()
 
     assert status.states[State.REVOKED] == 1
@@ -97,7 +98,7 @@ def test_waiting_can_be_bounded(
 ) -> None:
     """After the timeout the batch goes on, and the error says how much is left."""
     fake_ledger.admission.admit("b", "acc", [request_], lambda _: None)
-    monkeypatch.setattr(batches, "POLL_S", 0.001)
+    monkeypatch.setattr(waiting, "POLL_S", 0.001)
     batch = Batch("b", fake_ledger)
 
     with pytest.raises(TimeoutError, match=r"batch b: 1 of 1 downloads are unfinished after 0 s"):

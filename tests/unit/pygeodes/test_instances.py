@@ -33,7 +33,7 @@ class FakePortal:
 
 
 def test_the_last_portal_downloads_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """``item.download_archive()`` uses the last Geodes object, and says so when there are two."""
     first, last, portals = FakePortal(), FakePortal(), Portals()
@@ -42,10 +42,12 @@ def test_the_last_portal_downloads_and_says_so(
     portals.add(last)
     item = Item.from_dict(made())
 
-    item.download_archive(outfile="my.zip")
+    with pytest.warns(UserWarning, match="2 Geodes objects were made: the last one is used"):
+        item.download_archive(outfile="my.zip")
+    portals.remove(first)
+    item.download_archive()
 
-    assert (first.asked, last.asked) == ([], [(item.id, "my.zip")])
-    assert "2 Geodes objects were made: the last one is used" in caplog.text
+    assert (first.asked, last.asked) == ([], [(item.id, "my.zip"), (item.id, None)])
     assert item.get_quicklook_content_in_base64() == "iVBORw=="
 
 
@@ -68,4 +70,7 @@ def test_queues_take_the_settings_of_the_last_portal(monkeypatch: pytest.MonkeyP
     portals.add(FakePortal(config.load(account="first")))
     portals.add(FakePortal(config.load(account="last")))
 
-    assert (before.account, portals.settings().account) == ("environment", "last")
+    with pytest.warns(UserWarning, match="2 Geodes objects"):
+        after = portals.settings()
+
+    assert (before.account, after.account) == ("environment", "last")

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from geodes_tasks.client import ledgers
 from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.pygeodes import profile
+from geodes_tasks.pygeodes import profile as profiles
 from geodes_tasks.pygeodes.profile import Profile
 from geodes_tasks.settings import config
 
@@ -23,13 +24,15 @@ def test_a_run_that_ends_while_its_ledger_is_read(
     """A private server that ends ends no watching; a Redis of a cluster that is away does."""
 
     @contextlib.contextmanager
-    def ledgers(*_: object) -> Iterator[list[Ledger]]:
-        yield [fake_ledger]
+    def ledger_of(*_: object) -> Iterator[Ledger]:
+        yield fake_ledger
 
     def gone(*_: object) -> list[str]:
         raise LedgerUnavailableError("redis+socket:/gone.sock", "No such file or directory")
 
-    monkeypatch.setattr(profile, "_ledgers", ledgers)
+    monkeypatch.setattr(profiles, "known_folders", lambda *_: [tmp_path])
+    monkeypatch.setattr(ledgers, "ledger_of", ledger_of)
+    monkeypatch.setattr(Ledger, "of", lambda _: fake_ledger)
     monkeypatch.setattr(fake_ledger.reading, "batches", gone)
     named: dict[str, Any] = {"redis_url": "redis://127.0.0.1:1"} if is_cluster else {}
     settings = config.load(state_dir=tmp_path, **named)

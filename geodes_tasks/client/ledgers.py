@@ -1,0 +1,180 @@
+"""The ledger that is meant: that of a cluster, or the private one of a download folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from geodes_tasks.client import planning
+from geodes_tasks.client.local_server import OneMachine, known_folders
+from geodes_tasks.client.private_server import OnLoad
+from geodes_tasks.errors import ConfigError, UnknownBatchError
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.formatting import nearest
+from geodes_tasks.settings.config import Config
+
+
+def has_cluster(conf: Config) -> bool:
+    """Return whether the settings name a Redis: its workers download then."""
+    return "redis_url" in conf.model_fields_set
+
+
+def require_cluster(conf: Config, command: str) -> None:
+    """Check that the settings name a Redis, for a command that needs workers elsewhere.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if not has_cluster(conf):
+        raise ConfigError(
+            "GEODES_TASKS_REDIS_URL",
+            f"`{command}` needs the Redis of a cluster, and none is configured",
+            "Type: export GEODES_TASKS_REDIS_URL=redis://HOST:6379/0. On one machine "
+            "`geodes-tasks download` needs none.",
+        )
+
+
+def folder_of(conf: Config, given: str | Path | None = None) -> Path:
+    """Return the download folder in the one spelling that names its ledger.
+
+    On one machine links are followed: one folder has one ledger, whatever it is called. In a
+    cluster they stay, for a worker may see them elsewhere.
+    """
+    folder = planning.folder(given or conf.download_dir)
+    return folder if has_cluster(conf) else folder.resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLedger:
+    """A ledger that can be read and steered now."""
+
+    conf: Config
+    """The configuration with the address of its server."""
+    machine: OneMachine | None = None
+    """What a private ledger belongs to; None for that of a cluster."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return Ledger.of(self.conf)
+
+    @property
+    def folder(self) -> Path | None:
+        """The download folder of a private ledger; None for that of a cluster."""
+        return self.machine.folder if self.machine is not None else None
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no run is under way: what is steered takes effect at the next one."""
+        return self.machine is not None and not self.machine.is_under_way
+
+
+@contextlib.contextmanager
+def opened(
+    conf: Config, folder: Path, on_load: OnLoad | None = None, *, is_new: bool = False
+) -> Iterator[OpenLedger]:
+    """Yield the private ledger of a folder: through the server of a run, else one for the moment.
+
+    Args:
+        conf: The user's configuration.
+        folder: The download folder.
+        on_load: Receives the progress of a server that loads its file.
+        is_new: Make a ledger where the folder has none.
+
+    Raises:
+        ConfigError: the folder has none, or no server is to be found.
+        PrivateProcessError: the server does not start.
+    """
+    machine = OneMachine(conf, folder, on_load)
+    if is_new:
+        machine.make_state()
+    with machine.opened() as ledger:
+        if ledger is None:
+            raise ConfigError("-o", f"nothing was downloaded to {folder} on this machine")
+        yield OpenLedger(machine.settings, machine)
+
+
+@contextlib.contextmanager
+def opened_for(conf: Config, folder: Path | None) -> Iterator[OpenLedger]:
+    """Yield the cluster's ledger, or with a folder its private one, which may be new."""
+    if folder is None:
+        yield OpenLedger(conf)
+        return
+    with opened(conf, folder, is_new=True) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def meant(
+    conf: Config,
+    output_dir: Path | None,
+    batch: str | None,
+    write: Callable[[str], None],
+    on_load: OnLoad | None = None,
+) -> Iterator[OpenLedger]:
+    """Yield the ledger that a command means.
+
+    That is the private one of ``output_dir``; else the cluster's, where one is configured; else
+    the private one that has the batch, or the one of the last run.
+
+    Args:
+        conf: The user's configuration.
+        output_dir: The folder that the user named, if any.
+        batch: The batch that the user named, if any.
+        write: Receives a line that names a folder which the user did not.
+        on_load: Receives the progress of a server that loads its file.
+
+    Raises:
+        ConfigError: there is no such ledger, or several have a batch of this name.
+        UnknownBatchError: no private ledger has this batch.
+    """
+    if output_dir is None and has_cluster(conf):
+        yield OpenLedger(conf)
+        return
+    known = known_folders(conf)
+    if output_dir is not None:
+        folder = planning.folder(output_dir).resolve()
+        if folder not in known:
+            hint = f"Folders of this user: {', '.join(map(str, known[:5])) or 'none'}."
+            raise ConfigError("-o", f"nothing was downloaded to {folder} on this machine", hint)
+    elif not known:
+        hint = "Type: export GEODES_TASKS_REDIS_URL=redis://HOST:6379/0, or name a folder with -o."
+        problem = "is not set, and nothing was downloaded on this machine yet"
+        raise ConfigError("GEODES_TASKS_REDIS_URL", problem, hint)
+    else:
+        folder = _folder_of(conf, known, batch) if batch else known[0]
+        write(f"on this machine: {folder}")
+    with opened(conf, folder, on_load) as found:
+        yield found
+
+
+def _folder_of(conf: Config, known: list[Path], batch: str) -> Path:
+    """Return the one folder whose ledger has a batch of this name."""
+    having, names = [], list[str]()
+    for folder in known:
+        with opened(conf, folder) as found:
+            there = found.ledger.reading.batches()
+        names += there
+        having += [folder] if batch in there else []
+    if not having:
+        raise UnknownBatchError(batch, nearest(batch, dict.fromkeys(names)))
+    if len(having) > 1:
+        listed = ", ".join(map(str, having))
+        problem = f"several folders have a batch {batch!r}: {listed}"
+        raise ConfigError("BATCH", problem, f"Name one: -o {having[0]}")
+    return having[0]
+
+
+@contextlib.contextmanager
+def ledger_of(conf: Config, folder: Path, on_load: OnLoad | None = None) -> Iterator[Ledger | None]:
+    """Yield the ledger of a folder: the cluster's, the running or the last private one.
+
+    None where nothing was ever downloaded to the folder in one-machine mode.
+    """
+    if has_cluster(conf):
+        yield Ledger.of(conf)
+        return
+    with OneMachine(conf, folder, on_load).opened() as ledger:
+        yield ledger

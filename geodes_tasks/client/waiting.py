@@ -1,0 +1,145 @@
+"""Wait for a batch: its progress, why nothing moves, and when to end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.results import BatchStatus, ErrorInfo
+from geodes_tasks.model.states import Reason, State
+from geodes_tasks.monitoring.snapshot import SnapshotReader
+from geodes_tasks.monitoring.terminal import View
+
+POLL_S = 0.25
+"""Seconds between two readings of the status."""
+LAST_POLL_S = 0.03
+"""Seconds between two readings while the last few downloads move: the caller waits for them."""
+LAST = 16
+"""Number of unfinished downloads that count as the last few."""
+NO_WORKER_S = 10.0
+"""Seconds without a worker after which that is reported: schedulers start workers later."""
+ACCOUNT_S = 2.0
+"""Seconds between two readings of workers and accounts."""
+
+Until = Literal["done", "key", "blocked"]
+"""``done``: no download is unfinished. ``key``: or all that is left waits for a key.
+``blocked``: or it waits for a person, for a key or for the end of a pause."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One wait for the end of a batch."""
+
+    batch: str
+    ledger: Ledger
+    view: View
+    """Where the progress is shown; entered here."""
+    write: Callable[[str], None] = lambda _: None
+    """Receives a line for each reason why downloads do not move, once."""
+    until: Until = "done"
+    max_wait_s: float = math.inf
+    """Seconds to wait when all that is left is on tape."""
+    machine: OneMachine | None = None
+    """The server and worker of one-machine mode; None for a cluster."""
+
+    _written: set[str] = field(default_factory=set)
+    _taped_since: float | None = None
+    _read_at: float = -math.inf
+    _began: float = field(default_factory=time.monotonic)
+
+    def run(self, timeout: float | None = None) -> BatchStatus:
+        """Wait, and return the counts of the end.
+
+        Args:
+            timeout: Seconds to wait at most; None is for ever.
+
+        Raises:
+            TimeoutError: it took longer; the batch continues.
+            PrivateProcessError: the private worker ended by itself.
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+        """
+        reading, before = self.ledger.reading, None
+        snapshots = SnapshotReader(self.ledger, [self.batch])
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        if self.machine is not None and reading.status(self.batch).unfinished:
+            self.machine.start_worker()
+        with self.view:
+            while True:
+                status = reading.status(self.batch)
+                for key, line in self._problems(status):
+                    if key not in self._written:
+                        self._written.add(key)
+                        self.write(line)
+                self.view.show(status, snapshots.read)
+                if self.machine is not None and not status.unfinished:
+                    self.machine.dismiss_worker()
+                if not status.unfinished or self._is_stuck(status):
+                    return status
+                if time.monotonic() >= deadline:
+                    left = f"{status.unfinished} of {status.total} downloads are unfinished"
+                    raise TimeoutError(f"batch {self.batch}: {left} after {timeout:g} s")
+                if self.machine is not None:
+                    self.machine.check()
+                time.sleep(LAST_POLL_S if is_ending(status, before) else POLL_S)
+                before = status
+
+    def _problems(self, status: BatchStatus) -> Iterator[tuple[str, str]]:
+        """Yield a line for each reason why downloads do not move, with a name for the reason."""
+        for reason in () if self.view.shows_waits else status.waiting:
+            if f"waits {reason}" in self._written:
+                continue
+            first = self.ledger.reading.first_waiting(self.batch, reason)
+            record = self.ledger.reading.record(first[0]) if first else None
+            if record is not None and record.error is not None:
+                yield f"waits {reason}", in_words(f"waits ({reason})", record.error)
+        now = time.monotonic()
+        if not status.unfinished or now < self._read_at + ACCOUNT_S:
+            return
+        self._read_at = now
+        if (paused := self._pause(status)) and "waits auth" not in self._written:
+            yield paused
+        waited = self.machine is None and now - self._began >= NO_WORKER_S
+        if waited and not self.ledger.dispatch.workers():
+            yield "worker", "no worker is alive: start one with `geodes-tasks worker`; waiting"
+
+    def _pause(self, status: BatchStatus) -> tuple[str, str] | None:
+        """Return the pause that only a person ends, as a name and a line; None without one."""
+        if ("batch", self.batch) in self.ledger.control.pauses():
+            line = f"batch {self.batch} is paused: geodes-tasks resume --batch {self.batch}"
+            return "batch", line
+        name = status.account
+        for account in self.ledger.account.states():
+            if account.name == name and account.paused and account.paused_until is None:
+                command = f"geodes-tasks resume --account {name}"
+                return "account", f"account {name} is paused ({account.paused}): {command}"
+        return None
+
+    def _is_stuck(self, status: BatchStatus) -> bool:
+        """Return whether what is left will not move, by the rules of this wait."""
+        if not status.states[State.STARTED] and self.until != "done":
+            if status.waiting.get(Reason.AUTH):
+                return True
+            if self.until == "blocked" and self._pause(status):
+                return True
+        if status.unfinished != status.waiting.get(Reason.OFFLINE, 0):
+            self._taped_since = None
+            return False
+        self._taped_since = self._taped_since or time.monotonic()
+        return time.monotonic() - self._taped_since >= self.max_wait_s
+
+
+def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:
+    """Return whether only the last few downloads are left, and they move."""
+    if before is None or status == before:
+        return False
+    return status.unfinished <= max(LAST, before.unfinished - status.unfinished)
+
+
+def in_words(word: str, error: ErrorInfo) -> str:
+    """Return one line with an error and its remedy."""
+    return f"{word}: {error.message.rstrip('.')}. {error.hint}".rstrip()

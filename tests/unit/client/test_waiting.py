@@ -1,0 +1,96 @@
+"""Waiting for a batch: how often it is read, what is reported, when it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from geodes_tasks.client import waiting
+from geodes_tasks.client.waiting import LAST, Until, Waiting, is_ending
+from geodes_tasks.monitoring.terminal import Quiet
+from tests.unit.ledger.test_ledger import ask, claimed, request_of
+from tests.unit.monitoring.test_terminal import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from geodes_tasks.ledger import Ledger
+    from geodes_tasks.model.results import BatchStatus
+    from geodes_tasks.monitoring.snapshot import Snapshot
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "ends"),
+    [
+        (None, 5, False),
+        (5, 5, False),
+        (1000, 900, False),
+        (LAST + 1, LAST, True),
+        (200, 100, True),
+        (200, 101, False),
+    ],
+)
+def test_the_end_is_near_when_as_many_are_left_as_came(
+    before: int | None, now: int, ends: bool
+) -> None:
+    """What stands still, or has long to go, is not looked at more often."""
+    earlier = None if before is None else status_of(pending=before)
+
+    assert is_ending(status_of(pending=now), earlier) is ends
+
+
+def test_only_downloads_of_the_batch_are_shown(fake_ledger: Ledger) -> None:
+    """What others have under way on the same cluster is theirs to look at."""
+    ours, theirs = request_of("ours"), request_of("theirs")
+    ask(fake_ledger, ours, batch="ours")
+    ask(fake_ledger, theirs, batch="theirs")
+    claimed(fake_ledger, theirs)
+    claimed(fake_ledger, ours)
+    shown: list[str] = []
+
+    class Picture(Quiet):
+        def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
+            shown.extend(one.title for one in read().running)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Waiting("ours", fake_ledger, Picture()).run()
+
+    assert shown == ["ours.zip"]
+
+
+@pytest.mark.parametrize("kind", ["batch", "account"])
+def test_a_pause_by_hand_is_reported_and_blocks(fake_ledger: Ledger, kind: str) -> None:
+    """``until="blocked"`` returns when only a person can go on, and the command is named."""
+    ask(fake_ledger, request_of("one"), batch="ours")
+    if kind == "batch":
+        fake_ledger.control.pause("batch", "ours", "by hand")
+    else:
+        fake_ledger.control.pause_account("acc", "by hand")
+    lines: list[str] = []
+
+    status = Waiting("ours", fake_ledger, Quiet(), lines.append, "blocked").run(5)
+
+    assert status.unfinished == 1
+    assert lines == [
+        "batch ours is paused: geodes-tasks resume --batch ours"
+        if kind == "batch"
+        else "account acc is paused (by hand): geodes-tasks resume --account acc"
+    ]
+
+
+@pytest.mark.parametrize("until", ["done", "key"])
+def test_no_worker_is_reported_and_ends_nothing(
+    fake_ledger: Ledger, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers start workers later: a line says that none is alive, once."""
+    ask(fake_ledger, request_of("one"), batch="ours")
+    monkeypatch.setattr(waiting, "NO_WORKER_S", 0.0)
+    monkeypatch.setattr(waiting, "ACCOUNT_S", 0.0)
+    lines: list[str] = []
+
+    with pytest.raises(TimeoutError, match="1 of 1 downloads are unfinished after 1 s"):
+        Waiting("ours", fake_ledger, Quiet(), lines.append, until).run(1)
+
+    assert lines == ["no worker is alive: start one with `geodes-tasks worker`; waiting"]
