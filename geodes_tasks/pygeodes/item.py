@@ -290,8 +290,16 @@ def _readable(d: Mapping[str, Any]) -> dict[str, Any]:
         assets = (d.get("assets") or {}).items()
         readable["assets"] = {key: one for key, one in assets if one.get("href")}
     if d.get("type") == "Feature":
-        # STAC requires the key `datetime`, null where there are start and end times (item-spec).
-        readable["properties"] = {"datetime": None} | dict(d.get("properties") or {})
+        properties = dict(d.get("properties") or {})
+        try:
+            pystac.utils.str_to_datetime(properties["datetime"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            # STAC requires `datetime`, null where there are start and end times (item-spec); pystac
+            # refuses an item without all three, and with it a whole page of a search.
+            properties["datetime"] = None
+            for name in ("start_datetime", "end_datetime"):
+                properties.setdefault(name, None)
+        readable["properties"] = properties
         readable.setdefault("geometry", None)
     return readable
 

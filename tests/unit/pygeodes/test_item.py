@@ -40,6 +40,22 @@ def test_an_item_is_a_pystac_item_with_extras() -> None:
     assert item.quicklook_asset.filesize == 18 * 1024
 
 
+@pytest.mark.parametrize("time", [None, "", "soon", 7, "2025-02-30T00:00:00Z", "absent"])
+def test_an_item_without_a_time_is_an_item(time: object) -> None:
+    """A time that is missing or none costs neither the item nor its search."""
+    d = made()
+    if time == "absent":
+        del d["properties"]["datetime"]
+    else:
+        d["properties"]["datetime"] = time
+
+    item = Item.from_dict(d)
+
+    assert item.datetime is None
+    assert item.to_dict()["properties"]["datetime"] is None
+    assert item.data_key
+
+
 def test_reading_leaves_the_json_alone() -> None:
     """The JSON that an item was made of can be used again."""
     source = made()
