@@ -218,6 +218,9 @@ class Steering:
             self._withdraw(batch, self.ledger.reading.downloads(batch))
         self.ledger.retention.forget(batch, unfinished=unfinished)
         swept = self.ledger.retention.sweep()
+        if not self.ledger.reading.batches():
+            # With its last batch a private ledger is empty: it keeps no stats of files either.
+            self.ledger.retention.forget_stats()
         self._sender.send(self.ledger.dispatch.release())
         return swept
 

@@ -13,6 +13,7 @@ import pytest
 
 from geodes_tasks.client.ledgers import ledger_of
 from geodes_tasks.client.local_server import OneMachine, known_folders
+from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
@@ -88,6 +89,19 @@ def test_the_folders_of_all_runs_are_known(folder: Path, tmp_path: Path) -> None
     assert is_under_way
     assert not machine.is_under_way
     assert known_folders(config.load()) == [tmp_path / "later", folder]
+
+
+def test_the_ledger_of_a_folder_can_be_emptied(folder: Path) -> None:
+    """With its last batch go all records, and the stats of files that earlier batches had."""
+    machine = OneMachine(config.load(), folder)
+    with machine.opened() as ledger:
+        assert ledger is not None
+        steering = Steering(machine.settings)
+        for batch in ledger.reading.batches():
+            steering.forget(batch, unfinished=True)
+        left = ledger.connection.client.keys(ledger.connection.key("download", "*"))
+
+        assert (left, ledger.reading.batches()) == ([], [])
 
 
 def test_a_run_under_way_is_read_and_steered(

@@ -18,6 +18,7 @@ local function keep_stat(d)
   set_batches(d, {})
   clear(d, 'footprint', 'history', 'worker', 'started')
   call('ZADD', P .. 'kept', stamp(now), d.id)
+  removed = removed + 1
 end
 
 -- `kept` itself is removed under a name that no batch has: theirs have a colon.
