@@ -19,7 +19,13 @@ from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.planning import Planned, Selection
 from geodes_tasks.client.price import Quote
 from geodes_tasks.client.run import Run
-from geodes_tasks.errors import ConfigError, DiskError, ItemNotFoundError, NotAFileError
+from geodes_tasks.errors import (
+    ConfigError,
+    DiskError,
+    GeodesTasksError,
+    ItemNotFoundError,
+    NotAFileError,
+)
 from geodes_tasks.model.asset import Unpack
 from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.loading import load_view
@@ -37,6 +43,8 @@ INTERRUPTED = 130
 
 
 SOURCES = "STAC JSON files, - for standard input, ids of items or product names"
+EXAMPLES, MOST_CLASSES = 3, 6
+"""Number of items named for one class of errors, and number of classes, at most."""
 Required = Annotated[
     list[str], typer.Argument(metavar="SOURCE...", show_default=False, help=f"{SOURCES}.")
 ]
@@ -302,9 +310,17 @@ def _show_price(quote: Quote) -> None:
 
 
 def _check_receipt(receipt: Receipt) -> None:
-    """Name what was refused; end the command where there is nothing to download."""
+    """Name what was refused, by class; end the command where there is nothing to download."""
+    classes: dict[type[GeodesTasksError], list[GeodesTasksError]] = {}
     for error in receipt.errors:
-        write_error(error)
+        classes.setdefault(type(error), []).append(error)
+    for errors in list(classes.values())[:MOST_CLASSES]:
+        named = errors[:1] if len(errors) > EXAMPLES else errors
+        for error in named:
+            write_error(error)
+        if more := len(errors) - len(named):
+            names = ", ".join(str(error.args[0]) for error in errors[1:EXAMPLES])
+            write_line(f"  and {more} more of this kind, for example {names}")
     unnamed = receipt.admissions["refused"] - len(receipt.errors)
     if unnamed > 0:
         write_line(f"and {unnamed} more refused: see geodes-tasks report {receipt.batch}")

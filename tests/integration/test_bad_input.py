@@ -248,3 +248,16 @@ def test_a_refused_key(cli: CommandLine, standin: StandIn, good: Any) -> None:
     assert key not in said.stderr
     assert mended.returncode == 0, mended.stderr
     assert wrong_files(standin, [good]) == []
+
+
+def test_one_cause_is_one_block(cli: CommandLine, standin: StandIn) -> None:
+    """A hundred items without data are one error with examples, in at most twenty lines."""
+    items = [standin.add_item(data=False) for _ in range(60)] + [standin.add_item(KiB)]
+
+    said = cli("download", write_items(items), "-o", "out", "--no-progress")
+
+    lines = said.stderr.splitlines()
+    assert said.returncode == 3
+    assert len(lines) <= 20
+    assert sum("NoDataAsset" in line or "no asset" in line for line in lines) <= 2
+    assert any("and 59 more of this kind, for example" in line for line in lines)
