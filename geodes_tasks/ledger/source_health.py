@@ -73,3 +73,17 @@ class SourceHealth(Part):
             # The lists of keys.lua: what only the portal serves has one of its own.
             lists = [(batch, "ready", sources, account) for sources in ("s3", "geodes+s3")]
             return sum(redis.llen(self._connection.key("batch", *names)) for names in lists)
+
+    def outages(self) -> dict[str, float]:
+        """Return the sources and hosts that are out of reach, with the time of the next try.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            names = ["geodes", "s3", *sorted(redis.smembers(self._connection.key("hosts")))]
+            pipeline = redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.hget(self._connection.key("source", name), "until")
+            found = pipeline.execute()
+        return {name: float(until) for name, until in zip(names, found, strict=True) if until}

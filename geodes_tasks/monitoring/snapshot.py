@@ -18,7 +18,7 @@ from geodes_tasks.ledger import (
     WorkerState,
 )
 from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.expected_end import End, expected_end
 
 SILENT_PERIODS = 3
@@ -220,7 +220,11 @@ class SnapshotReader:
             for one in snapshot.accounts
             if one.paused is not None
         ]
-        return by_hand + accounts
+        outages = [
+            Pause("source", name, Reason.OUTAGE, until)
+            for name, until in self.ledger.sources.outages().items()
+        ]
+        return by_hand + accounts + outages
 
     def _end(self, snapshot: Snapshot, status: BatchStatus) -> End:
         name = status.account or ""

@@ -19,6 +19,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request, SourceState, Verdict
 from geodes_tasks.model.states import Reason
+from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from geodes_tasks.tasks.source_order import EXCHANGE_SECONDS, SourceOrder
 from geodes_tasks.tasks.stop_signal import StopSignal
@@ -161,10 +162,13 @@ def test_three_failures_in_a_row_are_an_outage(fake_ledger: Ledger, clock: Clock
         order.failed("geodes", REFUSED)
 
     assert fake_ledger.leases.claim(first, "w") is Verdict.WAITING
+    (shown,) = SnapshotReader(fake_ledger, ["b"]).read().pauses
+    assert (shown.kind, shown.name, shown.reason) == ("source", "geodes", "outage")
     clock.advance(10.1)
     assert claimed(fake_ledger, first).probes
     assert fake_ledger.leases.claim(second, "w") is Verdict.WAITING
     order.works("geodes", is_probe=True)
+    assert fake_ledger.sources.outages() == {}
     assert not claimed(fake_ledger, second).probes
 
 
