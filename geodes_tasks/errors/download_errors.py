@@ -158,7 +158,7 @@ class ArchiveError(DownloadError):
     problem: str
 
     template = "{title}: {problem}"
-    hint = "Members can be listed in zip archives only; download other files whole."
+    hint = "Only sound zip archives have members: download the file whole, without --extract."
 
 
 # --- this worker's disk --------------------------------------------------------------------------

@@ -103,7 +103,8 @@ def portal(datalake: S3Server) -> Iterator[StandIn]:
     with StandIn(KEY) as running:
         for number in range(3):
             place = f"{BUCKET}/{number}.zip"
-            item = running.add_item(200 * KiB, endpoint_url=f"{datalake.url}/{place}")
+            members = {f"{number}.tif": bytes([number]) * 200 * KiB}
+            item = running.add_item(members=members, endpoint_url=f"{datalake.url}/{place}")
             datalake.put(f"{number}.zip", read(running.body(item)))
         running.fault(running.add_item(KiB, collection="TAPE"), "offline_410")
         running.fault(running.add_item(KiB, collection="GONE"), "gone_404")
