@@ -68,28 +68,37 @@ def progress_view(*, quiet: bool = False) -> View:
     return view(console(), quiet=quiet)
 
 
-class Html(Quiet):
+class Cell:
     """One output of a notebook cell, redrawn in place."""
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        self._handle: Any = None
+
+    def draw(self, text: str) -> None:
+        """Show HTML in place of what was shown."""
+        ipython = import_module("IPython.display")
+        if self._handle is None:
+            self._handle = ipython.display(ipython.HTML(text), display_id=True)
+        else:
+            self._handle.update(ipython.HTML(text))
+
+
+class Html(Quiet):
+    """The picture of a batch in a notebook cell."""
 
     shows_waits = True
 
     def __init__(self) -> None:
         """Show nothing yet."""
-        self._drawn_at = -DRAW_S
-        self._handle: Any = None
+        self._drawn_at, self._cell = -DRAW_S, Cell()
 
     def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
         """Draw the batch if the last picture is DRAW_S old, and at the end."""
         now = time.monotonic()
-        if status.unfinished and now - self._drawn_at < DRAW_S:
-            return
-        self._drawn_at = now
-        ipython = import_module("IPython.display")
-        drawn = ipython.HTML(picture(read()))
-        if self._handle is None:
-            self._handle = ipython.display(drawn, display_id=True)
-        else:
-            self._handle.update(drawn)
+        if not status.unfinished or now - self._drawn_at >= DRAW_S:
+            self._drawn_at = now
+            self._cell.draw(picture(read()))
 
 
 def picture(snapshot: Snapshot, task_url: str = "", most: int = ROWS) -> str:

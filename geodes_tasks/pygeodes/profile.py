@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Literal, Self
 
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from geodes_tasks.client import ledgers, single_downloads
 from geodes_tasks.client.local_server import known_folders
 from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import ACTIVE, State
 from geodes_tasks.monitoring import html
-from geodes_tasks.monitoring.wording import amount
+from geodes_tasks.monitoring.picture import sections
+from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
+from geodes_tasks.monitoring.terminal import Picture
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.settings.config import Config
 
@@ -31,7 +30,6 @@ RESET_MARK = "profile-reset"
 FOLDERS = 20
 """Number of download folders whose ledgers are read at most, the last ones."""
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
-_COLOURS = {State.STARTED: "orange1", State.SUCCESS: "green", State.FAILURE: "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +178,15 @@ class Profile:
 
         Args:
             refresh_rate: Seconds between two readings.
-            simplified: Write a line each time, in place of a table.
+            simplified: Write a line each time, in place of the picture of ``watch``.
             for_ever: Continue when nothing is queued or running.
             conf: In place of that of the last Geodes object.
         """
         known = conf or PORTALS.settings()
-        with contextlib.suppress(KeyboardInterrupt), _shown(plain=simplified) as show:
+        with contextlib.suppress(KeyboardInterrupt), _shown(known, plain=simplified) as show:
             while True:
                 profile = cls.load(known)
-                show(profile, refresh_rate * 2)
+                show(profile)
                 if not (for_ever or profile._in(*ACTIVE)):
                     return
                 time.sleep(refresh_rate)
@@ -199,31 +197,43 @@ class Profile:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return f"[{now}] Current downloads: {current} | Pending downloads: {pending}"
 
-    def table(self, finished_s: float) -> Table:
-        """Return a table of current, pending and just finished downloads.
-
-        Args:
-            finished_s: Seconds since their end for which finished downloads are shown.
-        """
-        table = Table(caption="current, pending and just finished downloads", expand=True)
-        for column in ("File", "State", "Progress", "Destination", "Started", "Ended"):
-            table.add_column(column, overflow="fold")
-        shown = self.just_finished_downloads(finished_s), self.current_downloads()
-        for one in (*shown[0], *shown[1], *self.pending_downloads()[:20]):
-            table.add_row(*map(Text, _row(one)), style=_COLOURS.get(one.record.state))
-        return table
-
 
 @contextlib.contextmanager
-def _shown(*, plain: bool) -> Iterator[Callable[[Profile, float], None]]:
-    """Yield a function that shows a profile: a live table in a terminal, else lines."""
+def _shown(settings: Config, *, plain: bool) -> Iterator[Callable[[Profile], None]]:
+    """Yield a function that shows a profile: the picture in a terminal or notebook, else lines."""
     console = html.console()
-    if plain or not console.is_terminal:
-        yield lambda profile, _: console.print(profile.line(), highlight=False, markup=False)
+    if plain or not (console.is_terminal or html.in_notebook()):
+        yield lambda profile: console.print(profile.line(), highlight=False, markup=False)
+        return
+    if html.in_notebook():
+        cell = html.Cell()
+        yield lambda _: cell.draw("".join(map(html.picture, _snapshots(settings))))
         return
     # Without its own thread: between two readings nothing on the screen changes.
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda profile, seconds: live.update(profile.table(seconds), refresh=True)
+        yield lambda _: live.update(
+            Picture([one for each in _snapshots(settings) for one in sections(each)]), refresh=True
+        )
+
+
+def _snapshots(settings: Config) -> list[Snapshot]:
+    """Return a snapshot of the unfinished batches of each ledger that has any."""
+    if ledgers.has_cluster(settings):
+        return _unfinished(Ledger.of(settings))
+    found = []
+    for folder in known_folders(settings)[:FOLDERS]:
+        # The server of a run may end while its ledger is read: the next reading has it.
+        with (
+            contextlib.suppress(LedgerUnavailableError, UnknownBatchError),
+            ledgers.ledger_of(settings, folder) as ledger,
+        ):
+            found += _unfinished(ledger) if ledger is not None else []
+    return found
+
+
+def _unfinished(ledger: Ledger) -> list[Snapshot]:
+    names = [one for one in ledger.reading.batches() if ledger.reading.status(one).unfinished]
+    return [SnapshotReader(ledger, names).read()] if names else []
 
 
 def _downloads_of(ledger: Ledger) -> list[ProfileDownload]:
@@ -234,15 +244,6 @@ def _downloads_of(ledger: Ledger) -> list[ProfileDownload]:
         for batch in ledger.reading.batches()
         for record in ledger.reading.records(batch)
     ]
-
-
-def _row(one: ProfileDownload) -> list[str]:
-    record = one.record
-    state = f"{record.state} ({record.reason})" if record.reason else str(record.state)
-    size = human_bytes(record.size_bytes)
-    progress = size if one.done_bytes is None else amount(one.done_bytes, record.size_bytes)
-    times = (record.started_at or "", record.finished_at or "")
-    return [Path(record.path).name or record.item_id, state, progress, record.path, *times]
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from geodes_tasks.client import ledgers
 from geodes_tasks.errors import LedgerUnavailableError
@@ -15,6 +17,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.pygeodes import profile as profiles
 from geodes_tasks.pygeodes.profile import Profile
 from geodes_tasks.settings import config
+from tests.unit.ledger.test_ledger import ask, request_of
 
 
 @pytest.mark.parametrize("is_cluster", [False, True])
@@ -42,3 +45,22 @@ def test_a_run_that_ends_while_its_ledger_is_read(
             Profile.load(settings)
     else:
         assert Profile.load(settings).downloads == {}
+
+
+def test_a_watched_profile_is_the_picture_of_watch(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a terminal it draws the same sections, the batches that are not over first."""
+    ask(fake_ledger, request_of("a"), batch="open")
+    out = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr("geodes_tasks.monitoring.html.console", lambda: out)
+    monkeypatch.setattr(profiles, "known_folders", lambda *_: [Path("downloads")])
+    monkeypatch.setattr(ledgers, "ledger_of", lambda *_: contextlib.nullcontext(fake_ledger))
+
+    with profiles._shown(config.load(), plain=False) as show:
+        show(Profile())
+
+    text = out.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert "BATCHES" in text
+    assert "0 of 1 done, 1 queued" in text
+    assert "no worker is alive" in text
