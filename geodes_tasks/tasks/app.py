@@ -6,17 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
-
-from celery import Celery
-from kombu.entity import Queue as BrokerQueue
-from kombu.exceptions import BatchPublishError, OperationalError
+from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.ledger import Wakeup
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.settings.config import Settings
 from geodes_tasks.settings.redis_address import sentinel_address
 from geodes_tasks.transports.rate import rate_limit
+
+if TYPE_CHECKING:
+    # Celery takes as long to load as all of a command whose files are there, which sends nothing.
+    from celery import Celery
 
 TASK = "geodes_tasks.download"
 EVENTS = "geodes_tasks.tasks.task_events:Events"
@@ -29,6 +29,8 @@ BROKER_KEYS = (QUEUE, "unacked", "unacked_index", "unacked_mutex")
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return Celery's settings for downloads; measured, see docs/architecture.md."""
+    from kombu.entity import Queue as BrokerQueue
+
     url = settings.redis_url.get_secret_value()
     transport = {
         # The ledger knows which messages were sent and never claimed, and sends those again. The
@@ -96,6 +98,8 @@ def is_monitored() -> bool:
 
 def make(settings: Settings) -> Celery:
     """Build the application of a worker; opens no connection."""
+    from celery import Celery
+
     # Before the pool is forked, so that its processes share one limit.
     rate_limit(settings.rate)
     prefork = has_prefork(sys.argv)
@@ -125,9 +129,17 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         """Prepare; opens no connection."""
-        self.app = Celery("geodes_tasks.sender", set_as_current=False, events=EVENTS)
+        self._settings = settings
+
+    @cached_property
+    def app(self) -> Celery:
+        """The application that sends; it receives nothing."""
+        from celery import Celery
+
+        app = Celery("geodes_tasks.sender", set_as_current=False, events=EVENTS)
         # With a result backend every message costs a subscription, and a dead Redis 19 s.
-        self.app.conf.update(celery_settings(settings) | {"result_backend": "disabled://"})
+        app.conf.update(celery_settings(self._settings) | {"result_backend": "disabled://"})
+        return app
 
     def send(self, wakeups: Sequence[Wakeup]) -> None:
         """Send one message a download; recovery sends a lost one again.
@@ -138,6 +150,8 @@ class Sender:
         """
         if not wakeups:
             return
+        from kombu.exceptions import BatchPublishError, OperationalError
+
         try:
             with self.app.producer_or_acquire() as producer, producer.batch(1000):
                 sent = [

@@ -220,6 +220,13 @@ def test_importing_the_package_is_quick_and_silent() -> None:
     assert not [name for name in ("boto3", "celery", "redis") if f"'{name}'" in runs[0][2]]
 
 
+def test_a_command_loads_celery_only_to_send() -> None:
+    """A download of files that are there sends no message, so it does not wait for Celery."""
+    _, _, loaded = import_alone("import geodes_tasks.cli.download")
+
+    assert not [name for name in ("boto3", "botocore", "celery") if f"'{name}'" in loaded]
+
+
 @pytest.mark.parametrize(
     "statement", ["from geodes_tasks import enqueue, Batch, Config", "import worker"]
 )
