@@ -12,7 +12,7 @@ COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-real check format bench chaos chart soak mutants docs fuzz shots audit scan release-check up down compose-test clean
+.PHONY: help install run test test-real scale size check format bench chaos chart soak mutants docs fuzz shots audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,10 @@ check: $(STAMP) ## lint, format, types; Lua where luacheck is installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.lua
+
+scale: $(STAMP) ## a million downloads and 1,000 workers in one ledger; as root; writes docs/scale.md
+	$(BIN)/python -m tests.real.scale
+	$(BIN)/python docs/make_benchmarks.py
 
 size: $(STAMP) ## lines of code by room, without blank lines, comments and docstrings
 	@$(BIN)/python -m tests.size

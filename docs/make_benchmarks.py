@@ -21,16 +21,16 @@ HERE = Path(__file__).parent
 PAGE, SCALE, FIGURES = HERE / "benchmarks.md", HERE / "scale.md", HERE / "figures"
 PICTURE = HERE / "img" / "growth.svg"
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-OVERVIEW, OTHERS, COSTS = "overview", "others", "costs"
-ITEMS, WORKERS, SLOTS = 10_000_000, 1000, 16
-"""What docs/scale.md is about."""
+OVERVIEW, OTHERS, COSTS, OPERATIONS = "overview", "others", "costs", "operations"
+SIZES = "scale"
+"""Name of the result of `make scale`, which is no bench."""
 Result = dict[str, Any]
 
 
 def results() -> dict[str, Result]:
     """Read what was measured, by the name of the bench."""
     found = (json.loads(path.read_text()) for path in sorted(FIGURES.glob("*.json")))
-    return {one["bench"]: one for one in found}
+    return {one.get("bench", SIZES): one for one in found}
 
 
 def page(text: str, known: dict[str, Result]) -> str:
@@ -42,9 +42,11 @@ def page(text: str, known: dict[str, Result]) -> str:
         if name == OVERVIEW:
             lines = overview(known)
         elif name == COSTS:
-            lines = costs(known)
+            lines = costs(known[SIZES])
+        elif name == OPERATIONS:
+            lines = operations(known[SIZES])
         elif name == OTHERS:
-            lines = others(result for each, result in known.items() if each not in named)
+            lines = others(result for each, result in known.items() if each not in {*named, SIZES})
         else:
             lines = chapter(known[name])
         return match[1] + "\n".join(lines) + "\n" + match[3]
@@ -57,7 +59,7 @@ def overview(known: dict[str, Result]) -> Iterator[str]:
     yield "| work | against | figure | to reach | reached |"
     yield "|---|---|---|---|---|"
     for result in known.values():
-        for line in result["lines"]:
+        for line in result.get("lines", ()):
             if "reach" in line:
                 what = line["work"] if result["scale"] == 1 else f"*quick try:* {line['work']}"
                 yield row(what, against(line), figure(line), reach(line), met(line))
@@ -93,74 +95,43 @@ def others(left: Iterable[Result]) -> Iterator[str]:
         yield from chapter(result)
 
 
-def costs(known: dict[str, Result]) -> Iterator[str]:
-    """Give what one thing costs, and what that makes of ten million items and 1,000 workers."""
-    growth, small = known["growth"], known["small_files"]
-    longest = max(growth["conditions"]["of the ledger"])
-
-    def of(name: str) -> float:
-        return float(growth["series"][f"{name} at {longest}"]["median"])
-
-    memory, admit, download = (
-        of("bytes"),
-        of("Redis's time to admit"),
-        of("Redis's time for a download"),
-    )
-    renew = float(growth["series"]["Redis's time to renew a lease"]["median"])
-    recovery = of("Redis's time for a recovery")
-    pace = small["lines"][0]["median"]
-    asked = small["conditions"]["requests to Redis for a file"]
-    leases = WORKERS * SLOTS
-    low, high = growth["load_average"]
+def costs(known: Result) -> Iterator[str]:
+    """Yield what a ledger and a fleet cost Redis, as `make scale` has measured it."""
+    _, downloads = known["downloads"]
+    workers, shares, memory = known["workers"], known["shares"], known["bytes"]
+    own = shares["renewals"] + shares["recovery"]
     yield (
-        f"*Measured with {longest:,} in the ledger; load average {low:g} to {high:g} on "
-        f"{growth['machine']['cores']} cores.*\n"
+        f"*Measured {known['taken']} with {downloads:,} downloads and {workers:,} workers in the "
+        f"ledger; load average {known['load_average']:.0f} on {known['machine']['cores']} cores.*\n"
     )
-    yield "| what | costs | at scale |"
-    yield "|---|---|---|"
+    yield "| what | figure |"
+    yield "|---|---|"
+    for state, size in memory.items():
+        yield row(f"memory of Redis for a {state} download", f"{size:,.0f} bytes")
     yield row(
-        "memory of Redis for an item",
-        f"{memory:,.0f} bytes",
-        f"ten million: {memory * ITEMS / 2**30:.0f} GiB",
-    )
-    yield row(
-        "Redis's time to admit an item",
-        f"{admit:.0f} µs",
-        f"ten million: {admit * ITEMS / 60e6:.0f} minutes of its one core",
+        f"{workers:,} transfers under way, each lease renewed each second, by {workers:,} workers",
+        f"{shares['renewals']:.1%} of one core",
     )
     yield row(
-        "Redis's time for a download: claim, record, release of the next",
-        f"{download:.0f} µs",
-        f"at most {1e6 / download:,.0f} downloads a second, whatever the fleet;"
-        f" ten million take {download * ITEMS / 3600e6:.1f} hours of its core",
+        f"heartbeats, recovery and releases of {workers:,} workers, every 5 s each",
+        f"{shares['recovery']:.1%} of one core",
     )
+    yield row("both together: our commands and scripts", f"**{own:.1%}** of one core")
     yield row(
-        "Redis's time to renew a lease, once a second",
-        f"{renew:.0f} µs",
-        f"{leases:,} transfers under way: {renew * leases / 1e4:.0f} % of its core",
+        f"beside it, Celery's own polling of {workers:,} idle workers",
+        f"{shares['celery']:.1%} of one core",
     )
-    yield row(
-        "Redis's time for a look of recovery, every 15 s a worker",
-        f"{recovery:.0f} µs",
-        f"1,000 workers: {recovery * WORKERS / 15 / 1e4:.1f} % of its core",
-    )
-    requests = ", ".join(f"{count:g} {name}" for name, count in asked.items())
-    yield row(
-        "requests to Redis for a small file",
-        requests,
-        f"one worker's {pace:,.0f} files a second: {pace * sum(asked.values()):,.0f} a second",
-    )
-    links = small["conditions"]["connections of the worker to Redis"]
-    yield row(
-        "connections of a worker with 16 slots to Redis",
-        f"{links}",
-        f"1,000 workers: {links * WORKERS:,}, of 10,000 that Redis allows as it comes",
-    )
-    yield row(
-        "small files a second through one worker",
-        f"{pace:,.0f}",
-        f"ten million: {ITEMS / pace / 3600:.0f} hours with one worker",
-    )
+    yield row("longest wait of a second client that pings", f"{known['longest_ping_ms']:.0f} ms")
+
+
+def operations(known: Result) -> Iterator[str]:
+    """Yield Redis's time for a call of each operation, on a small and on a large ledger."""
+    small, large = known["downloads"]
+    yield f"| operation | {small:,} downloads | {large:,} downloads | growth |"
+    yield "|---|---|---|---|"
+    for name, (before, after) in known["operations"].items():
+        growth = f"{after / max(before, 1):.1f}"
+        yield row(name, f"{before:,.0f} µs", f"{after:,.0f} µs", growth)
 
 
 def conditions(result: Result) -> Iterator[tuple[str, str]]:

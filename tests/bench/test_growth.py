@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections import deque
 from dataclasses import replace
@@ -17,8 +21,10 @@ from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from tests.bench.fileserver import FileServer
-from tests.bench.harness import Bench, Series, scaled
+from tests.bench.harness import AT_MOST, ROOT, ROUNDS, Bench, Series, scaled
 from tests.bench.scene import Cluster, many, publish, write_lines
+from tests.former import former_version
+from tests.servers import RedisServer
 from tests.standin.bodies import KiB
 
 if TYPE_CHECKING:
@@ -43,6 +49,35 @@ def test_growth(folder: Path) -> None:
     ledger_by_length(bench, folder)
     bench.conditions |= {"lengths": LENGTHS, "of the ledger": MILLION, "bytes of a file": SIZE}
     bench.finish()
+
+
+def test_against_the_former_version(folder: Path) -> None:
+    """A small download costs Redis no more than with 0.1.0, and a renewal half, in the same run."""
+    bench = Bench("growth_former", "what a download costs Redis, against version 0.1.0")
+    (folder / "former").mkdir()
+    paths = {"0.1.0": former_version(folder / "former"), "now": str(ROOT)}
+    costs: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
+    with RedisServer(folder / "redis") as server:
+        for _ in range(ROUNDS):
+            for name, path in paths.items():
+                costs[name].append(cost_with(path, server.url))
+    for what, reach in (("download", 1.0), ("renewal", 0.5)):
+        before, now = (min(one[what] for one in costs[name]) for name in paths)
+        bench.series[f"{what} with 0.1.0"] = Series((before,), "µs")
+        bench.series[f"{what} now"] = Series((now,), "µs")
+        share = Series((now / before,), "times")
+        bench.line(f"Redis's time for a {what}", "0.1.0", share, AT_MOST, reach)
+    bench.finish()
+
+
+def cost_with(path: str, url: str) -> dict[str, float]:
+    """Measure in a process that imports the package from this path."""
+    command = [sys.executable, str(ROOT / "tests" / "bench" / "ledger_cost.py"), url]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 # --- through a worker ----------------------------------------------------------------------------

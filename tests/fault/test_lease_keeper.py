@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from tests.fault.scene import MiB, Scene, errors_of, wrong
 from tests.integration.secured import binary_of
 from tests.servers import RedisServer
+from tests.standin import RangeBehaviour
 from tests.tools import absent
 
 if TYPE_CHECKING:
@@ -116,6 +118,35 @@ def test_forgotten_scripts_cost_no_lease(cluster: Scene, server: RedisServer) ->
             time.sleep(0.1)
 
     assert_fetched_once(cluster, batch)
+
+
+def test_a_server_replaced_by_an_empty_one_costs_what_it_had_recorded(
+    cluster: Scene, server: RedisServer
+) -> None:
+    """Enqueued again, a complete file is not fetched twice, and one under way is continued."""
+    (complete,) = cluster.items(1, MiB)
+    worker = cluster.worker("first")
+    assert wrong(cluster.settled(cluster.enqueue(complete), 30)) == [], cluster.logs
+    begun = cluster.items(2, 6 * MiB)
+    cluster.standin.settings.range, cluster.standin.settings.rate = RangeBehaviour.GOOD, MiB / 2
+    cluster.enqueue(*begun)
+    for item in begun:
+        cluster.fetched(item, MiB, 30)
+
+    server.kill()
+    shutil.rmtree(server.folder / "appendonlydir")
+    server.start()
+    worker.wait_for("was emptied or replaced")
+    # The attempts stop by themselves: another worker may have their downloads now.
+    assert cluster.standin.wait_idle(30), cluster.logs
+    cluster.standin.settings.rate = None
+    again = cluster.settled(cluster.enqueue(complete, *begun), 60)
+
+    assert wrong(again) == [], cluster.logs
+    assert cluster.downloads(complete) == 1
+    assert [cluster.downloads(item) for item in begun] == [2, 2]
+    assert cluster.sent_bytes() < 1.3 * (MiB + 2 * 6 * MiB)
+    assert "Exception in thread" not in cluster.logs
 
 
 def test_a_worker_that_cannot_renew_takes_no_work_until_it_can(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +9,7 @@ import pytest
 
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
+from tests.former import former_version
 from tests.integration.test_cli import CommandLine, file_of, files_in, write_items, wrong_files
 from tests.servers import ServerError, wait_until
 from tests.standin import RangeBehaviour
@@ -24,35 +22,14 @@ if TYPE_CHECKING:
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
-ROOT = Path(__file__).parents[2]
-COMMIT = "10fcfe6"
-"""Of release 0.1.0; tags do not travel with every copy."""
 MiB = 1 << 20
 WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def former(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Build the wheel of 0.1.0 and unpack it; its folder, put on ``PYTHONPATH``, comes first."""
-    known = subprocess.run(
-        ["git", "-C", str(ROOT), "cat-file", "-e", f"{COMMIT}^{{commit}}"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if known.returncode:
-        pytest.skip(f"commit {COMMIT} of version 0.1.0 is not in this history")
-    folder = tmp_path_factory.mktemp("former")
-    archive, source, site = folder / "source.tar", folder / "source", folder / "site"
-    subprocess.run(["git", "-C", str(ROOT), "archive", "-o", str(archive), COMMIT], check=True)
-    with tarfile.open(archive) as packed:
-        packed.extractall(source, filter="data")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation",
-         "--wheel-dir", str(folder), str(source)],
-        check=True,
-    )  # fmt: skip
-    (built,) = folder.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(built), str(site)], check=True)
-    return str(site)
+    """Give the folder of the former version, for ``PYTHONPATH``."""
+    return former_version(tmp_path_factory.mktemp("former"))
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ MOST_GROWTH = 4.0
 BOUND_US = 4000.0
 """Microseconds of a call that touches as many downloads as one may: where the smaller ledger has
 fewer to touch, the larger one may cost so much."""
+LOAD_S = 300.0
+"""Seconds in which a server has to load a million downloads."""
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 
@@ -48,10 +50,28 @@ def wheel_server() -> str:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ChosenServer]:
+def server(tmp_path: Path) -> Iterator[SizedServer]:
     """Start the wheel's server."""
-    with ChosenServer(tmp_path / "server", wheel_server()) as running:
+    with SizedServer(tmp_path / "server") as running:
         yield running
+
+
+class SizedServer(ChosenServer):
+    """The wheel's server, which may take its time to load a large file."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare; nothing runs yet."""
+        super().__init__(folder, wheel_server())
+
+    def _comes_up(self) -> bool:
+        wait_until(lambda: self.answers() or not self.alive, LOAD_S, "a server that answers")
+        return self.alive
+
+
+def undisturbed(server: SizedServer) -> None:
+    """Let no other program take the processor within a command: SLOWLOG counts that time."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(server.pid, os.SCHED_FIFO, os.sched_param(1))
 
 
 def ledger_at(url: str, prefix: str = "geodes:") -> Ledger:
@@ -60,7 +80,7 @@ def ledger_at(url: str, prefix: str = "geodes:") -> Ledger:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_copied_download_is_as_an_admitted_one(server: ChosenServer, state: str) -> None:
+def test_a_copied_download_is_as_an_admitted_one(server: SizedServer, state: str) -> None:
     """Of 200 downloads 180 are copies: keys and records are those of 200 that were all admitted."""
     copied, real = ledger_at(server.url, "copied:"), ledger_at(server.url, "real:")
     bring(copied, state, range(20))
@@ -75,11 +95,13 @@ def prepare(folder: Path, count: int, workers: int) -> Path:
     """Fill a server once; return the folder in which it was saved."""
     saved = folder / f"saved-{count}"
     if not saved.exists():
-        with ChosenServer(saved, wheel_server()) as server:
+        with SizedServer(saved) as server:
             ledger = ledger_at(server.url)
             fill(ledger, count, workers)
             # A snapshot loads in a tenth of the time that the commands of the loader take.
             client = ledger.connection.client
+            client.config_set("auto-aof-rewrite-percentage", 0)
+            wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], 120)
             client.bgrewriteaof()
             wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], 120)
             ledger.close()
@@ -91,11 +113,8 @@ def run(folder: Path, count: int, workers: int = WORKERS) -> Measured:
     place = folder / "server"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(prepare(folder, count, workers), place)
-    with ChosenServer(place, wheel_server()) as server:
-        # Other programs on the machine must not take the processor in the middle of a command:
-        # SLOWLOG counts that time too.
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(server.pid, os.SCHED_FIFO, os.sched_param(1))
+    with SizedServer(place) as server:
+        undisturbed(server)
         ledger, second = ledger_at(server.url), ledger_at(server.url)
         found = measure(ledger, second.connection.client, count)
         ledger.close()

@@ -93,8 +93,11 @@ def test_every_result_is_shown(docs: Path) -> None:
     text = (docs / "benchmarks.md").read_text()
 
     for path in (docs / "figures").glob("*.json"):
-        for line in json.loads(path.read_text())["lines"]:
+        result = json.loads(path.read_text())
+        for line in result.get("lines", ()):
             assert f"| {line['work']} |" in text
+        for operation in result.get("operations", ()):
+            assert f"| {operation} |" in (docs / "scale.md").read_text()
 
 
 def test_results_name_no_host() -> None:

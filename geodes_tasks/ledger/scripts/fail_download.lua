@@ -7,9 +7,10 @@ local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limit
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
 if report.error then
-  count_transfer(d, report)
-  move(d, 'FAILURE', { error = report.error, finished = stamp(now),
-    history = report.entry and longer_history(d, cjson.decode(report.entry)) })
+  local values = { error = report.error, finished = stamp(now),
+    history = report.entry and longer_history(d, cjson.decode(report.entry)) }
+  count_transfer(d, report, values)
+  move(d, 'FAILURE', values)
 else
   move(d, 'REVOKED', { finished = stamp(now) })
   clear(d, 'cancel')

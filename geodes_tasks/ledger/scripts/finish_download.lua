@@ -5,12 +5,12 @@
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
-count_transfer(d, report)
-count_in_batches(d, 'bytes_total', report.size - number(d.size))
-count_in_batches(d, 'bytes_done', report.size - number(d.done))
-move(d, 'SUCCESS', { outcome = report.outcome, verified = report.verified and 1 or 0, proof = report.proof,
+local values = { outcome = report.outcome, verified = report.verified and 1 or 0, proof = report.proof,
   finished = stamp(now), checksum = report.checksum, source = report.source, size = report.size,
-  done = report.size, spec = report.spec })
+  done = report.size, spec = report.spec }
+count_transfer(d, report, values)
+if report.size ~= number(d.size) then count_in_batches(d, 'bytes_total', report.size - number(d.size)) end
+move(d, 'SUCCESS', values)
 clear(d, 'error', 'suspect', 'token', 'gone', 'offline_since')
 local server = report.source == 'geodes' and host_of(d) or report.source
 if server then

@@ -12,11 +12,12 @@ if d.cancel then
   -- The failed attempt has not removed its part files.
   revoke(d)
 else
-  count_transfer(d, report)
-  move(d, 'RETRY', { reason = report.reason, error = report.error, suspect = report.suspect,
+  local values = { reason = report.reason, error = report.error, suspect = report.suspect,
     attempts = number(d.attempts) - (report.counted and 0 or 1),
     sources = report.held == 'geodes' and host_of(d) or report.held,
-    history = report.entry and longer_history(d, cjson.decode(report.entry)) })
+    history = report.entry and longer_history(d, cjson.decode(report.entry)) }
+  count_transfer(d, report, values)
+  move(d, 'RETRY', values)
   -- The own window may have room again by now: a request that never reached the portal came back.
   local has_room = report.pause == 'quota' and not report.complaint
     and quota_left(d.account, limits.quota_count, limits.quota_seconds) > 0

@@ -14,16 +14,16 @@ local function end_lease(id, token)
   return d
 end
 
--- Add what an attempt transferred to the record; count what no renewal has counted.
-local function count_transfer(d, report)
+-- Add what an attempt transferred to the values that its record gets; count what no renewal has counted.
+local function count_transfer(d, report, values)
   local received = report.bytes or 0
-  local values = { bytes = number(d.bytes) + received }
+  values.bytes = number(d.bytes) + received
   for source, bytes in pairs(report.sources or { [report.source or ''] = received }) do
     if bytes ~= 0 then values['bytes:' .. source] = number(d['bytes:' .. source]) + bytes end
   end
-  set(d, values)
-  local came = received - number(d.counted)
-  if came > 0 then count_progress(d.batches, 0, came, report.source or '', report.collection) end
+  local came, grown = received - number(d.counted), (values.done or number(d.done)) - number(d.done)
+  if came <= 0 and grown == 0 then return end
+  count_progress(d.batches, grown, math.max(came, 0), report.source or '', report.collection or '')
 end
 
 local function wait_until(d, due)

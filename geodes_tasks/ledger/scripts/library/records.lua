@@ -24,6 +24,9 @@ local function clear(d, ...)
   call('HDEL', download_key(d.id), ...)
 end
 
+-- A number costs Redis half as much again as its text.
+local TEXTS = { [1] = '1', [-1] = '-1' }
+
 -- Sums of a script that counts many downloads, written once at its end; nil: written at once.
 local sums = nil
 
@@ -31,7 +34,7 @@ local function begin_sums() sums = {} end
 
 local function add(key, counter, amount)
   if amount == 0 then return end
-  if not sums then return call('HINCRBY', key, counter, amount) end
+  if not sums then return call('HINCRBY', key, counter, TEXTS[amount] or amount) end
   sums[key] = sums[key] or {}
   sums[key][counter] = (sums[key][counter] or 0) + amount
 end

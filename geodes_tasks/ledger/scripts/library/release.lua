@@ -32,14 +32,13 @@ end
 -- Return what an account may start now: `datalake`: S3 works and a worker can use it; for each set of
 -- sources whether its ready lists are open; and in `why`, for the portal and each other host, why
 -- nothing is requested there. A pause by hand closes all of them, any other pause the portal, an outage
--- what needs that source. `limit` is what the account's hash says of its concurrency, `window` and
--- `refilled` of messages.
+-- what needs that source. `limit` is what the account's hash says of its concurrency.
 local function open_lists(account)
   local open = { why = {} }
   open.geodes_paused, open.s3_paused = unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3'))
   local until_time, why, by_hand
-  until_time, why, by_hand, open.probe, open.limit, open.window, open.refilled = unpack(call('HMGET',
-    account_key(account), 'paused_until', 'paused', 'by_hand', 'probe', 'places', 'window', 'refilled'))
+  until_time, why, by_hand, open.probe, open.limit = unpack(call('HMGET', account_key(account),
+    'paused_until', 'paused', 'by_hand', 'probe', 'places'))
   local paused = is_paused(until_time)
   if paused and by_hand then return { why = { geodes = 'paused' } } end
   local out_until, offered = unpack(call('HMGET', P .. 'source:s3', 'until', 'offered'))
@@ -100,14 +99,17 @@ end
 -- Choose the downloads to send a message for now: never more than can start soon.
 -- Returns {id, spec, id, spec, ...}, and whether a next call finds more.
 local function release(account, limits)
-  local chosen, open, sent = {}, open_lists(account), account_key(account, ':sent')
-  if not open.any then return chosen, false end
-  local on_way, probes = call('ZCARD', sent), probes_left(open.probe)
-  local window = math.min(math.max(number(open.window, FIRST_WINDOW), 1), limits.window)
+  local chosen, sent = {}, account_key(account, ':sent')
+  local probe, places, messages, refilled =
+    unpack(call('HMGET', account_key(account), 'probe', 'places', 'window', 'refilled'))
+  local on_way, probes = call('ZCARD', sent), probes_left(probe)
+  local window = math.min(math.max(number(messages, FIRST_WINDOW), 1), limits.window)
   limits.eager = limits.eager or probes <= 1
   local free, refill =
-    free_messages(account, limits, concurrency(open.limit, limits.concurrent), window, on_way)
+    free_messages(account, limits, concurrency(places, limits.concurrent), window, on_way)
   if free <= 0 then return chosen, false end
+  local open = open_lists(account)
+  if not open.any then return chosen, false end
   local to_portal = open.is_probed and 1 or probes - on_way
   if to_portal < 1 then close_portal(open) end
   local budget = quota_left(account, limits.quota_count, limits.quota_seconds)
@@ -137,6 +139,6 @@ local function release(account, limits)
     end
   end
   for i = #put_back, 1, -1 do make_ready(record(put_back[i]), true) end
-  if refill and free < window / 4 then adapt_window(account, limits.window, window, open.refilled) end
+  if refill and free < window / 4 then adapt_window(account, limits.window, window, refilled) end
   return chosen, stale == MOST_STALE or (left == 0 and free > 0)
 end

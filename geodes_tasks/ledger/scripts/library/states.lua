@@ -36,7 +36,7 @@ local function move(d, to, values)
   if to == 'RETRY' then count(d, 'waiting:' .. d.reason, 1) end
   if to == 'SUCCESS' then count(d, 'outcome:' .. d.outcome, 1) end
   if is_queued(d) then call('ZADD', since_key(d), stamp(now), d.id) end
-  for _, name in ipairs(d.names) do
+  for _, name in ipairs(error_entry(d) and d.names or {}) do
     if is_alive(name) then list_error(d, name) end
   end
 end
