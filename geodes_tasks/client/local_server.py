@@ -226,9 +226,6 @@ class OneMachine:
 
 def known_folders(settings: Settings) -> list[Path]:
     """Return the download folders of this user's one-machine runs, the newest run first."""
-    found = settings.state_dir.expanduser().glob(f"*/{FOLDER}")
-    return [Path(one.read_text()) for one in sorted(found, key=_written, reverse=True)]
-
-
-def _written(path: Path) -> float:
-    return path.stat().st_mtime
+    marks = settings.state_dir.expanduser().glob(f"*/{FOLDER}")
+    found = sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)
+    return [Path(one.read_text()) for one in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from tests.integration.test_cli import CommandLine, write_items
 from tests.integration.test_one_machine import SLOW, reap
 from tests.integration.test_private_server import servers_in
 from tests.servers import wait_until
-from tests.standin import MiB
+from tests.standin import KiB, MiB
 
 if TYPE_CHECKING:
     from tests.standin import StandIn
@@ -124,6 +125,38 @@ def test_a_run_under_way_is_read_and_steered(
         states = ledger.reading.status(newest).states
     assert total == len(items)
     assert states[State.REVOKED] == len(items)
+
+
+def test_commands_work_on_the_ledger_of_a_folder(
+    cli: CommandLine, standin: StandIn, tmp_path: Path
+) -> None:
+    """After the run, each reads or steers it; what is steered takes effect at the next run."""
+    require_server()
+    good, bad = standin.add_item(KiB, quicklook=False), standin.add_item(KiB, quicklook=False)
+    standin.fault(bad, "licence_423")
+    cli("download", write_items([good, bad]), "-o", "out")
+    batch = json.loads(cli("batches", "-o", "out", "--json").stdout)[0]["batch"]
+    steering = {
+        ("pause", "--batch", batch), ("resume", "--batch", batch), ("retry", batch),
+        ("cancel", batch),
+    }  # fmt: skip
+    reading = [
+        ("status", batch), ("report", batch), ("watch", batch, "--once"), ("metrics", "--once"),
+    ]  # fmt: skip
+
+    read = {words[0]: cli(*words, "-o", "out") for words in reading}
+    steered = {words[0]: cli(*words, "-o", "out") for words in sorted(steering, reverse=True)}
+    verified = cli("verify", "out")
+    forgotten = cli("forget", "--all", "-o", "out")
+
+    assert {name: said.stderr for name, said in read.items() if said.returncode} == {}
+    assert {name: said.stderr for name, said in steered.items() if said.returncode} == {}
+    assert {
+        name for name, said in steered.items() if "takes effect at the next" not in said.stderr
+    } == set()
+    assert (verified.returncode, forgotten.returncode) == (0, 0), forgotten.stderr
+    assert json.loads(cli("batches", "-o", "out", "--json").stdout or "[]") == []
+    assert servers_in(tmp_path) == []
 
 
 def test_the_server_of_a_killed_command_ends(folder: Path) -> None:
