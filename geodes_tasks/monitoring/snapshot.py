@@ -193,7 +193,9 @@ class SnapshotReader:
                 and (status.states[State.FAILURE] or status.states[State.RETRY])
             },
             accounts=ledger.account.states(),
-            workers=fleet,
+            # The worker of a one-machine run starts when there is something to do, and ends with
+            # it: that there is none yet is nothing to see to.
+            workers=fleet or (None if ledger.connection.url.startswith("redis+socket") else []),
         )
         snapshot = replace(snapshot, silent=silent_workers(snapshot), pauses=self._pauses(snapshot))
         return replace(snapshot, ends={one.batch: self._end(snapshot, one) for one in statuses})
@@ -236,7 +238,7 @@ class SnapshotReader:
             status,
             account,
             at=snapshot.at,
-            alive=snapshot.alive,
+            alive=snapshot.alive + (snapshot.workers is None),
             is_paused=any(p.until is None for p in snapshot.pauses_of(status)),
             next_due=max(dues, default=0.0),
             on_s3=self.ledger.sources.ready_on_s3(status.batch, name) if limited else 0,

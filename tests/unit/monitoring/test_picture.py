@@ -200,3 +200,14 @@ def test_a_batch_that_was_forgotten_leaves_the_picture(
     ask(fake_ledger, request_of("a"))
 
     assert [one.batch for one in SnapshotReader(fake_ledger, names).read().batches] == ["b"]
+
+
+def test_a_one_machine_run_whose_worker_starts_needs_nobody(fake_ledger: Ledger) -> None:
+    """On a private server a missing worker is no alarm: the run starts it."""
+    ask(fake_ledger, request_of("a"))
+    fake_ledger.connection.url = "redis+socket:///run/x.sock"
+
+    snapshot = SnapshotReader(fake_ledger, ["b"]).read()
+
+    assert [one.title for one in sections(snapshot)] == ["batches", "accounts"]
+    assert snapshot.ends["b"].why == ""
