@@ -10,6 +10,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.pygeodes.explorer import Explorer
 from geodes_tasks.pygeodes.geodes import Geodes
 from geodes_tasks.pygeodes.item import Item
+from geodes_tasks.pygeodes.profile import Profile
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config, Settings
 from geodes_tasks.utils import exceptions
@@ -654,3 +656,21 @@ def test_a_member_cannot_leave_the_folder(standin: StandIn, conf: Config, tmp_pa
 
     assert path == geodes.folder / "evil.txt"
     assert not (tmp_path.parent / "evil.txt").exists()
+
+
+def test_a_single_download_is_in_the_profile(standin: StandIn, conf: Config) -> None:
+    """It is known without a queue, with local times; a reset hides what ended before it."""
+    first, second = standin.add_item(size=KiB), standin.add_item(size=KiB)
+    geodes = Geodes(conf)
+    geodes.download_item_archive(first)
+    Profile.reset(conf)
+    begin = datetime.now()  # noqa: DTZ005 - as pygeodes' users compare
+    path = geodes.download_item_archive(second)
+
+    (found,) = Profile.load(conf).downloads.values()
+
+    assert found.destination == str(path)
+    assert found.started_at is not None
+    assert found.completed_at is not None
+    assert begin < found.started_at <= found.completed_at < datetime.now()  # noqa: DTZ005
+    assert Profile.load(conf).recent_downloads("today") == [found]
