@@ -22,7 +22,7 @@ COMMANDS = {
     "connection": "+ping +select +hello +client|setname +client|id +time"
     " +multi +exec +discard +watch +unwatch +wait",
     "ledger_reads": "+get +exists +hget +hmget +hgetall +hlen +hexists +hkeys +hvals +llen +lrange"
-    " +lindex +scard +smembers +sismember +strlen +zcard +zcount +zrange +zrevrange"
+    " +lindex +scard +smembers +srandmember +sismember +strlen +zcard +zcount +zrange +zrevrange"
     " +zrangebyscore +zrevrangebyscore +zrangebylex +zlexcount +zscore +zmscore +zrank"
     " +scan +hscan +sscan +zscan +type",
     "ledger_writes": "+set +del +unlink +incr +incrby +expire +pexpire +hset +hsetnx +hdel"
