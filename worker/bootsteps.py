@@ -74,7 +74,11 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         preflight.report(settings)
         ledger = Ledger.of(settings)
         accounts = named_accounts(settings)
-        recovery = Recovery(ledger, Sender(settings), parent.hostname, parent.concurrency, accounts)
+        folders = settings.allowed_folders
+        logger.info("this worker writes below %s", " and ".join(map(str, folders)))
+        recovery = Recovery(
+            ledger, Sender(settings), parent.hostname, parent.concurrency, accounts, folders
+        )
         # Here, not above: they load requests, which `celery -A worker flower` does not need.
         from worker.offline_poller import OfflinePoller
         from worker.quota_poller import QuotaPoller

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from celery.worker import state as celery_state
@@ -44,11 +45,12 @@ class Recovery(threading.Thread):
         worker: str,
         slots: int,
         accounts: Sequence[str] = (),
+        folders: Sequence[Path] = (),
     ) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(name="recovery", daemon=True)
         self.ledger, self.sender = ledger, sender
-        self.worker, self.slots, self.accounts = worker, slots, accounts
+        self.worker, self.slots, self.accounts, self.folders = worker, slots, accounts, folders
         # A quarter of a lease: an expired one is found within 1.25 leases.
         self.period_s = ledger.connection.limits.register_seconds
         self._ended = threading.Event()
@@ -101,7 +103,9 @@ class Recovery(threading.Thread):
         self._recovers = self.ledger.dispatch.register(self.worker, slots)
         ended, _ = self.ledger.dispatch.recover() if self._recovers else (0, 0)
         # Last: the script removes the record of this worker if its key holds no hash.
-        before = self.ledger.dispatch.publish(self.worker, self.accounts, self._process)
+        before = self.ledger.dispatch.publish(
+            self.worker, self.accounts, self._process, self.folders
+        )
         if self._has_published and before not in {None, self._process} and not self._is_warned:
             self._is_warned = True
             logger.warning(

@@ -262,7 +262,7 @@ def enqueue(
     selection = _selection(settings, include, exclude, layout, from_, unpack)
     rank = enqueue_admission.rank_of(priority, weight)
     planned = planning.plan(searches.items_of(source, settings), selection)
-    run = runs.admitted(planned, settings, batch_name, rank=rank)
+    run = runs.admitted(planned, settings, batch_name, rank=rank, folder=selection.folder)
     _check_receipt(run.receipt)
     _show_price(Quote.of(run.receipt.price, settings))
     if not wait:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from geodes_tasks.stac import readers
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
-
-logger = logging.getLogger(__name__)
 
 
 def enqueue(
@@ -84,13 +81,8 @@ def enqueue(
             # One error now, in place of the same error for every download.
             disk.probe(private)
         found.ledger.connection.ping()
+        if private is None:
+            enqueue_admission.check_folder(folder, found.ledger)
         sender = Sender(found.conf)
         receipt = enqueue_admission.admit(planned, name, conf.account, found.ledger, sender, rank)
-        if found.ledger.connection.replicas_confirm() is False:
-            logger.warning(
-                "no replica of Redis confirmed batch %s within a second: if the primary is lost "
-                "now, enqueue the same items again",
-                name,
-                extra={"action": "not_replicated", "batch": name},
-            )
     return Batch(name, None, conf, private, is_empty=not receipt.downloads)

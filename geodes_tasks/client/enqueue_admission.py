@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import getpass
+import logging
 import os
 import secrets
 import socket
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from geodes_tasks.ledger import Ledger, PendingBlock, Request
     from geodes_tasks.tasks.app import Sender
+
+logger = logging.getLogger(__name__)
 
 BLOCK, FIRST_BLOCK = 400, 50
 """Downloads in one run of the admission script; items are never cut in two. The first are fewer, so
@@ -178,7 +181,31 @@ def admit(
     if receipt.admissions:
         receipt.downloads = ledger.reading.status(batch).total
     _call(ledger, sender)
+    if ledger.connection.replicas_confirm() is False:
+        logger.warning(
+            "no replica of Redis confirmed batch %s within a second: if the primary is lost now, "
+            "enqueue the same items again",
+            batch,
+            extra={"action": "not_replicated", "batch": batch},
+        )
     return receipt
+
+
+def check_folder(folder: Path, ledger: Ledger) -> None:
+    """Check that some worker of a cluster may write into a folder, as far as workers have said.
+
+    Raises:
+        ConfigError: none of them may.
+    """
+    allowed = ledger.dispatch.published_folders()
+    # A link may lead elsewhere on the workers' machines: one right spelling is enough here, and
+    # the worker checks its own.
+    spellings = {folder, Path(os.path.realpath(folder))}
+    if allowed and not any(one.is_relative_to(root) for one in spellings for root in allowed):
+        below = " or ".join(sorted(allowed))
+        problem = f"no worker may write into {folder}: they write below {below} only"
+        hint = "Download into such a folder, or start the workers with this one in the setting."
+        raise ConfigError("GEODES_TASKS_DOWNLOAD_ROOTS", problem, hint)
 
 
 @contextlib.contextmanager

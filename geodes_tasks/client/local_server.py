@@ -199,7 +199,10 @@ class OneMachine:
             name,
             str(self.settings.max_concurrent),
         ]
-        settings = self.settings.model_copy(update={"grace_seconds": GRACE_S})
+        # Only this user reaches the private server, so no path in it is a stranger's.
+        folders = self.settings.download_roots or (Path("/"),)
+        update = {"grace_seconds": GRACE_S, "download_roots": folders}
+        settings = self.settings.model_copy(update=update)
         variables = config.environment(settings) | {PARENT_VARIABLE: str(os.getpid())}
         with self.worker_log.open("wb") as output:
             return subprocess.Popen(

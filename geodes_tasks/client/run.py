@@ -165,14 +165,18 @@ def admitted(
     name: str | None = None,
     machine: OneMachine | None = None,
     rank: Rank | None = None,
+    folder: Path | None = None,
 ) -> Run:
     """Admit downloads to the Redis of the settings.
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
+        ConfigError: no worker may write into ``folder``.
     """
     ledger = Ledger.of(conf)
     ledger.connection.ping()
+    if folder is not None:
+        enqueue_admission.check_folder(folder, ledger)
     name = name or enqueue_admission.new_batch_name()
     begin = machine.start_worker if machine is not None else None
     receipt = enqueue_admission.admit(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.connection import Part
@@ -157,19 +159,31 @@ class Dispatch(Part):
         with self._connection.commands() as redis:
             return sorted(redis.smembers(self._connection.key("accounts")))
 
-    def publish(self, worker: str, accounts: Sequence[str], process: str = "") -> str | None:
-        """Record the limits of a worker and the accounts it has a key for; no key is sent.
+    def publish(
+        self,
+        worker: str,
+        accounts: Sequence[str],
+        process: str = "",
+        folders: Sequence[Path] = (),
+    ) -> str | None:
+        """Record a worker's limits, its folders, and the accounts it has a key for; no key is sent.
 
         Args:
             worker: Its name.
             accounts: Names of the accounts.
             process: Random id of its process.
+            folders: Below which it writes.
 
         Returns:
             The process that published under this name before; None for no process.
         """
         limits, key = str(self._connection.limits), self._connection.key("worker", worker)
-        facts = {"accounts": " ".join(accounts), "limits": limits, "process": process}
+        facts = {
+            "accounts": " ".join(accounts),
+            "limits": limits,
+            "process": process,
+            "folders": os.pathsep.join(map(str, folders)),
+        }
         with self._connection.commands() as redis:
             before: str | None = redis.hget(key, "process")
             redis.hset(key, mapping=facts)
@@ -194,12 +208,19 @@ class Dispatch(Part):
 
     def published_accounts(self) -> set[str]:
         """Return the names of the accounts for which living workers have a key."""
+        return {name for names in self._published("accounts") for name in names.split()}
+
+    def published_folders(self) -> set[str]:
+        """Return the folders below which living workers write; empty while none has said so."""
+        found = {name for names in self._published("folders") for name in names.split(os.pathsep)}
+        return found - {""}
+
+    def _published(self, field: str) -> list[str]:
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for worker in redis.zrange(self._connection.key("workers"), 0, -1):
-                pipeline.hget(self._connection.key("worker", worker), "accounts")
-            found = pipeline.execute()
-        return {name for names in found for name in (names or "").split()}
+                pipeline.hget(self._connection.key("worker", worker), field)
+            return [value or "" for value in pipeline.execute()]
 
     def sent(self, account: str, older_than_s: float) -> list[str]:
         """Return the downloads whose message was sent so many seconds ago and never claimed."""

@@ -101,8 +101,8 @@ class Config(BaseConfig):
     download_dir: Folder = setting(".", "Folder that files are downloaded into.")
     download_roots: Folders = setting(
         (),
-        "A worker writes below these folders only (colon-separated); not set: into the folder "
-        "of each batch.",
+        "A worker writes below these folders only (colon-separated); not set: below its "
+        "GEODES_TASKS_DOWNLOAD_DIR.",
     )
     s3_endpoint_url: WebUrl = setting(
         "https://s3.datalake.cnes.fr", "The S3 datalake of CNES, or another."
@@ -229,6 +229,11 @@ class Config(BaseConfig):
     def key_variable(self) -> str:
         """The variable that holds the key of this account; with ``_FILE`` it names a file."""
         return self._key_variable
+
+    @property
+    def allowed_folders(self) -> tuple[Path, ...]:
+        """The absolute folders below which a worker with these settings writes."""
+        return self.download_roots or (Path(self.download_dir).expanduser().absolute(),)
 
     def key(self) -> str | None:
         """Return the API key, None without one; its file is read again at each call.

@@ -1,7 +1,8 @@
 """The folders below which a worker writes, whatever path a batch names.
 
 The path of a download comes out of Redis: everyone who can write there could name any file that the
-worker may write. A worker with ``DOWNLOAD_ROOTS`` refuses every other path before it opens a file.
+worker may write. A worker refuses every path outside its ``DOWNLOAD_ROOTS`` before it opens a file;
+where these are not set, outside its ``DOWNLOAD_DIR``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from geodes_tasks.errors import OutsideRootsError
 
 
 class AllowedFolders:
-    """Folders below which files may be written; an empty list allows every folder."""
+    """Folders below which files may be written."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         """Store the folders; reads no disk yet."""
@@ -27,8 +28,6 @@ class AllowedFolders:
         Raises:
             OutsideRootsError: the path is relative, no path at all, or outside all folders.
         """
-        if not self.folders:
-            return Path(path)
         with contextlib.suppress(ValueError):  # realpath: "embedded null byte"
             # Symbolic links are resolved first, so that one below a folder cannot lead out of it.
             # The check races with link changes; users who can make them may write here anyway.

@@ -68,7 +68,7 @@ class WorkerProcess:
         )
         self.keys = KeyCheck(settings)
         self.hooks = Hooks(settings)
-        self.folders = AllowedFolders(settings.download_roots)
+        self.folders = AllowedFolders(settings.allowed_folders)
         self.policy = retry.Policy(
             settings.max_attempts,
             settings.backoff_seconds,

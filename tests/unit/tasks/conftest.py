@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         """Prepare a process that uses these."""
-        settings = config.load(quota="off", backoff_seconds=1.0, max_attempts=3)
+        settings = config.load(quota="off", backoff_seconds=1.0, max_attempts=3, download_roots="/")
         self.ledger, self.folder = ledger, folder
         self.transport = MemoryTransport(CONTENT)
         self.sources: dict[str, Transport] = {"geodes": self.transport}

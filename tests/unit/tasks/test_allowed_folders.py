@@ -10,11 +10,6 @@ from geodes_tasks.errors import OutsideRootsError
 from geodes_tasks.tasks.allowed_folders import AllowedFolders
 
 
-def test_without_roots_every_path_will_do(tmp_path: Path) -> None:
-    """Nothing is refused where nobody has named a root."""
-    assert AllowedFolders(()).checked(f"{tmp_path}/a") == tmp_path / "a"
-
-
 def test_below_any_of_them(tmp_path: Path) -> None:
     """A path below one of several roots is taken as it is, whether it exists or not."""
     roots = AllowedFolders((tmp_path / "one", tmp_path / "two"))

@@ -135,6 +135,6 @@ def test_litter_outside_the_roots_stays(bench: Bench, tmp_path: Path) -> None:
     bench.process.discard(request.asset, request.path, "2")
     assert part.exists()
 
-    bench.process.folders = AllowedFolders(())
+    bench.process.folders = AllowedFolders((bench.folder,))
     bench.process.discard(request.asset, request.path, "2")
     assert not part.exists()

@@ -21,6 +21,12 @@ class Mailbox:
         self.sent.extend(wakeup.download_id for wakeup in wakeups)
 
 
+@pytest.fixture(autouse=True)
+def _writes_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the worker process of these tests write below their temporary folders."""
+    monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_ROOTS", "/")
+
+
 @pytest.fixture
 def mailbox() -> Mailbox:
     """Where messages go."""
