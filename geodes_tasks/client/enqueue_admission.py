@@ -197,7 +197,7 @@ def check_folder(folder: Path, ledger: Ledger) -> None:
     Raises:
         ConfigError: none of them may.
     """
-    allowed = ledger.dispatch.published_folders()
+    allowed = ledger.dispatch.published("folders")
     # A link may lead elsewhere on the workers' machines: one right spelling is enough here, and
     # the worker checks its own.
     spellings = {folder, Path(os.path.realpath(folder))}

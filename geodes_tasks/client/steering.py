@@ -46,7 +46,7 @@ class Steering:
         """Return the known accounts: configured here, of the ledger, of the keys of workers."""
         ledger = self.ledger
         return sorted(
-            {self._account, *ledger.dispatch.accounts(), *ledger.dispatch.published_accounts()}
+            {self._account, *ledger.dispatch.accounts(), *ledger.dispatch.published("accounts")}
         )
 
     def batches(self, names: Sequence[str] = ()) -> list[BatchStatus]:

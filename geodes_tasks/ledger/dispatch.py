@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,8 @@ from geodes_tasks.model.version import __version__
 
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 """Exceptions that reading a damaged record raises."""
+SEPARATOR = ":"
+"""Between names that a worker publishes; neither an account nor a root can hold it."""
 WORKER_SECONDS = 30.0
 """Seconds of silence after which a worker no longer counts as alive."""
 
@@ -179,10 +180,10 @@ class Dispatch(Part):
         """
         limits, key = str(self._connection.limits), self._connection.key("worker", worker)
         facts = {
-            "accounts": " ".join(accounts),
+            "accounts": SEPARATOR.join(accounts),
             "limits": limits,
             "process": process,
-            "folders": os.pathsep.join(map(str, folders)),
+            "folders": SEPARATOR.join(map(str, folders)),
         }
         with self._connection.commands() as redis:
             before: str | None = redis.hget(key, "process")
@@ -206,21 +207,14 @@ class Dispatch(Part):
             for (name, at), (version, limits, closed) in rows
         )
 
-    def published_accounts(self) -> set[str]:
-        """Return the names of the accounts for which living workers have a key."""
-        return {name for names in self._published("accounts") for name in names.split()}
-
-    def published_folders(self) -> set[str]:
-        """Return the folders below which living workers write; empty while none has said so."""
-        found = {name for names in self._published("folders") for name in names.split(os.pathsep)}
-        return found - {""}
-
-    def _published(self, field: str) -> list[str]:
+    def published(self, kind: str) -> set[str]:
+        """Return all ``accounts`` or ``folders`` that living workers have published."""
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for worker in redis.zrange(self._connection.key("workers"), 0, -1):
-                pipeline.hget(self._connection.key("worker", worker), field)
-            return [value or "" for value in pipeline.execute()]
+                pipeline.hget(self._connection.key("worker", worker), kind)
+            found = pipeline.execute()
+        return {one for text in found for one in (text or "").split(SEPARATOR)} - {""}
 
     def sent(self, account: str, older_than_s: float) -> list[str]:
         """Return the downloads whose message was sent so many seconds ago and never claimed."""

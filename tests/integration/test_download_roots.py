@@ -25,7 +25,7 @@ def ready(settings: Config, worker: WorkerFactory) -> Ledger:
     """Start a worker, and wait until it has published its folders."""
     worker(settings=settings)
     ledger = Ledger.of(settings)
-    wait_until(ledger.dispatch.published_folders, 20, "the folders of the worker")
+    wait_until(lambda: ledger.dispatch.published("folders"), 20, "the folders of the worker")
     return ledger
 
 

@@ -266,7 +266,9 @@ def test_the_accounts_of_workers_are_known(
 ) -> None:
     """An account whose key a worker has can be paused before anything was enqueued with it."""
     worker(env={"GEODES_API_KEY_LAB": "key-of-the-lab-1234"})
-    wait_until(lambda: "lab" in ledger.dispatch.published_accounts(), 20.0, "the worker's accounts")
+    wait_until(
+        lambda: "lab" in ledger.dispatch.published("accounts"), 20.0, "the worker's accounts"
+    )
 
     said = command(settings, "pause", "--account", "lab")
 

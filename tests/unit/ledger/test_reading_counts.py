@@ -76,7 +76,7 @@ def test_limits_are_those_of_the_workers_not_of_the_viewer(limited: Ledger) -> N
 
     assert (seen.quota, seen.quota_left, seen.concurrent) == ("2/minute", 2, 3)
     assert (worker.name, worker.slots, worker.limits) == ("w", 4, connection.limits)
-    assert viewer.dispatch.published_accounts() == {"lab"}
+    assert viewer.dispatch.published("accounts") == {"lab"}
     assert (unknown.quota, unknown.concurrent) == (None, 0)
 
 
