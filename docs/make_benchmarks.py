@@ -102,7 +102,8 @@ def costs(known: Result) -> Iterator[str]:
     own = shares["renewals"] + shares["recovery"]
     yield (
         f"*Measured {known['taken']} with {downloads:,} downloads and {workers:,} workers in the "
-        f"ledger; load average {known['load_average']:.0f} on {known['machine']['cores']} cores.*\n"
+        f"ledger; load average {known['load_average']:.0f} on {known['machine']['cores']} cores. "
+        f"Shares of a core: with {known['fleet_downloads']:,} downloads.*\n"
     )
     yield "| what | figure |"
     yield "|---|---|"
@@ -121,7 +122,9 @@ def costs(known: Result) -> Iterator[str]:
         f"beside it, Celery's own polling of {workers:,} idle workers",
         f"{shares['celery']:.1%} of one core",
     )
-    yield row("longest wait of a second client that pings", f"{known['longest_ping_ms']:.0f} ms")
+    if "longest_ping_ms" in known:
+        longest = f"{known['longest_ping_ms']:.0f} ms"
+        yield row("longest wait of a second client that pings", longest)
 
 
 def operations(known: Result) -> Iterator[str]:

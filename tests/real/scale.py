@@ -174,6 +174,7 @@ def main() -> int:
         "machine": asdict(Machine.here()),
         "load_average": os.getloadavg()[0],
         "downloads": [SMALL, LARGE],
+        "fleet_downloads": LARGE,
         "workers": WORKERS,
         "bytes": memory,
         "shares": shares,
