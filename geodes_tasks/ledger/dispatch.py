@@ -227,7 +227,11 @@ class Dispatch(Part):
 
     def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
         """Requeue downloads whose message of so many seconds ago is lost. Return how many."""
-        return int(self._connection.run("resend_downloads", account, older_than_s, *downloads))
+        left, requeued = list(downloads), 0
+        for first in range(0, len(left), RECOVERY_BLOCK):
+            block = left[first : first + RECOVERY_BLOCK]
+            requeued += int(self._connection.run("resend_downloads", account, older_than_s, *block))
+        return requeued
 
     def count_loop_failures(self, failures: Mapping[str, int]) -> None:
         """Add failures of background loops to the totals, by what the loop does."""
