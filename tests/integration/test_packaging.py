@@ -29,7 +29,9 @@ BUILDS_LICENCE_EXPRESSIONS = 77
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy: a build leaves folders beside the sources."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("geodes_tasks", "worker", "pyproject.toml", "README.md", "LICENSE"):
+    code = ("geodes_tasks", "worker", "pyproject.toml", "README.md", "LICENSE")
+    files = ("deploy", "docker-compose.yml", ".env.example", "constraints.txt")
+    for name in code + files:
         subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
     command = [*PIP, "wheel", "--no-deps", *isolation(), "--wheel-dir", str(target), str(source)]
     subprocess.run(command, check=True)
@@ -83,7 +85,8 @@ def test_the_wheel_holds_what_runs_and_no_more(wheel: Path) -> None:
     wanted |= {"geodes_tasks/py.typed", "geodes_tasks/__main__.py"}
     assert wanted <= names
     tops = {name.partition("/")[0] for name in names}
-    assert tops == {"geodes_tasks", "worker", f"geodes_tasks-{__version__}.dist-info"}
+    ours = {f"geodes_tasks-{__version__}.{part}" for part in ("dist-info", "data")}
+    assert tops == {"geodes_tasks", "worker", *ours}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -93,6 +96,17 @@ def test_the_command_is_installed(environment: Path) -> None:
     assert told(environment, "python", "-m", "geodes_tasks", "--version").endswith(
         __version__ + "\n"
     )
+
+
+def test_the_deployment_files_are_installed(environment: Path, tmp_path: Path) -> None:
+    """``geodes-tasks deploy-files`` and ``secrets`` work from an installed wheel."""
+    told(environment, "geodes-tasks", "deploy-files", str(tmp_path / "site"))
+    told(environment, "geodes-tasks", "secrets", str(tmp_path / "secrets"))
+
+    for name in ("docker-compose.yml", "deploy/README.md", "deploy/slurm/geodes-tasks.sbatch"):
+        assert (tmp_path / "site" / name).read_bytes() == (ROOT / name).read_bytes()
+    assert (tmp_path / "site" / "deploy" / "kubernetes" / "chart" / "values.yaml").is_file()
+    assert (tmp_path / "secrets" / "acl" / "users.acl").is_file()
 
 
 LOOK = """
