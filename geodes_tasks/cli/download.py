@@ -212,7 +212,6 @@ def download(
         raise ConfigError("--output-dir", str(error), error.hint) from error
     checked = runs.check_key(planned, settings)
     on_load = load_view(stderr, quiet=no_progress)
-    is_whole = not (found and (found.missing or found.is_cut))
     try:
         with runs.on_this_machine(checked, selection.folder, settings, on_load=on_load) as run:
             _check_receipt(run.receipt)
@@ -225,6 +224,8 @@ def download(
                 run.stop()
                 write_line(f"{run.left()}; the same command again continues")
                 raise typer.Exit(INTERRUPTED) from None
+            # Known once the search was read to its end.
+            is_whole = not (found and (found.missing or found.is_cut))
             _finish(run, as_json=as_json, is_whole=is_whole)
     except KeyboardInterrupt:
         # While the items are read and admitted.

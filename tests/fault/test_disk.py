@@ -40,7 +40,7 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def cluster(scene: Scene, volume: Path) -> Scene:
     """Give a cluster that downloads to the small volume."""
-    scene.change(download_dir=volume)
+    scene.change(download_dir=volume, download_roots=(volume.parent,))
     return scene
 
 

@@ -38,7 +38,7 @@ def shared(tmp_path: Path) -> Path:
     folder = tmp_path / "shared"
     folder.mkdir()
     # pytest makes these for its own user alone.
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    for parent in (tmp_path, *list(tmp_path.parents)[:3]):
         parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
     os.chown(folder, 0, GROUP)
     folder.chmod(0o2775)

@@ -109,7 +109,8 @@ def test_one_failure_does_not_stop_the_others(
     items = fill(standin, 3)
     standin.fault(items[0], "gone_404")
     items.append(standin.add_item(data=False))
-    queue = DownloadQueue(items, conf=alone)
+    # A first 404 is tried once more after this time.
+    queue = DownloadQueue(items, conf=alone.model_copy(update={"offline_poll_seconds": 1.0}))
 
     status = queue.run()
 
@@ -297,7 +298,7 @@ def test_check_integrity_says_what_is_wrong(
     """A missing, a changed and an unfinished file are told apart, in words and as data."""
     items = fill(standin, 4)
     standin.fault(items[3], "gone_404")
-    DownloadQueue(items, conf=alone).run()
+    DownloadQueue(items, conf=alone.model_copy(update={"offline_poll_seconds": 1.0})).run()
     gone, changed, _ = paths_of(Path(alone.download_dir))
     gone.unlink()
     changed.write_bytes(changed.read_bytes()[:-1] + b"!")
