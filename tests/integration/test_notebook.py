@@ -85,7 +85,7 @@ def test_the_notebook_runs(portal: StandIn, executed: Any, tmp_path: Path) -> No
     assert "Found 4 items" in shown
     assert "4 of 4 done (3 downloaded, 1 already here)" in shown
     assert "4 of 4 files are as they should be" in shown
-    assert "background:#2a9d4a" in shown
+    assert "color: #2a9d4a" in shown
     assert "stderr" not in {one.get("name") for c in content.cells for one in c.get("outputs", ())}
     folder = tmp_path / "work"
     assert {path.name for path in folder.iterdir()} == {"downloads"}
@@ -128,7 +128,7 @@ except KeyboardInterrupt:
 
     shown = outputs(content)
     assert "INTERRUPTED" in shown
-    assert "are left; run() goes on" in shown
+    assert "are left; run() continues" in shown
     assert "'SUCCESS': 4" in shown
     assert len(list((tmp_path / "work" / "files").glob("*.zip"))) == 4
 
@@ -260,7 +260,7 @@ def test_names_are_harmless(fake_ledger: Ledger) -> None:
 
     html = Batch("b", fake_ledger)._repr_html_()
 
-    assert "TransferError (failed)" in html
+    assert "<td>failed</td>" in html
     assert html.count("&lt;script&gt;") >= 3
     assert "<script" not in html
 
@@ -277,7 +277,7 @@ def test_many_downloads_are_cut_off(fake_ledger: Ledger) -> None:
 
     html = Batch(BATCH, fake_ledger)._repr_html_()
 
-    assert html.count("<tr>") == 1 + 1 + htmlview.RECORD_ROWS
+    assert html.count("<td>queued</td>") == htmlview.RECORD_ROWS
     assert "and 70 more" in html
 
 
