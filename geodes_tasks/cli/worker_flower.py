@@ -57,5 +57,6 @@ def _execute_celery(command: str, arguments: list[str]) -> NoReturn:
     """
     # Celery prints a traceback for wrong settings; here they become one line and exit code 2.
     require_cluster(config.load(), command)
+    # -P keeps the working directory off sys.path (Python 3.11, cmdline.html#cmdoption-P).
     words = [sys.executable, "-P", "-c", _START, "-A", "worker", command, *arguments]
     os.execv(sys.executable, words)  # noqa: S606 - no shell

@@ -89,6 +89,7 @@ def _kept(path: Path, new: str = "") -> str:
 
 def _write(path: Path, text: str, mode: int) -> None:
     """Write a file in one step; no other user can read it at any moment."""
+    # rename(2) replaces in one step: a Redis that starts meanwhile never reads half a file.
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
@@ -129,6 +130,8 @@ def _deploy_files() -> dict[str, Path]:
         ]
         found = [path for path in (checkout / "deploy").rglob("*") if path.is_file()]
         return {path.relative_to(checkout).as_posix(): path for path in [*tops, *sorted(found)]}
+    # pip lists what it installed in RECORD, with paths relative to site-packages (PEP 376), so the
+    # files are found wherever the installation put them.
     marker = f"{SHARED.as_posix()}/"
     installed = {
         str(file).partition(marker)[2]: Path(str(file.locate()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Price, Quote
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, NameTakenError
-from geodes_tasks.ledger import Ledger, Request
+from geodes_tasks.ledger import Request
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.results import ErrorInfo, Proof
 from geodes_tasks.settings.config import Config
@@ -60,7 +60,8 @@ def dry_run(planned: Iterable[Planned], settings: Config) -> Plan:
     requests = _requests(planned, plan, AddressPolicy(settings), sources)
     with OneMachine(settings, Path(settings.download_dir)).opened() as ledger:
         while block := list(itertools.islice(requests, BLOCK)):
-            proofs = _proofs(ledger, block)
+            ids = [one.download_id for one in block]
+            proofs = ledger.retention.proofs(ids) if ledger else {}
             for request in block:
                 _add(plan, request, proofs.get(request.download_id), sources)
     return plan
@@ -97,10 +98,6 @@ def _check_source(request: Request, addresses: AddressPolicy, sources: list[str]
         known = ", ".join(sorted(hrefs)) or "none"
         raise HrefRefusedError(request.asset.key, f"no source in use has it (it has: {known})")
     addresses.check_href(hrefs[GEODES])
-
-
-def _proofs(ledger: Ledger | None, block: list[Request]) -> Mapping[str, str]:
-    return ledger.retention.proofs([one.download_id for one in block]) if ledger else {}
 
 
 def _add(plan: Plan, request: Request, proof: str | None, sources: list[str]) -> None:

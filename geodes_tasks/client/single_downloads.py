@@ -57,7 +57,10 @@ def read(conf: Config) -> list[DownloadRecord]:
                     record = _parsed(line)
                     found[record.download_id] = record
     return [
-        record if record.state is not State.STARTED or _is_alive(record) else _interrupted(record)
+        # A process that is gone has not recorded its end.
+        replace(record, state=State.REVOKED, finished_at=record.started_at)
+        if record.state is State.STARTED and not _is_alive(record)
+        else record
         for record in found.values()
     ]
 
@@ -98,10 +101,6 @@ def _is_alive(record: DownloadRecord) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _interrupted(record: DownloadRecord) -> DownloadRecord:
-    return replace(record, state=State.REVOKED, finished_at=record.started_at)
 
 
 def _append(conf: Config, record: DownloadRecord) -> None:

@@ -64,6 +64,8 @@ def connect(settings: Settings) -> redis.Redis:
 
 def _primary_of(address: SentinelAddress, options: dict[str, Any]) -> redis.Redis:
     """Return a client of the primary: each new connection asks a Sentinel where it is now."""
+    # redis-py asks a Sentinel for each new connection, and again after READONLY from a server that
+    # is no primary any more (redis/sentinel.py), so a failover needs no restart of this process.
     # redis-py has no types for these two.
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=address.sentinel_options

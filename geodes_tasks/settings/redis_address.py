@@ -55,6 +55,8 @@ class SentinelAddress:
     @property
     def broker_url(self) -> str:
         """Return the address as kombu reads it: one whole address for each Sentinel."""
+        # kombu parses each part by itself when it goes to the next Sentinel (Connection.switch): a
+        # login in the first part alone would be lost there.
         secret = ":".join(quote(part or "", safe="") for part in (self.username, self.password))
         login = f"{secret}@" if self.username or self.password else ""
         return ";".join(

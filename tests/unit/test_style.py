@@ -16,10 +16,11 @@ OPENINGS = re.compile(r"(Gives?|Tells?|Says?|What|Whether|Of|So)\b")
 """First words of a docstring that hide its verb or its noun."""
 PEOPLE = re.compile(r"\b(somebody|nobody|whoever)\b", re.IGNORECASE)
 UNIT = re.compile(
-    r"seconds?|minutes?|hours?|days?|degrees?|bytes?|[kM]i?B|characters?|columns?|rows?|lines?|pixels?"
-    r"|bits?|per cent|percent|share|fraction|factor|times|number of|count|at most|at least"
-    r"|exit code|status|port|version|level|downloads?|messages?|requests?|attempts?|items?|files?"
-    r"|records?|entries|names?|connections?|threads?|processes|workers?|failures?|pages?|batches",
+    r"\b(seconds?|minutes?|hours?|days?|milliseconds|nanoseconds|degrees?|bytes?|[kMG]i?B"
+    r"|characters?|columns?|rows?|lines?|digits|pixels?|bits?|per cent|percent|share|fractions?"
+    r"|factor|times|number of|exit code|status|port|version|levels?|downloads?|messages?|calls"
+    r"|requests?|attempts|items?|files?|records?|entries|names?|connections?|threads?|processes"
+    r"|workers?|failures?|pages|batches|members|keys)\b",
     re.IGNORECASE,
 )
 """Words that tell a reader what a number counts."""
@@ -27,11 +28,8 @@ MOST_PUBLIC = 15
 WIDE = {"Geodes", "Item"}
 """Classes with pygeodes' own method names, which are many."""
 SMALL_LINES = 6
-SMALL_PER_1000 = 3.6
-"""Private functions of at most SMALL_LINES lines that are used once, per 1,000 lines of code.
-
-The aim is 2; a change may only lower this number.
-"""
+SMALL_PER_1000 = 2.0
+"""Private functions of at most SMALL_LINES lines that are called once, per 1,000 lines of code."""
 COMMENTS_PER_100 = 4.0
 """Comment lines for each 100 lines of code, at least."""
 
@@ -157,7 +155,10 @@ def test_functions_are_short() -> None:
 
 
 def small_helpers(module: str) -> list[str]:
-    """Return the private functions of a module that are short and named once."""
+    """Return the private functions of a module that are short and called once.
+
+    A function that is handed to a thread, a parser or a table of keys cannot be written in place.
+    """
     text = SOURCES[module].read_text()
     return [
         one.name
@@ -167,6 +168,7 @@ def small_helpers(module: str) -> list[str]:
         and not one.decorator_list
         and length(one) <= SMALL_LINES
         and len(re.findall(rf"\b{one.name}\b", text)) == 2
+        and len(re.findall(rf"\b{one.name}\(", text)) == 2
     ]
 
 
@@ -180,12 +182,12 @@ def test_no_jump_for_nothing() -> None:
 
 
 def test_comments_say_why() -> None:
-    """The code has at least 4 lines of comment for each 100 lines of code."""
+    """The code has at least 4 lines of comment for each 100 lines of code; rulers do not count."""
     comments = sum(
         1
         for module in SOURCES
         for line in SOURCES[module].read_text().splitlines()
-        if line.lstrip().startswith("# ") and "type: ignore" not in line
+        if line.lstrip().startswith("# ") and "type: ignore" not in line and "# ---" not in line
     )
 
     assert comments * 100 / sum(map(code_lines, SOURCES)) >= COMMENTS_PER_100
