@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geodes_tasks.client.batch import Batch
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 IMAGES = ROOT / "docs" / "img"
 KEY = "standin-key-0123456789"
@@ -54,7 +54,7 @@ pre {{ font: 15px/1.25 "DejaVu Sans Mono", monospace; margin: 0 }}
 class Scene:
     """Redis, a portal and two workers, with nothing to do yet."""
 
-    settings: Settings
+    settings: Config
     standin: StandIn
     folder: Path
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 KEY = "standin-key-0123456789"
 """The one key that the stand-in lets in."""
@@ -104,7 +104,7 @@ def standin() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def settings(standin: StandIn, redis_url: str, tmp_path: Path) -> Settings:
+def settings(standin: StandIn, redis_url: str, tmp_path: Path) -> Config:
     """Give settings for the stand-in and the server, with waits that suit tests."""
     return config.load(
         api_key=KEY,
@@ -125,7 +125,7 @@ def settings(standin: StandIn, redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def ledger(settings: Settings) -> Iterator[Ledger]:
+def ledger(settings: Config) -> Iterator[Ledger]:
     """Give the ledger on the real server, as the settings have it."""
     ledger = Ledger.of(settings)
     yield ledger
@@ -139,7 +139,7 @@ class WorkerFactory(Protocol):
         self,
         name: str = "one",
         *,
-        settings: Settings | None = None,
+        settings: Config | None = None,
         concurrency: int = 2,
         pool: str = "threads",
         options: tuple[str, ...] = (),
@@ -162,7 +162,7 @@ def worker(
         def start(
             name: str = "one",
             *,
-            settings: Settings | None = None,
+            settings: Config | None = None,
             concurrency: int = 2,
             pool: str = "threads",
             options: tuple[str, ...] = (),

@@ -23,7 +23,7 @@ from geodes_tasks.settings import config
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 HOST = "127.0.0.1"
 POLL_S = 0.02
@@ -283,7 +283,7 @@ class WorkerProcess(Process):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Config,
         folder: Path,
         *,
         name: str = "one",

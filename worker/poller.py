@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings.account_keys import of_account
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.tasks.loop_guard import LoopGuard
 from geodes_tasks.transports.http.availability import Availability
@@ -25,7 +25,7 @@ class Poller(threading.Thread, ABC):
     costs no quota and no slot.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, sender: Sender, worker: str) -> None:
+    def __init__(self, settings: Config, ledger: Ledger, sender: Sender, worker: str) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(name=type(self).__name__, daemon=True)
         self.settings, self.ledger, self.sender, self.worker = settings, ledger, sender, worker

@@ -22,7 +22,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.checks import Level, server_checks
 from geodes_tasks.settings.account_keys import loose_key_files
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import masked
 from geodes_tasks.tasks.app import QUEUE
 
@@ -71,7 +71,7 @@ def refuse_pool_buttons(worker: WorkController) -> None:
         Panel.data[command] = lambda *_, **__: nok(text)
 
 
-def report(settings: Settings) -> None:
+def report(settings: Config) -> None:
     """Log a warning for each setting that puts downloads at risk.
 
     Raises:
@@ -91,7 +91,7 @@ def report(settings: Settings) -> None:
         logger.warning("%s", error)
 
 
-def report_lost_ledger(settings: Settings) -> None:
+def report_lost_ledger(settings: Config) -> None:
     """Warn when the ledger is another one than at the last connection of a worker with this folder.
 
     Compares the id in Redis with the one in ``STATE_DIR`` and keeps the new one. A first start

@@ -34,7 +34,7 @@ from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.monitoring.wording import outcomes, summary
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
@@ -275,7 +275,7 @@ def enqueue(
 
 
 def _selection(
-    settings: Settings,
+    settings: Config,
     include: list[str] | None,
     exclude: list[str] | None,
     layout: str,
@@ -286,7 +286,7 @@ def _selection(
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, source, unpack)
 
 
-def _show_plan(planned: Iterator[Planned], settings: Settings, *, as_json: bool) -> NoReturn:
+def _show_plan(planned: Iterator[Planned], settings: Config, *, as_json: bool) -> NoReturn:
     plan = dry_runs.dry_run(planned, settings)
     for _, error in plan.refused:
         write_error(error)

@@ -189,7 +189,7 @@ def is_name(source: str) -> bool:
     return not is_file and not os.path.lexists(source)
 
 
-def items_of(sources: Sequence[str], settings: config.Settings) -> Iterator[Found]:
+def items_of(sources: Sequence[str], settings: config.Config) -> Iterator[Found]:
     """Yield the items of files, ids and product names; a file that cannot be read is an error.
 
     Raises:
@@ -203,7 +203,7 @@ def items_of(sources: Sequence[str], settings: config.Settings) -> Iterator[Foun
             yield from readers.read(source)
 
 
-def confirmed(wanted: Search, settings: config.Settings, *, ask_above: int, yes: bool) -> Results:
+def confirmed(wanted: Search, settings: config.Config, *, ask_above: int, yes: bool) -> Results:
     """Print the number of items that a search finds; above a number, wait for a confirmation.
 
     Raises:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from geodes_tasks.model.asset import Asset
     from geodes_tasks.model.results import Decision, DownloadResult
     from geodes_tasks.monitoring.terminal import View
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from geodes_tasks.transports import Transport
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _NO_USE = {Reaction.AUTH, Reaction.OFFLINE, Reaction.LOCAL, Reaction.FINAL}
 
 
 @lru_cache(maxsize=4)
-def transports(settings: Settings) -> Mapping[str, Transport]:
+def transports(settings: Config) -> Mapping[str, Transport]:
     """Return the transports that these settings allow, the preferred one first.
 
     Kept, so that the next file finds connections open; both see a fork by themselves.
@@ -57,7 +57,7 @@ def transports(settings: Settings) -> Mapping[str, Transport]:
 def download(
     asset: Asset,
     final: Path,
-    settings: Settings,
+    settings: Config,
     *,
     picture: View,
     say: Callable[[str], None],
@@ -97,7 +97,7 @@ def download(
 
 def patiently(
     act: Callable[[Decision | None], Answer],
-    settings: Settings,
+    settings: Config,
     seed: str,
     say: Callable[[str], None],
 ) -> Answer:
@@ -137,7 +137,7 @@ def patiently(
 class _Watched(NoCallbacks):
     """Shows one download as a batch of one, and pays for it where the quota is shared."""
 
-    def __init__(self, asset: Asset, settings: Settings, picture: View) -> None:
+    def __init__(self, asset: Asset, settings: Config, picture: View) -> None:
         self._asset, self._picture = asset, picture
         self._shown_at = time.monotonic()  # a file that is there in no time needs no progress
         self._account = settings.account

@@ -17,7 +17,7 @@ from geodes_tasks.ledger import Ledger, WorkerState
 from geodes_tasks.ledger.checks import Check, Level, default_user_check, server_checks
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.version import __version__
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import disk
 
 SKEW_S = 5.0
@@ -28,10 +28,10 @@ SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fu
 VOLATILE = {"tmpfs", "ramfs", "overlay"}
 
 
-def examine(settings: Settings) -> Iterator[Check]:
+def examine(settings: Config) -> Iterator[Check]:
     """Yield all checks one after the other; a part that fails does not stop the rest."""
     yield Check("version", Level.OK, f"geodes-tasks {__version__}")
-    parts: tuple[Callable[[Settings], Iterator[Check]], ...] = (
+    parts: tuple[Callable[[Config], Iterator[Check]], ...] = (
         redis_checks,
         portal_checks,
         s3_checks,
@@ -46,7 +46,7 @@ def examine(settings: Settings) -> Iterator[Check]:
             )
 
 
-def redis_checks(settings: Settings) -> Iterator[Check]:
+def redis_checks(settings: Config) -> Iterator[Check]:
     """Check the Redis of the cluster, and its workers; without one, the private server."""
     if not has_cluster(settings):
         yield private_server_check(server_binary())
@@ -103,7 +103,7 @@ def _versions(fleet: list[WorkerState]) -> Iterator[Check]:
         yield Check("versions", Level.OK, f"all workers are {__version__}")
 
 
-def folder_checks(settings: Settings) -> Iterator[Check]:
+def folder_checks(settings: Config) -> Iterator[Check]:
     """Check the download folder, and in one-machine mode the folder of the private ledger."""
     folder = Path(settings.download_dir).absolute()
     # The folder is not made: a diagnosis leaves nothing behind.
@@ -127,7 +127,7 @@ def folder_checks(settings: Settings) -> Iterator[Check]:
     yield from _state_folder(settings)
 
 
-def _state_folder(settings: Settings) -> Iterator[Check]:
+def _state_folder(settings: Config) -> Iterator[Check]:
     """In one-machine mode the private ledger lies on a disk too."""
     if has_cluster(settings):
         return

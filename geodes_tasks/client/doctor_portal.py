@@ -14,7 +14,7 @@ from geodes_tasks.client.ledgers import has_cluster
 from geodes_tasks.errors import AuthError, GeodesTasksError, KeyMissingError
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.http.availability import Availability, KeyState
 from geodes_tasks.transports.http.http_client import HttpClient
 from geodes_tasks.transports.http.responses import parse_date
@@ -28,7 +28,7 @@ SKEW_S = 30.0
 section 5.6.7), and the response takes a while."""
 
 
-def portal_checks(settings: Settings) -> Iterator[Check]:
+def portal_checks(settings: Config) -> Iterator[Check]:
     """Check the portal: connection, certificate, clock, keys and quota."""
     url = settings.portal_url
     try:
@@ -63,7 +63,7 @@ def clock_check(name: str, skew_s: float, most_s: float) -> Check:
     return Check(f"clock of {name}", Level.WARNING, text, mend)
 
 
-def key_check(settings: Settings) -> Check:
+def key_check(settings: Config) -> Check:
     """Check the key of an account with a request for its quota."""
     try:
         if not settings.key():
@@ -92,7 +92,7 @@ def key_finding(state: KeyState, name: str) -> Check:
     return Check("key", Level.OK, text)
 
 
-def s3_checks(settings: Settings) -> Iterator[Check]:
+def s3_checks(settings: Config) -> Iterator[Check]:
     """Check the datalake with a signed request; without credentials it is not needed."""
     # Credentials may come from any step of the AWS chain, so downloads' own choice decides.
     if "s3" not in transports.chosen(settings):

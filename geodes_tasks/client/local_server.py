@@ -30,7 +30,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import BROKER_KEYS, PARENT_VARIABLE
 
 GRACE_S = 1.0
@@ -48,7 +48,7 @@ class OneMachine:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Config,
         folder: Path,
         on_load: OnLoad | None = None,
         *,
@@ -73,7 +73,7 @@ class OneMachine:
         self._is_dismissed = False
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> Config:
         """Return the settings of the run, with the address of its server."""
         return self.server.settings
 
@@ -227,7 +227,7 @@ class OneMachine:
             raise PrivateProcessError("worker", str(self.worker_log), tail(self.worker_log))
 
 
-def known_folders(settings: Settings) -> list[Path]:
+def known_folders(settings: Config) -> list[Path]:
     """Return the download folders of this user's one-machine runs, the newest run first."""
     marks = settings.state_dir.expanduser().glob(f"*/{FOLDER}")
     found = sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)

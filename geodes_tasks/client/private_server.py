@@ -28,7 +28,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.connection import SCHEMA, Loading
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class PrivateServer:
     Processes share it: the first one starts it, the last one stops it.
     """
 
-    def __init__(self, settings: Settings, state: Path, on_load: OnLoad | None = None) -> None:
+    def __init__(self, settings: Config, state: Path, on_load: OnLoad | None = None) -> None:
         """Prepare; nothing is started yet.
 
         Args:

@@ -17,7 +17,7 @@ from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer.audit import Expected
 
@@ -34,7 +34,7 @@ class Steering:
     Every method names what it acts on. An unknown name is an error, never a new one.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         """Prepare; opens no connection."""
         self.ledger = Ledger.of(settings)
         self._account = settings.account

@@ -33,7 +33,7 @@ from geodes_tasks.ledger.records import Running
 from geodes_tasks.ledger.redis_client import Client, connect
 from geodes_tasks.ledger.retention import Forgotten, Retention
 from geodes_tasks.ledger.source_health import News, SourceHealth, SourceState
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 
 __all__ = [
     "Ledger",
@@ -104,7 +104,7 @@ class Ledger:
         self.retention = Retention(self.connection)
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Config) -> Self:
         """Return the ledger of these settings; opens no connection yet."""
         return cls(
             connect(settings),

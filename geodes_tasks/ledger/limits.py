@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from geodes_tasks.model import json as jsontext
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Limits:
     """Address of the portal: what another host serves does not wait for the portal."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Config) -> Limits:
         """Return the limits of the settings."""
         quota = settings.quota
         return cls(

@@ -9,7 +9,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.redis_address import SentinelAddress, sentinel_address
 
 Client = redis.Redis
@@ -35,7 +35,7 @@ class _UncheckedConnection:
         return readable
 
 
-def connect(settings: Settings) -> redis.Redis:
+def connect(settings: Config) -> redis.Redis:
     """Return a client of the ledger's Redis; it opens no connection yet."""
     address = settings.redis_url.get_secret_value()
     url = client_url(address)

@@ -12,7 +12,7 @@ from geodes_tasks.client import direct_download
 from geodes_tasks.errors import NoRangesError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.monitoring import html
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import destination, members
 
 _HERE = re.compile(r"\.{1,2}/")
@@ -34,7 +34,7 @@ def final_path(asset: Asset, folder: Path, outfile: str | Path | None = None) ->
 
 @contextlib.contextmanager
 def opened(
-    asset: Asset, path: Path, settings: Settings, download: Callable[[], Path]
+    asset: Asset, path: Path, settings: Config, download: Callable[[], Path]
 ) -> Iterator[zipfile.ZipFile]:
     """Open the archive on disk, else on its server by ranges, else after a whole download.
 

@@ -9,14 +9,14 @@ from typing import Protocol
 from geodes_tasks.client.item_like import ItemLike
 from geodes_tasks.errors import NoGeodesError
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 
 
 class Portal(Protocol):
     """The part of a Geodes object that items and queues use."""
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> Config:
         """Return the settings in force."""
         ...
 
@@ -59,7 +59,7 @@ class Portals:
             warnings.warn(text, stacklevel=3)
         return self._made[-1]
 
-    def settings(self) -> Settings:
+    def settings(self) -> Config:
         """Return the settings of the newest Geodes object, else those of environment and files.
 
         Raises:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.config import ACCOUNT_NAME, Settings
+from geodes_tasks.settings.config import ACCOUNT_NAME, Config
 from geodes_tasks.settings.secret import secret_word
 
 
@@ -27,7 +27,7 @@ def named_key(account: str) -> str:
     return f"GEODES_API_KEY_{word}"
 
 
-def of_account(settings: Settings, account: str) -> Settings:
+def of_account(settings: Config, account: str) -> Config:
     """Return the settings with the key of one account; all other settings are the same.
 
     ``GEODES_API_KEY`` is the key of the account that the settings name. Every account may have
@@ -55,7 +55,7 @@ def of_account(settings: Settings, account: str) -> Settings:
     return found
 
 
-def named_accounts(settings: Settings) -> list[str]:
+def named_accounts(settings: Config) -> list[str]:
     """Return the account of the settings and all accounts with a key here, in lower case."""
     found = {settings.account}
     for name, value in os.environ.items():
@@ -65,7 +65,7 @@ def named_accounts(settings: Settings) -> list[str]:
     return sorted(found)
 
 
-def loose_key_files(settings: Settings) -> list[Path]:
+def loose_key_files(settings: Config) -> list[Path]:
     """Return the key files that users other than their owner can read.
 
     Raises:

@@ -273,9 +273,6 @@ class Config(BaseConfig):
         return bool(self.key())
 
 
-Settings = Config
-
-
 def load(config: Path | None = None, **flags: object) -> Config:
     """Return the settings as they are now.
 

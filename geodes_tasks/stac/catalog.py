@@ -20,7 +20,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.json import compact
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.item_properties import identifier_of, mapping_of, text_of
 from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Page, Part, Results, objects_in
 from geodes_tasks.stac.query import Search, spellings
@@ -49,7 +49,7 @@ _JSON = {"Content-Type": "application/json", "Accept": "application/geo+json, ap
 class Catalog:
     """The catalogue of one portal. Sends no key: search needs none."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         """Prepare; opens no connection."""
         self.url = settings.portal_url
         self._wait_s = settings.backoff_seconds / 4

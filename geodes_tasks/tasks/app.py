@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.ledger import Wakeup
 from geodes_tasks.model.formatting import human_bytes
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.redis_address import sentinel_address
 from geodes_tasks.transports.rate import rate_limit
 
@@ -27,7 +27,7 @@ BROKER_KEYS = (QUEUE, "unacked", "unacked_index", "unacked_mutex")
 """Keys of the broker in Redis, below the key prefix."""
 
 
-def celery_settings(settings: Settings) -> dict[str, Any]:
+def celery_settings(settings: Config) -> dict[str, Any]:
     """Return Celery's settings for downloads; measured, see docs/architecture.md."""
     from kombu.entity import Queue as BrokerQueue
 
@@ -96,7 +96,7 @@ def is_monitored() -> bool:
     return PARENT_VARIABLE not in os.environ
 
 
-def make(settings: Settings) -> Celery:
+def make(settings: Config) -> Celery:
     """Build the application of a worker; opens no connection."""
     from celery import Celery
 
@@ -127,7 +127,7 @@ def has_prefork(arguments: Sequence[str]) -> bool:
 class Sender:
     """Sends wake-up messages; works in a client that has no worker and no result backend."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         """Prepare; opens no connection."""
         self._settings = settings
 

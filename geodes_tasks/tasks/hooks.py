@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.model.results import DownloadResult
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.tasks.loop_guard import LoopGuard
 
@@ -53,7 +53,7 @@ _SECRET = (
 class Hook:
     """One command template or one webhook address."""
 
-    def __init__(self, name: str, text: str, fields: frozenset[str], settings: Settings) -> None:
+    def __init__(self, name: str, text: str, fields: frozenset[str], settings: Config) -> None:
         """Parse the template.
 
         Args:
@@ -153,7 +153,7 @@ def harmless(variables: Mapping[str, str]) -> dict[str, str]:
 class Hooks:
     """The hooks of one process, called in threads of their own: no download waits for one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         """Parse the templates of the settings. Threads start with the first call.
 
         Raises:

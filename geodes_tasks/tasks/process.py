@@ -26,7 +26,7 @@ from geodes_tasks.ledger import Claim, Ledger, Wakeup
 from geodes_tasks.model.asset import GEODES, S3, Asset
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import of_account
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.allowed_folders import AllowedFolders
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.tasks.hooks import Hooks
@@ -50,7 +50,7 @@ RETRY_S = 1.0
 class WorkerProcess:
     """Settings, ledger, transports, lease keeper: one of each for all downloads of a process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         """Prepare; opens no connection."""
         self.settings = settings
         self.worker = ""
@@ -119,7 +119,7 @@ class WorkerProcess:
                     self._transports[account, name] = transport_table.create(name, settings)
             return {name: self._transports[account, name] for name in in_use if name in hrefs}
 
-    def sources_in_use(self, settings: Settings | None = None) -> list[str]:
+    def sources_in_use(self, settings: Config | None = None) -> list[str]:
         """Return the sources that this worker can use, by default with its own account."""
         return transport_table.chosen(settings or self.settings)
 

@@ -144,7 +144,7 @@ def decide(
             package or of a library, and is retried like a transient error.
         attempt: Number of counted attempts so far, this one included.
         seed: Seed of the jitter: the id of the download.
-        policy: Settings.
+        policy: Config.
         was_missing: Whether the attempt before ended with HTTP 404 too.
     """
     if isinstance(error, WorkerStoppingError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.base import Body, Member, Transport
 from geodes_tasks.transports.s3.credentials import has_credentials
 
@@ -23,7 +23,7 @@ TRANSPORTS: Mapping[str, str] = {
 """Source name to class, the preferred source first."""
 
 
-def create(source: str, settings: Settings) -> Transport:
+def create(source: str, settings: Config) -> Transport:
     """Build the transport of a source.
 
     Raises:
@@ -34,7 +34,7 @@ def create(source: str, settings: Settings) -> Transport:
     return transport
 
 
-def chosen(settings: Settings) -> list[str]:
+def chosen(settings: Config) -> list[str]:
     """Return the sources that these settings can use, the preferred one first.
 
     S3 is the faster one and comes first, but only with credentials.

@@ -80,7 +80,7 @@ class Cluster:
         Args:
             folder: Where everything goes.
             url: Of the portal; by default nobody listens there.
-            flags: Settings that a bench wants otherwise.
+            flags: Config that a bench wants otherwise.
         """
         self.folder, self._url, self._flags = folder, url, flags
         self.redis = RedisServer(folder / "redis")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from geodes_tasks.settings.config import Settings, environment_name
+from geodes_tasks.settings.config import Config, environment_name
 from tests.tools import need, optional
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_redis_keeps_what_it_has_and_knows_its_users() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_settings_exist(name: str) -> None:
     """Every variable that a service sets is one that something reads."""
-    known = {environment_name(field) for field in Settings.model_fields}
+    known = {environment_name(field) for field in Config.model_fields}
     known |= {"AWS_SHARED_CREDENTIALS_FILE", "FLOWER_BASIC_AUTH_FILE"}
 
     assert set(SERVICES[name].get("environment", {})) <= known

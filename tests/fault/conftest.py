@@ -14,13 +14,13 @@ from tests.servers import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
 
 @pytest.fixture
-def scene(standin: StandIn, settings: Settings, worker: WorkerFactory) -> Iterator[Scene]:
+def scene(standin: StandIn, settings: Config, worker: WorkerFactory) -> Iterator[Scene]:
     """Give a cluster on the Redis that all tests share."""
     scene = Scene(standin, settings, worker)
     yield scene

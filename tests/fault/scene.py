@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from geodes_tasks.client.batch import Batch
     from geodes_tasks.model.results import DownloadRecord
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.servers import WorkerProcess
     from tests.standin import StandIn
@@ -29,7 +29,7 @@ TAIL_CHARS = 3000
 class Scene:
     """What a test of faults holds in its hands."""
 
-    def __init__(self, standin: StandIn, settings: Settings, factory: WorkerFactory) -> None:
+    def __init__(self, standin: StandIn, settings: Config, factory: WorkerFactory) -> None:
         self.standin, self.settings = standin, settings
         self.ledger = Ledger.of(settings)
         self.workers: list[WorkerProcess] = []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from geodes_tasks.ledger import Wakeup
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 ACCOUNT, BATCH = "default", "long"
 COUNT, BLOCK = 20_000, 200
@@ -80,7 +80,7 @@ class Watched(Ledger):
 
 
 @pytest.fixture
-def long(settings: Settings) -> Iterator[Watched]:
+def long(settings: Config) -> Iterator[Watched]:
     """Give a ledger with a long queue: what needs the portal first, what only S3 has at its end."""
     ledger = Watched(Ledger.of(settings).connection.client)
     kinds = (("geodes",), ("geodes", "s3"), ("s3",))
@@ -106,7 +106,7 @@ class Mailbox:
 
 
 def test_no_call_scans_a_long_queue(
-    long: Watched, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    long: Watched, settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker with S3 looks on while things are paused, out and back: each call is short."""
     for name, value in config.environment(settings).items():
@@ -140,9 +140,7 @@ def test_no_call_scans_a_long_queue(
     assert len(set(mailbox.sent)) <= 5
 
 
-def test_a_cancelled_batch_costs_the_next_release_nothing(
-    long: Watched, settings: Settings
-) -> None:
+def test_a_cancelled_batch_costs_the_next_release_nothing(long: Watched, settings: Config) -> None:
     """Cancelled in blocks; its ready lists go at the next release, whole, and others go on."""
     steering = Steering(settings)
     steering.ledger = long

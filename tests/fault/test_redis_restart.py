@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.fault.scene import Scene
 
 TOO_FEW_RIGHTS = "user default off resetpass resetkeys resetchannels -@all"
@@ -36,7 +36,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SecuredSe
         yield running
 
 
-def filled(server: SecuredServer, settings: Settings) -> None:
+def filled(server: SecuredServer, settings: Config) -> None:
     """Admit 40 downloads as ``client``; of these ``worker`` completes 3 and holds 1."""
     requests = [
         Request(asset_of(f"content {n}".encode(), f"{n}.zip"), f"/data/{n}.zip") for n in range(40)
@@ -62,7 +62,7 @@ def filled(server: SecuredServer, settings: Settings) -> None:
     worker.connection.client.close()
 
 
-def kept(server: SecuredServer, settings: Settings) -> tuple[Any, ...]:
+def kept(server: SecuredServer, settings: Config) -> tuple[Any, ...]:
     """Return what the ledger holds: its batches, its counts, its records, its own id."""
     ledger = Ledger.of(server.settings("worker", settings))
     try:
@@ -79,7 +79,7 @@ def kept(server: SecuredServer, settings: Settings) -> tuple[Any, ...]:
         ledger.connection.client.close()
 
 
-def test_a_restart_keeps_the_ledger(server: SecuredServer, settings: Settings) -> None:
+def test_a_restart_keeps_the_ledger(server: SecuredServer, settings: Config) -> None:
     """Killed and started again, the server has every batch, count and record that it had."""
     filled(server, settings)
     before = kept(server, settings)
@@ -94,7 +94,7 @@ def test_a_restart_keeps_the_ledger(server: SecuredServer, settings: Settings) -
 
 
 def test_a_lost_ledger_comes_back_with_the_right_line(
-    server: SecuredServer, settings: Settings
+    server: SecuredServer, settings: Config
 ) -> None:
     """What a restart dropped is still in the append-only file; the ledger's id goes with it."""
     acl = server.secrets / "acl" / "users.acl"
@@ -155,7 +155,7 @@ def test_a_running_worker_warns_when_redis_comes_back_empty(
 
 
 def test_another_ledger_at_the_same_address(
-    own_redis: RedisServer, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    own_redis: RedisServer, settings: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server exchanged for one with its own ledger is noticed; no password is written."""
     with RedisServer(tmp_path / "other") as other:
@@ -179,7 +179,7 @@ def test_another_ledger_at_the_same_address(
 
 
 def test_installations_in_one_redis_are_told_apart(
-    settings: Settings, caplog: pytest.LogCaptureFixture
+    settings: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another key prefix is another ledger: its first start is silent too."""
     preflight.report_lost_ledger(settings)
@@ -190,7 +190,7 @@ def test_installations_in_one_redis_are_told_apart(
 
 
 def test_a_state_folder_that_cannot_be_written_stops_nothing(
-    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    settings: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without a place to keep the id, a worker starts, and says so at level INFO only."""
     (tmp_path / "file").write_text("")
@@ -203,7 +203,7 @@ def test_a_state_folder_that_cannot_be_written_stops_nothing(
     assert "a loss of the ledger cannot be noticed here" in caplog.text
 
 
-def test_ids_of_ledgers_that_went_are_removed(settings: Settings) -> None:
+def test_ids_of_ledgers_that_went_are_removed(settings: Config) -> None:
     """A job with another port each time leaves no file for ever; a damaged file is replaced."""
     preflight.report_lost_ledger(settings)
     (own,) = (settings.state_dir / "ledgers").iterdir()

@@ -23,7 +23,7 @@ from tests.standin import RangeBehaviour, read
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.standin import StandIn
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two users")
@@ -46,7 +46,7 @@ def shared(tmp_path: Path) -> Path:
 
 
 def _become(
-    user: int, umask: int, item: Mapping[str, Any], final: Path, settings: Settings, to: Connection
+    user: int, umask: int, item: Mapping[str, Any], final: Path, settings: Config, to: Connection
 ) -> None:
     os.setgroups([GROUP])
     os.setgid(user)
@@ -60,7 +60,7 @@ def _become(
 
 
 def download_as(
-    user: int, umask: int, item: Mapping[str, Any], final: Path, settings: Settings
+    user: int, umask: int, item: Mapping[str, Any], final: Path, settings: Config
 ) -> DownloadResult | Exception:
     """Download a file in a process of this user; return the result or the error."""
     # Forked: the interpreter may be in a folder that only root can read.
@@ -76,7 +76,7 @@ def download_as(
 
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o077], ids=oct)
 def test_a_second_user_continues_what_the_first_left(
-    standin: StandIn, settings: Settings, shared: Path, umask: int
+    standin: StandIn, settings: Config, shared: Path, umask: int
 ) -> None:
     """Alice's connection breaks, Bob ends the file: with each umask, and nothing is left."""
     standin.settings.range = RangeBehaviour.GOOD
@@ -100,7 +100,7 @@ def test_a_second_user_continues_what_the_first_left(
 
 
 def test_a_second_user_replaces_a_changed_file(
-    standin: StandIn, settings: Settings, shared: Path
+    standin: StandIn, settings: Config, shared: Path
 ) -> None:
     """A file that was changed on disk is fetched again, whoever owns it; then both have it."""
     item, final = standin.add_item(MiB), shared / "file.zip"
@@ -117,7 +117,7 @@ def test_a_second_user_replaces_a_changed_file(
 
 
 def test_a_folder_of_one_user_alone_stays_so(
-    standin: StandIn, settings: Settings, shared: Path
+    standin: StandIn, settings: Config, shared: Path
 ) -> None:
     """Where the group may not write, the umask decides on the folder of part files too."""
     shared.chmod(0o2755)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.servers import WorkerProcess
     from tests.standin import RequestRecord, StandIn
 
 
 def fleet(
-    worker: WorkerFactory, settings: Settings, count: int = 3, slots: int = 8
+    worker: WorkerFactory, settings: Config, count: int = 3, slots: int = 8
 ) -> list[WorkerProcess]:
     """Start workers side by side, and wait until all take messages."""
     nodes = [

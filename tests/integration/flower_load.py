@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from geodes_tasks.tasks.app import TASK, Sender
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 
-def send_events(settings: Settings, count: int) -> bool:
+def send_events(settings: Config, count: int) -> bool:
     """Send what a worker tells of so many downloads, moving or done. Gives False: not seen yet."""
     app = Sender(settings).app
     with (

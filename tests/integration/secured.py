@@ -14,7 +14,7 @@ from tests.standin.tls import make_certificate
 from tests.tools import absent, failure, need
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 
 def binary_of(kind: str) -> str:
@@ -74,7 +74,7 @@ class SecuredServer(RedisServer):
         """Give its address with a user's name."""
         return self.url.replace("//", f"//{user}@", 1)
 
-    def settings(self, user: str, like: Settings) -> Settings:
+    def settings(self, user: str, like: Config) -> Config:
         """Give the settings of somebody who comes as this user."""
         flags: dict[str, Any] = like.model_dump(exclude={"redis_url", "redis_password_file"})
         return config.load(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -31,7 +31,7 @@ PLACES = 4
 
 @pytest.mark.parametrize("how", ["403", "loop"])
 def test_a_replaced_key_lets_the_fleet_go_on(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path, how: str
+    standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path, how: str
 ) -> None:
     """Refused in the middle: what runs finds out, nothing more starts, no item fails for it."""
     key_file = tmp_path / "key"
@@ -73,7 +73,7 @@ def test_a_replaced_key_lets_the_fleet_go_on(
 @pytest.mark.parametrize("how", ["401", "403", "login", "loop"])
 @pytest.mark.parametrize("slots", [1, 4])
 def test_a_forbidden_file_stops_no_other(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, how: str, slots: int
+    standin: StandIn, settings: Config, worker: WorkerFactory, how: str, slots: int
 ) -> None:
     """The key is good for the others: that one fails with an error of its own, at its first try."""
     items = [standin.add_item(KiB) for _ in range(10)]
@@ -95,7 +95,7 @@ def test_a_forbidden_file_stops_no_other(
 
 
 def test_many_forbidden_files_ask_few_questions(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """Eighty in a row fail by name; what the portal said of the key counts for some seconds."""
     forbidden = [standin.add_item(KiB) for _ in range(80)]
@@ -118,7 +118,7 @@ def test_many_forbidden_files_ask_few_questions(
 
 
 def test_a_bad_key_pauses_the_account_once(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """All that run are refused at one moment: one pause, which names the key, and no failure."""
     standin.set_key("another-key")
@@ -138,7 +138,7 @@ def test_a_bad_key_pauses_the_account_once(
 
 
 def test_without_the_question_a_file_given_since_tells(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """A portal that does not say the quota: others that began later came, so the key is good."""
     standin.settings.quota_status = 404

@@ -20,7 +20,7 @@ from tests.standin import KiB
 if TYPE_CHECKING:
     from geodes_tasks.client.batch import Batch
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.servers import WorkerProcess
     from tests.standin import StandIn
@@ -29,7 +29,7 @@ WAIT_S = 60.0
 
 
 def test_three_workers_share_the_places_of_an_account(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """24 slots, 4 places: never more than 4 at once, and nearly all of what 4 can carry."""
     # Between two transfers lie some 50 ms of a worker's time: real files take longer than these.
@@ -59,7 +59,7 @@ def turned_away(nodes: list[WorkerProcess]) -> int:
 
 @pytest.mark.chaos
 def test_hidden_caps_are_found(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """The portal takes 5 at once, later 3: settled within one of it, under 2 % refused."""
     settings = settings.model_copy(update={"max_concurrent": 8})
@@ -88,7 +88,7 @@ def places(ledger: Ledger) -> int:
 
 
 def test_a_portal_that_takes_fewer_is_found_out(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """Few are refused, the portal's number is kept to, and ``status --why`` tells the change."""
     cli = CommandLine(standin)
@@ -131,7 +131,7 @@ FORMS = {
 
 
 def test_every_form_of_retry_after_is_heeded(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """The account waits as long as the portal says: from a second to a quarter of an hour."""
     worker(concurrency=1)

@@ -20,7 +20,7 @@ from tests.standin import KiB, Quota
 
 if TYPE_CHECKING:
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -36,7 +36,7 @@ def took(standin: StandIn) -> float:
 
 @pytest.mark.parametrize("sliding", [False, True])
 def test_a_known_quota_is_never_refused(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, sliding: bool
+    standin: StandIn, settings: Config, worker: WorkerFactory, sliding: bool
 ) -> None:
     """Three workers, ten in a window, 25 files: no request too many, all done in three windows."""
     settings = settings.model_copy(update={"quota": QuotaSetting(LIMIT, WINDOW_S)})
@@ -55,7 +55,7 @@ def test_a_known_quota_is_never_refused(
 
 @pytest.mark.parametrize("says", [None, 50], ids=["true", "repeated"])
 def test_a_refusal_is_waited_out_by_one_that_tries(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, says: int | None
+    standin: StandIn, settings: Config, worker: WorkerFactory, says: int | None
 ) -> None:
     """QUOTA=off, ten in a window: no more are refused than run at once, then one a period.
 
@@ -81,7 +81,7 @@ def test_a_refusal_is_waited_out_by_one_that_tries(
 
 
 def test_a_number_that_the_portal_repeats_stops_nothing(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """QUOTA=off, 150 files, and a portal that says each time that 50 are left: nothing waits."""
     standin.settings.quota_says = 50
@@ -101,7 +101,7 @@ def test_a_number_that_the_portal_repeats_stops_nothing(
 @pytest.mark.parametrize("how", [{"status": 403}, {"status": 200}])
 def test_a_refused_quota_is_told_with_its_time(
     standin: StandIn,
-    settings: Settings,
+    settings: Config,
     worker: WorkerFactory,
     ledger: Ledger,
     how: dict[str, int],

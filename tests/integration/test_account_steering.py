@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -26,7 +26,7 @@ WAIT_S = 40.0
 
 
 @pytest.fixture
-def cli(standin: StandIn, settings: Settings) -> CommandLine:
+def cli(standin: StandIn, settings: Config) -> CommandLine:
     """Give the command line, with the settings that the workers have."""
     cli = CommandLine(standin)
     cli.settings |= config.environment(settings)
@@ -38,7 +38,7 @@ def cli(standin: StandIn, settings: Settings) -> CommandLine:
 
 @pytest.mark.parametrize("what", ["default", "geodes", "mine"])
 def test_what_is_held_starts_nothing(
-    cli: CommandLine, standin: StandIn, settings: Settings, worker: WorkerFactory, what: str
+    cli: CommandLine, standin: StandIn, settings: Config, worker: WorkerFactory, what: str
 ) -> None:
     """An account, a source or a batch by its name: held before it starts, it ends after resume."""
     held = [standin.add_item(KiB) for _ in range(3)]
@@ -76,7 +76,7 @@ def test_one_thing_at_a_time_is_held(cli: CommandLine) -> None:
 
 
 def test_urgent_items_overtake_a_long_queue(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Ten urgent items are done long before the two hundred that were asked for first."""
     standin.settings.change(latency_s=0.05)
@@ -100,7 +100,7 @@ def test_urgent_items_overtake_a_long_queue(
 def test_accounts_side_by_side(
     cli: CommandLine,
     standin: StandIn,
-    settings: Settings,
+    settings: Config,
     worker: WorkerFactory,
     ledger: Ledger,
     tmp_path: Path,

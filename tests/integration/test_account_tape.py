@@ -15,7 +15,7 @@ from tests.integration.fleet import fleet
 from tests.servers import wait_until
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -30,7 +30,7 @@ def asked(standin: StandIn) -> Counter[str]:
 
 @pytest.mark.parametrize("mode", ["offline_410", "offline_202"])
 def test_files_on_tape_are_asked_for_in_bulk(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, mode: str
+    standin: StandIn, settings: Config, worker: WorkerFactory, mode: str
 ) -> None:
     """A file on tape costs one GET; then one worker of two asks, and it starts when it is back."""
     items = [standin.add_item(KiB) for _ in range(12)]
@@ -52,7 +52,7 @@ def test_files_on_tape_are_asked_for_in_bulk(
 
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.chaos)])
 def test_half_on_tape_holds_nothing_up(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, count: int
+    standin: StandIn, settings: Config, worker: WorkerFactory, count: int
 ) -> None:
     """The others end as soon as all were asked for once; no file is refused more than twice."""
     settings = settings.model_copy(update={"offline_poll_seconds": 8.0})
@@ -86,7 +86,7 @@ def test_half_on_tape_holds_nothing_up(
 
 
 def test_a_portal_that_lies_is_not_believed_twice(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Called online and refused all the same, a file asks for itself later and later."""
     settings = settings.model_copy(update={"offline_poll_seconds": 0.5})
@@ -108,7 +108,7 @@ def test_a_portal_that_lies_is_not_believed_twice(
 
 
 def test_a_portal_without_the_routes_is_asked_slowly(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Without any route that tells, a file on tape asks for itself, seldom, and ends well."""
     settings = settings.model_copy(update={"offline_poll_seconds": 0.5})

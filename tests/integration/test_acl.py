@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -54,7 +54,7 @@ def server(running: SecuredServer) -> SecuredServer:
 
 
 @pytest.fixture
-def settings(standin: StandIn, tmp_path: Path) -> Settings:
+def settings(standin: StandIn, tmp_path: Path) -> Config:
     """Give settings that name no Redis."""
     return config.load(
         api_key="standin-key-0123456789", portal_url=standin.url, quota="off",
@@ -63,7 +63,7 @@ def settings(standin: StandIn, tmp_path: Path) -> Settings:
     )  # fmt: skip
 
 
-def ran(settings: Settings, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+def ran(settings: Config, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command line as somebody would."""
     command = [sys.executable, "-m", "geodes_tasks", *words]
     env = os.environ | config.environment(settings)
@@ -95,7 +95,7 @@ def items(standin: StandIn, tmp_path: Path) -> Path:
 
 
 def test_a_right_that_a_script_lacks_is_named(
-    server: SecuredServer, settings: Settings, items: Path
+    server: SecuredServer, settings: Config, items: Path
 ) -> None:
     """Redis says it otherwise than of a command; nobody is told that it is away."""
     admin, client = server.client("admin"), server.settings("client", settings)
@@ -110,7 +110,7 @@ def test_a_right_that_a_script_lacks_is_named(
     assert "geodes-tasks secrets" in said
 
 
-def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: Settings) -> None:
+def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: Config) -> None:
     """The broker's client says of it that its batch failed; below that stands what Redis said."""
     admin, client = server.client("admin"), server.settings("client", settings)
     ledger = Ledger.of(client)
@@ -128,7 +128,7 @@ def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: 
 
 
 def test_each_user_can_do_its_work(
-    server: SecuredServer, settings: Settings, worker: WorkerFactory, items: Path
+    server: SecuredServer, settings: Config, worker: WorkerFactory, items: Path
 ) -> None:
     """The client enqueues, the worker downloads, the viewer looks: nobody is refused anything."""
     client, viewer = server.settings("client", settings), server.settings("viewer", settings)
@@ -157,7 +157,7 @@ def test_each_user_can_do_its_work(
     assert {user: denied(server, user) for user in users} == {user: [] for user in users}, one.text
 
 
-def test_the_viewer_cannot_write(server: SecuredServer, settings: Settings, items: Path) -> None:
+def test_the_viewer_cannot_write(server: SecuredServer, settings: Config, items: Path) -> None:
     """What it may not do is said in one line, and nothing has changed."""
     ran(server.settings("client", settings), "enqueue", str(items), "--batch", "b")
     viewer = server.settings("viewer", settings)
@@ -173,7 +173,7 @@ def test_the_viewer_cannot_write(server: SecuredServer, settings: Settings, item
         server.client("viewer").set("geodes:batch:b", "mine")
 
 
-def test_a_viewer_of_an_empty_ledger(server: SecuredServer, settings: Settings) -> None:
+def test_a_viewer_of_an_empty_ledger(server: SecuredServer, settings: Config) -> None:
     """Who may only read does not have to write the ledger's first key."""
     ledger = Ledger.of(server.settings("viewer", settings))
 
@@ -232,7 +232,7 @@ def test_the_client_takes_no_message_and_commands_no_worker(
 
 @pytest.mark.parametrize("url", ["{url}", "{guess}"])
 def test_nobody_comes_in_without_a_password(
-    server: SecuredServer, settings: Settings, url: str
+    server: SecuredServer, settings: Config, url: str
 ) -> None:
     """No name, or a wrong password: one line that does not repeat the password."""
     guess = server.url.replace("//", "//worker:a-guess@")

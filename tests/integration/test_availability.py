@@ -20,7 +20,7 @@ from worker.offline_poller import OfflineRound
 
 if TYPE_CHECKING:
     from geodes_tasks.model.asset import Asset
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.standin import StandIn
 
 
@@ -30,7 +30,7 @@ def assets_of(standin: StandIn, count: int) -> list[Asset]:
 
 
 @pytest.fixture
-def portal(settings: Settings) -> Availability:
+def portal(settings: Config) -> Availability:
     """Give whom to ask."""
     return Availability(settings)
 
@@ -107,9 +107,7 @@ def test_quota_left(standin: StandIn, portal: Availability) -> None:
 
 
 @pytest.mark.parametrize("how", ["401", "403", "login", "loop"])
-def test_a_refused_key_says_nothing_of_files(
-    standin: StandIn, settings: Settings, how: str
-) -> None:
+def test_a_refused_key_says_nothing_of_files(standin: StandIn, settings: Config, how: str) -> None:
     """It is for a download to find out; the key is in no message."""
     (asset,) = assets_of(standin, 1)
     standin.set_key("another")
@@ -123,7 +121,7 @@ def test_a_refused_key_says_nothing_of_files(
 
 @pytest.mark.parametrize("how", ["401", "403", "login", "loop"])
 def test_whether_the_portal_accepts_the_key(
-    standin: StandIn, settings: Settings, portal: Availability, how: str
+    standin: StandIn, settings: Config, portal: Availability, how: str
 ) -> None:
     """A good key is accepted, each form of a refusal is one, and no file is asked for."""
     name = settings.key_name()
@@ -136,7 +134,7 @@ def test_whether_the_portal_accepts_the_key(
 
 
 def test_a_portal_that_does_not_say_whether_it_accepts_the_key(
-    standin: StandIn, settings: Settings, portal: Availability
+    standin: StandIn, settings: Config, portal: Availability
 ) -> None:
     """Another key by now, no such route, one that fails, a portal that is away: not known."""
     name = settings.key_name()
@@ -150,7 +148,7 @@ def test_a_portal_that_does_not_say_whether_it_accepts_the_key(
 
 
 def test_a_portal_that_fails_is_told_from_one_without_the_route(
-    standin: StandIn, settings: Settings, portal: Availability
+    standin: StandIn, settings: Config, portal: Availability
 ) -> None:
     """503 passes, and so does a portal that is not there."""
     (asset,) = assets_of(standin, 1)

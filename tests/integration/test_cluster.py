@@ -41,7 +41,7 @@ from tests.standin import KiB, read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import Item, StandIn
 
@@ -54,7 +54,7 @@ FIELDS = {
 
 
 @pytest.fixture
-def cli(standin: StandIn, settings: Settings) -> CommandLine:
+def cli(standin: StandIn, settings: Config) -> CommandLine:
     """Give the command line, with the settings that the workers have."""
     cli = CommandLine(standin)
     cli.settings |= config.environment(settings)
@@ -71,7 +71,7 @@ def command_worker(cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) -
     process.stop()
 
 
-def folder_of(settings: Settings) -> str:
+def folder_of(settings: Config) -> str:
     """Give the download folder."""
     return str(Path(settings.download_dir))
 
@@ -80,7 +80,7 @@ def folder_of(settings: Settings) -> str:
 
 
 def test_enqueued_watched_and_reported(
-    cli: CommandLine, standin: StandIn, settings: Settings, command_worker: Process
+    cli: CommandLine, standin: StandIn, settings: Config, command_worker: Process
 ) -> None:
     """A batch goes in by ``enqueue`` and can be read by every command that there is for it."""
     items = [standin.add_item(64 * KiB) for _ in range(4)]
@@ -132,7 +132,7 @@ def assert_md5sum_accepts(sums: str, count: int) -> None:
 
 
 def test_wait_ends_with_the_batch(
-    cli: CommandLine, standin: StandIn, settings: Settings, worker: WorkerFactory
+    cli: CommandLine, standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """``enqueue --wait --json`` waits, and says on stdout what ``status --json`` would."""
     items = [standin.add_item(64 * KiB) for _ in range(2)]
@@ -170,7 +170,7 @@ def test_workers_do_not_talk_to_each_other(worker: WorkerFactory) -> None:
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_pools(standin: StandIn, settings: Settings, worker: WorkerFactory, pool: str) -> None:
+def test_pools(standin: StandIn, settings: Config, worker: WorkerFactory, pool: str) -> None:
     """Threads and processes alike: two workers share a batch, and every file is right."""
     items = [standin.add_item(256 * KiB) for _ in range(8)]
     standin.settings.rate = 1024 * KiB
@@ -190,7 +190,7 @@ def test_pools(standin: StandIn, settings: Settings, worker: WorkerFactory, pool
 
 
 def test_asking_twice_is_asking_once(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """The same items asked for again, while under way and afterwards, are not fetched again."""
     items = [standin.add_item(64 * KiB) for _ in range(3)]
@@ -206,7 +206,7 @@ def test_asking_twice_is_asking_once(
 
 
 def test_two_items_that_want_one_name(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """The second of two different files with one name is refused, and both are named."""
     one, other = (standin.add_item(KiB, title="twin.zip") for _ in range(2))
@@ -235,7 +235,7 @@ def queued_messages(ledger: Ledger) -> list[dict[str, Any]]:
 
 
 def test_messages_are_small_readable_and_without_secrets(
-    standin: StandIn, settings: Settings, ledger: Ledger
+    standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:
     """A message names the item, the file and its size; its id is that of path and checksum."""
     item = standin.add_item(2048 * KiB, identifier="SCENE")
@@ -284,7 +284,7 @@ class Trap:
 
 
 def test_pickle_is_refused(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
+    standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
 ) -> None:
     """A message in pickle runs no code and breaks nothing: the next download goes through."""
     item, sprung = standin.add_item(64 * KiB), tmp_path / "sprung"
@@ -308,7 +308,7 @@ def test_pickle_is_refused(
 
 
 def test_async_result_is_the_record(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """``AsyncResult(id).get()`` waits, and gives the record that the ledger has."""
     item = standin.add_item(64 * KiB)
@@ -325,7 +325,7 @@ def test_async_result_is_the_record(
 
 
 def test_async_result_raises_the_named_error(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """``AsyncResult(id).get()`` of a failed download raises the error that its record names."""
     gone = standin.add_item(64 * KiB)
@@ -349,7 +349,7 @@ def datalake() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3_settings(settings: Settings, datalake: S3Server) -> Settings:
+def s3_settings(settings: Config, datalake: S3Server) -> Config:
     """Give settings with credentials for it."""
     secrets = {"aws_access_key_id": "key-id", "aws_secret_access_key": "canary-secret"}
     values = {name: SecretStr(value) for name, value in secrets.items()}
@@ -366,7 +366,7 @@ def item_in(datalake: S3Server, standin: StandIn, name: str, spoilt: bool = Fals
 
 
 def test_s3_with_credentials(
-    standin: StandIn, s3_settings: Settings, worker: WorkerFactory, datalake: S3Server
+    standin: StandIn, s3_settings: Config, worker: WorkerFactory, datalake: S3Server
 ) -> None:
     """With credentials the datalake is used and its bytes are proven; ``geodes`` stays away."""
     item, other = (item_in(datalake, standin, name) for name in ("ONE", "TWO"))
@@ -389,7 +389,7 @@ def test_s3_with_credentials(
 
 
 def test_s3_bytes_that_are_wrong(
-    standin: StandIn, s3_settings: Settings, worker: WorkerFactory, datalake: S3Server
+    standin: StandIn, s3_settings: Config, worker: WorkerFactory, datalake: S3Server
 ) -> None:
     """Bytes of the datalake that do not have the catalogue's MD5 are never published."""
     item = item_in(datalake, standin, "SPOILT", spoilt=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
 
 
@@ -42,7 +42,7 @@ class RenamedAcl(RedisServer):
         return [*super()._command(), "--rename-command", "ACL", ""]
 
 
-def checked(settings: Settings) -> dict[str, Check]:
+def checked(settings: Config) -> dict[str, Check]:
     """Examine, and give the checks by name; of several with one name the worst."""
     order = list(Level)
     found: dict[str, Check] = {}
@@ -55,7 +55,7 @@ def checked(settings: Settings) -> dict[str, Check]:
 
 
 def test_all_is_well(
-    standin: StandIn, settings: Settings, ledger: Ledger, worker: WorkerFactory
+    standin: StandIn, settings: Config, ledger: Ledger, worker: WorkerFactory
 ) -> None:
     """With everything right every line is ok, the quota is told, and no download was spent."""
     standin.quota = Quota(50)
@@ -75,7 +75,7 @@ def test_all_is_well(
     assert KEY not in said.stdout + said.stderr
 
 
-def test_json_for_programs(settings: Settings) -> None:
+def test_json_for_programs(settings: Config) -> None:
     """``--json`` has name, level, text and remedy of each check; warnings alone are code 0."""
     said = command(settings, "doctor", "--json")
 
@@ -87,7 +87,7 @@ def test_json_for_programs(settings: Settings) -> None:
     }  # fmt: skip
 
 
-def test_no_redis(settings: Settings) -> None:
+def test_no_redis(settings: Config) -> None:
     """Without Redis that is a problem with its remedy; the other checks go on."""
     nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://:secret@127.0.0.1:1/0")})
 
@@ -99,7 +99,7 @@ def test_no_redis(settings: Settings) -> None:
     assert found["key"].level is Level.OK
 
 
-def test_redis_that_forgets(settings: Settings, tmp_path: Path) -> None:
+def test_redis_that_forgets(settings: Config, tmp_path: Path) -> None:
     """A server without append-only file, or that evicts, is told with the line to set."""
     with RedisServer(tmp_path / "redis") as server:
         careless = settings.model_copy(update={"redis_url": SecretStr(server.url)})
@@ -141,7 +141,7 @@ RIGHT = "user default off resetpass allkeys allchannels +@all"
     ],
 )
 def test_default_user_that_would_lose_the_ledger(
-    secured: SecuredServer, settings: Settings, rights: str, level: Level
+    secured: SecuredServer, settings: Config, rights: str, level: Level
 ) -> None:
     """A `default` with too few rights to replay the file is a problem, with the line to write."""
     with secured.client("admin") as admin:
@@ -156,7 +156,7 @@ def test_default_user_that_would_lose_the_ledger(
 
 @pytest.mark.parametrize("user", ["worker", "client"])
 def test_default_user_that_may_not_be_looked_at(
-    tmp_path: Path, settings: Settings, user: str
+    tmp_path: Path, settings: Config, user: str
 ) -> None:
     """With the project's own users `doctor` says that it may not look, and which line is right."""
     with SecuredServer(tmp_path / "secured", binary_of("redis")) as server:
@@ -167,7 +167,7 @@ def test_default_user_that_may_not_be_looked_at(
     assert RIGHT in check.text
 
 
-def test_server_without_the_command(tmp_path: Path, settings: Settings) -> None:
+def test_server_without_the_command(tmp_path: Path, settings: Config) -> None:
     """Where Redis does not know ACL, as some managed ones do not, nothing is said against it."""
     with RenamedAcl(tmp_path / "redis") as server:
         managed = settings.model_copy(update={"redis_url": SecretStr(server.url)})
@@ -178,7 +178,7 @@ def test_server_without_the_command(tmp_path: Path, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("how", ["401", "403", "login", "loop"])
-def test_key_that_is_refused(standin: StandIn, settings: Settings, how: str) -> None:
+def test_key_that_is_refused(standin: StandIn, settings: Config, how: str) -> None:
     """However the portal refuses a key, it is one problem, with the way to a new one."""
     standin.settings.change(bad_key=how)
     standin.set_key("another-key")
@@ -191,7 +191,7 @@ def test_key_that_is_refused(standin: StandIn, settings: Settings, how: str) -> 
     assert KEY not in key.text
 
 
-def test_no_key(standin: StandIn, settings: Settings) -> None:
+def test_no_key(standin: StandIn, settings: Config) -> None:
     """Without a key nothing is sent, and the setting is named; on a cluster workers need it."""
     alone = config.load(portal_url=standin.url)
 
@@ -216,7 +216,7 @@ class ClusterNode(RedisServer):
         return False
 
 
-def test_redis_in_the_wrong_mode(settings: Settings, tmp_path: Path) -> None:
+def test_redis_in_the_wrong_mode(settings: Config, tmp_path: Path) -> None:
     """Cluster mode and a replica are problems by name, although the server answers."""
     with ClusterNode(tmp_path / "cluster") as server:
         url = SecretStr(server.url)
@@ -267,7 +267,7 @@ def test_portal_that_does_not_tell() -> None:
     assert key_told(200, b"<html>").level is Level.WARNING
 
 
-def test_certificate_that_is_not_trusted(settings: Settings) -> None:
+def test_certificate_that_is_not_trusted(settings: Config) -> None:
     """A certificate of a private authority is a problem until its bundle is named."""
     with StandIn(KEY, tls=True) as secure:
         stranger = settings.model_copy(update={"portal_url": secure.url})
@@ -283,7 +283,7 @@ def test_certificate_that_is_not_trusted(settings: Settings) -> None:
     assert len(sent) == 1
 
 
-def test_datalake(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_datalake(settings: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A signed request with the credentials that downloads use decides, wherever these are."""
     away = settings.model_copy(update={"aws_access_key_id": SecretStr("id")})
     away = away.model_copy(update={"aws_secret_access_key": SecretStr("secret")})
@@ -310,7 +310,7 @@ def test_datalake(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path:
         ("ExpiredToken", "the session token has expired"),
     ],
 )
-def test_datalake_that_refuses_the_credentials(settings: Settings, code: str, told: str) -> None:
+def test_datalake_that_refuses_the_credentials(settings: Config, code: str, told: str) -> None:
     """Credentials that the server refuses are named with its reason; AccessDenied is no refusal."""
     owner = settings.model_copy(
         update={"aws_access_key_id": SecretStr("id"), "aws_secret_access_key": SecretStr("s")}
@@ -326,7 +326,7 @@ def test_datalake_that_refuses_the_credentials(settings: Settings, code: str, to
     assert known.level is Level.OK
 
 
-def test_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written(settings: Config, tmp_path: Path) -> None:
     """A file where the folder should be is a problem; a folder not made yet stays unmade."""
     (tmp_path / "file").write_text("x")
 
@@ -361,7 +361,7 @@ def test_clocks() -> None:
     assert behind.level is Level.WARNING
 
 
-def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:
+def test_worker_that_cannot_write(settings: Config, ledger: Ledger) -> None:
     """A worker that closed its intake is named with its folder."""
     ledger.dispatch.recover("node1", 4)
     ledger.dispatch.close("node1", "/full/disk")
@@ -372,7 +372,7 @@ def test_worker_that_cannot_write(settings: Settings, ledger: Ledger) -> None:
     assert workers.text == "node1 cannot write to /full/disk: nothing for there starts on it"
 
 
-def test_workers_of_two_versions(settings: Settings, ledger: Ledger) -> None:
+def test_workers_of_two_versions(settings: Config, ledger: Ledger) -> None:
     """A worker that tells another version than this one is named."""
     ledger.dispatch.recover("node1", 4)
     ledger.connection.client.hset(ledger.connection.key("worker", "node1"), "version", "0.0.1")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -39,7 +39,7 @@ RUNNING = re.compile(r"(\d+) % of (\S+ \S+), (\S+) (\S+)/s, (.+) left")
 class FlowerProcess(Process):
     """A real Flower on a free port."""
 
-    def __init__(self, settings: Settings, folder: Path, app: str = APP) -> None:
+    def __init__(self, settings: Config, folder: Path, app: str = APP) -> None:
         """Prepare; nothing runs yet."""
         super().__init__(folder / "flower.log")
         self.settings, self.folder, self.app = settings, folder, app
@@ -82,7 +82,7 @@ class FlowerProcess(Process):
 
 
 @pytest.fixture
-def flower(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowerProcess]:
+def flower(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowerProcess]:
     """Give a Flower that ends with the test."""
     process = FlowerProcess(settings, tmp_path_factory.mktemp("flower"))
     yield process
@@ -113,7 +113,7 @@ def rising(look: Any, seconds: float = 15.0) -> list[int]:
 
 
 def test_numbers_rise_in_the_api(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """``/api/tasks`` shows per cent, size, speed and time left, rising; then the outcome."""
     flower.start()
@@ -140,7 +140,7 @@ def states(flower: FlowerProcess) -> Counter[str]:
 
 
 def test_a_running_task_is_started_and_its_start_does_not_move(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """Filter and buttons of Flower are those of STARTED; only the text moves."""
     flower.start("--read_only=False")
@@ -166,7 +166,7 @@ def test_a_running_task_is_started_and_its_start_does_not_move(
 
 
 def test_what_was_cancelled_or_forgotten_ends_in_flower(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """Within 5 s no cancelled download runs, waits or is queued there, whatever it did before."""
     flower.start()
@@ -186,7 +186,7 @@ def test_what_was_cancelled_or_forgotten_ends_in_flower(
 
 
 def test_the_queue_is_seen_whenever_flower_starts(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """The first hundred queued downloads of a batch are PENDING; no worker is made for them."""
     items = [standin.add_item(64 * KiB) for _ in range(120)]
@@ -206,7 +206,7 @@ def test_the_queue_is_seen_whenever_flower_starts(
 
 
 def test_what_a_killed_worker_had_is_shown_as_waiting(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """It is silent first, and RETRY once the ledger has taken it from the dead worker."""
     flower.start()
@@ -233,7 +233,7 @@ def test_what_a_killed_worker_had_is_shown_as_waiting(
 
 @pytest.mark.parametrize("button", ["grow", "shrink", "autoscale"])
 def test_a_button_that_cannot_work_says_why(
-    settings: Settings, worker: WorkerFactory, flower: FlowerProcess, button: str
+    settings: Config, worker: WorkerFactory, flower: FlowerProcess, button: str
 ) -> None:
     """With threads the size of the pool is fixed: one sentence, and no traceback in the log."""
     flower.start("--read_only=False")
@@ -253,7 +253,7 @@ def test_a_button_that_cannot_work_says_why(
 
 @pytest.mark.parametrize("prefix", ["", "/monitor"])
 def test_a_page_has_all_batches(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess, prefix: str
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess, prefix: str
 ) -> None:
     """``/batches`` has the picture of ``watch`` and its JSON, below the prefix and the login."""
     flower.url += prefix
@@ -279,7 +279,7 @@ def test_a_page_has_all_batches(
 
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_of_batches_in_a_browser(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess, width: int
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess, width: int
 ) -> None:
     """It moves by itself, links to the tasks, and is no wider than the window."""
     need_browser()
@@ -299,7 +299,7 @@ def test_the_page_of_batches_in_a_browser(
 
 
 def test_a_flower_that_starts_late_knows_what_runs(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """Started in the middle of a download, it shows item, file and size at the next progress."""
     item = standin.add_item(4096 * KiB, identifier="SCENE")
@@ -320,7 +320,7 @@ def test_a_flower_that_starts_late_knows_what_runs(
 
 
 def test_numbers_rise_on_the_page(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """A browser reads file, size, item and rising numbers in the list of tasks."""
     need_browser()
@@ -342,7 +342,7 @@ def test_numbers_rise_on_the_page(
 
 
 def test_every_kind_of_row_can_be_read(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, flower: FlowerProcess
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """Waiting rows show the reason and what they wait for, ended ones their outcome or error."""
     need_browser()
@@ -364,7 +364,7 @@ def test_every_kind_of_row_can_be_read(
     assert "404" in page["C.zip"][2]
 
 
-def test_ten_thousand_tasks_stay_usable(settings: Settings, flower: FlowerProcess) -> None:
+def test_ten_thousand_tasks_stay_usable(settings: Config, flower: FlowerProcess) -> None:
     """With 10,000 tasks in memory the list still answers within a second."""
     from tests.integration.flower_load import send_events
 
@@ -433,7 +433,7 @@ def test_below_a_prefix(flower: FlowerProcess) -> None:
 
 
 def test_plain_celery_has_the_columns(
-    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+    settings: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """``celery -A worker flower`` itself shows the chosen columns, on loopback only."""
     flower = FlowerProcess(settings, tmp_path_factory.mktemp("flower"), app="worker")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -78,7 +78,7 @@ def parts_size() -> int:
 
 
 def test_a_cluster_with_unfinished_downloads_of_the_former_version_is_refused(
-    standin: StandIn, settings: Settings, ledger: Ledger, worker: WorkerFactory, former: str
+    standin: StandIn, settings: Config, ledger: Ledger, worker: WorkerFactory, former: str
 ) -> None:
     """The client and the worker say what to do; forgotten with 0.1.0, the ledger is taken over."""
     cli = CommandLine(standin)
@@ -108,7 +108,7 @@ def test_a_cluster_with_unfinished_downloads_of_the_former_version_is_refused(
 
 
 def test_the_former_version_leaves_the_new_ledger_alone(
-    standin: StandIn, settings: Settings, ledger: Ledger, former: str
+    standin: StandIn, settings: Config, ledger: Ledger, former: str
 ) -> None:
     """Going back without a copy of the old ledger is refused by 0.1.0 too."""
     cli = CommandLine(standin)

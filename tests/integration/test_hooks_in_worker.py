@@ -12,13 +12,13 @@ from tests.standin import KiB
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
 
 def test_worker_tells_files_and_batches(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
+    standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
 ) -> None:
     """Each proven file is told with its facts, and the batch once when it is over."""
     files, over = tmp_path / "files", tmp_path / "over"
@@ -40,7 +40,7 @@ def test_worker_tells_files_and_batches(
 
 
 def test_hook_that_fails_harms_nothing(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """A hook that does not exist costs no download and no attempt."""
     worker(env={"GEODES_TASKS_ON_FILE": "/no/such/command {path}"})

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
 
 @pytest.fixture
-def exporter(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def exporter(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """Start the exporter on a free port."""
     process = Process(tmp_path_factory.mktemp("metrics") / "metrics.log")
     command = [sys.executable, "-m", "geodes_tasks", "metrics"]
@@ -46,7 +46,7 @@ def exporter(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_exporter_counts_a_transfer(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, exporter: Process
+    standin: StandIn, settings: Config, worker: WorkerFactory, exporter: Process
 ) -> None:
     """Bytes and outcomes of real downloads arrive, and the process ends when it is asked to."""
     address = re.search(r"http://\S+/metrics", exporter.text)
@@ -112,7 +112,7 @@ def calls(ledger: Ledger) -> dict[str, int]:
 
 @pytest.mark.timeout(120)
 def test_every_view_and_prometheus_show_one_steady_speed(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger, tmp_path: Path
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger, tmp_path: Path
 ) -> None:
     """A steady transfer of files is that speed in the status, in the picture and in rate()."""
     need("prometheus", "prometheus")

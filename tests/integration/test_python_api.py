@@ -27,7 +27,7 @@ from tests.integration.test_cli import file_of, write_items, wrong_files
 from tests.standin import KiB
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -60,7 +60,7 @@ def test_importing_opens_nothing_and_is_quick() -> None:
 
 
 def test_items_of_every_kind(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
+    standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
 ) -> None:
     """Dicts, pystac Items, a file's name and collections of them are all items."""
     items = [standin.add_item(32 * KiB) for _ in range(4)]
@@ -80,7 +80,7 @@ def pystac_item(item: dict[str, object]) -> pystac.Item:
 
 
 def test_results_tell_the_whole_story(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Each download has its record, in the order of the items; what failed has a named error."""
     good, bad = standin.add_item(32 * KiB), standin.add_item(data=False)
@@ -104,7 +104,7 @@ def test_results_tell_the_whole_story(
     assert (failed.state, failed.error.type) == (State.FAILURE, "NoDataAssetError")
 
 
-def test_a_running_event_loop_is_no_obstacle(standin: StandIn, settings: Settings) -> None:
+def test_a_running_event_loop_is_no_obstacle(standin: StandIn, settings: Config) -> None:
     """A notebook has an event loop of its own; enqueueing in it works as anywhere else."""
     item = standin.add_item(KiB)
 
@@ -115,7 +115,7 @@ def test_a_running_event_loop_is_no_obstacle(standin: StandIn, settings: Setting
 
 
 def test_settings_come_from_the_environment(
-    standin: StandIn, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    standin: StandIn, settings: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without arguments the queue and the folder are what the environment names."""
     monkeypatch.setenv("GEODES_TASKS_REDIS_URL", settings.redis_url.get_secret_value())
@@ -127,7 +127,7 @@ def test_settings_come_from_the_environment(
     assert record.path == str(tmp_path / file_of(item, "here"))
 
 
-def test_waiting_has_an_end(standin: StandIn, settings: Settings) -> None:
+def test_waiting_has_an_end(standin: StandIn, settings: Config) -> None:
     """Nobody works: waiting ends at its timeout, says how much is left, and cancels nothing."""
     batch = enqueue(standin.add_item(KiB), conf=settings)
 
@@ -137,7 +137,7 @@ def test_waiting_has_an_end(standin: StandIn, settings: Settings) -> None:
     assert batch.status().unfinished == 1
 
 
-def test_no_redis_is_one_clear_error(standin: StandIn, settings: Settings) -> None:
+def test_no_redis_is_one_clear_error(standin: StandIn, settings: Config) -> None:
     """When Redis does not answer, the error says where it was sought."""
     nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://:pw@127.0.0.1:1/0")})
     item = standin.add_item(KiB)
@@ -148,7 +148,7 @@ def test_no_redis_is_one_clear_error(standin: StandIn, settings: Settings) -> No
         enqueue(item, conf=nowhere)
 
 
-def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Settings) -> None:
+def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Config) -> None:
     """A layout that no item could fill is refused before anything is queued."""
     item = standin.add_item(KiB)
 
@@ -158,7 +158,7 @@ def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Settings) -> N
     assert Ledger.of(settings).reading.batches() == []
 
 
-def test_a_layout_field_that_an_item_lacks(standin: StandIn, settings: Settings) -> None:
+def test_a_layout_field_that_an_item_lacks(standin: StandIn, settings: Config) -> None:
     """What the item does not have cannot be in its path: its record says which field, and why."""
     item = standin.add_item(KiB)
 
@@ -177,7 +177,7 @@ def test_an_unknown_batch(ledger: Ledger) -> None:
         batch.status()
 
 
-def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: Settings) -> None:
+def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: Config) -> None:
     """``batch(name)`` and ``batches()`` find a batch that another process enqueued."""
     first = enqueue([standin.add_item(KiB)], batch="first", conf=settings)
     enqueue([standin.add_item(KiB) for _ in range(2)], batch="second", conf=settings)
@@ -199,7 +199,7 @@ def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: 
     assert batch("first", conf=settings).status() == first.status()
 
 
-def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Settings) -> None:
+def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Config) -> None:
     """A wrong name is an error at once that names the nearest; without a Redis so is any name."""
     enqueue([standin.add_item(KiB)], batch="april", conf=settings)
     nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
@@ -210,7 +210,7 @@ def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Settings) ->
         batches(conf=nowhere)
 
 
-def test_a_batch_is_steered_by_its_handle(standin: StandIn, settings: Settings) -> None:
+def test_a_batch_is_steered_by_its_handle(standin: StandIn, settings: Config) -> None:
     """Cancel one item, retry it, pause and resume: each tells its effect, twice is once."""
     items = [standin.add_item(KiB) for _ in range(2)]
     mine = enqueue(items, batch="mine", conf=settings)
@@ -232,7 +232,7 @@ def test_a_batch_is_steered_by_its_handle(standin: StandIn, settings: Settings) 
 
 
 def test_a_batch_retries_one_class_of_errors(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Only failures of the named class start again; an unknown item changes nothing."""
     item = standin.add_item(KiB)

@@ -31,7 +31,7 @@ from tests.standin import KiB, MiB, StandIn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
 
 
@@ -42,7 +42,7 @@ def own_sockets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def alone(standin: StandIn, tmp_path: Path) -> Settings:
+def alone(standin: StandIn, tmp_path: Path) -> Config:
     """Give settings of one-machine mode: no Redis is named."""
     return config.load(
         api_key="standin-key-0123456789",
@@ -71,7 +71,7 @@ def paths_of(folder: Path) -> list[Path]:
 
 
 def test_a_queue_downloads_everything(
-    standin: StandIn, alone: Settings, capfd: pytest.CaptureFixture[str]
+    standin: StandIn, alone: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """All files arrive, are proven, and stdout stays free for data."""
     items = fill(standin, 5)
@@ -87,7 +87,7 @@ def test_a_queue_downloads_everything(
     assert said.out == ""
 
 
-def test_a_second_run_fetches_nothing(standin: StandIn, alone: Settings) -> None:
+def test_a_second_run_fetches_nothing(standin: StandIn, alone: Config) -> None:
     """What is there and proven is not asked for again, by the same queue or a new one."""
     items = fill(standin, 3)
     queue = DownloadQueue(items, conf=alone)
@@ -103,7 +103,7 @@ def test_a_second_run_fetches_nothing(standin: StandIn, alone: Settings) -> None
 
 
 def test_one_failure_does_not_stop_the_others(
-    standin: StandIn, alone: Settings, capfd: pytest.CaptureFixture[str]
+    standin: StandIn, alone: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A file that is gone, and an item without data, are named; the others arrive."""
     items = fill(standin, 3)
@@ -122,7 +122,7 @@ def test_one_failure_does_not_stop_the_others(
 
 
 def test_a_path_of_another_item_is_refused_by_name(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """A path that the ledger gave to another item fails, with both named; its file is kept."""
     one, other = (standin.add_item(KiB, title="twin.zip") for _ in range(2))
@@ -143,7 +143,7 @@ def test_a_path_of_another_item_is_refused_by_name(
 
 
 def test_a_refused_key_is_said_at_once(
-    standin: StandIn, alone: Settings, capfd: pytest.CaptureFixture[str]
+    standin: StandIn, alone: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """With a bad key the run ends, says which key and what to do, and goes on with a good one."""
     items = fill(standin, 2)
@@ -158,7 +158,7 @@ def test_a_refused_key_is_said_at_once(
     assert DownloadQueue(items, conf=alone).run().states[State.SUCCESS] == 2
 
 
-def test_a_folder_that_takes_nothing_is_said_at_once(alone: Settings, tmp_path: Path) -> None:
+def test_a_folder_that_takes_nothing_is_said_at_once(alone: Config, tmp_path: Path) -> None:
     """Where the download folder is a file, that is said before anything starts."""
     (tmp_path / "taken").write_text("a file")
     queue = DownloadQueue([], tmp_path / "taken", conf=alone)
@@ -167,19 +167,19 @@ def test_a_folder_that_takes_nothing_is_said_at_once(alone: Settings, tmp_path: 
         queue.run()
 
 
-def test_an_empty_queue_is_no_error(alone: Settings) -> None:
+def test_an_empty_queue_is_no_error(alone: Config) -> None:
     """A search that found nothing gives a queue that has nothing to do."""
     assert DownloadQueue([], conf=alone).run().total == 0
 
 
-def test_a_generator_lasts_for_two_runs(standin: StandIn, alone: Settings) -> None:
+def test_a_generator_lasts_for_two_runs(standin: StandIn, alone: Config) -> None:
     """Items that can be walked through only once are there for the second run too."""
     queue = DownloadQueue((item for item in fill(standin, 2)), conf=alone, quiet=True)
 
     assert queue.run().total == queue.run().total == 2
 
 
-def test_two_queues_in_one_folder_are_told_apart(standin: StandIn, alone: Settings) -> None:
+def test_two_queues_in_one_folder_are_told_apart(standin: StandIn, alone: Config) -> None:
     """A second process in the same folder is told whose run is under way."""
     queue = DownloadQueue(fill(standin, 1), conf=alone)
 
@@ -190,7 +190,7 @@ def test_two_queues_in_one_folder_are_told_apart(standin: StandIn, alone: Settin
         queue.run()
 
 
-def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Settings) -> None:
+def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Config) -> None:
     """The counts of a batch are right too when a forgotten batch had the same name."""
     selection = Selection(Path(alone.download_dir).absolute())
     items = fill(standin, 2)
@@ -221,7 +221,7 @@ print(json.dumps([str(finding) for finding in queue.check_integrity()]))
 
 
 @pytest.fixture
-def script(standin: StandIn, alone: Settings, tmp_path: Path) -> Iterator[Any]:
+def script(standin: StandIn, alone: Config, tmp_path: Path) -> Iterator[Any]:
     """Give what starts a plain script with a queue of slow items."""
     # Slow enough that no file ends within the grace of a stopping worker.
     standin.settings.change(rate=0.6 * MiB, range="good")
@@ -293,7 +293,7 @@ def test_ctrl_c_and_the_same_queue(standin: StandIn, script: Any, tmp_path: Path
 
 
 def test_check_integrity_says_what_is_wrong(
-    standin: StandIn, alone: Settings, capfd: pytest.CaptureFixture[str]
+    standin: StandIn, alone: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A missing, a changed and an unfinished file are told apart, in words and as data."""
     items = fill(standin, 4)
@@ -316,7 +316,7 @@ def test_check_integrity_says_what_is_wrong(
     assert "1 of 4 files are as they should be" in capfd.readouterr().err
 
 
-def test_check_integrity_before_the_first_run(standin: StandIn, alone: Settings) -> None:
+def test_check_integrity_before_the_first_run(standin: StandIn, alone: Config) -> None:
     """Where nothing was downloaded yet everything is unfinished, and nothing is made for it."""
     findings = DownloadQueue(fill(standin, 2), conf=alone).check_integrity()
 
@@ -328,7 +328,7 @@ def test_check_integrity_before_the_first_run(standin: StandIn, alone: Settings)
 
 
 def test_with_a_redis_the_cluster_works(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """With a Redis named the same calls send the work to its workers; nothing starts here."""
     worker(settings=settings)
@@ -348,7 +348,7 @@ def test_with_a_redis_the_cluster_works(
 # --- Profile -----------------------------------------------------------------------------------
 
 
-def test_profile_tells_what_was(standin: StandIn, alone: Settings) -> None:
+def test_profile_tells_what_was(standin: StandIn, alone: Config) -> None:
     """After a run its downloads are recent, with times; reset begins a new history."""
     DownloadQueue(fill(standin, 2), conf=alone).run()
 
@@ -366,7 +366,7 @@ def test_profile_tells_what_was(standin: StandIn, alone: Settings) -> None:
 
 
 def test_profile_sees_what_another_process_downloads(
-    standin: StandIn, script: Any, alone: Settings
+    standin: StandIn, script: Any, alone: Config
 ) -> None:
     """Current and pending downloads of any process are seen while they are."""
     script()
@@ -381,7 +381,7 @@ def test_profile_sees_what_another_process_downloads(
 
 
 def test_watching_ends_with_the_downloads(
-    standin: StandIn, script: Any, alone: Settings, capfd: pytest.CaptureFixture[str]
+    standin: StandIn, script: Any, alone: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """``watch_downloads`` shows another process at work, and ends when that is done."""
     process = script()
@@ -397,7 +397,7 @@ def test_watching_ends_with_the_downloads(
     assert time.monotonic() - begun < 60
 
 
-def test_profile_in_a_cluster(standin: StandIn, settings: Settings) -> None:
+def test_profile_in_a_cluster(standin: StandIn, settings: Config) -> None:
     """In a cluster the profile is that of all: what waits for a worker is pending."""
     admitted = planning.plan(
         readers.items_of(fill(standin, 3)), Selection(Path(settings.download_dir).absolute())

@@ -13,7 +13,7 @@ import pytest
 
 from geodes_tasks import enqueue
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from tests.portal_items import FILES, as_eodag_3, real_items
 from tests.standin import StandIn
 
@@ -119,7 +119,7 @@ print(json.dumps(found))
 
 
 def test_what_eodag_finds_is_downloaded_and_enqueued(
-    portal: StandIn, tmp_path: Path, settings: Settings
+    portal: StandIn, tmp_path: Path, settings: Config
 ) -> None:
     """A search of eodag goes to a queue, its files to the command line and to ``enqueue``."""
     pytest.importorskip("eodag")

@@ -23,7 +23,7 @@ from tests.unit.ledger.test_ledger import BATCH, result_of
 from tests.unit.monitoring.reports.test_stac_collection import validated
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import Item, StandIn
 
@@ -52,7 +52,7 @@ ACCOUNT_FAULTS = {
 }
 
 
-def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+def command(settings: Config, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command with these settings, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "geodes_tasks", *words],
@@ -74,7 +74,7 @@ def stac_of(said: subprocess.CompletedProcess[str], tmp_path: Path) -> list[pyst
 
 
 def test_stac_of_real_downloads(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
+    standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
 ) -> None:
     """With the items' file the report is valid STAC whose hrefs are the proven files."""
     items = [standin.add_item(64 * KiB) for _ in range(3)]
@@ -94,7 +94,7 @@ def test_stac_of_real_downloads(
 
 
 def test_stac_without_the_items_says_what_it_lacks(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Where neither ledger nor file knows place and time, the item is left out and named."""
     item = standin.add_item(64 * KiB)
@@ -113,7 +113,7 @@ def test_stac_without_the_items_says_what_it_lacks(
     )
 
 
-def forget_footprints(settings: Settings) -> None:
+def forget_footprints(settings: Config) -> None:
     """Take away what admission kept of the items."""
     ledger = Ledger.of(settings)
     for name in ledger.reading.downloads("mine"):
@@ -122,7 +122,7 @@ def forget_footprints(settings: Settings) -> None:
 
 
 def test_stac_from_the_ledger_alone(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, tmp_path: Path
+    standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
 ) -> None:
     """The ledger itself knows place and time of each item: the report needs no other file."""
     items = [standin.add_item(64 * KiB) for _ in range(3)]
@@ -153,7 +153,7 @@ def test_the_ledger_stays_small(standin: StandIn, ledger: Ledger) -> None:
 
 
 def test_summary_names_every_failure_of_a_file(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Whatever goes wrong with files, the summary has its class, one example and the way out."""
     items = [standin.add_item(256 * KiB) for _ in FILE_FAULTS]
@@ -180,7 +180,7 @@ def test_summary_names_every_failure_of_a_file(
 
 @pytest.mark.parametrize("fault", ACCOUNT_FAULTS)
 def test_summary_names_what_holds_the_account(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, fault: str
+    standin: StandIn, settings: Config, worker: WorkerFactory, fault: str
 ) -> None:
     """When the account waits, the summary says for what, and what to do."""
     item: Item = standin.add_item(64 * KiB)

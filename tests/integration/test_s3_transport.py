@@ -20,7 +20,7 @@ from geodes_tasks.errors import (
     TransferError,
     TruncatedBodyError,
 )
-from geodes_tasks.settings.config import Settings, load
+from geodes_tasks.settings.config import Config, load
 from geodes_tasks.transports.s3.address import Address
 from geodes_tasks.transports.s3.credentials import has_credentials
 from geodes_tasks.transports.s3.signed_requests import ATTEMPTS
@@ -69,7 +69,7 @@ def s3(server: S3Server) -> Iterator[S3Server]:
     server.go_wrong()
 
 
-def settings_for(url: str, **settings: Any) -> Settings:
+def settings_for(url: str, **settings: Any) -> Config:
     """Make settings with credentials for an endpoint."""
     values: dict[str, Any] = {
         "s3_endpoint_url": url,

@@ -38,7 +38,7 @@ from geodes_tasks.stac.query import Search
 from tests.standin import StandIn
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
 
 KEY = "standin-key-0123456789"
 S2, S1 = "PEPS_S2_L1C", "PEPS_S1_L1"
@@ -72,7 +72,7 @@ def fill(standin: StandIn, count: int, collection: str, **options: Any) -> None:
         )
 
 
-def settings_for(standin: StandIn, **more: Any) -> Settings:
+def settings_for(standin: StandIn, **more: Any) -> Config:
     """Give settings for a portal, with short waits."""
     return config.load(
         **{
@@ -699,7 +699,7 @@ def test_items_of_other_libraries_are_downloaded(
     assert len(portal.downloads()) == count
 
 
-def test_eodag_items_are_enqueued(settings: Settings) -> None:
+def test_eodag_items_are_enqueued(settings: Config) -> None:
     """``enqueue`` takes what eodag found: the archive, under its own name."""
     digest = "9e71434d40c22a2cdf6b29f4550fa322"
     link = f"{settings.portal_url}/api/download/URN:X:V1/files/{digest}"
@@ -713,7 +713,7 @@ def test_eodag_items_are_enqueued(settings: Settings) -> None:
     assert record.state is State.PENDING
 
 
-def test_a_collection_of_another_library_is_taken(portal: StandIn, settings: Settings) -> None:
+def test_a_collection_of_another_library_is_taken(portal: StandIn, settings: Config) -> None:
     """A pystac ItemCollection, which pystac_client gives too, is a list of items."""
     import pystac
 

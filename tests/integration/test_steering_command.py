@@ -25,14 +25,14 @@ from tests.tools import need
 
 if TYPE_CHECKING:
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
 Said = subprocess.CompletedProcess[str]
 
 
-def command(settings: Settings, *words: str) -> Said:
+def command(settings: Config, *words: str) -> Said:
     """Run a command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "geodes_tasks", *words], capture_output=True, text=True,
@@ -46,7 +46,7 @@ def records(ledger: Ledger) -> int:
 
 
 def test_retry_by_item_and_by_class(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Only what is named begins anew: an item, a file name, a class of errors."""
     items = [standin.add_item(KiB) for _ in range(4)]
@@ -76,7 +76,7 @@ def test_retry_by_item_and_by_class(
 
 
 def test_cancel_spares_what_another_batch_asks_for(
-    standin: StandIn, settings: Settings, ledger: Ledger
+    standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:
     """Two people asked for one file; one changes their mind."""
     items = [standin.add_item(KiB) for _ in range(2)]
@@ -89,7 +89,7 @@ def test_cancel_spares_what_another_batch_asks_for(
     assert [record.state for record in other.results()] == [State.PENDING]
 
 
-def test_cancel_some_of_a_batch(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+def test_cancel_some_of_a_batch(standin: StandIn, settings: Config, ledger: Ledger) -> None:
     """What is named is cancelled, once; the rest stays queued."""
     items = [standin.add_item(KiB) for _ in range(3)]
     batch = enqueue(items, conf=settings, batch="mine")
@@ -105,7 +105,7 @@ def test_cancel_some_of_a_batch(standin: StandIn, settings: Settings, ledger: Le
 
 
 @pytest.mark.parametrize("word", ["retry", "cancel"])
-def test_a_name_that_is_not_there(standin: StandIn, settings: Settings, word: str) -> None:
+def test_a_name_that_is_not_there(standin: StandIn, settings: Config, word: str) -> None:
     """A slip of the keyboard changes nothing and is named."""
     item = standin.add_item(KiB)
     batch = enqueue(item, conf=settings, batch="mine")
@@ -120,7 +120,7 @@ def test_a_name_that_is_not_there(standin: StandIn, settings: Settings, word: st
 
 
 def test_forget_a_finished_batch(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """Records go, files stay; then the batch is unknown; enqueued again, all is there."""
     items = [standin.add_item(64 * KiB) for _ in range(5)]
@@ -144,7 +144,7 @@ def test_forget_a_finished_batch(
 
 
 def test_forget_an_unfinished_batch(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """Unfinished it is kept; by force what runs is stopped, and a worker removes what is left."""
     standin.settings.rate = 50 * KiB
@@ -166,7 +166,7 @@ def test_forget_an_unfinished_batch(
     assert [path.name for path in Path(settings.download_dir).rglob("*.part")] != []
 
 
-def test_forget_by_age(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+def test_forget_by_age(standin: StandIn, settings: Config, ledger: Ledger) -> None:
     """``--older-than`` takes the old ones, keeps the young and the unfinished, and says so."""
     for name in ("old", "busy", "young"):
         batch = enqueue(standin.add_item(KiB), conf=settings, batch=name)
@@ -192,7 +192,7 @@ def test_forget_by_age(standin: StandIn, settings: Settings, ledger: Ledger) -> 
 @pytest.mark.parametrize("word", ["cancel", "retry", "forget"])
 @pytest.mark.parametrize("words", [(), ("mine", "--all")], ids=["none", "both"])
 def test_nothing_is_meant_by_default(
-    standin: StandIn, settings: Settings, word: str, words: tuple[str, ...]
+    standin: StandIn, settings: Config, word: str, words: tuple[str, ...]
 ) -> None:
     """Without a batch or --all, and with both, nothing changes, and the line to type is shown."""
     batch = enqueue(standin.add_item(KiB), conf=settings, batch="mine")
@@ -204,7 +204,7 @@ def test_nothing_is_meant_by_default(
     assert batch.status().states[State.PENDING] == 1
 
 
-def test_forget_by_age_alone_is_refused(settings: Settings) -> None:
+def test_forget_by_age_alone_is_refused(settings: Config) -> None:
     """An age chooses among batches that are meant; it means none."""
     alone, no_age = (command(settings, "forget", *words) for words in (
         ("--older-than", "1d"), ("--all", "--older-than", "soon"),
@@ -225,7 +225,7 @@ def test_forget_by_age_alone_is_refused(settings: Settings) -> None:
     ids=" ".join,
 )  # fmt: skip
 def test_an_unknown_batch_is_refused(
-    standin: StandIn, settings: Settings, ledger: Ledger, words: tuple[str, ...]
+    standin: StandIn, settings: Config, ledger: Ledger, words: tuple[str, ...]
 ) -> None:
     """Every command exits with 2 and the nearest names, and changes nothing."""
     enqueue(standin.add_item(KiB), conf=settings, batch="tuesday")
@@ -251,7 +251,7 @@ def test_an_unknown_batch_is_refused(
     ids=str,
 )
 def test_an_unknown_account_or_source_is_refused(
-    settings: Settings, ledger: Ledger, word: str, words: tuple[str, ...], nearest: str
+    settings: Config, ledger: Ledger, word: str, words: tuple[str, ...], nearest: str
 ) -> None:
     """No account and no source comes into being by a slip of the keyboard."""
     said = command(settings, word, *words)
@@ -262,7 +262,7 @@ def test_an_unknown_account_or_source_is_refused(
 
 
 def test_the_accounts_of_workers_are_known(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, ledger: Ledger
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """An account whose key a worker has can be paused before anything was enqueued with it."""
     worker(env={"GEODES_API_KEY_LAB": "key-of-the-lab-1234"})
@@ -279,7 +279,7 @@ def test_the_accounts_of_workers_are_known(
 
 
 def test_a_name_that_can_be_read_in_two_ways(
-    standin: StandIn, settings: Settings, ledger: Ledger
+    standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:
     """A batch called as an account is: the command says which it takes, options name the other."""
     enqueue(standin.add_item(KiB), conf=settings, batch="default")
@@ -295,7 +295,7 @@ def test_a_name_that_can_be_read_in_two_ways(
     assert ledger.control.pauses() == {("batch", "default"): "by hand"}
 
 
-def test_what_was_paused_unchecked_can_be_resumed(settings: Settings, ledger: Ledger) -> None:
+def test_what_was_paused_unchecked_can_be_resumed(settings: Config, ledger: Ledger) -> None:
     """A name that is held in the ledger is known, whatever it names."""
     ledger.control.pause("source", "ftp", "by hand")
     ledger.control.pause("batch", "typo", "by hand")
@@ -314,7 +314,7 @@ def of_alice(ledger: Ledger, batch: str) -> None:
     ledger.connection.client.hset(ledger.connection.key("batch", batch), "owner", "alice@lab")
 
 
-def test_the_owner_is_kept(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+def test_the_owner_is_kept(standin: StandIn, settings: Config, ledger: Ledger) -> None:
     """Who enqueued a batch first, and when, is in its status; unknown in an older batch."""
     item = standin.add_item(KiB)
     batch = enqueue(item, conf=settings, batch="mine")
@@ -333,7 +333,7 @@ def test_the_owner_is_kept(standin: StandIn, settings: Settings, ledger: Ledger)
 @pytest.mark.parametrize("word", ["cancel", "retry", "forget"])
 @pytest.mark.parametrize("case", ["two", "another's", "nobody's"])
 def test_a_script_needs_yes(
-    standin: StandIn, settings: Settings, ledger: Ledger, word: str, case: str
+    standin: StandIn, settings: Config, ledger: Ledger, word: str, case: str
 ) -> None:
     """Without a terminal the line to type is shown, and nothing changes until it is typed."""
     names = ["first", "second"] if case == "two" else ["first"]
@@ -365,7 +365,7 @@ def test_a_script_needs_yes(
 
 
 def test_all_is_every_batch_of_the_ledger(
-    standin: StandIn, settings: Settings, ledger: Ledger
+    standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:
     """``--all`` cancels what is left of each; a second time there is nothing to confirm."""
     for name in ("first", "second"):
@@ -380,7 +380,7 @@ def test_all_is_every_batch_of_the_ledger(
     assert second.stderr == ""
 
 
-def test_a_person_is_asked(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+def test_a_person_is_asked(standin: StandIn, settings: Config, ledger: Ledger) -> None:
     """At a terminal the owner and the counts are shown; no changes nothing, yes cancels."""
     need("tmux", "tmux")
     batch = enqueue(standin.add_item(KiB), conf=settings, batch="mine")
@@ -400,7 +400,7 @@ def test_a_person_is_asked(standin: StandIn, settings: Settings, ledger: Ledger)
     assert seen == [0, 1]
 
 
-def test_cancel_by_class(standin: StandIn, settings: Settings, worker: WorkerFactory) -> None:
+def test_cancel_by_class(standin: StandIn, settings: Config, worker: WorkerFactory) -> None:
     """Only what waits after an error of the class is cancelled."""
     tape, slow = standin.add_item(KiB), standin.add_item(KiB)
     standin.fault(tape, "offline_410")
@@ -420,7 +420,7 @@ def test_cancel_by_class(standin: StandIn, settings: Settings, worker: WorkerFac
 
 
 def test_the_limit_of_an_account_by_hand(
-    standin: StandIn, settings: Settings, ledger: Ledger
+    standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:
     """It holds until `auto`; a limit beyond that of the workers and a typo change nothing."""
     enqueue(standin.add_item(KiB), conf=settings, batch="mine")
@@ -445,7 +445,7 @@ def test_the_limit_of_an_account_by_hand(
     assert "lowered from 4 to 1: set by hand" in why
 
 
-def test_batches_are_listed(standin: StandIn, settings: Settings, ledger: Ledger) -> None:
+def test_batches_are_listed(standin: StandIn, settings: Config, ledger: Ledger) -> None:
     """A line a batch for people, the objects of `status --json` for programs."""
     none = command(settings, "batches")
     enqueue(standin.add_item(KiB), conf=settings, batch="april")
@@ -467,7 +467,7 @@ def test_batches_are_listed(standin: StandIn, settings: Settings, ledger: Ledger
 
 
 def test_python_never_acts_on_what_is_unknown(
-    standin: StandIn, settings: Settings, ledger: Ledger
+    standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:
     """Each method names what it acts on, and raises for a name that is not known."""
     enqueue(standin.add_item(KiB), conf=settings, batch="mine")

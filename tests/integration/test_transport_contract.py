@@ -17,7 +17,7 @@ from geodes_tasks.errors import (
     TransferError,
     TruncatedBodyError,
 )
-from geodes_tasks.settings.config import Settings, load
+from geodes_tasks.settings.config import Config, load
 from geodes_tasks.transports import TRANSPORTS, Transport, create
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
@@ -51,7 +51,7 @@ class Rig(Protocol):
 
     href: str
     missing_href: str
-    settings: Settings
+    settings: Config
     errors: Errors
 
     def change(self) -> bytes:
@@ -69,7 +69,7 @@ class Rig(Protocol):
     def throttle(self, seconds: int) -> None:
         """Ask for patience."""
 
-    def elsewhere(self, port: int) -> tuple[Settings, str]:
+    def elsewhere(self, port: int) -> tuple[Config, str]:
         """Give settings and href of a server that is not there."""
 
 
@@ -107,7 +107,7 @@ class PortalRig:
         """Answer 429."""
         self._standin.fault(None, "429", retry_after="seconds", seconds=seconds)
 
-    def elsewhere(self, port: int) -> tuple[Settings, str]:
+    def elsewhere(self, port: int) -> tuple[Config, str]:
         """Point to a port where nobody listens."""
         url = f"http://127.0.0.1:{port}"
         settings = self.settings.model_copy(update={"portal_url": url})
@@ -153,7 +153,7 @@ class DatalakeRig:
         """Say SlowDown."""
         self._server.go_wrong(status=503, code="SlowDown", headers={"Retry-After": str(seconds)})
 
-    def elsewhere(self, port: int) -> tuple[Settings, str]:
+    def elsewhere(self, port: int) -> tuple[Config, str]:
         """Point to a port where nobody listens."""
         url = f"http://127.0.0.1:{port}"
         settings = self.settings.model_copy(update={"s3_endpoint_url": url})

@@ -30,7 +30,7 @@ from geodes_tasks.pygeodes.geodes import Geodes
 from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.pygeodes.profile import Profile
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Config, Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.utils import exceptions
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import Item as ItemJson
@@ -393,7 +393,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_geodes_takes_settings_too(standin: StandIn) -> None:
     """Settings that were loaded elsewhere serve as a configuration."""
-    settings: Settings = config.load(portal_url=standin.url, api_key=KEY)
+    settings: Config = config.load(portal_url=standin.url, api_key=KEY)
 
     geodes = Geodes(settings, base_url="https://other.example")
 

@@ -18,7 +18,7 @@ from tests.integration.test_watch import variables
 from tests.standin import KiB
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import Item, StandIn
 
@@ -48,7 +48,7 @@ def damaged(items: list[Item], folder: str) -> list[Path]:
 
 
 def test_batch_is_mended_by_the_cluster(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, items: list[Item]
+    standin: StandIn, settings: Config, worker: WorkerFactory, items: list[Item]
 ) -> None:
     """``--repair`` fetches exactly the three damaged files again; then all is right: code 0."""
     folder = str(settings.download_dir)
@@ -99,7 +99,7 @@ def ours(cli: CommandLine, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_report_alone_is_enough(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, items: list[Item]
+    standin: StandIn, settings: Config, worker: WorkerFactory, items: list[Item]
 ) -> None:
     """With a report of the past, neither Redis nor portal is needed."""
     folder = str(settings.download_dir)
@@ -119,7 +119,7 @@ def test_report_alone_is_enough(
     assert "6 files, 196.6 kB: 5 right, 1 changed" in said.stderr
 
 
-def test_nothing_to_verify(settings: Settings, tmp_path: Path) -> None:
+def test_nothing_to_verify(settings: Config, tmp_path: Path) -> None:
     """Where nothing was downloaded, the code for nothing says so."""
     said = command(settings, "verify")
 
@@ -127,7 +127,7 @@ def test_nothing_to_verify(settings: Settings, tmp_path: Path) -> None:
     assert said.stderr.endswith("nothing to verify: no finished download is known\n")
 
 
-def test_repair_needs_the_ledger(settings: Settings) -> None:
+def test_repair_needs_the_ledger(settings: Config) -> None:
     """``--repair`` with a report alone is a slip that is told at once."""
     said = command(settings, "verify", "--against", "r.jsonl", "--repair")
 
@@ -135,7 +135,7 @@ def test_repair_needs_the_ledger(settings: Settings) -> None:
     assert "--repair: needs the ledger" in said.stderr
 
 
-def test_unknown_batch_is_one_line(settings: Settings) -> None:
+def test_unknown_batch_is_one_line(settings: Config) -> None:
     """A batch that nobody knows ends the command with one line."""
     said = command(settings, "verify", "nope")
 

@@ -23,7 +23,7 @@ from tests.integration.test_http_transport import fetch, transport_for
 from tests.standin import KiB
 
 if TYPE_CHECKING:
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -97,7 +97,7 @@ def test_a_status_with_a_meaning_keeps_it() -> None:
 )
 def test_a_first_404_is_tried_once_more(
     standin: StandIn,
-    settings: Settings,
+    settings: Config,
     worker: WorkerFactory,
     times: int,
     max_attempts: int,

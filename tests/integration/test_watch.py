@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geodes_tasks.ledger import Ledger
-    from geodes_tasks.settings.config import Settings
+    from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
 
@@ -39,9 +39,7 @@ def terminal() -> Iterator[Terminal]:
         yield opened
 
 
-def watched(
-    settings: Settings, *options: str, text: bool = True
-) -> subprocess.CompletedProcess[str]:
+def watched(settings: Config, *options: str, text: bool = True) -> subprocess.CompletedProcess[str]:
     """Run ``watch`` in a pipe, to its end."""
     return subprocess.run(
         [*COMMAND, "watch", *options], env=os.environ | variables(settings),
@@ -49,13 +47,13 @@ def watched(
     )  # fmt: skip
 
 
-def variables(settings: Settings) -> dict[str, str]:
+def variables(settings: Config) -> dict[str, str]:
     """Give the environment of a command with these settings."""
     return config.environment(settings)
 
 
 def test_everything_is_on_the_screen(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
+    standin: StandIn, settings: Config, worker: WorkerFactory, terminal: Terminal
 ) -> None:
     """Batches, running files with speed, waits with their end, errors with hints, the account."""
     tape, gone, slow = (standin.add_item(size * KiB) for size in (64, 64, 4096))
@@ -84,7 +82,7 @@ def test_everything_is_on_the_screen(
 
 
 def test_keys_pause_what_is_shown_and_resume_it(
-    standin: StandIn, settings: Settings, ledger: Ledger, terminal: Terminal
+    standin: StandIn, settings: Config, ledger: Ledger, terminal: Terminal
 ) -> None:
     """``p`` alone pauses nothing; ``p`` and ``y`` pause the batch that is shown, and no account."""
     enqueue(standin.add_item(64 * KiB), conf=settings, batch="mine")
@@ -113,7 +111,7 @@ def test_keys_pause_what_is_shown_and_resume_it(
 
 
 def test_paused_batch_starts_nothing(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
+    standin: StandIn, settings: Config, worker: WorkerFactory, terminal: Terminal
 ) -> None:
     """A worker leaves a paused batch alone, and takes the work up when it is resumed."""
     batch = enqueue(standin.add_item(64 * KiB), conf=settings)
@@ -134,7 +132,7 @@ def test_paused_batch_starts_nothing(
 
 
 def test_key_retries_what_failed(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, terminal: Terminal
+    standin: StandIn, settings: Config, worker: WorkerFactory, terminal: Terminal
 ) -> None:
     """``t`` asks again for what failed, and for nothing else."""
     gone, tape = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
@@ -154,7 +152,7 @@ def test_key_retries_what_failed(
 
 
 def test_cancel_is_asked_for_twice(
-    standin: StandIn, settings: Settings, ledger: Ledger, terminal: Terminal
+    standin: StandIn, settings: Config, ledger: Ledger, terminal: Terminal
 ) -> None:
     """``c`` alone cancels nothing, nor does another key after it; ``c`` and ``y`` do."""
     batch = enqueue([standin.add_item(KiB) for _ in range(3)], conf=settings, batch="mine")
@@ -177,7 +175,7 @@ def test_cancel_is_asked_for_twice(
 
 
 def test_q_leaves_everything_running(
-    standin: StandIn, settings: Settings, terminal: Terminal
+    standin: StandIn, settings: Config, terminal: Terminal
 ) -> None:
     """``q`` ends the view and nothing else; the terminal echoes again."""
     batch = enqueue(standin.add_item(KiB), conf=settings)
@@ -192,7 +190,7 @@ def test_q_leaves_everything_running(
     assert batch.status().states[State.PENDING] == 1
 
 
-def test_lines_in_a_pipe(standin: StandIn, settings: Settings, worker: WorkerFactory) -> None:
+def test_lines_in_a_pipe(standin: StandIn, settings: Config, worker: WorkerFactory) -> None:
     """Without a terminal there are plain lines on standard error, and the exit code tells."""
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
@@ -209,7 +207,7 @@ def test_lines_in_a_pipe(standin: StandIn, settings: Settings, worker: WorkerFac
     assert "geodes-tasks retry mine --class NotFoundError" in said.stderr
 
 
-def test_one_look_as_json(standin: StandIn, settings: Settings, worker: WorkerFactory) -> None:
+def test_one_look_as_json(standin: StandIn, settings: Config, worker: WorkerFactory) -> None:
     """``--json`` gives one look for programs: batches, running, waiting, accounts, workers."""
     standin.settings.rate = 100 * KiB
     batch = enqueue(standin.add_item(2048 * KiB), conf=settings, batch="mine")
@@ -228,7 +226,7 @@ def test_one_look_as_json(standin: StandIn, settings: Settings, worker: WorkerFa
 
 
 def test_status_is_the_same_picture(
-    standin: StandIn, settings: Settings, worker: WorkerFactory
+    standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """``status`` shows once what ``watch`` shows, in a pipe plain and within 80 columns."""
     tape, gone, slow = (standin.add_item(size * KiB) for size in (64, 64, 4096))
@@ -256,7 +254,7 @@ def test_status_is_the_same_picture(
     assert max(map(len, said.stdout.splitlines())) <= 80
 
 
-def test_nothing_to_watch(settings: Settings) -> None:
+def test_nothing_to_watch(settings: Config) -> None:
     """In an empty ledger one line says so, with the code for nothing."""
     said = watched(settings)
 

@@ -22,7 +22,7 @@ from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from tests.conftest import WorkerFactory
 from tests.fault.scene import Scene
 from tests.real.sentinels import Sentinels, running_sentinels
@@ -44,7 +44,7 @@ def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentinels]:
 
 @pytest.fixture
 def scene(
-    standin: StandIn, settings: Settings, worker: WorkerFactory, sentinels: Sentinels
+    standin: StandIn, settings: Config, worker: WorkerFactory, sentinels: Sentinels
 ) -> Iterator[Scene]:
     """Give a cluster whose Redis is found through Sentinels."""
     url = SecretStr(sentinels.url_of("worker"))

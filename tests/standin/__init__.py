@@ -28,14 +28,14 @@ from tests.standin.faults import Fault
 from tests.standin.gates import RETRY_AFTER_FORMS
 from tests.standin.modes import BadKey, BadLength, Mode, RangeBehaviour
 from tests.standin.requestlog import RequestRecord
-from tests.standin.settings import Counts, Settings
+from tests.standin.settings import Config, Counts
 from tests.standin.spec import Item, ItemSpec
 from tests.standin.standin import OtherHost, StandIn
 from tests.standin.variants import variants
 
 __all__ = [
     # The servers
-    "StandIn", "OtherHost", "Settings", "Counts", "Quota", "RequestRecord",
+    "StandIn", "OtherHost", "Config", "Counts", "Quota", "RequestRecord",
     # What goes wrong
     "Fault", "Mode", "BadKey", "BadLength", "RangeBehaviour", "RETRY_AFTER_FORMS",
     # What there is

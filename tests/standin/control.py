@@ -9,7 +9,7 @@ DELETE /_control/faults     lift all faults
 POST   /_control/online     {"target": null | name}
 POST   /_control/quota      {"limit": 5, ...} as in Quota, or null
 POST   /_control/keys       ["key", ...]; an empty list lets everyone in
-POST   /_control/settings   {"rate": 100000, ...} as in Settings
+POST   /_control/settings   {"rate": 100000, ...} as in Config
 POST   /_control/clock      {"advance": seconds}
 GET    /_control/log        every request; ?route=download filters
 GET    /_control/other-log  every request at the other host

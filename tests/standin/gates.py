@@ -9,7 +9,7 @@ from email.utils import formatdate
 from tests.standin.answers import Answer, error, html, json_answer, redirect, text
 from tests.standin.faults import Fault
 from tests.standin.modes import BadKey, Mode
-from tests.standin.settings import Clock, Settings
+from tests.standin.settings import Clock, Config
 
 QUOTA_WORDS = "DownloadQuotaPlugin : Downloading products per hour exceeds quota limit"
 
@@ -37,7 +37,7 @@ class Scene:
     """The other host's address."""
     path: str
     """Path of the file that was asked for."""
-    settings: Settings
+    settings: Config
     """The stand-in's switches."""
     clock: Clock
     """The stand-in's time."""

@@ -19,7 +19,7 @@ from tests.standin.faults import FaultBook
 from tests.standin.gates import Scene, refuse_key
 from tests.standin.requestlog import RequestLog
 from tests.standin.search import BadSearchError, Found, Search, matching
-from tests.standin.settings import Clock, Counts, Settings
+from tests.standin.settings import Clock, Config, Counts
 from tests.standin.spec import ServedFile
 from tests.standin.wire import Request
 
@@ -39,7 +39,7 @@ class Portal:
     def __init__(self, keys: set[str], control: Control) -> None:
         self.url = ""
         self.other_url = ""
-        self.settings = Settings()
+        self.settings = Config()
         self.clock = Clock()
         self.accounts = Accounts(self.clock, keys)
         self.catalogue = Catalogue()

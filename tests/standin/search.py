@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.standin.catalogue import Catalogue
-from tests.standin.settings import Settings
+from tests.standin.settings import Config
 from tests.standin.spec import Item
 
 DEFAULT_LIMIT = 10
@@ -105,7 +105,7 @@ def value_of(item: Item, name: str) -> Any:
 class Search:
     """Answers searches over a catalogue, and remembers the last few for their next pages."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, catalogue: Catalogue, settings: Config) -> None:
         self._catalogue = catalogue
         self._settings = settings
         self._known: dict[tuple[int, str], list[Item]] = {}

@@ -24,7 +24,7 @@ class Counts(StrEnum):
 
 
 @dataclass
-class Settings:
+class Config:
     """Switches; they may be changed while the stand-in runs."""
 
     rate: float | None = None

@@ -20,7 +20,7 @@ from tests.standin.modes import Mode
 from tests.standin.portal import Portal
 from tests.standin.replay import replayed
 from tests.standin.requestlog import RequestLog, RequestRecord
-from tests.standin.settings import Settings
+from tests.standin.settings import Config
 from tests.standin.spec import Item, ItemSpec
 from tests.standin.wire import Request, Server
 
@@ -73,7 +73,7 @@ class StandIn:
             port: Port to listen on; 0 takes a free one.
             public_host: Host name in hrefs when clients know this machine by another one.
             tls: Whether to serve https, with a certificate made on the spot (``ca_file``).
-            settings: Switches of `Settings` to set at once.
+            settings: Switches of `Config` to set at once.
         """
         self.portal = Portal(set() if api_key is None else {api_key}, Controls(self).answer)
         self.other_host = OtherHost(self.portal)
@@ -137,7 +137,7 @@ class StandIn:
         return self.portal.url
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> Config:
         """The switches; they may be changed at any time."""
         return self.portal.settings
 
@@ -270,4 +270,4 @@ class StandIn:
 
 def setting_names() -> set[str]:
     """Return the names of all switches."""
-    return {field.name for field in fields(Settings)}
+    return {field.name for field in fields(Config)}

@@ -19,7 +19,7 @@ from geodes_tasks.cli.command_table import COMMANDS as COMMANDS_BY_GROUP
 from geodes_tasks.client import batch
 from geodes_tasks.model.states import ALLOWED_MOVES, Outcome, Reason, State
 from geodes_tasks.model.version import __version__
-from geodes_tasks.settings.config import Settings, environment_name
+from geodes_tasks.settings.config import Config, environment_name
 from tests.unit.test_layers import FLOORS
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_every_setting_is_described() -> None:
         name for row in rows(SETTINGS) if row[2] for name in re.findall(r"`(\w+)`", row[0])
     }
 
-    assert {environment_name(field) for field in Settings.model_fields} <= described
+    assert {environment_name(field) for field in Config.model_fields} <= described
 
 
 @pytest.mark.parametrize("page", PAGES)

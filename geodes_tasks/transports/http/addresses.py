@@ -10,7 +10,7 @@ import ipaddress
 from urllib.parse import urlsplit, urlunsplit
 
 from geodes_tasks.errors import HrefRefusedError
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback
 
 # The default ports of RFC 9110 sections 4.2.1 and 4.2.2.
@@ -49,7 +49,7 @@ def origin(url: str) -> Origin:
 class AddressPolicy:
     """Checks addresses against the settings: the portal, the datalake and the allowed hosts."""
 
-    def __init__(self, settings: Settings, trusted: str = "") -> None:
+    def __init__(self, settings: Config, trusted: str = "") -> None:
         """Read the settings; ``trusted`` is one more host that may be opened."""
         self._portal = origin(settings.portal_url)
         self._portal_start = f"{settings.portal_url.rstrip('/')}/".lower()

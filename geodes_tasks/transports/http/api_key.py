@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from geodes_tasks.errors import ConfigError, KeyMissingError
 from geodes_tasks.model.asset import PREVIEW_ROUTE
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.http.addresses import redact
 
 HEADER = "X-API-Key"
@@ -20,7 +20,7 @@ _SENDABLE = re.compile(r"[\x21-\x7e]+\Z")
 class ApiKey:
     """Key of the settings; a replaced key file takes effect at the next request."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         self._settings = settings
 
     def header(self, url: str) -> dict[str, str]:

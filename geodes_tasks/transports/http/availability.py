@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.model.asset import GEODES, S3, Asset
 from geodes_tasks.model.json import compact
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.http_client import HttpClient
 
@@ -83,7 +83,7 @@ class KeyState:
 class Availability:
     """Sends status requests for one account. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         self._portal, self._client = settings.portal_url, HttpClient(settings)
 
     def bulk(self, assets: Sequence[Asset]) -> list[FileAvailability | None]:

@@ -36,7 +36,7 @@ from geodes_tasks.errors import (
     UntrustedServerError,
 )
 from geodes_tasks.model.version import __version__
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.trust import tls_context
 from geodes_tasks.settings.urls import is_loopback, masked
 from geodes_tasks.transports.abort import Call, Calls
@@ -57,7 +57,7 @@ GZIP = 16 + zlib.MAX_WBITS
 class _WatchedAdapter(HTTPAdapter):
     """An adapter of requests whose connections are watched and use one TLS context."""
 
-    def __init__(self, settings: Settings, watch: Watch, connections: int = 10) -> None:
+    def __init__(self, settings: Config, watch: Watch, connections: int = 10) -> None:
         super().__init__(max_retries=0, pool_maxsize=connections)
         self._settings, self._watch = settings, watch
 
@@ -81,7 +81,7 @@ class _WatchedAdapter(HTTPAdapter):
 class HttpClient:
     """Sends requests, with the key to the portal only. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings, *, with_key: bool = True, trusted: str = "") -> None:
+    def __init__(self, settings: Config, *, with_key: bool = True, trusted: str = "") -> None:
         """Prepare; no connection is opened.
 
         Args:
@@ -307,7 +307,7 @@ def proxy_problem(error: ValueError, proxy: str) -> str:
 
 
 def watched_pool(
-    url: str, settings: Settings, watch: Watch, proxies: Mapping[str, str], connections: int
+    url: str, settings: Config, watch: Watch, proxies: Mapping[str, str], connections: int
 ) -> HTTPConnectionPool:
     """Return connections to one server, or over the proxy that leads to it.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from geodes_tasks.errors import AuthError, ForbiddenError, KeyMissingError
 from geodes_tasks.settings.account_keys import of_account
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 
 KNOWN_SECONDS = 5.0
 """Seconds for which one response of the portal counts for further refusals of the same key."""
@@ -17,7 +17,7 @@ KNOWN_SECONDS = 5.0
 class KeyCheck:
     """Checks at a limited rate whether the portal accepts a key. Safe for many threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         """Keep the settings; no request is sent."""
         self._settings = settings
         self._lock = threading.Lock()

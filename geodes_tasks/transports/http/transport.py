@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, UnexpectedAnswerError
 from geodes_tasks.model.asset import Asset
-from geodes_tasks.settings.config import Settings
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.abort import Call
 from geodes_tasks.transports.base import Body, Member
 from geodes_tasks.transports.body_reader import BodyReader
@@ -47,7 +47,7 @@ class HttpTransport:
 
     source = "geodes"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Config) -> None:
         self._client = HttpClient(settings)
         self._no_ranges: dict[Origin, float] = {}
 
