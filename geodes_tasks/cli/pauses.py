@@ -56,7 +56,7 @@ def pause(
     with open_ledger(output_dir, batch) as found:
         steering = Steering(found.conf)
         kind, name = _named(steering, what, account, batch, source)
-        began = steering.pause(name) if kind == "account" else steering.pause_part(kind, name)
+        began = steering.pause(kind, name)
         write_line(f"{name}: {'paused' if began else 'was paused already'}")
         write_effect(found)
 
@@ -72,7 +72,7 @@ def resume(
     with open_ledger(output_dir, batch) as found:
         steering = Steering(found.conf)
         kind, name = _named(steering, what, account, batch, source)
-        was = steering.resume(name) if kind == "account" else steering.resume_part(kind, name)
+        was = steering.resume(kind, name)
         write_line(f"{name}: {'resumed' if was else 'was not paused'}")
         write_effect(found)
 

@@ -153,12 +153,12 @@ class KeyActions:
 
     def _pause(self) -> str:
         for name in self.names:
-            self.steering.pause_part("batch", name)
+            self.steering.pause("batch", name)
         return f"{', '.join(self.names)}: paused; {KEYS}"
 
     def _resume(self) -> str:
         for name in self.names:
-            self.steering.resume_part("batch", name)
+            self.steering.resume("batch", name)
         return f"{', '.join(self.names)}: resumed; {KEYS}"
 
     def _retry(self) -> str:

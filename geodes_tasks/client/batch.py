@@ -20,6 +20,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     LedgerUnavailableError,
     Reaction,
+    reaction_of,
 )
 from geodes_tasks.ledger import FailureGroup, Ledger, Withdrawn
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
@@ -143,11 +144,11 @@ class Batch:
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
-        return self._steered(False, lambda steering: steering.pause_part("batch", self.id))
+        return self._steered(False, lambda steering: steering.pause("batch", self.id))
 
     def resume(self) -> bool:
         """Resume the batch. Return False when it was not paused. Raises as ``pause``."""
-        return self._steered(False, lambda steering: steering.resume_part("batch", self.id))
+        return self._steered(False, lambda steering: steering.resume("batch", self.id))
 
     def _steered(self, nothing: Result, verb: Callable[[Steering], Result]) -> Result:
         if self._is_empty:
@@ -306,14 +307,10 @@ def exit_code(status: BatchStatus, failures: Iterable[FailureGroup]) -> int:
         kinds = [group.type for group in failures if group.state is State.FAILURE]
         if set(kinds) == {UNKNOWN_ITEM} and status.states[State.FAILURE] == status.total:
             return NOTHING
-        return TRANSIENT if kinds and all(map(_is_transient, kinds)) else SOME_FAILED
+        passing = {Reaction.TRANSIENT, Reaction.CORRUPT}
+        return TRANSIENT if kinds and passing.issuperset(map(reaction_of, kinds)) else SOME_FAILED
     if status.waiting.get(Reason.OFFLINE):
         return OFFLINE
     return (
         TRANSIENT if status.unfinished else (SOME_FAILED if status.states[State.REVOKED] else DONE)
     )
-
-
-def _is_transient(kind: str) -> bool:
-    reaction = getattr(getattr(errors, kind, None), "reaction", Reaction.FINAL)
-    return reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}

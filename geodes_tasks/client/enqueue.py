@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geodes_tasks.client import enqueue_admission, ledgers, planning
+from geodes_tasks.client import run as runs
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.item_like import ItemsLike, SourceName, check_items, check_source
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac import readers
-from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
@@ -74,15 +74,12 @@ def enqueue(
     unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
     selection = planning.Selection(folder, tuple(include), tuple(exclude), layout, source, unpack)
     planned = planning.plan(readers.items_of(items), selection)
-    name = batch or enqueue_admission.new_batch_name()
     private = None if ledgers.has_cluster(conf) else folder
     with ledgers.opened_for(conf, private) as found:
         if private is not None:
             # One error now, in place of the same error for every download.
             disk.probe(private)
-        found.ledger.connection.ping()
-        if private is None:
-            enqueue_admission.check_folder(folder, found.ledger)
-        sender = Sender(found.conf)
-        receipt = enqueue_admission.admit(planned, name, conf.account, found.ledger, sender, rank)
-    return Batch(name, None, conf, private, is_empty=not receipt.downloads)
+        # The workers of a cluster have published their folders; one machine has no worker yet.
+        shared = None if private is not None else folder
+        run = runs.admitted(planned, found.conf, batch, rank=rank, folder=shared)
+    return Batch(run.batch.id, None, conf, private, is_empty=not run.receipt.downloads)

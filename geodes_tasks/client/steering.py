@@ -88,20 +88,28 @@ class Steering:
 
     # --- pause and resume ------------------------------------------------------------------------
 
-    def pause(self, account: str) -> bool:
-        """Pause an account: running downloads end, no new ones start. Return if it was running.
+    def pause(self, kind: str, name: str) -> bool:
+        """Pause an ``account``, a ``batch`` or a ``source``. Return whether it was running.
+
+        Running downloads end, no new ones start.
 
         Raises:
-            UnknownAccountError: there is none of this name; nothing was paused.
+            UnknownAccountError, UnknownBatchError, UnknownSourceError: there is none of this name;
+                nothing was paused.
             LedgerUnavailableError: Redis does not answer.
         """
-        self._check("account", account)
-        return self.ledger.control.pause_account(account, BY_HAND)
+        self._check(kind, name)
+        if kind == "account":
+            return self.ledger.control.pause_account(name, BY_HAND)
+        return self.ledger.control.pause(kind, name, BY_HAND)
 
-    def resume(self, account: str) -> bool:
-        """Resume an account. Return whether it was paused. Raises as ``pause``."""
-        self._check("account", account)
-        was = self.ledger.control.resume_account(account)
+    def resume(self, kind: str, name: str) -> bool:
+        """Resume what was paused. Return whether it was paused. Raises as ``pause``."""
+        control = self.ledger.control
+        # A name that an older version paused unchecked can be resumed.
+        if (kind, name) not in control.pauses():
+            self._check(kind, name)
+        was = control.resume_account(name) if kind == "account" else control.resume(kind, name)
         self._sender.send(self.ledger.dispatch.release())
         return was
 
@@ -127,25 +135,6 @@ class Steering:
         # A higher limit starts downloads now.
         self._sender.send(self.ledger.dispatch.release())
         return number or most
-
-    def pause_part(self, kind: str, name: str) -> bool:
-        """Pause a ``batch`` or a ``source``. Return whether it was running.
-
-        Raises:
-            UnknownBatchError, UnknownSourceError: there is none of this name.
-            LedgerUnavailableError: Redis does not answer.
-        """
-        self._check(kind, name)
-        return self.ledger.control.pause(kind, name, BY_HAND)
-
-    def resume_part(self, kind: str, name: str) -> bool:
-        """Resume a batch or a source. Return whether it was paused. Raises as ``pause_part``."""
-        # A name that an older version paused unchecked can be resumed.
-        if (kind, name) not in self.ledger.control.pauses():
-            self._check(kind, name)
-        was = self.ledger.control.resume(kind, name)
-        self._sender.send(self.ledger.dispatch.release())
-        return was
 
     # --- retry, cancel, forget -------------------------------------------------------------------
 

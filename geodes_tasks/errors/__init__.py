@@ -87,6 +87,7 @@ from geodes_tasks.errors.usage_errors import (
 
 __all__ = [
     "Reaction",
+    "reaction_of",
     "GeodesTasksError",
     "UsageError",
     "ConfigError",
@@ -158,3 +159,16 @@ __all__ = [
     "PrivateProcessError",
     "PrivateServerError",
 ]
+
+
+def reaction_of(kind: str) -> Reaction:
+    """Return how workers react to a class of errors, by its name; FINAL for an unknown one.
+
+    Example:
+        >>> reaction_of("ServerError")
+        <Reaction.TRANSIENT: 'transient'>
+    """
+    found = globals().get(kind)
+    if isinstance(found, type) and issubclass(found, GeodesTasksError):
+        return found.reaction
+    return Reaction.FINAL

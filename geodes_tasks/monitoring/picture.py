@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from geodes_tasks import errors
-from geodes_tasks.errors import Reaction
+from geodes_tasks.errors import Reaction, reaction_of
 from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
 from geodes_tasks.model.formatting import human_bytes, human_seconds
 from geodes_tasks.model.results import BatchStatus
@@ -176,11 +175,6 @@ def settings_of(snapshot: Snapshot) -> dict[str, set[str]]:
             f"{one.quota_count} in {human_seconds(one.quota_seconds)}" for one in known
         },
     }
-
-
-def reaction_of(kind: str) -> Reaction:
-    """Return how workers react to a class of errors; final for one of another package."""
-    return getattr(getattr(errors, kind, None), "reaction", Reaction.FINAL)
 
 
 def failure_row(status: BatchStatus, group: FailureGroup) -> Row:

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from geodes_tasks.client.item_like import ItemLike
-from geodes_tasks.errors import SearchError, TooManyItemsError
+from geodes_tasks.errors import TooManyItemsError
 from geodes_tasks.monitoring import html
 from geodes_tasks.pygeodes import tables
 from geodes_tasks.pygeodes.item import Collection, Item, as_item
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.catalog import Catalog
 from geodes_tasks.stac.query import Moment, Search
-
-LIMIT = "give a query, bbox, intersects, collections, ids or a time"
 
 
 class ItemSearch:
@@ -108,9 +106,7 @@ class ItemSearch:
             start=start,
             end=end,
             sort_by=sortBy,
-        )
-        if search.is_everything:
-            raise SearchError("search", LIMIT)
+        ).limited()
         if get_all:
             # One request of its own: the count decides before hundreds of pages are fetched.
             matched = self.catalog.count(search)
@@ -165,9 +161,7 @@ class ItemSearch:
             end=end,
             ids=ids,
             sort_by=sortBy,
-        )
-        if search.is_everything:
-            raise SearchError("search", LIMIT)
+        ).limited()
         return map(Item.from_dict, self.catalog.search(search))
 
     @overload

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, Self
 
 from geodes_tasks.errors import SearchError
 from geodes_tasks.stac.geometry import boxes, geometry, searchable
@@ -62,6 +62,17 @@ class Search:
         """Return whether nothing limits the search."""
         given = (self.query, self.bbox, self.intersects, self.collections, self.start, self.end)
         return not any(value is not None for value in (*given, self.ids))
+
+    def limited(self) -> Self:
+        """Return the same search.
+
+        Raises:
+            SearchError: nothing limits it: it would find every item of the portal.
+        """
+        if self.is_everything:
+            problem = "give a query, bbox, intersects, collections, ids or a time"
+            raise SearchError("search", problem)
+        return self
 
     def parts(self) -> Iterator[dict[str, Any]]:
         """Return the searches to send, as JSON without page and limit.

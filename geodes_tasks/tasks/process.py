@@ -111,7 +111,7 @@ class WorkerProcess:
             settings = of_account(self.settings, account)
         except ConfigError as error:
             raise KeyMissingError(self.settings.portal_url, error.setting, error.problem) from error
-        # boto3 takes 0.2 s and 25 MB to load (measured): only where an S3 href needs it.
+        # Looking for S3 credentials may load botocore, 0.2 s: only where an S3 href needs it.
         in_use = self.sources_in_use(settings) if S3 in hrefs else [GEODES]
         with self._lock:
             for name in in_use:

@@ -161,6 +161,11 @@ def _present(
             if audited.finding is not audit.Finding.RIGHT:
                 return None
             size, seen = found.st_size, Proof.of(found)
+    return _present_result(asset, final, size, seen)
+
+
+def _present_result(asset: Asset, final: Path, size: int, proof: Proof) -> DownloadResult:
+    """Return the result for a file or folder of ``size`` bytes that is there and right."""
     return DownloadResult(
         outcome=Outcome.ALREADY_PRESENT,
         path=str(final),
@@ -169,7 +174,7 @@ def _present(
         verified=asset.checksum is not None,
         bytes_transferred=0,
         source=None,
-        proof=seen,
+        proof=proof,
     )
 
 
@@ -256,16 +261,7 @@ def _download_unpacked(
     folder, size = Unpacked(final, _content(asset)), asset.size_bytes or 0
     seen = folder.proof(proof, lambda: callbacks.progress(size))
     if seen is not None:
-        return DownloadResult(
-            outcome=Outcome.ALREADY_PRESENT,
-            path=str(final),
-            size_bytes=size,
-            checksum=asset.checksum,
-            verified=asset.checksum is not None,
-            bytes_transferred=0,
-            source=None,
-            proof=seen,
-        )
+        return _present_result(asset, final, size, seen)
     archive, plain = folder.archive_of(asset), dataclasses.replace(asset, unpack=Unpack.NO)
     result = download(plain, archive, transports, callbacks=callbacks, token=token, suspect=suspect)
     if archive.is_dir():

@@ -295,7 +295,7 @@ def test_one_limit_for_both_sources_while_the_portal_is_paused(both: Scene, s3: 
 
 def test_an_account_held_by_hand_is_held(both: Scene, s3: S3Server) -> None:
     """A person who pauses an account means all of it."""
-    Steering(both.settings).pause(both.settings.account)
+    Steering(both.settings).pause("account", both.settings.account)
     both.worker("one")
     batch = both.enqueue(item_on(s3, both, "HELD"))
     # The worker is alive and takes work meanwhile: that of another account.
@@ -304,5 +304,5 @@ def test_an_account_held_by_hand_is_held(both: Scene, s3: S3Server) -> None:
     both.settled(done, 30)
     assert batch.status().states["PENDING"] == 1
 
-    Steering(both.settings).resume(both.settings.account)
+    Steering(both.settings).resume("account", both.settings.account)
     assert wrong(both.settled(batch, 30)) == []

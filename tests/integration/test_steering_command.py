@@ -482,7 +482,7 @@ def test_python_never_acts_on_what_is_unknown(
         with pytest.raises(UnknownBatchError, match="'' is not in the ledger"):
             unset("")
     with pytest.raises(UnknownAccountError, match="account 'lab' is not configured"):
-        steering.pause("lab")
+        steering.pause("account", "lab")
     with pytest.raises(UnknownSourceError, match="'s4' is no source"):
-        steering.pause_part("source", "s4")
+        steering.pause("source", "s4")
     assert ledger.reading.status("mine").states[State.PENDING] == 1
