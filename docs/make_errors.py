@@ -169,7 +169,10 @@ def known(base: type[GeodesTasksError]) -> list[type[GeodesTasksError]]:
     return [
         one
         for one in classes
-        if issubclass(one, base) and is_dataclass(one) and one is not AttemptEndedError
+        if isinstance(one, type)
+        and issubclass(one, base)
+        and is_dataclass(one)
+        and one is not AttemptEndedError
     ]
 
 
