@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,6 @@ class GeoTable(GeoDataFrame):  # type: ignore[misc, unused-ignore] # geopandas h
             if name in self.columns and hasattr(next(iter(self[name]), None), "to_dict")
         }
         GeoDataFrame(self.assign(**texts)).to_file(filename, *args, **kwargs)
-
-
-def table_of(columns: dict[str, Sequence[Any]], **geometry: Any) -> GeoTable:
-    """Return a table of these columns."""
-    return GeoTable(columns, **geometry)
 
 
 def load_dataframe(filepath: str, readers: dict[str, Callable[[Any], Any]]) -> GeoTable:

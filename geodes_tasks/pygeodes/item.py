@@ -21,9 +21,10 @@ from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers
+from geodes_tasks.stac.item_properties import NEW_NAMES, property_of
 
 STAC_VERSION = "1.0.0"
-"""Version written into items: pystac refuses the beta versions of GEODES, with the same fields."""
+"""Version of STAC of all items: pystac refuses the beta versions of GEODES, of the same fields."""
 _TOP_LEVEL = ("id", "type", "collection", "bbox", "geometry")
 
 
@@ -66,7 +67,8 @@ class Item(pystac.Item):
         self, include_self_link: bool = True, transform_hrefs: bool = False
     ) -> dict[str, Any]:
         """Return the item as JSON; links stay as they are by default, without any request."""
-        return super().to_dict(include_self_link, transform_hrefs)
+        # pystac would name the version of STAC that itself is for, over the fields of another.
+        return super().to_dict(include_self_link, transform_hrefs) | {"stac_version": STAC_VERSION}
 
     # --- its files -----------------------------------------------------------------------------
 
@@ -175,10 +177,15 @@ class Item(pystac.Item):
     # --- its fields ------------------------------------------------------------------------------
 
     def find(self, key: str) -> Any:
-        """Return a field by its name or dotted path, properties first; None if there is none."""
+        """Return a field by its name or dotted path, properties first; None if there is none.
+
+        Former names of properties find the value under the present one, and the other way round.
+        """
         if key in _TOP_LEVEL:
             return self.to_dict().get(key)
-        return field_at(key, self.properties)
+        if (value := field_at(key, self.properties)) is not None:
+            return value
+        return property_of({"properties": self.properties}, NEW_NAMES.get(key, key))
 
     def list_available_keys(self, with_origin: bool = False) -> set[str]:
         """Return the names of the properties, nested ones with dots.
@@ -235,7 +242,7 @@ class Collection(pystac.Collection):
         self, include_self_link: bool = True, transform_hrefs: bool = False
     ) -> dict[str, Any]:
         """Return the collection as JSON; links stay as they are by default."""
-        return super().to_dict(include_self_link, transform_hrefs)
+        return super().to_dict(include_self_link, transform_hrefs) | {"stac_version": STAC_VERSION}
 
     def find(self, key: str) -> Any:
         """Return a field by its name or dotted path; None if there is none."""

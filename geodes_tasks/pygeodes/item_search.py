@@ -122,7 +122,7 @@ class ItemSearch:
                 of = "" if matched is None else f" of {matched}"
                 html.write_line(f"Page {page}: {len(found)}{of} items matching your query")
         items = [Item.from_dict(one) for one in found]
-        return (items, tables.items_table(items, query or ())) if return_df else items
+        return (items, tables.format_items(items, query)) if return_df else items
 
     def iter_items(
         self,
@@ -208,7 +208,7 @@ class ItemSearch:
         if not quiet:
             html.write_line(f"Found {len(found)} collections")
         made = [Collection.from_dict(one) for one in found]
-        return (made, tables.collections_table(made, query or ())) if return_df else made
+        return (made, tables.format_collections(made, query)) if return_df else made
 
     def check_item_availability(self, item: ItemLike, raw: bool = False) -> dict[str, Any]:
         """Return whether the files of an item are online or on tape.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import import_module
@@ -56,61 +57,49 @@ class Table:
         return f"<table><tr>{head}</tr>{rows}</table>{rest}"
 
 
-def items_table(items: Sequence[Any], columns: Iterable[str] = ()) -> Any:
-    """Return a table of items: id, collection, more columns by name, ``item`` and the geometry."""
-    names = list(dict.fromkeys(("id", "collection", *columns)))
-    geo_table = _geo_table()
-    if geo_table is None:
-        return Table(items, names, "item")
-    # shapely comes with geopandas, which needs it.
-    shapely = import_module("shapely.geometry")
-    data = {name: [item.find(name) for item in items] for name in names} | {"item": list(items)}
-    shapes = [shapely.shape(_flat(item.geometry)) if item.geometry else None for item in items]
-    return geo_table.GeoTable(data, geometry=shapes, crs=WGS84)
-
-
-def collections_table(collections: Sequence[Any], columns: Iterable[str] = ()) -> Any:
-    """Return a table of collections: title, description, more by name, and ``collection``."""
-    names = list(dict.fromkeys(("title", "description", *_collection_columns(columns))))
-    geo_table = _geo_table()
-    if geo_table is None:
-        return Table(collections, names, "collection")
-    data = {name: [one.find(name) for one in collections] for name in names}
-    return geo_table.GeoTable(data | {"collection": list(collections)})
-
-
-def format_items(items: Any, columns_to_add: Iterable[str] = ()) -> Any:
-    """Return a table of items with more columns by name; pygeodes' spelling.
+def format_items(items: Any, columns_to_add: Iterable[str] | None = None) -> Any:
+    """Return a table of items: id, collection, more columns by name, ``item`` and the geometry.
 
     Args:
         items: Items, or the table of a search; its own columns stay, and it does not change.
-        columns_to_add: Names of properties, nested ones with dots.
+        columns_to_add: Names of properties, nested ones with dots. One that no item has is left
+            out, with a warning.
     """
-    if not hasattr(items, "columns"):
-        return items_table(items, columns_to_add)
-    return _with_columns(items, "item", columns_to_add)
+    return _table(items, "item", ("id", "collection"), columns_to_add or ())
 
 
-def format_collections(collections: Any, columns_to_add: Iterable[str] = ()) -> Any:
-    """Return a table of collections with more columns by name, as :func:`format_items`."""
-    if not hasattr(collections, "columns"):
-        return collections_table(collections, columns_to_add)
-    return _with_columns(collections, "collection", _collection_columns(columns_to_add))
+def format_collections(collections: Any, columns_to_add: Iterable[str] | None = None) -> Any:
+    """Return a table of collections: title, description, more by name, and ``collection``.
+
+    Args:
+        collections: Collections, or a table of them, as for :func:`format_items`.
+        columns_to_add: Names of fields; what items call ``dataset`` is a collection's id.
+    """
+    names = ["id" if name == "dataset" else name for name in columns_to_add or ()]
+    return _table(collections, "collection", ("title", "description"), names)
 
 
-def _with_columns(table: Any, kind: str, names: Iterable[str]) -> Any:
-    if isinstance(table, Table):
-        return Table(table.objects, dict.fromkeys((*table.columns[:-1], *names)), kind)
+def _table(given: Any, kind: str, usual: Iterable[str], more: Iterable[str]) -> Any:
+    is_table = hasattr(given, "columns")
+    objects = list(given[kind] if is_table else given)
     # Columns that the user added are no fields of an item: they are copied, not read again.
-    copy = table.copy()
-    for name in names:
-        copy[name] = [one.find(name) for one in copy[kind]]
-    return copy
-
-
-def _collection_columns(names: Iterable[str]) -> list[str]:
-    """Return field names of collections; what items call ``dataset`` is a collection's id."""
-    return ["id" if name == "dataset" else name for name in names]
+    names = dict.fromkeys(more if is_table else (*usual, *more))
+    columns = {name: [one.find(name) for one in objects] for name in names}
+    for name in dict.fromkeys(more):
+        if objects and all(value is None for value in columns[name]):
+            del columns[name]
+            warnings.warn(f"no {kind} has {name}: the column is left out", stacklevel=3)
+    if is_table and not isinstance(given, Table):
+        return given.assign(**columns)
+    if is_table or (geo_table := _geo_table()) is None:
+        own = given.columns[:-1] if is_table else ()
+        return Table(objects, dict.fromkeys((*own, *columns)), kind)
+    if kind == "collection":
+        return geo_table.GeoTable(columns | {kind: objects})
+    # shapely comes with geopandas, which needs it.
+    shapely = import_module("shapely.geometry")
+    shapes = [shapely.shape(_flat(item.geometry)) if item.geometry else None for item in objects]
+    return geo_table.GeoTable(columns | {kind: objects}, geometry=shapes, crs=WGS84)
 
 
 def export_dataframe(dataframe: Any, outfile: str) -> None:

@@ -130,6 +130,25 @@ def test_fields_are_found_by_name() -> None:
     assert {"id", "eo:cloud_cover", "political.continents"} <= item.list_available_keys()
 
 
+@pytest.mark.parametrize("old_names", [True, False])
+def test_fields_are_found_by_their_former_names_too(old_names: bool) -> None:
+    """An item of 2024 has the names of 2024; a script finds its values under either."""
+    item = Item.from_dict(made(old_names=old_names))
+
+    assert item.find("eo:cloud_cover") == item.find("spaceborne:cloudCover") == 12.5
+    assert item.find("grid:code") == item.find("spaceborne:tile") == "T31TCJ"
+    assert item.s3_path == item.find("endpoint_url") == item.find("accessService:endpointURL")
+
+
+def test_an_item_is_written_as_it_was_read() -> None:
+    """JSON that pygeodes wrote comes back unchanged, whatever version of STAC pystac is for."""
+    item = made(datetime="2025-04-03T09:00:26.809000Z") | {"stac_version": "1.0.0"}
+    collection = Catalogue().collections(URL)[0]
+
+    assert Item.from_dict(item).to_dict() == item
+    assert Collection.from_dict(collection).to_dict()["stac_version"] == "1.0.0"
+
+
 def test_items_are_equal_by_id() -> None:
     """Two readings of one item are one member of a set."""
     source = made()

@@ -11,7 +11,7 @@ import pytest
 
 from geodes_tasks.pygeodes import tables
 from geodes_tasks.pygeodes.item import Item
-from geodes_tasks.pygeodes.tables import Table, format_collections, format_items, items_table
+from geodes_tasks.pygeodes.tables import Table, format_collections, format_items
 from geodes_tasks.stac import readers
 from tests.unit.pygeodes.test_item import made
 
@@ -33,7 +33,7 @@ def item() -> Item:
 def test_columns_are_added_to_a_plain_table(item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without geopandas the columns of a search stay, and the new ones follow."""
     monkeypatch.setitem(sys.modules, "geopandas", None)
-    before = items_table([item], ["identifier"])
+    before = format_items([item], ["identifier"])
 
     after = format_items(before, ["eo:cloud_cover", "identifier"])
 
@@ -46,7 +46,7 @@ def test_columns_are_added_to_a_plain_table(item: Item, monkeypatch: pytest.Monk
 def test_columns_are_added_to_a_data_frame(item: Item) -> None:
     """With geopandas columns that the user added stay, and the frame of the search is unchanged."""
     pytest.importorskip("geopandas")
-    frame = items_table([item])
+    frame = format_items([item])
     frame["mine"] = ["kept"]
 
     after = format_items(frame, ["eo:cloud_cover"])
@@ -76,7 +76,7 @@ def test_collections_become_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_items_survive_geojson_files_and_maps(item: Item, tmp_path: Path) -> None:
     """``to_json``, ``to_file``, ``export_dataframe`` and folium's door write whole items."""
     pytest.importorskip("geopandas")
-    table = tables.items_table([item], ["eo:cloud_cover"])[["id", "item", "geometry"]]
+    table = tables.format_items([item], ["eo:cloud_cover"])[["id", "item", "geometry"]]
     exported, written = str(tmp_path / "a.json"), str(tmp_path / "b.geojson")
 
     tables.export_dataframe(table, exported)
@@ -91,3 +91,21 @@ def test_items_survive_geojson_files_and_maps(item: Item, tmp_path: Path) -> Non
         [item.id],
         [item.id],
     ]
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_a_column_that_no_item_has_is_left_out(
+    item: Item, monkeypatch: pytest.MonkeyPatch, is_plain: bool
+) -> None:
+    """A misspelt name is a warning and no column of None, as in pygeodes; None adds nothing."""
+    if is_plain:
+        monkeypatch.setitem(sys.modules, "geopandas", None)
+    else:
+        pytest.importorskip("geopandas")
+
+    with pytest.warns(UserWarning, match="no item has eo:cloudcover: the column is left out"):
+        table = format_items([item], {"eo:cloudcover"})
+
+    assert "eo:cloudcover" not in table.columns
+    assert list(format_items(table, None).columns) == list(table.columns)
+    assert len(format_items([], ["platform"])) == 0

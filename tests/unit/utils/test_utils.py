@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 import geodes_tasks
+import geodes_tasks.utils.query
 from geodes_tasks.utils.datetime_utils import (
     complete_datetime_from_str,
     datetime_to_str,
@@ -33,6 +34,7 @@ PYGEODES = {
         "load_dataframe",
     ),
     "profile": ("Download", "DownloadQueue", "Profile"),
+    "query": ("get_requestable_args",),
     "stac": ("Asset", "Collection", "Item"),
 }
 
@@ -59,12 +61,29 @@ def test_the_names_are_those_of_the_package() -> None:
     """Both spellings of an import are one class."""
     profile = importlib.import_module("geodes_tasks.utils.profile")
     stac = importlib.import_module("geodes_tasks.utils.stac")
+    geodes = importlib.import_module("geodes_tasks.geodes")
     config = importlib.import_module("geodes_tasks.utils.config")
 
     assert profile.DownloadQueue is geodes_tasks.DownloadQueue
     assert profile.Profile is geodes_tasks.Profile
     assert stac.Item is geodes_tasks.Item
-    assert config.Config is geodes_tasks.Config
+    assert config.Config is geodes.Config is geodes_tasks.Config
+    assert geodes.Geodes is geodes_tasks.Geodes
+    assert geodes.Item is geodes_tasks.Item
+
+
+def test_every_attribute_that_pygeodes_lists_is_listed() -> None:
+    """A script that looks a property up finds name and type as pygeodes writes them."""
+    theirs = pytest.importorskip("pygeodes.utils.query").get_requestable_args()
+
+    ours = geodes_tasks.utils.query.get_requestable_args()
+
+    assert ours["version"] == theirs["version"]
+    assert set(ours["attributes"]) - set(theirs["attributes"]) == {
+        "endpoint_url (STRING)",
+        "identifier (STRING)",
+    }
+    assert set(theirs["attributes"]) <= set(ours["attributes"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""Properties of items that a search may use, as pygeodes' ``get_requestable_args`` lists them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+VERSION = "v8.0"
+"""Version of the data model of GEODES that ATTRIBUTES describes."""
+# https://geodes.cnes.fr/metadonnees-offertes-par-lapi-stac-de-geodes
+ATTRIBUTES = {
+    "BOOLEAN": "no_geometry product_validity",
+    "DATE_ISO8601": "datetime end_datetime processing:datetime start_datetime",
+    "DOUBLE": (
+        "area eo:cloud_cover ground_useful_pixel min_useful_pixel nb_col_interpolation_error "
+        "nodata_pixel saturated_defective_pixel sensor_angle sensor_pitch sensor_roll water_cover"
+    ),
+    "INTEGER": "mission_take_id sat:orbit_cycle sat:relative_orbit",
+    "JSON": "political",
+    "LONG": "sat:absolute_orbit",
+    "STRING": (
+        "bands bbox classification dataset endpoint_url grid:code identifier instrument links "
+        "nb_cols nb_rows parameter platform pparameter processing:level processing:lineage "
+        "processing:version processing_context processing_correction product product:type "
+        "s2:datatake_id sar:beam_ids sar:instrument_mode sar:polarizations sat:orbit_state "
+        "subTile swath temporal_resolution"
+    ),
+    "STRING_ARRAY": "continent_code keywords sci:doi",
+}
+"""Type of the value to the names of the properties."""
+
+
+def get_requestable_args() -> dict[str, Any]:
+    """Return the properties as pygeodes does: ``{"version": ..., "attributes": ["name (TYPE)"]}``.
+
+    The portal may know more by now; it refuses a name that it does not know.
+    """
+    names = sorted((name, kind) for kind, text in ATTRIBUTES.items() for name in text.split())
+    return {"version": VERSION, "attributes": [f"{name} ({kind})" for name, kind in names]}

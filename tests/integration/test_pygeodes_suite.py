@@ -1,0 +1,96 @@
+"""pygeodes' own test suite against this package, with nothing but the imports changed.
+
+The suite is pygeodes' (https://github.com/CNES/pyGeodes, tag v0.1.7) and is not kept here:
+``PYGEODES_SUITE`` names the folder ``tests`` of a checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.standin import KiB, StandIn
+
+SUITE = os.environ.get("PYGEODES_SUITE", "")
+ROOT = Path(__file__).parents[2]
+KEY = "standin-key-0123456789"
+TAKEN = r"geodes|utils\.(?:config|datetime_utils|exceptions|formatting|profile|stac)"
+"""Modules of pygeodes that are import paths here; its tests of all others test pygeodes itself."""
+SAME_CLASS = r"assertEqual\(type\((\w+)\), pd\.GeoDataFrame\)"
+"""The one comparison that is rewritten: a table here is of a class derived from GeoDataFrame."""
+CONFTEST = """
+import os
+import pygeodes.utils.consts as consts
+consts.GEODES_DEFAULT_URL = os.environ["GEODES_TASKS_PORTAL_URL"] + "/"
+"""
+pytestmark = pytest.mark.skipif(not SUITE, reason="PYGEODES_SUITE names no suite of pygeodes")
+
+
+def different() -> dict[str, str]:
+    """Return the tests that docs/migration.md names as different, with the reasons."""
+    page = (ROOT / "docs" / "migration.md").read_text()
+    rows = re.findall(r"^\| (`test_\w+::[^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
+    return {
+        name: reason for names, reason in rows for name in re.findall(r"`(test_\w+::\w+)`", names)
+    }
+
+
+def swapped(folder: Path) -> None:
+    """Copy the suite into a folder, its imports changed as a user changes them."""
+    tests = folder / "tests"
+    shutil.copytree(SUITE, tests)
+    for path in tests.rglob("*.py"):
+        if path.name == "test_decorators.py":
+            continue  # the decorators are pygeodes' own, and raise pygeodes' own exceptions
+        text = re.sub(rf"\bpygeodes\.({TAKEN})\b", r"geodes_tasks.\1", path.read_text())
+        path.write_text(re.sub(SAME_CLASS, r"assertIsInstance(\1, pd.GeoDataFrame)", text))
+    for name in ("download_dir", "s3_download_dir", "folder"):
+        (tests / "test_env" / name).mkdir(exist_ok=True)
+    for name in ("query.json", "other-config-file.json"):
+        (tests / "test_env" / name).write_text("{}")
+    (tests / "valid-api-key.json").write_text(json.dumps({"api_key": KEY}))
+    (tests / "conftest.py").write_text(CONFTEST)
+
+
+def test_the_suite_of_pygeodes_passes(tmp_path: Path) -> None:
+    """Every test passes but those that docs/migration.md names, each with its reason."""
+    swapped(tmp_path)
+    with StandIn(KEY, range="good", search_rate=None) as standin:
+        for orbit in range(117, 122):
+            for number in range(5):
+                members = {f"{number}/{name}.tiff": os.urandom(KiB) for name in "abc"}
+                properties = {"sat:relative_orbit": orbit}
+                standin.add_item(
+                    collection="PEPS_S1_L1", members=members, properties=properties,
+                    start_datetime=f"2025-04-0{number + 1}T17:57:41.024Z",
+                )  # fmt: skip
+        environment = os.environ | {
+            "GEODES_TASKS_PORTAL_URL": standin.url, "GEODES_TASKS_QUOTA": "off",
+            "GEODES_TASKS_S3_ENDPOINT_URL": "http://127.0.0.1:1", "MPLBACKEND": "agg",
+            "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONPATH": f"{tmp_path}:{ROOT}",
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
+             "--rootdir", str(tmp_path), "--junitxml", str(tmp_path / "report.xml"), "tests"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    cases = list(ElementTree.parse(tmp_path / "report.xml").iter("testcase"))
+    names = {f"{case.get('classname', '').split('.')[-2]}::{case.get('name')}" for case in cases}
+    failed = {
+        f"{case.get('classname', '').split('.')[-2]}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    }
+    assert len(cases) == 53
+    assert failed - different().keys() == set(), done.stdout
+    # A row of the page that names no test of the suite would excuse nothing.
+    assert different().keys() - names == set()
