@@ -175,15 +175,12 @@ class Recovery(threading.Thread):
             old = self.ledger.dispatch.sent(account, LOST_AFTER_S)
             if not old:
                 continue
-            queued = self._queued()
-            lost = [one for one in old if one not in queued]
+            # A message that a worker took out of it is claimed at once, unless that worker died.
+            lost = dict.fromkeys(old)
+            for identifier in message_ids(self.ledger.dispatch.queued_messages(QUEUE)):
+                lost.pop(identifier, None)
             if lost and self.ledger.dispatch.resend(account, LOST_AFTER_S, lost):
                 logger.warning("%d messages were lost and are sent again", len(lost))
-
-    def _queued(self) -> set[str]:
-        """Return the ids of all messages in the queue, which the limits of accounts keep short."""
-        # A message that a worker took out of it is claimed at once, unless that worker died.
-        return set(message_ids(self.ledger.dispatch.queued_messages(QUEUE)))
 
     def stop(self) -> None:
         """End the thread, and remove this worker from the ledger."""

@@ -18,7 +18,7 @@ from geodes_tasks.client import run as runs
 from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.planning import Planned, Selection
 from geodes_tasks.client.price import Quote
-from geodes_tasks.client.run import Run
+from geodes_tasks.client.run import Run, failure_lines
 from geodes_tasks.errors import (
     ConfigError,
     DiskError,
@@ -40,8 +40,6 @@ from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 plus the number of SIGINT, as bash(1) reports it."""
-
-
 SOURCES = "STAC JSON files, - for standard input, ids of items or product names"
 EXAMPLES, MOST_CLASSES = 3, 6
 """Number of items named for one class of errors, and number of classes, at most."""
@@ -211,11 +209,10 @@ def download(
     except (DiskError, NotAFileError) as error:
         raise ConfigError("--output-dir", str(error), error.hint) from error
     checked = runs.check_key(planned, settings)
-    on_load = load_view(stderr, quiet=no_progress)
+    on_load, folder = load_view(stderr, quiet=no_progress), selection.folder
     try:
-        with runs.on_this_machine(checked, selection.folder, settings, on_load=on_load) as run:
+        with runs.on_this_machine(checked, folder, settings, None, on_load, _show_price) as run:
             _check_receipt(run.receipt)
-            _show_price(Quote.of(run.receipt.price, settings))
             try:
                 picture = view(stderr, quiet=no_progress)
                 run.watch(picture, write=write_line, max_wait_s=max_wait)
@@ -263,9 +260,9 @@ def enqueue(
     selection = _selection(settings, include, exclude, layout, from_, unpack)
     rank = enqueue_admission.rank_of(priority, weight)
     planned = planning.plan(searches.items_of(source, settings), selection)
-    run = runs.admitted(planned, settings, batch_name, rank=rank, folder=selection.folder)
+    folder = selection.folder
+    run = runs.admitted(planned, settings, batch_name, None, rank, folder, _show_price)
     _check_receipt(run.receipt)
-    _show_price(Quote.of(run.receipt.price, settings))
     if not wait:
         write_data(run.receipt.to_dict() if as_json else run.batch.id)
         return
@@ -337,14 +334,15 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     """
     status = run.batch.status()
     write_line(summary(status) + outcomes(status))
-    if status.states["FAILURE"] or status.waiting:
-        # What was refused at the door was named there.
-        for line in run.failures(refused=False):
-            write_line(line)
+    has_errors = status.states["FAILURE"] or status.waiting
+    failures = run.batch.ledger.reading.failures(run.batch.id) if has_errors else []
+    # Items that were refused when they were enqueued were named then.
+    for line in failure_lines(group for group in failures if not group.is_refused):
+        write_line(line)
     if as_json:
         snapshot = SnapshotReader(run.batch.ledger, [run.batch.id]).read()
         write_data(snapshot.status_object(snapshot.batches[0]))
-    code = batches.exit_code(status, run.batch.ledger.reading.failures(run.batch.id))
+    code = batches.exit_code(status, failures)
     if code and run.machine is not None:
         write_line(f"the log of this run's worker: {run.machine.worker_log}")
     raise typer.Exit(code if code or is_whole else batches.SOME_FAILED)

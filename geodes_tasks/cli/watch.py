@@ -17,6 +17,7 @@ from geodes_tasks.client import batch as batches
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger, Withdrawn
+from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import Lines, Picture
@@ -174,7 +175,8 @@ def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
     codes = []
     for status in snapshot.batches:
         write_line(f"{status.batch}: {summary(status)}{outcomes(status)}")
-        failures = reader.ledger.reading.failures(status.batch)
+        has_failed = status.states[State.FAILURE] > 0
+        failures = reader.ledger.reading.failures(status.batch) if has_failed else []
         codes.append(batches.exit_code(status, failures))
     for section in sections(snapshot):
         if section.title == "needs you":

@@ -23,6 +23,7 @@ from geodes_tasks.errors import (
     reaction_of,
 )
 from geodes_tasks.ledger import FailureGroup, Ledger, Withdrawn
+from geodes_tasks.ledger.reading import BLOCK
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import Outcome, Reason, State
 from geodes_tasks.monitoring import dataframe, html
@@ -171,10 +172,16 @@ class Batch:
                 yield from ledger.reading.records(self.id)
 
     def failures(self) -> list[DownloadRecord]:
-        """Return the records of the failed downloads. Raises as ``results``."""
+        """Return the records of the failed downloads, by class of error. Raises as ``results``."""
         if not self.status().states[State.FAILURE]:
             return []
-        return [record for record in self.iter_results() if record.state is State.FAILURE]
+        found: list[DownloadRecord | None] = []
+        with self._opened() as (ledger, _):
+            failed = ledger.reading.failed(self.id)
+            while ids := list(itertools.islice(failed, BLOCK)):
+                found += ledger.reading.read(ids)
+        # One may have been retried or forgotten meanwhile.
+        return [one for one in found if one is not None and one.state is State.FAILURE]
 
     def to_dataframe(self) -> Any:
         """Return a pandas data frame with a row for each download, in order.
@@ -297,7 +304,7 @@ def exit_code(status: BatchStatus, failures: Iterable[FailureGroup]) -> int:
 
     Args:
         status: The counts.
-        failures: The errors by class; read only when a download failed.
+        failures: The errors by class; may be empty when no download failed.
     """
     if status.total == 0:
         return NOTHING

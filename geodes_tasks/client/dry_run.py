@@ -10,7 +10,7 @@ from typing import Any
 
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Planned
-from geodes_tasks.client.price import Price, Quote
+from geodes_tasks.client.price import BLOCK, Price, Quote
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, NameTakenError
 from geodes_tasks.ledger import Request
 from geodes_tasks.model.asset import GEODES, S3
@@ -18,9 +18,6 @@ from geodes_tasks.model.results import ErrorInfo, Proof
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports import chosen
 from geodes_tasks.transports.http.addresses import AddressPolicy
-
-BLOCK = 500
-"""The number of downloads whose proofs are read in one round trip."""
 
 
 @dataclass(slots=True)

@@ -60,6 +60,8 @@ class Receipt:
 
     price: Price = field(default_factory=Price)
     """Files, bytes and requests of the admitted downloads."""
+    bytes_total: int = 0
+    """Bytes of everything in the batch; those of unknown size count as none."""
 
     KEPT = 100
 
@@ -75,7 +77,8 @@ class Receipt:
         counts = {str(name): self.admissions[name] for name in (*Admission, "refused")}
         counts["refused"] += counts.pop(Admission.TAKEN)
         problems = [{"message": str(error), "hint": error.hint} for error in self.errors]
-        return {"batch": self.batch, "downloads": self.downloads, **counts, "errors": problems}
+        totals = {"downloads": self.downloads, "bytes_total": self.bytes_total}
+        return {"batch": self.batch, **totals, **counts, "errors": problems}
 
 
 def check_batch_name(name: str) -> None:
@@ -179,7 +182,8 @@ def admit(
         door.wait()
     ledger.admission.end(batch)
     if receipt.admissions:
-        receipt.downloads = ledger.reading.status(batch).total
+        status = ledger.reading.status(batch)
+        receipt.downloads, receipt.bytes_total = status.total, status.bytes_total
     _call(ledger, sender)
     if ledger.connection.replicas_confirm() is False:
         logger.warning(

@@ -10,6 +10,7 @@ from typing import Any
 
 from geodes_tasks.errors import ConfigError, GeodesTasksError, HostileNameError, ItemError
 from geodes_tasks.ledger import Refusal, Request
+from geodes_tasks.model import footprint
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.stac import assets as stac_assets
@@ -85,16 +86,20 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
     except ItemError as error:
         refuse("", error)
         return planned
-    # One of them keeps it for all: the item's place and time, for a report that is STAC again.
-    whole: Mapping[str, Any] | None = item
+    # The first keeps place and time for all, for a report that is STAC again. The whole item is
+    # some 7 kB of JSON, and thousands of plans are held until their price is known.
+    kept: Mapping[str, Any] | None = footprint.parts(item)
     for asset in assets:
         try:
             asset = _from_source(asset, selection.source)
             path = destination.plan(asset, selection.folder, selection.layout).path
-            if selection.unpack and asset.title.lower().endswith(ARCHIVE):
-                asset, path = replace(asset, unpack=selection.unpack), _folder_of(path, asset)
-            planned.requests.append(Request(asset, path, whole))
-            whole = None
+            unpack = selection.unpack if asset.title.lower().endswith(ARCHIVE) else Unpack.NO
+            if unpack:
+                path = _folder_of(path, asset)
+            # The fields of the layout refer to the whole item.
+            asset = replace(asset, unpack=unpack, fields={})
+            planned.requests.append(Request(asset, path, kept))
+            kept = None
         except (ItemError, ConfigError) as error:
             refuse(asset.key, error)
     return planned

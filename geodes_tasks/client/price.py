@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from geodes_tasks.client.planning import Planned
+from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3, Asset
 from geodes_tasks.model.formatting import human_bytes, human_seconds
 from geodes_tasks.settings.config import Config
@@ -16,6 +20,11 @@ from geodes_tasks.transports import chosen
 
 HOUR_S = 3600.0
 """The seconds of an hour."""
+MOST_PRICED, PRICING_S = 20_000, 10.0
+"""Items that are held, and seconds that they are read, at most, for a price before the first one is
+admitted; a held plan takes some 4 kB."""
+BLOCK = 500
+"""The number of downloads that are looked up in one round trip."""
 
 
 @dataclass(slots=True)
@@ -111,3 +120,25 @@ class Quote:
                 f"{human_bytes(free)} free on the volume of {self.settings.download_dir}. "
                 "Free some space, or choose another folder with -o"
             )
+
+
+def priced(planned: Iterable[Planned], ledger: Ledger) -> tuple[Iterable[Planned], Price | None]:
+    """Return plans with their price; None for a list too long, or too slow, to be read first.
+
+    Files that the ledger knows as verified count as present. Nothing is admitted, and no file is
+    looked at: admission does that.
+    """
+    rest, first, deadline = iter(planned), list[Planned](), time.monotonic() + PRICING_S
+    for one in rest:
+        first.append(one)
+        if len(first) > MOST_PRICED or time.monotonic() > deadline:
+            return itertools.chain(first, rest), None
+    price = Price()
+    # A file that is named twice is one download.
+    wanted = {one.download_id: one.asset for plan in first for one in plan.requests}
+    ids = iter(wanted)
+    while block := list(itertools.islice(ids, BLOCK)):
+        known = ledger.retention.proofs(block)
+        for identifier in block:
+            price.add(wanted[identifier], is_present=identifier in known)
+    return first, price

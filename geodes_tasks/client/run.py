@@ -15,10 +15,11 @@ from geodes_tasks.client.enqueue_admission import Rank, Receipt
 from geodes_tasks.client.ledgers import has_cluster
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Planned
+from geodes_tasks.client.price import Quote, priced
 from geodes_tasks.client.private_server import OnLoad
 from geodes_tasks.client.waiting import Waiting, in_words
 from geodes_tasks.errors import KeyMissingError
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger import FailureGroup, Ledger
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.results import BatchStatus
@@ -79,24 +80,20 @@ class Run:
         if self.machine is not None:
             self.machine.stop_worker()
 
-    def failures(self, *, refused: bool = True) -> Iterator[str]:
-        """Yield lines for each class of error: how many failed or wait, examples, what to do.
 
-        Args:
-            refused: Whether to name those that were refused when they were enqueued.
-        """
-        groups = self.batch.ledger.reading.failures(self.batch.id)
-        groups = [group for group in groups if refused or not group.is_refused]
-        for group in groups[: MOST_LINES // 2]:
-            word = "failed" if group.state is State.FAILURE else "waits"
-            if group.count == 1:
-                yield in_words(word, group.example)
-                continue
-            yield in_words(f"{group.count} {word.removesuffix('s')}", group.example)
-            more = f" and {group.count - len(group.items)} more"
-            yield f"  {', '.join(group.items)}{more if group.count > len(group.items) else ''}"
-        if len(groups) > MOST_LINES // 2:
-            yield f"and {len(groups) - MOST_LINES // 2} more classes of errors"
+def failure_lines(failures: Iterable[FailureGroup]) -> Iterator[str]:
+    """Yield lines for each class of error: how many failed or wait, examples, what to do."""
+    groups = list(failures)
+    for group in groups[: MOST_LINES // 2]:
+        word = "failed" if group.state is State.FAILURE else "waits"
+        if group.count == 1:
+            yield in_words(word, group.example)
+            continue
+        yield in_words(f"{group.count} {word.removesuffix('s')}", group.example)
+        more = f" and {group.count - len(group.items)} more"
+        yield f"  {', '.join(group.items)}{more if group.count > len(group.items) else ''}"
+    if len(groups) > MOST_LINES // 2:
+        yield f"and {len(groups) - MOST_LINES // 2} more classes of errors"
 
 
 def check_key(planned: Iterable[Planned], conf: Config) -> Iterable[Planned]:
@@ -145,6 +142,7 @@ def on_this_machine(
     conf: Config,
     name: str | None = None,
     on_load: OnLoad | None = None,
+    on_price: Callable[[Quote], None] | None = None,
 ) -> Iterator[Run]:
     """Start the private server, admit; the worker starts when there is something to do.
 
@@ -154,9 +152,10 @@ def on_this_machine(
         conf: The user's configuration.
         name: Name of the batch; None makes one.
         on_load: Receives the progress of the server while it loads what earlier runs recorded.
+        on_price: As for :func:`admitted`.
     """
     with OneMachine(conf, folder, on_load) as machine:
-        yield admitted(planned, machine.settings, name, machine)
+        yield admitted(planned, machine.settings, name, machine, on_price=on_price)
 
 
 def admitted(
@@ -166,8 +165,19 @@ def admitted(
     machine: OneMachine | None = None,
     rank: Rank | None = None,
     folder: Path | None = None,
+    on_price: Callable[[Quote], None] | None = None,
 ) -> Run:
     """Admit downloads to the Redis of the settings.
+
+    Args:
+        planned: What to download.
+        conf: The user's configuration.
+        name: Name of the batch; None makes one.
+        machine: Whose worker starts when there is something to do; None for a cluster.
+        rank: Of the batch; None leaves it as it is.
+        folder: Into which some worker must be allowed to write; None checks nothing.
+        on_price: Receives the price before the first download is admitted; after the last one for
+            a list that is not read first, and again when fewer files are present than thought.
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
@@ -179,7 +189,15 @@ def admitted(
         enqueue_admission.check_folder(folder, ledger)
     name = name or enqueue_admission.new_batch_name()
     begin = machine.start_worker if machine is not None else None
+    price = None
+    if on_price is not None:
+        planned, price = priced(planned, ledger)
+        if price is not None and price.files:
+            on_price(Quote.of(price, conf))
     receipt = enqueue_admission.admit(
         planned, name, conf.account, ledger, Sender(conf), rank, begin
     )
+    found = receipt.price
+    if on_price is not None and found.files and (not price or price.present != found.present):
+        on_price(Quote.of(found, conf))
     return Run(Batch(name, ledger, conf), receipt, machine)

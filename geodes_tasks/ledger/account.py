@@ -112,7 +112,7 @@ class Accounts(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            key = self._connection.key("account", account)
+            key = self._key("account", account)
             return bool(redis.hdel(key, "paused", "paused_until", "by_hand", "probe"))
 
     def set_limit(self, account: str, number: int | None) -> None:
@@ -122,7 +122,7 @@ class Accounts(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         most, now = self._connection.limits.concurrent, self._connection.server_time()
-        key = self._connection.key("account", account)
+        key = self._key("account", account)
         with self._connection.commands() as redis:
             before = min(int(redis.hget(key, "places") or most), most)
             change = {"at": now, "before": before, "places": number or most, "why": "set by hand"}
@@ -173,8 +173,8 @@ class Accounts(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            accepted = redis.hget(self._connection.key("account", claim.account), "accepted")
-            began = redis.hget(self._connection.key("download", claim.download_id), "started")
+            accepted = redis.hget(self._key("account", claim.account), "accepted")
+            began = redis.hget(self._key("download", claim.download_id), "started")
         return bool(accepted and began) and float(accepted) > float(began)
 
     def portal_pause(self, account: str) -> str:
@@ -208,7 +208,7 @@ class Accounts(Part):
     def changes(self, account: str) -> list[Change]:
         """Return the changes of an account's concurrency limit, the newest first."""
         with self._connection.commands() as redis:
-            found = redis.lrange(self._connection.key("account", account, "changes"), 0, -1)
+            found = redis.lrange(self._key("account", account, "changes"), 0, -1)
         rows = [json.loads(text) for text in found]
         return [
             Change(float(row["at"]), int(row["before"]), int(row["places"]), row["why"])
@@ -222,13 +222,13 @@ class Accounts(Part):
         """
         now = self._connection.server_time()
         with self._connection.commands() as redis:
-            names = sorted(redis.smembers(self._connection.key("accounts")))
-            published = redis.get(self._connection.key("limits"))
+            names = sorted(redis.smembers(self._key("accounts")))
+            published = redis.get(self._key("limits"))
         limits = Limits.parse(published) or Limits(concurrent=0)
         return [self._account(name, limits, now) for name in names]
 
     def _account(self, name: str, limits: Limits, now: float) -> AccountState:
-        key = self._connection.key("account", name)
+        key = self._key("account", name)
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             pipeline.hmget(key, "paused", "paused_until", "places", "probe", *_PORTAL)

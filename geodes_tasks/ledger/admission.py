@@ -63,7 +63,7 @@ class Request:
     path: str
     """Final path, absolute."""
     item: Mapping[str, Any] | None = None
-    """The item as JSON, with its first request: its footprint is stored when it is new."""
+    """The item as JSON, or ``footprint.parts`` of it, with its first request: stored when new."""
 
     @property
     def download_id(self) -> str:
@@ -216,7 +216,7 @@ class Admissions(Part):
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for sources in ("geodes", "geodes+s3", "s3"):
-                key = self._connection.key("batch", batch, "ready", sources, account)
+                key = self._key("batch", batch, "ready", sources, account)
                 pipeline.lrange(key, 0, most - 1)
             return [one for found in pipeline.execute() for one in found][:most]
 
@@ -228,7 +228,7 @@ class Admissions(Part):
     def set_owner(self, batch: str, owner: str) -> None:
         """Record the user who enqueued a batch, ``user@host``, unless one is recorded."""
         with self._connection.commands() as redis:
-            redis.hsetnx(self._connection.key("batch", batch), "owner", owner)
+            redis.hsetnx(self._key("batch", batch), "owner", owner)
 
 
 def _entries(

@@ -49,10 +49,15 @@ class Control(Part):
             broker_keys: Keys of the broker to remove.
             wanted: Batches of earlier runs that this run continues.
         """
-        if wanted:
-            with self._connection.commands() as redis:
+        with self._connection.commands() as redis:
+            if wanted:
                 redis.sadd(self._key("wanted"), *wanted)
-        self._connection.run("begin_run", *broker_keys)
+            self._connection.run("begin_run", *broker_keys)
+            # Interrupted here, recovery finds that these messages are lost.
+            for account in redis.smembers(self._key("accounts")):
+                sent = self._key("account", account, "sent")
+                while ids := redis.zrange(sent, 0, LEFT_OVER_BLOCK - 1):
+                    self._connection.run("resend_downloads", account, -1, *ids)
 
     def end_run(self) -> None:
         """End the run of a private server: what is enqueued or retried now is for the next one."""
@@ -98,7 +103,7 @@ class Control(Part):
     def pause(self, kind: str, name: str, why: str) -> bool:
         """Pause a ``batch`` or a ``source``: nothing new of it starts. Return if it was running."""
         with self._connection.commands() as redis:
-            return bool(redis.hsetnx(self._connection.key("holds"), f"{kind}:{name}", why))
+            return bool(redis.hsetnx(self._key("holds"), f"{kind}:{name}", why))
 
     def resume(self, kind: str, name: str) -> bool:
         """Resume a batch or a source. Return whether it was paused."""
@@ -107,7 +112,7 @@ class Control(Part):
     def pauses(self) -> dict[tuple[str, str], str]:
         """Return the reason of each pause of a batch or a source, by kind and name."""
         with self._connection.commands() as redis:
-            found = redis.hgetall(self._connection.key("holds"))
+            found = redis.hgetall(self._key("holds"))
         parted = ((field.partition(":"), why) for field, why in found.items())
         # Names of batches may hold a colon; kinds do not.
         return {(kind, name): why for (kind, _, name), why in parted}

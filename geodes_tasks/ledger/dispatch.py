@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,9 @@ SEPARATOR = ":"
 WORKER_SECONDS = 30.0
 """Seconds of silence after which a worker no longer counts as alive."""
 
+MOST_SENT, MESSAGES = 10_000, 500
+"""Downloads with a message on its way that one look for lost ones reads; messages of the broker,
+some 2.7 kB each, that are read in one round trip."""
 RECOVERY_BLOCK = 50
 """Leases, downloads or workers that one script of recovery touches: some milliseconds of Redis."""
 
@@ -158,7 +162,7 @@ class Dispatch(Part):
     def accounts(self) -> list[str]:
         """Return the names of all accounts."""
         with self._connection.commands() as redis:
-            return sorted(redis.smembers(self._connection.key("accounts")))
+            return sorted(redis.smembers(self._key("accounts")))
 
     def publish(
         self,
@@ -178,7 +182,7 @@ class Dispatch(Part):
         Returns:
             The process that published under this name before; None for no process.
         """
-        limits, key = str(self._connection.limits), self._connection.key("worker", worker)
+        limits, key = str(self._connection.limits), self._key("worker", worker)
         facts = {
             "accounts": SEPARATOR.join(accounts),
             "limits": limits,
@@ -188,18 +192,18 @@ class Dispatch(Part):
         with self._connection.commands() as redis:
             before: str | None = redis.hget(key, "process")
             redis.hset(key, mapping=facts)
-            redis.set(self._connection.key("limits"), limits)
+            redis.set(self._key("limits"), limits)
         return before
 
     def fleet(self) -> list[WorkerState]:
         """Return the workers that were seen lately, by name."""
         with self._connection.commands() as redis:
-            seen = redis.zrange(self._connection.key("workers"), 0, -1, withscores=True)
+            seen = redis.zrange(self._key("workers"), 0, -1, withscores=True)
             pipeline = redis.pipeline(transaction=False)
             for name, _ in seen:
-                pipeline.hmget(self._connection.key("worker", name), "version", "limits", "closed")
+                pipeline.hmget(self._key("worker", name), "version", "limits", "closed")
             rows = zip(seen, pipeline.execute(), strict=True)
-            slots = redis.hgetall(self._connection.key("slots_of"))
+            slots = redis.hgetall(self._key("slots_of"))
         return sorted(
             WorkerState(
                 name, int(slots.get(name, 0)), at, version or "", Limits.parse(limits), closed
@@ -211,18 +215,20 @@ class Dispatch(Part):
         """Return all ``accounts`` or ``folders`` that living workers have published."""
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
-            for worker in redis.zrange(self._connection.key("workers"), 0, -1):
-                pipeline.hget(self._connection.key("worker", worker), kind)
+            for worker in redis.zrange(self._key("workers"), 0, -1):
+                pipeline.hget(self._key("worker", worker), kind)
             found = pipeline.execute()
         return {one for text in found for one in (text or "").split(SEPARATOR)} - {""}
 
-    def sent(self, account: str, older_than_s: float) -> list[str]:
-        """Return the downloads whose message was sent so many seconds ago and never claimed."""
+    def sent(self, account: str, older_than_s: float, most: int = MOST_SENT) -> list[str]:
+        """Return the downloads whose message was sent so many seconds ago and never claimed.
+
+        The oldest first, at most so many.
+        """
         with self._connection.commands() as redis:
             latest = self._connection.server_time() - older_than_s
-            found: list[str] = redis.zrangebyscore(
-                self._connection.key("account", account, "sent"), "-inf", latest
-            )
+            key = self._key("account", account, "sent")
+            found: list[str] = redis.zrangebyscore(key, "-inf", latest, 0, most)
             return found
 
     def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
@@ -238,7 +244,7 @@ class Dispatch(Part):
         with self._connection.commands() as redis:
             pipeline = redis.pipeline(transaction=False)
             for work, count in failures.items():
-                pipeline.hincrby(self._connection.key("totals"), f"loops:{work}", count)
+                pipeline.hincrby(self._key("totals"), f"loops:{work}", count)
             pipeline.execute()
 
     def close(self, worker: str, folder: str | None) -> bool:
@@ -248,8 +254,8 @@ class Dispatch(Part):
         """
         with self._connection.commands() as redis:
             if folder is None:
-                return bool(redis.hdel(self._connection.key("worker", worker), "closed"))
-            return bool(redis.hset(self._connection.key("worker", worker), "closed", folder))
+                return bool(redis.hdel(self._key("worker", worker), "closed"))
+            return bool(redis.hset(self._key("worker", worker), "closed", folder))
 
     def workers(self) -> dict[str, int]:
         """Return the live workers with their slots."""
@@ -262,20 +268,24 @@ class Dispatch(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            seen = redis.zscore(self._connection.key("workers"), worker)
+            seen = redis.zscore(self._key("workers"), worker)
         return None if seen is None else self._connection.server_time() - float(seen)
 
-    def queued_messages(self, queue: str) -> list[str]:
-        """Return the messages in the broker's queue, as stored; the window bounds their number.
+    def queued_messages(self, queue: str) -> Iterator[str]:
+        """Yield the messages in the broker's queue, as stored; one may come twice.
 
         One that a worker has taken is not among them: it is claimed at once, unless that worker
         died.
         """
         # kombu keeps a queue as a Redis list under the queue's name; the prefix of our keys is its
-        # global_keyprefix too.
-        with self._connection.commands() as redis:
-            found: list[str] = redis.lrange(self._connection.key(queue), 0, -1)
-        return found
+        # global_keyprefix too. It pushes at the head and takes from the tail, so that a message
+        # moves to a later page and none is missed between two.
+        for first in itertools.count(0, MESSAGES):
+            with self._connection.commands() as redis:
+                page = redis.lrange(self._key(queue), first, first + MESSAGES - 1)
+            yield from page
+            if len(page) < MESSAGES:
+                return
 
 
 def info_json(info: ErrorInfo) -> str:

@@ -39,7 +39,7 @@ class OfflineFiles(Part):
             return []
         found: list[str] = []
         with self._connection.commands() as redis:
-            key = self._connection.key("account", account, "tape")
+            key = self._key("account", account, "tape")
             while block := redis.zrange(key, len(found), len(found) + BLOCK - 1):
                 found += block
         return found

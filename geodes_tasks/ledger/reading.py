@@ -25,8 +25,8 @@ BLOCK = 500
 """The number of records read in one round trip."""
 TURN = "turn"
 """Reason of a download that waits for its turn: no worker has claimed it yet."""
-NEAREST_OF = 6000
-"""The number of names of a batch that are compared with a misspelt one."""
+NEAREST_OF = 2000
+"""The number of downloads of a batch whose names are compared with a misspelt one."""
 EXAMPLES = 3
 """The number of downloads that are named for each class of error."""
 ERRING = (State.FAILURE, State.RETRY)
@@ -283,25 +283,31 @@ class Reading(Part):
     def named(self, batch: str, names: Sequence[str]) -> list[str]:
         """Return the ids of a batch's downloads by item, file name or id, each once.
 
+        Ids cost one round trip, other names a search of the batch, in blocks.
+
         Raises:
             UnknownBatchError: no such batch.
             UnknownDownloadError: the batch has none of that name.
         """
-        found: dict[str, list[str]] = {name: [] for name in names}
-        known: list[str] = []
+        with self._connection.commands() as redis:
+            scores = redis.zmscore(self._key("batch", batch, "downloads"), names)
+        if None not in scores:
+            return list(dict.fromkeys(names))
+        found: dict[str, dict[str, None]] = {name: {} for name in names}
+        # An index by item or file would cost each enqueue. A name may belong to several downloads,
+        # so that only the end of the batch ends the search.
         for ids in self._blocks(batch):
-            for identifier, (spec, path) in zip(
-                ids, self._fields(ids, "spec", "path"), strict=True
-            ):
+            rows = zip(ids, self._fields(ids, "spec", "path"), strict=True)
+            for identifier, (spec, path) in rows:
                 item = jsontext.parsed(spec)["item"] if spec else ""
-                own = (identifier, item, PurePath(path or "").name)
-                if len(known) < NEAREST_OF:
-                    known.extend(own)
-                for name in found.keys() & own:
-                    found[name].append(identifier)
-        for name, those in found.items():
-            if not those:
-                raise UnknownDownloadError(name, nearest(name, known), batch)
+                for name in (identifier, item, (path or "").rpartition("/")[2]):
+                    if name in found:
+                        found[name][identifier] = None
+        for name in (name for name, those in found.items() if not those):
+            first = itertools.islice(self.records(batch), NEAREST_OF)
+            known = [(one.download_id, one.item_id, PurePath(one.path).name) for one in first]
+            alike = nearest(name, list(itertools.chain.from_iterable(known)))
+            raise UnknownDownloadError(name, alike, batch)
         return list(dict.fromkeys(itertools.chain.from_iterable(found.values())))
 
     def _fields(

@@ -68,11 +68,11 @@ class SourceHealth(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            if not redis.hexists(self._connection.key("source", "s3"), "offered"):
+            if not redis.hexists(self._key("source", "s3"), "offered"):
                 return 0
             # The lists of keys.lua: what only the portal serves has one of its own.
             lists = [(batch, "ready", sources, account) for sources in ("s3", "geodes+s3")]
-            return sum(redis.llen(self._connection.key("batch", *names)) for names in lists)
+            return sum(redis.llen(self._key("batch", *names)) for names in lists)
 
     def outages(self) -> dict[str, float]:
         """Return the sources and hosts that are out of reach, with the time of the next try.
@@ -81,9 +81,9 @@ class SourceHealth(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            names = ["geodes", "s3", *sorted(redis.smembers(self._connection.key("hosts")))]
+            names = ["geodes", "s3", *sorted(redis.smembers(self._key("hosts")))]
             pipeline = redis.pipeline(transaction=False)
             for name in names:
-                pipeline.hget(self._connection.key("source", name), "until")
+                pipeline.hget(self._key("source", name), "until")
             found = pipeline.execute()
         return {name: float(until) for name, until in zip(names, found, strict=True) if until}

@@ -62,6 +62,19 @@ def footprint(item: Mapping[str, Any]) -> str | None:
     return f'{{{place}"properties":{jsontext.compact(properties)}{source}}}'
 
 
+def parts(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of an item that its footprint is made of: a tenth of an item of GEODES."""
+    properties, links = item.get("properties"), item.get("links")
+    known = properties if isinstance(properties, Mapping) else {}
+    found = links if isinstance(links, Sequence) else ()
+    return {
+        "geometry": item.get("geometry"),
+        "bbox": item.get("bbox"),
+        "properties": {name: known[name] for name in KEPT if name in known},
+        "links": [one for one in found if isinstance(one, Mapping) and one.get("rel") == "self"],
+    }
+
+
 _WORDS = (
     b'{"geometry":{"type":"MultiPolygon","coordinates":[[[{"geometry":{"type":"Polygon",'
     b'"coordinates":[[[]]]},"bbox":[],"properties":{"datetime":"2025-01-02T03:04:05.678Z",'

@@ -172,7 +172,7 @@ class DownloadQueue:
                 self._write(f"interrupted: {run.left()}; run() continues")
                 raise
             self._write(summary(status) + outcomes(status))
-            for line in run.failures():
+            for line in runs.failure_lines(run.batch.ledger.reading.failures(run.batch.id)):
                 self._write(line)
             return status
 

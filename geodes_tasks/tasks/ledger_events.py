@@ -121,7 +121,7 @@ class LedgerEvents(threading.Thread):
         queued = list[str]()
         for account in self.ledger.dispatch.accounts():
             # Their messages are in the broker, so they are in no list of the ledger any more.
-            queued += self.ledger.dispatch.sent(account, 0.0)[:QUEUED]
+            queued += self.ledger.dispatch.sent(account, 0.0, QUEUED)
         for name in self.ledger.reading.batches()[:BATCHES]:
             status = self.ledger.reading.status(name)
             if status.unfinished:

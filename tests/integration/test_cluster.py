@@ -94,6 +94,8 @@ def test_enqueued_watched_and_reported(
     assert enqueued.returncode == 0, enqueued.stderr
     receipt = one_object(enqueued.stdout)
     assert (receipt["batch"], receipt["downloads"], receipt["refused"]) == ("mine", 5, 1)
+    assert receipt["bytes_total"] == 4 * 64 * KiB
+    assert enqueued.stderr.startswith("4 files, 262.1 kB: 4 from the portal")
     assert watched.returncode == 3
     assert "4 of 5 done, 1 failed (4 downloaded)" in watched.stderr
     assert (status["states"]["SUCCESS"], status["states"]["FAILURE"]) == (4, 1)

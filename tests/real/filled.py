@@ -213,8 +213,10 @@ def unique_texts(request: Request) -> tuple[bytes, ...]:
 def fill(ledger: Ledger, count: int, workers: int) -> None:
     """Fill an empty ledger with downloads in all states, several batches, and workers."""
     rest = count - sum(int(count * share) for share in SHARES.values())
-    for state in STATES:
+    # The queued ones last: no end of another one sends a message for them, which would be copied.
+    for state in reversed(STATES):
         bring(ledger, state, range(ORIGINALS))
+    assert not ledger.dispatch.sent(ACCOUNT, 0.0)
     for filler in [Filler(ledger, state, ORIGINALS) for state in STATES]:
         filler.fill(int(count * SHARES.get(filler.state, 0)) or rest)
     for number in range(workers):

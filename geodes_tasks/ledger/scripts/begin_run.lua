@@ -6,11 +6,9 @@
 local accounts, begun = all_accounts(), {}
 call('SET', P .. 'run', 'on')
 for _, account in ipairs(accounts) do
-  -- What is leased or sent left its ready list.
   begun[#begun + 1] = call('ZRANGE', account_key(account, ':leases'), 0, -1)
-  begun[#begun + 1] = call('ZRANGE', account_key(account, ':sent'), 0, -1)
   for _, level in ipairs(levels_of(account)) do call('UNLINK', ring_key(account, level)) end
-  for _, part in ipairs({ ':leases', ':sent', ':levels', ':poll', ':changes' }) do
+  for _, part in ipairs({ ':leases', ':levels', ':poll', ':changes' }) do
     call('UNLINK', account_key(account, part))
   end
   -- What a user set by hand lasts until a user changes it.
@@ -32,8 +30,10 @@ end
 for _, ids in ipairs(begun) do
   for _, id in ipairs(ids) do
     local d = record(id)
-    if d.state == 'STARTED' then move(d, 'RETRY', { reason = 'worker-stopped' }) end
-    if ACTIVE[d.state] then make_ready(d, true) end
+    if d.state == 'STARTED' then
+      move(d, 'RETRY', { reason = 'worker-stopped' })
+      make_ready(d, true)
+    end
   end
 end
 for _, source in ipairs({ 's3', unpack(web_hosts()) }) do call('UNLINK', P .. 'source:' .. source) end

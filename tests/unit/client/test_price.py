@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from geodes_tasks.client import planning
+from geodes_tasks.client import price as prices
 from geodes_tasks.client.dry_run import dry_run
 from geodes_tasks.client.planning import Planned
-from geodes_tasks.client.price import Price, Quote
+from geodes_tasks.client.price import Price, Quote, priced
 from geodes_tasks.errors import HrefRefusedError, NameTakenError
-from geodes_tasks.ledger import Request
+from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import load
 from tests.conftest import asset_of
+from tests.unit.ledger.test_ledger import proven, request_of
 
 PORTAL = "https://geodes-portal.cnes.fr/api/download/x"
 TB = 10**12
@@ -116,3 +118,30 @@ def test_a_dry_run_knows_files_that_are_there(folder: Path) -> None:
 
     assert [row["present"] for row in plan["downloads"]] == [True, False]
     assert (plan["bytes_total"], plan["bytes_to_fetch"]) == (10, 5)
+
+
+def test_the_price_of_a_list_is_known_before_it_is_admitted(fake_ledger: Ledger) -> None:
+    """A file named twice counts once, one that the ledger knows as verified is present."""
+    known, new = request_of("a"), request_of("b")
+    proven(fake_ledger, known)
+    before = fake_ledger.reading.totals().counters
+
+    planned, price = priced([Planned([known, new]), Planned([new])], fake_ledger)
+
+    assert price == Price(2, 1, 14, 7, on_portal=1)
+    assert [len(one.requests) for one in planned] == [2, 1]
+    assert fake_ledger.reading.totals().counters == before
+
+
+def test_a_longer_list_is_not_held_for_its_price(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more items are read than the first ones, and none is lost."""
+    monkeypatch.setattr(prices, "MOST_PRICED", 3)
+    lists = iter([Planned([request_of(str(number))]) for number in range(5)])
+
+    planned, price = priced(lists, fake_ledger)
+
+    assert price is None
+    assert len(list(lists)) == 1
+    assert len(list(planned)) == 4

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from geodes_tasks.errors import NoDataAssetError
+from geodes_tasks.errors import NoDataAssetError, UnknownDownloadError
 from geodes_tasks.ledger import Ledger, Refusal
+from geodes_tasks.ledger.dispatch import MESSAGES
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.reading import BLOCK
 from geodes_tasks.model.results import Decision
@@ -199,3 +200,32 @@ def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:
     assert states == {"FAILURE": 1, "PENDING": 2}
     assert totals.parts("errors") == {"x": 1}
     assert totals.since["turn"] == pytest.approx(totals.at, abs=5)
+
+
+def test_downloads_are_found_by_id_item_and_file(limited: Ledger) -> None:
+    """Each once, in a batch of several blocks; a refused one by its item, none of another batch."""
+    many = [request_of(f"f{number}") for number in range(2 * BLOCK)]
+    ask(limited, *many)
+    ask(limited, request_of("elsewhere"), batch="other")
+    refusal = Refusal('URN:"bad"', "", "", NoDataAssetError('URN:"bad"', "no data"))
+    limited.admission.refuse(BATCH, ACCOUNT, [refusal])
+    first, last = many[0], many[-1]
+    names = [last.download_id, "f0.zip", last.asset.item_id, 'URN:"bad"']
+
+    found = limited.reading.named(BATCH, names)
+
+    assert found == [last.download_id, first.download_id, refusal.download_id]
+    assert limited.reading.named(BATCH, [first.download_id]) == [first.download_id]
+    with pytest.raises(UnknownDownloadError, match=r"f0\.zip"):
+        limited.reading.named(BATCH, ["f0.zipp"])
+    with pytest.raises(UnknownDownloadError, match="elsewhere"):
+        limited.reading.named(BATCH, ["elsewhere.zip"])
+
+
+def test_queued_messages_are_read_page_by_page(fake_ledger: Ledger) -> None:
+    """All of them, oldest and newest, whatever their number."""
+    texts = [str(number) for number in range(MESSAGES * 2)]
+    fake_ledger.connection.client.rpush(fake_ledger.connection.key("queue"), *texts)
+
+    assert list(fake_ledger.dispatch.queued_messages("queue")) == texts
+    assert list(fake_ledger.dispatch.queued_messages("nothing")) == []

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from geodes_tasks.model.footprint import LONGEST_HREF, LONGEST_TEXT, footprint, packed, unpacked
+from geodes_tasks.model.footprint import (
+    LONGEST_HREF,
+    LONGEST_TEXT,
+    footprint,
+    packed,
+    parts,
+    unpacked,
+)
 
 RING = [[1.0, 43.0], [2.0, 43.0], [2.0, 44.0], [1.0, 43.0]]
 
@@ -86,3 +93,16 @@ def test_lists_without_end_are_cut() -> None:
         deep = [deep]
 
     assert "geometry" not in kept(item_of(geometry={"type": "Polygon", "coordinates": deep}))
+
+
+def test_the_parts_of_an_item_make_its_footprint() -> None:
+    """They are much less than the item, whatever the rest of it is."""
+    geometry = {"type": "Polygon", "coordinates": [RING]}
+    links = [{"rel": "root", "href": "r"}, "no link", {"rel": "self", "href": "https://p/i"}]
+    item = item_of(geometry=geometry, links=links, assets={"a": {}})
+    item["properties"] |= {"platform": "S2A", "long": "x" * 5000}
+    wrong: dict[str, Any] = {"properties": [], "links": 3, "geometry": "POINT"}
+
+    assert footprint(parts(item)) == footprint(item)
+    assert len(json.dumps(parts(item))) < len(json.dumps(item)) / 10
+    assert footprint(parts(wrong)) is footprint(wrong) is None
