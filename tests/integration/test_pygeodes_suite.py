@@ -1,7 +1,7 @@
 """pygeodes' own test suite against this package, with nothing but the imports changed.
 
 The suite is pygeodes' (https://github.com/CNES/pyGeodes, tag v0.1.7) and is not kept here:
-``PYGEODES_SUITE`` names the folder ``tests`` of a checkout.
+``PYGEODES_SUITE`` names the folder ``tests`` of a checkout; its notebooks are beside that.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.standin import KiB, StandIn
+from tests.integration.s3_server import BUCKET, S3Server
+from tests.standin import KiB, StandIn, read
 
 SUITE = os.environ.get("PYGEODES_SUITE", "")
 ROOT = Path(__file__).parents[2]
 KEY = "standin-key-0123456789"
+THEIA = "THEIA_REFLECTANCE_SENTINEL2_L2A"
 TAKEN = r"geodes|utils\.(?:config|datetime_utils|exceptions|formatting|profile|stac)"
 """Modules of pygeodes that are import paths here; its tests of all others test pygeodes itself."""
 SAME_CLASS = r"assertEqual\(type\((\w+)\), pd\.GeoDataFrame\)"
@@ -94,3 +96,75 @@ def test_the_suite_of_pygeodes_passes(tmp_path: Path) -> None:
     assert failed - different().keys() == set(), done.stdout
     # A row of the page that names no test of the suite would excuse nothing.
     assert different().keys() - names == set()
+
+
+RUN = """
+import json, sys
+absent = []
+for cell in json.load(open(sys.argv[1]))["cells"]:
+    text = "".join(cell["source"]).replace("%%time", "").replace("pygeodes", "geodes_tasks")
+    if cell["cell_type"] == "code":
+        try:
+            exec(compile(text, cell.get("id", "cell"), "exec"))
+            print("ran")
+        except (ModuleNotFoundError, ImportError) as error:
+            # folium, matplotlib, rasterio and CNES's assumerole need not be installed.
+            absent.append(error)
+            assert "geodes_tasks" not in str(error), text
+        except NameError as error:
+            assert absent, text
+"""
+NOTEBOOKS = Path(SUITE).parent / "docs" / "source"
+FOUND = [
+    ("PEPS_S2_L1C", "2025-12-01", "T52SCE", (122.0, 30.5, 122.2, 30.7), 2.0),
+    ("PEPS_S2_L1C", "2025-12-02", "T31TCK", (1.0, 43.0, 2.0, 44.0), 29.5),
+    (THEIA, "2020-01-06", "T31TCH", (0.9, 42.7, 1.2, 43.0), 30.0),
+]
+"""Collection, day, tile, box and cloud cover of items that the notebooks search for."""
+CREDENTIALS = {
+    "aws_access_key_id": "ASIAEXAMPLE", "aws_secret_access_key": "secret", "aws_session_token": "t",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "user_guide/quickstart",
+        "examples/dataframes-example",
+        "examples/search-and-download",
+        "examples/search_roi",
+        "examples/s3_example",
+        "examples/s3_download",
+        "examples/s3_subset",
+    ],
+)
+def test_the_notebooks_of_pygeodes_run(tmp_path: Path, name: str) -> None:
+    """Every cell runs, but those that need a package which is not installed."""
+    pytest.importorskip("geopandas")
+    if not (NOTEBOOKS / f"{name}.ipynb").is_file():
+        pytest.skip("the notebooks are not beside the suite")
+    config = {"api_key": KEY} if "s3" not in name else CREDENTIALS
+    (tmp_path / "config.json").write_text(json.dumps(config | {"download_dir": "files"}))
+    (tmp_path / "pygeodes-config.json").write_text("{}")
+    with StandIn(KEY, search_rate=None) as standin, S3Server() as s3:
+        for number, (collection, when, tile, bbox, cloud) in enumerate(FOUND):
+            item = standin.add_item(
+                collection=collection, size=KiB, tile=tile, bbox=bbox, cloud_cover=cloud,
+                endpoint_url=f"https://s3.datalake.cnes.fr/{BUCKET}/{number}.zip",
+                start_datetime=f"{when}T10:59:07Z",
+                properties={"sat:relative_orbit": 4, "continent_code": ["AF"]},
+            )  # fmt: skip
+            s3.put(f"{number}.zip", read(standin.body(item)))
+        environment = os.environ | {
+            "GEODES_TASKS_PORTAL_URL": standin.url, "GEODES_TASKS_QUOTA": "off",
+            "GEODES_TASKS_S3_ENDPOINT_URL": s3.url, "MPLBACKEND": "agg",
+            "XDG_RUNTIME_DIR": str(tmp_path),
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(NOTEBOOKS / f"{name}.ipynb")],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    if "ran" not in done.stdout.splitlines():
+        pytest.skip("no cell runs without folium")
