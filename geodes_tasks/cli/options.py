@@ -75,7 +75,7 @@ def open_ledger(output_dir: Path | None, batch: str | None = None) -> Iterator[O
         ConfigError, UnknownBatchError: there is no such ledger.
     """
     conf, on_load = config.load(), LoadView(stderr)
-    with ledgers.meant(conf, output_dir, batch, write_line, on_load) as found:
+    with ledgers.selected(conf, output_dir, batch, write_line, on_load) as found:
         yield found
 
 

@@ -90,7 +90,7 @@ def verify_command(
 def open_ledger(conf: Config, folder: Path | None, target: str | None) -> Iterator[OpenLedger]:
     """Yield the private ledger of a folder where it has one, else the one that a batch is in."""
     if folder is None:
-        with ledgers.meant(conf, None, target, write_line, LoadView(stderr)) as found:
+        with ledgers.selected(conf, None, target, write_line, LoadView(stderr)) as found:
             yield found
     elif folder in known_folders(conf):
         with ledgers.opened(conf, folder, LoadView(stderr)) as found:

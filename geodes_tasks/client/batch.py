@@ -269,7 +269,7 @@ def batch(name: str, *, conf: Config | None = None) -> Batch:
     """
     conf = conf or config.load()
     # A handle on a misspelt name would fail at its first use, far from the mistake.
-    with ledgers.meant(conf, None, name, lambda _: None) as found:
+    with ledgers.selected(conf, None, name, lambda _: None) as found:
         found.ledger.reading.status(name)
     return Batch(name, None, conf, found.folder)
 

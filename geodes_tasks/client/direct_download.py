@@ -60,7 +60,7 @@ def download(
     settings: Config,
     *,
     picture: View,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> DownloadResult:
     """Fetch one asset to one path, waiting out what passes by itself.
 
@@ -72,24 +72,24 @@ def download(
         final: Where it goes, absolute, if nothing else is there.
         settings: Key, credentials, waits.
         picture: Shows the progress; entered already.
-        say: Tells the user of a long wait.
+        notify: Called with a line about a long wait.
 
     Raises:
         GeodesTasksError: nothing that waiting would mend, or too many attempts.
     """
-    watched = _Watched(asset, settings, picture)
+    shown = _ShownDownload(asset, settings, picture)
     suspect: dict[str, Any] = {}
-    ways = transports(settings)
+    usable = transports(settings)
 
     def attempt(last: Decision | None) -> DownloadResult:
         if last and last.suspect:
             suspect["suspect"] = last.suspect
-        return transfer.download(asset, final, ways, callbacks=watched, replace=False, **suspect)
+        return transfer.download(asset, final, usable, callbacks=shown, replace=False, **suspect)
 
     with single_downloads.recorded(settings, asset, final) as results:
-        result = patiently(attempt, settings, download_id(str(final), asset), say)
+        result = patiently(attempt, settings, download_id(str(final), asset), notify)
         results.append(result)
-    watched.done(result)
+    shown.done(result)
     if result.path != str(final):
         publish.warn_of_other_name(final, asset.title, Path(result.path))
     return result
@@ -99,15 +99,15 @@ def patiently(
     act: Callable[[Decision | None], Answer],
     settings: Config,
     seed: str,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Answer:
     """Do something until it works, as long as waiting can help.
 
     Args:
-        act: What to do; it is told what was decided after the attempt before.
+        act: What to do; called with the decision after the attempt before.
         settings: How often and how long.
         seed: Of the jitter of the waits.
-        say: Tells the user of a long wait.
+        notify: Called with a line about a long wait.
 
     Raises:
         GeodesTasksError: what ``act`` raised last.
@@ -120,21 +120,21 @@ def patiently(
         attempts += 1
         decision = retry.decide(error, attempts, seed, policy)
         if not decision.retry or error.reaction in _NO_USE:
-            answer = key_check.KeyCheck(settings).judged(error, settings.account)
+            answer = key_check.KeyCheck(settings).classify(error, settings.account)
             raise answer from (None if answer is error else error)
         # A user waits here: a portal that cannot be reached ends the call after some attempts.
         if decision.reason is Reason.OUTAGE and attempts >= settings.max_attempts:
             raise error
         attempts -= not decision.counted and decision.reason is not Reason.OUTAGE
         wait_s = max(decision.delay_s, decision.pause_s or 0.0)
-        tell = say if wait_s >= 5 else logger.info
-        tell(f"{error}; going on in {human_seconds(wait_s)}")
+        write = notify if wait_s >= 5 else logger.info
+        write(f"{error}; continuing in {human_seconds(wait_s)}")
         return wait_s
 
     return retry.until_success(lambda: act(decision), wait_after)
 
 
-class _Watched(NoCallbacks):
+class _ShownDownload(NoCallbacks):
     """Shows one download as a batch of one, and pays for it where the quota is shared."""
 
     def __init__(self, asset: Asset, settings: Config, picture: View) -> None:

@@ -107,7 +107,7 @@ def opened_for(conf: Config, folder: Path | None) -> Iterator[OpenLedger]:
 
 
 @contextlib.contextmanager
-def meant(
+def selected(
     conf: Config,
     output_dir: Path | None,
     batch: str | None,

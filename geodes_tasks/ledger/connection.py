@@ -289,10 +289,10 @@ class Connection:
         return SCHEMA
 
 
-def _is_stuck(said: str) -> bool:
+def _is_stuck(message: str) -> bool:
     # In a pipeline the client puts the command in front.
-    is_busy = said.startswith(_BUSY) or f"caused error: {_BUSY}" in said
-    return is_busy or any(word in said for word in _STUCK)
+    is_busy = message.startswith(_BUSY) or f"caused error: {_BUSY}" in message
+    return is_busy or any(word in message for word in _STUCK)
 
 
 class Part:
@@ -305,5 +305,5 @@ class Part:
 
 def _reason(error: Exception) -> str:
     # The line in a script means nothing to a user.
-    said = str(error).partition(" script: ")[0]
-    return said.splitlines()[0] if said else type(error).__name__
+    message = str(error).partition(" script: ")[0]
+    return message.splitlines()[0] if message else type(error).__name__

@@ -74,7 +74,7 @@ class Claim:
     suspect: Checksum | None
     """Digest of an earlier whole copy that did not agree with the catalogue."""
     account: str
-    asked_at: float = 0.0
+    sent_at: float = 0.0
     """Time of the request, by :func:`clock`: the lease lasts at least its length from then."""
     notes: frozenset[str] = frozenset()
     """Notes on its sources: ``probe``, ``held:<source>``, ``host:<name>``, ``missing``."""
@@ -97,7 +97,7 @@ class Claim:
         return "taken-over" in self.notes
 
     @property
-    def held_sources(self) -> frozenset[str]:
+    def closed_sources(self) -> frozenset[str]:
         """The sources that a user paused: no request goes to them."""
         return self._noted("held")
 
@@ -145,7 +145,7 @@ class Leases(Part):
             LedgerUnavailableError: Redis does not answer; the lease may have been granted, and
                 then expires by itself.
         """
-        asked_at = clock()
+        sent_at = clock()
         verdict, *granted = self._connection.run(
             "claim_download",
             download_id,
@@ -170,7 +170,7 @@ class Leases(Part):
             proof=_readable(Proof.parse, proof),
             suspect=_readable(checksums.parse, suspect),
             account=account,
-            asked_at=asked_at,
+            sent_at=sent_at,
             notes=frozenset(notes.split()),
             portal_pause=portal_pause,
         )
@@ -201,7 +201,7 @@ class Leases(Part):
             LeaseLostError: another worker has the download now; nothing was recorded.
             LedgerUnavailableError: Redis does not answer; call it again.
         """
-        said = {
+        fields = {
             "outcome": result.outcome,
             "verified": result.verified,
             "bytes": result.bytes_transferred,
@@ -215,14 +215,14 @@ class Leases(Part):
         # The signature of an href is a secret, and a verified file needs it no more. A request
         # for the same item brings it again.
         if claim.asset.unsigned() != claim.asset:
-            said["spec"] = jsontext.compact(claim.asset.unsigned().to_dict())
-        return self._record(claim, "finish_download", said)
+            fields["spec"] = jsontext.compact(claim.asset.unsigned().to_dict())
+        return self._record(claim, "finish_download", fields)
 
     def postpone(
         self, claim: Claim, error: BaseException, decision: Decision, entry: dict[str, Any]
     ) -> list[Wakeup]:
         """Record that the download waits, and why. Returns and raises as ``finish``."""
-        said = {
+        fields = {
             "reason": decision.reason,
             "delay": decision.delay_s,
             "counted": decision.counted,
@@ -239,11 +239,11 @@ class Leases(Part):
             "complaint": decision.complaint,
             "held": decision.held,
         }
-        return self._record(claim, "postpone_download", said)
+        return self._record(claim, "postpone_download", fields)
 
     def fail(self, claim: Claim, error: BaseException, entry: dict[str, Any]) -> list[Wakeup]:
         """Record that the download ended with an error. Returns and raises as ``finish``."""
-        said = {
+        fields = {
             "error": error_json(error),
             "entry": jsontext.compact(entry),
             "bytes": entry["transferred"],
@@ -251,18 +251,18 @@ class Leases(Part):
             "collection": claim.asset.collection,
             "sources": entry.get("sources") or None,
         }
-        return self._record(claim, "fail_download", said)
+        return self._record(claim, "fail_download", fields)
 
     def revoke(self, claim: Claim) -> list[Wakeup]:
         """Record that a cancelled attempt has stopped. Returns and raises as ``finish``."""
         return self._record(claim, "fail_download", {})
 
-    def _record(self, claim: Claim, script: str, said: dict[str, Any]) -> list[Wakeup]:
+    def _record(self, claim: Claim, script: str, fields: dict[str, Any]) -> list[Wakeup]:
         status, *released = self._connection.run(
             script,
             claim.download_id,
             claim.token,
-            jsontext.compact({name: value for name, value in said.items() if value is not None}),
+            jsontext.compact({name: value for name, value in fields.items() if value is not None}),
             *self._connection.limits.args(),
         )
         # The script compares the fencing token: a frozen attempt that wakes records nothing.

@@ -297,8 +297,8 @@ def account_row(one: AccountState, now: float) -> Row:
         why = f" ({one.concurrent} of {one.most}: {one.why})" if one.concurrent < one.most else ""
         limits.append(f"{one.running} of {one.concurrent} at once{why}")
     if one.portal_quota_left is not None:
-        said = clock(one.portal_quota_at or now, now)
-        limits.append(f"the portal reported {one.portal_quota_left} left at {said}")
+        reported_at = clock(one.portal_quota_at or now, now)
+        limits.append(f"the portal reported {one.portal_quota_left} left at {reported_at}")
     if one.probing and one.paused is None:
         limits.append("one download tests whether there is quota again")
     if one.paused is None:

@@ -127,7 +127,7 @@ class Geodes(ItemSearch):
         final = archives.final_path(asset, self.folder, outfile)
         with html.progress_view() as picture:
             result = direct_download.download(
-                asset, final, self.settings, picture=picture, say=html.write_line
+                asset, final, self.settings, picture=picture, notify=html.write_line
             )
         return Path(result.path)
 

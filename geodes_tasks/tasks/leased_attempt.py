@@ -72,7 +72,7 @@ class LeasedAttempt:
         self.on_answer: Callable[[LeasedAttempt], None] | None = None
         """Called when a source sends its first byte."""
         self.source = ""
-        self.renewed_at = claim.asked_at
+        self.renewed_at = claim.sent_at
         """Time of the last request that granted or renewed the lease, by the ledger's clock."""
         self._is_probe = claim.probes
         """Whether other downloads wait until the portal gives this one its first byte."""

@@ -127,7 +127,7 @@ def _retry_or_fail(
         logger.error("%s: a defect: %r", claim.path, error, exc_info=error)
     source = attempt.source_of(error)
     if source == GEODES:
-        error = decisive(attempt, error, process.judged(attempt, error))
+        error = decisive(attempt, error, process.classify(attempt, error))
     decision = retry.decide(
         error,
         claim.attempt,
@@ -154,12 +154,12 @@ def _retry_or_fail(
     raise Ignore(str(decision.reason))
 
 
-def decisive(attempt: LeasedAttempt, error: Exception, judged: Exception) -> Exception:
+def decisive(attempt: LeasedAttempt, error: Exception, classified: Exception) -> Exception:
     """Return the error that decides what follows.
 
     A file that the portal refuses for good may still come over another source that failed for now.
     """
-    if judged is error:
+    if classified is error:
         return error
     passing = (
         other
@@ -168,7 +168,7 @@ def decisive(attempt: LeasedAttempt, error: Exception, judged: Exception) -> Exc
         and other.reaction is Reaction.TRANSIENT
         and not isinstance(other, SourceUnavailableError)
     )
-    return next(passing, judged)
+    return next(passing, classified)
 
 
 def wait_text(decision: Decision) -> str:

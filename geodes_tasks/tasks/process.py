@@ -95,10 +95,10 @@ class WorkerProcess:
             SourcePausedError: every source that has the file is paused.
         """
         usable = self.transports(claim.account, claim.asset.hrefs)
-        if usable and claim.held_sources.issuperset(usable):
+        if usable and claim.closed_sources.issuperset(usable):
             raise SourcePausedError(claim.asset.title, next(iter(usable)))
         return self.source_order.ordered(
-            {name: usable[name] for name in usable if name not in claim.held_sources}
+            {name: usable[name] for name in usable if name not in claim.closed_sources}
         )
 
     def transports(self, account: str, hrefs: Mapping[str, str]) -> dict[str, Transport]:
@@ -135,7 +135,7 @@ class WorkerProcess:
         self.source_order.failed(attempt.server_of(source), error)
         if attempt.server_of(source) != GEODES:
             return
-        decision = retry.decide(self.judged(attempt, error), 1, "", self.policy)
+        decision = retry.decide(self.classify(attempt, error), 1, "", self.policy)
         if decision.pause is not None:
             with contextlib.suppress(*REDIS_AWAY):
                 self.ledger.account.pause(
@@ -146,7 +146,7 @@ class WorkerProcess:
         """Report to the fleet that a source works, if an outage of it is known."""
         self.source_order.works(attempt.server, is_probe=attempt.claim.probes)
 
-    def judged(self, attempt: LeasedAttempt, error: Exception) -> Exception:
+    def classify(self, attempt: LeasedAttempt, error: Exception) -> Exception:
         """Return an error of the portal as one of the account's key or of this file alone.
 
         A request that the portal cannot have counted is returned to the account's quota.
@@ -159,7 +159,7 @@ class WorkerProcess:
                 return self.ledger.account.gave_since(attempt.claim)
             return False
 
-        return self.keys.judged(error, attempt.claim.account, gave_since)
+        return self.keys.classify(error, attempt.claim.account, gave_since)
 
     # --- records ----------------------------------------------------------------------------------
 

@@ -150,7 +150,7 @@ def _present(
         if stat.S_ISDIR(found.st_mode):
             if asset.checksum is not None or proof is None or multi_object.proof_of(final) != proof:
                 raise NotAFileError(str(final), "folder")
-            size, seen = proof.size_bytes, proof
+            size, current = proof.size_bytes, proof
         elif not stat.S_ISREG(found.st_mode):
             raise NotAFileError(str(final), "special file")
         else:
@@ -160,8 +160,8 @@ def _present(
             audited = audit.inspect(expected, found, proof, callbacks.progress)
             if audited.finding is not audit.Finding.RIGHT:
                 return None
-            size, seen = found.st_size, Proof.of(found)
-    return _present_result(asset, final, size, seen)
+            size, current = found.st_size, Proof.of(found)
+    return _present_result(asset, final, size, current)
 
 
 def _present_result(asset: Asset, final: Path, size: int, proof: Proof) -> DownloadResult:
@@ -259,9 +259,9 @@ def _download_unpacked(
         GeodesTasksError: as for a file.
     """
     folder, size = Unpacked(final, _content(asset)), asset.size_bytes or 0
-    seen = folder.proof(proof, lambda: callbacks.progress(size))
-    if seen is not None:
-        return _present_result(asset, final, size, seen)
+    current = folder.proof(proof, lambda: callbacks.progress(size))
+    if current is not None:
+        return _present_result(asset, final, size, current)
     archive, plain = folder.archive_of(asset), dataclasses.replace(asset, unpack=Unpack.NO)
     result = download(plain, archive, transports, callbacks=callbacks, token=token, suspect=suspect)
     if archive.is_dir():

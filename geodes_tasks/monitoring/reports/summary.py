@@ -118,7 +118,7 @@ def _waits(summary: Summary) -> Iterator[str]:
     if not summary.waits:
         return
     yield ""
-    yield "## What waits, and goes on by itself or when it is let go"
+    yield "## What waits, and continues by itself or when it is resumed"
     for reason, group in sorted(summary.waits.items(), key=lambda pair: -pair[1].count):
         yield ""
         yield f"### {group.count} x {reason}"

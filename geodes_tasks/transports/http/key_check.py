@@ -24,7 +24,7 @@ class KeyCheck:
         self._known: dict[tuple[str, str], tuple[float, bool | None]] = {}
         """By account and key: the time of the check, on the monotonic clock, and its result."""
 
-    def judged(
+    def classify(
         self, error: Exception, account: str, gave_since: Callable[[], bool] | None = None
     ) -> Exception:
         """Return the error, or a ForbiddenError when the portal accepts the key for other requests.
@@ -56,8 +56,8 @@ class KeyCheck:
         # The lock covers the request, so that sixteen threads refused at once send only one.
         with self._lock:
             now = time.monotonic()
-            asked, accepted = self._known.get((account, key_name), (float("-inf"), None))
-            if now - asked >= KNOWN_SECONDS:
+            checked_at, accepted = self._known.get((account, key_name), (float("-inf"), None))
+            if now - checked_at >= KNOWN_SECONDS:
                 accepted = Availability(of_account(self._settings, account)).accepts(key_name)
                 self._known[account, key_name] = now, accepted
             return accepted

@@ -97,8 +97,8 @@ class HttpTransport:
             return self._whole(wanted)
         # With If-Range a changed file comes whole, with 200 (RFC 9110 section 13.1.5).
         validator = {"If-Range": etag} if etag else {}
-        asked = {"Range": f"bytes={offset}-", **validator}
-        exchange = self._client.request(href, asked, wanted.call)
+        headers = {"Range": f"bytes={offset}-", **validator}
+        exchange = self._client.request(href, headers, wanted.call)
         status = exchange.response.status_code
         if status == 206 and (body := _rest(exchange, offset, etag, wanted.asset)):
             return exchange, body

@@ -428,7 +428,7 @@ def test_a_held_source_holds_what_it_alone_has(fake_ledger: Ledger) -> None:
     fake_ledger.control.resume("source", "geodes")
 
     assert sent == [both.download_id]
-    assert claim.held_sources == {"geodes"}
+    assert claim.closed_sources == {"geodes"}
     assert sent_ids(fake_ledger) == [alone.download_id]
     assert_counts_are_right(fake_ledger)
 
