@@ -43,6 +43,8 @@ class CommandGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that the first argument names, with the arguments that follow."""
+        if args[0] == "watch-downloads":
+            args = ["watch", *args[1:]]  # its name in pygeodes
         name, known, rest = super().resolve_command(ctx, args)
         return name, loaded(name) if name and known else None, rest
 

@@ -175,7 +175,8 @@ def search_of(
         query=conditions or None,
         bbox=_numbers(bbox) if bbox else None,
         intersects=where,
-        collections=collection or None,
+        # pygeodes takes several in one word: -c PEPS_S1_L1,PEPS_S2_L1C.
+        collections=[name for one in collection or () for name in one.split(",")] or None,
         start=start,
         end=end,
         ids=ids or None,

@@ -27,7 +27,8 @@ _CHECKSUM_LINE = re.compile(
     r"^[ \t]*(?i:checksum)[ \t]+([\w-]+)[ \t]*:[ \t]*([0-9A-Fa-f]+)[ \t\r]*$", re.MULTILINE
 )
 # Both cases are written out where the text is long: Python folds them letter by letter.
-_HREF_TAIL = re.compile(r"(?i:https?)://[^/?#][^?#]*/(?i:files)/([0-9A-Fa-f]{32})/?(?:[?#]|\Z)")
+HREF_TAIL = re.compile(r"(?i:https?)://[^/?#][^?#]*/(?i:files)/([0-9A-Fa-f]{32})/?(?:[?#]|\Z)")
+"""Address of a file in GEODES, which ends in its MD5."""
 
 
 def datatype_of(asset: Mapping[str, Any]) -> str:
@@ -69,7 +70,7 @@ def checksum_of(asset: Mapping[str, Any], href: str, name: Callable[[], str]) ->
         name: Returns the name of the asset for warnings.
     """
     # Only after `/files/`: 32 hex digits elsewhere may be any identifier.
-    tail = _HREF_TAIL.match(href)
+    tail = HREF_TAIL.match(href)
     of_href = checksums.parse(f"md5:{tail[1]}") if tail else None
     given = [_file_checksum(asset, name), _description_checksum(asset), of_href]
     known = [checksum for checksum in given if checksum is not None]
@@ -92,7 +93,8 @@ def checksum_of(asset: Mapping[str, Any], href: str, name: Callable[[], str]) ->
 
 
 def _file_checksum(asset: Mapping[str, Any], name: Callable[[], str]) -> Checksum | None:
-    text = text_of(asset.get("file:checksum"))
+    # Its name in the checksum extension, which the file extension replaced in 2021.
+    text = text_of(asset.get("file:checksum") or asset.get("checksum:multihash"))
     if not text.strip() or text.strip().lower() == "null":
         return None
     try:

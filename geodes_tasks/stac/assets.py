@@ -16,7 +16,7 @@ from geodes_tasks.errors import ItemError, NoDataAssetError
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3, Asset
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.json import OBJECT
-from geodes_tasks.stac.asset_proof import checksum_of, datatype_of, size_of
+from geodes_tasks.stac.asset_proof import HREF_TAIL, checksum_of, datatype_of, size_of
 from geodes_tasks.stac.item_properties import (
     LayoutFields,
     collection_of,
@@ -43,6 +43,7 @@ _NO_DATA_NAME = re.compile(
 )
 _NO_DATA_TYPE = re.compile(r"text/|image/(?!tiff|jp2|vnd|x-)|application/(.*json|.*xml|pdf)")
 _XML_TYPE = re.compile(r"(?<![^/+;\s])xml(?![^/+;\s])")
+_ZIP_TYPE = re.compile(r"application/(x-)?zip\b", re.IGNORECASE)
 # A letter is wanted, for "Band 4.5" has no suffix.
 _SUFFIX = re.compile(r"\.(?=\w*[A-Za-z])[A-Za-z0-9_]{1,10}\Z", re.ASCII)
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -187,11 +188,16 @@ def _file_names(key: str, asset: StacAsset, href: str) -> tuple[str, str]:
     """Return the file name of an asset, and the last part of its href for ``{name}``.
 
     Titles of other catalogues are labels ("Blue Band"): only the end of the href is a file name
-    there. In GEODES the title is the file name, and the href ends in the MD5.
+    there, or ``file:local_path``. In GEODES the title is the file name, the href ends in the MD5.
     """
     title = _title(key, asset)
     end = _last_part(href)
     if not _SUFFIX.search(end):
+        # Hrefs of the Copernicus Data Space end in `$value`, those of Theia in `download/`.
+        end = _last_segment(text_of(asset.get("file:local_path")))
+    if not _SUFFIX.search(end):
+        is_zip = _ZIP_TYPE.match(text_of(asset.get("type"))) and not HREF_TAIL.match(href)
+        title += ".zip" if is_zip and not _SUFFIX.search(title) else ""
         return title, _last_segment(title)
     return (title if _SUFFIX.search(title) else end), end
 
@@ -208,7 +214,14 @@ def _last_segment(path: str) -> str:
 def _last_part(href: str) -> str:
     """Return the file name at the end of an address; empty where it names a folder."""
     # A plain href has nothing to decode: urlsplit would take a third of the time of an item.
-    return _last_segment(href if _PLAIN_HREF.match(href) else unquote(urlsplit(href).path))
+    if _PLAIN_HREF.match(href):
+        return _last_segment(href)
+    path = urlsplit(href).path
+    try:
+        return _last_segment(unquote(path, errors="strict"))
+    except UnicodeDecodeError:
+        # Older servers escape ISO-8859-1, of which every byte is a letter.
+        return _last_segment(unquote(path, "iso-8859-1"))
 
 
 def _address(href: object) -> tuple[str, str]:

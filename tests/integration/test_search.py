@@ -257,6 +257,18 @@ def test_more_items_of_one_moment_than_the_window(
     assert len((tmp_path / "i.jsonl").read_text().splitlines()) == 21
 
 
+@pytest.mark.parametrize("words", [["-c", f"{S2},{S1}"], ["-c", S2, "-c", S1]])
+def test_several_collections_in_one_word(run: Any, words: list[str]) -> None:
+    """As pygeodes takes them, and each as an option of its own."""
+    assert run(*words, "--count").stdout.splitlines() == ["100"]
+
+
+@pytest.mark.parametrize("words", [["-c", ""], ["-c", f"{S2},"]])
+def test_an_empty_collection_is_not_everything(run: Any, words: list[str]) -> None:
+    """A variable that is empty in a script is refused."""
+    assert isinstance(run(*words, "--count").exception, SearchError)
+
+
 @pytest.mark.parametrize("search", [{"collections": []}, {"ids": []}])
 def test_an_empty_list_is_not_everything(portal: StandIn, search: dict[str, Any]) -> None:
     """A list that a program computed and that is empty is an error, not 37 million items."""

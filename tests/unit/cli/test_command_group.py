@@ -83,6 +83,7 @@ def test_help_of_download_names_settings_and_exit_codes() -> None:
         (("download",), "SOURCE: give files, or a search"),
         (("enqueue", "items.json"), "GEODES_TASKS_REDIS_URL: `enqueue` needs the Redis"),
         (("worker",), "GEODES_TASKS_REDIS_URL: `worker` needs the Redis"),
+        (("watch-downloads",), "GEODES_TASKS_REDIS_URL: is not set, and nothing was downloaded"),
     ],
 )
 def test_errors_of_usage_look_alike(arguments: tuple[str, ...], problem: str) -> None:

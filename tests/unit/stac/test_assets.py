@@ -216,6 +216,7 @@ SHA256 = "ab" * 32
         ({"file:checksum": "d50110" + MD5}, f"md5:{MD5}"),
         ({"file:checksum": "1220" + SHA256}, f"sha256:{SHA256}"),
         ({"file:checksum": MD5.upper()}, f"md5:{MD5}"),
+        ({"checksum:multihash": "1220" + SHA256}, f"sha256:{SHA256}"),
         ({"file:checksum": SHA256}, f"sha256:{SHA256}"),
         ({"file:checksum": "null"}, f"md5:{MD5}"),
         ({"file:checksum": 7}, f"md5:{MD5}"),
@@ -426,7 +427,13 @@ def test_title_missing() -> None:
         ("red.tif", "https://h/B04.tif", ("red.tif", "B04.tif")),
         ("Data", f"{PORTAL}/api/download/{URN}/files/{MD5}", ("Data", "Data")),
         ("2025/a.zip", f"{PORTAL}/api/download/{URN}/files/{MD5}", ("2025/a.zip", "a.zip")),
-        ("Data", "https://h/folder.d/", ("Data", "Data")),
+        ("Data", "https://h/folder.d/", ("Data.zip", "Data.zip")),
+        ("S2A_L2A", "https://h/resto2/abc/download/?id=1", ("S2A_L2A.zip", "S2A_L2A.zip")),
+        ("Product", "https://h/odata/v1/Products(a-b)/$value", ("Product.zip", "Product.zip")),
+        ("a.tar.gz", "https://h/get?file=b.zip", ("a.tar.gz", "a.tar.gz")),
+        ("Zone", "https://h/Ari%C3%A8ge.zip", ("Ariège.zip", "Ariège.zip")),
+        ("Zone", "https://h/Ari%E8ge.zip", ("Ariège.zip", "Ariège.zip")),
+        ("Zone", "https://h/..%2F..%2Fa%20b.zip#part", ("a b.zip", "a b.zip")),
     ],
 )
 def test_file_names_of_other_catalogues(title: str, href: str, expected: tuple[str, str]) -> None:
@@ -434,6 +441,15 @@ def test_file_names_of_other_catalogues(title: str, href: str, expected: tuple[s
     asset = only(title=title, href=href, description=None)
 
     assert (asset.title, asset.fields["name"]) == expected
+
+
+def test_a_local_name_that_the_catalogue_gives() -> None:
+    """``file:local_path`` (STAC file extension) names the file where the href cannot."""
+    href, path = "https://h/odata/v1/Products(a-b)/$value", "products/S2A_MSIL2A.SAFE.zip"
+
+    asset = only(title="Zipped product", href=href, description=None, **{"file:local_path": path})
+
+    assert asset.title == asset.fields["name"] == "S2A_MSIL2A.SAFE.zip"
 
 
 def test_one_bad_href_takes_no_other_asset() -> None:

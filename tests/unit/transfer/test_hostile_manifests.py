@@ -116,7 +116,7 @@ def test_hostile_texts_of_others_take_no_time(text: str) -> None:
         lambda: wording.without_addresses(text),
         lambda: asset_proof._SIZE_LINE.search(text),
         lambda: asset_proof._CHECKSUM_LINE.findall(text),
-        lambda: asset_proof._HREF_TAIL.match(text),
+        lambda: asset_proof.HREF_TAIL.match(text),
         lambda: stac_assets._SUFFIX.search(text),
         lambda: stac_assets._NO_DATA_NAME.search(text),
         lambda: stac_assets._NO_DATA_TYPE.match(text),
