@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from glob import escape
 from html import escape as html_escape
 from pathlib import Path
 from typing import Any, Self
@@ -73,37 +72,26 @@ class Item(pystac.Item):
     # --- its files -----------------------------------------------------------------------------
 
     @property
-    def data_key(self) -> str:
-        """Key of the archive among the assets.
-
-        Raises:
-            NoDataAssetError: the item has no data.
-        """
-        # Several assets may have the role `data`: pygeodes prefers the zip in the same way.
-        keys = [one.key for one in stac_assets.assets(self.to_dict())]
-        titles = {key: str(self.assets[key].title or key) for key in keys}
-        zips = (key for key, title in titles.items() if title.lower().endswith(".zip"))
-        return next(zips, keys[0])
-
-    @property
     def data(self) -> Asset:
         """The archive as the downloader reads it: hrefs, size, checksum.
 
         Raises:
             NoDataAssetError: the item has no data.
+            ItemError: its archive cannot be downloaded.
         """
-        key = self.data_key
-        found = stac_assets.assets(self.to_dict(), include=[escape(key)])
-        return next(one for one in found if one.key == key)
+        refused: list[ItemError] = []
+        on_refusal = lambda _, error: refused.append(error)  # noqa: E731
+        found = stac_assets.assets(self.to_dict(), on_refusal=on_refusal)
+        # Several assets may have the role `data`: pygeodes prefers the zip in the same way.
+        archive = next((one for one in found if one.title.lower().endswith(".zip")), None)
+        if archive is None and refused:
+            raise refused[0]
+        return archive or found[0]
 
     @property
     def data_asset(self) -> ItemAsset:
-        """The archive: of several data assets the zip, never an XML description.
-
-        Raises:
-            NoDataAssetError: the item has no data.
-        """
-        found = self.assets[self.data_key]
+        """The archive: of several data assets the zip, never an XML description. As ``data``."""
+        found = self.assets[self.data.key]
         assert isinstance(found, ItemAsset)  # noqa: S101 - from_dict made them so
         return found
 
@@ -139,7 +127,7 @@ class Item(pystac.Item):
             online: Checksums of the files the portal reports on, with whether they are online.
         """
         words = {True: "available", False: "not available", None: "unknown"}
-        data = self.data_key
+        data = self.data.key
         return {
             "data" if key == data else key: words[online.get(str(getattr(one, "checksum", "")))]
             for key, one in self.assets.items()

@@ -99,14 +99,9 @@ class ItemSearch:
             CatalogueUnavailableError: the portal does not answer.
         """
         search = Search(
-            query=query,
-            bbox=bbox,
-            intersects=intersects,
-            collections=collections,
-            start=start,
-            end=end,
-            sort_by=sortBy,
-        ).limited()
+            query=query, bbox=bbox, intersects=intersects, collections=collections, start=start,
+            end=end, sort_by=sortBy,
+        ).limited()  # fmt: skip
         if get_all:
             # One request of its own: the count decides before hundreds of pages are fetched.
             matched = self.catalog.count(search)
@@ -153,15 +148,9 @@ class ItemSearch:
             CatalogueUnavailableError: the portal does not answer.
         """
         search = Search(
-            query=query,
-            bbox=bbox,
-            intersects=intersects,
-            collections=collections,
-            start=start,
-            end=end,
-            ids=ids,
-            sort_by=sortBy,
-        ).limited()
+            query=query, bbox=bbox, intersects=intersects, collections=collections, start=start,
+            end=end, ids=ids, sort_by=sortBy,
+        ).limited()  # fmt: skip
         return map(Item.from_dict, self.catalog.search(search))
 
     @overload

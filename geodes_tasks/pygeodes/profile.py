@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from rich.live import Live
 
@@ -31,6 +31,7 @@ RESET_MARK = "profile-reset"
 FOLDERS = 20
 """Number of download folders whose ledgers are read at most, the last ones."""
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +99,8 @@ class Profile:
             mark = known.state_dir.expanduser() / RESET_MARK
             since = datetime.fromtimestamp(mark.stat().st_mtime)  # noqa: DTZ006 - local, as below
         found = [ProfileDownload(record) for record in single_downloads.read(known)]
-        if ledgers.has_cluster(known):
-            found += _downloads_of(Ledger.of(known))
-        else:
-            folders = dict.fromkeys(known_folders(known)[:FOLDERS])
-            if download_dir is not None:
-                folders[ledgers.folder_of(known, download_dir)] = None
-            for folder in folders:
-                # The server of a run may end while its ledger is read: the next load has it.
-                with (
-                    contextlib.suppress(LedgerUnavailableError, UnknownBatchError),
-                    ledgers.ledger_of(known, folder) as ledger,
-                ):
-                    found += _downloads_of(ledger) if ledger is not None else []
+        more = [] if download_dir is None else [ledgers.folder_of(known, download_dir)]
+        found += _of_ledgers(known, _downloads_of, more)
         # A reset hides the past only: what is queued or running is shown whenever it began.
         return cls(
             one
@@ -212,31 +202,35 @@ def _shown(settings: Config, *, plain: bool) -> Iterator[Callable[[Profile], Non
         return
     if html.in_notebook():
         cell = html.Cell()
-        yield lambda _: cell.draw("".join(map(html.picture, _snapshots(settings))))
+        yield lambda _: cell.draw("".join(map(html.picture, _of_ledgers(settings, _unfinished))))
         return
     # Without its own thread: between two readings nothing on the screen changes.
     with Live(console=console, auto_refresh=False) as live:
         yield lambda _: live.update(
-            Picture([one for each in _snapshots(settings) for one in sections(each)]), refresh=True
+            Picture([one for each in _of_ledgers(settings, _unfinished) for one in sections(each)]),
+            refresh=True,
         )
 
 
-def _snapshots(settings: Config) -> list[Snapshot]:
-    """Return a snapshot of the unfinished batches of each ledger that has any."""
+def _of_ledgers(
+    settings: Config, read: Callable[[Ledger], list[Read]], more: Iterable[Path] = ()
+) -> list[Read]:
+    """Return what is read in the cluster's ledger, else in those of the last folders and more."""
     if ledgers.has_cluster(settings):
-        return _unfinished(Ledger.of(settings))
+        return read(Ledger.of(settings))
     found = []
-    for folder in known_folders(settings)[:FOLDERS]:
+    for folder in dict.fromkeys((*known_folders(settings)[:FOLDERS], *more)):
         # The server of a run may end while its ledger is read: the next reading has it.
         with (
             contextlib.suppress(LedgerUnavailableError, UnknownBatchError),
             ledgers.ledger_of(settings, folder) as ledger,
         ):
-            found += _unfinished(ledger) if ledger is not None else []
+            found += read(ledger) if ledger is not None else []
     return found
 
 
 def _unfinished(ledger: Ledger) -> list[Snapshot]:
+    """Return a snapshot of the unfinished batches of a ledger, if there are any."""
     names = [one for one in ledger.reading.batches() if ledger.reading.status(one).unfinished]
     return [SnapshotReader(ledger, names).read()] if names else []
 

@@ -33,7 +33,7 @@ def test_an_item_is_a_pystac_item_with_extras() -> None:
     item = Item.from_dict(source)
 
     assert isinstance(item, pystac.Item)
-    assert (item.filesize, item.data_asset.title) == (1000, item.data_key)
+    assert (item.filesize, item.data_asset.title) == (1000, item.data.key)
     assert item.data_asset_checksum == item.data_asset.href.rpartition("/")[2]
     assert item.s3_path == source["properties"]["endpoint_url"]
     assert item.quicklook_asset is not None
@@ -53,7 +53,7 @@ def test_an_item_without_a_time_is_an_item(time: object) -> None:
 
     assert item.datetime is None
     assert item.to_dict()["properties"]["datetime"] is None
-    assert item.data_key
+    assert item.data.key
 
 
 def test_reading_leaves_the_json_alone() -> None:
@@ -107,7 +107,7 @@ def test_the_zip_is_the_archive_not_the_xml() -> None:
     """Of several data assets the archive is the zip, wherever it stands."""
     item = Item.from_dict(made(xml="first", second=".tar"))
 
-    assert item.data_key.endswith(".zip")
+    assert item.data.key.endswith(".zip")
 
 
 def test_an_item_without_data_says_so() -> None:
