@@ -10,9 +10,10 @@ ITEMS ?=
 TO ?= downloads
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ONLY ?=
+PORT ?= 8091
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-real scale size check format bench chaos chart soak mutants docs fuzz shots audit scan release-check up down compose-test clean
+.PHONY: help install run standin test test-real scale size check format bench chaos chart soak mutants docs fuzz shots audit scan release-check up down compose-test clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +40,9 @@ ifeq ($(ITEMS),)
 else
 	@$(BIN)/geodes-tasks download $(ITEMS) --output-dir $(TO)
 endif
+
+standin: $(STAMP) ## start a stand-in for GEODES on PORT, and print what to export; Ctrl-C ends it
+	@$(BIN)/python -m tests.standin --port $(PORT) --items 6 --size 4MiB --rate 2MiB --exports
 
 test: $(STAMP) ## run the tests, JOBS at once; most of them wait most of the time
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
@@ -81,7 +85,7 @@ chart: $(STAMP) ## render the Helm chart's example of plain manifests
 
 docs: $(STAMP) ## the documentation as a site in site/; warnings are errors
 	$(PIP_INSTALL) -e '.[docs]'
-	for page in settings errors licences; do $(BIN)/python docs/make_$$page.py --check || exit 1; done
+	for page in settings errors options licences; do $(BIN)/python docs/make_$$page.py --check || exit 1; done
 	$(BIN)/mkdocs build --strict
 	$(BIN)/python -m tests.site site
 

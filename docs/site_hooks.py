@@ -1,4 +1,4 @@
-"""What the site needs beside the pages of this folder: two pages from above it, and their links.
+"""What the site needs beside the pages of this folder: pages from elsewhere, and their links.
 
 Links in the pages are those of the checkout, so that they also work where it is browsed. What is no
 page of the site is named there in place of a link that would lead nowhere.
@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FROM_ABOVE = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+FROM_ABOVE = {
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "deploy.md": "deploy/README.md",
+}
 """Page of the site to the file of the checkout."""
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -43,7 +47,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Point links at pages of the site."""
     name = page.file.src_uri
-    folder = ROOT if name in FROM_ABOVE else ROOT / "docs"
+    folder = (ROOT / FROM_ABOVE.get(name, f"docs/{name}")).parent
     return _LINK.sub(lambda match: _on_site(match, folder), markdown)
 
 

@@ -11,9 +11,8 @@ import typer
 from geodes_tasks.cli import search as searches
 from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
-from geodes_tasks.client import batch as batches
 from geodes_tasks.client import dry_run as dry_runs
-from geodes_tasks.client import enqueue_admission, ledgers, planning
+from geodes_tasks.client import enqueue_admission, exit_codes, ledgers, planning
 from geodes_tasks.client import run as runs
 from geodes_tasks.client.enqueue_admission import Receipt
 from geodes_tasks.client.planning import Planned, Selection
@@ -298,8 +297,8 @@ def _show_plan(planned: Iterator[Planned], settings: Config, *, as_json: bool) -
         write_line(f"{len(plan.refused)} refused")
     unknown = sum(isinstance(error, ItemNotFoundError) for _, error in plan.refused)
     if not plan.downloads and len(plan.refused) == unknown:
-        raise typer.Exit(batches.NOTHING)
-    raise typer.Exit(batches.SOME_FAILED if plan.refused else 0)
+        raise typer.Exit(exit_codes.NOTHING)
+    raise typer.Exit(exit_codes.SOME_FAILED if plan.refused else 0)
 
 
 def _show_price(quote: Quote) -> None:
@@ -324,7 +323,7 @@ def _check_receipt(receipt: Receipt) -> None:
         write_line(f"and {unnamed} more refused: see geodes-tasks report {receipt.batch}")
     if not receipt.downloads:
         write_line("nothing to download: the source holds no items")
-        raise typer.Exit(batches.NOTHING)
+        raise typer.Exit(exit_codes.NOTHING)
 
 
 def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
@@ -342,7 +341,7 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     if as_json:
         snapshot = SnapshotReader(run.batch.ledger, [run.batch.id]).read()
         write_data(snapshot.status_object(snapshot.batches[0]))
-    code = batches.exit_code(status, failures)
+    code = exit_codes.exit_code(status, failures)
     if code and run.machine is not None:
         write_line(f"the log of this run's worker: {run.machine.worker_log}")
-    raise typer.Exit(code if code or is_whole else batches.SOME_FAILED)
+    raise typer.Exit(code if code or is_whole else exit_codes.SOME_FAILED)

@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 
 from geodes_tasks.cli.output import stderr, write_line
-from geodes_tasks.client import batch as batches
-from geodes_tasks.client import ledgers
-from geodes_tasks.client.batch import Batch
+from geodes_tasks.client import exit_codes, ledgers
+from geodes_tasks.client.batch import Batch, batches
 from geodes_tasks.client.ledgers import OpenLedger
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.monitoring.loading import LoadView
@@ -23,7 +22,7 @@ def complete_batch(incomplete: str) -> list[str]:
     """Return the names of batches for the completion of a shell; none where no Redis answers."""
     # The shell shows every line that is printed here as a completion: an error prints nothing.
     try:
-        names = [one.id for one in batches.batches()]
+        names = [one.id for one in batches()]
     except GeodesTasksError:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -89,7 +88,7 @@ def open_batch(name: str | None, found: OpenLedger) -> Batch:
     known = [] if name else found.ledger.reading.batches()
     if not (name or known):
         write_line("no batch in the ledger yet")
-        raise typer.Exit(batches.NOTHING)
+        raise typer.Exit(exit_codes.NOTHING)
     if not name:
         write_line(f"batch {known[0]}, the newest")
     opened = Batch(name or known[0], found.ledger, found.conf)

@@ -14,7 +14,7 @@ import typer
 
 from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import write_line
-from geodes_tasks.client import batch as batches
+from geodes_tasks.client import exit_codes
 from geodes_tasks.errors import ConfigError, SearchError
 from geodes_tasks.model.formatting import human_bytes, printable
 from geodes_tasks.settings import config
@@ -120,9 +120,9 @@ def search(
         results = catalog.search(wanted)
         written = _write(itertools.islice(results, limit), output)
         if results.is_cut:
-            raise typer.Exit(batches.SOME_FAILED)
+            raise typer.Exit(exit_codes.SOME_FAILED)
     if not written:
-        raise typer.Exit(batches.NOTHING)
+        raise typer.Exit(exit_codes.NOTHING)
 
 
 def collections(
@@ -143,7 +143,7 @@ def collections(
         _print_table(("items", "collection", "title"), rows)
         write_line(f"{len(found)} collections")
     if not found:
-        raise typer.Exit(batches.NOTHING)
+        raise typer.Exit(exit_codes.NOTHING)
 
 
 def search_of(

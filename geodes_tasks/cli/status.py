@@ -9,7 +9,7 @@ from rich.console import Console
 
 from geodes_tasks.cli.options import AsJson, BatchName, OutputDir, open_batch, open_ledger
 from geodes_tasks.cli.output import write_data, write_line
-from geodes_tasks.client.batch import NOTHING
+from geodes_tasks.client.exit_codes import NOTHING
 from geodes_tasks.monitoring.history import changes_section, history_sections
 from geodes_tasks.monitoring.picture import list_section, sections
 from geodes_tasks.monitoring.snapshot import SnapshotReader

@@ -12,8 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geodes_tasks.cli.output import stderr, write_data, write_line
-from geodes_tasks.client import batch as batches
-from geodes_tasks.client import ledgers, planning
+from geodes_tasks.client import exit_codes, ledgers, planning
 from geodes_tasks.client.enqueue_admission import new_batch_name
 from geodes_tasks.client.ledgers import OpenLedger
 from geodes_tasks.client.local_server import known_folders
@@ -99,7 +98,7 @@ def open_ledger(conf: Config, folder: Path | None, target: str | None) -> Iterat
         yield OpenLedger(conf)
     else:
         write_line(f"nothing was downloaded to {folder}")
-        raise typer.Exit(batches.NOTHING)
+        raise typer.Exit(exit_codes.NOTHING)
 
 
 def of_batch(ledger: Ledger, name: str | None) -> list[Expected]:
@@ -159,5 +158,5 @@ def finish(bad: list[Audited], wanted: list[Expected]) -> NoReturn:
     """Exit with the code of the result."""
     if not wanted:
         write_line("nothing to verify: no finished download is known")
-        raise typer.Exit(batches.NOTHING)
-    raise typer.Exit(batches.SOME_FAILED if any(one.finding in BAD for one in bad) else 0)
+        raise typer.Exit(exit_codes.NOTHING)
+    raise typer.Exit(exit_codes.SOME_FAILED if any(one.finding in BAD for one in bad) else 0)

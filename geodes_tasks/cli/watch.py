@@ -13,7 +13,7 @@ from rich.text import Text
 from geodes_tasks.cli.keyboard import Keyboard, keyboard
 from geodes_tasks.cli.options import BatchNames, OutputDir, open_ledger
 from geodes_tasks.cli.output import stderr, write_data, write_line
-from geodes_tasks.client import batch as batches
+from geodes_tasks.client import exit_codes
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger, Withdrawn
@@ -68,7 +68,7 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
     known = ledger.reading.batches()
     if not known:
         write_line("no batch in the ledger yet")
-        raise typer.Exit(batches.NOTHING)
+        raise typer.Exit(exit_codes.NOTHING)
     return [name for name in known if ledger.reading.status(name).unfinished] or known[:1]
 
 
@@ -177,7 +177,7 @@ def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
         write_line(f"{status.batch}: {summary(status)}{outcomes(status)}")
         has_failed = status.states[State.FAILURE] > 0
         failures = reader.ledger.reading.failures(status.batch) if has_failed else []
-        codes.append(batches.exit_code(status, failures))
+        codes.append(exit_codes.exit_code(status, failures))
     for section in sections(snapshot):
         if section.title == "needs you":
             Console(stderr=True).print(Picture([section]))

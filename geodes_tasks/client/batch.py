@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from geodes_tasks import errors
 from geodes_tasks.client import ledgers
 from geodes_tasks.client.local_server import OneMachine, known_folders
 from geodes_tasks.client.steering import Steering
@@ -19,13 +18,11 @@ from geodes_tasks.errors import (
     FolderBusyError,
     GeodesTasksError,
     LedgerUnavailableError,
-    Reaction,
-    reaction_of,
 )
-from geodes_tasks.ledger import FailureGroup, Ledger, Withdrawn
+from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.ledger.reading import BLOCK
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
-from geodes_tasks.model.states import Outcome, Reason, State
+from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.monitoring import dataframe, html
 from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import SnapshotReader
@@ -35,14 +32,17 @@ from geodes_tasks.tasks.app import Sender
 
 Result = TypeVar("Result")
 
-DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
-"""Exit codes for the end of a batch."""
-
 
 class Batch:
     """A handle on a batch; any number of processes may have one, at the same time or days later.
 
     ``enqueue()`` returns one, ``batch(name)`` opens one again, ``batches()`` lists them.
+
+    Examples:
+        >>> import geodes_tasks
+        >>> batch = geodes_tasks.batch("april")
+        >>> batch
+        Batch('april', ...)
     """
 
     def __init__(
@@ -92,6 +92,11 @@ class Batch:
 
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+
+        Examples:
+            >>> status = batch.status()
+            >>> status.states["SUCCESS"], status.total
+            (3, 3)
         """
         if self._is_empty:
             states = dict.fromkeys(map(str, State), 0)
@@ -115,6 +120,10 @@ class Batch:
             UnknownBatchError, UnknownDownloadError: no such batch, or it has no such item;
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
+
+        Examples:
+            >>> batch.retry(classes=["NotFoundError"])
+            0
         """
         if classes and items:
             raise ConfigError("items", "name items or classes of errors, not both")
@@ -133,6 +142,10 @@ class Batch:
             UnknownBatchError, UnknownDownloadError: no such batch, or it has no such item;
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
+
+        Examples:
+            >>> batch.cancel().cancelled
+            0
         """
         return self._steered(Withdrawn(), lambda steering: steering.cancel(self.id, items))
 
@@ -144,6 +157,10 @@ class Batch:
 
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+
+        Examples:
+            >>> batch.pause()
+            True
         """
         return self._steered(False, lambda steering: steering.pause("batch", self.id))
 
@@ -162,6 +179,10 @@ class Batch:
 
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+
+        Examples:
+            >>> sorted({record.state for record in batch.results()})
+            [<State.SUCCESS: 'SUCCESS'>]
         """
         return list(self.iter_results())
 
@@ -172,7 +193,12 @@ class Batch:
                 yield from ledger.reading.records(self.id)
 
     def failures(self) -> list[DownloadRecord]:
-        """Return the records of the failed downloads, by class of error. Raises as ``results``."""
+        """Return the records of the failed downloads, by class of error. Raises as ``results``.
+
+        Examples:
+            >>> [(record.item_id, record.error) for record in batch.failures()]
+            []
+        """
         if not self.status().states[State.FAILURE]:
             return []
         found: list[DownloadRecord | None] = []
@@ -189,6 +215,10 @@ class Batch:
         Raises:
             MissingPackageError: pandas is not installed.
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+
+        Examples:
+            >>> batch.to_dataframe()["outcome"].tolist()
+            ['DOWNLOADED', 'DOWNLOADED', 'DOWNLOADED']
         """
         return dataframe.frame(self.iter_results())
 
@@ -226,6 +256,10 @@ class Batch:
             TimeoutError: it took longer; the batch continues.
             ValueError: ``until`` is another word.
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+
+        Examples:
+            >>> batch.wait(timeout=60, quiet=True).ok
+            True
         """
         if until not in ("done", "blocked"):
             raise ValueError(f"until is 'done' or 'blocked', not {until!r}")
@@ -266,6 +300,11 @@ def batch(name: str, *, conf: Config | None = None) -> Batch:
     Raises:
         UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         ConfigError: nothing was downloaded here yet, or several folders have such a batch.
+
+    Examples:
+        >>> import geodes_tasks
+        >>> geodes_tasks.batch("april").status().total
+        3
     """
     conf = conf or config.load()
     # A handle on a misspelt name would fail at its first use, far from the mistake.
@@ -284,6 +323,11 @@ def batches(*, conf: Config | None = None) -> list[Batch]:
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
+
+    Examples:
+        >>> import geodes_tasks
+        >>> [batch.id for batch in geodes_tasks.batches()]
+        ['april']
     """
     conf = conf or config.load()
     if ledgers.has_cluster(conf):
@@ -293,31 +337,3 @@ def batches(*, conf: Config | None = None) -> list[Batch]:
         with ledgers.opened(conf, folder) as one:
             found += [Batch(name, None, conf, folder) for name in one.ledger.reading.batches()]
     return found
-
-
-UNKNOWN_ITEM = errors.ItemNotFoundError.__name__
-"""Error of an id that the portal does not know: where there is nothing else, nothing was found."""
-
-
-def exit_code(status: BatchStatus, failures: Iterable[FailureGroup]) -> int:
-    """Return the exit code for the present state of a batch.
-
-    Args:
-        status: The counts.
-        failures: The errors by class; may be empty when no download failed.
-    """
-    if status.total == 0:
-        return NOTHING
-    if status.waiting.get(Reason.AUTH) or status.waiting.get(Reason.QUOTA):
-        return ACCOUNT
-    if status.states[State.FAILURE]:
-        kinds = [group.type for group in failures if group.state is State.FAILURE]
-        if set(kinds) == {UNKNOWN_ITEM} and status.states[State.FAILURE] == status.total:
-            return NOTHING
-        passing = {Reaction.TRANSIENT, Reaction.CORRUPT}
-        return TRANSIENT if kinds and passing.issuperset(map(reaction_of, kinds)) else SOME_FAILED
-    if status.waiting.get(Reason.OFFLINE):
-        return OFFLINE
-    return (
-        TRANSIENT if status.unfinished else (SOME_FAILED if status.states[State.REVOKED] else DONE)
-    )

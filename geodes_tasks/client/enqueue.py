@@ -62,6 +62,12 @@ def enqueue(
         TypeError, ValueError: an argument has the wrong type or is out of its range.
         LedgerUnavailableError: Redis does not answer.
         ConfigError: a setting or the layout cannot be used.
+
+    Examples:
+        >>> from geodes_tasks import enqueue
+        >>> batch = enqueue("items.json", download_dir="downloads", batch="april")
+        >>> batch.wait(quiet=True).ok
+        True
     """
     check_items(items)
     check_source(source)

@@ -61,6 +61,10 @@ class DownloadQueue:
 
     Without ``GEODES_TASKS_REDIS_URL`` this machine does the work: a private server and a worker
     run as long as ``run()`` does. With it the cluster's workers do the work, and ``run()`` waits.
+
+    Examples:
+        >>> from geodes_tasks import DownloadQueue
+        >>> queue = DownloadQueue("items.json", download_dir="downloads", quiet=True)
     """
 
     def __init__(
@@ -129,6 +133,10 @@ class DownloadQueue:
 
         Raises:
             MissingPackageError: pandas is not installed.
+
+        Examples:
+            >>> len(queue.to_dataframe())
+            3
         """
         return dataframe.frame(self.results)
 
@@ -148,6 +156,10 @@ class DownloadQueue:
             DiskError, NotAFileError: the folder cannot be written.
             FolderBusyError: another process downloads into the folder, on this machine.
             LedgerUnavailableError: the cluster's Redis does not answer.
+
+        Examples:
+            >>> queue.run().ok
+            True
         """
         planned: Iterable[Planned] = self._planned()
         on_load = load_view(html.console(), quiet=self.quiet)
@@ -191,6 +203,10 @@ class DownloadQueue:
 
         Raises:
             SourceError: the items cannot be read.
+
+        Examples:
+            >>> queue.check_integrity()
+            []
         """
         count, problems = 0, list[FileProblem]()
         on_load = load_view(html.console(), quiet=self.quiet)

@@ -38,7 +38,12 @@ def explorer(conf: Config) -> Explorer:
 
 
 class Geodes(ItemSearch):
-    """The portal, with a key, credentials and a download folder."""
+    """The portal, with a key, credentials and a download folder.
+
+    Examples:
+        >>> from geodes_tasks import Config, Geodes
+        >>> geodes = Geodes(Config(download_dir="downloads"))
+    """
 
     conf: Config
     """The configuration; a change counts from the next call on."""
@@ -122,6 +127,11 @@ class Geodes(ItemSearch):
         Raises:
             KeyMissingError: the portal wants an API key and none is configured.
             GeodesTasksError: the download failed; no unverified file is at the final name.
+
+        Examples:
+            >>> path = geodes.download_item_archive(item)
+            >>> path.parent.name, path.suffix
+            ('downloads', '.zip')
         """
         asset = as_item(item).data
         final = archives.final_path(asset, self.folder, outfile)
@@ -145,6 +155,10 @@ class Geodes(ItemSearch):
 
         Returns:
             A path for each item, in their order; None where it failed, with a line that says why.
+
+        Examples:
+            >>> [path.suffix for path in geodes.download_item_archives(items)]
+            ['.zip', '.zip', '.zip']
         """
         wanted = list(as_items(items))
         if outfiles is None:
@@ -184,6 +198,10 @@ class Geodes(ItemSearch):
         Raises:
             ArchiveError: the item is no zip archive.
             GeodesTasksError: as ``download_item_archive``.
+
+        Examples:
+            >>> geodes.list_item_files(item)
+            ['0.tif']
         """
         with self._opened(as_item(item)) as archive:
             return members.members(archive)
@@ -206,6 +224,10 @@ class Geodes(ItemSearch):
             SearchError: both or neither of them were given.
             ArchiveError: there is no such file in it, or it is damaged.
             GeodesTasksError: as ``download_item_archive``.
+
+        Examples:
+            >>> [path.name for path in geodes.download_item_files(item, pattern="*.tif")]
+            ['0.tif']
         """
         if (filenames is None) == (pattern is None):
             raise SearchError("download_item_files", "give either filenames or a pattern")

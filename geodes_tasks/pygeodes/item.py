@@ -51,7 +51,14 @@ class ItemAsset(pystac.Asset):
 
 
 class Item(pystac.Item):
-    """A STAC Item of GEODES: one product with its archive."""
+    """A STAC Item of GEODES: one product with its archive.
+
+    Examples:
+        >>> from geodes_tasks import Item
+        >>> item = Item.from_dict(items[0].to_dict())
+        >>> item.collection_id, item.filesize > 0
+        ('PEPS_S2_L1C', True)
+    """
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], *args: Any, **kwargs: Any) -> Self:
@@ -142,6 +149,10 @@ class Item(pystac.Item):
         Raises:
             NoGeodesError: there is no Geodes object yet.
             GeodesTasksError: as ``Geodes.download_item_archive``.
+
+        Examples:
+            >>> item.download_archive().suffix
+            '.zip'
         """
         return PORTALS.last().download_item_archive(self, outfile)
 
@@ -168,6 +179,10 @@ class Item(pystac.Item):
         """Return a field by its name or dotted path, properties first; None if there is none.
 
         Former names of properties find the value under the present one, and the other way round.
+
+        Examples:
+            >>> item.find("datetime")[:2]
+            '20'
         """
         if key in _TOP_LEVEL:
             return self.to_dict().get(key)

@@ -97,6 +97,13 @@ class ItemSearch:
             SearchError: nothing limits the search, or the portal does not understand it.
             TooManyItemsError: more than ``conf.nb_max_items`` with ``get_all``.
             CatalogueUnavailableError: the portal does not answer.
+
+        Examples:
+            >>> items, table = geodes.search_items(
+            ...     collections=["PEPS_S2_L1C"], start="2025-01-01", get_all=True, quiet=True
+            ... )
+            >>> len(items), len(table)
+            (3, 3)
         """
         search = Search(
             query=query, bbox=bbox, intersects=intersects, collections=collections, start=start,
@@ -146,6 +153,10 @@ class ItemSearch:
         Raises:
             SearchError: nothing limits the search, or the portal does not understand it.
             CatalogueUnavailableError: the portal does not answer.
+
+        Examples:
+            >>> sum(1 for _ in geodes.iter_items(collections=["PEPS_S2_L1C"]))
+            3
         """
         search = Search(
             query=query, bbox=bbox, intersects=intersects, collections=collections, start=start,
@@ -192,6 +203,11 @@ class ItemSearch:
 
         Raises:
             SearchError, CatalogueUnavailableError: as ``search_items``.
+
+        Examples:
+            >>> found = geodes.search_collections("PEPS S2", return_df=False, quiet=True)
+            >>> "PEPS_S2_L1C" in [collection.id for collection in found]
+            True
         """
         found = self.catalog.collections(query, words=full_text_search)
         if not quiet:
@@ -208,6 +224,10 @@ class ItemSearch:
 
         Raises:
             SearchError, CatalogueUnavailableError: the portal does not report it.
+
+        Examples:
+            >>> geodes.check_item_availability(item)["data"]
+            'available'
         """
         # The portal wants href and datalake address together, and answers by checksum.
         known = as_item(item)

@@ -77,6 +77,12 @@ class Profile:
 
     With ``GEODES_TASKS_REDIS_URL`` these are the cluster's, and the single downloads of this
     machine. Without it they are those of every folder that this user downloaded to here.
+
+    Examples:
+        >>> from geodes_tasks import Profile
+        >>> profile = Profile.load(download_dir="downloads")
+        >>> len(profile.recent_downloads())
+        3
     """
 
     def __init__(self, downloads: Iterable[ProfileDownload] = ()) -> None:

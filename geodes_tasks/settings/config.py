@@ -55,6 +55,11 @@ class Config(BaseConfig):
     ``pygeodes-config.json`` in the current folder, then from ``config.toml``, then from the
     defaults. ``s3_credentials`` may be a function that returns fresh S3 credentials (as CNES's
     ``assumerole`` does); workers import it by its name, so define it in a module of its own.
+
+    Examples:
+        >>> from geodes_tasks import Config
+        >>> Config(quota="50/hour", max_concurrent=2).quota
+        Quota(count=50, seconds=3600.0)
     """
 
     api_key: SecretWord = setting(None, "Key of the portal account.", "GEODES_API_KEY")

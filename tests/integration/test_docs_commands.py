@@ -41,6 +41,8 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 TIMEOUT_S = 240
+STANDIN_PORT = free_port()
+"""In place of the port of ``make standin``, the same in all blocks of a page."""
 KEY, PASSWORD = "your-key", "password"
 """What the pages have the reader put in."""
 
@@ -138,12 +140,20 @@ def world(portal: StandIn, datalake: S3Server, folder: Path) -> dict[str, str]:
     }
 
 
+STANDIN = "python -m tests.standin --items 6 --size 200KiB --exports"
+"""What ``make standin`` starts, with smaller files."""
+
+
 def put_right(code: str, redis: RedisServer, folder: Path) -> str:
     """Put what is here in place of what the reader has there."""
     here = {
         "redis-host:6379": f"127.0.0.1:{redis.port}",
         "/shared/": f"{folder}/shared/",
         "--port=5555": f"--port={free_port()}",
+        "make standin": f"{STANDIN} --port {STANDIN_PORT}",
+        ":8091": f":{STANDIN_PORT}",
+        # The environment of the tests is there already.
+        "make install\n. .venv/bin/activate\n": "",
         # It runs the demonstration in an environment of its own; the tests have one.
         "make run": "python -m tests.demo --to downloads",
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from geodes_tasks.client.batch import TRANSIENT, exit_code
+from geodes_tasks.client.exit_codes import TRANSIENT, exit_code
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.redis_client import connect
 from geodes_tasks.monitoring.reports import Format, lines

@@ -49,6 +49,7 @@ def options() -> argparse.ArgumentParser:
     add("--rate", type=byte_count, help="bytes a second for each download")
     add("--quota", type=int, help="downloads an hour for each key")
     add("--range", default="500", help="what a Range request gets: 500, good, ignore, ...")
+    add("--exports", action="store_true", help="print what to export, in place of the address")
     add("--tls", action="store_true", help="serve https with a certificate made on the spot")
     return parser
 
@@ -78,7 +79,9 @@ def main() -> None:
         if asked.quota is not None:
             standin.quota = Quota(asked.quota)
         seed(standin, asked)
-        print(standin.url, flush=True)
+        exports = {"GEODES_TASKS_PORTAL_URL": standin.url, "GEODES_API_KEY": asked.api_key}
+        lines = [f"export {name}={value}" for name, value in exports.items()]
+        print(*(lines if asked.exports else [standin.url]), sep="\n", flush=True)
         stop.wait()
 
 

@@ -16,7 +16,7 @@ from geodes_tasks import errors
 from geodes_tasks.cli import command_group, command_table
 from geodes_tasks.cli import download as cli_download
 from geodes_tasks.cli.command_table import COMMANDS as COMMANDS_BY_GROUP
-from geodes_tasks.client import batch
+from geodes_tasks.client import exit_codes
 from geodes_tasks.model.states import ALLOWED_MOVES, Outcome, Reason, State
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.config import Config, environment_name
@@ -62,9 +62,9 @@ def make(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("name", ["settings", "errors"])
+@pytest.mark.parametrize("name", ["settings", "errors", "options"])
 def test_a_made_page_is_up_to_date(name: str) -> None:
-    """docs/settings.md and docs/errors.md are what the code is."""
+    """The pages of settings, errors and options are what the code is."""
     done = make(name, "--check")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -235,8 +235,9 @@ def test_every_exit_code_is_told() -> None:
     """The table of exit codes has each code that the program uses, once."""
     told = [int(code) for code, _ in rows(section(COMMANDS, "## How it ends"))]
     used = {
-        batch.DONE, command_group.UNCLASSIFIED, command_table.USAGE, batch.SOME_FAILED,
-        batch.NOTHING, batch.TRANSIENT, batch.OFFLINE, batch.ACCOUNT, cli_download.INTERRUPTED,
+        exit_codes.DONE, command_group.UNCLASSIFIED, command_table.USAGE, exit_codes.SOME_FAILED,
+        exit_codes.NOTHING, exit_codes.TRANSIENT, exit_codes.OFFLINE, exit_codes.ACCOUNT,
+        cli_download.INTERRUPTED,
     }  # fmt: skip
 
     assert told == sorted(used)

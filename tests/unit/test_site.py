@@ -72,7 +72,9 @@ def test_every_entry_of_the_navigation_is_read() -> None:
     """No entry has a form that the test above passes over."""
     lines = [line for line in NAV.splitlines() if line.strip()]
 
-    assert [one for one in lines if not re.match(r" +- [^:]+:(?: +[\w-]+\.md)?$", one)] == []
+    form = re.compile(r" +- [^:]+:(?: +[\w-]+\.(?:md|ipynb))?$")
+
+    assert [one for one in lines if not form.match(one)] == []
 
 
 @dataclass

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from geodes_tasks.client import waiting
-from geodes_tasks.client.batch import Batch, exit_code
+from geodes_tasks.client.batch import Batch
+from geodes_tasks.client.exit_codes import exit_code
 from geodes_tasks.errors import UnknownBatchError
 from geodes_tasks.ledger import Claim, FailureGroup, Ledger, Request
 from geodes_tasks.model.results import BatchStatus, ErrorInfo
