@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from geodes_tasks.errors import LeaseLostError
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.dispatch import UNREADABLE, Wakeup, error_json, wakeups
+from geodes_tasks.ledger.dispatch import UNREADABLE, Dispatch, Wakeup, error_json
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
@@ -258,7 +258,7 @@ class Leases(Part):
         return self._record(claim, "fail_download", {})
 
     def _record(self, claim: Claim, script: str, fields: dict[str, Any]) -> list[Wakeup]:
-        status, *released = self._connection.run(
+        status, *more = self._connection.run(
             script,
             claim.download_id,
             claim.token,
@@ -268,4 +268,4 @@ class Leases(Part):
         # The script compares the fencing token: a frozen attempt that wakes records nothing.
         if status == "lost":
             raise LeaseLostError(claim.download_id)
-        return wakeups(released)
+        return Dispatch(self._connection).release(claim.account) if more[0] else []

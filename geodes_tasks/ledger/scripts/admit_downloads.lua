@@ -11,7 +11,6 @@ local batch, account, width = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local function value_at(index) return ARGV[index] ~= '' and ARGV[index] or nil end
 
 open_batch(batch, account)
-begin_sums()
 local answers, footprint = {}, '-'
 for first = 4, #ARGV, width do
   local entry = { id = ARGV[first], proof = width > 1 and value_at(first + 1) or nil }
@@ -26,5 +25,4 @@ for first = 4, #ARGV, width do
     footprint = '-'
   end
 end
-write_sums()
 return cjson.encode(answers)

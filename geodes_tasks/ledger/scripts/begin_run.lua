@@ -12,12 +12,10 @@ for _, account in ipairs(accounts) do
     call('UNLINK', account_key(account, part))
   end
   -- What a user set by hand lasts until a user changes it.
-  local key = account_key(account)
-  local paused_by_hand, why, limited_by_hand, limit =
-    unpack(call('HMGET', key, 'by_hand', 'paused', 'limit_by_hand', 'places'))
-  call('UNLINK', key)
-  if paused_by_hand then call('HSET', key, 'by_hand', '1', 'paused', why or '', 'paused_until', 'resume') end
-  if limited_by_hand then call('HSET', key, 'limit_by_hand', '1', 'places', limit) end
+  local a = load_hash(account_key(account))
+  call('UNLINK', a.key)
+  if a.by_hand then set(a, { by_hand = 1, paused = a.paused or '', paused_until = 'resume' }) end
+  if a.limit_by_hand then set(a, { limit_by_hand = 1, places = a.places }) end
 end
 for _, name in ipairs(call('ZRANGE', P .. 'batches', 0, -1)) do
   local is_new = call('SISMEMBER', P .. 'wanted', name) == 0 and call('SADD', P .. 'earlier', name) == 1

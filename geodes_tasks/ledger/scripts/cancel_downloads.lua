@@ -2,7 +2,6 @@
 -- ARGV: batch or '', id, id, ...: with a batch, a download of another one too only leaves it.
 -- Returns {cancelled now or soon, gone on for another batch}
 local batch, cancelled, left = ARGV[1], 0, 0
-begin_sums()
 for index = 2, #ARGV do
   local d = record(ARGV[index])
   local others = ACTIVE[d.state] and batch ~= '' and other_batches_of(d, batch) or {}
@@ -21,5 +20,4 @@ for index = 2, #ARGV do
     end
   end
 end
-write_sums()
 return { cancelled, left }

@@ -17,13 +17,12 @@ call('ZREM', account_key(d.account, ':sent'), id)
 if ENDED[d.state] then return { 'finished' } end
 -- A dead lease is for recovery to end; until then the download counts as running.
 if d.state == 'STARTED' then return { 'running' } end
-local due = call('ZSCORE', P .. 'due', id)
-if due and number(due) > now or not due and is_waiting(id, d.reason, d.account) then return { 'early' } end
-local sources, open = known_sources(d.sources), open_lists(d.account)
+if d.state == 'RETRY' and is_waiting(id, d.reason, d.account) then return { 'early' } end
+local sources, a = known_sources(d.sources), load_account(d.account)
+local open = open_lists(a, served_batch(d))
 local server = server_of(open, sources)
-if not open[sources] or (server == 'geodes' and probes_left(open.probe) < 1)
-    or call('HEXISTS', P .. 'holds', 'batch:' .. served_batch(d)) == 1
-    or call('ZCARD', leases) >= concurrency(open.limit, concurrent) then
+if not open[sources] or (server == 'geodes' and probes_left(a.probe) < 1) or open.batch_paused
+    or call('ZCARD', leases) >= concurrency(a, concurrent) then
   call('ZREM', P .. 'due', id)
   make_ready(d, true)
   return { 'waiting' }
@@ -34,12 +33,12 @@ local was_lost = d.reason == 'worker-lost'
 -- Return the notes for the worker; the attempt may be the one that tries for all others.
 local function begin_notes()
   local notes, source, last_error = '', P .. 'source:' .. server, decoded(d.error) or {}
-  if outage(server) == 'probing' then
+  if open.probing[server] then
     call('HSET', source, 'until', stamp(now + number(call('HGET', source, 'wait'), 10)))
     notes = 'probe'
   end
-  if server == 'geodes' and open.probe then
-    call('HSET', account_key(d.account), 'probe', id, 'probed', stamp(now))
+  if server == 'geodes' and a.probe then
+    set(a, { probe = id, probed = stamp(now) })
     notes = 'probe'
   end
   if host_of(d) ~= 'geodes' then notes = notes .. ' host:' .. host_of(d) end

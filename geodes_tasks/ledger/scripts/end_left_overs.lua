@@ -7,7 +7,6 @@ if not name then return 0 end
 -- By score, not by rank: downloads leave the batch when the new run enqueues them.
 local key, last = batch_key(name) .. ':downloads', call('HGET', left_over, name)
 local rows = call('ZRANGEBYSCORE', key, last, '+inf', 'WITHSCORES', 'LIMIT', 0, most)
-begin_sums()
 for index = 1, #rows, 2 do end_left_over(record(rows[index])) end
 if #rows < 2 * most then
   call('HDEL', left_over, name)
@@ -17,5 +16,4 @@ else
   for _, id in ipairs(call('ZRANGEBYSCORE', key, score, score)) do end_left_over(record(id)) end
   call('HSET', left_over, name, '(' .. score)
 end
-write_sums()
 return call('HLEN', left_over)

@@ -3,6 +3,7 @@
 -- Returns 1 when it was the one that tries.
 local id, token = ARGV[1], ARGV[2]
 local d = leased(id, token)
-if not d or call('HGET', account_key(d.account), 'probe') ~= id then return 0 end
-quota_is_back(d.account)
+local a = d and load_account(d.account)
+if not d or a.probe ~= id then return 0 end
+quota_is_back(a)
 return 1

@@ -2,7 +2,7 @@
 -- ARGV: id, token, report (JSON), window, concurrent, quota count, quota seconds
 --   report: error, entry, bytes, source, sources, collection; without an error it was cancelled,
 --     and the attempt has removed its part files
--- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
+-- Returns {'lost'} or {'ok', '1' when a release finds more to send messages for}.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
@@ -17,4 +17,4 @@ else
   set_done(d, 0)
 end
 end_probe(d)
-return answer_with_next(d, limits)
+return answer_with_room(d, limits)

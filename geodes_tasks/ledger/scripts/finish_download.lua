@@ -1,7 +1,7 @@
 -- Record the proven file of an attempt.
 -- ARGV: id, token, report (JSON), window, concurrent, quota count, quota seconds
 --   report: outcome, verified, bytes, source, sources, collection, proof, size, checksum, spec if it changed
--- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
+-- Returns {'lost'} or {'ok', '1' when a release finds more to send messages for}.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
@@ -12,11 +12,11 @@ count_transfer(d, report, values)
 if report.size ~= number(d.size) then count_in_batches(d, 'bytes_total', report.size - number(d.size)) end
 move(d, 'SUCCESS', values)
 clear(d, 'error', 'suspect', 'token', 'gone', 'offline_since')
-local server = report.source == 'geodes' and host_of(d) or report.source
+local server, a = report.source == 'geodes' and host_of(d) or report.source, load_account(d.account)
 if server then
   source_works(server)
-  transfer_succeeded(d.account, limits.concurrent)
+  transfer_succeeded(a, limits.concurrent)
 end
-if server == 'geodes' then call('HSET', account_key(d.account), 'accepted', d.started) end
+if server == 'geodes' then set(a, { accepted = d.started }) end
 end_probe(d, report.source or 'nowhere')
-return answer_with_next(d, limits)
+return answer_with_room(d, limits)

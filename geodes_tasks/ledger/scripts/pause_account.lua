@@ -4,14 +4,13 @@
 -- Returns 1 when that is new.
 local account, why, seconds, probe_seconds, by_hand =
   ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
-local key = account_key(account)
-local until_time, was_by_hand = unpack(call('HMGET', key, 'paused_until', 'by_hand'))
+local a = load_account(account)
 call('SADD', P .. 'accounts', account)
-if by_hand and not (is_paused(until_time) and was_by_hand) then
-  call('HSET', key, 'by_hand', '1')
-elseif by_hand or until_time == 'resume' then
+if by_hand and not (is_paused(a) and a.by_hand) then
+  set(a, { by_hand = 1 })
+elseif by_hand or a.paused_until == 'resume' then
   return 0
 end
-pause_account(account, why, seconds)
-if probe_seconds then quota_refused(account, seconds, probe_seconds) end
+pause_account(a, why, seconds)
+if probe_seconds then quota_refused(a, seconds, probe_seconds) end
 return 1

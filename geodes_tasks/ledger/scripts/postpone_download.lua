@@ -4,7 +4,7 @@
 --     pause: why the whole account waits, for pause_seconds, or until a person resumes it
 --     held: the only source that this download waits for now
 --     complaint: throttled | broken | refused: what the portal's answer means for the account
--- Returns {'lost'} or {'ok', id, spec, id, spec, ...}: what to send messages for now.
+-- Returns {'lost'} or {'ok', '1' when a release finds more to send messages for}.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
@@ -21,11 +21,12 @@ else
   -- The own window may have room again by now: a request that never reached the portal came back.
   local has_room = report.pause == 'quota' and not report.complaint
     and quota_left(d.account, limits.quota_count, limits.quota_seconds) > 0
-  if report.pause and not has_room then pause_account(d.account, report.pause, report.pause_seconds) end
+  local a = load_account(d.account)
+  if report.pause and not has_room then pause_account(a, report.pause, report.pause_seconds) end
   if report.complaint == 'throttled' then
-    halve_concurrency(d.account, limits.concurrent, number(d.started))
+    halve_concurrency(a, limits.concurrent, number(d.started))
   elseif report.complaint == 'refused' then
-    quota_refused(d.account, report.pause_seconds, report.probe_seconds)
+    quota_refused(a, report.pause_seconds, report.probe_seconds)
   end
   if report.reason == 'offline' then
     wait_for_tape(d, report.delay)
@@ -36,4 +37,4 @@ else
   end
 end
 end_probe(d)
-return answer_with_next(d, limits)
+return answer_with_room(d, limits)

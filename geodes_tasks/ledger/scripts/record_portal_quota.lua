@@ -3,9 +3,8 @@
 -- ARGV: account, left (-1: the portal does not say, -2: there is no quota), when it was asked
 -- Returns 1 when a pause ended.
 local account, left, asked_at = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local key = account_key(account)
-call('HSET', key, 'portal_left', left, 'portal_at', asked_at)
-local probe, paused = unpack(call('HMGET', key, 'probe', 'paused'))
-if left == 0 or left == -1 or not probe or paused ~= 'quota' then return 0 end
-end_quota_pause(account)
+local a = load_account(account)
+set(a, { portal_left = left, portal_at = asked_at })
+if left == 0 or left == -1 or not a.probe or a.paused ~= 'quota' then return 0 end
+end_quota_pause(a)
 return 1

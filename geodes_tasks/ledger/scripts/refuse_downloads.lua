@@ -2,7 +2,6 @@
 -- ARGV: batch, account, JSON list of entries {id, spec, error (JSON)}
 local batch, account, entries = ARGV[1], ARGV[2], cjson.decode(ARGV[3])
 open_batch(batch, account)
-begin_sums()
 for _, entry in ipairs(entries) do
   local d = record(entry.id)
   attach(d, batch)
@@ -11,5 +10,4 @@ for _, entry in ipairs(entries) do
       error = entry.error, finished = stamp(now) })
   end
 end
-write_sums()
 return redis.status_reply('OK')

@@ -23,7 +23,6 @@ end
 
 -- `kept` itself is removed under a name that no batch has: theirs have a colon.
 local keeps_stats = is_private() and string.find(name, ':', 1, true)
-begin_sums()
 for _, id in ipairs(ids) do
   local d = record(id)
   end_left_over(d)
@@ -42,6 +41,5 @@ for _, id in ipairs(ids) do
     call('ZREM', key, id)
   end
 end
-write_sums()
 if call('EXISTS', key) == 0 then call('SREM', P .. 'forgotten', name) end
 return { #ids, removed, stay }

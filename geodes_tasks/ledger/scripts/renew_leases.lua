@@ -2,9 +2,9 @@
 -- ARGV: lease seconds, then for each attempt: id, token, bytes on disk (-1: unknown), source or '',
 --   bytes that this attempt received, its bytes a second, collection
 -- Returns ok | lost | cancelled for each
-local lease_seconds, answers, groups = ARGV[1], {}, {}
+local lease_seconds, answers = ARGV[1], {}
 
--- Each transfer renews each second: as few commands as can be, and those for its batch once for all.
+-- Each transfer renews each second: as few commands as can be.
 local function renew(id, token, bytes, source, received, speed, collection)
   local key = download_key(id)
   local state, current, cancel, account, done, batches, known_source, counted = unpack(call('HMGET', key,
@@ -15,14 +15,11 @@ local function renew(id, token, bytes, source, received, speed, collection)
   local grown, came = bytes - number(done), received - number(counted)
   if bytes ~= '-1' and (grown ~= 0 or came > 0) then
     call('HSET', key, 'done', bytes, 'counted', received, 'speed', speed)
-    local name = (batches or '') .. ' ' .. source .. ':' .. collection
-    local group = groups[name] or { batches or '', 0, 0, source, collection }
-    group[2], group[3], groups[name] = group[2] + grown, group[3] + came, group
+    count_progress(batches or '', grown, came, source, collection)
   end
   if source ~= '' and source ~= known_source then call('HSET', key, 'source', source) end
   return 'ok'
 end
 
 for first = 2, #ARGV, 7 do answers[#answers + 1] = renew(unpack(ARGV, first, first + 6)) end
-for _, group in pairs(groups) do count_progress(unpack(group)) end
 return answers

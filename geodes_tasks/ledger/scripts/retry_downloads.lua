@@ -18,7 +18,6 @@ local function take_up(name)
   if run == 'off' then call('SADD', P .. 'wanted', name) end
 end
 
-begin_sums()
 for _, id in ipairs(ARGV) do
   local d = record(id)
   if may_begin(d) then
@@ -30,5 +29,4 @@ for _, id in ipairs(ARGV) do
     begun = begun + 1
   end
 end
-write_sums()
 return begun

@@ -12,16 +12,20 @@
 --   accepted                 when the last download began to which the portal gave a file
 --   window, refilled         messages in the broker at most, as drained so far; the last refill
 
-local function is_paused(until_time)
-  return until_time == 'resume' or number(until_time) > now
+-- Return the hash of an account, read once.
+local loaded = {}
+
+local function load_account(name)
+  loaded[name] = loaded[name] or load_hash(account_key(name))
+  return loaded[name]
 end
 
+local function is_paused(a) return a.paused_until == 'resume' or number(a.paused_until) > now end
+
 -- Pause an account. What waits for a person is not cut short by what passes by itself.
-local function pause_account(account, why, seconds)
-  local key = account_key(account)
-  local before = call('HGET', key, 'paused_until')
-  if seconds and (before == 'resume' or number(before) > now + seconds) then return end
-  call('HSET', key, 'paused', why, 'paused_until', seconds and stamp(now + seconds) or 'resume')
+local function pause_account(a, why, seconds)
+  if seconds and (a.paused_until == 'resume' or number(a.paused_until) > now + seconds) then return end
+  set(a, { paused = why, paused_until = seconds and stamp(now + seconds) or 'resume' })
 end
 
 -- Return how many requests the account may still start in its window, and when the window moves on.
@@ -35,9 +39,9 @@ local function quota_left(account, quota_count, quota_seconds)
 end
 
 -- Pause an account that the portal refused for its quota; then one download at a time tries.
-local function quota_refused(account, seconds, probe_seconds)
-  call('HSET', account_key(account), 'probe', 'due', 'probe_wait', probe_seconds)
-  pause_account(account, 'quota', seconds)
+local function quota_refused(a, seconds, probe_seconds)
+  set(a, { probe = 'due', probe_wait = probe_seconds })
+  pause_account(a, 'quota', seconds)
 end
 
 -- Return how many downloads may start while it is not known whether there is quota again.
@@ -47,25 +51,23 @@ local function probes_left(probe)
 end
 
 -- End a pause for the quota before its time.
-local function end_quota_pause(account)
-  local key = account_key(account)
-  if call('HGET', key, 'paused') == 'quota' then call('HDEL', key, 'paused', 'paused_until') end
+local function end_quota_pause(a)
+  if a.paused == 'quota' then clear(a, 'paused', 'paused_until') end
 end
 
 -- The download that tried got its file: the account goes on.
-local function quota_is_back(account)
-  call('HDEL', account_key(account), 'probe', 'probed')
-  end_quota_pause(account)
+local function quota_is_back(a)
+  clear(a, 'probe', 'probed')
+  end_quota_pause(a)
 end
 
 -- End the try of a download. An answer without meaning for the quota makes the next try wait;
 -- `source` served its file, `nowhere` when nothing had to be fetched, nil for no file.
 local function end_probe(d, source)
-  local key = account_key(d.account)
-  local probe, probed, wait = unpack(call('HMGET', key, 'probe', 'probed', 'probe_wait'))
-  if probe ~= d.id then return end
-  if source == 'geodes' then return quota_is_back(d.account) end
-  call('HSET', key, 'probe', 'due')
-  local left = number(probed) - now + number(wait)
-  if source ~= 'nowhere' and left > 0 then pause_account(d.account, 'quota', left) end
+  local a = load_account(d.account)
+  if a.probe ~= d.id then return end
+  if source == 'geodes' then return quota_is_back(a) end
+  set(a, { probe = 'due' })
+  local left = number(a.probed) - now + number(a.probe_wait)
+  if source ~= 'nowhere' and left > 0 then pause_account(a, 'quota', left) end
 end

@@ -22,7 +22,7 @@ end
 
 local function list_error(d, name)
   local entry = error_entry(d)
-  if entry then call('ZADD', errors_key(name), 0, entry) end
+  if entry and call('EXISTS', batch_key(name)) == 1 then call('ZADD', errors_key(name), 0, entry) end
 end
 
 local function is_in_batch(d, name) return call('ZSCORE', batch_key(name) .. ':downloads', d.id) end
@@ -54,9 +54,7 @@ end
 local function note_end(name)
   if call('SREM', P .. 'open', name) == 0 then return end
   call('HSET', batch_key(name), 'finished', stamp(now))
-  local counters, values = {}, call('HGETALL', batch_key(name))
-  for i = 1, #values, 2 do counters[values[i]] = values[i + 1] end
-  local since = call('GET', P .. 'hooks')
+  local counters, since = load_hash(batch_key(name)), call('GET', P .. 'hooks')
   if since and number(counters.created) >= number(since) then
     call('HSET', P .. 'over', name, cjson.encode(counters))
   end
@@ -77,8 +75,6 @@ local function leave_earlier(d, name)
   detach(d, name)
   if call('EXISTS', batch_key(name) .. ':downloads') == 1 then return end
   drop_batch(name)
-  alive[name] = false
-  if sums then sums[batch_key(name)] = nil end
 end
 
 -- Count a download in one more batch, once. Forgotten batches drop out of its list on the way, and
@@ -108,5 +104,4 @@ local function open_batch(name, account)
   call('ZADD', P .. 'batches', 'NX', stamp(now), name)
   call('HSETNX', batch_key(name), 'account', account)
   call('HSETNX', batch_key(name), 'created', stamp(now))
-  alive[name] = true
 end

@@ -92,6 +92,32 @@ local function ready_key(name, account, sources)
   return batch_key(name) .. ':ready:' .. sources .. ':' .. account
 end
 
+-- Read a hash into an object of its fields; `key` is its key.
+local function load_hash(key)
+  local object, values = {}, call('HGETALL', key)
+  for i = 1, #values, 2 do object[values[i]] = values[i + 1] end
+  object.key = key
+  return object
+end
+
+-- Set fields of a hash, and of the object read from it.
+local function set(object, values)
+  local list = {}
+  for name, value in pairs(values) do
+    object[name], list[#list + 1], list[#list + 2] = value, name, value
+  end
+  call('HSET', object.key, unpack(list))
+end
+
+-- Remove those of these fields that a hash has.
+local function clear(object, ...)
+  local found = {}
+  for _, name in ipairs({ ... }) do
+    if object[name] then object[name], found[#found + 1] = nil, name end
+  end
+  if #found > 0 then call('HDEL', object.key, unpack(found)) end
+end
+
 local function all_accounts() return call('SMEMBERS', P .. 'accounts') end
 
 -- Build the object of a JSON text; nil for any other text.

@@ -42,8 +42,3 @@ local function wait_for_tape(d, first_seconds)
     call('HSET', poll, 'next', stamp(now + first_seconds))
   end
 end
-
--- Return the answer of a script that ends an attempt: what to send messages for now.
-local function answer_with_next(d, limits)
-  return { 'ok', unpack((release(d.account, limits))) }
-end

@@ -87,9 +87,10 @@ local function make_ready(d, first)
   enter_ring(served_batch(d), d.account)
 end
 
--- Whether a download waits for a time, or for its file to come back from tape.
+-- Whether a download in state RETRY waits for a time, or for its file to come back from tape.
 local function is_waiting(id, reason, account)
-  if call('ZSCORE', P .. 'due', id) then return true end
+  local due = call('ZSCORE', P .. 'due', id)
+  if due then return number(due) > now end
   return reason == 'offline' and call('ZSCORE', account_key(account, ':tape'), id)
 end
 

@@ -17,13 +17,6 @@ local function limits_from(first)
   }
 end
 
--- Return whether a source is out of reach: 'out' for a time, then 'probing', when one download tries
--- whether it is back; nil when it works.
-local function outage(source)
-  local out_until = call('HGET', P .. 'source:' .. source, 'until') or ''
-  return out_until ~= '' and (number(out_until) > now and 'out' or 'probing') or nil
-end
-
 -- Record that a source gave a file: it is in reach.
 local function source_works(source)
   call('HSET', P .. 'source:' .. source, 'worked', stamp(now), 'until', '', 'why', '', 'avoid', '')
@@ -32,26 +25,27 @@ end
 -- Return what an account may start now: `datalake`: S3 works and a worker can use it; for each set of
 -- sources whether its ready lists are open; and in `why`, for the portal and each other host, why
 -- nothing is requested there. A pause by hand closes all of them, any other pause the portal, an outage
--- what needs that source. `limit` is what the account's hash says of its concurrency.
-local function open_lists(account)
-  local open = { why = {} }
-  open.geodes_paused, open.s3_paused = unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3'))
-  local until_time, why, by_hand
-  until_time, why, by_hand, open.probe, open.limit = unpack(call('HMGET', account_key(account),
-    'paused_until', 'paused', 'by_hand', 'probe', 'places'))
-  local paused = is_paused(until_time)
-  if paused and by_hand then return { why = { geodes = 'paused' } } end
+-- what needs that source. A source that was out of reach for its time is `probing`: one download tries
+-- whether it is back. `batch_paused` is of one batch, where it is asked for.
+local function open_lists(a, batch)
+  local paused, open = is_paused(a), { why = {}, probing = {} }
+  if paused and a.by_hand then return { why = { geodes = 'paused' } } end
+  open.geodes_paused, open.s3_paused, open.batch_paused =
+    unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3', 'batch:' .. (batch or '')))
   local out_until, offered = unpack(call('HMGET', P .. 'source:s3', 'until', 'offered'))
   local reachable = not open.s3_paused and number(out_until) <= now
   open.datalake = reachable and number(offered) > now - OFFER_SECONDS
+  open.probing.s3 = (out_until or '') ~= '' and reachable
   for _, host in ipairs(web_hosts()) do
-    local state = outage(host)
-    open.why[host] = state and 'outage'
-    open[host] = not open.geodes_paused and state ~= 'out'
+    local until_time = call('HGET', P .. 'source:' .. host, 'until') or ''
+    local is_out = number(until_time) > now
+    open.probing[host] = until_time ~= '' and not is_out
+    open.why[host] = until_time ~= '' and 'outage' or nil
+    open[host] = not open.geodes_paused and not is_out
     if host == 'geodes' then
       -- While it is not known whether there is quota again, one download may try (see account.lua).
-      open.why.geodes = paused and (why or 'paused') or open.why.geodes or open.probe and 'quota'
-      open.geodes, open.is_probed = open.geodes and not paused, state == 'probing'
+      open.why.geodes = paused and (a.paused or 'paused') or open.why.geodes or a.probe and 'quota'
+      open.geodes = open.geodes and not paused
     end
     open[host .. '+s3'] = open[host] or open.datalake
     open.any = open.any or open[host .. '+s3']
@@ -74,43 +68,48 @@ end
 -- Remove the ready lists of a batch with a stale id in one, where nothing of the batch waits.
 local function drop_stale(id, state, name, account)
   if not (ACTIVE[state] or ENDED[state]) then end_damaged(record(id)) end
+  write_sums()
   local pending, retry = unpack(call('HMGET', batch_key(name), 'state:PENDING', 'state:RETRY'))
   if number(pending) + number(retry) == 0 then clear_ready(name, account) end
 end
 
 -- Keep no more messages in the broker than some seconds' work, as the last refills were drained.
-local function adapt_window(account, most, window, refilled)
-  local took = now - number(refilled, now - 1)
+local function adapt_window(a, most, window)
+  local took = now - number(a.refilled, now - 1)
   if took < 0.5 then window = math.min(window * 2, most) end
   if took > 2 then window = math.max(math.floor(window / 2), 1) end
-  call('HSET', account_key(account), 'window', window, 'refilled', stamp(now))
+  set(a, { window = window, refilled = stamp(now) })
 end
 
--- Return how many messages may go out, and whether they are a refill of the broker's queue.
-local function free_messages(account, limits, limit, window, on_way)
-  local slots = number(call('GET', P .. 'slots'))
-  if slots > limit then return limit - call('ZCARD', account_key(account, ':leases')) - on_way, false end
-  local free = math.max(window, 2 * slots) - on_way
-  -- Where messages wait in the broker, few large refills cost less than many small ones.
-  if free < window / 4 and not limits.eager then return 0, false end
-  return free, free >= window / 4
+-- Return how many messages may go out, and the window of messages in the broker: nil where slots
+-- outnumber downloads that may run. Higher numbers only make cancelled ones wait there.
+local function free_messages(a, limits)
+  local slots, limit = number(call('GET', P .. 'slots')), concurrency(a, limits.concurrent)
+  local on_way = call('ZCARD', a.key .. ':sent')
+  if slots > limit then return limit - call('ZCARD', a.key .. ':leases') - on_way, nil, on_way end
+  local window = math.min(math.max(number(a.window, FIRST_WINDOW), 1), limits.window)
+  return math.max(window, 2 * slots) - on_way, window, on_way
+end
+
+-- Return the answer of a script that ends an attempt: '1' to release downloads now. Where messages wait
+-- in the broker, few large refills cost less than many small ones.
+local function answer_with_room(d, limits)
+  local a = load_account(d.account)
+  local free, window = free_messages(a, limits)
+  return { 'ok', free > 0 and (not window or free >= window / 4 or a.probe) and '1' or '' }
 end
 
 -- Choose the downloads to send a message for now: never more than can start soon.
 -- Returns {id, spec, id, spec, ...}, and whether a next call finds more.
 local function release(account, limits)
-  local chosen, sent = {}, account_key(account, ':sent')
-  local probe, places, messages, refilled =
-    unpack(call('HMGET', account_key(account), 'probe', 'places', 'window', 'refilled'))
-  local on_way, probes = call('ZCARD', sent), probes_left(probe)
-  local window = math.min(math.max(number(messages, FIRST_WINDOW), 1), limits.window)
-  limits.eager = limits.eager or probes <= 1
-  local free, refill =
-    free_messages(account, limits, concurrency(places, limits.concurrent), window, on_way)
+  local chosen, a = {}, load_account(account)
+  local sent, probes = a.key .. ':sent', probes_left(a.probe)
+  local free, window, on_way = free_messages(a, limits)
   if free <= 0 then return chosen, false end
-  local open = open_lists(account)
+  local refill = window and free >= window / 4
+  local open = open_lists(a)
   if not open.any then return chosen, false end
-  local to_portal = open.is_probed and 1 or probes - on_way
+  local to_portal = open.probing.geodes and 1 or probes - on_way
   if to_portal < 1 then close_portal(open) end
   local budget = quota_left(account, limits.quota_count, limits.quota_seconds)
   local levels, any_paused = levels_of(account), call('EXISTS', P .. 'holds') == 1
@@ -122,23 +121,22 @@ local function release(account, limits)
     local to_server = server_of(open, sources)
     local needs_quota = to_server == 'geodes' and reason == 'quota'
     -- It may have ended meanwhile, or have a message already.
-    if (state ~= 'PENDING' and state ~= 'RETRY') or is_waiting(id, reason, account)
-        or call('ZSCORE', sent, id) then
-      stale = stale + 1
-      drop_stale(id, state, name, account)
-    elseif needs_quota and budget < 1 then
+    local waits = state == 'PENDING' or state == 'RETRY' and not is_waiting(id, reason, account)
+    if waits and needs_quota and budget < 1 then
       put_back[#put_back + 1] = id
       if #put_back >= 16 then close_portal(open) end
+    elseif not waits or call('ZADD', sent, 'NX', stamp(now), id) == 0 then
+      stale = stale + 1
+      drop_stale(id, state, name, account)
     else
       if needs_quota then budget = budget - 1 end
       if to_server == 'geodes' then to_portal = to_portal - 1 end
       if to_portal < 1 then close_portal(open) end
-      call('ZADD', sent, stamp(now), id)
       chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
       left, free = left - 1, free - 1
     end
   end
   for i = #put_back, 1, -1 do make_ready(record(put_back[i]), true) end
-  if refill and free < window / 4 then adapt_window(account, limits.window, window, refilled) end
+  if refill and free < window / 4 then adapt_window(a, limits.window, window) end
   return chosen, stale == MOST_STALE or (left == 0 and free > 0)
 end

@@ -36,9 +36,7 @@ local function move(d, to, values)
   if to == 'RETRY' then count(d, 'waiting:' .. d.reason, 1) end
   if to == 'SUCCESS' then count(d, 'outcome:' .. d.outcome, 1) end
   if is_queued(d) then call('ZADD', since_key(d), stamp(now), d.id) end
-  for _, name in ipairs(error_entry(d) and d.names or {}) do
-    if is_alive(name) then list_error(d, name) end
-  end
+  for _, name in ipairs(d.error and d.names or {}) do list_error(d, name) end
 end
 
 -- Return the history of failed attempts (JSON) with one more; the oldest of more than 20 go.
@@ -89,8 +87,8 @@ local function is_whole(d)
   return (ACTIVE[d.state] or ENDED[d.state]) and (d.account or '') ~= '' and #d.names > 0
 end
 
-local DAMAGED = cjson.encode({ type = 'DamagedRecordError', message = 'the record is damaged',
-  hint = 'Enqueue the item again.' })
+local DAMAGED = '{"type":"DamagedRecordError","message":"the record is damaged",'
+  .. '"hint":"Enqueue the item again."}'
 
 -- End a record that cannot be understood, so that no script and no worker meets it again.
 -- Returns false where there is no record.
