@@ -16,7 +16,7 @@ from geodes_tasks.ledger import Request
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.results import ErrorInfo, Proof
 from geodes_tasks.settings.config import Config
-from geodes_tasks.transports import chosen
+from geodes_tasks.transports import chosen, no_source
 from geodes_tasks.transports.http.addresses import AddressPolicy
 
 
@@ -92,8 +92,7 @@ def _check_source(request: Request, addresses: AddressPolicy, sources: list[str]
     if S3 in hrefs and S3 in sources:
         return
     if GEODES not in hrefs:
-        known = ", ".join(sorted(hrefs)) or "none"
-        raise HrefRefusedError(request.asset.key, f"no source in use has it (it has: {known})")
+        raise no_source(request.asset)
     addresses.check_href(hrefs[GEODES])
 
 

@@ -22,7 +22,15 @@ from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.json import compact
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.item_properties import identifier_of, mapping_of, text_of
-from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Page, Part, Results, objects_in
+from geodes_tasks.stac.paging import (
+    PAGE_ITEMS,
+    Item,
+    Page,
+    Part,
+    Results,
+    identity_of,
+    objects_in,
+)
 from geodes_tasks.stac.query import Search, spellings
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.http_client import HttpClient
@@ -75,7 +83,7 @@ class Catalog:
         """
         pages = [self._page(part, number, size) for part in search.parts()]
         items = (item for page in pages for item in page.items)
-        by_id = {str(item.get("id")): item for item in items}
+        by_id = {identity_of(item): item for item in items}
         return list(by_id.values()), _total(page.matched for page in pages)
 
     def count(self, search: Search) -> int | None:

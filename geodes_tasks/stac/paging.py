@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geodes_tasks.errors import SearchError
-from geodes_tasks.stac.item_properties import property_of
+from geodes_tasks.stac.item_properties import identifier_of, mapping_of, property_of, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,13 @@ class Page:
 def objects_in(value: object) -> list[dict[str, Any]]:
     """Return the objects in a list; nothing for a value that is no list."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def identity_of(item: Item) -> int:
+    """Return one number for all copies of an item: of its id, else of its name and its assets."""
+    # A number, because the ids of a million items take 100 MB as texts.
+    name = text_of(item.get("id"))
+    return hash(name or (identifier_of(item), *mapping_of(item.get("assets"))))
 
 
 def _count(*values: object) -> int | None:
@@ -108,7 +115,7 @@ class Results(Iterator[Item]):
                 if not items:
                     break
             for item in items:
-                identity = hash(str(item.get("id")))
+                identity = identity_of(item)
                 known = self._seen.get(identity)
                 if known != number:
                     # An item of two boxes counts in each of them, and is delivered once.
@@ -142,7 +149,7 @@ class Results(Iterator[Item]):
                     break
                 yield page, window
                 known = len(ids)
-                ids.update(hash(str(item.get("id"))) for item in page.items)
+                ids.update(map(identity_of, page.items))
                 if page.items and len(ids) == known:
                     logger.warning("a page of the search brought no new item: it ends there")
                 if page.limit:

@@ -12,7 +12,6 @@ from geodes_tasks.errors import (
     DiskError,
     FolderError,
     GeodesTasksError,
-    HrefRefusedError,
     KeyMissingError,
     LedgerUnavailableError,
     NotAFileError,
@@ -24,7 +23,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.model.asset import GEODES, Asset
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.partfile import PartFile
-from geodes_tasks.transports import Member, Transport
+from geodes_tasks.transports import Member, Transport, no_source
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +76,7 @@ class Fallback:
         self.folder: Source | None = None
         """The source for which the address is a folder of many files, which are the asset."""
         if not self._left:
-            known = ", ".join(asset.hrefs) or "none"
-            raise HrefRefusedError(asset.key, f"no source in use has it (it has: {known})")
+            raise no_source(asset)
 
     def __iter__(self) -> Iterator[Source]:
         """Yield the sources in the order to open them."""

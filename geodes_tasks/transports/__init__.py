@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 
+from geodes_tasks.errors import HrefRefusedError
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.base import Body, Member, Transport
 from geodes_tasks.transports.s3.credentials import has_credentials
 
-__all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create"]
+__all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create", "no_source"]
 
 # Strings, so that each transport loads its libraries only where it is used.
 TRANSPORTS: Mapping[str, str] = {
@@ -41,3 +43,13 @@ def chosen(settings: Config) -> list[str]:
     """
     usable = has_credentials(settings)
     return [name for name in TRANSPORTS if name != "s3" or usable]
+
+
+def no_source(asset: Asset) -> HrefRefusedError:
+    """Return the error of an asset that no source in use has: S3 without credentials."""
+    known = ", ".join(sorted(asset.hrefs)) or "none"
+    hint = (
+        "S3 needs credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+        "or leave out --source s3."
+    )
+    return HrefRefusedError(asset.key, f"no source in use has it (it has: {known})", hint)

@@ -184,7 +184,7 @@ def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 def refused_inside(host: str) -> HrefRefusedError:
     """Return the error for a host whose address is not public."""
     hint = f"If you trust it: GEODES_TASKS_ALLOWED_HOSTS={host} (no key is sent there)."
-    return HrefRefusedError(redact(f"//{host}"), "the address is inside a private network", hint)
+    return HrefRefusedError(host, "the address is inside a private network", hint)
 
 
 def _refused(url: str, problem: str) -> HrefRefusedError:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from geodes_tasks.errors import SearchError
 from geodes_tasks.stac import writers
-from geodes_tasks.stac.paging import Page, Results
+from geodes_tasks.stac.paging import Page, Results, identity_of
 from geodes_tasks.stac.query import Search
 from tests.unit.stac.test_assets import ITEMS, JSON
 from tests.unit.transfer.test_destination import NAMES
@@ -82,9 +82,23 @@ def test_any_pages_end_the_search(answers: list[dict[str, Any]]) -> None:
     pages = iter(answers)
     results = Results(Search(start="2025").parts(), lambda *_: Page.of(next(pages, {})))
 
-    ids = [str(item.get("id")) for item in results]
+    ids = [identity_of(item) for item in results]
     assert len(ids) == len(set(ids))
     assert results.missing >= 0
+
+
+def test_items_without_an_id_are_not_one_item() -> None:
+    """Two items of a catalogue that leaves ids out are two, and the same one again is one."""
+    items = [
+        {"assets": {"a.zip": {}}},
+        {"assets": {"b.zip": {}}},
+        {"properties": {"identifier": "c"}},
+    ]
+    pages = iter([{"features": items}, {"features": items}])
+
+    results = Results(Search(start="2025").parts(), lambda *_: Page.of(next(pages, {})))
+
+    assert list(results) == items
 
 
 @given(st.lists(ITEMS | st.fixed_dictionaries({"id": NAMES, "properties": JSON}), max_size=3))

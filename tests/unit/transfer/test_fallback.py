@@ -210,7 +210,10 @@ def test_a_file_that_no_source_in_use_has_is_named(final: Path) -> None:
     """Where only S3 has the file and S3 is not in use, the message says both."""
     only_s3 = asset_of(CONTENT, hrefs={"s3": "s3://bucket/a"})
 
-    with pytest.raises(HrefRefusedError, match=r"no source in use has it \(it has: s3\)"):
+    with pytest.raises(
+        HrefRefusedError, match=r"no source in use has it \(it has: s3\)"
+    ) as refused:
         fetch(final, MemoryTransport(CONTENT), only_s3)
 
+    assert "AWS_SECRET_ACCESS_KEY" in refused.value.hint
     assert names(final) == []
