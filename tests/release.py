@@ -3,6 +3,7 @@
 Builds wheel and sdist from a copy of what git knows, has twine look at both, and installs each of
 them into an empty environment of every Python from 3.11 to 3.13 that is found here. There the
 installed command says its version and downloads from a stand-in for GEODES, away from the sources.
+Then each line of docs/install.md that installs the wheel is run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             for package in dist:
                 check(Path(scratch), version, python, package)
                 say(f"ok: {package.name} with Python {version}")
+        check_install_page(Path(scratch), next(one for one in dist if one.suffix == ".whl"))
     for version in missing:
         say(f"not checked: there is no Python {version} here")
     return 0 if found else 1
@@ -124,6 +127,43 @@ def check(scratch: Path, version: str, python: str, package: Path) -> None:
         raise SystemExit(f"{package.name}: --version says {said!r}")
     download(command, folder, clean)
     shutil.rmtree(folder)
+
+
+def check_install_page(scratch: Path, wheel: Path) -> None:
+    """Run each line of docs/install.md that installs the wheel, in an environment of its own.
+
+    Raises:
+        SystemExit: one of them fails, or installs no working command.
+    """
+    lines = re.findall(
+        r"^(?:python -m pip|pipx|uv) .*geodes_tasks-.*$",
+        (ROOT / "docs" / "install.md").read_text(),
+        re.MULTILINE,
+    )
+    if not lines:
+        raise SystemExit("docs/install.md names no line that installs the wheel")
+    for number, line in enumerate(lines):
+        folder = scratch / f"line-{number}"
+        folder.mkdir()
+        shutil.copy(wheel, folder)
+        shutil.copy(ROOT / "constraints.txt", folder)
+        run([sys.executable, "-m", "venv", str(folder / "venv")])
+        tools = f"{folder / 'venv' / 'bin'}:{folder / 'bin'}:{Path(sys.executable).parent}"
+        environment = os.environ | NO_CLEAN_INDEX | {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "VIRTUAL_ENV": str(folder / "venv"),
+            "PIPX_HOME": str(folder / "pipx"),
+            "PIPX_BIN_DIR": str(folder / "bin"),
+            "UV_TOOL_DIR": str(folder / "uv"),
+            "UV_TOOL_BIN_DIR": str(folder / "bin"),
+        }  # fmt: skip
+        run(["bash", "-c", line], folder, environment)
+        installed = run(["bash", "-c", "command -v geodes-tasks"], folder, environment).stdout
+        version = run(["geodes-tasks", "--version"], folder, environment).stdout
+        if not installed.startswith(str(folder)) or version != f"geodes-tasks {__version__}\n":
+            raise SystemExit(f"{line}: {installed.strip()} is version {version!r}")
+        say(f"ok: {line}")
+        shutil.rmtree(folder)
 
 
 def download(command: str, folder: Path, environment: Mapping[str, str]) -> None:

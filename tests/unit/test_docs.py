@@ -300,6 +300,43 @@ def test_pins_are_exact_and_from_no_special_place() -> None:
     assert len({normal(pin.split("==")[0]) for pin in pins}) == len(pins)
 
 
+BROUGHT_BY = {
+    "botocore": "boto3",
+    "tornado": "flower",
+    "pydantic_core": "pydantic",
+    "prometheus_client": "prometheus-client",
+    # Only where they are installed, or for the types.
+    "IPython": "notebook",
+    "geopandas": "geo",
+    "mypy_boto3_s3": "test",
+}
+"""Modules whose distribution has another name, or comes with another one or an extra."""
+
+
+def test_every_import_is_a_dependency() -> None:
+    """A clean installation of the wheel has each library that the code imports."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {normal(re.split(r"[^\w.-]", one)[0]) for one in project["dependencies"]}
+    declared |= set(project["optional-dependencies"])
+    used = {
+        name.partition(".")[0]
+        for room in ("geodes_tasks", "worker")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in imported(node)
+    } - {*sys.stdlib_module_names, "geodes_tasks", "worker"}
+
+    assert {name for name in used if normal(BROUGHT_BY.get(name, name)) not in declared} == set()
+    assert len(used) > 20
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Return the modules that a statement imports by absolute name."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
 def test_every_dependency_is_pinned() -> None:
     """What pyproject.toml asks for by name has a pin."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
