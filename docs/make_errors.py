@@ -77,6 +77,11 @@ SAMPLES: dict[str, object] = {
 OF_CLASS: dict[str, tuple[object, ...]] = {
     "TransferError": (SAMPLES["href"], "the connection broke at byte 41943040 (reset by peer)"),
     "UnreachableError": (SAMPLES["href"], "the connection failed (Connection refused)"),
+    "RedirectUnreachableError": (
+        SAMPLES["href"],
+        "the connection failed (Connection refused)",
+        "storage.example.org",
+    ),
     "StalledError": (SAMPLES["href"], "silent since byte 41943040"),
     "ServerError": (SAMPLES["href"], "HTTP 503: Service unavailable"),
     "TruncatedBodyError": (SAMPLES["href"], 764210185, 41943040),
@@ -90,7 +95,10 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "CatalogueMismatchError": ("/data/a.zip", "md5:86f8...", "md5:1003...", SAMPLES["quarantine"]),
     "AuthError": (SAMPLES["href"], SAMPLES["key_name"], "HTTP 401"),
     "KeyMissingError": (SAMPLES["href"], "GEODES_API_KEY", "is not set"),
-    "UntrustedServerError": (SAMPLES["href"], "self-signed certificate in certificate chain"),
+    "UntrustedServerError": (
+        SAMPLES["href"],
+        "its TLS certificate is not trusted: self-signed certificate in certificate chain",
+    ),
     "OfflineError": (SAMPLES["href"], 410),
     "LicenceError": (SAMPLES["href"], 423),
     "UnknownDownloadError": ("NAME", "", "april"),

@@ -12,7 +12,6 @@ from geodes_tasks.errors.account_errors import (
     KeyMissingError,
     QuotaError,
     ThrottledError,
-    UntrustedServerError,
 )
 from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 from geodes_tasks.errors.download_errors import (
@@ -56,6 +55,7 @@ from geodes_tasks.errors.source_errors import (
     NotFoundError,
     OfflineError,
     ProxyFailedError,
+    RedirectUnreachableError,
     ServerError,
     SourcePausedError,
     SourceUnavailableError,
@@ -65,6 +65,7 @@ from geodes_tasks.errors.source_errors import (
     TruncatedBodyError,
     UnexpectedAnswerError,
     UnreachableError,
+    UntrustedServerError,
 )
 from geodes_tasks.errors.usage_errors import (
     BatchUnfinishedError,
@@ -111,12 +112,13 @@ __all__ = [
     "ThrottledError",
     "AuthError",
     "KeyMissingError",
-    "UntrustedServerError",
     "ForbiddenError",
     "FetchError",
     "TransferError",
     "UnreachableError",
     "ProxyFailedError",
+    "UntrustedServerError",
+    "RedirectUnreachableError",
     "StalledError",
     "ServerError",
     "TruncatedBodyError",

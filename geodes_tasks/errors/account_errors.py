@@ -94,22 +94,6 @@ class KeyMissingError(AuthError):
 
 
 @dataclass(eq=False, repr=False)
-class UntrustedServerError(AccountError):
-    """The certificate of the portal cannot be verified; nothing was sent, not even the key."""
-
-    href: str
-    problem: str
-
-    reaction = Reaction.AUTH
-    template = "{href}: its TLS certificate is not trusted: {problem}"
-    hint = (
-        "If a private authority or a proxy signs here, name its certificates with "
-        "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem, and check the clock of this machine; "
-        f"{CONTINUE}. Verification cannot be switched off."
-    )
-
-
-@dataclass(eq=False, repr=False)
 class ForbiddenError(AccountError):
     """The portal refuses this file to a key that it accepts elsewhere."""
 

@@ -41,6 +41,30 @@ class ProxyFailedError(UnreachableError):
     )
 
 
+class UntrustedServerError(UnreachableError):
+    """The certificate of a server cannot be verified; nothing was sent, not even the key."""
+
+    hint = (
+        "If a private authority or a proxy signs here, name its certificates with "
+        "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem, and check the clock of this machine. "
+        "Verification cannot be switched off."
+    )
+
+
+@dataclass(eq=False, repr=False)
+class RedirectUnreachableError(UnreachableError):
+    """The portal redirects to a host to which no connection was made."""
+
+    host: str
+    """Name of that host, without its port."""
+
+    template = "{href} redirects to {host}: {problem}"
+    hint = (
+        "Nothing to do: what the portal redirects there waits, and continues by itself. If that "
+        "lasts, check that this machine may reach the host, and the proxy."
+    )
+
+
 class StalledError(TransferError):
     """The connection is open but brings no bytes."""
 

@@ -13,7 +13,7 @@ from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE, Dispatch, Wakeup, error_json
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import json as jsontext
-from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.asset import REDIRECT, Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import Decision, DownloadResult, Proof
 
@@ -104,7 +104,13 @@ class Claim:
     @property
     def host(self) -> str:
         """The host that serves the asset in place of the portal; empty for the portal."""
-        return next(iter(self._noted("host")), "")
+        host = next(iter(self._noted("host")), "")
+        return "" if host.startswith(REDIRECT) else host
+
+    @property
+    def redirect(self) -> str:
+        """The name of the host that the portal redirects to, ``geodes->host``; empty for none."""
+        return next((one for one in self._noted("host") if one.startswith(REDIRECT)), "")
 
     def _noted(self, word: str) -> frozenset[str]:
         parted = (note.partition(":") for note in self.notes)

@@ -16,6 +16,8 @@ GEODES = "geodes"
 """Name of the source that is the portal (HTTP)."""
 S3 = "s3"
 """Name of the source that is the S3 datalake."""
+REDIRECT = f"{GEODES}->"
+"""Start of the name of a host to which the portal redirects: ``geodes->host``."""
 
 PREVIEW_ROUTE = "/api/quicklook/"
 """Beginning of the portal's paths of previews, which need no key and cost no quota."""

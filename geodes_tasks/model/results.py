@@ -97,7 +97,7 @@ class Decision:
     probe_s: float | None = None
     """Seconds between two tests whether the quota is back; None if the failure was another."""
     held: str | None = None
-    """The paused source that the download waits for; None: for no source."""
+    """The source or host that the download waits for; None: for none."""
     complaint: Complaint | None = None
     """What the answer of the portal means for the whole account."""
 

@@ -20,12 +20,12 @@ from geodes_tasks.errors import (
     LedgerForbiddenError,
     LedgerUnavailableError,
     QuotaError,
+    RedirectUnreachableError,
     UnreachableError,
-    UntrustedServerError,
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, clock
-from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE
+from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, REDIRECT
 from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer.retry import until_available
 
@@ -35,8 +35,9 @@ RETRY_S = 0.25
 """Time in seconds between two tries of a command while Redis does not answer."""
 FRESH_S = 1.0
 """Age in seconds up to which a granted or renewed lease needs no renewal before publishing."""
-NEVER_SENT = (KeyMissingError, UnreachableError, UntrustedServerError)
-"""Errors after which the portal cannot have counted the request."""
+NEVER_SENT = (KeyMissingError, UnreachableError)
+"""Errors after which the request is returned to the window: the portal cannot have counted it, or
+it redirected to a host that is down, and then the portal itself says when its quota is used up."""
 REDIS_AWAY = (LedgerUnavailableError, LedgerForbiddenError)
 """Errors of Redis that pass: a server that restarts, and a Redis user whose rights come back."""
 
@@ -174,8 +175,10 @@ class LeasedAttempt:
         """Return the source in use, or the host where the asset is on one that is no source."""
         return self.server_of(self.source)
 
-    def server_of(self, source: str) -> str:
-        """Return the source, or the host that serves the asset in place of the portal."""
+    def server_of(self, source: str, error: Exception | None = None) -> str:
+        """Return the source, or the host in place of the portal: that which an error is about."""
+        if isinstance(error, RedirectUnreachableError):
+            return REDIRECT + error.host
         return self.claim.host if source == GEODES and self.claim.host else source
 
     def snapshot(self) -> Progress:

@@ -135,9 +135,8 @@ def _retry_or_fail(
         process.policy,
         was_missing=claim.was_missing,
     )
-    server = attempt.server_of(source)
-    process.source_order.failed(server, error, is_probe=claim.probes)
-    if server != GEODES:
+    process.source_order.failed(attempt.server_of(source, error), error, is_probe=claim.probes)
+    if attempt.server_of(source) != GEODES:
         decision = retry.not_of_the_account(decision)
     entry = attempt.history_entry(row.worker, error)
     if not decision.retry:

@@ -132,7 +132,7 @@ class WorkerProcess:
 
     def record_refusal(self, attempt: LeasedAttempt, source: str, error: GeodesTasksError) -> None:
         """Pause a source or account for all workers, though this download continues elsewhere."""
-        self.source_order.failed(attempt.server_of(source), error)
+        self.source_order.failed(attempt.server_of(source, error), error)
         if attempt.server_of(source) != GEODES:
             return
         decision = retry.decide(self.classify(attempt, error), 1, "", self.policy)
@@ -144,7 +144,8 @@ class WorkerProcess:
 
     def record_answer(self, attempt: LeasedAttempt) -> None:
         """Report to the fleet that a source works, if an outage of it is known."""
-        self.source_order.works(attempt.server, is_probe=attempt.claim.probes)
+        for server in filter(None, (attempt.server, attempt.claim.redirect)):
+            self.source_order.works(server, is_probe=attempt.claim.probes)
 
     def classify(self, attempt: LeasedAttempt, error: Exception) -> Exception:
         """Return an error of the portal as one of the account's key or of this file alone.

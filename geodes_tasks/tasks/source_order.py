@@ -22,8 +22,8 @@ from geodes_tasks.errors import (
     QuotaError,
     SourcePausedError,
     SourceUnavailableError,
+    SourceUnreachableError,
     UnreachableError,
-    UntrustedServerError,
 )
 from geodes_tasks.ledger import Ledger, News, SourceState
 from geodes_tasks.tasks.leased_attempt import REDIS_AWAY
@@ -85,14 +85,15 @@ class SourceOrder:
                 source is in reach.
             is_probe: Whether the attempt tried if the source is back.
         """
-        if isinstance(error, UnreachableError):
+        if isinstance(error, UnreachableError | SourceUnreachableError):
             with self._lock:
                 self._failures[source] += 1
                 if self._failures[source] < FAILURES_IN_A_ROW:
                     return
             # A compute node without a way out fails at every host: the ledger ignores it as long
-            # as the host gives files to other workers.
-            self._report(source, error.problem, fleet=True)
+            # as the host gives files to other workers. S3 is out of reach for some sites for good,
+            # and a worker that waits for it has the portal too.
+            self._report(source, error.problem, fleet=isinstance(error, UnreachableError))
         elif isinstance(error, SourceUnavailableError) and error.whole:
             self._report(source, error.problem)
         elif isinstance(error, FetchError | AccountError) and not _is_before_request(error):
@@ -149,5 +150,4 @@ def _is_before_request(error: Exception) -> bool:
     """Return whether no request was sent, so that the error does not say if the source works."""
     if isinstance(error, QuotaError):
         return error.own
-    kinds = (AccountPausedError, KeyMissingError, SourcePausedError, UntrustedServerError)
-    return isinstance(error, kinds)
+    return isinstance(error, AccountPausedError | KeyMissingError | SourcePausedError)

@@ -17,6 +17,7 @@ from geodes_tasks.errors import (
     NotFoundError,
     QuotaError,
     Reaction,
+    RedirectUnreachableError,
     SourcePausedError,
     SourceUnreachableError,
     ThrottledError,
@@ -24,7 +25,7 @@ from geodes_tasks.errors import (
     WorkerStoppingError,
 )
 from geodes_tasks.model import checksum as checksums
-from geodes_tasks.model.asset import GEODES
+from geodes_tasks.model.asset import GEODES, REDIRECT
 from geodes_tasks.model.results import Complaint, Decision
 from geodes_tasks.model.states import Reason
 
@@ -163,7 +164,8 @@ def decide(
     if isinstance(error, UnreachableError | SourceUnreachableError):
         # No server received a request, so no attempt is counted.
         wait = jittered(policy.outage_s, attempt, seed)
-        return Decision(True, Reason.OUTAGE, wait, counted=False)
+        host = REDIRECT + error.host if isinstance(error, RedirectUnreachableError) else None
+        return Decision(True, Reason.OUTAGE, wait, counted=False, held=host)
     if reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}:
         return _after_bytes(error, attempt, seed, policy)
     return _waiting(error, reaction, policy)

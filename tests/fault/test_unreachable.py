@@ -160,6 +160,60 @@ def test_a_dead_host_costs_only_its_own_files(scene: Scene, mirror: tuple[StandI
     settled_well(scene, waiting)
 
 
+@pytest.mark.parametrize("quota", [Quota(20, 3600.0), None], ids=["window", "off"])
+def test_a_dead_redirect_target_costs_only_what_is_redirected_there(
+    scene: Scene, mirror: tuple[StandIn, Door], quota: Quota | None
+) -> None:
+    """The host behind signed redirects is down: its files wait without an attempt or quota.
+
+    What the portal serves itself comes meanwhile; the rest comes when the host is back.
+    """
+    other, door = mirror
+    scene.change(quota=quota)
+    redirected = scene.items(ITEMS, KiB)
+    for item in redirected:
+        path = other.path_of(other.add_item(body=scene.standin.body(item)))
+        location = f"{door.url}{path}?X-Amz-Signature=canary"
+        scene.standin.fault(item, "redirect_other_host", location=location)
+    scene.worker("one", concurrency=2)
+    waiting = scene.enqueue(*redirected)
+    scene.until(lambda: "cannot be used" in scene.logs_whole, 30, "the outage was found")
+    asked = len(scene.standin.downloads())
+    scene.until(lambda: len(scene.standin.downloads()) > ITEMS, 30, "each was redirected once")
+
+    settled_well(scene, scene.enqueue(*scene.items(8, KiB)))
+    (account,) = scene.ledger.account.states()
+    assert waits(waiting, ITEMS)
+    assert (account.paused, asked <= ITEMS) == (None, True)
+    assert quota is None or account.quota_left >= quota.count - 9
+    door.open()
+
+    settled_well(scene, waiting)
+    assert scene.ledger.sources.outages() == {}
+    assert "canary" not in scene.logs_whole
+
+
+def test_redirected_downloads_wait_for_the_portals_quota(
+    scene: Scene, mirror: tuple[StandIn, Door]
+) -> None:
+    """Downloads that wait for a redirect's host still need the portal: its quota holds for them."""
+    other, door = mirror
+    scene.change(quota=Quota(3, 3600.0))
+    items = scene.items(4, KiB)
+    for item in items:
+        path = other.path_of(other.add_item(body=scene.standin.body(item)))
+        scene.standin.fault(item, "redirect_other_host", location=f"{door.url}{path}")
+    scene.worker("one", concurrency=1)
+    batch = scene.enqueue(*items)
+    scene.until(lambda: waits(batch, 4) and "cannot be used" in scene.logs_whole, 30, "it is down")
+    door.open()
+
+    scene.until(lambda: batch.status().states["SUCCESS"] == 3, 30, "what the window allows")
+    scene.until(lambda: batch.status().waiting == {"quota": 1}, 30, "the rest waits")
+    (account,) = scene.ledger.account.states()
+    assert account.quota_left == 0
+
+
 def test_a_dead_datalake_costs_only_what_it_alone_has(scene: Scene) -> None:
     """S3 is down: the portal gives what it has too, what S3 alone has waits without an attempt."""
     with S3Server() as s3, Door(port_of(s3.url)) as door:

@@ -25,6 +25,7 @@ from geodes_tasks.errors import (
     NotFoundError,
     OfflineError,
     ProxyFailedError,
+    RedirectUnreachableError,
     QuotaError,
     Reaction,
     ServerError,
@@ -1010,7 +1011,7 @@ def test_a_private_authority_is_trusted_when_named(secure: StandIn) -> None:
 
 
 @pytest.mark.parametrize("bundle", [None, "missing.pem"])
-def test_an_unknown_certificate_pauses_the_account(
+def test_an_unknown_certificate_is_no_fault_of_the_key(
     secure: StandIn, tmp_path: Path, bundle: str | None
 ) -> None:
     """Nothing is sent, the key least of all, and the hint names the setting that mends it."""
@@ -1020,17 +1021,26 @@ def test_an_unknown_certificate_pauses_the_account(
     with pytest.raises(UntrustedServerError, match="certificate is not trusted") as caught:
         fetch(transport, href)
 
-    assert caught.value.reaction is Reaction.AUTH
+    assert caught.value.reaction is Reaction.TRANSIENT
+    assert isinstance(caught.value, UnreachableError)
     assert "GEODES_TASKS_CA_BUNDLE" in caught.value.hint
     assert not secure.requests
 
 
-def test_another_hosts_bad_certificate_is_its_own_fault(secure: StandIn) -> None:
-    """The account is not paused for a certificate that is not the portal's."""
+def test_another_hosts_bad_certificate_is_its_own_fault(
+    secure: StandIn, standin: StandIn, href: str, item: Item
+) -> None:
+    """What needs the host waits, as for one that is down; so does what is redirected to it."""
     transport = transport_for("https://portal.example", allowed_hosts=("127.0.0.1",))
-
-    with pytest.raises(TransferError, match="certificate is not trusted"):
+    with pytest.raises(UntrustedServerError, match="certificate is not trusted"):
         fetch(transport, secure.url + "/f")
+
+    standin.fault(item, "redirect_other_host", location=f"{secure.url}/f")
+    transport = transport_for(standin.url, allowed_hosts=("127.0.0.1",))
+    with pytest.raises(RedirectUnreachableError, match="certificate is not trusted") as caught:
+        fetch(transport, href)
+
+    assert caught.value.host == secure.url.removeprefix("https://")
 
 
 def test_a_stall_over_tls(secure: StandIn) -> None:
@@ -1137,17 +1147,18 @@ def test_a_connection_that_was_made_may_have_been_counted(
     assert not isinstance(caught.value, UnreachableError)
 
 
-def test_a_redirect_that_leads_nowhere_was_answered(
+def test_a_redirect_that_leads_nowhere_names_the_host(
     standin: StandIn, href: str, item: Item
 ) -> None:
-    """The portal has counted the request, though no connection was made to where it sent it."""
+    """Not the portal is down, but the host to which it redirects; the signature is not shown."""
     nowhere = no_port()
-    standin.fault(item, "redirect_other_host", location=f"http://{nowhere}/f")
+    standin.fault(item, "redirect_other_host", location=f"http://{nowhere}/f?Signature=canary")
 
-    with pytest.raises(TransferError, match="connection failed") as caught:
+    with pytest.raises(RedirectUnreachableError, match="connection failed") as caught:
         fetch(transport_for(standin.url, allowed_hosts=(nowhere,)), href)
 
-    assert not isinstance(caught.value, UnreachableError)
+    assert caught.value.host == nowhere
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("mode", ["slow_headers", "stall"])

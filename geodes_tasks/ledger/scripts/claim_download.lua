@@ -21,7 +21,7 @@ if d.state == 'RETRY' and is_waiting(id, d.reason, d.account) then return { 'ear
 local sources, a = known_sources(d.sources), load_account(d.account)
 local open = open_lists(a, served_batch(d))
 local server = server_of(open, sources)
-if not open[sources] or (server == 'geodes' and probes_left(a.probe) < 1) or open.batch_paused
+if not open[sources] or (by_portal(server) and probes_left(a.probe) < 1) or open.batch_paused
     or call('ZCARD', leases) >= concurrency(a, concurrent) then
   call('ZREM', P .. 'due', id)
   make_ready(d, true)
@@ -32,12 +32,10 @@ local was_lost = d.reason == 'worker-lost'
 
 -- Return the notes for the worker; the attempt may be the one that tries for all others.
 local function begin_notes()
-  local notes, source, last_error = '', P .. 'source:' .. server, decoded(d.error) or {}
-  if open.probing[server] then
-    call('HSET', source, 'until', stamp(now + number(call('HGET', source, 'wait'), 10)))
-    notes = 'probe'
-  end
-  if server == 'geodes' and a.probe then
+  local last_error, portal = decoded(d.error) or {}, by_portal(server) and 'geodes'
+  local is_probe = begins_probe(open, server) or portal and begins_probe(open, portal)
+  local notes = is_probe and 'probe' or ''
+  if portal and a.probe then
     set(a, { probe = id, probed = stamp(now) })
     notes = 'probe'
   end

@@ -17,6 +17,9 @@ if server then
   source_works(server)
   transfer_succeeded(a, limits.concurrent)
 end
-if server == 'geodes' then set(a, { accepted = d.started }) end
+if server and by_portal(server) then
+  if server ~= 'geodes' then source_works('geodes') end
+  set(a, { accepted = d.started })
+end
 end_probe(d, report.source or 'nowhere')
 return answer_with_room(d, limits)

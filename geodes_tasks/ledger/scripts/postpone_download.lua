@@ -2,7 +2,7 @@
 -- ARGV: id, token, report (JSON), window, concurrent, quota count, quota seconds
 --   report: reason, delay, counted, error, entry, suspect, bytes, source, sources, collection
 --     pause: why the whole account waits, for pause_seconds, or until a person resumes it
---     held: the only source that this download waits for now
+--     held: the source that this download waits for now; S3 may serve what waits for a redirect
 --     complaint: throttled | broken | refused: what the portal's answer means for the account
 -- Returns {'lost'} or {'ok', '1' when a release finds more to send messages for}.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
@@ -12,9 +12,13 @@ if d.cancel then
   -- The failed attempt has not removed its part files.
   revoke(d)
 else
+  local held = report.held == 'geodes' and host_of(d) or report.held
+  if held and held ~= 'geodes' and by_portal(held) then
+    held = registered_sources(held .. (string.match(d.sources or '', '%+s3$') or ''))
+  end
   local values = { reason = report.reason, error = report.error, suspect = report.suspect,
     attempts = number(d.attempts) - (report.counted and 0 or 1),
-    sources = report.held == 'geodes' and host_of(d) or report.held,
+    sources = held,
     history = report.entry and longer_history(d, cjson.decode(report.entry)) }
   count_transfer(d, report, values)
   move(d, 'RETRY', values)

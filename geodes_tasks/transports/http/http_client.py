@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -29,6 +29,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     HrefRefusedError,
     ProxyFailedError,
+    RedirectUnreachableError,
     StalledError,
     TransferError,
     UnexpectedAnswerError,
@@ -155,10 +156,11 @@ class HttpClient:
             AuthError: the portal redirects without end, as GEODES does for a wrong key.
             HrefRefusedError: the address, or one that a redirect names, is not opened.
             KeyMissingError: the portal needs a key and none is set; no request was sent.
-            UntrustedServerError: the portal's certificate cannot be verified.
+            UntrustedServerError: the certificate of the server cannot be verified.
             UnreachableError: no connection could be made, so no request was sent.
+            RedirectUnreachableError: the same of the host that a redirect names.
             StalledError: no response arrived in time.
-            TransferError: the connection broke, or the target of a redirect cannot be reached.
+            TransferError: the connection broke.
         """
         settings = self._settings
         timeouts = seconds or settings.connect_seconds, seconds or settings.first_byte_seconds
@@ -237,11 +239,10 @@ class HttpClient:
                 proxies=self._proxies[where],
             )
         except (RequestException, HTTPError, OSError, ValueError) as error:
-            # After a redirect the portal has responded, and may have counted the download in the
-            # quota: that request is not one that was never sent.
-            broken = TransferError if call.connected or is_hop else UnreachableError
-            proxy_failed = TransferError if is_hop else ProxyFailedError
-            named = self._named(error, url, redact(href), timeouts, broken, proxy_failed)
+            kind, problem = self._named(error, url, timeouts, connected=call.connected)
+            named: GeodesTasksError = kind(redact(href), problem)
+            if is_hop and isinstance(named, UnreachableError):
+                named = RedirectUnreachableError(named.href, problem, urlsplit(url).netloc)
             # A ValueError is about an address, and quotes it whole: of a proxy with its password.
             raise named from None if isinstance(error, ValueError) else root_cause(error)
 
@@ -256,46 +257,37 @@ class HttpClient:
         return adapter
 
     def _named(
-        self,
-        error: Exception,
-        url: str,
-        shown: str,
-        timeouts: tuple[float, float],
-        broken: type[TransferError],
-        proxy_failed: type[TransferError],
-    ) -> GeodesTasksError:
-        """Return the error of this package for one of requests."""
+        self, error: Exception, url: str, timeouts: tuple[float, float], *, connected: bool
+    ) -> tuple[type[TransferError | HrefRefusedError], str]:
+        """Return the class and the text of the error of this package for one of requests."""
         # The texts of requests quote whole addresses, so only the inner cause is used.
         cause, name = root_cause(error), cause_name(error)
         proxy = select_proxy(url, self._proxies[origin(url)])
         via = f"the proxy {masked(proxy)}" if proxy else ""
         over = f" over {via}" if proxy else ""
+        broken = TransferError if connected else UnreachableError
+        untrusted = "its TLS certificate is not trusted: "
         match error:
             case SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
-                return self._untrusted(url, cause.verify_message)
+                return UntrustedServerError, untrusted + cause.verify_message
             case ReadTimeout():
                 # Without a connection it was the TLS handshake that did not end.
-                silent = StalledError if broken is TransferError else broken
-                return silent(shown, f"no answer within {timeouts[1]:g} s")
+                silent = StalledError if connected else UnreachableError
+                return silent, f"no answer within {timeouts[1]:g} s"
             case ConnectTimeout():
-                return broken(shown, f"no connection{over} within {timeouts[0]:g} s")
+                return broken, f"no connection{over} within {timeouts[0]:g} s"
             case ProxyError():
                 # http.client: "Tunnel connection failed: 407 Proxy Authentication Required".
                 words = "".join(c if c.isprintable() else " " for c in str(cause)[:200])
-                return proxy_failed(shown, f"{via}: {words if 'Tunnel' in words else name}")
+                return ProxyFailedError, f"{via}: {words if 'Tunnel' in words else name}"
             case ValueError() if proxy:
                 # The address of the request was parsed before: this is about the proxy's.
-                return proxy_failed(shown, proxy_problem(error, proxy))
+                return ProxyFailedError, proxy_problem(error, proxy)
             case ValueError():
-                return HrefRefusedError(redact(url), "this is no web address")
+                return HrefRefusedError, "this is no web address"
             case OSError() if not isinstance(error, RequestException):
-                return self._untrusted(url, f"{self._settings.ca_bundle}: {name}")
-        return broken(shown, f"the connection{over} failed ({name})")
-
-    def _untrusted(self, url: str, problem: str) -> GeodesTasksError:
-        """Return the error for a bad certificate; only that of the portal pauses the account."""
-        error = UntrustedServerError(redact(url), problem)
-        return error if self.policy.is_portal(url) else TransferError(error.href, str(error))
+                return UntrustedServerError, f"{untrusted}{self._settings.ca_bundle}: {name}"
+        return broken, f"the connection{over} failed ({name})"
 
 
 def proxy_problem(error: ValueError, proxy: str) -> str:

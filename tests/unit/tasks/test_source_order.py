@@ -14,6 +14,7 @@ from geodes_tasks.errors import (
     NotFoundError,
     QuotaError,
     SourceUnavailableError,
+    SourceUnreachableError,
     TransferError,
     UnreachableError,
 )
@@ -170,6 +171,20 @@ def test_three_failures_in_a_row_are_an_outage(fake_ledger: Ledger, clock: Clock
     order.works("geodes", is_probe=True)
     assert fake_ledger.sources.outages() == {}
     assert not claimed(fake_ledger, second).probes
+
+
+def test_s3_is_out_of_reach_after_three_failures_in_a_row(
+    fake_ledger: Ledger, transports: dict[str, Transport]
+) -> None:
+    """One lost connection says nothing yet; credentials that end say it at once (see above)."""
+    order = SourceOrder(fake_ledger, 60.0)
+    lost = SourceUnreachableError("s3", "h", "refused", True)
+    for error in (lost, lost, SourceUnavailableError("s3", "h", "no such object"), lost, lost):
+        order.failed("s3", error)
+    before = list(order.ordered(transports))
+    order.failed("s3", lost)
+
+    assert (before, list(order.ordered(transports))) == (["s3", "geodes"], ["geodes", "s3"])
 
 
 def test_an_answer_in_between_is_no_outage(fake_ledger: Ledger) -> None:

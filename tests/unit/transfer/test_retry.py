@@ -95,12 +95,17 @@ TABLE: list[tuple[BaseException, Decision]] = [
         ),
     ),
     (
-        errors.UntrustedServerError("h", "self-signed"),
+        errors.UntrustedServerError("h", "its TLS certificate is not trusted"),
+        Decision(True, Reason.OUTAGE, jittered(retry.OUTAGE_S, 1, "id"), counted=False),
+    ),
+    (
+        errors.RedirectUnreachableError("h", "refused", "files.example:8443"),
         Decision(
             True,
-            Reason.AUTH,
+            Reason.OUTAGE,
+            jittered(retry.OUTAGE_S, 1, "id"),
             counted=False,
-            pause="h: its TLS certificate is not trusted: self-signed",
+            held="geodes->files.example:8443",
         ),
     ),
     (errors.OfflineError("h", 410), Decision(True, Reason.OFFLINE, 150.0, counted=False)),

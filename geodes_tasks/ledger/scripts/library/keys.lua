@@ -6,7 +6,8 @@
 --   batch:<name>:downloads   zset    its downloads in the order in which they were enqueued
 --   batch:<name>:ready:<sources>:<account>  list  its downloads that can start, by the set of
 --                            sources that can serve them: geodes, geodes+s3, s3 and, for a host
---                            other than the portal, <host> and <host>+s3; the head is next
+--                            other than the portal, <host> and <host>+s3 (geodes->host: the portal
+--                            redirects them there, and that host was down); the head is next
 --   errors:<batch>           zset    its downloads with an error: <state>:<class of the error>:<id>
 --   batches                  zset    every batch by time
 --   open                     set     batches whose end is not recorded yet

@@ -11,6 +11,10 @@ local function served_batch(d) return d.names[#d.names] end
 -- Return where the https address of a download of these sources leads: `geodes`, or another host.
 local function web_host(sources) return string.match(sources, '^(.*)%+s3$') or sources end
 
+-- Return whether requests to this host go to the portal: `geodes`, or `geodes->host` for downloads
+-- that the portal redirects to that host.
+local function by_portal(host) return host == 'geodes' or string.sub(host, 1, 8) == 'geodes->' end
+
 -- The portal and the other hosts that serve downloads.
 local hosts = nil
 
@@ -36,8 +40,8 @@ local function known_sources(sources)
   return 'geodes'
 end
 
--- Return the sources of a new record; a host that is met for the first time gets its ready lists.
-local function sources_of_new(sources)
+-- Return the sources of a record; a host that is met for the first time gets its ready lists.
+local function registered_sources(sources)
   if sources and known_sources(sources) ~= sources and #web_hosts() <= MOST_HOSTS then
     call('SADD', P .. 'hosts', web_host(sources))
     hosts = nil

@@ -46,6 +46,8 @@ local function open_lists(a, batch)
       -- While it is not known whether there is quota again, one download may try (see account.lua).
       open.why.geodes = paused and (a.paused or 'paused') or open.why.geodes or a.probe and 'quota'
       open.geodes = open.geodes and not paused
+    elseif by_portal(host) then
+      open.why[host], open[host] = open.why[host] or open.why.geodes, open[host] and open.geodes
     end
     open[host .. '+s3'] = open[host] or open.datalake
     open.any = open.any or open[host .. '+s3']
@@ -54,9 +56,20 @@ local function open_lists(a, batch)
   return open
 end
 
+-- Return whether a download tries if a source is back; the next one does so after a wait.
+local function begins_probe(open, source)
+  local key = P .. 'source:' .. source
+  if open.probing[source] then
+    call('HSET', key, 'until', stamp(now + number(call('HGET', key, 'wait'), 10)))
+  end
+  return open.probing[source]
+end
+
 -- Start nothing that needs the portal for the rest of this call.
 local function close_portal(open)
-  open.geodes, open['geodes+s3'] = false, open.datalake
+  for _, host in ipairs(web_hosts()) do
+    if by_portal(host) then open[host], open[host .. '+s3'] = false, open.datalake end
+  end
 end
 
 -- Return the source or host that a download of these sources is requested from first.
@@ -119,7 +132,8 @@ local function release(account, limits)
     if not id then break end
     local state, reason, spec = unpack(call('HMGET', download_key(id), 'state', 'reason', 'spec'))
     local to_server = server_of(open, sources)
-    local needs_quota = to_server == 'geodes' and reason == 'quota'
+    local needs_portal = by_portal(to_server)
+    local needs_quota = needs_portal and reason == 'quota'
     -- It may have ended meanwhile, or have a message already.
     local waits = state == 'PENDING' or state == 'RETRY' and not is_waiting(id, reason, account)
     if waits and needs_quota and budget < 1 then
@@ -130,7 +144,7 @@ local function release(account, limits)
       drop_stale(id, state, name, account)
     else
       if needs_quota then budget = budget - 1 end
-      if to_server == 'geodes' then to_portal = to_portal - 1 end
+      if needs_portal then to_portal = to_portal - 1 end
       if to_portal < 1 then close_portal(open) end
       chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
       left, free = left - 1, free - 1
