@@ -71,7 +71,10 @@ class NameTakenError(DownloadError):
     """The item that has the path."""
 
     template = "{path}: {item} wants this path, which belongs to {other}"
-    hint = "Keep them apart with --layout '{collection}/{item}/{title}'."
+    hint = (
+        "Keep them apart with --layout '{collection}/{item}/{title}', two files of one item with "
+        "'{item}/{key}/{title}'."
+    )
 
 
 @dataclass(eq=False, repr=False)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodes_tasks.errors import ItemError, NoDataAssetError
+from geodes_tasks.errors import ItemError, NameTakenError, NoDataAssetError
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.transfer import destination
 
 NAME = "S2A_MSIL1C_20250402T175741_N0511_R141_T14ULD_20250403T022035"
 URN = "URN:FEATURE:DATA:gdh:25416e3f-1a7f-379a-9b65-a6539b1fd95b:V1"
@@ -450,6 +453,20 @@ def test_a_local_name_that_the_catalogue_gives() -> None:
     asset = only(title="Zipped product", href=href, description=None, **{"file:local_path": path})
 
     assert asset.title == asset.fields["name"] == "S2A_MSIL2A.SAFE.zip"
+
+
+def test_files_of_one_name_are_kept_apart_as_the_error_says(tmp_path: Path) -> None:
+    """Two resolutions of a band in one item: the second layout of the hint gives each a path."""
+    hrefs = {f"{size}m/B02": f"https://h/{size}m/B02.jp2" for size in (10, 20)}
+    bands = {key: {"href": href, "roles": ["data"]} for key, href in hrefs.items()}
+    found = stac_assets.assets(item(bands))
+    *_, layout = re.findall(r"'([^']+)'", NameTakenError.hint)
+
+    paths = {destination.plan(one, tmp_path, layout).final for one in found}
+
+    assert len({destination.plan(one, tmp_path).final for one in found}) == 1
+    assert len(paths) == 2
+    assert {path.name for path in paths} == {"B02.jp2"}
 
 
 def test_one_bad_href_takes_no_other_asset() -> None:
