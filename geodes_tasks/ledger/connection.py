@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from geodes_tasks.errors import (
     GeodesTasksError,
@@ -306,4 +307,13 @@ class Part:
 def _reason(error: Exception) -> str:
     # The line in a script means nothing to a user.
     message = str(error).partition(" script: ")[0]
+    if isinstance(error, MasterNotFoundError):
+        # redis-py lists its clients with 900 characters each, and leaves out what each failed with.
+        message, _, failed = message.partition(" : ")
+        refusals = failed.count(" - ")
+        message += (
+            f"; {refusals} Sentinels did not answer, or refused ssl= or sentinel_password="
+            if refusals
+            else "; is that the master_name in the Sentinels' settings?"
+        )
     return message.splitlines()[0] if message else type(error).__name__

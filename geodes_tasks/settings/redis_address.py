@@ -30,6 +30,8 @@ class SentinelAddress:
     username: str | None
     password: str | None
     """Of Redis; None where it needs none."""
+    sentinel_username: str | None
+    """Of the Sentinels, where they have users (ACL); None for a password alone."""
     sentinel_password: str | None
     """Of the Sentinels; None where they need none."""
     is_tls: bool
@@ -50,7 +52,8 @@ class SentinelAddress:
     def sentinel_options(self) -> dict[str, object]:
         """Return redis-py's options of a connection to a Sentinel."""
         tls = {"ssl": True, **self.tls_options} if self.is_tls else {}
-        return {"password": self.sentinel_password, "socket_timeout": 5.0} | tls
+        login = {"username": self.sentinel_username, "password": self.sentinel_password}
+        return {**login, "socket_timeout": 5.0, **tls}
 
     @property
     def broker_url(self) -> str:
@@ -120,6 +123,7 @@ def sentinel_address(url: str) -> SentinelAddress | None:
         database=int(parts.path.strip("/") or 0),
         username=unquote(username) or None,
         password=unquote(password) or None,
+        sentinel_username=query.get("sentinel_username"),
         sentinel_password=query.get("sentinel_password"),
         is_tls=query.get("ssl", "").lower() in _TRUE,
         ca_certs=query.get("ssl_ca_certs"),

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.errors import LedgerUnavailableError
@@ -25,7 +24,7 @@ from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from tests.conftest import WorkerFactory
 from tests.fault.scene import Scene
-from tests.real.sentinels import Sentinels, running_sentinels
+from tests.real.sentinels import SENTINEL_LOGIN, Sentinels, running_sentinels
 from tests.servers import Process, free_port, wait_until
 from tests.standin import StandIn
 
@@ -36,9 +35,13 @@ FAILOVER_S = 30.0
 
 
 @pytest.fixture
-def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentinels]:
-    """Start three servers and three Sentinels for one test."""
-    with running_sentinels(tmp_path_factory.mktemp("sentinels")) as running:
+def sentinels(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sentinels]:
+    """Start three servers and three Sentinels for one test, with TLS where it asks for it."""
+    is_secured = getattr(request, "param", "plain") == "secured"
+    folder = tmp_path_factory.mktemp("sentinels")
+    with running_sentinels(folder, is_secured=is_secured) as running:
         yield running
 
 
@@ -47,9 +50,8 @@ def scene(
     standin: StandIn, settings: Config, worker: WorkerFactory, sentinels: Sentinels
 ) -> Iterator[Scene]:
     """Give a cluster whose Redis is found through Sentinels."""
-    url = SecretStr(sentinels.url_of("worker"))
-    changed = settings.model_copy(
-        update={"redis_url": url, "lease_seconds": 5.0, "max_concurrent": 4, "max_attempts": 8}
+    changed = sentinels.settings(
+        "worker", settings, lease_seconds=5.0, max_concurrent=4, max_attempts=8
     )
     scene = Scene(standin, changed, worker)
     yield scene
@@ -86,6 +88,7 @@ def settled(scene: Scene, batch: Batch) -> list[DownloadRecord]:
     return batch.results()
 
 
+@pytest.mark.parametrize("sentinels", ["plain", "secured"], indirect=True)
 def test_the_primary_dies_while_files_are_transferred(
     scene: Scene, sentinels: Sentinels, record_property: Callable[[str, object], None]
 ) -> None:
@@ -123,6 +126,7 @@ def test_the_primary_dies_while_files_are_transferred(
     print(f"{again} requests again, {fetched_twice / MiB:.1f} MiB fetched twice")
     assert fetched_twice <= 4 * 2 * MiB
     assert scene.leftovers() == []
+    assert SENTINEL_LOGIN[1] not in scene.logs
 
 
 def test_records_that_no_replica_had_are_made_again(scene: Scene, sentinels: Sentinels) -> None:
@@ -167,7 +171,9 @@ def test_enqueue_says_when_no_replica_has_the_batch(
     assert "enqueue the same items again" in caplog.text
 
 
-@pytest.mark.parametrize("user", ["client", "viewer"])
+@pytest.mark.parametrize(
+    ("user", "sentinels"), [("client", "plain"), ("viewer", "secured")], indirect=["sentinels"]
+)
 def test_commands_reach_redis_through_sentinels(
     scene: Scene, sentinels: Sentinels, user: str, tmp_path: Path
 ) -> None:
@@ -195,9 +201,41 @@ def test_commands_reach_redis_through_sentinels(
     assert json.loads(done[0].stdout)["total"] == 1, done[0].stderr
     assert "Traceback" not in done[1].stdout + done[1].stderr
     assert "redis" in done[1].stdout.lower()
-    assert sentinels.password(user) not in done[1].stdout + done[1].stderr
+    for secret in (sentinels.password(user), SENTINEL_LOGIN[1], SENTINEL_LOGIN[1].split()[0]):
+        assert secret not in done[1].stdout + done[1].stderr
 
 
+@pytest.mark.parametrize("sentinels", ["secured"], indirect=True)
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("sentinel_password=", "sentinel_password=wrong", "3 Sentinels did not answer, or refused"),
+        ("ssl=true", "ssl=false", "3 Sentinels did not answer, or refused"),
+        ("master_name=geodes", "master_name=other", "is that the master_name"),
+    ],
+    ids=["wrong password of the Sentinels", "no TLS", "another name"],
+)
+def test_secured_sentinels_refuse(
+    scene: Scene, sentinels: Sentinels, old: str, new: str, reason: str, tmp_path: Path
+) -> None:
+    """One line that names the Sentinels and no secret."""
+    environment = os.environ | config.environment(scene.settings)
+    environment["GEODES_TASKS_REDIS_URL"] = sentinels.url_of("client").replace(old, new)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "geodes_tasks", "status"],
+        env=environment, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert f":{sentinels.sentinel_ports[0]};" in done.stderr
+    assert reason in done.stderr
+    assert len(done.stderr) < 500
+    assert "wrong" not in done.stderr
+
+
+@pytest.mark.parametrize("sentinels", ["plain", "secured"], indirect=True)
 def test_flower_reads_the_broker_through_sentinels(
     scene: Scene, sentinels: Sentinels, tmp_path: Path
 ) -> None:
@@ -239,3 +277,5 @@ def test_no_sentinel_answers(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert "127.0.0.1:1;127.0.0.1:2" in done.stderr
+    assert "2 Sentinels did not answer" in done.stderr
+    assert len(done.stderr) < 500

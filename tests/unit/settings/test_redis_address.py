@@ -73,13 +73,15 @@ def test_a_password_in_a_wrong_address_is_not_shown(url: str) -> None:
 
 def test_an_address_of_sentinels_is_taken_apart() -> None:
     """Hosts with and without a port, the login of Redis, the name of the primary."""
-    address = sentinel_address(f"{SENTINELS}&sentinel_password=s&ssl=true&ssl_ca_certs=/ca.pem")
+    login = "sentinel_username=watch%20er&sentinel_password=s"
+    address = sentinel_address(f"{SENTINELS}&{login}&ssl=true&ssl_ca_certs=/ca.pem")
 
     assert address is not None
     assert address.hosts == (("h1", 26380), ("h2", 26379), ("::1", 26382))
     assert (address.username, address.password) == ("worker", "p@ss")
     assert (address.master_name, address.database) == ("geodes", 3)
     assert address.tls_options == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+    assert address.sentinel_options["username"] == "watch er"
     assert address.sentinel_options["password"] == "s"
     assert address.sentinel_options["ssl_ca_certs"] == "/ca.pem"
 
