@@ -23,9 +23,10 @@ def browser() -> str | None:
     return next((path for path in found if not failure(path, "--version")), None)
 
 
-def dom(url: str, *, width: int = 1600) -> str:
-    """Give the page as it stands after its scripts have run."""
-    return _run(url, "--dump-dom", f"--window-size={width},800")
+def dom(url: str, *, width: int = 1600, dark: bool = False) -> str:
+    """Return the page as it stands after its scripts have run."""
+    scheme = ["--force-dark-mode"] if dark else []
+    return _run(url, "--dump-dom", f"--window-size={width},800", *scheme)
 
 
 def rows(page: str) -> list[list[str]]:
@@ -37,9 +38,12 @@ def rows(page: str) -> list[list[str]]:
     ]
 
 
-def shoot(url: str, picture: Path, *, width: int = 1600, height: int = 800) -> None:
+def shoot(
+    url: str, picture: Path, *, width: int = 1600, height: int = 800, dark: bool = False
+) -> None:
     """Write a picture of the page."""
-    _run(url, f"--screenshot={picture}", f"--window-size={width},{height}")
+    scheme = ["--force-dark-mode"] if dark else []
+    _run(url, f"--screenshot={picture}", f"--window-size={width},{height}", *scheme)
 
 
 def _run(url: str, *options: str) -> str:

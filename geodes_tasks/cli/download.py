@@ -30,7 +30,7 @@ from geodes_tasks.model.formatting import human_bytes, seconds_of
 from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.monitoring.terminal import view
-from geodes_tasks.monitoring.wording import outcomes, summary
+from geodes_tasks.monitoring.wording import summary
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.settings.config import Config
@@ -332,7 +332,7 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     Items that the portal counted and did not deliver are failures too.
     """
     status = run.batch.status()
-    write_line(summary(status) + outcomes(status))
+    write_line(summary(status))
     has_errors = status.states["FAILURE"] or status.waiting
     failures = run.batch.ledger.reading.failures(run.batch.id) if has_errors else []
     # Items that were refused when they were enqueued were named then.

@@ -21,7 +21,7 @@ from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import Lines, Picture
-from geodes_tasks.monitoring.wording import outcomes, summary
+from geodes_tasks.monitoring.wording import summary
 
 PERIOD_S = 0.5
 """Seconds between two readings of the ledger."""
@@ -174,7 +174,7 @@ def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
     """Print each batch and its errors, and exit with the first code that is not 0."""
     codes = []
     for status in snapshot.batches:
-        write_line(f"{status.batch}: {summary(status)}{outcomes(status)}")
+        write_line(f"{status.batch}: {summary(status)}")
         has_failed = status.states[State.FAILURE] > 0
         failures = reader.ledger.reading.failures(status.batch) if has_failed else []
         codes.append(exit_codes.exit_code(status, failures))

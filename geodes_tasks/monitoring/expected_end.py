@@ -18,6 +18,8 @@ class End:
     """Seconds of the server's clock; None when unknown."""
     why: str = ""
     """What bounds it, or why it is unknown."""
+    before_tape: float | None = None
+    """When all that is not on tape ends, in the same seconds; None without a tape or unknown."""
 
 
 def expected_end(
@@ -43,19 +45,35 @@ def expected_end(
     """
     if not status.unfinished:
         return End(None)
-    tape = status.waiting.get(Reason.OFFLINE, 0)
     if is_paused:
         return End(None)
     if not alive:
         return End(None, "no worker is alive")
+    tape = status.waiting.get(Reason.OFFLINE, 0)
+    if not tape:
+        return _end_of(status, account, at, next_due, on_s3, tape)
+    # GEODES names no time at which a file comes back from tape.
+    others = (
+        _end_of(status, account, at, next_due, on_s3, tape) if status.unfinished > tape else None
+    )
+    return End(None, "the tape names no time", others.at if others else None)
+
+
+def _end_of(
+    status: BatchStatus,
+    account: AccountState | None,
+    at: float,
+    next_due: float,
+    on_s3: int,
+    tape: int,
+) -> End:
+    """Return the end of all that is not on tape."""
     # A running download has spent its unit of quota already; the tape spends none while it waits.
     requests = status.states[State.PENDING] + status.states[State.RETRY] - tape - on_s3
     quota = quota_end(account, requests, at)
-    # GEODES names no time at which a file comes back from tape.
-    if tape:
-        return End(None, "the tape names no time")
     # Files without a size in the catalogue add nothing: the end is then too early, never too late.
-    left_bytes = status.bytes_total - status.bytes_done
+    # Sizes are counted by batch, not by reason: files on tape are as large as the others.
+    left_bytes = (status.bytes_total - status.bytes_done) * (1 - tape / status.unfinished)
     moving = left_bytes / status.bytes_per_second if status.bytes_per_second else None
     if moving is None and quota is None:
         return End(max(next_due, at) if next_due and not status.states[State.STARTED] else None)

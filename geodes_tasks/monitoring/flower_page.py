@@ -24,7 +24,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Batc
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <style>body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1em auto; max-width: 1400px;
-padding: 0 1em }} @media (max-width: 600px) {{ .geodes-tasks td {{ display: inline-block }} }}
+padding: 0 1em }}
 a {{ color: #2a7ab9 }} code {{ user-select: all }}</style></head>
 <body><p><a href="{prefix}/workers">Workers</a> <a href="{prefix}/tasks">Tasks</a>
 <a href="{prefix}/batches?format=json">JSON</a></p><main>{body}</main>

@@ -17,7 +17,7 @@ from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import Row, Section, Tone, sections
 from geodes_tasks.monitoring.snapshot import Snapshot
 from geodes_tasks.monitoring.terminal import DRAW_S, Quiet, View, view
-from geodes_tasks.monitoring.wording import STATE_WORDS, WAIT_WORDS, outcomes, summary
+from geodes_tasks.monitoring.wording import STATE_WORDS, WAIT_WORDS
 
 ROWS, RECORD_ROWS = 12, 50
 """Rows of a section, and of all downloads, shown at most."""
@@ -30,14 +30,17 @@ TONES = {
 STYLE = """<style>
 .geodes-tasks table { border-collapse: collapse; width: 100%; margin: 0 0 .8em }
 .geodes-tasks td { text-align: left; padding: .1em .8em .1em 0; overflow-wrap: anywhere }
+.geodes-tasks .named td + td { white-space: nowrap }
 .geodes-tasks h4 { margin: .4em 0 .2em; text-transform: uppercase; font-size: .85em }
 .geodes-tasks h4 small { text-transform: none; font-weight: normal }
 .geodes-tasks meter { width: 7em }
 .geodes-tasks .note td { opacity: .8; padding-left: 1.5em }
-.geodes-tasks .done { color: #2a9d4a } .geodes-tasks .moves { color: #2a7ab9 }
-.geodes-tasks .waits { color: #b8860b } .geodes-tasks .person { color: #d0432f }
+.geodes-tasks .done { color: #22883f } .geodes-tasks .moves { color: #2a7ab9 }
+.geodes-tasks .waits { color: #96700a } .geodes-tasks .person { color: #d0432f }
+@media (max-width: 600px) { .geodes-tasks td { display: inline; white-space: normal !important }
+.geodes-tasks .note td { display: block } }
 </style>"""
-"""Colours that can be read on light and on dark ground."""
+"""Colours with a contrast of 4.5 to white and of 4 to the dark ground of browsers, #121212."""
 
 
 def in_notebook() -> bool:
@@ -118,7 +121,8 @@ def _section(section: Section, task_url: str, most: int) -> str:
     more = len(section.rows) - most
     rest = f"<tr class=note><td colspan=9>and {more} more</td></tr>" if more > 0 else ""
     title = f"<h4>{escape(section.title)} <small>{escape(section.detail)}</small></h4>"
-    return f"{title}<table>{rows}{rest}</table>"
+    kind = " class=named" if section.is_named else ""
+    return f"{title}<table{kind}>{rows}{rest}</table>"
 
 
 def _row(row: Row, task_url: str) -> str:
@@ -138,11 +142,6 @@ def _row(row: Row, task_url: str) -> str:
 def _note(note: str) -> str:
     text = escape(note)
     return f"<code>{text}</code>" if note.startswith("geodes-tasks ") else text
-
-
-def counts(status: BatchStatus) -> str:
-    """Return the counts of a batch as one line of HTML."""
-    return f"<p>{escape(summary(status) + outcomes(status))}</p>"
 
 
 def table(records: Sequence[DownloadRecord], total: int) -> str:

@@ -22,7 +22,6 @@ from geodes_tasks.monitoring.wording import (
     WAIT_WORDS,
     clock,
     joined,
-    outcomes,
     plural,
     summary,
     until,
@@ -120,7 +119,7 @@ def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
         ),
         Tone.PERSON if paused else tone,
         min(max(share, 0.0), 1.0),
-        (joined([paused, summary(status) + outcomes(status), why]),),
+        (joined([paused, summary(status), why]),),
     )
 
 
@@ -129,6 +128,8 @@ def end_text(snapshot: Snapshot, status: BatchStatus) -> tuple[str, str]:
     end = snapshot.ends.get(status.batch)
     if not status.unfinished or end is None:
         return "" if status.unfinished else "over", ""
+    if end.before_tape is not None:
+        return f"about {clock(end.before_tape, snapshot.at)}", "end without the tape"
     if end.at is None:
         return "end unknown", end.why
     return f"about {clock(end.at, snapshot.at)}", end.why

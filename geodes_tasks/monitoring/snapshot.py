@@ -233,7 +233,9 @@ class SnapshotReader:
         account = next((one for one in snapshot.accounts if one.name == name), None)
         limited = account is not None and account.quota_count > 0
         # Of this batch's own reasons: another batch of the picture may wait for much longer.
-        dues = [one.next_due or 0.0 for one in snapshot.waits if one.reason in status.waiting]
+        # The next poll of the tape is not the end of a wait.
+        reasons = status.waiting.keys() - {Reason.OFFLINE}
+        dues = [one.next_due or 0.0 for one in snapshot.waits if one.reason in reasons]
         return expected_end(
             status,
             account,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol, Self
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -29,10 +29,13 @@ BAR, LONGEST_BAR, NAME = 6, 40, 16
 """Columns of the shortest and the longest bar, and of a name with its date and tile."""
 INDENT, NOTE = 2, 4
 """Columns before a row without columns, and before a note."""
+GIVE_WAY = (("files", 3), ("accounts", 0), ("files", 0), ("workers", 0))
+"""Sections that lose rows first on a low terminal, each down to a number of rows; 0: all of it."""
 STYLES = {
-    # The terminal's own yellow and cyan vanish on a light ground.
+    # The terminal's own yellow and cyan vanish on a light ground. These two have a contrast of
+    # more than 3 to white and to black (WCAG 2.2, 1.4.11); green and red are the terminal's own.
     Tone.DONE: "green",
-    Tone.MOVES: "dark_cyan",
+    Tone.MOVES: "turquoise4",
     Tone.WAITS: "dark_goldenrod",
     Tone.PERSON: "red",
     Tone.PLAIN: "",
@@ -51,43 +54,68 @@ class Picture:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines."""
-        drawn, width = list(self.sections), options.max_width
+        drawn = []
+        for section in self.sections:
+            rows = islice(rows_of(section, options.max_width), self.height)
+            counted = [(row, len(console.render_lines(row, options))) for row in rows]
+            drawn.append(Block(section, counted, len(section.rows) - len(counted)))
         if self.height is not None:
-            drawn = fitted(drawn, width, self.height - bool(self.note.plain))
-        for section in drawn:
-            yield Text.assemble(
-                (section.title.upper(), "bold"), f"  {section.detail}", no_wrap=True
-            )
-            yield from rows_of(section, width)
+            fit(drawn, self.height - bool(self.note.plain))
+        for block in drawn:
+            title, detail = block.section.title.upper(), f"  {block.section.detail}"
+            yield Text.assemble((title, "bold"), detail, no_wrap=True, overflow="ellipsis")
+            yield from (row for row, _ in block.rows)
+            if block.left_out:
+                yield Padding(Text(f"and {block.left_out} more"), (0, 0, 0, INDENT))
         if self.note.plain:
             yield self.note
 
 
-def fitted(drawn: list[Section], width: int, height: int) -> list[Section]:
-    """Return the sections in so many lines: rows leave the longest section first."""
+@dataclass(slots=True)
+class Block:
+    """A section while it is made to fit."""
 
-    def lines(section: Section) -> int:
-        texts = [(note, NOTE) for row in section.rows for note in row.notes]
-        texts += [(row.cells[0], INDENT) for row in section.rows if len(row.cells) == 1]
-        wrapped = sum(math.ceil(len(text) / max(width - indent, 1)) for text, indent in texts)
-        return 1 + sum(len(row.cells) > 1 for row in section.rows) + wrapped
+    section: Section
+    rows: list[tuple[RenderableType, int]]
+    """The rows that are drawn, each with its number of lines."""
+    left_out: int
 
-    # From the end of a section: what matters most stands first, failures before waits, and files
-    # that began first before later ones.
-    left_out: dict[str, int] = {}
-    while sum(map(lines, drawn)) + len(left_out) > height:
-        longer = [one for one in drawn if len(one.rows) > 1]
-        if not longer:
-            break
-        longest = max(longer, key=lines)
-        left_out[longest.title] = left_out.get(longest.title, 0) + 1
-        drawn[drawn.index(longest)] = replace(longest, rows=longest.rows[:-1])
-    return [
-        replace(one, rows=(*one.rows, Row((f"and {left_out[one.title]} more",))))
-        if one.title in left_out
-        else one
-        for one in drawn
-    ]
+    @property
+    def lines(self) -> int:
+        """Return the number of lines with the title and the count of what is left out."""
+        return 1 + sum(lines for _, lines in self.rows) + (self.left_out > 0)
+
+    def pop(self) -> None:
+        """Leave out the last row that is drawn."""
+        self.rows.pop()
+        self.left_out += 1
+
+
+def fit(drawn: list[Block], height: int) -> None:
+    """Take rows out until all fit: of the longest section, then of those that matter least."""
+
+    def is_too_long() -> bool:
+        return sum(block.lines for block in drawn) > height
+
+    def shorten(share: float) -> bool:
+        # From the end of a section: what matters most stands first, failures before waits, and
+        # files that began first before later ones.
+        longest = max(drawn, key=lambda block: block.lines * (len(block.rows) > 1))
+        if not is_too_long() or longest.lines <= share * height or len(longest.rows) < 2:
+            return False
+        longest.pop()
+        return True
+
+    while shorten(0.5):
+        pass
+    for title, least in GIVE_WAY:
+        for block in [one for one in drawn if one.section.title == title]:
+            while is_too_long() and len(block.rows) > least:
+                block.pop()
+            if is_too_long() and not least:
+                drawn.remove(block)
+    while shorten(0.0):
+        pass
 
 
 def rows_of(section: Section, width: int) -> Iterator[RenderableType]:
@@ -108,14 +136,16 @@ def rows_of(section: Section, width: int) -> Iterator[RenderableType]:
         # The last column takes the rest of the line: only long texts stand there.
         widths[count - 1] = max(width - sum(widths[: count - 1]) - count - 1, NAME)
     for row in section.rows:
+        lines: list[RenderableType] = []
         if len(row.cells) == 1:
             # Wrapped, not cut: a sentence has its point at the end.
-            yield Padding(Text(row.cells[0], style=STYLES[row.tone]), (0, 0, 0, INDENT))
+            lines.append(Padding(Text(row.cells[0], style=STYLES[row.tone]), (0, 0, 0, INDENT)))
         else:
-            yield line_of(section, row, widths[:count], bar)
+            lines.append(line_of(section, row, widths[:count], bar))
         for note in row.notes:
             style = "bold" if note.startswith("geodes-tasks ") else "" if bar else "dim"
-            yield Padding(Text(note, style=style), (0, 0, 0, NOTE))
+            lines.append(Padding(Text(note, style=style), (0, 0, 0, NOTE)))
+        yield Group(*lines)
 
 
 def line_of(section: Section, row: Row, widths: list[int], bar: int) -> Table:
@@ -127,9 +157,12 @@ def line_of(section: Section, row: Row, widths: list[int], bar: int) -> Table:
         is_name = section.is_named and number == 0
         is_count = number == 0 and not section.is_named and text.isdigit()
         right = is_count or (section.is_named and 0 < number < len(widths) - 1)
+        # Sentences wrap, names and numbers do not.
+        whole = section.is_named or number < len(widths) - 1
         line.add_column(
-            width=width, no_wrap=True, overflow="ellipsis", justify="right" if right else "left"
-        )
+            width=width, no_wrap=whole, overflow="ellipsis" if whole else "fold",
+            justify="right" if right else "left",
+        )  # fmt: skip
         cells.append(Text(shortened(text, width) if is_name else text, style=style))
         if is_name and bar >= BAR:
             line.add_column(width=bar)

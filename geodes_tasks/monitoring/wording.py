@@ -46,25 +46,21 @@ _ADDRESS = re.compile(r"'?https?://[^\s']+(?:', | )?")
 
 
 def summary(status: BatchStatus) -> str:
-    """Return a batch in a few words: ``12 of 20 done, 3 running, 4 failed, 5 on tape``."""
+    """Return a batch in a few words: ``12 of 20 done (9 downloaded, 3 resumed), 4 on tape``."""
     states = status.states
-    parts = [f"{states[State.SUCCESS]} of {status.total} done"]
+    outcomes = [
+        f"{status.outcomes[name]} {words}"
+        for name, words in OUTCOME_WORDS.items()
+        if status.outcomes.get(name)
+    ]
+    how = f" ({', '.join(outcomes)})" if outcomes else ""
+    parts = [f"{states[State.SUCCESS]} of {status.total} done{how}"]
     for state in (State.STARTED, State.PENDING, State.FAILURE, State.REVOKED):
         if states[state]:
             parts.append(f"{states[state]} {STATE_WORDS[state]}")
     for reason, count in status.waiting.items():
         parts.append(f"{count} {WAIT_WORDS.get(reason, reason)}")
     return ", ".join(parts)
-
-
-def outcomes(status: BatchStatus) -> str:
-    """Return how success came about: `` (3 downloaded, 1 resumed)``; empty without a success."""
-    counts = [
-        f"{status.outcomes[name]} {words}"
-        for name, words in OUTCOME_WORDS.items()
-        if status.outcomes.get(name)
-    ]
-    return f" ({', '.join(counts)})" if counts else ""
 
 
 def amount(done_bytes: int | None, size_bytes: int | None) -> str:

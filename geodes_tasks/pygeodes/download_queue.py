@@ -20,7 +20,7 @@ from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import dataframe, html
 from geodes_tasks.monitoring.loading import load_view
-from geodes_tasks.monitoring.wording import outcomes, summary
+from geodes_tasks.monitoring.wording import summary
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac import readers
@@ -126,7 +126,7 @@ class DownloadQueue:
         if self._status is None:
             return f"{head}<p>not run yet</p>"
         table = html.table(self.results, self._status.total) if self.results else ""
-        return f"{head}{html.counts(self._status)}{table}"
+        return f"{head}<p>{escape(summary(self._status))}</p>{table}"
 
     def to_dataframe(self) -> Any:
         """Return a pandas data frame with a row for each file, as the last ``run()`` left it.
@@ -183,7 +183,7 @@ class DownloadQueue:
             except KeyboardInterrupt:
                 self._write(f"interrupted: {run.left()}; run() continues")
                 raise
-            self._write(summary(status) + outcomes(status))
+            self._write(summary(status))
             for line in runs.failure_lines(run.batch.ledger.reading.failures(run.batch.id)):
                 self._write(line)
             return status

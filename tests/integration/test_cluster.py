@@ -97,7 +97,7 @@ def test_enqueued_watched_and_reported(
     assert receipt["bytes_total"] == 4 * 64 * KiB
     assert enqueued.stderr.startswith("4 files, 262.1 kB: 4 from the portal")
     assert watched.returncode == 3
-    assert "4 of 5 done, 1 failed (4 downloaded)" in watched.stderr
+    assert "4 of 5 done (4 downloaded), 1 failed" in watched.stderr
     assert (status["states"]["SUCCESS"], status["states"]["FAILURE"]) == (4, 1)
     assert wrong_files(standin, items, folder_of(settings)) == []
     assert_reports_agree(told)

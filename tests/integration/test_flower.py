@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections import Counter
+from html import escape, unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,11 +19,13 @@ import pytest
 from geodes_tasks import enqueue
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring import flower as flowerconfig
+from geodes_tasks.monitoring.html import picture
 from geodes_tasks.settings import config
 from tests import browser
 from tests.servers import Process, free_port, wait_until
 from tests.standin import KiB
 from tests.tools import need
+from tests.unit.monitoring.scene import busy_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,25 @@ if TYPE_CHECKING:
     from tests.standin import StandIn
 
 APP = "worker"
+FRAME = """<meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<iframe width="{width}" height="700" style="border: 0" srcdoc="{page}"></iframe><script>
+const light = colour => colour.map(part => part / 255)
+  .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0.05);
+const numbers = text => text.match(/[0-9.]+/g).slice(0, 3).map(Number);
+document.querySelector("iframe").onload = event => {{
+  const page = event.target.contentDocument, root = page.documentElement;
+  page.body.style.backgroundColor = "Canvas";
+  const ground = numbers(getComputedStyle(page.body).backgroundColor);
+  const contrasts = [...page.querySelectorAll("td, a, h4")].map(one => {{
+    const pair = [light(numbers(getComputedStyle(one).color)), light(ground)];
+    return Math.max(...pair) / Math.min(...pair);
+  }});
+  const seen = [root.clientWidth, root.scrollWidth, Math.min(...contrasts), ground];
+  document.body.dataset.seen = JSON.stringify(seen);
+}};
+</script>"""
+"""A page in a frame, and its width, its widest part, its least contrast (WCAG 2.2), its ground."""
 RUNNING = re.compile(r"(\d+) % of (\S+ \S+), (\S+) (\S+)/s, (.+) left")
 
 
@@ -271,7 +293,7 @@ def test_a_page_has_all_batches(
     assert status == 200
     assert "&lt;i&gt;april" in page
     assert "<i>april" not in page
-    assert "1 of 2 done, 1 failed (1 downloaded)" in page
+    assert "1 of 2 done (1 downloaded), 1 failed" in page
     assert f'href="{prefix}/tasks"' in page
     assert (row["batch"], row["states"]["FAILURE"]) == ("<i>april", 1)
     assert row["failures"][0]["class"] == "NotFoundError"
@@ -296,6 +318,33 @@ def test_the_page_of_batches_in_a_browser(
     assert f"/task/{record.download_id}" in page
     assert "SCENE.zip" in page
     assert "kB/s" in page
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_of_batches_fits_and_is_legible_without_scripts(
+    settings: Config, flower: FlowerProcess, tmp_path: Path, width: int, dark: bool
+) -> None:
+    """The page as it is sent, in a window of this width: no part is wider, each text differs."""
+    need_browser()
+    enqueue([], conf=settings, batch="april")
+    flower.start()
+    page = flower.get("/batches")[1]
+    busy = picture(busy_snapshot(), "/task/")
+    page = re.sub("<main>.*</main>", lambda _: f"<main>{busy}</main>", page, flags=re.DOTALL)
+    page = re.sub("<script>.*</script>", "", page, flags=re.DOTALL)
+    file = tmp_path / "page.html"
+    # A window has at least 500 pixels there, a frame in it has any width.
+    file.write_text(FRAME.format(width=width, page=escape(page)))
+
+    seen = browser.dom(file.as_uri(), width=1600, dark=dark)
+
+    found = re.search(r'data-seen="([^"]*)"', seen)
+    assert found is not None
+    frame, widest, contrast, ground = json.loads(unescape(found[1]))
+    assert (frame, widest) == (width, width)
+    assert contrast >= 4.0
+    assert (sum(ground) < 3 * 128) is dark
 
 
 def test_a_flower_that_starts_late_knows_what_runs(

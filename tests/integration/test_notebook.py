@@ -188,7 +188,7 @@ batch""",
     assert "<td>&lt;i&gt;mine</td>" in html_of(made.cells[0])
     assert "<i>mine" not in html_of(made.cells[0]) + html_of(made.cells[2])
     assert "Batch(" in begun
-    assert "3 of 4 done, 1 failed (3 downloaded)" in waited
+    assert "3 of 4 done (3 downloaded), 1 failed" in waited
     assert "'SUCCESS': 3" in waited
     assert "NotFoundError: no such file" in ended
     assert "Search for the item again" in ended

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from geodes_tasks.monitoring.expected_end import End, expected_end
+from geodes_tasks.monitoring.picture import end_text
+from geodes_tasks.monitoring.snapshot import Snapshot
+from geodes_tasks.monitoring.wording import clock
 from tests.unit.monitoring.scene import ACCOUNT, NOW, batch_of
 
 FREE = replace(ACCOUNT, quota_count=0, quota_reopens=None)
@@ -45,6 +48,18 @@ def test_a_wait_bounds_the_end() -> None:
     status = batch_of("b", {"backoff": 1}, started=1, retry=1, **MOVING)
 
     assert expected_end(status, FREE, at=NOW, alive=1, next_due=NOW + 600) == End(NOW + 600)
+
+
+def test_the_tape_hides_no_end_of_the_others() -> None:
+    """One file of four on tape: the end of all is unknown, that of the other three is known."""
+    status = batch_of("b", {"offline": 1}, started=3, retry=1, **MOVING | {"bytes_done": 2_000_000})
+
+    end = expected_end(status, FREE, at=NOW, alive=1)
+
+    assert end == End(None, "the tape names no time", NOW + 60)
+    snapshot = Snapshot(NOW, [status], {"b": end})
+    assert end_text(snapshot, status) == (f"about {clock(NOW + 60, NOW)}", "end without the tape")
+    assert snapshot.status_object(status)["expected_end"] is None
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 from geodes_tasks.ledger import Running
@@ -15,8 +17,8 @@ from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Snapshot
-from geodes_tasks.monitoring.terminal import Drawing, Lines, Picture, Quiet, view
-from tests.unit.monitoring.scene import busy_snapshot
+from geodes_tasks.monitoring.terminal import STYLES, Drawing, Lines, Picture, Quiet, view
+from tests.unit.monitoring.scene import busy_snapshot, failure_of, running
 
 NAME = "S2A_MSIL1C_20250402T105021_N0511_R051_T31TCJ_20250402T143000.zip"
 
@@ -79,23 +81,76 @@ def test_columns_are_aligned() -> None:
     assert len({line.index(" of 41.9 MB") for line in files}) == 1
 
 
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("height", [15, 24, 60])
-def test_a_low_terminal_keeps_a_row_of_each_section(height: int) -> None:
-    """Rows are left out and counted; each kind of section stays."""
-    lines = drawn(busy_snapshot(), 80, height)
-    titles = [line.split("  ")[0].strip() for line in lines if line[:1].isupper()]
+def test_a_low_terminal_keeps_what_matters_most(width: int, height: int) -> None:
+    """Files and accounts give way first; what is left out of a section is counted."""
+    lines = drawn(busy_snapshot(), width, height)
+    titles = [line.split("  ")[0].strip() for line in lines if line[:2].isupper()]
+    every = ["BATCHES", "NEEDS YOU", "CONTINUES BY ITSELF", "WORKERS", "FILES", "ACCOUNTS"]
 
-    assert titles == [
-        "BATCHES", "NEEDS YOU", "CONTINUES BY ITSELF", "WORKERS", "FILES", "ACCOUNTS",
-    ]  # fmt: skip
-    assert len(lines) <= max(height, 22)
-    assert any(re.search(r"and \d more", line) for line in lines) is (height < 60)
+    there = [one for one in titles if one in every]
+    assert there == every[: len(there)]
+    assert len(there) >= (6 if height == 60 else 3)
+    assert len(lines) <= height
+    assert ("--class ServerError" in "".join(lines)) is (height > 15)
+
+
+def test_many_files_do_not_hide_what_needs_a_person() -> None:
+    """With 40 files and 24 lines the failures, some files and the number left out are there."""
+    snapshot = busy_snapshot()
+    files = [running(number, NAME, "celery@node1") for number in range(40)]
+
+    lines = drawn(replace(snapshot, running=files), 80, 24)
+
+    assert len(lines) == 24
+    assert any("--class ServerError" in line for line in lines)
+    left_out = int(re.findall(r"and (\d+) more", "".join(lines))[-1])
+    assert sum("T31TCJ" in line for line in lines) + left_out == 40
+
+
+def test_a_sentence_at_the_end_of_a_row_is_wrapped_not_cut() -> None:
+    """Since when something waits, and a long message of an error, are there at 60 columns."""
+    message = "https://p/x: the portal answered with a page of 2.1 kB in place of the file"
+    group = failure_of("UnexpectedAnswerError", 2, message)
+    snapshot = replace(busy_snapshot(), failures={"urgent": [group]})
+
+    text = " ".join(" ".join(drawn(snapshot, 60)).split())
+
+    assert "in place of the file" in text
+    assert re.search(r"on tape asked again at \S+ \S+ \(in 1 min 52 s\), since", text)
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("ground", [0.0, 1.0])
+def test_colours_are_legible_on_dark_and_on_light_ground(ground: float) -> None:
+    """Each colour that the terminal does not choose itself differs enough from its ground."""
+    for style in STYLES.values():
+        colour = Style.parse(style).color
+        if colour is None or (colour.number or 0) < 16:
+            continue
+        light = luminance(colour.get_truecolor())
+        assert (max(light, ground) + 0.05) / (min(light, ground) + 0.05) >= 3.0, style
+
+
+def luminance(colour: tuple[int, int, int]) -> float:
+    """Return the relative luminance of a colour (WCAG 2.2, "relative luminance")."""
+    parts = (one / 255 for one in colour)
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_the_end_expected_and_what_needs_a_person_come_first() -> None:
     """The order is the same in every view: end, person, waits, workers, accounts."""
     text = "\n".join(drawn(busy_snapshot(), 120))
-    order = ["about ", "NEEDS YOU", "NotFoundError", "CONTINUES BY ITSELF", "on tape  ", "WORKERS"]
+    order = [
+        "about ",
+        "NEEDS YOU",
+        "NotFoundError",
+        "CONTINUES BY ITSELF",
+        "asked again",
+        "WORKERS",
+    ]
 
     positions = [text.index(word) for word in order]
     assert positions == sorted(positions)
