@@ -20,7 +20,7 @@ from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers
-from geodes_tasks.stac.item_properties import NEW_NAMES, property_of
+from geodes_tasks.stac.item_properties import NEW_NAMES, identifier_of, property_of
 
 STAC_VERSION = "1.0.0"
 """Version of STAC of all items: pystac refuses the beta versions of GEODES, of the same fields."""
@@ -188,7 +188,13 @@ class Item(pystac.Item):
             return self.to_dict().get(key)
         if (value := field_at(key, self.properties)) is not None:
             return value
-        return property_of({"properties": self.properties}, NEW_NAMES.get(key, key))
+        item = {"id": self.id, "properties": self.properties}
+        # Items of 2024 have the product's name only in the address of the archive.
+        return (
+            identifier_of(item)
+            if key == "identifier"
+            else property_of(item, NEW_NAMES.get(key, key))
+        )
 
     def list_available_keys(self, with_origin: bool = False) -> set[str]:
         """Return the names of the properties, nested ones with dots.
@@ -209,7 +215,7 @@ class Item(pystac.Item):
         """Show collection, name, date, cloud cover and archive in a notebook."""
         rows = {
             "collection": self.collection_id,
-            "item": self.find("identifier") or self.id,
+            "item": self.find("identifier"),
             "acquired": self.find("start_datetime"),
             "cloud cover": self.find("eo:cloud_cover"),
         }

@@ -8,6 +8,7 @@ import pytest
 
 from geodes_tasks.errors import NoDataAssetError
 from geodes_tasks.model.asset import GEODES, S3
+from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.stac import catalog, readers
 from geodes_tasks.stac.assets import assets
 from tests.portal_items import FILES, as_eodag_3, real_items
@@ -57,6 +58,22 @@ def test_every_real_item_is_planned_as_the_portal_has_it() -> None:
             assert asset.title.startswith(asset.fields["item"])
             planned += 1
     assert planned == 96
+
+
+@needs_items
+def test_every_real_item_is_an_item_in_python() -> None:
+    """Items of 2024 too: the fields of a search table, the archive, its size and its proof."""
+    for json in real_items():
+        item, (asset,) = Item.from_dict(json), assets(json)
+
+        assert (item.data.title, item.filesize) == (asset.title, asset.size_bytes)
+        assert asset.title.startswith(item.find("identifier"))
+        assert item.s3_path == asset.hrefs[S3]
+        assert asset.checksum is not None
+        assert item.data_asset_checksum == asset.checksum.digest
+        assert item.quicklook_asset is not None
+        for name in ("start_datetime", "platform", "eo:cloud_cover", "product:type"):
+            assert item.find(name) is not None
 
 
 @needs_items
