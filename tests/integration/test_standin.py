@@ -24,6 +24,7 @@ import pytest
 import requests
 import urllib3
 
+from geodes_tasks.utils.query import get_requestable_args
 from tests.standin import (
     RETRY_AFTER_FORMS,
     FileBody,
@@ -820,6 +821,17 @@ def test_collections_are_queried(standin: StandIn) -> None:
 
     assert [each["id"] for each in one.json()["collections"]] == ["PEPS_S2_L1C"]
     assert bad.status_code == 400
+
+
+def test_every_property_of_the_data_model_may_be_searched(standin: StandIn) -> None:
+    """The 52 that pygeodes lists, and what an item has, are no unknown names."""
+    listed = get_requestable_args()["attributes"]
+    names = {one.split(" ")[0] for one in listed} | set(standin.add_item(size=1)["properties"])
+
+    texts = {name: search(standin, query={name: {"neq": "x"}}).text for name in names}
+
+    # A number that is compared with a text is refused too, in other words.
+    assert [name for name, text in texts.items() if "Unknown property" in text] == []
 
 
 def test_a_next_link_is_the_same_search(standin: StandIn) -> None:

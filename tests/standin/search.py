@@ -24,7 +24,11 @@ QUERYABLE = {
     "version", "latest", "area", "keywords", "id", "mission", "mission_take_id", "bands",
     "endpoint_description", "eo:snow_cover", "processing:datetime", "processing_context",
     "proj:bbox", "provider_urn", "s2:datatake_id", "sat:orbit_cycle", "sci:doi", "political",
-    "physical", "hydrology", "references", "statistics",
+    "physical", "hydrology", "references", "statistics", "bbox", "classification", "links",
+    "ground_useful_pixel", "min_useful_pixel", "nb_col_interpolation_error", "nb_cols", "nb_rows",
+    "no_geometry", "nodata_pixel", "parameter", "pparameter", "processing:lineage", "product",
+    "processing_correction", "product_validity", "sar:beam_ids", "saturated_defective_pixel",
+    "sensor_angle", "sensor_pitch", "sensor_roll", "subTile", "temporal_resolution", "water_cover",
 }  # fmt: skip
 # Names of collections that pygeodes' own tests and its list of arguments have beside them.
 OF_COLLECTIONS = QUERYABLE | {"title", "total_items", "dcs:sensor", "dcs:processingLevel"}
