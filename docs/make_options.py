@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_page
+
 from geodes_tasks.cli.command_group import loaded
 from geodes_tasks.cli.command_table import COMMANDS
 
@@ -64,18 +66,5 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or check it; 1 when it is out of date."""
-    check = "--check" in arguments
-    files = [Path(name) for name in arguments if name != "--check"]
-    target = files[0] if files else PAGE
-    if not check:
-        target.write_text(page())
-    elif not target.is_file() or target.read_text() != page():
-        sys.stderr.write(f"{target} is out of date: run python docs/make_options.py\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(made_page.main(page, PAGE, sys.argv[1:]))

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import made_page
+
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.quota import Quota
 
@@ -81,18 +83,5 @@ def _quota(quota: Quota) -> str:
     return next((text for text in plain if Quota.parse(text) == quota), str(quota))
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or check it; 1 when it is out of date."""
-    check = "--check" in arguments
-    files = [Path(name) for name in arguments if name != "--check"]
-    target = files[0] if files else PAGE
-    if not check:
-        target.write_text(page())
-    elif not target.is_file() or target.read_text() != page():
-        sys.stderr.write(f"{target} is out of date: run python docs/make_settings.py\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(made_page.main(page, PAGE, sys.argv[1:]))
