@@ -11,6 +11,7 @@ from rich.text import Text
 from geodes_tasks.cli.output import write_data
 from geodes_tasks.client.doctor import examine
 from geodes_tasks.ledger.checks import Level
+from geodes_tasks.model.formatting import escaped
 from geodes_tasks.settings import config
 
 PROBLEMS = 1
@@ -33,7 +34,7 @@ def doctor(
         if not as_json:
             remedy = f". {check.mend}" if check.mend else ""
             text = f" {check.name}: {check.text.rstrip('.')}{remedy}"
-            line = Text.assemble((f"{check.level:<8}", STYLES[check.level]), text)
+            line = Text.assemble((f"{check.level:<8}", STYLES[check.level]), escaped(text))
             console.print(line, soft_wrap=True)
     if as_json:
         write_data([check.to_dict() for check in checks])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -320,7 +321,8 @@ def _check_receipt(receipt: Receipt) -> None:
             write_line(f"  and {more} more of this kind, for example {names}")
     unnamed = receipt.admissions["refused"] - len(receipt.errors)
     if unnamed > 0:
-        write_line(f"and {unnamed} more refused: see geodes-tasks report {receipt.batch}")
+        batch = shlex.quote(receipt.batch)
+        write_line(f"and {unnamed} more refused: see geodes-tasks report {batch}")
     if not receipt.downloads:
         write_line("nothing to download: the source holds no items")
         raise typer.Exit(exit_codes.NOTHING)

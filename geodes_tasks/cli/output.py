@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from rich.console import Console
 
 from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.model.formatting import escaped
 
 # One console for all: rich draws one live display at a time on each.
 stderr = Console(stderr=True)
 
 
 def write_line(text: str) -> None:
-    """Write one line to standard error, as it is."""
-    stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Write text to standard error; what a terminal would obey is escaped."""
+    stderr.print(escaped(text, "\n"), highlight=False, markup=False, soft_wrap=True)
 
 
 def write_error(error: GeodesTasksError) -> None:
@@ -23,5 +25,9 @@ def write_error(error: GeodesTasksError) -> None:
 
 
 def write_data(data: object) -> None:
-    """Write a line to standard output: text as it is, all else as JSON."""
-    print(data if isinstance(data, str) else json.dumps(data))  # noqa: T201 - the one place
+    """Write a line to standard output: text as it is, all else as JSON.
+
+    On a terminal text is escaped, as `ls` does it with names; a pipe gets it as it is.
+    """
+    text = data if isinstance(data, str) else json.dumps(data)
+    print(escaped(text, "\n") if sys.stdout.isatty() else text)  # noqa: T201 - the one place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -110,12 +111,12 @@ class Waiting:
     def _pause(self, status: BatchStatus) -> tuple[str, str] | None:
         """Return the pause that only a person ends, as a name and a line; None without one."""
         if ("batch", self.batch) in self.ledger.control.pauses():
-            line = f"batch {self.batch} is paused: geodes-tasks resume --batch {self.batch}"
-            return "batch", line
+            command = f"geodes-tasks resume --batch {shlex.quote(self.batch)}"
+            return "batch", f"batch {self.batch} is paused: {command}"
         name = status.account
         for account in self.ledger.account.states():
             if account.name == name and account.paused and account.paused_until is None:
-                command = f"geodes-tasks resume --account {name}"
+                command = f"geodes-tasks resume --account {shlex.quote(name)}"
                 return "account", f"account {name} is paused ({account.paused}): {command}"
         return None
 

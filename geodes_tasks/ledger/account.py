@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.figures import as_count, as_number
 from geodes_tasks.ledger.leases import Claim
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.settings.quota import Quota
@@ -239,17 +240,17 @@ class Accounts(Part):
             )
             (paused, until, places, probe, said, at), change, running, spent = pipeline.execute()
         left = max(limits.quota_count - len(spent), 0)
-        says = said is not None and int(said) >= 0
+        says = said is not None and as_count(said) >= 0
         used_up = limits.quota_count and not left
         # A pause that is over may still be in the record, and reading changes nothing: the times
         # are compared here too.
-        pause_over = until not in (None, "resume") and float(until) <= now
+        pause_over = until not in (None, "resume") and as_number(until) <= now
         return AccountState(
             name=name,
             paused=None if pause_over else paused,
-            paused_until=None if until in (None, "resume") or pause_over else float(until),
+            paused_until=None if until in (None, "resume") or pause_over else as_number(until),
             running=running,
-            concurrent=min(int(places or limits.concurrent), limits.concurrent),
+            concurrent=min(as_count(places) or limits.concurrent, limits.concurrent),
             quota_count=limits.quota_count,
             quota_seconds=limits.quota_seconds,
             quota_left=left,
@@ -257,6 +258,6 @@ class Accounts(Part):
             most=limits.concurrent,
             why=json.loads(change)["why"] if change and places else "",
             probing=probe is not None,
-            portal_quota_left=int(said) if says else None,
-            portal_quota_at=float(at) if says else None,
+            portal_quota_left=as_count(said) if says else None,
+            portal_quota_at=as_number(at) if says else None,
         )

@@ -66,6 +66,7 @@ _STUCK = (
     "MISCONF",  # it cannot write its disk, so it takes no changes
     "MASTERDOWN",
     "NOREPLICAS",
+    "WRONGTYPE",  # another program wrote this key; recovery of a worker removes it
 )
 _BUSY = "BUSY "
 """Begins the answer while a script runs: of Redis and of Valkey."""

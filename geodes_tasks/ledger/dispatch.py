@@ -10,6 +10,7 @@ from pathlib import Path
 
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.figures import as_count
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.results import ErrorInfo
@@ -206,7 +207,7 @@ class Dispatch(Part):
             slots = redis.hgetall(self._key("slots_of"))
         return sorted(
             WorkerState(
-                name, int(slots.get(name, 0)), at, version or "", Limits.parse(limits), closed
+                name, as_count(slots.get(name)), at, version or "", Limits.parse(limits), closed
             )
             for (name, at), (version, limits, closed) in rows
         )

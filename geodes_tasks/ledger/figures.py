@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
+
+LARGEST = 2**63 - 1
+"""Bytes of the largest file that a POSIX file offset reaches (off_t, 64 bits)."""
+
+
+def as_whole(text: str | None) -> int:
+    """Return a whole number as scripts write it; 0 for none.
+
+    Raises:
+        ValueError: none, or one that no file or counter has.
+    """
+    number = int(text or 0)
+    if not -LARGEST <= number <= LARGEST:
+        raise ValueError(text)
+    return number
+
+
+def as_count(text: str | None) -> int:
+    """Return a counter of the ledger; 0 for none, and for one that is no number."""
+    with contextlib.suppress(ValueError):
+        return as_whole(text)
+    return 0
+
+
+def as_number(text: str | None) -> float:
+    """Return a time or a rate of the ledger; 0 for none, and for one that is no finite number."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text or 0)):
+            return number
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True)

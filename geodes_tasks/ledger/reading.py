@@ -13,7 +13,7 @@ from geodes_tasks import errors
 from geodes_tasks.errors import GeodesTasksError, UnknownDownloadError
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE
-from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
+from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait, as_count, as_number
 from geodes_tasks.ledger.records import RUNNING_FIELDS, Running, as_record, as_running, as_status
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
@@ -151,7 +151,8 @@ class Reading(Part):
             pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
                 pipeline.hgetall(self._key("download", identifier))
-            found = pipeline.execute()
+            # An entry may be an error of the server: the key holds another type.
+            found = pipeline.execute(raise_on_error=False)
         return [
             as_record(identifier, data) if data else None
             for identifier, data in zip(ids, found, strict=True)
@@ -180,12 +181,12 @@ class Reading(Part):
                 )
             rows = zip(ids, pipeline.execute(), strict=True)
         # A lease may outlive its record or its state for a moment: recovery removes it.
-        known = [
+        known = (
             as_running(identifier, values, leases[identifier])
             for identifier, (state, *values) in rows
-            if state == State.STARTED and values[0]
-        ]
-        return sorted(known, key=lambda one: one.started)
+            if state == State.STARTED
+        )
+        return sorted(filter(None, known), key=lambda one: one.started)
 
     def waits(self, batches: Sequence[str]) -> list[Wait]:
         """Return for each reason how many downloads of the batches wait, since and until when.
@@ -198,8 +199,8 @@ class Reading(Part):
             for name in batches:
                 for field, value in redis.hgetall(self._key("batch", name)).items():
                     kind, _, reason = field.partition(":")
-                    if kind == "waiting" and int(value) > 0:
-                        counts[reason] = counts.get(reason, 0) + int(value)
+                    if kind == "waiting" and (number := as_count(value)) > 0:
+                        counts[reason] = counts.get(reason, 0) + number
         due = self._first_due() if counts else {}
         found = []
         for reason, count in sorted(counts.items()):
@@ -231,7 +232,7 @@ class Reading(Part):
                 pipeline.hget(f"{key}:poll", "next")
             found = pipeline.execute()
         pairs = zip(found[::2], found[1::2], strict=True)
-        return min((float(then) for taped, then in pairs if taped and then), default=None)
+        return min((as_number(then) for taped, then in pairs if taped and then), default=None)
 
     def failures(self, batch: str) -> list[FailureGroup]:
         """Return the errors of a batch by class: failures first, then by number.
@@ -336,7 +337,7 @@ class Reading(Part):
         firsts, taped = rest[: len(reasons)], sum(rest[len(reasons) :])
         return Totals(
             at=now,
-            counters={name: int(value) for name, value in counters.items()},
+            counters={name: as_count(value) for name, value in counters.items()},
             since={
                 str(reason): first[0][1]
                 for reason, first in zip(reasons, firsts, strict=True)

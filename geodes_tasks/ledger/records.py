@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from geodes_tasks.errors import DamagedRecordError
+from geodes_tasks.ledger.dispatch import UNREADABLE
+from geodes_tasks.ledger.figures import as_count, as_number, as_whole
+from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.formatting import instant
 from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
 from geodes_tasks.model.states import Outcome, State
 
@@ -48,32 +55,41 @@ def mean_speed(text: str | None, now: float) -> float:
 
 
 def error_info(text: str) -> ErrorInfo:
-    """Parse the JSON text of an error."""
+    """Parse the JSON text of an error.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is none.
+    """
     error = jsontext.parsed(text)
-    return ErrorInfo(error["type"], error["message"], error.get("hint", ""))
+    words = error["type"], error["message"], error.get("hint", "")
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(words)
+    return ErrorInfo(*words)
 
 
 def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatus:
     """Parse the counters of a batch as they are at a time of the server."""
 
     def counted(kind: str, names: Iterable[str]) -> dict[str, int]:
-        return {str(name): int(counters.get(f"{kind}:{name}", 0)) for name in names}
+        return {str(name): as_count(counters.get(f"{kind}:{name}")) for name in names}
 
     return BatchStatus(
         batch=batch,
         owner=counters.get("owner"),
         account=counters.get("account"),
-        enqueued_at=moment(counters.get("created")),
-        total=int(counters.get("total", 0)),
+        enqueued_at=instant(as_number(created)).isoformat(timespec="milliseconds")
+        if (created := counters.get("created"))
+        else None,
+        total=as_count(counters.get("total")),
         states=counted("state", State),
         outcomes=counted("outcome", Outcome),
         waiting={
-            name.removeprefix("waiting:"): int(value)
+            name.removeprefix("waiting:"): number
             for name, value in sorted(counters.items())
-            if name.startswith("waiting:") and int(value)
+            if name.startswith("waiting:") and (number := as_count(value))
         },
-        bytes_total=int(counters.get("bytes_total", 0)),
-        bytes_done=int(counters.get("bytes_done", 0)),
+        bytes_total=as_count(counters.get("bytes_total")),
+        bytes_done=as_count(counters.get("bytes_done")),
         bytes_per_second=mean_speed(counters.get("speed"), now),
     )
 
@@ -101,42 +117,79 @@ class Running:
 RUNNING_FIELDS = ("spec", "done", "worker", "source", "started", "speed")
 
 
-def as_running(identifier: str, values: Sequence[str | None], lease_end: float = 0.0) -> Running:
-    """Parse the ``RUNNING_FIELDS`` of a download."""
+def as_running(
+    identifier: str, values: Sequence[str | None], lease_end: float = 0.0
+) -> Running | None:
+    """Parse the ``RUNNING_FIELDS`` of a download; None for damaged ones."""
     spec, done, worker, source, started, speed = values
-    data = jsontext.parsed(spec or "{}")
+    try:
+        asset = Asset.from_dict(jsontext.parsed(spec or "{}"))
+    except UNREADABLE:
+        return None
     return Running(
         download_id=identifier,
-        item_id=data["item"],
-        title=data["title"],
-        size_bytes=data["size"],
-        done_bytes=int(done or 0),
+        item_id=asset.item_id,
+        title=asset.title,
+        size_bytes=asset.size_bytes,
+        done_bytes=as_count(done),
         worker=worker or "",
         source=source or "",
-        started=float(started or 0),
+        started=as_number(started),
         lease_end=lease_end,
-        bytes_per_second=float(speed or 0),
+        bytes_per_second=as_number(speed),
     )
 
 
 def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
-    """Parse the hash of one download."""
-    spec = jsontext.parsed(data["spec"])
+    """Parse the hash of one download; a damaged one becomes a record with DamagedRecordError.
+
+    Other programs may write to the same Redis: one bad hash must not cost the report of a batch.
+    """
+    try:
+        return _parsed(identifier, data)
+    except (*UNREADABLE, zlib.error):
+        # Not SUCCESS: what cannot be read proves no file.
+        known = data.get("state") if isinstance(data, dict) else None
+        is_active = known in {State.PENDING, State.STARTED, State.RETRY}
+        return DownloadRecord(
+            item_id=identifier,
+            collection="",
+            asset_key="",
+            state=State(str(known)) if is_active else State.FAILURE,
+            outcome=None,
+            path="",
+            size_bytes=None,
+            checksum=None,
+            verified=False,
+            bytes_transferred=0,
+            attempts=0,
+            source=None,
+            started_at=None,
+            finished_at=None,
+            error=ErrorInfo.of(DamagedRecordError(identifier)),
+            download_id=identifier,
+        )
+
+
+def _parsed(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
+    asset = Asset.from_dict(jsontext.parsed(data["spec"]))
     state = State(data["state"])
     outcome = data.get("outcome") if state is State.SUCCESS else None
-    size = int(data.get("size") or 0)
+    size = as_whole(data.get("size"))
+    # Of the bytes on disk, where the catalogue has none.
+    own = checksums.parse(data["checksum"]) if outcome and data.get("checksum") else asset.checksum
     return DownloadRecord(
-        item_id=spec["item"],
-        collection=spec["collection"],
-        asset_key=spec["key"],
+        item_id=asset.item_id,
+        collection=asset.collection,
+        asset_key=asset.key,
         state=state,
         outcome=Outcome(outcome) if outcome else None,
         path=data.get("path", ""),
-        size_bytes=size if size or spec["size"] is not None else None,
-        checksum=(data.get("checksum") if outcome else None) or spec["checksum"],
+        size_bytes=size if size or asset.size_bytes is not None else None,
+        checksum=str(own) if own else None,
         verified=state is State.SUCCESS and data.get("verified") == "1",
-        bytes_transferred=int(data.get("bytes") or 0),
-        attempts=int(data.get("attempts") or 0),
+        bytes_transferred=as_whole(data.get("bytes")),
+        attempts=as_whole(data.get("attempts")),
         source=data.get("source"),
         started_at=moment(data.get("started")),
         finished_at=moment(data.get("finished")),
@@ -145,9 +198,9 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         if data.get("error") and state is not State.SUCCESS
         else None,
         sources={
-            name.removeprefix("bytes:"): int(value)
+            name.removeprefix("bytes:"): as_whole(value)
             for name, value in sorted(data.items())
-            if name.startswith("bytes:") and name != "bytes:" and int(value)
+            if name.startswith("bytes:") and name != "bytes:" and as_whole(value)
         },
         download_id=identifier,
         reason=data.get("reason"),

@@ -45,6 +45,9 @@ def connect(settings: Config) -> redis.Redis:
     patience = {} if is_local else {"socket_timeout": 15, "socket_keepalive": True}
     options: dict[str, Any] = {
         "decode_responses": True,
+        # Bytes that are no UTF-8, from another program in the same Redis, become U+FFFD: an
+        # exception would cost the whole answer, with all good records in it.
+        "encoding_errors": "replace",
         "socket_connect_timeout": 5,
         **patience,
         # redis-py's own default of ten retries takes seconds to notice a dead server.

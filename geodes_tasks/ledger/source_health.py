@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.figures import as_number
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class SourceHealth(Part):
         answer = self._connection.run("exchange_source_news", json.dumps(findings))
         # A script returns a flat list: source, seconds left, reason, source, ...
         rows = zip(*(iter(answer),) * 3, strict=True)
-        return {source: SourceState(float(rest), why) for source, rest, why in rows}
+        return {source: SourceState(as_number(rest), why) for source, rest, why in rows}
 
     def ready_on_s3(self, batch: str, account: str) -> int:
         """Return the number of ready downloads of a batch that S3 serves, if a worker can use it.
@@ -86,4 +87,4 @@ class SourceHealth(Part):
             for name in names:
                 pipeline.hget(self._key("source", name), "until")
             found = pipeline.execute()
-        return {name: float(until) for name, until in zip(names, found, strict=True) if until}
+        return {name: as_number(until) for name, until in zip(names, found, strict=True) if until}

@@ -85,12 +85,15 @@ class Asset:
 
         Raises:
             KeyError: a field is missing.
-            TypeError: the hrefs are no object, or the size is no number.
+            TypeError: the hrefs are no object, the size is no number, or a text is none.
             ValueError: the checksum cannot be read.
         """
         checksum, hrefs, size = data["checksum"], data["hrefs"], data["size"]
         if not isinstance(hrefs, dict) or not isinstance(size, int | None):
             raise TypeError("hrefs or size")
+        words = data["item"], data["collection"], data["key"], data["title"], *hrefs.values()
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError("a text")
         return cls(
             item_id=data["item"],
             collection=data["collection"],

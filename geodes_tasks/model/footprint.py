@@ -18,6 +18,8 @@ KEPT = (
 TIMES = ("datetime", "start_datetime", "end_datetime")
 LONGEST_TEXT = 64
 """Characters of a property, at most; a longer one is left out."""
+LONGEST = 16 * 1024
+"""Bytes of a footprint, at most: those that are made are below 3 KiB."""
 LONGEST_HREF = 512
 """Characters of the link to the item, at most; a longer one is left out."""
 GEOMETRY_BYTES = 1500
@@ -105,7 +107,9 @@ def unpacked(text: str) -> str:
         zlib.error: no compressed footprint.
     """
     data = base64.b64decode(text)
-    return zlib.decompressobj(wbits=-15, zdict=_WORDS).decompress(data).decode()
+    # Bounded: 1 MB that another program wrote into the ledger unpacks to 1 GB (zlib, "maximum
+    # compression factor" of 1032).
+    return zlib.decompressobj(wbits=-15, zdict=_WORDS).decompress(data, LONGEST).decode()
 
 
 def _is_time(value: object) -> bool:

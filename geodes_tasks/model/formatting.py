@@ -5,9 +5,21 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+LONGEST_NAME = 300
+"""Characters of a name that is compared with a misspelt one."""
+LATEST_S = 253_402_214_400.0
+"""Seconds since 1970 of the last day that datetime has in every zone, in the year 9999."""
+
+
+def instant(seconds: float) -> datetime:
+    """Return a time in UTC; one beyond the years of datetime becomes their first or last day."""
+    return datetime.fromtimestamp(min(max(seconds, 0.0), LATEST_S), UTC)
 
 
 def human_bytes(count: float | None) -> str:
@@ -24,7 +36,7 @@ def human_bytes(count: float | None) -> str:
 
 def human_seconds(seconds: float) -> str:
     """Return a duration in its two largest units: ``7 s``, ``4 min 10 s``, ``6 days 8 h``."""
-    whole = max(int(seconds + 0.5), 0)
+    whole = int(min(max(seconds, 0.0), LATEST_S) + 0.5)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -94,13 +106,32 @@ def _with_gaps(parts: list[str], kept: list[int]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the known names most like a misspelt one, the best first: ``april or april-2``."""
-    return " or ".join(difflib.get_close_matches(name, list(known)))
+    # difflib takes quadratic time: 30 s for a name of 100 kB that another program wrote.
+    short = [one for one in known if len(one) <= LONGEST_NAME]
+    return " or ".join(difflib.get_close_matches(name[:LONGEST_NAME], short))
+
+
+def escaped(text: str, keep: str = "") -> str:
+    r"""Return a text whose unprintable characters are escaped (``\n``, ``\u202e``) but some.
+
+    Texts of items, servers and other users of Redis may hold codes that a terminal obeys
+    (ECMA-48 section 5.4) or that turn its letters around (UAX #9).
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell of CSV that no spreadsheet takes for a formula."""
+    # An apostrophe marks a text: https://owasp.org/www-community/attacks/CSV_Injection, which
+    # names the wide forms of the signs, too.
+    is_formula = text.lstrip().startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))
+    return escaped(f"'{text}" if is_formula else text, "\n\r")
 
 
 def printable(value: str, limit: int = 120) -> str:
-    r"""Return a text fit for one line: unprintable characters are escaped (``\n``, ``\u202e``)."""
+    """Return a text fit for one line, of at most so many characters."""
     # Cut first: the title of a hostile item may be a megabyte long.
-    text = value[: limit + 1]
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = escaped(value[: limit + 1])
     return text if len(text) <= limit else text[: limit - 3] + "..."

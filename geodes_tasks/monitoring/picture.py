@@ -7,6 +7,7 @@ with their files, then accounts. ``terminal`` and ``html`` only draw it.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from enum import StrEnum
 
 from geodes_tasks.errors import Reaction, reaction_of
 from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
-from geodes_tasks.model.formatting import human_bytes, human_seconds
+from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import Pause, Snapshot, retry_command
@@ -58,6 +59,11 @@ class Row:
     """Lines below: the counts, the hint, the command."""
     link: str = ""
     """Id of the task, for a page that can link to it."""
+
+    def __post_init__(self) -> None:
+        """Escape what a terminal would obey: every text of a view passes here."""
+        object.__setattr__(self, "cells", tuple(map(escaped, self.cells)))
+        object.__setattr__(self, "notes", tuple(map(escaped, self.notes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,7 @@ def is_by_hand(pause: Pause) -> bool:
 
 def pause_row(pause: Pause) -> Row:
     """Return the row of a batch, source or account that a user paused."""
-    command = f"geodes-tasks resume --{pause.kind} {pause.name}"
+    command = f"geodes-tasks resume --{pause.kind} {shlex.quote(pause.name)}"
     text = f"{pause.kind} {pause.name} is paused: {pause.reason}"
     return Row((text,), Tone.PERSON, notes=(command,))
 
@@ -185,7 +191,7 @@ def failure_row(status: BatchStatus, group: FailureGroup) -> Row:
     # A download that waits for a key is not retried but resumed, with its whole account.
     command = retry_command(status.batch, group)
     if group.state is not State.FAILURE:
-        command = f"geodes-tasks resume --account {status.account}"
+        command = f"geodes-tasks resume --account {shlex.quote(status.account or '')}"
     return Row(
         (str(group.count), f"{group.type}: {message}"),
         Tone.PERSON,

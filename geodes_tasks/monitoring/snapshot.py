@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from geodes_tasks.errors import UnknownBatchError
@@ -17,6 +17,7 @@ from geodes_tasks.ledger import (
     Wait,
     WorkerState,
 )
+from geodes_tasks.model.formatting import instant
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.expected_end import End, expected_end
@@ -150,14 +151,16 @@ class Snapshot:
 
 def retry_command(batch: str, group: FailureGroup) -> str | None:
     """Return the command that retries a class of failures; None where a retry cannot help."""
-    return None if group.is_refused else f"geodes-tasks retry {batch} --class {group.type}"
+    # Quoted: names come from other users of Redis, and the command is to be pasted into a shell.
+    words = "geodes-tasks", "retry", batch, "--class", group.type
+    return None if group.is_refused else shlex.join(words)
 
 
 def moment(seconds: float | None) -> str | None:
     """Return a time of the server as ISO 8601 with its offset; None for none."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return instant(seconds).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)

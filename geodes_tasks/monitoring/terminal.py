@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from geodes_tasks.model.formatting import human_bytes, shortened
+from geodes_tasks.model.formatting import escaped, human_bytes, shortened
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.monitoring.picture import Row, Section, Tone, end_text, sections
 from geodes_tasks.monitoring.snapshot import Snapshot
@@ -238,7 +238,7 @@ class Lines(Quiet):
         )
         name = f"{self.name}: " if self.name else ""
         text = f"{clock(snapshot.at, snapshot.at)} {name}{summary(status)}; {counts}"
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(escaped(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class Drawing(Quiet):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from geodes_tasks.model.formatting import human_bytes, human_seconds
+from geodes_tasks.model.formatting import human_bytes, human_seconds, instant
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Outcome, Reason, State
 
@@ -83,7 +83,7 @@ def clock(when: float, now: float) -> str:
     distance = abs(when - now)
     # Local time, as squeue(1) and journalctl(1) show it; its zone is for those who read elsewhere.
     form = "%H:%M:%S %Z" if distance < SOON_S else "%H:%M %Z" if distance < DAY_S else "%d %b %H:%M"
-    return datetime.fromtimestamp(when).astimezone().strftime(form)
+    return instant(when).astimezone().strftime(form)
 
 
 def local_time(text: str) -> str:

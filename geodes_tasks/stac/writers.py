@@ -12,7 +12,7 @@ from typing import TextIO
 
 from geodes_tasks.errors import ItemError
 from geodes_tasks.model.asset import GEODES, Asset
-from geodes_tasks.model.formatting import printable
+from geodes_tasks.model.formatting import cell, printable
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac.item_properties import identifier_of, property_of, text_of
 from geodes_tasks.stac.paging import Item
@@ -75,16 +75,9 @@ def _write_rows(items: Iterable[Item], stream: TextIO) -> int:
         if data := data_of(item):
             file = (data.title, data.size_bytes, str(data.checksum or ""), data.hrefs.get(GEODES))
         values = (*own, *(property_of(item, name) for name in COLUMNS), *file)
-        rows.writerow(map(_cell, values))
+        texts = ((value, printable(text_of(value), 2000)) for value in values)
+        rows.writerow(t if isinstance(value, int | float) else cell(t) for value, t in texts)
     return written
-
-
-def _cell(value: object) -> str:
-    """Return a value as a cell that a spreadsheet takes for text or a number, never a formula."""
-    text = printable(text_of(value), 2000)
-    is_number = isinstance(value, int | float)
-    # https://owasp.org/www-community/attacks/CSV_Injection
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} and not is_number else text
 
 
 Form = Callable[[Iterable[Item], TextIO], int]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, Request, Verdict
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.monitoring.metrics import LedgerCollector
+from geodes_tasks.monitoring.picture import sections
+from geodes_tasks.monitoring.snapshot import SnapshotReader
 from tests.conftest import asset_of
 from worker.recovery import Recovery
 
@@ -115,6 +120,14 @@ class Town:
         self.recovery.recover()
         return self.mailbox.sent[before:]
 
+    def is_shown(self) -> None:
+        """Draw every view of what is there: no rubbish ends one of them in a traceback."""
+        reader = SnapshotReader(self.ledger, ["b"])
+        with contextlib.suppress(GeodesTasksError):
+            [*sections(reader.read()), json.dumps(reader.read().to_dict())]
+        with contextlib.suppress(GeodesTasksError):
+            list(LedgerCollector(self.ledger).collect())
+
     def claim(self, request: Request) -> Claim:
         """Claim what must be free."""
         answer = self.ledger.leases.claim(request.download_id, "w@host")
@@ -180,8 +193,10 @@ def test_a_key_of_another_type(town: Town, key: str) -> None:
     else:
         client.set(name, "rubbish")
 
+    town.is_shown()
     town.look()
 
+    town.is_shown()
     town.goes_on()
 
 
@@ -192,8 +207,10 @@ def test_strange_entries_in_a_sorted_set(town: Town, key: str) -> None:
     for score in SCORES:
         town.ledger.connection.client.zadd(name, {f"{text}{score}": score for text in TEXTS})
 
+    town.is_shown()
     town.look()
 
+    town.is_shown()
     town.goes_on()
 
 
@@ -204,8 +221,10 @@ def test_strange_entries_in_a_list_or_set(town: Town, key: str) -> None:
     put = client.sadd if KINDS[key] == "set" else client.rpush
     put(name, *TEXTS, "no-such-id 1", "1 2 3", json.dumps({"id": "x"}))
 
+    town.is_shown()
     town.look()
 
+    town.is_shown()
     town.goes_on()
 
 
@@ -216,8 +235,10 @@ def test_strange_values_in_a_hash(town: Town, key: str, text: str) -> None:
     values = dict.fromkeys(FIELDS[key].split(), text)
     town.ledger.connection.client.hset(town.ledger.connection.key(key), mapping=values)
 
+    town.is_shown()
     town.look()
 
+    town.is_shown()
     town.goes_on()
 
 
@@ -227,8 +248,10 @@ def test_strange_strings(town: Town, key: str, text: str) -> None:
     """Slots, tokens and times that are no numbers count as none."""
     town.ledger.connection.client.set(town.ledger.connection.key(key), text)
 
+    town.is_shown()
     town.look()
 
+    town.is_shown()
     town.goes_on()
 
 
@@ -259,6 +282,7 @@ def test_a_damaged_record(town: Town, where: str, field: str, text: str | None) 
     else:
         client.hset(key, field, text)
 
+    town.is_shown()
     sent = town.look()
     answer: Any = None
     if request.download_id in sent or where == "sent":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
+from geodes_tasks.model.formatting import cell
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.reports.stac_collection import stac_lines
@@ -73,9 +74,13 @@ def _csv(records: Iterable[DownloadRecord]) -> Iterator[str]:
     yield _csv_line([*COLUMNS, *ERROR_COLUMNS])
     for record in records:
         data = record.to_dict()
-        error = data["error"] or {}
-        values = [data[name] for name in COLUMNS]
-        yield _csv_line([*values, *(error.get(n.removeprefix("error_")) for n in ERROR_COLUMNS)])
+        data |= {f"error_{name}": word for name, word in (data["error"] or {}).items()}
+        # A path stays exact, for programs that open the file; it begins with "/", so that it is no
+        # formula.
+        yield _csv_line(
+            cell(value) if isinstance(value := data.get(name), str) and name != "path" else value
+            for name in (*COLUMNS, *ERROR_COLUMNS)
+        )
 
 
 def _csv_line(values: Iterable[object]) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import escaped, human_bytes, printable
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.wording import STATE_WORDS
 
+LONGEST = 2000
+"""Characters of a text on the page, at most."""
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
@@ -104,12 +107,15 @@ def _failures(summary: Summary, batch: str) -> Iterator[str]:
     # The largest group first: it is the one worth a remedy.
     for kind, group in sorted(summary.failures.items(), key=lambda pair: -pair[1].count):
         yield ""
-        yield f"### {group.count} x {kind}"
+        yield f"### {group.count} x {plain(kind)}"
         yield ""
         yield from _example(group)
         # `retry` cannot find what was refused when it was enqueued: it has no path.
         if group.can_be_retried:
-            yield f"- Try again: `geodes-tasks retry {batch} --class {kind}`"
+            command = escaped(shlex.join(("geodes-tasks", "retry", batch, "--class", kind)))
+            # CommonMark 0.31 section 6.1: a longer run of backticks than any within.
+            fence = max(["", *re.findall("`+", command)], key=len) + "`"
+            yield f"- Try again: {fence}{command}{fence}"
         else:
             yield "- Asking again needs other items or another selection."
 
@@ -121,7 +127,7 @@ def _waits(summary: Summary) -> Iterator[str]:
     yield "## What waits, and continues by itself or when it is resumed"
     for reason, group in sorted(summary.waits.items(), key=lambda pair: -pair[1].count):
         yield ""
-        yield f"### {group.count} x {reason}"
+        yield f"### {group.count} x {plain(reason)}"
         yield ""
         yield from _example(group)
         if group.example.due_at:
@@ -138,8 +144,8 @@ def _example(group: _Group) -> Iterator[str]:
 
 
 def plain(text: str) -> str:
-    """Return text in one line, escaped: nothing in it is Markdown or HTML.
+    """Return text in one short line, escaped: nothing in it is Markdown, HTML or a code.
 
     Source: CommonMark 0.31 section 2.4, backslash escapes.
     """
-    return _MARKS.sub(r"\\\1", " ".join(text.split()))
+    return _MARKS.sub(r"\\\1", printable(" ".join(text[:LONGEST].split()), LONGEST))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
+import re
+import shlex
 import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +20,21 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from geodes_tasks.errors import ConfigError, SourceError
-from geodes_tasks.ledger import Running
+from geodes_tasks.ledger import FailureGroup, Ledger, Running, Wait, WorkerState
+from geodes_tasks.model import footprint
 from geodes_tasks.model.asset import Asset
-from geodes_tasks.model.results import BatchStatus, ErrorInfo, Proof
+from geodes_tasks.model.formatting import cell
+from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo, Proof
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.picture import sections
-from geodes_tasks.monitoring.reports import COLUMNS, Format, lines
-from geodes_tasks.monitoring.snapshot import Snapshot
+from geodes_tasks.monitoring.picture import list_section, sections
+from geodes_tasks.monitoring.reports import COLUMNS, Format, lines, summary
+from geodes_tasks.monitoring.snapshot import Pause, Snapshot
 from geodes_tasks.monitoring.terminal import Picture
 from geodes_tasks.settings import config
 from geodes_tasks.settings.quota import Quota
 from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import Expected, Finding
+from tests.unit.ledger.test_ledger import BATCH, ask, request_of
 from tests.unit.monitoring.reports.test_reports import GOOD
 from tests.unit.stac.test_assets import JSON
 
@@ -132,7 +139,8 @@ def test_a_report_is_read_as_it_was_written(name: str, item_id: str, message: st
     (line,) = lines([record], Format.JSONL)
 
     assert set(COLUMNS) < set(row)
-    assert (row["path"], row["item_id"], row["error_message"]) == (record.path, item_id, message)
+    assert row["path"] == record.path
+    assert (row["item_id"], row["error_message"]) == (cell(item_id), cell(message))
     assert (json.loads(line)["path"], json.loads(line)["item_id"]) == (record.path, item_id)
 
 
@@ -142,6 +150,70 @@ def known_from(content: str) -> list[Expected]:
         path = Path(folder) / "report"
         path.write_text(content, errors="surrogateescape", newline="")
         return audit.of_file(path)
+
+
+FOUL: dict[str, list[str | bytes | None]] = {
+    "spec": [None, "{", "[]", '{"item": "x"}', "9" * 5000, b"\xff\xfe", '{"item": ["x"]}'],
+    "state": [None, "DANCING", b"\xff"],
+    "size": ["abc", "9" * 400, "9" * 5000, "-inf"],
+    "attempts": ["many"],
+    "bytes": ["nan"],
+    "bytes:s3": ["x"],
+    "history": ["{", '["x"]', "[" * 100_000],
+    "error": ["{", "[]", '{"type": 1, "message": [], "hint": null}'],
+    "started": ["x", "1e400", "nan"],
+    "finished": ["x"],
+    "due": ["9e14"],
+    "checksum": ["md5:zz"],
+    "outcome": ["EATEN"],
+    "footprint": ["x", "é"],
+}
+"""Values that another program may write into the fields of a record."""
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in FOUL.items() for value in values]
+)
+def test_a_foul_record_costs_its_own_line_alone(
+    ledger: Ledger, field: str, value: str | bytes | None
+) -> None:
+    """Every format shows the good records, and in the place of the foul one what happened."""
+    foul, good = request_of("foul"), request_of("good")
+    ask(ledger, foul, good)
+    client, key = ledger.connection.client, ledger.connection.key("download", foul.download_id)
+    done = {"state": "SUCCESS", "outcome": "DOWNLOADED"} if field in {"outcome", "checksum"} else {}
+    wrong = {"state": "FAILURE", **done, field: value}
+    client.hset(key, mapping={"attempts": "1"} | {n: v for n, v in wrong.items() if v is not None})
+    if value is None:
+        client.hdel(key, field)
+
+    one, other = ledger.reading.records(BATCH)
+
+    assert (one.item_id, other.item_id) == (foul.download_id, good.asset.item_id)
+    assert one.error is not None
+    assert (one.state, one.error.type) == (State.FAILURE, "DamagedRecordError")
+    assert all("".join(lines([one, other], form)) or form is Format.MD5SUMS for form in Format)
+    assert list(audit.of_records([one, other])) == []
+
+
+def test_a_record_of_another_type_costs_its_own_line_alone(ledger: Ledger) -> None:
+    """A key that holds a text where a hash belongs."""
+    foul, good = request_of("foul"), request_of("good")
+    ask(ledger, foul, good)
+    ledger.connection.client.delete(key := ledger.connection.key("download", foul.download_id))
+    ledger.connection.client.set(key, "rubbish")
+
+    one, other = ledger.reading.records(BATCH)
+
+    assert (one.item_id, other.item_id) == (foul.download_id, good.asset.item_id)
+
+
+def test_a_footprint_unpacks_to_no_gigabytes() -> None:
+    """A megabyte of zeros in a kilobyte is cut off before it is unpacked."""
+    squeezed = zlib.compressobj(9, wbits=-12)
+    bomb = base64.b64encode(squeezed.compress(bytes(1_000_000)) + squeezed.flush()).decode()
+
+    assert len(footprint.unpacked(bomb)) <= footprint.LONGEST
 
 
 @given(NAMES, st.sampled_from([Format.MD5SUMS, Format.JSONL, Format.JSON]))
@@ -199,7 +271,84 @@ def test_a_name_that_no_file_has() -> None:
     assert audit.audit(expected).finding is Finding.UNREADABLE
 
 
+CODES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj.exe\r\u2028"
+"""Codes that a terminal obeys, and letters that turn a name around."""
+ONE_OF_EACH = {str(state): 1 for state in State}
+
+
+def hostile() -> DownloadRecord:
+    """Make a record in which a tenant of the same Redis has put codes everywhere."""
+    error = ErrorInfo(f"Evil{CODES}", f"=1+1 {CODES}", f"curl x | sh {CODES}")
+    return replace(
+        GOOD, item_id=f"=cmd|'/C calc'!A0{CODES}", collection=f"\t+1{CODES}{'C' * 5000}",
+        asset_key="\uff20SUM(1)", source=f"-2{CODES}", error=error,
+        state=State.FAILURE, worker=CODES,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_no_format_passes_codes_on(form: Format) -> None:
+    """Neither bells nor erased lines nor turned names, whatever the report is shown with."""
+    text = "\n".join(lines([hostile()], form, batch=f"b{CODES}"))
+
+    assert not {c for c in text if not c.isprintable()} - set("\r\n")
+
+
+def test_no_cell_is_a_formula() -> None:
+    """A spreadsheet shows `=cmd|...` as the text that it is."""
+    (row,) = csv.DictReader(io.StringIO("\n".join(lines([hostile()], Format.CSV))))
+
+    assert not [text for text in row.values() if text.lstrip()[:1] in set("=+-@\uff20")]
+
+
+def test_a_line_of_markdown_is_no_longer_than_a_page() -> None:
+    """A collection of megabytes is cut."""
+    longest = max(lines([replace(GOOD, collection="C" * 1_000_000)], Format.MARKDOWN), key=len)
+
+    assert len(longest) < 2 * summary.LONGEST
+
+
 # --- on the screen -----------------------------------------------------------------------------
+
+
+def test_no_view_passes_codes_on() -> None:
+    """Batches, workers, errors, sources and accounts of other users of Redis are escaped."""
+    group = FailureGroup(State.FAILURE, f"Evil{CODES}", 1, ErrorInfo("x", CODES, CODES), CODES)
+    status = BatchStatus(batch=CODES, owner=CODES, total=1, states=ONE_OF_EACH, outcomes={})
+    workers = [WorkerState(CODES, 1, 9e99, version, None, CODES) for version in (CODES, "1")]
+    running = [Running(CODES, CODES, CODES, 2, 1, CODES, CODES)]
+    snapshot = Snapshot(0.0, [status], running=running, waits=[Wait(CODES, 1, 9e30, -9e30)])
+    snapshot = replace(
+        snapshot,
+        failures={CODES: [group]},
+        workers=workers,
+        pauses=[Pause("batch", CODES, CODES)],
+    )
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+
+    screen.print(Picture([*sections(snapshot), list_section(snapshot)]))
+
+    text = screen.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    drawn = re.sub(r"\x1b\[\d*m", "", text)
+    assert not {c for c in drawn if not c.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize("name", ["a; rm -rf ~", "$(id)", "my batch", "`id`"])
+def test_a_command_to_paste_is_one_command(name: str) -> None:
+    """Names of other users cannot add words to what a person pastes into a shell."""
+    group = FailureGroup(State.FAILURE, name, 1, ErrorInfo(name, "", ""), "item")
+    status = BatchStatus(batch=name, account=name, total=1, states=ONE_OF_EACH, outcomes={})
+    pauses = [Pause(kind, name, "by hand") for kind in ("batch", "source", "account")]
+    snapshot = Snapshot(0.0, [status], failures={name: [group]}, pauses=pauses)
+    rows = [note for section in sections(snapshot) for row in section.rows for note in row.notes]
+    page = "\n".join(lines([hostile()], Format.MARKDOWN, batch=name))
+
+    commands = [note for note in rows if note.startswith("geodes-tasks ")]
+    commands += re.findall(r"`(geodes-tasks retry .*?)`+$", page, re.MULTILINE)
+    words = [shlex.split(command) for command in commands]
+
+    assert len(words) == 5
+    assert all(len(line) in {4, 5} and name in line for line in words)
 
 
 @pytest.mark.parametrize("name", ["[/b].zip", "[bold]x", "[link=file:///etc]a", "[red"])
