@@ -51,7 +51,7 @@ def enqueue(
         keep_archive: With ``extract``, keep the archives beside their folders.
         account: The account whose limits count; default GEODES_TASKS_ACCOUNT. Workers have its key.
         priority: -9 to 9: nothing of a lower one starts while a higher one has work; default 0.
-        weight: 1 to 100: turns in a row among batches of one priority; default 1.
+        weight: 1 to 100: turns for one of a batch of weight 1 and the same priority; default 1.
         conf: In place of environment and files.
 
     Returns:

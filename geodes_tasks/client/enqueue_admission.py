@@ -102,7 +102,7 @@ class Rank:
     priority: int = 0
     """Nothing of a lower one starts while a higher one has work."""
     weight: int = 1
-    """Turns in a row among batches of one priority."""
+    """Turns for one turn of a batch of weight 1 and the same priority."""
 
 
 def rank_of(priority: int | None, weight: int | None) -> Rank | None:

@@ -123,6 +123,6 @@ class Control(Part):
         Args:
             batch: Its name; it need not exist yet.
             priority: No download of a lower one starts while a higher one has any ready.
-            weight: Turns in a row among batches of one priority.
+            weight: Its turns for one turn of a batch of weight 1 and the same priority.
         """
         self._connection.run("set_priority", batch, priority, weight)

@@ -158,7 +158,9 @@ class Dispatch(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        self._connection.run("unregister_worker", worker)
+        with self._connection.commands() as redis:
+            redis.zadd(self._key("workers"), {worker: 0})
+        self._connection.run("remove_dead_workers", WORKER_SECONDS, RECOVERY_BLOCK)
 
     def accounts(self) -> list[str]:
         """Return the names of all accounts."""

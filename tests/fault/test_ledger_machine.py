@@ -117,7 +117,7 @@ def reachable(ledger: Ledger) -> set[str]:
     found = set(client.zrange(key("due"), 0, -1))
     for part in ("leases", "sent"):
         found |= set(client.zrange(key("account", ACCOUNT, part), 0, -1))
-    for batch in client.lrange(key("account", ACCOUNT, "ring"), 0, -1):
+    for batch in client.zrange(key("account", ACCOUNT, "ring"), 0, -1):
         for sources in ("geodes", "geodes+s3", "s3"):
             found |= set(client.lrange(key("batch", batch, "ready", sources, ACCOUNT), 0, -1))
     return found

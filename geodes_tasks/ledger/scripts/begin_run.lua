@@ -7,8 +7,7 @@ local accounts, begun = all_accounts(), {}
 call('SET', P .. 'run', 'on')
 for _, account in ipairs(accounts) do
   begun[#begun + 1] = call('ZRANGE', account_key(account, ':leases'), 0, -1)
-  for _, level in ipairs(levels_of(account)) do call('UNLINK', ring_key(account, level)) end
-  for _, part in ipairs({ ':leases', ':levels', ':poll', ':changes' }) do
+  for _, part in ipairs({ ':leases', ':ring', ':poll', ':changes' }) do
     call('UNLINK', account_key(account, part))
   end
   -- What a user set by hand lasts until a user changes it.
@@ -22,7 +21,7 @@ for _, name in ipairs(call('ZRANGE', P .. 'batches', 0, -1)) do
   if is_new and unfinished_in(name) > 0 then call('HSET', P .. 'left_over', name, '-inf') end
   for _, account in ipairs(accounts) do
     if is_new then clear_ready(name, account) end
-    rejoin_ring(name, account, 0)
+    if has_ready(name, account) then enter_ring(name, account) end
   end
 end
 for _, ids in ipairs(begun) do

@@ -11,7 +11,7 @@ local values = { outcome = report.outcome, verified = report.verified and 1 or 0
 count_transfer(d, report, values)
 if report.size ~= number(d.size) then count_in_batches(d, 'bytes_total', report.size - number(d.size)) end
 move(d, 'SUCCESS', values)
-clear(d, 'error', 'suspect', 'token', 'gone', 'offline_since')
+clear(d, 'error', 'suspect', 'token', 'gone', 'offline_since', 'counted', 'speed')
 local server, a = report.source == 'geodes' and host_of(d) or report.source, load_account(d.account)
 if server then
   source_works(server)

@@ -5,7 +5,7 @@ local KEYS_READ = { accounts = 'SCARD', batches = 'ZCARD', due = 'ZCARD', worker
   slots = 'GET', slots_of = 'HLEN', limits = 'GET', fence = 'GET', hooks = 'GET', schema = 'GET',
   ['since:turn'] = 'ZCARD' }
 local PARTS_READ = { [''] = 'HLEN', [':leases'] = 'ZCARD', [':sent'] = 'ZCARD', [':spent'] = 'ZCARD',
-  [':tape'] = 'ZCARD', [':poll'] = 'HLEN', [':changes'] = 'LLEN', [':levels'] = 'SCARD' }
+  [':tape'] = 'ZCARD', [':poll'] = 'HLEN', [':changes'] = 'LLEN', [':ring'] = 'ZCARD' }
 -- No clock of ours writes a time so far ahead.
 local later = '(' .. stamp(now + 86400)
 
@@ -13,7 +13,6 @@ local later = '(' .. stamp(now + 86400)
 for key, command in pairs(KEYS_READ) do call(command, P .. key) end
 for _, account in ipairs(all_accounts()) do
   for part, command in pairs(PARTS_READ) do call(command, account_key(account, part)) end
-  for _, level in ipairs(levels_of(account)) do call('LLEN', ring_key(account, level)) end
   call('ZREMRANGEBYSCORE', account_key(account, ':spent'), later, '+inf')
   for _, part in ipairs({ ':leases', ':sent' }) do
     local key = account_key(account, part)
@@ -24,8 +23,8 @@ for _, account in ipairs(all_accounts()) do
 end
 if call('DEL', P .. 'mend') == 0 then return 0 end
 for _, name in ipairs(call('ZREVRANGE', P .. 'batches', 0, 999)) do
-  local own, priority = unpack(call('HMGET', batch_key(name), 'account', 'priority'))
+  local own = call('HGET', batch_key(name), 'account')
   if own then call('SADD', P .. 'accounts', own) end
-  for _, account in ipairs(all_accounts()) do rejoin_ring(name, account, number(priority)) end
+  for _, account in ipairs(all_accounts()) do rejoin_ring(name, account) end
 end
 return 1

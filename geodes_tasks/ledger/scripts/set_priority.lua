@@ -6,6 +6,6 @@ local before = number(call('HGET', batch_key(name), 'priority'))
 call('HSET', batch_key(name), 'priority', level, 'weight', weight)
 if level == before then return 0 end
 for _, account in ipairs(all_accounts()) do
-  rejoin_ring(name, account, before)
+  rejoin_ring(name, account)
 end
 return 1

@@ -478,7 +478,7 @@ def test_a_batch_under_way_may_be_preferred(fake_ledger: Ledger) -> None:
 
 
 def test_weights_share_the_turns(fake_ledger: Ledger) -> None:
-    """Weight 3 gets three turns to one."""
+    """Weight 3 gets three turns to one, spread over time."""
     ledger = with_limits(fake_ledger, window=8)
     fake_ledger.control.prioritize("heavy", 0, 3)
     heavy = {one.download_id for one in many(ledger, 20, "heavy")}
@@ -486,7 +486,21 @@ def test_weights_share_the_turns(fake_ledger: Ledger) -> None:
 
     sent = sent_ids(ledger)
 
-    assert [one in heavy for one in sent] == [True, True, True, False] * 2
+    assert [one in heavy for one in sent] == [True, False, True, True] + [True, False, True, True]
+
+
+def test_batches_that_wait_for_the_portal_hide_no_others(fake_ledger: Ledger) -> None:
+    """However many they are, a download that S3 serves is found within two calls."""
+    for number in range(120):
+        many(fake_ledger, 1, f"portal{number:03}")
+    on_s3 = request_of("later", hrefs={"s3": "s3://b/1"})
+    ask(fake_ledger, on_s3, batch="zz")
+    fake_ledger.sources.exchange({"s3": News(offered=True)})
+    fake_ledger.control.pause("source", "geodes", "by hand")
+
+    sent = [*sent_ids(fake_ledger), *sent_ids(fake_ledger)]
+
+    assert sent == [on_s3.download_id]
 
 
 @pytest.fixture

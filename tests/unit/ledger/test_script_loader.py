@@ -52,7 +52,6 @@ ARGUMENTS = {
     "resume_batch_or_source": ["batch", "b"],
     "set_priority": ["b", "1", "1"],
     "spend_quota": ["a", "1", "60", "r"],
-    "unregister_worker": ["w"],
     "wake_due_downloads": ["200"],
 }
 """What each script takes for a ledger without records; scripts that are not here take nothing."""

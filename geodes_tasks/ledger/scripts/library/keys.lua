@@ -15,9 +15,7 @@
 --   hooks                    string  when a worker with a hook for batches was seen first
 --   account:<name>           hash    paused, paused_until: the account asks nothing of the portal,
 --                            by_hand: nor of any other source; see account.lua
---   account:<name>:ring      list    batches with ready work, served in turn
---   account:<name>:ring:<n>  list    the same for batches of priority n, higher ones first
---   account:<name>:levels    set     the priorities other than 0 that have such a list
+--   account:<name>:ring      zset    batches with ready work by their next turn, see ready_lists.lua
 --   account:<name>:leases    zset    running downloads by the time their lease ends
 --   account:<name>:sent      zset    downloads whose message is on its way, by the time it was sent
 --   account:<name>:spent     zset    requests that count against the quota, by time
@@ -86,9 +84,6 @@ local function stamp(seconds) return string.format('%.3f', seconds) end
 local function download_key(id) return P .. 'download:' .. id end
 local function batch_key(name) return P .. 'batch:' .. name end
 local function account_key(name, part) return P .. 'account:' .. (name or '') .. (part or '') end
-local function ring_key(account, level)
-  return account_key(account, ':ring') .. (level ~= 0 and ':' .. level or '')
-end
 local function ready_key(name, account, sources)
   return batch_key(name) .. ':ready:' .. sources .. ':' .. account
 end

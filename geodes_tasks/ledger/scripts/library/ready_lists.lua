@@ -2,8 +2,10 @@
 
 -- Hosts that have ready lists of their own, at most; those of further ones are served as the portal's.
 local MOST_HOSTS = 20
--- Batches without an open list that one call tries, for each priority.
-local MOST_TRIES = 100
+-- Batches without an open list that one call passes, at most.
+local MOST_PASSED = 100
+-- Turns in the range of one priority: more than a ledger has downloads.
+local TURNS = 1e9
 
 -- The batch that a download is served for: the newest.
 local function served_batch(d) return d.names[#d.names] end
@@ -51,8 +53,8 @@ end
 
 -- Return where the https address of a download leads: `geodes`, or the name of another host.
 local function host_of(d)
-  local host = web_host(known_sources(d.sources))
-  return host == 's3' and 'geodes' or host
+  local host = web_host(d.sources or 's3')
+  return (host == 'geodes' or host == 's3') and 'geodes' or web_host(known_sources(d.sources))
 end
 
 local function ready_keys(name, account)
@@ -64,21 +66,24 @@ end
 local function has_ready(name, account) return call('EXISTS', unpack(ready_keys(name, account))) > 0 end
 local function clear_ready(name, account) call('UNLINK', unpack(ready_keys(name, account))) end
 
--- Put a batch with ready work into its ring, once.
+-- The ring of an account: its batches with ready work, the next one first. A score is a number of turns:
+-- each priority has a range of its own, and a turn of a batch of weight 3 counts a third.
+local function ring_key(account) return account_key(account, ':ring') end
+
+-- Put a batch with ready work into the ring, once; its first turn comes next.
 local function enter_ring(name, account)
-  local key = batch_key(name)
-  if call('HSETNX', key, 'ringed:' .. account, '1') == 0 then return end
+  local ring = ring_key(account)
+  if call('ZSCORE', ring, name) then return end
   call('SADD', P .. 'accounts', account)
   call('SADD', P .. 'open', name)
-  local level = number(call('HGET', key, 'priority'))
-  if level ~= 0 then call('SADD', account_key(account, ':levels'), level) end
-  call('LPUSH', ring_key(account, level), name)
+  local first = -TURNS * number(call('HGET', batch_key(name), 'priority'))
+  local range = { ring, first, '(' .. first + TURNS, 'WITHSCORES', 'LIMIT', 0, 1 }
+  call('ZADD', ring, call('ZRANGEBYSCORE', unpack(range))[2] or first, name)
 end
 
--- Put a batch into its ring anew, out of the one of its former priority.
-local function rejoin_ring(name, account, former_level)
-  call('LREM', ring_key(account, former_level), 0, name)
-  call('HDEL', batch_key(name), 'ringed:' .. account)
+-- Put a batch into the ring anew, after its priority or the ring was changed.
+local function rejoin_ring(name, account)
+  call('ZREM', ring_key(account), name)
   if has_ready(name, account) then enter_ring(name, account) end
 end
 
@@ -105,16 +110,6 @@ local function hand_over(d, others)
   if is_queued(d) and not sent and not is_waiting(d.id, d.reason, d.account) then make_ready(d) end
 end
 
--- Return the priorities of an account's batches with ready work, the highest first.
-local function levels_of(account)
-  local levels = { 0 }
-  for _, level in ipairs(call('SMEMBERS', account_key(account, ':levels'))) do
-    levels[#levels + 1] = number(level)
-  end
-  table.sort(levels, function(a, b) return a > b end)
-  return levels
-end
-
 -- Take a batch out of the ledger; its downloads are removed block by block (remove_forgotten.lua).
 local function drop_batch(name)
   local key, rest = batch_key(name), name .. ':' .. stamp(now)
@@ -125,7 +120,7 @@ local function drop_batch(name)
   end
   for _, account in ipairs(all_accounts()) do
     clear_ready(name, account)
-    for _, level in ipairs(levels_of(account)) do call('LREM', ring_key(account, level), 0, name) end
+    call('ZREM', ring_key(account), name)
   end
   call('UNLINK', key, errors_key(name))
   call('ZREM', P .. 'batches', name)
@@ -135,46 +130,38 @@ local function drop_batch(name)
   call('HDEL', P .. 'holds', 'batch:' .. name)
 end
 
--- Take the next download of a batch from its open lists; return it and its sources.
-local function pop_ready(name, account, open)
+-- Take the next downloads of a batch, at most `most`, from one of its open lists; return them and their
+-- sources.
+local function pop_ready(name, account, open, most)
   for _, sources in ipairs(source_sets()) do
-    local id = open[sources] and call('LPOP', ready_key(name, account, sources))
-    if id then return id, sources end
+    local ids = open[sources] and call('LPOP', ready_key(name, account, sources), most)
+    if ids then return ids, sources end
   end
 end
 
--- Move a batch to the end of its ring, after as many turns as its weight.
-local function rotate(ring, name)
-  local weight = number(call('HGET', batch_key(name), 'weight'), 1)
-  if weight == 1 or call('HINCRBY', batch_key(name), 'turns', 1) >= weight then
-    if weight > 1 then call('HDEL', batch_key(name), 'turns') end
-    call('RPOPLPUSH', ring, ring)
-  end
-end
-
--- Return the next ready download of an account, its batch and its sources: higher priorities first,
--- batches of one in turn. nil when there is none, or when `tries` allows no more batches.
-local function next_ready(account, levels, any_paused, open, tries)
-  for _, level in ipairs(levels) do
-    local ring, passed = ring_key(account, level), nil
-    while (tries[level] or MOST_TRIES) > 0 do
-      local name = call('LINDEX', ring, -1)
-      if not name or name == passed then break end
-      local paused = any_paused and call('HEXISTS', P .. 'holds', 'batch:' .. name) == 1
-      local id, sources
-      if not paused then id, sources = pop_ready(name, account, open) end
-      if id then
-        rotate(ring, name)
-        return id, name, sources
-      end
-      tries[level] = (tries[level] or MOST_TRIES) - 1
-      if not paused and has_ready(name, account) then
-        passed = passed or name
-        call('RPOPLPUSH', ring, ring)
-      else
-        call('RPOP', ring)
-        call('HDEL', batch_key(name), 'ringed:' .. account)
-      end
+-- Take the next ready downloads of an account, at most `most`: of the first batch in its ring, as many as
+-- it has turns before the second one. Return them, their batch and their sources; nil when there is none.
+-- `passed` counts the batches that have no open list.
+local function next_ready(account, any_paused, open, passed, most)
+  local ring = ring_key(account)
+  while passed[1] < MOST_PASSED do
+    local name, turn, other, next_turn =
+      unpack(call('ZRANGE', ring, passed[1], passed[1] + 1, 'WITHSCORES'))
+    if not name then return nil end
+    local paused = any_paused and call('HEXISTS', P .. 'holds', 'batch:' .. name) == 1
+    local weight = number(call('HGET', batch_key(name), 'weight'), 1)
+    local turns = other and math.ceil((number(next_turn) - number(turn)) * weight) or most
+    local ids, sources
+    if not paused then ids, sources = pop_ready(name, account, open, math.max(math.min(turns, most), 1)) end
+    if ids then
+      call('ZINCRBY', ring, #ids / weight, name)
+      return ids, name, sources
+    elseif paused or not has_ready(name, account) then
+      call('ZREM', ring, name)
+    else
+      passed[1] = passed[1] + 1
     end
   end
+  -- The next call begins with batches behind these.
+  for _, name in ipairs(call('ZRANGE', ring, 0, MOST_PASSED - 1)) do call('ZINCRBY', ring, 1, name) end
 end

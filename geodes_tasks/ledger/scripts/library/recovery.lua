@@ -23,12 +23,6 @@ local function sum_slots()
   call('SET', P .. 'slots', sum)
 end
 
-local function remove_worker(worker)
-  call('DEL', P .. 'worker:' .. worker)
-  call('HDEL', P .. 'slots_of', worker)
-  call('ZREM', P .. 'workers', worker)
-end
-
 -- End the attempt of a dead worker; return whether there was one. The entry leaves `leases` first,
 -- whatever its record has: a script must not meet it again.
 local function end_dead_lease(id, leases, most_attempts, error_text)

@@ -125,32 +125,34 @@ local function release(account, limits)
   local to_portal = open.probing.geodes and 1 or probes - on_way
   if to_portal < 1 then close_portal(open) end
   local budget = quota_left(account, limits.quota_count, limits.quota_seconds)
-  local levels, any_paused = levels_of(account), call('EXISTS', P .. 'holds') == 1
-  local put_back, tries, stale, left = {}, {}, 0, math.min(free, MOST_CHOSEN)
+  local any_paused, passed = call('EXISTS', P .. 'holds') == 1, { 0 }
+  local stale, left = 0, math.min(free, MOST_CHOSEN)
   while left > 0 and stale < MOST_STALE do
-    local id, name, sources = next_ready(account, levels, any_paused, open, tries)
-    if not id then break end
-    local state, reason, spec = unpack(call('HMGET', download_key(id), 'state', 'reason', 'spec'))
-    local to_server = server_of(open, sources)
-    local needs_portal = by_portal(to_server)
-    local needs_quota = needs_portal and reason == 'quota'
-    -- It may have ended meanwhile, or have a message already.
-    local waits = state == 'PENDING' or state == 'RETRY' and not is_waiting(id, reason, account)
-    if waits and needs_quota and budget < 1 then
-      put_back[#put_back + 1] = id
-      if #put_back >= 16 then close_portal(open) end
-    elseif not waits or call('ZADD', sent, 'NX', stamp(now), id) == 0 then
-      stale = stale + 1
-      drop_stale(id, state, name, account)
-    else
-      if needs_quota then budget = budget - 1 end
-      if needs_portal then to_portal = to_portal - 1 end
-      if to_portal < 1 then close_portal(open) end
-      chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
-      left, free = left - 1, free - 1
+    local most = math.min(left, MOST_STALE - stale, math.max(to_portal, 1))
+    local ids, name, sources = next_ready(account, any_paused, open, passed, most)
+    if not ids then break end
+    local needs_portal = by_portal(server_of(open, sources))
+    for index, id in ipairs(ids) do
+      local state, reason, spec = unpack(call('HMGET', download_key(id), 'state', 'reason', 'spec'))
+      -- It may have ended meanwhile, or have a message already.
+      local waits = state == 'PENDING' or state == 'RETRY' and not is_waiting(id, reason, account)
+      local needs_quota = needs_portal and reason == 'quota'
+      if waits and needs_quota and budget < 1 then
+        for rest = #ids, index, -1 do call('LPUSH', ready_key(name, account, sources), ids[rest]) end
+        to_portal = 0
+        break
+      elseif not waits or call('ZADD', sent, 'NX', stamp(now), id) == 0 then
+        stale = stale + 1
+        drop_stale(id, state, name, account)
+      else
+        if needs_quota then budget = budget - 1 end
+        if needs_portal then to_portal = to_portal - 1 end
+        chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
+        left, free = left - 1, free - 1
+      end
     end
+    if to_portal < 1 then close_portal(open) end
   end
-  for i = #put_back, 1, -1 do make_ready(record(put_back[i]), true) end
   if refill and free < window / 4 then adapt_window(a, limits.window, window) end
   return chosen, stale == MOST_STALE or (left == 0 and free > 0)
 end
