@@ -31,7 +31,7 @@ from geodes_tasks.transfer import multi_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from geodes_tasks.ledger import Ledger, PendingBlock, Request
+    from geodes_tasks.ledger import Ledger
     from geodes_tasks.tasks.app import Sender
 
 logger = logging.getLogger(__name__)
@@ -167,19 +167,17 @@ def admit(
         ledger.control.prioritize(batch, rank.priority, rank.weight)
     receipt = Receipt(batch)
 
-    def begin() -> None:
-        _call(ledger, sender)
-        if on_work is not None:
-            on_work()
-
-    door = _Door(account, ledger, receipt, begin)
-    with _rare_collections(), contextlib.closing(door):
+    has_begun = False
+    with _rare_collections():
         for number, block in enumerate(_blocks(planned)):
-            door.let(block)
+            _admit_block(block, account, ledger, receipt)
             if number == 0:
-                door.wait()
                 ledger.admission.set_owner(batch, current_owner())
-        door.wait()
+            if not has_begun and any(receipt.admissions[name] for name in _WORK):
+                has_begun = True
+                _call(ledger, sender)
+                if on_work is not None:
+                    on_work()
     ledger.admission.end(batch)
     if receipt.admissions:
         status = ledger.reading.status(batch)
@@ -254,60 +252,29 @@ def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:
         yield block
 
 
-class _Door:
-    """Lets block after block into the ledger; while it has one, the next is planned."""
+def _admit_block(block: Planned, account: str, ledger: Ledger, receipt: Receipt) -> None:
+    """Admit a block, and count the results in the receipt."""
 
-    def __init__(
-        self, account: str, ledger: Ledger, receipt: Receipt, begin: Callable[[], None]
-    ) -> None:
-        self._account, self._ledger, self._receipt = account, ledger, receipt
-        self._begin: Callable[[], None] | None = begin
-        self._pending: PendingBlock | None = None
-        self._requests: list[Request] = []
+    def refuse(refusals: list[Refusal]) -> None:
+        ledger.admission.refuse(receipt.batch, account, refusals)
+        receipt.refused(refusal.error for refusal in refusals)
 
-    def let(self, block: Planned) -> None:
-        """Ask for a block, when there is an answer about the one before."""
-        self.wait()
-        self._refuse(block.refusals)
-        self._requests = block.requests
-        receipt = self._receipt
-        self._pending = self._ledger.admission.send(
-            receipt.batch, self._account, block.requests, known=receipt.mostly_known
-        )
-
-    def wait(self) -> None:
-        """Take the answer about the last block, and note it."""
-        if self._pending is None:
-            return
-        answers = self._pending.answers(proof_at)
-        self._pending = None
-        told = Counter([answer.admission for answer in answers if answer.error is None])
-        # What begins anew has to be told in full too, so that its id alone would be one call more.
-        in_full = told[Admission.NEW] + told[Admission.AGAIN]
-        self._receipt.mostly_known = in_full < len(answers) / 2
-        self._receipt.admissions.update(told)
-        self._refuse(
-            Refusal(one.asset.item_id, one.asset.collection, one.asset.key, answer.error)
-            for one, answer in zip(self._requests, answers, strict=True)
-            if answer.error is not None
-        )
-        for one, answer in zip(self._requests, answers, strict=True):
-            if answer.error is None:
-                is_present = answer.admission is Admission.PRESENT
-                self._receipt.price.add(one.asset, is_present=is_present)
-        if self._begin and any(self._receipt.admissions[name] for name in _WORK):
-            begin, self._begin = self._begin, None
-            begin()
-
-    def _refuse(self, refusals: Iterable[Refusal]) -> None:
-        refused = list(refusals)
-        self._ledger.admission.refuse(self._receipt.batch, self._account, refused)
-        self._receipt.refused(refusal.error for refusal in refused)
-
-    def close(self) -> None:
-        """Discard the pending response."""
-        if self._pending is not None:
-            self._pending.close()
+    refuse(block.refusals)
+    answers = ledger.admission.admit(
+        receipt.batch, account, block.requests, proof_at, known=receipt.mostly_known
+    )
+    counts, taken = Counter[str](), list[Refusal]()
+    for answer, asset in zip(answers, (one.asset for one in block.requests), strict=True):
+        if answer.error is not None:
+            taken.append(Refusal(asset.item_id, asset.collection, asset.key, answer.error))
+            continue
+        counts[answer.admission] += 1
+        receipt.price.add(asset, is_present=answer.admission is Admission.PRESENT)
+    # Facts of what begins anew are sent too, so that its id alone would be one call more.
+    in_full = counts[Admission.NEW] + counts[Admission.AGAIN]
+    receipt.mostly_known = in_full < len(answers) / 2
+    receipt.admissions.update(counts)
+    refuse(taken)
 
 
 def proof_at(path: str) -> Proof | None:

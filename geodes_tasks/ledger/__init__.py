@@ -17,7 +17,6 @@ from geodes_tasks.ledger.admission import (
     Admission,
     Admissions,
     Admitted,
-    PendingBlock,
     Refusal,
     Request,
 )
@@ -41,7 +40,6 @@ __all__ = [
     # admission
     "Admission",
     "Admitted",
-    "PendingBlock",
     "Refusal",
     "Request",
     # dispatch, control

@@ -1,8 +1,4 @@
-"""Admission of downloads: records requests, and returns the result of each.
-
-Sending a block and reading its results are two steps: the caller plans the next block while Redis
-works on this one.
-"""
+"""Admission of downloads: records requests, and returns the result of each."""
 
 from __future__ import annotations
 
@@ -27,7 +23,6 @@ from geodes_tasks.model.asset import GEODES, S3, Asset, download_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from geodes_tasks.ledger.script_loader import PendingAnswer
     from geodes_tasks.model.results import Proof
 
     Entries = Sequence[tuple[str | int, ...]]
@@ -97,82 +92,8 @@ class Refusal:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, named))
 
 
-class PendingBlock:
-    """A block of requests sent to the ledger; the caller may do other work meanwhile."""
-
-    def __init__(
-        self,
-        send: Callable[[Entries], PendingAnswer],
-        requests: Sequence[Request],
-        known: bool,
-        portal_url: str,
-    ) -> None:
-        """Send the block; the arguments are those of :meth:`Admissions.send`."""
-        self._send, self._requests, self._portal_url = send, requests, portal_url
-        self._ids = [request.download_id for request in requests]
-        self._told = set[str]() if known else set(self._ids)
-        self._proofs = dict[str, str]()
-        self._left = list(range(len(requests)))
-        self._sent = self._ask() if requests else None
-
-    def _ask(self) -> PendingAnswer:
-        asked = [(self._requests[i], self._ids[i]) for i in self._left]
-        return self._send(_entries(asked, self._told, self._proofs, self._portal_url))
-
-    def answers(self, stat: Callable[[str], Proof | None]) -> list[Admitted]:
-        """Return the result of each request; send the facts that the ledger lacks, once.
-
-        Args:
-            stat: Returns the proof of the file at a path now, None for no file; called only for
-                files that were verified before.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer; call it again.
-        """
-        answers = [""] * len(self._requests)
-        while self._sent is not None:
-            for i, answer in zip(self._left, jsontext.parsed(self._sent.answer()), strict=True):
-                answers[i] = answer
-            tell = [i for i in self._left if answers[i] == "tell"]
-            prove = [i for i in self._left if answers[i].startswith("prove:")]
-            self._told |= {self._ids[i] for i in tell}
-            found = _proofs([self._requests[i].path for i in prove], stat)
-            for i, proof in zip(prove, found, strict=True):
-                self._proofs[self._ids[i]] = str(proof or "-")
-            self._left = sorted(tell + prove)
-            self._sent = self._ask() if self._left else None
-        return list(map(_admitted, self._requests, self._ids, answers))
-
-    def close(self) -> None:
-        """Close the connection of a result that is not read."""
-        if self._sent is not None:
-            self._sent.close()
-
-
 class Admissions(Part):
     """Admit and refuse requests."""
-
-    def send(
-        self, batch: str, account: str, requests: Sequence[Request], *, known: bool = False
-    ) -> PendingBlock:
-        """Send a block of requests: all new ones of it are recorded, or none.
-
-        Args:
-            batch: Name of the batch; made when it is new.
-            account: The account whose limits they count against.
-            requests: The requests; a few hundred at most, as the script blocks Redis meanwhile.
-            known: True when most were requested before: then ids are sent first, and facts of
-                new ones only.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer; call it again.
-        """
-
-        def send(entries: Entries) -> PendingAnswer:
-            words = chain.from_iterable(entries)
-            return self._connection.send("admit_downloads", batch, account, len(entries[0]), *words)
-
-        return PendingBlock(send, requests, known, self._connection.limits.portal_url)
 
     def admit(
         self,
@@ -183,12 +104,42 @@ class Admissions(Part):
         *,
         known: bool = False,
     ) -> list[Admitted]:
-        """Send a block of requests, and return the result of each.
+        """Admit a block of requests, all new ones of it or none; return the result of each.
+
+        Args:
+            batch: Name of the batch; made when it is new.
+            account: The account whose limits they count against.
+            requests: The requests; a few hundred at most, as the script blocks Redis meanwhile.
+            stat: Returns the proof of the file at a path now, None for no file; called only for
+                files that were verified before.
+            known: True when most were requested before: then ids are sent first, and facts of
+                new ones only.
 
         Raises:
             LedgerUnavailableError: Redis does not answer; call it again.
         """
-        return self.send(batch, account, requests, known=known).answers(stat)
+        ids = [request.download_id for request in requests]
+        in_full = set[str]() if known else set(ids)
+        proofs = dict[str, str]()
+        answers, left = [""] * len(requests), list(range(len(requests)))
+        while left:
+            entries = _entries(
+                [(requests[i], ids[i]) for i in left],
+                in_full,
+                proofs,
+                self._connection.limits.portal_url,
+            )
+            values = chain.from_iterable(entries)
+            text = self._connection.run("admit_downloads", batch, account, len(entries[0]), *values)
+            for i, answer in zip(left, jsontext.parsed(text), strict=True):
+                answers[i] = answer
+            tell = [i for i in left if answers[i] == "tell"]
+            prove = [i for i in left if answers[i].startswith("prove:")]
+            in_full |= {ids[i] for i in tell}
+            found = _proofs([requests[i].path for i in prove], stat)
+            proofs |= {ids[i]: str(proof or "-") for i, proof in zip(prove, found, strict=True)}
+            left = sorted(tell + prove)
+        return list(map(_admitted, requests, ids, answers))
 
     def refuse(self, batch: str, account: str, refusals: Sequence[Refusal]) -> None:
         """Record requests that can never be downloaded as FAILURE, so that reports name them.

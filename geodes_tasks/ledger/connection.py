@@ -22,7 +22,7 @@ from geodes_tasks.errors import (
     UnknownBatchError,
 )
 from geodes_tasks.ledger.limits import Limits
-from geodes_tasks.ledger.script_loader import PendingAnswer, script_names, script_text
+from geodes_tasks.ledger.script_loader import script_names, script_text
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.states import ACTIVE
 from geodes_tasks.settings.urls import masked
@@ -99,18 +99,6 @@ class Connection:
         """Return the name of a key."""
         return self.prefix + ":".join(parts)
 
-    def sha(self, script: str) -> str:
-        """Return the name under which Redis knows a script that it has run before."""
-        return str(self._scripts[script].sha)
-
-    def send(self, script: str, *args: Any) -> PendingAnswer:
-        """Send one script, and do not wait. Only for a script that may run twice.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        return PendingAnswer(self, script, args)
-
     def run(self, script: str, *args: Any) -> Any:
         """Run one script.
 
@@ -120,7 +108,7 @@ class Connection:
         with self.commands():
             with contextlib.suppress(redis.exceptions.NoScriptError):
                 # The client's own script object does the same, and more that is not needed.
-                sha = self.sha(script)
+                sha = self._scripts[script].sha
                 return self.client.execute_command("EVALSHA", sha, 1, self.prefix, *args)
             return self._scripts[script](keys=[self.prefix], args=list(args))
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from functools import cache, partial
+from functools import cache
 from importlib import resources
-from typing import Any, Protocol
-
-import redis
 
 from geodes_tasks.model.states import ALLOWED_MOVES
 
@@ -110,61 +104,3 @@ def script_text(name: str) -> str:
     text = (_SCRIPTS / f"{name}.lua").read_text()
     sent = assembled(text)
     return assembled(_COUNTING.format(text)) if "local function add(" in sent else sent
-
-
-class ScriptSender(Protocol):
-    """Send scripts: the part of a connection that a pending answer needs."""
-
-    client: Any
-    prefix: str
-
-    def run(self, script: str, *args: Any) -> Any:
-        """Run a script and wait for its answer."""
-
-    def sha(self, script: str) -> str:
-        """Return the name under which Redis knows a script."""
-
-    def commands(self) -> AbstractContextManager[Any]:
-        """Turn errors of the client into errors of the ledger."""
-
-
-class PendingAnswer:
-    """A script on its way: Redis runs it while its sender does something else."""
-
-    def __init__(self, store: ScriptSender, script: str, args: Sequence[Any]) -> None:
-        """Send the script; the arguments are those of :meth:`Connection.send`."""
-        self._store, self._run = store, partial(store.run, script, *args)
-        self._pool = store.client.connection_pool
-        self._connection: Any = None
-        # Where the connection breaks, `answer` sends it again in the ordinary way, with retries.
-        with store.commands(), contextlib.suppress(redis.ConnectionError):
-            self._connection = self._pool.get_connection()
-            try:
-                self._connection.send_command("EVALSHA", store.sha(script), 1, store.prefix, *args)
-            except BaseException:
-                self.close()
-                raise
-
-    def answer(self) -> Any:
-        """Wait for the answer.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        if (connection := self._connection) is None:
-            return self._run()
-        broken = redis.ConnectionError, redis.exceptions.NoScriptError
-        try:
-            with self._store.commands(), contextlib.suppress(*broken):
-                return connection.read_response()
-        finally:
-            self._connection = None
-            self._pool.release(connection)
-        return self._run()
-
-    def close(self) -> None:
-        """Close the connection of an answer that is not waited for: nothing else can use it."""
-        if self._connection is not None:
-            self._connection.disconnect()
-            self._pool.release(self._connection)
-            self._connection = None

@@ -26,7 +26,7 @@ from geodes_tasks.errors import (
     NameTakenError,
     SourceError,
 )
-from geodes_tasks.ledger import Admission, Claim, Ledger, PendingBlock, Refusal, Request, Wakeup
+from geodes_tasks.ledger import Admission, Claim, Ledger, Refusal, Request, Wakeup
 from geodes_tasks.ledger import admission as admitting
 from geodes_tasks.ledger.admission import Admissions
 from geodes_tasks.ledger.connection import Connection
@@ -205,51 +205,21 @@ def test_blocks_are_bounded_and_items_are_whole(
     """Redis is never blocked for long, and no item is cut in two."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 3)
     sizes: list[int] = []
-    real = Admissions.send
+    real = Admissions.admit
 
-    def note(ledger: Admissions, batch: str, account: str, requests: Any, **known: Any) -> Any:
+    def note(
+        ledger: Admissions, batch: str, account: str, requests: Any, stat: Any, **known: Any
+    ) -> Any:
         sizes.append(len(requests))
-        return real(ledger, batch, account, requests, **known)
+        return real(ledger, batch, account, requests, stat, **known)
 
-    monkeypatch.setattr(Admissions, "send", note)
+    monkeypatch.setattr(Admissions, "admit", note)
     pairs = [Planned([request_of(f"{n}a"), request_of(f"{n}b")]) for n in range(5)]
 
     receipt = admitted(fake_ledger, pairs)
 
     assert sizes == [4, 4, 2]
     assert receipt.downloads == 10
-
-
-def test_a_block_is_planned_while_another_is_admitted(
-    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only the first block, which workers wait for, has its answer before the next is planned."""
-    monkeypatch.setattr(enqueue_admission, "BLOCK", 1)
-    seen: list[str] = []
-    ask, answers = Admissions.send, PendingBlock.answers
-
-    def noted_ask(*args: Any, **known: Any) -> Any:
-        seen.append("asked")
-        return ask(*args, **known)
-
-    def noted_answers(*args: Any) -> Any:
-        seen.append("answered")
-        return answers(*args)
-
-    def planned() -> Iterator[Planned]:
-        for name in "abc":
-            seen.append(f"{name} planned")
-            yield Planned([request_of(name)])
-
-    monkeypatch.setattr(Admissions, "send", noted_ask)
-    monkeypatch.setattr(PendingBlock, "answers", noted_answers)
-    receipt = admitted(fake_ledger, planned())
-
-    assert seen == [
-        "a planned", "asked", "answered", "b planned", "asked",
-        "c planned", "answered", "asked", "answered",
-    ]  # fmt: skip
-    assert receipt.downloads == 3
 
 
 def test_work_that_comes_last_is_begun(
@@ -351,14 +321,14 @@ def test_what_is_known_is_asked_for_by_its_id(
     new = request_of("e")
     admitted(fake_ledger, [Planned(known)])
     told: list[list[bool]] = []
-    real = Connection.send
+    real = Connection.run
 
     def note(ledger: Connection, script: str, *args: Any) -> Any:
         width = args[2]
         told.append([width > 2] * (len(args[3:]) // width))
         return real(ledger, script, *args)
 
-    monkeypatch.setattr(Connection, "send", note)
+    monkeypatch.setattr(Connection, "run", note)
 
     answers = fake_ledger.admission.admit(
         "b2", "acc", [*known[:2], new, *known[2:]], lambda _: None, known=True
@@ -384,18 +354,18 @@ def test_what_an_interrupted_run_left_is_told_once(
     admitted(fake_ledger, blocks)
     fake_ledger.control.begin_run([])
     sent: list[str] = []
-    real = Connection.send
+    real = Connection.run
 
     def note(ledger: Connection, script: str, *args: Any) -> Any:
         sent.append(script)
         return real(ledger, script, *args)
 
-    monkeypatch.setattr(Connection, "send", note)
+    monkeypatch.setattr(Connection, "run", note)
 
     receipt = admitted(fake_ledger, blocks)
 
     assert receipt.admissions[Admission.AGAIN] == len(blocks)
-    assert len(sent) == len(blocks)
+    assert sent.count("admit_downloads") == len(blocks)
 
 
 def test_a_changed_file_is_told_in_full(fake_ledger: Ledger) -> None:

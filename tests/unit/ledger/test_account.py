@@ -486,7 +486,7 @@ def test_weights_share_the_turns(fake_ledger: Ledger) -> None:
 
     sent = sent_ids(ledger)
 
-    assert [one in heavy for one in sent] == [True, False, True, True] + [True, False, True, True]
+    assert [one in heavy for one in sent] == [True, False, True, True, True, False, True, True]
 
 
 def test_batches_that_wait_for_the_portal_hide_no_others(fake_ledger: Ledger) -> None:

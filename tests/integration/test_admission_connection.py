@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,28 +34,13 @@ def kill_connections(ledger: Ledger) -> None:
     other.connection.client.close()
 
 
-def test_the_results_are_read_later(ledger: Ledger) -> None:
-    """Other commands may be sent meanwhile, over the same client."""
-    pending = ledger.admission.send("b", "acc", REQUESTS)
+def test_a_connection_that_broke_meanwhile(ledger: Ledger) -> None:
+    """A new one is opened, and nothing is there twice."""
+    kill_connections(ledger)
 
-    assert ledger.reading.status("b").total == 3
-    answers = pending.answers(lambda _: None)
+    answers = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
 
-    assert [one.admission for one in answers] == [Admission.NEW] * 3
-
-
-@pytest.mark.parametrize("when", ["before it is asked", "before it is answered"])
-def test_a_connection_that_breaks(ledger: Ledger, when: str) -> None:
-    """It is said again; what was admitted already has joined, and nothing is there twice."""
-    if when == "before it is asked":
-        kill_connections(ledger)
-    with closing(ledger.admission.send("b", "acc", REQUESTS)) as pending:
-        if when == "before it is answered":
-            assert ledger.reading.status("b").total == 3
-            kill_connections(ledger)
-        answers = pending.answers(lambda _: None)
-
-    assert {one.admission for one in answers} <= {Admission.NEW, Admission.JOINED}
+    assert {one.admission for one in answers} == {Admission.NEW}
     assert ledger.reading.status("b").total == 3
 
 
@@ -70,24 +54,11 @@ def test_a_server_that_has_forgotten_its_scripts(ledger: Ledger) -> None:
     assert [str(one.admission) for one in answers] == ["joined", "new", "new"]
 
 
-def test_an_answer_that_nobody_waits_for(ledger: Ledger) -> None:
-    """The next one who asks gets the answer to what was asked, not to what was asked before."""
-    with closing(ledger.admission.send("b", "acc", REQUESTS)):
-        pass
-
-    assert ledger.connection.client.echo("mine") == "mine"
-    assert ledger.reading.status("b").total == 3
-
-
 def test_a_server_that_is_gone(tmp_path: Path) -> None:
-    """Gone before the answer or before the question, it is named."""
+    """It is named."""
     require_server()
     with RedisServer(tmp_path) as server:
         ledger = Ledger.of(config.load(redis_url=server.url))
-        # It does not know the script, so its first answer is a question back.
-        pending = ledger.admission.send("b", "acc", REQUESTS)
         server.stop()
-        with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
-            pending.answers(lambda _: None)
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
             ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
