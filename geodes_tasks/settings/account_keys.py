@@ -66,7 +66,10 @@ def named_accounts(settings: Config) -> list[str]:
 
 
 def loose_key_files(settings: Config) -> list[Path]:
-    """Return the key files that users other than their owner can read.
+    """Return the key files that users other than their owner can read, and that are not empty.
+
+    A group that can read the file of another owner is that owner's choice: Kubernetes mounts
+    secrets with mode 0440, of root and the group of the pod.
 
     Raises:
         ConfigError: the key of an account cannot be used.
@@ -75,7 +78,9 @@ def loose_key_files(settings: Config) -> list[Path]:
     for account in named_accounts(settings):
         file = of_account(settings, account).api_key_file
         with contextlib.suppress(OSError):
-            # The bits of group and others: chmod(1) 600 clears them all.
-            if file is not None and file.expanduser().stat().st_mode & 0o077:
+            facts = file.expanduser().stat() if file is not None else None
+            # The bits of group and others: chmod(1) 600 clears them all, but only for the owner.
+            bits = 0o077 if facts and facts.st_uid == os.geteuid() else 0o007
+            if file and facts and facts.st_size and facts.st_mode & bits:
                 loose.append(file)
     return loose

@@ -36,6 +36,24 @@ def test_every_service_is_hardened(name: str) -> None:
     assert "/tmp" in service["tmpfs"]  # noqa: S108 - a mount point
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_do_not_grow_without_limit(name: str) -> None:
+    """Docker's own default keeps every line of a worker that runs for months."""
+    options = SERVICES[name]["logging"]["options"]
+
+    assert (options["max-size"], options["max-file"]) == ("10m", "3")
+
+
+def test_redis_is_full_before_the_kernel_ends_it() -> None:
+    """Its own limit is at most 60 % of the container's."""
+    redis = SERVICES["redis"]
+    own = redis["command"][redis["command"].index("--maxmemory") + 1]
+
+    assert (own, redis["mem_limit"]) == ("${REDIS_MAXMEMORY:-1200mb}", "${REDIS_MEMORY:-2g}")
+    assert 1200 * 10**6 <= 0.6 * 2 * 2**30
+    assert SERVICES["worker"]["mem_limit"] == "${WORKER_MEMORY:-1g}"
+
+
 def test_only_pages_with_a_password_are_published() -> None:
     """Flower and Grafana alone have a port outside, on loopback unless somebody says more."""
     published = {name: one["ports"] for name, one in SERVICES.items() if one.get("ports")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,26 @@ def test_a_key_that_breaks_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_key_files_that_others_can_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A key file is loose if its group or others can read it; a missing file is not."""
-    for name, mode in (("own", 0o600), ("group", 0o640), ("others", 0o604)):
-        (tmp_path / name).touch(mode)
+    """A key file is loose if its group or others can read it; a missing or empty file is not."""
+    modes = {"own": 0o600, "group": 0o640, "others": 0o604, "empty": 0o644}
+    for name, mode in modes.items():
+        (tmp_path / name).write_text("" if name == "empty" else "a-key")
         (tmp_path / name).chmod(mode)
         monkeypatch.setenv(f"GEODES_API_KEY_{name.upper()}_FILE", str(tmp_path / name))
     monkeypatch.setenv("GEODES_API_KEY_GONE_FILE", str(tmp_path / "gone"))
 
     assert loose_key_files(load()) == [tmp_path / "group", tmp_path / "others"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_group_of_another_owner_may_read_a_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A secret that Kubernetes mounts is root's, for the pod's group: it cannot be chmodded."""
+    for name, mode in (("mounted", 0o440), ("others", 0o444)):
+        (tmp_path / name).write_text("a-key")
+        (tmp_path / name).chmod(mode)
+        os.chown(tmp_path / name, 12345, 12345)
+        monkeypatch.setenv(f"GEODES_API_KEY_{name.upper()}_FILE", str(tmp_path / name))
+
+    assert loose_key_files(load()) == [tmp_path / "others"]
