@@ -165,11 +165,10 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
         title, name = _file_names(key, asset, href)
         # JSON can write half characters (\ud800) that no file and no ledger can hold.
         "".join((item_id, collection, key, title)).encode()
-    except UnicodeEncodeError as error:
-        problem = "or its item is named in characters that are not Unicode text"
-        raise ItemError(item_name(item), f"asset {printable(key)!r} {problem}") from error
     except ValueError as error:
-        raise ItemError(item_name(item), f"asset {printable(key)!r} {error}") from error
+        no_text = "or its item is named in characters that are not Unicode text"
+        problem = no_text if isinstance(error, UnicodeEncodeError) else error
+        raise ItemError(item_name(item), f"asset {printable(key)!r} {problem}") from error
     checksum = checksum_of(asset, href, lambda: f"{item_name(item)}: asset {printable(key)!r}")
     return Asset(
         item_id=item_id,

@@ -22,15 +22,7 @@ from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.json import compact
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.item_properties import identifier_of, mapping_of, text_of
-from geodes_tasks.stac.paging import (
-    PAGE_ITEMS,
-    Item,
-    Page,
-    Part,
-    Results,
-    identity_of,
-    objects_in,
-)
+from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Page, Results, identity_of, objects_in
 from geodes_tasks.stac.query import Search, spellings
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.http_client import HttpClient
@@ -115,7 +107,7 @@ class Catalog:
                 if not fitting:
                     yield ItemNotFoundError(printable(name), problem)
 
-    def _page(self, part: Part, number: int, size: int) -> Page:
+    def _page(self, part: Mapping[str, Any], number: int, size: int) -> Page:
         while True:
             body = {**part, "page": number, "limit": size}
             try:

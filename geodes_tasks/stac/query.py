@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Self
@@ -60,8 +60,9 @@ class Search:
     @property
     def is_everything(self) -> bool:
         """Return whether nothing limits the search."""
-        given = (self.query, self.bbox, self.intersects, self.collections, self.start, self.end)
-        return not any(value is not None for value in (*given, self.ids))
+        given = (self.bbox, self.intersects, self.collections, self.start, self.end, self.ids)
+        # An empty query, which a program computed, limits nothing either.
+        return not self.query and all(value is None for value in given)
 
     def limited(self) -> Self:
         """Return the same search.
@@ -115,12 +116,13 @@ class Search:
             name = NEW_NAMES.get(given, given)
             query[name] = query.get(name, {}) | conditions(name, value)
         # Overlap of the time of acquisition; `datetime` is the day of dissemination in GEODES.
+        # One format and one zone, so that the order of the texts is the order of the times.
         if self.start is not None:
-            _stricter(query.setdefault("end_datetime", {}), "gte", moment(self.start), max)
+            end, first = query.setdefault("end_datetime", {}), moment(self.start)
+            end["gte"] = max(first, end.get("gte", first))
         if self.end is not None:
-            _stricter(
-                query.setdefault("start_datetime", {}), "lte", moment(self.end, end=True), min
-            )
+            start, last = query.setdefault("start_datetime", {}), moment(self.end, end=True)
+            start["lte"] = min(last, start.get("lte", last))
         return query
 
     def _areas(self) -> list[dict[str, Any]]:
@@ -151,13 +153,6 @@ def _value(value: Any, timely: bool, operator: str) -> Any:
     if isinstance(value, date) or (timely and isinstance(value, str)):
         return moment(value, end=operator in {"lte", "gt"})
     return value
-
-
-def _stricter(
-    known: dict[str, Any], operator: str, value: str, choose: Callable[[str, str], str]
-) -> None:
-    # One format and one zone, so that the order of the texts is the order of the times.
-    known[operator] = choose(known[operator], value) if operator in known else value
 
 
 def order(sort_by: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:

@@ -388,10 +388,16 @@ def test_too_many_items_are_not_fetched(portal: StandIn) -> None:
     assert len(searches(portal)) == 1
 
 
-def test_a_search_without_any_limit_is_refused(portal: StandIn) -> None:
-    """Nobody wants all 37 million items by mistake."""
+@pytest.mark.parametrize("query", [None, {}])
+def test_a_search_without_any_limit_is_refused(portal: StandIn, query: Any) -> None:
+    """Nobody wants all 37 million items by mistake: no query, or one that a program left empty."""
+    geodes = Geodes(settings_for(portal))
+
     with pytest.raises(SearchError, match="give a query"):
-        Geodes(settings_for(portal)).search_items(get_all=True)
+        geodes.search_items(query, get_all=True)
+
+    assert searches(portal) == []
+    assert len(geodes.search_items({}, collections=S1, return_df=False)) == 40
 
 
 def test_collections_are_found_by_words(portal: StandIn) -> None:
