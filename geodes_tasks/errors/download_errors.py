@@ -70,11 +70,16 @@ class NameTakenError(DownloadError):
     other: str
     """The item that has the path."""
 
-    template = "{path}: {item} wants this path, which belongs to {other}"
+    template = "{path}: {item} wants this path, which belongs to {owner}"
     hint = (
         "Keep them apart with --layout '{collection}/{item}/{title}', two files of one item with "
         "'{item}/{key}/{title}'."
     )
+
+    def __post_init__(self) -> None:
+        """Name the owner of the path: of an item with two such files not its id again."""
+        self.owner = "another of its files" if self.item == self.other else self.other
+        super().__post_init__()
 
 
 @dataclass(eq=False, repr=False)

@@ -68,6 +68,11 @@ _STUCK = (
     "NOREPLICAS",
     "WRONGTYPE",  # another program wrote this key; recovery of a worker removes it
 )
+_CLUSTER = (
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MovedError,
+    redis.exceptions.ClusterCrossSlotError,
+)
 _BUSY = "BUSY "
 """Begins the answer while a script runs: of Redis and of Valkey."""
 _FORBIDDEN = ("executing the script can't run this command", "ACL failure in script")
@@ -128,11 +133,9 @@ class Connection:
         match error:
             case redis.ConnectionError() | redis.TimeoutError():
                 return LedgerUnavailableError(masked(self.url), _reason(error))
-            case (
-                redis.exceptions.ClusterDownError()
-                | redis.exceptions.MovedError()
-                | redis.exceptions.ClusterCrossSlotError()
-            ):
+            case redis.InvalidResponse():
+                return LedgerUnavailableError(masked(self.url), "what answers there is no Redis")
+            case redis.ResponseError() if _is_of_cluster(error):
                 problem = "it runs in cluster mode; use a Redis with `cluster-enabled no`"
                 return LedgerStuckError(masked(self.url), problem)
             case redis.exceptions.NoPermissionError():
@@ -277,6 +280,10 @@ class Connection:
             self.client.set(self.key("schema"), SCHEMA, nx=True)
             return str(self.client.get(self.key("schema")))
         return SCHEMA
+
+
+def _is_of_cluster(error: redis.ResponseError) -> bool:
+    return isinstance(error, _CLUSTER) or "in a cluster node" in str(error)
 
 
 def _is_stuck(message: str) -> bool:

@@ -27,6 +27,8 @@ class Call:
         self._shut: Callable[[], None] | None = None
         self.connected = True
         """False while a connection is being made: no byte of a request was sent yet."""
+        self.query: str | None = None
+        """Query to send to the letter; None: as the client encodes it."""
 
     @property
     def broken_off(self) -> bool:
@@ -115,6 +117,13 @@ class Calls:
         call = self._by_thread.get(threading.get_ident())
         if call is not None:
             call.connected = done
+
+    def exact(self, target: str) -> str:
+        """Return a request target with the query of this thread's call to the letter."""
+        call = self._by_thread.get(threading.get_ident())
+        if call is None or call.query is None:
+            return target
+        return f"{target.partition('?')[0]}?{call.query}"
 
     def abort(self, thread: int) -> None:
         """Interrupt the wait of a thread; no effect on a thread without an open href."""

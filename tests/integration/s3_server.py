@@ -79,7 +79,9 @@ class _Front(BaseHTTPRequestHandler):
         if fault.change_after is not None and self.server.sent >= fault.change_after:
             self.server.change(self.path, fault)
         if fault.status is not None:
-            text = f"<Error><Code>{fault.code}</Code><Message>no</Message></Error>".encode()
+            text = (
+                f"<Error><Code>{fault.code}</Code><Message>it&apos;s\nno</Message></Error>".encode()
+            )
             self._head(fault.status, fault.headers | {"Content-Length": str(len(text))})
             self.wfile.write(text)
             return

@@ -170,6 +170,21 @@ def test_a_name_taken_by_another_file(cli: CommandLine, standin: StandIn) -> Non
     assert files_in("out") == {"twin.zip"}
 
 
+def test_two_files_of_one_item_with_one_name(cli: CommandLine, standin: StandIn) -> None:
+    """The message names the item once, and the layout of its hint keeps the two apart."""
+    one, other = (standin.add_item(KiB, title="twin.zip") for _ in range(2))
+    one["assets"] |= {f"second {key}": asset for key, asset in other["assets"].items()}
+
+    said = cli("download", write_items([one]), "-o", "out", "--no-progress")
+    line = problem_lines(said)[0]
+    layout = line.partition("of one item with '")[2].partition("'")[0]
+    again = cli("download", write_items([one]), "-o", "two", "--layout", layout, "--no-progress")
+
+    assert f"{one['id']} wants this path, which belongs to another of its files" in line
+    assert again.returncode == 0
+    assert len(files_in("two")) == 2
+
+
 # --- folders -------------------------------------------------------------------------------------
 
 

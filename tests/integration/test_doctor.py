@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socketserver
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -14,6 +16,9 @@ from pydantic import SecretStr
 
 from geodes_tasks.client.doctor import examine, file_system, private_server_check
 from geodes_tasks.client.doctor_portal import clock_check, key_finding
+from geodes_tasks.client.enqueue import enqueue
+from geodes_tasks.errors import LedgerStuckError, LedgerUnavailableError
+from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings import config
@@ -30,7 +35,6 @@ from tests.standin import Quota, StandIn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geodes_tasks.ledger import Ledger
     from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
 
@@ -103,7 +107,6 @@ def test_redis_that_forgets(settings: Config, tmp_path: Path) -> None:
     """A server without append-only file, or that evicts, is told with the line to set."""
     with RedisServer(tmp_path / "redis") as server:
         careless = settings.model_copy(update={"redis_url": SecretStr(server.url)})
-        from geodes_tasks.ledger import Ledger
 
         client = Ledger.of(careless).connection.client
         client.config_set("appendonly", "no")
@@ -231,6 +234,40 @@ def test_redis_in_the_wrong_mode(settings: Config, tmp_path: Path) -> None:
     assert cluster["redis cluster"].level is Level.PROBLEM
     assert replica["redis role"].level is Level.PROBLEM
     assert "GEODES_TASKS_REDIS_URL" in replica["redis role"].mend
+
+
+class _WebServer(socketserver.BaseRequestHandler):
+    """Answer whatever comes as a web server does."""
+
+    def handle(self) -> None:
+        """Answer until the client goes."""
+        while self.request.recv(65536):
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_a_cluster_on_one_node_and_what_is_no_redis(
+    settings: Config, tmp_path: Path, standin: StandIn
+) -> None:
+    """Commands end with the reason, and not with an error of a library."""
+    with ClusterNode(tmp_path / "cluster") as server:
+        client: Any = redis.Redis.from_url(server.url)
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: b"state:ok" in client.execute_command("CLUSTER", "INFO"), 20, "slots")
+        client.close()
+        cluster = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        items = [standin.add_item(10) for _ in range(4)]
+        with pytest.raises(LedgerStuckError, match="cluster mode"):
+            enqueue(items, conf=cluster)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _WebServer) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        url = SecretStr(f"redis://127.0.0.1:{stranger.server_address[1]}/0")
+        other = settings.model_copy(update={"redis_url": url})
+        with pytest.raises(LedgerUnavailableError, match="is no Redis"):
+            Ledger.of(other).reading.batches()
+        found = checked(other)["redis"]
+        stranger.shutdown()
+
+    assert (found.level, "is no Redis" in found.text) == (Level.PROBLEM, True)
 
 
 def test_private_server_that_does_not_start(tmp_path: Path) -> None:

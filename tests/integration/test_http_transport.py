@@ -1161,6 +1161,29 @@ def test_a_redirect_that_leads_nowhere_names_the_host(
     assert "canary" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("is_redirect", [False, True])
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        ("X-Amz-Signature=ab%2fcd%2Bef%3D%3D&x=a+b&~t=1", None),
+        ("sig=%7e%41%2d&se=2026-11-28T00%3a00%3a00Z&sp=r", None),
+        ("a='b'&Policy=eyJ(1)*!;/?:@$,&Key-Pair-Id=K1", None),
+        ("name=a b&x=100%", "name=a%20b&x=100%25"),
+    ],
+)
+def test_a_signed_query_is_sent_to_the_letter(
+    standin: StandIn, href: str, item: Item, query: str, sent: str | None, *, is_redirect: bool
+) -> None:
+    """A server that signs the letters of an address gets them; only what is invalid is encoded."""
+    with Scripted(answer(CONTENT)) as server:
+        signed = f"{server.url}/A%20B/f.zip?{query}"
+        standin.fault(item, "redirect_other_host", location=signed)
+        transport = transport_for(standin.url, allowed_hosts=(f"127.0.0.1:{server.port}",))
+        fetch(transport, href if is_redirect else signed)
+
+    assert server.requests[0].splitlines()[0] == f"GET /A%20B/f.zip?{sent or query} HTTP/1.1"
+
+
 @pytest.mark.parametrize("mode", ["slow_headers", "stall"])
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_wait_is_broken_off_from_outside(mode: str, tls: bool) -> None:

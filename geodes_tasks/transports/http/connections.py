@@ -118,6 +118,9 @@ class _Watched(HTTPConnection):
         self._watch.calls.watch(sock)
         return sock
 
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        super().request(method, self._watch.calls.exact(url), *args, **kwargs)
+
     def getresponse(self) -> Any:
         self._watch.calls.watch(self.sock)
         return super().getresponse()

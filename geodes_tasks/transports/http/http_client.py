@@ -8,6 +8,7 @@ the redirects of one request.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import threading
 import zlib
@@ -53,6 +54,10 @@ MAX_REPLY_BYTES = 64 << 20
 """Bytes of the reply to a small question, at most: a page of 80 items has some 400 kB."""
 GZIP = 16 + zlib.MAX_WBITS
 """Window bits with which zlib reads the header of gzip (zlib.decompressobj)."""
+
+
+# Pairs, unreserved and reserved characters (RFC 3986 section 3.4): what needs no encoding.
+_VALID_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})+")
 
 
 class _WatchedAdapter(HTTPAdapter):
@@ -174,6 +179,9 @@ class HttpClient:
             if step in seen:
                 break
             seen.add(step)
+            # urllib3 writes %2f as %2F, and some servers sign the letters of the query.
+            query = url.partition("#")[0].partition("?")[2]
+            call.query = query if _VALID_QUERY.fullmatch(query) else None
             response = self._send(request, href, call, timeouts, is_hop=bool(came_from))
             target = _redirect(response) if follows else None
             if target is None:

@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import unescape
 
 from urllib3 import BaseHTTPResponse
 from urllib3 import exceptions as wire
@@ -21,7 +22,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.transports.body_reader import cause_name
 from geodes_tasks.transports.http.addresses import redact
-from geodes_tasks.transports.http.responses import parse_retry_after
+from geodes_tasks.transports.http.responses import gist, parse_retry_after
 
 MESSAGE_BYTES = 64 * 1024
 """Bytes of an error response that are read, at most."""
@@ -52,6 +53,7 @@ _OF_THE_SOURCE = _EXPIRED_WORDS | {
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
 }
 _FIELD = re.compile(r"<(Code|Region)>\s*([\w-]{1,80})\s*</", re.ASCII)
+_MESSAGE = re.compile(r"<Message>([^<]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class S3Refusal:
     location: str
     """Address that a redirect names, for messages; empty without one."""
     retry_after_s: float | None
+    message: str = ""
+    """What the server says for people; empty for nothing."""
 
     @classmethod
     def read(cls, response: BaseHTTPResponse) -> S3Refusal:
@@ -79,12 +83,14 @@ class S3Refusal:
             text = f"<Region>{region}</Region>{text}"
         # Of several fields of one name the first counts.
         fields = dict(reversed(_FIELD.findall(text)))
+        message = _MESSAGE.search(text)
         return cls(
             response.status,
             fields.get("Code", str(response.status)),
             fields.get("Region"),
             redact(headers.get("Location", "")),
             parse_retry_after(headers.get("Retry-After"), now=datetime.now(UTC)),
+            gist(unescape(message.group(1))) if message else "",
         )
 
     def error(self, href: str) -> GeodesTasksError:
@@ -100,6 +106,8 @@ class S3Refusal:
             text += f": it redirects to {self.location}, which is not followed"
         elif self.region:
             text += f": the bucket is in the region {self.region}"
+        elif self.message:
+            text += f": {self.message}"
         problem = (_WORDS | _OF_THE_SOURCE).get(self.code, text)
         return SourceUnavailableError("s3", href, problem, self.code in _OF_THE_SOURCE)
 
