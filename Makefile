@@ -85,7 +85,7 @@ chart: $(STAMP) ## render the Helm chart's example of plain manifests
 
 docs: $(STAMP) ## the documentation as a site in site/; warnings are errors
 	$(PIP_INSTALL) -e '.[docs]'
-	for page in settings errors options licences; do $(BIN)/python docs/make_$$page.py --check || exit 1; done
+	for page in settings errors options schemas licences; do $(BIN)/python docs/make_$$page.py --check || exit 1; done
 	$(BIN)/mkdocs build --strict
 	$(BIN)/python -m tests.site site
 

@@ -3,132 +3,49 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from geodes_tasks.cli import options
 from geodes_tasks.cli import search as searches
 from geodes_tasks.cli.options import AsJson, ConfigFile
-from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
+from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import dry_run as dry_runs
 from geodes_tasks.client import enqueue_admission, exit_codes, ledgers, planning
 from geodes_tasks.client import run as runs
-from geodes_tasks.client.enqueue_admission import Receipt
+from geodes_tasks.client.batch import Batch
+from geodes_tasks.client.dry_run import Plan
+from geodes_tasks.client.enqueue_admission import Receipt, add_by_class
 from geodes_tasks.client.planning import Planned, Selection
-from geodes_tasks.client.price import Quote
+from geodes_tasks.client.price import Price, Quote
 from geodes_tasks.client.run import Run, failure_lines
 from geodes_tasks.errors import (
     ConfigError,
     DiskError,
-    GeodesTasksError,
     ItemNotFoundError,
+    NoItemsError,
     NotAFileError,
 )
+from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.asset import Unpack
-from geodes_tasks.model.formatting import human_bytes, seconds_of
+from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.monitoring.loading import load_view
-from geodes_tasks.monitoring.snapshot import SnapshotReader
+from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.monitoring.wording import summary
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.settings.config import Config
+from geodes_tasks.stac.readers import Found
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 plus the number of SIGINT, as bash(1) reports it."""
-SOURCES = "STAC JSON files, - for standard input, ids of items or product names"
-EXAMPLES, MOST_CLASSES = 3, 6
-"""Number of items named for one class of errors, and number of classes, at most."""
-Required = Annotated[
-    list[str], typer.Argument(metavar="SOURCE...", show_default=False, help=f"{SOURCES}.")
-]
-Files = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="SOURCE...", show_default=False, help=f"{SOURCES}; or a search (options below)."
-    ),
-]
-Include = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--include", "-i", show_default=False,
-        help="Download assets whose key matches this glob [default: data, no XML].",
-    ),
-]  # fmt: skip
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude", "-x", show_default=False, help="Leave out assets whose key matches this glob."
-    ),
-]
-Layout = Annotated[
-    str, typer.Option("--layout", help="Path below the folder, e.g. {collection}/{item}/{title}.")
-]
-From = Annotated[
-    Literal["auto", "s3", "geodes"],
-    typer.Option("--source", help="Where the bytes come from; auto prefers S3."),
-]
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--output-dir", "-o", show_default=False,
-        help="The download folder [GEODES_TASKS_DOWNLOAD_DIR; default: the current folder].",
-    ),
-]  # fmt: skip
-MaxWait = Annotated[
-    float | None,
-    typer.Option(
-        "--max-wait", parser=seconds_of, metavar="DURATION", show_default=False,
-        help="Wait so long for files on tape when nothing else is left: 90, 15m, 2h; then exit "
-        "code 6.",
-    ),
-]  # fmt: skip
-OfAccount = Annotated[
-    str | None,
-    typer.Option(
-        "--account", show_default=False,
-        help="The account; workers have its key [GEODES_TASKS_ACCOUNT; default: default].",
-    ),
-]  # fmt: skip
-Priority = Annotated[
-    int | None,
-    typer.Option(
-        "--priority", min=-9, max=9, show_default=False,
-        help="Batches of a higher priority start first [default: 0].",
-    ),
-]  # fmt: skip
-Weight = Annotated[
-    int | None,
-    typer.Option(
-        "--weight", min=1, max=100, show_default=False,
-        help="Share of download slots relative to other batches [default: 1].",
-    ),
-]  # fmt: skip
-Slots = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs", "-j", min=1, show_default=False,
-        help="Transfers at once [GEODES_TASKS_MAX_CONCURRENT; default: 4].",
-    ),
-]  # fmt: skip
-Extract = Annotated[
-    bool, typer.Option("--extract", help="Unpack zip archives into folders of their name.")
-]
-KeepArchive = Annotated[
-    bool, typer.Option("--keep-archive", help="With --extract: keep the archives too.")
-]
-Rate = Annotated[
-    str | None,
-    typer.Option(
-        "--limit-rate", show_default=False, metavar="RATE",
-        help="Bytes a second of the whole run: 20MB, 500kB [GEODES_TASKS_RATE; default: no limit].",
-    ),
-]  # fmt: skip
-Quiet = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -148,21 +65,21 @@ def register(app: typer.Typer) -> None:
 
 
 def download(
-    source: Files = None,
-    output_dir: Folder = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    layout: Layout = DEFAULT_LAYOUT,
-    from_: From = "auto",
-    extract: Extract = False,
-    keep_archive: KeepArchive = False,
-    slots: Slots = None,
-    limit_rate: Rate = None,
+    source: options.Files = None,
+    output_dir: options.Folder = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    layout: options.Layout = DEFAULT_LAYOUT,
+    from_: options.From = "auto",
+    extract: options.Extract = False,
+    keep_archive: options.KeepArchive = False,
+    slots: options.Slots = None,
+    limit_rate: options.Rate = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be downloaded.")
     ] = False,
     as_json: AsJson = False,
-    no_progress: Quiet = False,
+    no_progress: options.Quiet = False,
     config_file: ConfigFile = None,
     collection: searches.Collections = None,
     ids: searches.Ids = None,
@@ -175,7 +92,7 @@ def download(
     query: searches.Query = None,
     ask_above: searches.AskAbove = searches.ASK_ABOVE,
     yes: searches.Yes = False,
-    max_wait: MaxWait = None,
+    max_wait: options.MaxWait = None,
 ) -> None:
     """Download items on this machine; nothing needs installing or configuring first.
 
@@ -195,9 +112,12 @@ def download(
     )  # fmt: skip
     if (wanted is None) is not bool(source):
         raise ConfigError("SOURCE", "give files, or a search such as --collection, one of the two")
-    found = None
+    found, empty = None, None
+    if as_json:
+        quote, batch = Quote.of(Price(), settings), Batch("", conf=settings, is_empty=True)
+        empty = Plan(quote).to_dict() if dry_run else _status_object(batch)
     if wanted is None:
-        planned = planning.plan(searches.items_of(source or [], settings), selection)
+        planned = planning.plan(_items(source or [], settings, empty), selection)
     else:
         found = searches.confirmed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
         planned = planning.plan(found, selection)
@@ -212,7 +132,7 @@ def download(
     on_load, folder = load_view(stderr, quiet=no_progress), selection.folder
     try:
         with runs.on_this_machine(checked, folder, settings, None, on_load, _show_price) as run:
-            _check_receipt(run.receipt)
+            _check_receipt(run, as_json=as_json)
             try:
                 picture = view(stderr, quiet=no_progress)
                 run.watch(picture, write=write_line, max_wait_s=max_wait)
@@ -231,23 +151,23 @@ def download(
 
 
 def enqueue(
-    source: Required,
-    output_dir: Folder = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    layout: Layout = DEFAULT_LAYOUT,
-    from_: From = "auto",
-    extract: Extract = False,
-    keep_archive: KeepArchive = False,
+    source: options.Required,
+    output_dir: options.Folder = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    layout: options.Layout = DEFAULT_LAYOUT,
+    from_: options.From = "auto",
+    extract: options.Extract = False,
+    keep_archive: options.KeepArchive = False,
     batch_name: Annotated[str | None, typer.Option("--batch", help="A name for the batch.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over.")] = False,
     as_json: AsJson = False,
-    no_progress: Quiet = False,
+    no_progress: options.Quiet = False,
     config_file: ConfigFile = None,
-    account: OfAccount = None,
-    priority: Priority = None,
-    weight: Weight = None,
-    max_wait: MaxWait = None,
+    account: options.OfAccount = None,
+    priority: options.Priority = None,
+    weight: options.Weight = None,
+    max_wait: options.MaxWait = None,
 ) -> None:
     """Queue items for the workers of a cluster, and print the batch.
 
@@ -259,12 +179,16 @@ def enqueue(
     unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
     selection = _selection(settings, include, exclude, layout, from_, unpack)
     rank = enqueue_admission.rank_of(priority, weight)
-    planned = planning.plan(searches.items_of(source, settings), selection)
+    empty = Receipt(batch_name or "").to_dict() if as_json else None
+    planned = planning.plan(_items(source, settings, empty), selection)
     folder = selection.folder
     run = runs.admitted(planned, settings, batch_name, None, rank, folder, _show_price)
-    _check_receipt(run.receipt)
+    if as_json and not wait:
+        write_data(run.receipt.to_dict())
+    _check_receipt(run, as_json=as_json and wait)
     if not wait:
-        write_data(run.receipt.to_dict() if as_json else run.batch.id)
+        if not as_json:
+            write_data(run.batch.id)
         return
     picture = view(stderr, quiet=no_progress)
     run.watch(picture, write=write_line, max_wait_s=max_wait)
@@ -283,10 +207,21 @@ def _selection(
     return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, source, unpack)
 
 
+def _items(source: list[str], settings: Config, empty: object) -> Iterator[Found]:
+    """Yield the items of the sources; where they hold none, write what is given for that first."""
+    try:
+        yield from searches.items_of(source, settings)
+    except NoItemsError:
+        if empty is not None:
+            write_data(empty)
+        raise
+
+
 def _show_plan(planned: Iterator[Planned], settings: Config, *, as_json: bool) -> NoReturn:
     plan = dry_runs.dry_run(planned, settings)
-    for _, error in plan.refused:
-        write_error(error)
+    groups: dict[str, FailureGroup] = {}
+    add_by_class(groups, plan.refused)
+    _write_failures(groups.values(), "the same command with --json")
     if as_json:
         write_data(plan.to_dict())
     else:
@@ -296,7 +231,7 @@ def _show_plan(planned: Iterator[Planned], settings: Config, *, as_json: bool) -
     _show_price(plan.quote)
     if plan.refused:
         write_line(f"{len(plan.refused)} refused")
-    unknown = sum(isinstance(error, ItemNotFoundError) for _, error in plan.refused)
+    unknown = sum(isinstance(one.error, ItemNotFoundError) for one in plan.refused)
     if not plan.downloads and len(plan.refused) == unknown:
         raise typer.Exit(exit_codes.NOTHING)
     raise typer.Exit(exit_codes.SOME_FAILED if plan.refused else 0)
@@ -307,25 +242,34 @@ def _show_price(quote: Quote) -> None:
         write_line(line)
 
 
-def _check_receipt(receipt: Receipt) -> None:
+def _write_failures(groups: Iterable[FailureGroup], all_of_them: str) -> None:
+    for line in failure_lines(groups, all_of_them):
+        write_line(line)
+
+
+def _report_command(run: Run) -> str:
+    """Return the command that prints every record of a run."""
+    words = ["geodes-tasks", "report", run.batch.id]
+    return f"`{shlex.join([*words, '-o', str(run.machine.folder)] if run.machine else words)}`"
+
+
+def _check_receipt(run: Run, *, as_json: bool) -> None:
     """Name what was refused, by class; end the command where there is nothing to download."""
-    classes: dict[type[GeodesTasksError], list[GeodesTasksError]] = {}
-    for error in receipt.errors:
-        classes.setdefault(type(error), []).append(error)
-    for errors in list(classes.values())[:MOST_CLASSES]:
-        named = errors[:1] if len(errors) > EXAMPLES else errors
-        for error in named:
-            write_error(error)
-        if more := len(errors) - len(named):
-            names = ", ".join(str(error.args[0]) for error in errors[1:EXAMPLES])
-            write_line(f"  and {more} more of this kind, for example {names}")
-    unnamed = receipt.admissions["refused"] - len(receipt.errors)
-    if unnamed > 0:
-        batch = shlex.quote(receipt.batch)
-        write_line(f"and {unnamed} more refused: see geodes-tasks report {batch}")
-    if not receipt.downloads:
+    _write_failures(run.receipt.refusals.values(), _report_command(run))
+    if not run.receipt.downloads:
         write_line("nothing to download: the source holds no items")
+        if as_json:
+            write_data(_status_object(run.batch))
         raise typer.Exit(exit_codes.NOTHING)
+
+
+def _status_object(batch: Batch) -> dict[str, Any]:
+    """Return the object of ``status --json``; a batch of nothing is not in the ledger."""
+    status = batch.status()
+    snapshot = Snapshot(time.time(), [status])
+    if status.total:
+        snapshot = SnapshotReader(batch.ledger, [batch.id]).read()
+    return snapshot.status_object(snapshot.batches[0])
 
 
 def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
@@ -338,11 +282,9 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     has_errors = status.states["FAILURE"] or status.waiting
     failures = run.batch.ledger.reading.failures(run.batch.id) if has_errors else []
     # Items that were refused when they were enqueued were named then.
-    for line in failure_lines(group for group in failures if not group.is_refused):
-        write_line(line)
+    _write_failures([one for one in failures if not one.is_refused], _report_command(run))
     if as_json:
-        snapshot = SnapshotReader(run.batch.ledger, [run.batch.id]).read()
-        write_data(snapshot.status_object(snapshot.batches[0]))
+        write_data(_status_object(run.batch))
     code = exit_codes.exit_code(status, failures)
     if code and run.machine is not None:
         write_line(f"the log of this run's worker: {run.machine.worker_log}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,8 +15,12 @@ from geodes_tasks.client import exit_codes, ledgers
 from geodes_tasks.client.batch import Batch, batches
 from geodes_tasks.client.ledgers import OpenLedger
 from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.model.formatting import seconds_of
 from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.settings import config
+
+option, argument = (partial(one, show_default=False) for one in (typer.Option, typer.Argument))
+"""An option and an argument whose help names the default itself, or that have none."""
 
 
 def complete_batch(incomplete: str) -> list[str]:
@@ -31,39 +36,114 @@ def complete_batch(incomplete: str) -> list[str]:
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 BatchName = Annotated[
     str | None,
-    typer.Argument(
+    argument(
         metavar="BATCH",
-        show_default=False,
         autocompletion=complete_batch,
         help="Name of a batch [default: the newest].",
     ),
 ]
 BatchNames = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="BATCH...",
-        show_default=False,
-        autocompletion=complete_batch,
-        help="Names of batches.",
-    ),
+    argument(metavar="BATCH...", autocompletion=complete_batch, help="Names of batches."),
 ]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", show_default=False, help="A configuration file to read."),
-]
+ConfigFile = Annotated[Path | None, option("--config", help="A configuration file to read.")]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Change without a confirmation; for scripts.")
 ]
-
-
 OutputDir = Annotated[
     Path | None,
-    typer.Option(
-        "--output-dir", "-o", show_default=False,
+    option(
+        "--output-dir",
+        "-o",
         help="The one-machine downloads to this folder [default: the cluster of "
         "GEODES_TASKS_REDIS_URL, else the last run on this machine].",
     ),
-]  # fmt: skip
+]
+SOURCES = "STAC JSON files, - for standard input, ids of items or product names"
+Required = Annotated[list[str], argument(metavar="SOURCE...", help=f"{SOURCES}.")]
+Files = Annotated[
+    list[str] | None, argument(metavar="SOURCE...", help=f"{SOURCES}; or a search (options below).")
+]
+Include = Annotated[
+    list[str] | None,
+    option(
+        "--include",
+        "-i",
+        help="Download assets whose key matches this glob [default: data, no XML].",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    option("--exclude", "-x", help="Leave out assets whose key matches this glob."),
+]
+Layout = Annotated[
+    str, typer.Option("--layout", help="Path below the folder, e.g. {collection}/{item}/{title}.")
+]
+From = Annotated[
+    Literal["auto", "s3", "geodes"],
+    typer.Option("--source", help="Where the bytes come from; auto prefers S3."),
+]
+Folder = Annotated[
+    Path | None,
+    option(
+        "--output-dir",
+        "-o",
+        help="The download folder [GEODES_TASKS_DOWNLOAD_DIR; default: the current folder].",
+    ),
+]
+MaxWait = Annotated[
+    float | None,
+    option(
+        "--max-wait",
+        parser=seconds_of,
+        metavar="DURATION",
+        help="Wait so long for files on tape when nothing else is left: 90, 15m, 2h; then exit "
+        "code 6.",
+    ),
+]
+OfAccount = Annotated[
+    str | None,
+    option(
+        "--account",
+        help="The account; workers have its key [GEODES_TASKS_ACCOUNT; default: default].",
+    ),
+]
+Priority = Annotated[
+    int | None,
+    option(
+        "--priority", min=-9, max=9, help="Batches of a higher priority start first [default: 0]."
+    ),
+]
+Weight = Annotated[
+    int | None,
+    option(
+        "--weight",
+        min=1,
+        max=100,
+        help="Share of download slots relative to other batches [default: 1].",
+    ),
+]
+Slots = Annotated[
+    int | None,
+    option(
+        "--jobs", "-j", min=1, help="Transfers at once [GEODES_TASKS_MAX_CONCURRENT; default: 4]."
+    ),
+]
+Extract = Annotated[
+    bool, typer.Option("--extract", help="Unpack zip archives into folders of their name.")
+]
+KeepArchive = Annotated[
+    bool, typer.Option("--keep-archive", help="With --extract: keep the archives too.")
+]
+Rate = Annotated[
+    str | None,
+    option(
+        "--limit-rate",
+        metavar="RATE",
+        help="Bytes a second of the whole run: 20MB, 500kB [GEODES_TASKS_RATE; default: no limit].",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--no-progress", help="Show no progress.")]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from geodes_tasks.cli.options import OutputDir, complete_batch, open_ledger, write_effect
+from geodes_tasks.cli.options import (
+    OutputDir,
+    argument,
+    complete_batch,
+    open_ledger,
+    option,
+    write_effect,
+)
 from geodes_tasks.cli.output import write_line
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import ConfigError
@@ -16,25 +23,17 @@ KINDS = ("account", "batch", "source")
 
 What = Annotated[
     str | None,
-    typer.Argument(
+    argument(
         metavar="WHAT",
-        show_default=False,
         autocompletion=complete_batch,
         help="A source (geodes, s3), a batch or an account [default: the configured account].",
     ),
 ]
-OfAccount = Annotated[
-    str | None, typer.Option("--account", show_default=False, help="An account by this name.")
-]
+OfAccount = Annotated[str | None, option("--account", help="An account by this name.")]
 OfBatch = Annotated[
-    str | None,
-    typer.Option(
-        "--batch", show_default=False, autocompletion=complete_batch, help="A batch by this name."
-    ),
+    str | None, option("--batch", autocompletion=complete_batch, help="A batch by this name.")
 ]
-OfSource = Annotated[
-    str | None, typer.Option("--source", show_default=False, help="A source: geodes or s3.")
-]
+OfSource = Annotated[str | None, option("--source", help="A source: geodes or s3.")]
 
 
 def register(app: typer.Typer) -> None:

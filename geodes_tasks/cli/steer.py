@@ -17,8 +17,10 @@ from geodes_tasks.cli.options import (
     BatchNames,
     OutputDir,
     Yes,
+    argument,
     complete_batch,
     open_ledger,
+    option,
     write_effect,
 )
 from geodes_tasks.cli.output import write_error, write_line
@@ -41,21 +43,14 @@ SHOWN = 20
 """Number of batches that a confirmation names at most."""
 
 OneBatch = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="BATCH", show_default=False, autocompletion=complete_batch, help="The batch."
-    ),
+    str | None, argument(metavar="BATCH", autocompletion=complete_batch, help="The batch.")
 ]
 Items = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="ITEM...", show_default=False, help="Items, file names or ids of downloads."
-    ),
+    list[str] | None, argument(metavar="ITEM...", help="Items, file names or ids of downloads.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Every batch of the ledger.")]
 Classes = Annotated[
-    list[str] | None,
-    typer.Option("--class", show_default=False, help="Only downloads with errors of this class."),
+    list[str] | None, option("--class", help="Only downloads with errors of this class.")
 ]
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from geodes_tasks.cli.options import argument, option
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import exit_codes, ledgers, planning
 from geodes_tasks.client.enqueue_admission import new_batch_name
@@ -41,8 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def verify_command(
     target: Annotated[
-        str | None,
-        typer.Argument(metavar="DIR|BATCH", show_default=False, help="[default: the newest batch]"),
+        str | None, argument(metavar="DIR|BATCH", help="[default: the newest batch]")
     ] = None,
     against: Annotated[
         Path | None,
@@ -55,13 +55,7 @@ def verify_command(
         bool, typer.Option("--json", help="One JSON line for each wrong file.")
     ] = False,
     processes: Annotated[
-        int | None,
-        typer.Option(
-            "-j",
-            min=1,
-            show_default=False,
-            help="Processes that read [default: one per processor].",
-        ),
+        int | None, option("-j", min=1, help="Processes that read [default: one per processor].")
     ] = None,
 ) -> None:
     """Read files again and compare them with their checksums."""

@@ -12,7 +12,7 @@ from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import BLOCK, Price, Quote
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, NameTakenError
-from geodes_tasks.ledger import Request
+from geodes_tasks.ledger import Refusal, Request
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.results import ErrorInfo, Proof
 from geodes_tasks.settings.config import Config
@@ -27,16 +27,21 @@ class Plan:
     quote: Quote
     downloads: list[dict[str, Any]] = field(default_factory=list)
     """The downloads in the form of ``download --dry-run --json``."""
-    refused: list[tuple[str, GeodesTasksError]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     """Items with the reasons why they are refused."""
+
+    def refuse(self, request: Request, error: GeodesTasksError) -> None:
+        """Add a download that a run would refuse."""
+        asset = request.asset
+        self.refused.append(Refusal(asset.item_id, asset.collection, asset.key, error))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form of ``download --dry-run --json``."""
         return {
             "downloads": self.downloads,
             "refused": [
-                {"item_id": item, "error": asdict(ErrorInfo.of(error))}
-                for item, error in self.refused
+                {"item_id": one.item_id, "error": asdict(ErrorInfo.of(one.error))}
+                for one in self.refused
             ],
             "bytes_total": self.quote.price.bytes_total,
             "bytes_to_fetch": self.quote.price.bytes_to_fetch,
@@ -70,20 +75,19 @@ def _requests(
     """Yield each download once; add those that a run would refuse to the plan."""
     owners: dict[str, Request] = {}
     for one in planned:
-        plan.refused.extend((refusal.item_id, refusal.error) for refusal in one.refusals)
+        plan.refused.extend(one.refusals)
         for request in one.requests:
             owner = owners.setdefault(request.path, request)
             if owner is request:
                 try:
                     _check_source(request, addresses, sources)
                 except HrefRefusedError as error:
-                    plan.refused.append((request.asset.item_id, error))
+                    plan.refuse(request, error)
                 else:
                     yield request
             elif owner.download_id != request.download_id:
-                item = request.asset.item_id
-                taken = NameTakenError(request.path, item, owner.asset.item_id)
-                plan.refused.append((item, taken))
+                item, first = request.asset.item_id, owner.asset.item_id
+                plan.refuse(request, NameTakenError(request.path, item, first))
 
 
 def _check_source(request: Request, addresses: AddressPolicy, sources: list[str]) -> None:

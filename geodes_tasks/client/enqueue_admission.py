@@ -12,7 +12,7 @@ import socket
 import stat
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,15 @@ from kombu.exceptions import OperationalError
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Price
 from geodes_tasks.errors import ConfigError, GeodesTasksError, LedgerUnavailableError
-from geodes_tasks.ledger import Admission, Refusal
+from geodes_tasks.ledger import Admission, FailureGroup, Refusal
 from geodes_tasks.model.formatting import printable
-from geodes_tasks.model.results import Proof
+from geodes_tasks.model.results import ErrorInfo, Proof
+from geodes_tasks.model.states import State
 from geodes_tasks.settings.urls import masked
 from geodes_tasks.transfer import multi_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from geodes_tasks.ledger import Ledger
     from geodes_tasks.tasks.app import Sender
@@ -43,6 +44,8 @@ _WORK = (Admission.NEW, Admission.AGAIN, Admission.JOINED)
 """States and outcomes that need a worker."""
 BATCH_NAME = 128
 """Characters of a batch's name, at most."""
+EXAMPLES = 3
+"""Number of items named for one class of refusals."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Receipt:
     """Everything in the batch, refused ones included; a file named twice counts once."""
     errors: list[GeodesTasksError] = field(default_factory=list)
     """Why items were refused, the first few."""
+    refusals: dict[str, FailureGroup] = field(default_factory=dict)
+    """The refused items by class of their errors."""
     mostly_known: bool = False
     """True when most of the last block was present or under way: ids alone are sent then."""
 
@@ -65,12 +70,11 @@ class Receipt:
 
     KEPT = 100
 
-    def refused(self, errors: Iterable[GeodesTasksError]) -> None:
+    def refused(self, refusals: Sequence[Refusal]) -> None:
         """Note refusals."""
-        for error in errors:
-            self.admissions["refused"] += 1
-            if len(self.errors) < self.KEPT:
-                self.errors.append(error)
+        self.admissions["refused"] += len(refusals)
+        self.errors += [one.error for one in refusals][: self.KEPT - len(self.errors)]
+        add_by_class(self.refusals, refusals)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form of ``enqueue --json``."""
@@ -79,6 +83,17 @@ class Receipt:
         problems = [{"message": str(error), "hint": error.hint} for error in self.errors]
         totals = {"downloads": self.downloads, "bytes_total": self.bytes_total}
         return {"batch": self.batch, **totals, **counts, "errors": problems}
+
+
+def add_by_class(groups: dict[str, FailureGroup], refusals: Iterable[Refusal]) -> None:
+    """Add refusals to the groups of their classes, with a few items of each as examples."""
+    for one in refusals:
+        kind = type(one.error).__name__
+        group = groups.get(kind) or FailureGroup(
+            State.FAILURE, kind, 0, ErrorInfo.of(one.error), one.item_id, is_refused=True
+        )
+        items = (*group.items, one.item_id)[:EXAMPLES]
+        groups[kind] = replace(group, count=group.count + 1, items=items)
 
 
 def check_batch_name(name: str) -> None:
@@ -257,7 +272,7 @@ def _admit_block(block: Planned, account: str, ledger: Ledger, receipt: Receipt)
 
     def refuse(refusals: list[Refusal]) -> None:
         ledger.admission.refuse(receipt.batch, account, refusals)
-        receipt.refused(refusal.error for refusal in refusals)
+        receipt.refused(refusals)
 
     refuse(block.refusals)
     answers = ledger.admission.admit(

@@ -14,6 +14,7 @@ from geodes_tasks.model import footprint
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.stac.item_properties import text_of
 from geodes_tasks.transfer import destination
 
 ARCHIVE = ".zip"
@@ -76,7 +77,9 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
     planned = Planned()
 
     def refuse(key: str, error: GeodesTasksError) -> None:
-        name, collection = stac_assets.item_name(item), str(item.get("collection") or "")
+        # The id of the item, as in the records of its other files; messages have its name.
+        name = printable(text_of(item.get("id"))) or stac_assets.item_name(item)
+        collection = str(item.get("collection") or "")
         planned.refusals.append(Refusal(name, collection, key, error))
 
     try:

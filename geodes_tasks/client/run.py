@@ -29,8 +29,9 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transports import chosen
 
-MOST_LINES = 18
-"""Lines that name errors at most, whatever the number of items."""
+MOST_CLASSES = 4
+"""Number of classes of errors that are named, with two lines each: what is refused at the start and
+what fails by the end of a run then have 18 lines at most, whatever the number of items."""
 CHECKED = 200
 """Number of items that are looked at for a file that needs an API key, before a run starts."""
 
@@ -81,19 +82,27 @@ class Run:
             self.machine.stop_worker()
 
 
-def failure_lines(failures: Iterable[FailureGroup]) -> Iterator[str]:
-    """Yield lines for each class of error: how many failed or wait, examples, what to do."""
-    groups = list(failures)
-    for group in groups[: MOST_LINES // 2]:
-        word = "failed" if group.state is State.FAILURE else "waits"
+def failure_lines(failures: Iterable[FailureGroup], where: str) -> Iterator[str]:
+    """Yield lines for each class of error: how many failed or wait, examples, what to do.
+
+    Args:
+        failures: The classes.
+        where: What shows them all, for the last line.
+    """
+    groups = sorted(failures, key=lambda group: -group.count)
+    for group in groups[:MOST_CLASSES]:
+        word = "refused" if group.is_refused else "failed"
+        if group.state is not State.FAILURE:
+            word = "waits" if group.count == 1 else "wait"
         if group.count == 1:
             yield in_words(word, group.example)
             continue
-        yield in_words(f"{group.count} {word.removesuffix('s')}", group.example)
+        yield in_words(f"{group.count} {word}", group.example)
         more = f" and {group.count - len(group.items)} more"
         yield f"  {', '.join(group.items)}{more if group.count > len(group.items) else ''}"
-    if len(groups) > MOST_LINES // 2:
-        yield f"and {len(groups) - MOST_LINES // 2} more classes of errors"
+    if others := groups[MOST_CLASSES:]:
+        count = sum(group.count for group in others)
+        yield f"and {count} more, of {len(others)} other classes: see {where}"
 
 
 def check_key(planned: Iterable[Planned], conf: Config) -> Iterable[Planned]:
@@ -200,4 +209,4 @@ def admitted(
     found = receipt.price
     if on_price is not None and found.files and (not price or price.present != found.present):
         on_price(Quote.of(found, conf))
-    return Run(Batch(name, ledger, conf), receipt, machine)
+    return Run(Batch(name, ledger, conf, is_empty=not receipt.downloads), receipt, machine)

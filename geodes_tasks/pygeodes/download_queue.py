@@ -184,7 +184,9 @@ class DownloadQueue:
                 self._write(f"interrupted: {run.left()}; run() continues")
                 raise
             self._write(summary(status))
-            for line in runs.failure_lines(run.batch.ledger.reading.failures(run.batch.id)):
+            for line in runs.failure_lines(
+                run.batch.ledger.reading.failures(run.batch.id), "queue.results"
+            ):
                 self._write(line)
             return status
 

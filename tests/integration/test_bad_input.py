@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,8 @@ def problem_lines(said: Finished) -> list[str]:
     """Give the lines that name a problem; there must be no traceback around them."""
     assert "Traceback" not in said.stderr
     assert said.stdout == ""
-    words = ("error:", "failed:", "waits ")
-    return [line for line in said.stderr.splitlines() if line.startswith(words)]
+    problem = re.compile(r"error: |waits |(\d+ )?(failed|refused): ")
+    return [line for line in said.stderr.splitlines() if problem.match(line)]
 
 
 # --- sources -------------------------------------------------------------------------------------
@@ -149,12 +150,15 @@ def names_in(folder: Path) -> set[str]:
 
 
 def test_each_problem_is_said_once(cli: CommandLine, standin: StandIn) -> None:
-    """One problem is one line."""
+    """Two items with one problem are one message, and a line with their names."""
     items = [standin.add_item(data=False) for _ in range(2)]
 
     said = cli("download", write_items(items), "-o", "out", "--no-progress")
 
-    assert len(problem_lines(said)) == 2
+    lines = said.stderr.splitlines()
+    (first,) = (number for number, line in enumerate(lines) if line.startswith("2 refused: "))
+    assert lines[first + 1] == f"  {items[0]['id']}, {items[1]['id']}"
+    assert sum("no data asset" in line for line in lines) <= 1
 
 
 def test_a_name_taken_by_another_file(cli: CommandLine, standin: StandIn) -> None:
@@ -278,4 +282,23 @@ def test_one_cause_is_one_block(cli: CommandLine, standin: StandIn) -> None:
     assert said.returncode == 3
     assert len(lines) <= 20
     assert sum("NoDataAsset" in line or "no asset" in line for line in lines) <= 2
-    assert any("and 59 more of this kind, for example" in line for line in lines)
+    assert any(line.startswith("60 refused: ") for line in lines)
+    assert any(line.endswith(" and 57 more") for line in lines)
+
+
+def test_many_causes_are_twenty_lines(cli: CommandLine, standin: StandIn) -> None:
+    """Every class is refused or fails a dozen times: shown and run, errors are twenty lines."""
+    kinds = variants(standin, big=False)
+    hostile = [kinds[name] | {"id": f"{kinds[name]['id']}-{n}"} for name in REFUSED for n in "ab"]
+    empty = [standin.add_item(data=False) for _ in range(12)]
+    failing = [standin.add_item(KiB) for _ in range(12)]
+    for item in failing:
+        standin.fault(item, "licence_423")
+    source = write_items([*hostile, *empty, *failing])
+
+    plan = cli("download", source, "-o", "out", "--dry-run", "--no-progress")
+    run = cli("download", source, "-o", "out", "--no-progress")
+
+    assert (plan.returncode, run.returncode) == (SOME_FAILED, SOME_FAILED)
+    assert len(plan.stderr.splitlines()) <= 20
+    assert len(run.stderr.splitlines()) <= 22, run.stderr

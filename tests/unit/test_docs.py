@@ -62,9 +62,9 @@ def make(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("name", ["settings", "errors", "options"])
+@pytest.mark.parametrize("name", ["settings", "errors", "options", "schemas"])
 def test_a_made_page_is_up_to_date(name: str) -> None:
-    """The pages of settings, errors and options are what the code is."""
+    """The pages of settings, errors and options, and the JSON Schemas, are what the code is."""
     done = make(name, "--check")
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -273,6 +273,7 @@ def test_errors_are_kept_up_to_a_bound(fake_ledger: Ledger) -> None:
     receipt = admitted(fake_ledger, [Planned(refusals=refusals)])
 
     assert (receipt.to_dict()["refused"], len(receipt.errors)) == (150, receipt.KEPT)
+    assert [group.count for group in receipt.refusals.values()] == [150]
 
 
 def test_a_broker_that_does_not_answer_is_named(fake_ledger: Ledger) -> None:

@@ -1,0 +1,33 @@
+"""What is written about the errors of a run: bounded, whatever their number."""
+
+from __future__ import annotations
+
+from geodes_tasks.client.run import failure_lines
+from geodes_tasks.ledger import FailureGroup
+from geodes_tasks.model.results import ErrorInfo
+from geodes_tasks.model.states import State
+
+
+def group(kind: str, count: int, state: State = State.FAILURE) -> FailureGroup:
+    """Return a class of errors with three examples."""
+    error = ErrorInfo(kind, f"{kind} happened", "Do this.")
+    return FailureGroup(state, kind, count, error, "A", ("A", "B", "C"))
+
+
+def test_the_lines_about_errors_are_bounded() -> None:
+    """The most frequent classes have two lines each, and one line counts the rest."""
+    lines = list(failure_lines([group(f"E{n}", n) for n in range(4, 34)], "the report"))
+
+    assert lines[:2] == ["33 failed: E33 happened. Do this.", "  A, B, C and 30 more"]
+    assert lines[-1] == "and 429 more, of 26 other classes: see the report"
+    assert len(lines) == 9
+
+
+def test_one_error_is_one_line() -> None:
+    """A single failure needs no list of items; a wait is not called a failure."""
+    groups = [group("E", 1), group("F", 1, State.RETRY)]
+
+    assert list(failure_lines(groups, "the report")) == [
+        "failed: E happened. Do this.",
+        "waits: F happened. Do this.",
+    ]
