@@ -344,6 +344,22 @@ def test_sentinels_are_all_named() -> None:
     assert url.endswith("/0?master_name=geodes&ssl=true")
 
 
+def test_sentinels_have_a_login_of_their_own() -> None:
+    """The password comes from a secret, before the address that it is put into."""
+    sentinel = {"tls": True, "username": "watcher"}
+    values = {
+        "redis": {"mode": "sentinel", "sentinel": sentinel},
+        "secrets": {"sentinel": "sentinel"},
+    }
+    for name, template in pods(documents(values)):
+        first, address, *_ = template["spec"]["containers"][0]["env"]
+        secret = {"secretKeyRef": {"name": "sentinel", "key": "password"}}
+        assert (first["name"], first["valueFrom"]) == ("SENTINEL_PASSWORD", secret), name
+        assert address["value"].endswith(
+            "&ssl=true&sentinel_username=watcher&sentinel_password=$(SENTINEL_PASSWORD)"
+        )
+
+
 def test_the_claim_survives_an_uninstall() -> None:
     """`helm uninstall` keeps the downloads."""
     (claim,) = of_kind(documents(), "PersistentVolumeClaim")

@@ -25,7 +25,7 @@ redis://{{ .user }}@{{ .root.Release.Name }}-redis:6379/0
 {{- else if eq $redis.mode "external" -}}
 {{ ternary "rediss" "redis" $redis.external.tls }}://{{ .user }}@{{ $redis.external.host }}:{{ $redis.external.port }}/0{{ with $ca }}?{{ . }}{{ end }}
 {{- else -}}
-sentinel://{{ .user }}@{{ join ";" $redis.sentinel.hosts }}/0?master_name={{ $redis.sentinel.masterName }}{{ if $redis.sentinel.tls }}&ssl=true{{ end }}{{ with $ca }}&{{ . }}{{ end }}
+sentinel://{{ .user }}@{{ join ";" $redis.sentinel.hosts }}/0?master_name={{ $redis.sentinel.masterName }}{{ if $redis.sentinel.tls }}&ssl=true{{ end }}{{ with $redis.sentinel.username }}&sentinel_username={{ . }}{{ end }}{{ if .root.Values.secrets.sentinel }}&sentinel_password=$(SENTINEL_PASSWORD){{ end }}{{ with $ca }}&{{ . }}{{ end }}
 {{- end -}}
 {{- end }}
 
@@ -34,6 +34,12 @@ sentinel://{{ .user }}@{{ join ";" $redis.sentinel.hosts }}/0?master_name={{ $re
 envFrom:
   - configMapRef: { name: {{ .root.Release.Name }}-settings }
 env:
+  {{- if and (eq .root.Values.redis.mode "sentinel") .root.Values.secrets.sentinel }}
+  # Kubernetes puts it into the address below; the variables that a value names come before it.
+  - name: SENTINEL_PASSWORD
+    valueFrom:
+      secretKeyRef: { name: {{ .root.Values.secrets.sentinel }}, key: password }
+  {{- end }}
   - { name: GEODES_TASKS_REDIS_URL, value: {{ include "redisUrl" . | quote }} }
   - { name: GEODES_TASKS_REDIS_PASSWORD_FILE, value: /secrets/redis/password }
 {{- end }}
