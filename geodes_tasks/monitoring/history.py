@@ -15,6 +15,7 @@ from geodes_tasks.monitoring.wording import (
     WAIT_WORDS,
     joined,
     local_time,
+    without_addresses,
 )
 
 CHANGES = 10
@@ -58,7 +59,7 @@ def history_sections(record: DownloadRecord) -> Iterator[Section]:
                 str(entry.get("worker", "")).removeprefix("celery@"),
                 str(entry.get("source", "")),
                 human_bytes(entry.get("bytes")),
-                str(entry.get("error", "")),
+                without_addresses(str(entry.get("error", ""))),
             ),
             Tone.WAITS,
         )

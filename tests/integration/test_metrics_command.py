@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from tests.tools import need
 from tests.unit.ledger.test_ledger import ask, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from geodes_tasks.ledger import Ledger
@@ -110,47 +111,63 @@ def calls(ledger: Ledger) -> dict[str, int]:
     return {name.removeprefix("cmdstat_"): int(fact["calls"]) for name, fact in facts.items()}
 
 
-@pytest.mark.timeout(120)
-def test_every_view_and_prometheus_show_one_steady_speed(
-    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger, tmp_path: Path
-) -> None:
-    """A steady transfer of files is that speed in the status, in the picture and in rate()."""
+@contextlib.contextmanager
+def prometheus_of(settings: Config, folder: Path) -> Iterator[Callable[[str], list[float]]]:
+    """Start the exporter and a Prometheus that scrapes it each second; yield what queries it."""
     need("prometheus", "prometheus")
-    standin.settings.rate = 400 * KiB  # of each connection
-    steady = 2 * 400 * KiB
-    batch = enqueue([standin.add_item(8192 * KiB) for _ in range(8)], conf=settings, batch="b")
-    worker()
     port, own = free_port(), free_port()
-    config_file = tmp_path / "prometheus.yml"
+    config_file = folder / "prometheus.yml"
     config_file.write_text(
         f"""global: {{scrape_interval: 1s}}
 scrape_configs: [{{job_name: g, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
 """
     )
-    exporter, prometheus = Process(tmp_path / "exporter.log"), Process(tmp_path / "prometheus.log")
+    exporter, prometheus = Process(folder / "exporter.log"), Process(folder / "prometheus.log")
     exporter.spawn(
         [sys.executable, "-m", "geodes_tasks", "metrics", "--port", str(port)],
-        env=os.environ | variables(settings), cwd=tmp_path,
+        env=os.environ | variables(settings), cwd=folder,
     )  # fmt: skip
     prometheus.spawn(
         [
-            "prometheus", f"--config.file={config_file}", f"--storage.tsdb.path={tmp_path}/tsdb",
+            "prometheus", f"--config.file={config_file}", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{own}",
         ],
-        env=dict(os.environ), cwd=tmp_path,
+        env=dict(os.environ), cwd=folder,
     )  # fmt: skip
-    query = quote("sum(rate(geodes_tasks_transferred_bytes_total[15s]))")
 
-    def rate() -> float:
-        url = f"http://127.0.0.1:{own}/api/v1/query?query={query}"
-        with (
-            contextlib.suppress(OSError, IndexError),
-            urllib.request.urlopen(url, timeout=5) as answer,
-        ):
-            return float(json.loads(answer.read())["data"]["result"][0]["value"][1])
-        return 0.0
+    def ask_prometheus(query: str) -> list[float]:
+        url = f"http://127.0.0.1:{own}/api/v1/query?query={quote(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                found = json.loads(answer.read())["data"]["result"]
+        except urllib.error.URLError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                raise  # Prometheus is there, and refuses the query
+            return []
+        return [float(one["value"][1]) for one in found]
 
     try:
+        yield ask_prometheus
+    finally:
+        exporter.stop()
+        prometheus.stop()
+
+
+@pytest.mark.timeout(120)
+def test_every_view_and_prometheus_show_one_steady_speed(
+    standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger, tmp_path: Path
+) -> None:
+    """A steady transfer of files is that speed in the status, in the picture and in rate()."""
+    standin.settings.rate = 400 * KiB  # of each connection
+    steady = 2 * 400 * KiB
+    batch = enqueue([standin.add_item(8192 * KiB) for _ in range(8)], conf=settings, batch="b")
+    worker()
+    with prometheus_of(settings, tmp_path) as ask_prometheus:
+
+        def rate() -> float:
+            query = "sum(rate(geodes_tasks_transferred_bytes_total[15s]))"
+            return sum(ask_prometheus(query))
+
         wait_until(lambda: rate() > 0.8 * steady, 60.0, "a rate in Prometheus")
         time.sleep(8.0)
         seen = []
@@ -159,9 +176,6 @@ scrape_configs: [{{job_name: g, static_configs: [{{targets: ["127.0.0.1:{port}"]
             files = sum(one.bytes_per_second for one in snapshot.running)
             seen.append((batch.status().bytes_per_second, files, rate()))
             time.sleep(2.0)
-    finally:
-        exporter.stop()
-        prometheus.stop()
 
     batches, files_, rates = (sorted(column)[1:3] for column in zip(*seen, strict=True))
     assert batches == pytest.approx([steady] * 2, rel=0.15)

@@ -10,18 +10,21 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 
 from geodes_tasks import enqueue
+from geodes_tasks.client.steering import Steering
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
 from geodes_tasks.settings.quota import Quota
-from tests.servers import wait_until
+from tests.servers import RedisServer, wait_until
 from tests.standin import KiB
 from tests.terminal import Terminal
 from tests.tools import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from geodes_tasks.ledger import Ledger
     from geodes_tasks.settings.config import Config
@@ -190,6 +193,74 @@ def test_q_leaves_everything_running(
     assert batch.status().states[State.PENDING] == 1
 
 
+def test_keys_choose_what_is_drawn(
+    standin: StandIn, settings: Config, worker: WorkerFactory, terminal: Terminal
+) -> None:
+    """``e`` shows what needs a person, ``f`` the files, each again all; ``?`` explains the keys."""
+    gone, slow = standin.add_item(64 * KiB), standin.add_item(4096 * KiB)
+    standin.fault(gone, "gone_404")
+    standin.settings.rate = 40 * KiB
+    worker(settings=settings.model_copy(update={"max_attempts": 1}))
+    enqueue([gone, slow], conf=settings, batch="mine")
+    terminal.run([*COMMAND, "watch"], variables(settings))
+    terminal.wait_for("NEEDS YOU", "FILES", "ACCOUNTS")
+
+    def drawn(*there: str, without: str) -> bool:
+        screen = terminal.screen()
+        return all(word in screen for word in there) and without not in screen
+
+    terminal.type("e")
+    wait_until(lambda: drawn("BATCHES", "NEEDS YOU", without="FILES"), 10.0, "the errors alone")
+    terminal.type("f")
+    wait_until(lambda: drawn("BATCHES", "FILES", without="NEEDS YOU"), 10.0, "the files alone")
+    terminal.type("f")
+    terminal.wait_for("NEEDS YOU", "FILES", "ACCOUNTS")
+    terminal.type("?")
+
+    terminal.wait_for("y confirms p and c")
+
+
+def test_the_view_survives_a_restart_of_redis_and_a_forgotten_batch(
+    standin: StandIn, settings: Config, terminal: Terminal, tmp_path: Path
+) -> None:
+    """It says that Redis does not answer, draws again when it does, and leaves out what is gone."""
+    with RedisServer(tmp_path / "redis", fsync="always") as server:
+        own = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        enqueue(standin.add_item(KiB), conf=own, batch="stays")
+        enqueue(standin.add_item(KiB), conf=own, batch="forgotten")
+        terminal.run([*COMMAND, "watch"], variables(own))
+        terminal.wait_for("stays", "forgotten", "q quit")
+
+        server.kill()
+        stopped = terminal.wait_for("Redis does not answer", "stays")
+        server.start()
+        terminal.wait_for("stays", "forgotten", "q quit")
+        Steering(own).forget("forgotten", unfinished=True)
+        wait_until(lambda: "forgotten" not in terminal.screen(), 10.0, "the end of a batch")
+
+        assert "Traceback" not in stopped
+        terminal.wait_for("stays", "q quit")
+
+
+def test_the_history_of_one_file(standin: StandIn, settings: Config, worker: WorkerFactory) -> None:
+    """``status BATCH ITEM`` lists each failed attempt with its time, worker, source and error."""
+    ill = standin.add_item(64 * KiB)
+    standin.fault(ill, "status_n_times", status=503, times=2)
+    worker()
+    enqueue(ill, conf=settings, batch="mine").wait(30)
+
+    shown = subprocess.run(
+        [*COMMAND, "status", "mine", ill["id"]], env=os.environ | variables(settings),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    attempts = re.findall(r"^\d\d \w+ [\d:]{8} \S+ +one@\S+ +geodes +.*503", shown.stdout, re.M)
+    assert shown.returncode == 0
+    assert "done, downloaded" in shown.stdout
+    assert "FAILED ATTEMPTS" in shown.stdout
+    assert len(attempts) == 2
+
+
 def test_lines_in_a_pipe(standin: StandIn, settings: Config, worker: WorkerFactory) -> None:
     """Without a terminal there are plain lines on standard error, and the exit code tells."""
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
@@ -203,6 +274,7 @@ def test_lines_in_a_pipe(standin: StandIn, settings: Config, worker: WorkerFacto
     assert said.stdout == ""
     assert "\x1b" not in said.stderr
     assert "mine: 1 of 2 done (1 downloaded), 1 failed" in said.stderr
+    assert re.match(r"\d\d:\d\d:\d\d \S+ mine: \d of 2 done", said.stderr)
     assert "1 NotFoundError: " in said.stderr
     assert "geodes-tasks retry mine --class NotFoundError" in said.stderr
 
