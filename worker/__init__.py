@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 
-from geodes_tasks.monitoring import flower
 from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import make
 from worker.bootsteps import install
@@ -24,4 +23,7 @@ def _send_ledger_events() -> None:
 
 
 if "flower" in sys.argv[1:]:
+    # Loaded here: a worker does without, and starts sooner.
+    from geodes_tasks.monitoring import flower
+
     flower.configure(on_ready=_send_ledger_events)

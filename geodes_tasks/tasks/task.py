@@ -33,6 +33,21 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
         Ignore: there is nothing to do, or the download waits: the ledger holds its state.
         GeodesTasksError: the download ended as FAILURE.
     """
+    try:
+        return _attempt(self)
+    except (Ignore, GeodesTasksError) as error:
+        ended = error
+    # Celery copies every frame of the traceback with the positions of all its instructions
+    # (billiard/einfo.py): half a megabyte, measured, that only a full collection frees.
+    ended.__cause__ = ended.__context__ = None
+    try:
+        raise ended.with_traceback(None)
+    finally:
+        del ended
+
+
+def _attempt(self: celery.Task) -> dict[str, Any]:
+    """Claim the download of a message, transfer and record it. Raises as ``download``."""
     process, row = worker_process(), FlowerRow.of(self)
     process.worker = row.worker
     claim = process.wait_for_redis(lambda: process.ledger.leases.claim(row.identifier, row.worker))

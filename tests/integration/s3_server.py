@@ -98,11 +98,11 @@ class _Front(BaseHTTPRequestHandler):
         return token in self.server.ended
 
     def _pass_on(self, headers: dict[str, str], fault: Fault) -> None:
-        upstream = HTTPConnection("127.0.0.1", self.server.moto_port)
-        upstream.request("GET", self.path, headers=headers)
-        answer = upstream.getresponse()
-        body = answer.read()
-        upstream.close()
+        # moto may stop in the middle: http.client leaves the socket open when sending fails.
+        with contextlib.closing(HTTPConnection("127.0.0.1", self.server.moto_port)) as upstream:
+            upstream.request("GET", self.path, headers=headers)
+            answer = upstream.getresponse()
+            body = answer.read()
         kept = {n: v for n, v in answer.getheaders() if n.lower() not in {"connection", "server"}}
         self._head(200 if fault.whole_status else answer.status, kept)
         stop = fault.cut if fault.stall is None else fault.stall

@@ -93,6 +93,22 @@ def test_redis_away_at_the_end_is_waited_for(bench: Bench, monkeypatch: pytest.M
     assert bench.record(request).state is State.SUCCESS
 
 
+def test_a_failed_attempt_keeps_no_frames(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error that leaves the task has one frame of it, and no error behind it."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise TransferError("h", "reset") from ValueError("deep")
+
+    monkeypatch.setattr(transfer, "download", broken)
+
+    with pytest.raises(Ignore) as caught:
+        bench.run(bench.request())
+
+    frames = [one.name for one in caught.traceback if "geodes_tasks" in str(one.path)]
+    assert frames == ["download"]
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
 # --- duplicates -----------------------------------------------------------------------------------
 
 
