@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from geodes_tasks.cli.options import argument, option
+from geodes_tasks.cli.options import OutputDir, argument, option
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import exit_codes, ledgers, planning
 from geodes_tasks.client.enqueue_admission import new_batch_name
@@ -34,7 +34,7 @@ from geodes_tasks.transfer.audit import BAD, Audited, Expected
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     epilog = (
-        "Examples: geodes-tasks verify DIR --repair; geodes-tasks verify DIR --against md5sums. "
+        "Examples: geodes-tasks verify DIR --repair --open; geodes-tasks verify --against md5sums. "
         "Exit codes: 0 all are right, 3 some are wrong or missing, 4 nothing to verify."
     )
     app.command(name="verify", epilog=epilog)(verify_command)
@@ -51,12 +51,16 @@ def verify_command(
     again: Annotated[
         bool, typer.Option("--repair", help="Fetch wrong and missing files again.")
     ] = False,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Open zip archives too: the CRC of each member.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line for each wrong file.")
     ] = False,
     processes: Annotated[
         int | None, option("-j", min=1, help="Processes that read [default: one per processor].")
     ] = None,
+    output_dir: OutputDir = None,
 ) -> None:
     """Read files again and compare them with their checksums."""
     if against is not None:
@@ -66,16 +70,18 @@ def verify_command(
         if target is not None:
             below = Path(target).absolute()
             wanted = [one for one in wanted if Path(one.path).absolute().is_relative_to(below)]
-        finish(audit_files(wanted, processes, as_json=as_json), wanted)
+        finish(audit_files(wanted, processes, as_json=as_json, opens=opens), wanted)
     folder = planning.folder(target).resolve() if target and Path(target).is_dir() else None
-    with open_ledger(config.load(), folder, target) as found:
-        wanted = of_folder(found.ledger, folder) if folder else of_batch(found.ledger, target)
-        bad = audit_files(wanted, processes, as_json=as_json)
+    home = planning.folder(output_dir).resolve() if output_dir else folder
+    whole = folder if target else home
+    with open_ledger(config.load(), home, target) as found:
+        wanted = of_folder(found.ledger, whole) if whole else of_batch(found.ledger, target)
+        bad = audit_files(wanted, processes, as_json=as_json, opens=opens)
         wrong = [one.expected for one in bad]
         requests = repair_requests(found.ledger, wrong) if again else []
     if requests:
         repair(requests, found.folder)
-        bad = audit_files(wrong, processes, as_json=as_json)
+        bad = audit_files(wrong, processes, as_json=as_json, opens=opens)
     finish(bad, wanted)
 
 
@@ -124,7 +130,9 @@ def repair(requests: list[Planned], folder: Path | None) -> None:
         run.watch(view(stderr, quiet=not stderr.is_terminal))
 
 
-def audit_files(wanted: list[Expected], processes: int | None, *, as_json: bool) -> list[Audited]:
+def audit_files(
+    wanted: list[Expected], processes: int | None, *, as_json: bool, opens: bool
+) -> list[Audited]:
     """Audit with progress, print each wrong file, and return these."""
     counts: Counter[audit.Finding] = Counter()
     bad, read = [], 0
@@ -134,7 +142,7 @@ def audit_files(wanted: list[Expected], processes: int | None, *, as_json: bool)
         disable=not stderr.is_terminal,
     ) as bars:  # fmt: skip
         task = bars.add_task("verify", total=len(wanted))
-        for one in audit.audit_all(wanted, processes):
+        for one in audit.audit_all(wanted, processes, opens=opens):
             counts[one.finding] += 1
             read += one.size_bytes
             bars.advance(task)

@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import re
 import stat
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +47,7 @@ class Finding(StrEnum):
     MISSING = "missing"
     """No file has its name."""
     UNREADABLE = "unreadable"
-    """It cannot be read: no permission, no regular file, or the disk fails."""
+    """It cannot be read: no permission, no regular file, the disk fails, or a broken archive."""
     UNPROVABLE = "unprovable"
     """Its size is right as far as it is known, and no checksum of it is known."""
 
@@ -105,6 +107,24 @@ def audit(expected: Expected) -> Audited:
     except ValueError as error:
         # A NUL in the name: no file can have it (path_resolution(7)), and open raises ValueError.
         return Audited(expected, Finding.UNREADABLE, 0, str(error))
+
+
+def audit_opened(expected: Expected) -> Audited:
+    """Audit a file; read each member of a zip archive too, and compare it with its CRC-32."""
+    result = audit(expected)
+    is_zip = expected.path.lower().endswith(".zip") and Path(expected.path).is_file()
+    if result.finding in BAD or not is_zip:
+        return result
+    try:
+        with zipfile.ZipFile(expected.path) as archive:
+            wrong = archive.testzip()
+    except (NotImplementedError, RuntimeError):
+        return result  # encrypted, or packed in a way that Python cannot read
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return Audited(expected, Finding.UNREADABLE, result.size_bytes, f"no zip archive: {error}")
+    if wrong is None:
+        return result
+    return Audited(expected, Finding.UNREADABLE, result.size_bytes, f"{wrong} in it is damaged")
 
 
 def inspect(
@@ -191,25 +211,28 @@ def _inspect_unpacked(expected: Expected, folder: Path) -> Audited:
 # --- many files ----------------------------------------------------------------------------------
 
 
-def audit_all(expected: Iterable[Expected], processes: int | None = None) -> Iterator[Audited]:
+def audit_all(
+    expected: Iterable[Expected], processes: int | None = None, *, opens: bool = False
+) -> Iterator[Audited]:
     """Audit many files on all cores; yield each result when it is there, in no order.
 
     Args:
         expected: What the files should be.
         processes: Number of processes; None is one for each core that this process may use.
+        opens: Whether archives are opened too.
     """
-    wanted = list(expected)
+    wanted, audit_one = list(expected), audit_opened if opens else audit
     # Python on macOS has no sched_getaffinity, which counts what a container may use.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     count = min(processes or usable or 1, max(len(wanted), 1))
     if count == 1:
-        yield from map(audit, wanted)
+        yield from map(audit_one, wanted)
         return
     # Spawned, not forked: a fork copies locks that threads of the caller hold
     # (https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods).
     with multiprocessing.get_context("spawn").Pool(count) as pool:
         chunk = CHUNK if len(wanted) > 100 * count else 1
-        yield from pool.imap_unordered(audit, wanted, chunksize=chunk)
+        yield from pool.imap_unordered(audit_one, wanted, chunksize=chunk)
 
 
 # --- what is known -------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +119,27 @@ def test_report_alone_is_enough(
     assert said.returncode == 3
     assert said.stdout.startswith(f"changed: {file_of(items[0], folder)} (md5:")
     assert "6 files, 196.6 kB: 5 right, 1 changed" in said.stderr
+
+
+def test_archives_are_opened(standin: StandIn) -> None:
+    """An archive with the right checksum that is damaged inside is found with ``--open`` only."""
+    cli = CommandLine(standin)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("band.tif", b"bytes" * 1000)
+    broken = bytearray(content.getvalue())
+    broken[200] ^= 4
+    items = [standin.add_item(body=body) for body in (content.getvalue(), bytes(broken))]
+    assert cli("download", write_items(items), "-o", "out").returncode == 0
+    batch = cli("status", "-o", "out", "--json").stdout
+
+    closed = cli("verify", "out")
+    opened = cli("verify", json.loads(batch)["batch"], "-o", "out", "--open", "--json")
+
+    assert (closed.returncode, opened.returncode) == (0, 3)
+    (found,) = map(json.loads, opened.stdout.splitlines())
+    assert found["path"].endswith(file_of(items[1]).name)
+    assert (found["finding"], found["detail"]) == ("unreadable", "band.tif in it is damaged")
 
 
 def test_nothing_to_verify(settings: Config, tmp_path: Path) -> None:
