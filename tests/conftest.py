@@ -16,7 +16,7 @@ from fakeredis.commands_mixins import server_mixin
 from hypothesis import settings as hypothesis_settings
 
 from geodes_tasks.client.private_server import server_binary
-from geodes_tasks.errors import ConfigError, HrefRefusedError, TruncatedBodyError
+from geodes_tasks.errors import ConfigError, HrefRefusedError, NoRangesError, TruncatedBodyError
 from geodes_tasks.ledger import Ledger, Limits
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
@@ -293,6 +293,24 @@ class MemoryTransport:
         cut = self.cuts.pop(0) if self.cuts else None
         yield Body(start, total, self.etag, self._chunks(href, start, cut))
 
+    def serves_ranges(self, href: str) -> bool:
+        """Return whether ranges are proven."""
+        return self.resumes
+
+    @contextlib.contextmanager
+    def open_range(
+        self, href: str, first: int, length: int, *, etag: str | None, asset: Asset
+    ) -> Iterator[Body]:
+        """Open a range, if that can be."""
+        self.opened.append((first, etag))
+        if self.errors:
+            raise self.errors.pop(0)
+        if not self.resumes or etag not in {None, self.etag}:
+            raise NoRangesError(asset.title)
+        cut = self.cuts.pop(0) if self.cuts else length
+        chunks = self._chunks(href, first, min(cut, length), first + length)
+        yield Body(first, len(self.content), self.etag, chunks)
+
     def members(self, href: str) -> list[Member]:
         """Know of no folders."""
         raise HrefRefusedError(href, "is no folder")
@@ -300,11 +318,14 @@ class MemoryTransport:
     def abort(self, thread: int) -> None:
         """Do nothing: nobody waits for bytes in memory."""
 
-    def _chunks(self, href: str, start: int, cut: int | None) -> Iterator[bytes]:
-        end = len(self.content) if cut is None else min(start + cut, len(self.content))
+    def _chunks(
+        self, href: str, start: int, cut: int | None, stop: int | None = None
+    ) -> Iterator[bytes]:
+        stop = len(self.content) if stop is None else stop
+        end = stop if cut is None else min(start + cut, stop)
         for at in range(start, end, self.chunk_bytes):
             chunk = self.content[at : min(at + self.chunk_bytes, end)]
             self.sent_bytes += len(chunk)
             yield chunk
-        if end < len(self.content):
+        if end < stop:
             raise TruncatedBodyError(href, len(self.content), end)

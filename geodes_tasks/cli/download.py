@@ -31,7 +31,6 @@ from geodes_tasks.errors import (
     NotAFileError,
 )
 from geodes_tasks.ledger import FailureGroup
-from geodes_tasks.model.asset import Unpack
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
@@ -73,6 +72,8 @@ def download(
     from_: options.From = "auto",
     extract: options.Extract = False,
     keep_archive: options.KeepArchive = False,
+    members: options.Members = None,
+    portal_ranges: options.PortalRanges = False,
     slots: options.Slots = None,
     limit_rate: options.Rate = None,
     dry_run: Annotated[
@@ -104,8 +105,10 @@ def download(
     # One folder, one ledger, under whatever name it was given.
     folder = Path(settings.download_dir).resolve()
     settings = settings.model_copy(update={"download_dir": folder})
-    unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
-    selection = _selection(settings, include, exclude, layout, from_, unpack)
+    selection = _selection(
+        settings, include=include, exclude=exclude, layout=layout, source=from_, extract=extract,
+        keep_archive=keep_archive, members=members, portal_ranges=portal_ranges,
+    )  # fmt: skip
     wanted = searches.search_of(
         collection=collection, ids=ids, bbox=bbox, intersects=intersects, start=start, end=end,
         cloud_cover=cloud_cover, tile=tile, query=query,
@@ -159,6 +162,8 @@ def enqueue(
     from_: options.From = "auto",
     extract: options.Extract = False,
     keep_archive: options.KeepArchive = False,
+    members: options.Members = None,
+    portal_ranges: options.PortalRanges = False,
     batch_name: Annotated[str | None, typer.Option("--batch", help="A name for the batch.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over.")] = False,
     as_json: AsJson = False,
@@ -176,8 +181,10 @@ def enqueue(
     settings = config.load(config_file, download_dir=output_dir, account=account)
     ledgers.require_cluster(settings, "enqueue")
     named_key(settings.account)
-    unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
-    selection = _selection(settings, include, exclude, layout, from_, unpack)
+    selection = _selection(
+        settings, include=include, exclude=exclude, layout=layout, source=from_, extract=extract,
+        keep_archive=keep_archive, members=members, portal_ranges=portal_ranges,
+    )  # fmt: skip
     rank = enqueue_admission.rank_of(priority, weight)
     empty = Receipt(batch_name or "").to_dict() if as_json else None
     planned = planning.plan(_items(source, settings, empty), selection)
@@ -197,14 +204,29 @@ def enqueue(
 
 def _selection(
     settings: Config,
+    *,
     include: list[str] | None,
     exclude: list[str] | None,
     layout: str,
     source: str,
-    unpack: Unpack,
+    extract: bool,
+    keep_archive: bool,
+    members: list[str] | None,
+    portal_ranges: bool,
 ) -> Selection:
-    folder = planning.folder(settings.download_dir)
-    return Selection(folder, tuple(include or ()), tuple(exclude or ()), layout, source, unpack)
+    """Return what the options select.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    globs = planning.members_of(members or [])
+    unpack = planning.unpacking(
+        extract=extract, keep_archive=keep_archive, members=globs, portal_ranges=portal_ranges
+    )
+    return Selection(
+        planning.folder(settings.download_dir), tuple(include or ()), tuple(exclude or ()), layout,
+        source, unpack, globs, portal_ranges,
+    )  # fmt: skip
 
 
 def _items(source: list[str], settings: Config, empty: object) -> Iterator[Found]:

@@ -133,7 +133,22 @@ Extract = Annotated[
     bool, typer.Option("--extract", help="Unpack zip archives into folders of their name.")
 ]
 KeepArchive = Annotated[
-    bool, typer.Option("--keep-archive", help="With --extract: keep the archives too.")
+    bool,
+    typer.Option("--keep-archive", help="With --extract or --members: keep the archives too."),
+]
+Members = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--members", show_default=False, metavar="GLOB",
+        help="Fetch only members of zip archives that match, e.g. '*_B04_10m.jp2'.",
+    ),
+]  # fmt: skip
+PortalRanges = Annotated[
+    bool,
+    typer.Option(
+        "--portal-ranges",
+        help="With --members: fewer bytes from the portal, one unit of quota for each range.",
+    ),
 ]
 Rate = Annotated[
     str | None,

@@ -28,6 +28,8 @@ def enqueue(
     source: SourceName = "auto",
     extract: bool = False,
     keep_archive: bool = False,
+    members: Sequence[str] = (),
+    portal_ranges: bool = False,
     account: str | None = None,
     priority: int | None = None,
     weight: int | None = None,
@@ -49,6 +51,9 @@ def enqueue(
         source: ``auto``, ``geodes`` or ``s3``.
         extract: Unpack zip archives, after their proof, into folders of their name.
         keep_archive: With ``extract``, keep the archives beside their folders.
+        members: Globs over members of zip archives, such as ``*_B04_10m.jp2``: only these are
+            fetched, into a folder of the archive's name.
+        portal_ranges: Fetch members by ranges from the portal too: fewer bytes, more quota.
         account: The account whose limits count; default GEODES_TASKS_ACCOUNT. Workers have its key.
         priority: -9 to 9: nothing of a lower one starts while a higher one has work; default 0.
         weight: 1 to 100: turns for one of a batch of weight 1 and the same priority; default 1.
@@ -77,8 +82,13 @@ def enqueue(
         named_key(account)
         conf = conf.model_copy(update={"account": account})
     folder = ledgers.folder_of(conf, download_dir)
-    unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
-    selection = planning.Selection(folder, tuple(include), tuple(exclude), layout, source, unpack)
+    globs = planning.members_of(members)
+    unpack = planning.unpacking(
+        extract=extract, keep_archive=keep_archive, members=globs, portal_ranges=portal_ranges
+    )
+    selection = planning.Selection(
+        folder, tuple(include), tuple(exclude), layout, source, unpack, globs, portal_ranges
+    )
     planned = planning.plan(readers.items_of(items), selection)
     private = None if ledgers.has_cluster(conf) else folder
     with ledgers.opened_for(conf, private) as found:

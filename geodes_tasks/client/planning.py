@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ class Selection:
     """``auto``, or the only source to use."""
     unpack: Unpack = Unpack.NO
     """Whether zip archives become folders."""
+    members: tuple[str, ...] = ()
+    """Globs over the members of zip archives that are wanted; none for whole files."""
+    portal_ranges: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a layout that no item could fill.
@@ -96,11 +99,17 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
         try:
             asset = _from_source(asset, selection.source)
             path = destination.plan(asset, selection.folder, selection.layout).path
-            unpack = selection.unpack if asset.title.lower().endswith(ARCHIVE) else Unpack.NO
-            if unpack:
+            is_archive = asset.title.lower().endswith(ARCHIVE)
+            if selection.unpack and (is_archive or selection.members):
                 path = _folder_of(path, asset)
+                asset = replace(
+                    asset,
+                    unpack=selection.unpack,
+                    members=selection.members,
+                    portal_ranges=selection.portal_ranges,
+                )
             # The fields of the layout refer to the whole item.
-            asset = replace(asset, unpack=unpack, fields={})
+            asset = replace(asset, fields={})
             planned.requests.append(Request(asset, path, kept))
             kept = None
         except (ItemError, ConfigError) as error:
@@ -112,8 +121,11 @@ def _folder_of(archive: str, asset: Asset) -> str:
     """Return the path of the folder that an archive becomes: its own without suffix.
 
     Raises:
+        ItemError: it is no zip archive.
         HostileNameError: that is no name.
     """
+    if not asset.title.lower().endswith(ARCHIVE):
+        raise ItemError(asset.item_id, f"asset {asset.key!r} is no zip archive: it has no members")
     path = archive[: -len(ARCHIVE)] if archive.lower().endswith(ARCHIVE) else archive
     name = path.rpartition("/")[2]
     if problem := destination.refused_name(name):
@@ -121,16 +133,43 @@ def _folder_of(archive: str, asset: Asset) -> str:
     return path
 
 
-def unpacking(*, extract: bool, keep_archive: bool) -> Unpack:
-    """Return what the options ``--extract`` and ``--keep-archive`` mean.
+def members_of(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return the globs of ``--members`` in the order in which they identify a set.
 
     Raises:
-        ConfigError: the second without the first.
+        ConfigError: one of them can match no name.
+        TypeError: a text in place of a list of texts.
     """
-    if keep_archive and not extract:
+    if isinstance(patterns, str):
+        raise TypeError(f"members is a list of globs, such as [{patterns!r}]")
+    for pattern in patterns:
+        if not pattern or not pattern.isprintable():
+            problem = f"{printable(pattern)!r} matches no name"
+            raise ConfigError("--members", problem, "Give a glob, as in --members '*_B04_10m.jp2'.")
+    return tuple(sorted(set(patterns)))
+
+
+def unpacking(
+    *,
+    extract: bool,
+    keep_archive: bool,
+    members: Sequence[str] = (),
+    portal_ranges: bool = False,
+) -> Unpack:
+    """Return what ``--extract``, ``--keep-archive``, ``--members`` and ``--portal-ranges`` mean.
+
+    Raises:
+        ConfigError: an option without the one that it belongs to.
+    """
+    if keep_archive and not (extract or members):
         problem = "is for archives that are unpacked"
         raise ConfigError("--keep-archive", problem, "Add --extract, or leave it out.")
-    return (Unpack.KEEP if keep_archive else Unpack.DROP) if extract else Unpack.NO
+    if portal_ranges and not members:
+        problem = "is for members of archives"
+        raise ConfigError("--portal-ranges", problem, "Add --members, or leave it out.")
+    if not (extract or members):
+        return Unpack.NO
+    return Unpack.KEEP if keep_archive else Unpack.DROP
 
 
 def _from_source(asset: Asset, source: str) -> Asset:

@@ -169,6 +169,22 @@ class ArchiveError(DownloadError):
     hint = "Only sound zip archives have members: download the file whole, without --extract."
 
 
+@dataclass(eq=False, repr=False)
+class NoMemberError(DownloadError):
+    """A pattern of ``--members`` matches no member of the archive."""
+
+    title: str
+    pattern: str
+    there: str
+    """Names of members, the first few."""
+
+    template = "{title}: no member matches {pattern!r}; it has {there}"
+    hint = (
+        "Correct the pattern of --members, and quote it for the shell, for example "
+        "--members '*_B04_10m.jp2'."
+    )
+
+
 # --- this worker's disk --------------------------------------------------------------------------
 
 

@@ -217,6 +217,7 @@ class Leases(Part):
             "proof": str(result.proof),
             "size": result.size_bytes,
             "checksum": str(result.checksum) if result.checksum else None,
+            "members": jsontext.compact(result.members) if result.members else None,
         }
         # The signature of an href is a secret, and a verified file needs it no more. A request
         # for the same item brings it again.

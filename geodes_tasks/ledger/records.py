@@ -18,7 +18,7 @@ from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import instant
-from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
+from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo, MemberFile, Verified
 from geodes_tasks.model.states import Outcome, State
 
 
@@ -140,6 +140,10 @@ def as_running(
     )
 
 
+_VERIFIED: dict[str, Verified] = {"1": True, "crc32": "crc32"}
+"""Values of the field ``verified`` to those of a record."""
+
+
 def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
     """Parse the hash of one download; a damaged one becomes a record with DamagedRecordError.
 
@@ -187,7 +191,7 @@ def _parsed(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         path=data.get("path", ""),
         size_bytes=size if size or asset.size_bytes is not None else None,
         checksum=str(own) if own else None,
-        verified=state is State.SUCCESS and data.get("verified") == "1",
+        verified=state is State.SUCCESS and _VERIFIED.get(data.get("verified", ""), False),
         bytes_transferred=as_whole(data.get("bytes")),
         attempts=as_whole(data.get("attempts")),
         source=data.get("source"),
@@ -206,6 +210,12 @@ def _parsed(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
         reason=data.get("reason"),
         due_at=moment(data.get("due")),
         worker=data.get("worker"),
+        # Of an earlier success: a set that is fetched again has none until it is there.
+        members=tuple(
+            MemberFile(f"{data['path']}/{name}", size, crc32)
+            for name, size, crc32 in jsontext.parsed(data.get("members") or "[]")
+            if state is State.SUCCESS
+        ),
         footprint=footprint.unpacked(data["footprint"]) if data.get("footprint") else None,
         history=tuple(map(_entry, jsontext.parsed(data.get("history") or "[]"))),
     )

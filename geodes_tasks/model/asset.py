@@ -55,6 +55,10 @@ class Asset:
     """Digest in the catalogue; None if unknown, then the file ends unverified."""
     unpack: Unpack = Unpack.NO
     """Whether the archive becomes a folder; the final path is that of the folder then."""
+    members: tuple[str, ...] = ()
+    """Globs over the members of the archive that are wanted, sorted; none for all of it."""
+    portal_ranges: bool = False
+    """Whether members are fetched by ranges from the portal too, each a unit of quota."""
     fields: Mapping[str, str] = field(default_factory=dict, compare=False)
     """STAC fields of the item for the layout template; not kept after planning."""
 
@@ -69,7 +73,15 @@ class Asset:
             "size": self.size_bytes,
             "checksum": str(self.checksum) if self.checksum else None,
             **({"unpack": str(self.unpack)} if self.unpack else {}),
+            **({"members": list(self.members)} if self.members else {}),
+            **({"portal_ranges": True} if self.portal_ranges else {}),
         }
+
+    @property
+    def content(self) -> str:
+        """Return the identity of the bytes: the checksum, else the hrefs; and the members."""
+        whole = str(self.checksum) if self.checksum else " ".join(sorted(self.hrefs.values()))
+        return "\n".join((whole, *self.members)) if self.members else whole
 
     def unsigned(self) -> Asset:
         """Return the asset without the queries of its hrefs, which may hold a signature."""
@@ -103,6 +115,8 @@ class Asset:
             size_bytes=data["size"],
             checksum=checksums.parse(checksum) if checksum else None,
             unpack=Unpack(data.get("unpack", "")),
+            members=tuple(data.get("members", ())),
+            portal_ranges=bool(data.get("portal_ranges")),
         )
 
 
@@ -112,10 +126,9 @@ def download_id(path: str, asset: Asset) -> str:
     Idempotent: enqueueing the same item again leads to the same id, so no file is downloaded
     twice. Without a checksum the hrefs identify the bytes.
     """
-    content = str(asset.checksum) if asset.checksum else " ".join(sorted(asset.hrefs.values()))
     # RFC 9562 section 5.5 (version 5: SHA-1 of namespace and name, then version and variant),
     # in a third of the time of uuid.uuid5: a rerun computes one for each file.
-    name = f"{path}\n{content}".encode()
+    name = f"{path}\n{asset.content}".encode()
     text = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"

@@ -6,9 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from geodes_tasks.errors import BatchFailedError
+from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.states import Outcome, Reason, State
 
@@ -47,6 +49,20 @@ class Proof:
         return f"{self.size_bytes}:{self.mtime_ns}:{self.inode}"
 
 
+Verified = bool | Literal["crc32"]
+"""True if the catalogue has a checksum and it agrees; for members, the check in the archive."""
+
+
+class MemberFile(NamedTuple):
+    """One file of an archive that was unpacked or fetched alone."""
+
+    path: str
+    """Below the folder, with slashes; in a record absolute."""
+    size_bytes: int
+    crc32: str
+    """Eight hexadecimal digits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadResult:
     """The result of an attempt whose file is now at its final name."""
@@ -56,8 +72,7 @@ class DownloadResult:
     size_bytes: int
     checksum: Checksum | None
     """Of the bytes on disk; None if the file was not read and the catalogue has none."""
-    verified: bool
-    """True if the catalogue has a checksum and it agrees."""
+    verified: Verified
     bytes_transferred: int
     """Bytes that came over the network in this attempt."""
     source: str | None
@@ -65,6 +80,30 @@ class DownloadResult:
     proof: Proof
     sources: Mapping[str, int] = field(default_factory=dict)
     """The same by source: ``{"s3": n, "geodes": m}``."""
+    members: tuple[MemberFile, ...] = ()
+    """The files of a set of members."""
+
+    @classmethod
+    def present(
+        cls,
+        asset: Asset,
+        final: Path,
+        size: int,
+        proof: Proof,
+        members: tuple[MemberFile, ...] = (),
+    ) -> DownloadResult:
+        """Return the result for a file or folder of ``size`` bytes that is there and right."""
+        return cls(
+            outcome=Outcome.ALREADY_PRESENT,
+            path=str(final),
+            size_bytes=size,
+            checksum=asset.checksum,
+            verified="crc32" if members else asset.checksum is not None,
+            bytes_transferred=0,
+            source=None,
+            proof=proof,
+            members=members,
+        )
 
 
 class Complaint(StrEnum):
@@ -130,7 +169,7 @@ class DownloadRecord:
     size_bytes: int | None
     checksum: str | None
     """``md5:<hex>``."""
-    verified: bool
+    verified: Verified
     bytes_transferred: int
     attempts: int
     source: str | None
@@ -149,6 +188,8 @@ class DownloadRecord:
     worker: str | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     """One entry for each failed attempt: at, worker, source, bytes, error."""
+    members: tuple[MemberFile, ...] = ()
+    """The files of a set of members; left out of the JSON form of other downloads."""
     footprint: str | None = field(default=None, repr=False)
     """Place and time of the item as JSON, in one record of each item; left out of the JSON form."""
 
@@ -156,7 +197,8 @@ class DownloadRecord:
         """Return the JSON form."""
         form = asdict(self)
         del form["footprint"]
-        return form
+        members = [one._asdict() for one in form.pop("members")]
+        return form | ({"members": members} if members else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

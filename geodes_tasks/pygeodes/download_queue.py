@@ -78,6 +78,8 @@ class DownloadQueue:
         source: SourceName = "auto",
         extract: bool = False,
         keep_archive: bool = False,
+        members: Sequence[str] = (),
+        portal_ranges: bool = False,
         conf: Config | None = None,
         quiet: bool = False,
     ) -> None:
@@ -94,6 +96,9 @@ class DownloadQueue:
             source: ``auto``, ``geodes`` or ``s3``.
             extract: Unpack zip archives, after their proof, into folders of their name.
             keep_archive: With ``extract``, keep the archives beside their folders.
+            members: Globs over members of zip archives, such as ``*_B04_10m.jp2``: only these are
+                fetched, into a folder of the archive's name.
+            portal_ranges: Fetch members by ranges from the portal too: fewer bytes, more quota.
             conf: In place of that of the last Geodes object.
             quiet: Show no progress.
 
@@ -111,9 +116,19 @@ class DownloadQueue:
         self.results: list[DownloadRecord] = []
         """One record a file, as the last ``run()`` left it."""
         self._status: BatchStatus | None = None
-        unpack = planning.unpacking(extract=extract, keep_archive=keep_archive)
+        globs = planning.members_of(members)
+        unpack = planning.unpacking(
+            extract=extract, keep_archive=keep_archive, members=globs, portal_ranges=portal_ranges
+        )
         self._selection = Selection(
-            self.download_dir, tuple(include), tuple(exclude), layout, source, unpack
+            self.download_dir,
+            tuple(include),
+            tuple(exclude),
+            layout,
+            source,
+            unpack,
+            globs,
+            portal_ranges,
         )
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.pygeodes.item import Item, as_item, as_items
 from geodes_tasks.pygeodes.item_search import ItemSearch
 from geodes_tasks.settings.config import Config
-from geodes_tasks.transfer import members
+from geodes_tasks.transfer import members as archive_members
 from geodes_tasks.transports.s3.credentials import has_credentials
 
 if TYPE_CHECKING:
@@ -204,10 +204,15 @@ class Geodes(ItemSearch):
             ['0.tif']
         """
         with self._opened(as_item(item)) as archive:
-            return members.members(archive)
+            return archive_members.members(archive)
 
     def download_item_files(
-        self, item: ItemLike, filenames: Sequence[str] | None = None, pattern: str | None = None
+        self,
+        item: ItemLike,
+        filenames: Sequence[str] | None = None,
+        pattern: str | None = None,
+        *,
+        members: Sequence[str] | None = None,
     ) -> list[Path]:
         """Download single files of an item's archive, to their path in it below the folder.
 
@@ -219,9 +224,11 @@ class Geodes(ItemSearch):
             filenames: Names as ``list_item_files`` returns them.
             pattern: A regular expression that whole names match, or a glob such as
                 ``*_B4.tif``, in place of ``filenames``.
+            members: Globs over paths or names, each with at least one match, in place of both.
 
         Raises:
-            SearchError: both or neither of them were given.
+            SearchError: not exactly one of the three was given.
+            NoMemberError: a glob of ``members`` matches none.
             ArchiveError: there is no such file in it, or it is damaged.
             GeodesTasksError: as ``download_item_archive``.
 
@@ -229,11 +236,15 @@ class Geodes(ItemSearch):
             >>> [path.name for path in geodes.download_item_files(item, pattern="*.tif")]
             ['0.tif']
         """
-        if (filenames is None) == (pattern is None):
+        if [filenames, pattern, members].count(None) != 2:
             raise SearchError("download_item_files", "give either filenames or a pattern")
         with self._opened(as_item(item)) as archive:
-            names = members.matching(archive, pattern) if pattern is not None else filenames
-            return members.extract(archive, names or (), self.folder)
+            names = filenames or ()
+            if pattern is not None:
+                names = archive_members.matching(archive, pattern)
+            elif members is not None:
+                names = archive_members.globbed(archive, members, as_item(item).data.title)
+            return archive_members.extract(archive, names, self.folder)
 
     def _opened(self, item: Item) -> AbstractContextManager[zipfile.ZipFile]:
         path = archives.final_path(item.data, self.folder)

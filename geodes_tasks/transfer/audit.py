@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from geodes_tasks.errors import SourceError
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.checksum import Checksum
-from geodes_tasks.model.results import DownloadRecord, Proof
+from geodes_tasks.model.results import DownloadRecord, MemberFile, Proof
 from geodes_tasks.model.states import State
 from geodes_tasks.transfer import manifest, multi_object
-from geodes_tasks.transfer.unpack import Unpacked
+from geodes_tasks.transfer.unpack import Unpacked, first_damaged
 
 CHUNK = 8
 """Number of files that a process takes at once, when there are many."""
@@ -63,6 +64,8 @@ class Expected:
     size_bytes: int | None = None
     checksum: Checksum | None = None
     download_id: str = ""
+    members: tuple[MemberFile, ...] = ()
+    """The files of a set of members; the path is their folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ def audit(expected: Expected) -> Audited:
     path = Path(expected.path)
     try:
         found = path.stat()
-        if stat.S_ISDIR(found.st_mode) and expected.checksum is None:
+        is_plain = expected.checksum is None and not expected.members
+        if stat.S_ISDIR(found.st_mode) and is_plain:
             return _inspect_folder(expected, path)
         if stat.S_ISDIR(found.st_mode):
             return _inspect_unpacked(expected, path)
@@ -193,15 +197,14 @@ def _inspect_unpacked(expected: Expected, folder: Path) -> Audited:
     Raises:
         OSError: it cannot be read.
     """
-    listed = Unpacked(folder, str(expected.checksum))
-    members = listed.members()
+    members = expected.members or Unpacked(folder, str(expected.checksum)).members()
     if members is None:
         size = sum(multi_object.sizes_in(folder).values())
         if not size:
             return Audited(expected, Finding.UNREADABLE, 0, "not a regular file")
         return Audited(expected, Finding.UNPROVABLE, size, "the list of its files is gone")
-    size = sum(member[1] for member in members)
-    if wrong := listed.damaged(lambda: None):
+    size = sum(member.size_bytes for member in members)
+    if wrong := first_damaged(folder, members, lambda: None):
         is_there = (folder / wrong).exists()
         finding = Finding.CHANGED if is_there else Finding.MISSING
         return Audited(expected, finding, size, f"{wrong} in it")
@@ -250,7 +253,9 @@ def of_records(records: Iterable[DownloadRecord], below: Path | None = None) -> 
             below is None or Path(record.path).is_relative_to(below)
         ):
             checksum = checksums.parse(record.checksum) if record.checksum else None
-            yield Expected(record.path, record.size_bytes, checksum, record.download_id)
+            yield Expected(
+                record.path, record.size_bytes, checksum, record.download_id, record.members
+            )
 
 
 def of_file(report: Path) -> list[Expected]:
@@ -278,13 +283,14 @@ def _of_json(report: Path, text: str) -> list[Expected]:
         raise SourceError(str(report), f"is no report: {error!r}") from error
 
 
-def _of_row(report: Path, row: dict[str, object]) -> Expected:
+def _of_row(report: Path, row: dict[str, Any]) -> Expected:
     size, checksum = row["size_bytes"], row["checksum"]
     return Expected(
         str(report.parent / str(row["path"])),
         int(str(size)) if size is not None else None,
         checksums.parse(str(checksum)) if checksum else None,
         str(row.get("download_id") or ""),
+        tuple(MemberFile(**one) for one in row.get("members") or ()),
     )
 
 

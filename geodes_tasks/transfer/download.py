@@ -8,15 +8,14 @@ import stat
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from geodes_tasks.errors import (
-    ArchiveError,
     CatalogueMismatchError,
     ChecksumMismatchError,
-    HostileNameError,
     NotAFileError,
-    TooLargeError,
     UnexpectedAnswerError,
 )
 from geodes_tasks.model.asset import Asset, Unpack
@@ -27,6 +26,7 @@ from geodes_tasks.transfer import audit, multi_object
 from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
 from geodes_tasks.transfer.destination import numbered
 from geodes_tasks.transfer.disk import disk_errors
+from geodes_tasks.transfer.download_archive import download_archive
 from geodes_tasks.transfer.fallback import Fallback, Source
 from geodes_tasks.transfer.fetch import Fetch
 from geodes_tasks.transfer.partfile import PartFile
@@ -75,7 +75,9 @@ def download(
     callbacks = callbacks or NoCallbacks()
     token = token or str(time.time_ns() // 1_000_000)
     if asset.unpack:
-        return _download_unpacked(asset, final, transports, callbacks, token, proof, suspect)
+        options: dict[str, Any] = {"callbacks": callbacks, "token": token, "suspect": suspect}
+        whole = partial(download, **options)
+        return download_archive(asset, final, transports, callbacks, token, proof, whole)
     names = iter((final,)) if replace else numbered(final)
     for final in names:
         if (present := _present(asset, final, proof, callbacks)) is not None:
@@ -83,7 +85,7 @@ def download(
         if replace or not os.path.lexists(final):
             break
     algorithm = asset.checksum.algorithm if asset.checksum else DEFAULT_ALGORITHM
-    with PartFile(final, _content(asset), token, algorithm) as part:
+    with PartFile(final, asset.content, token, algorithm) as part:
         part.expect(asset.size_bytes)
         part.reserve(asset.size_bytes or 0, resumes=True)
         fetch, sources = Fetch(asset, part, callbacks), Fallback(asset, transports, part, callbacks)
@@ -115,17 +117,13 @@ def download(
 def discard(asset: Asset, final: Path, token: str) -> None:
     """Remove the part files of this attempt and of earlier ones."""
     if asset.unpack:
-        folder = Unpacked(final, _content(asset))
-        plain = dataclasses.replace(asset, unpack=Unpack.NO)
+        folder = Unpacked(final, asset.content)
+        plain = dataclasses.replace(asset, unpack=Unpack.NO, members=())
         discard(plain, folder.archive_of(asset), token)
         folder.drop_archive()
-    part = PartFile(final, _content(asset), token, DEFAULT_ALGORITHM)
+    part = PartFile(final, asset.content, token, DEFAULT_ALGORITHM)
     part.leftovers.sweep()
     part.discard()
-
-
-def _content(asset: Asset) -> str:
-    return str(asset.checksum) if asset.checksum else " ".join(sorted(asset.hrefs.values()))
 
 
 # --- present -----------------------------------------------------------------------------------
@@ -161,21 +159,7 @@ def _present(
             if audited.finding is not audit.Finding.RIGHT:
                 return None
             size, current = found.st_size, Proof.of(found)
-    return _present_result(asset, final, size, current)
-
-
-def _present_result(asset: Asset, final: Path, size: int, proof: Proof) -> DownloadResult:
-    """Return the result for a file or folder of ``size`` bytes that is there and right."""
-    return DownloadResult(
-        outcome=Outcome.ALREADY_PRESENT,
-        path=str(final),
-        size_bytes=size,
-        checksum=asset.checksum,
-        verified=asset.checksum is not None,
-        bytes_transferred=0,
-        source=None,
-        proof=proof,
-    )
+    return DownloadResult.present(asset, final, size, current)
 
 
 # --- verify and publish ------------------------------------------------------------------------
@@ -239,48 +223,6 @@ def _published(fetch: Fetch, checksum: Checksum, names: Iterator[Path] | None) -
     )
 
 
-# --- an archive that becomes a folder ------------------------------------------------------------
-
-
-def _download_unpacked(
-    asset: Asset,
-    final: Path,
-    transports: Mapping[str, Transport],
-    callbacks: Callbacks,
-    token: str,
-    proof: Proof | None,
-    suspect: Checksum | None,
-) -> DownloadResult:
-    """Fetch and verify an archive, then unpack it; a folder that is there and right is kept.
-
-    Raises:
-        ArchiveError, HostileNameError: it cannot be unpacked; nothing of it is left.
-        NotAFileError: a file has the name of the folder.
-        GeodesTasksError: as for a file.
-    """
-    folder, size = Unpacked(final, _content(asset)), asset.size_bytes or 0
-    current = folder.proof(proof, lambda: callbacks.progress(size))
-    if current is not None:
-        return _present_result(asset, final, size, current)
-    archive, plain = folder.archive_of(asset), dataclasses.replace(asset, unpack=Unpack.NO)
-    result = download(plain, archive, transports, callbacks=callbacks, token=token, suspect=suspect)
-    if archive.is_dir():
-        # The datalake has some products as folders: there is nothing to unpack.
-        with disk_errors(final):
-            archive.rename(final)
-    else:
-        try:
-            size = result.size_bytes
-            folder.unpack(asset, token, lambda: callbacks.progress(size), callbacks.confirm)
-        except (ArchiveError, HostileNameError, TooLargeError, NotAFileError):
-            folder.drop_archive()
-            raise
-    folder.drop_archive()
-    with disk_errors(final):
-        proof = multi_object.proof_of(final)
-    return dataclasses.replace(result, path=str(final), proof=proof)
-
-
 # --- a product of many objects -----------------------------------------------------------------
 
 
@@ -294,7 +236,7 @@ def _download_members(
         NotAFileError: the final name is taken.
         GeodesTasksError: as for one file; what was fetched is kept for the next attempt.
     """
-    product = multi_object.ProductFolder(asset, final, _content(asset), token, source.name)
+    product = multi_object.ProductFolder(asset, final, asset.content, token, source.name)
     callbacks.before_open(source.name)
     members = product.ordered(source.transport.members(source.href))
     product.create()

@@ -1,7 +1,7 @@
-"""Whole archives unpacked after their proof: a folder that appears whole or not at all.
+"""Archives unpacked into folders: whole after their proof, or a set of members one by one.
 
-The sizes and CRC-32s of its files stay in a list in the folder of part files, so that the folder
-is proven again without the archive.
+A whole folder appears whole or not at all. The sizes and CRC-32s of its files stay in a list in the
+folder of part files, so that the folder is proven again without the archive.
 """
 
 from __future__ import annotations
@@ -10,32 +10,25 @@ import contextlib
 import json
 import os
 import shutil
-import stat
-import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from geodes_tasks.errors import ArchiveError, HostileNameError, NotAFileError, TooLargeError
+from geodes_tasks.errors import (
+    ArchiveError,
+    NotAFileError,
+)
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import READ_BYTES
-from geodes_tasks.model.results import Proof
+from geodes_tasks.model.results import MemberFile, Proof
 from geodes_tasks.transfer import multi_object
-from geodes_tasks.transfer.destination import PART_FOLDER, refused_name
-from geodes_tasks.transfer.disk import disk_errors, space_of
+from geodes_tasks.transfer.archive_directory import checked, named_errors
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers, make_folder, stem
-
-MAX_MEMBERS = 500_000
-"""Number of members of an archive, at most: a Zarr store has some 100,000 files."""
-MOST_RATIO = 200
-"""Times that the members may be larger than the archive; deflate reaches 1,032 (zlib.net)."""
-FREE_RATIO_BYTES = 1 << 30
-"""Bytes of members up to which any ratio is accepted: products of empty pixels exist."""
-
-Member = tuple[str, int, int]
-"""Path below the folder, size in bytes, and CRC-32 of one file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +92,43 @@ class Unpacked:
             OSError: a file cannot be read.
         """
         members = self.members()
-        if members is None:
-            return None
-        wrong = (m[0] for m in members if not is_member(self.final / m[0], m, progress))
-        return next(wrong, "")
+        return None if members is None else first_damaged(self.final, members, progress)
 
-    def members(self) -> list[Member] | None:
+    def members(self) -> list[MemberFile] | None:
         """Return the files that the folder should have; None when there is no list."""
         try:
             rows = json.loads(self.list_path.read_text(encoding="utf-8"))
-            return [(str(path), int(size), int(crc)) for path, size, crc in rows]
+            return [MemberFile(str(path), int(size), str(crc)) for path, size, crc in rows]
         except (OSError, ValueError, TypeError):
             return None
 
     def unpack(
         self,
         asset: Asset,
+        stream: IO[bytes],
         token: str,
         progress: Callable[[], None],
         confirm: Callable[[], None],
-    ) -> None:
+        plan: Callable[[zipfile.ZipFile, Sequence[zipfile.ZipInfo]], None] = lambda *_: None,
+    ) -> int:
         """Unpack the archive; files that the folder has already, with the right bytes, stay.
 
+        All of it appears at once. Members that the asset names appear one by one, so that those
+        of an attempt that was killed are not fetched again.
+
         Args:
-            asset: The archive, which is verified.
+            asset: The archive.
+            stream: Its bytes, verified, or of a source that may serve only the planned ones.
             token: Token of the attempt.
             progress: Called after each piece. May raise to stop.
-            confirm: Called just before the folder gets its name.
+            confirm: Called just before the folder, or a member, gets its name.
+            plan: Called with the members that are read next.
+
+        Returns:
+            The number of wanted members that were in the folder already.
 
         Raises:
+            NoMemberError: a pattern matches none; nothing was read.
             ArchiveError: damaged, encrypted, or a bomb; nothing is at the final path.
             HostileNameError: a member would leave the folder, or is no file.
             NotAFileError: a file has the name of the folder.
@@ -136,40 +137,60 @@ class Unpacked:
         leftovers = Leftovers(self.final, self.content, int(token))
         growing = leftovers.folder / f"{leftovers.stem}.{token}.{FOLDER_ENDING}"
         try:
-            path = self.archive_of(asset)
-            with _named_errors(asset.title), zipfile.ZipFile(path) as archive:
-                files = _checked(archive, asset, self.final)
+            with named_errors(asset.title), zipfile.ZipFile(stream) as archive:
+                files = checked(archive, stream, asset, self.final)
+                members = {
+                    path: MemberFile(path, info.file_size, f"{info.CRC:08x}")
+                    for path, info in files.items()
+                    if not info.is_dir()
+                }
+                if not members:
+                    raise ArchiveError(asset.title, "has no files")
                 leftovers.sweep()
                 with disk_errors(growing):
                     make_folder(leftovers.folder)
                     growing.mkdir(exist_ok=True)
-                for name, info in files.items():
+                with disk_errors(self.final):
+                    kept = members.values() if asset.members else ()
+                    right = {one.path for one in kept if self._has(one, progress)}
+                left = [one for one in files.items() if one[0] not in right]
+                left.sort(key=lambda one: one[1].header_offset)
+                plan(archive, [info for _, info in left])
+                for name, info in left:
                     _extract(archive, info, growing / name, progress)
-            members = [(p, i.file_size, i.CRC) for p, i in files.items() if not i.is_dir()]
-            if not members:
-                raise ArchiveError(asset.title, "has no files")
-            confirm()
+                    if asset.members:
+                        confirm()
+                        self._publish(growing, [members[name]], progress)
+            if not asset.members:
+                confirm()
+                self._publish(growing, list(members.values()), progress)
             with disk_errors(self.final):
-                self._publish(growing, members, progress)
                 listed = self.list_path.with_suffix(".members.part")
-                listed.write_text(json.dumps(members), encoding="utf-8")
+                listed.write_text(json.dumps(list(members.values())), encoding="utf-8")
                 listed.replace(self.list_path)
+            return len(right)
         finally:
             shutil.rmtree(growing, ignore_errors=True)
 
-    def _publish(self, growing: Path, members: list[Member], progress: Callable[[], None]) -> None:
-        if self.final.exists() and not self.final.is_dir():
-            raise NotAFileError(str(self.final), "file, where a folder should be,")
-        if not self.final.exists():
-            growing.rename(self.final)
-            return
-        # A folder that lost files, or was damaged: what is right stays, and so does what a user
-        # added, as the .aux.xml files of GDAL.
-        for member in members:
-            path = self.final / member[0]
-            if not is_member(path, member, progress):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                (growing / member[0]).replace(path)
+    def _has(self, member: MemberFile, progress: Callable[[], None]) -> bool:
+        return is_member(self.final / member.path, member, progress)
+
+    def _publish(
+        self, growing: Path, members: list[MemberFile], progress: Callable[[], None]
+    ) -> None:
+        with disk_errors(self.final):
+            if self.final.exists() and not self.final.is_dir():
+                raise NotAFileError(str(self.final), "file, where a folder should be,")
+            if not self.final.exists():
+                growing.rename(self.final)
+                return
+            # A folder that lost files, or was damaged: what is right stays, and so does what a
+            # user added, as the .aux.xml files of GDAL.
+            for member in members:
+                path = self.final / member.path
+                if not self._has(member, progress):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    (growing / member.path).replace(path)
 
     def drop_archive(self) -> None:
         """Remove the archive, unless it has a name of its own."""
@@ -179,82 +200,30 @@ class Unpacked:
             (self._dropped.parent / PART_FOLDER).rmdir()
 
 
-def is_member(path: Path, member: Member, progress: Callable[[], None]) -> bool:
+def first_damaged(folder: Path, members: Sequence[MemberFile], progress: Callable[[], None]) -> str:
+    """Return the first file of a folder that is missing or wrong; "" where all are right.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    wrong = (one.path for one in members if not is_member(folder / one.path, one, progress))
+    return next(wrong, "")
+
+
+def is_member(path: Path, member: MemberFile, progress: Callable[[], None]) -> bool:
     """Return whether a file has the size and the CRC-32 of a member.
 
     Raises:
         OSError: it cannot be read.
     """
-    _, size, crc = member
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != member.size_bytes:
         return False
     actual = 0
     with path.open("rb") as stream:
         while piece := stream.read(READ_BYTES):
             actual = zlib.crc32(piece, actual)
             progress()
-    return actual == crc
-
-
-@contextlib.contextmanager
-def _named_errors(title: str) -> Iterator[None]:
-    try:
-        yield
-    except zipfile.BadZipFile as error:
-        raise ArchiveError(title, f"is no sound zip archive: {error}") from error
-
-
-def _checked(archive: zipfile.ZipFile, asset: Asset, final: Path) -> dict[str, zipfile.ZipInfo]:
-    """Return the members by their path below the folder; nothing is written yet.
-
-    Raises:
-        ArchiveError: encrypted, too many members, or a bomb.
-        HostileNameError: a member would leave the folder, is no file, or collides with another.
-        TooLargeError: the volume can never take them.
-    """
-    infos, size = archive.infolist(), os.fstat(archive.fp.fileno()).st_size  # type: ignore[union-attr]
-    if len(infos) > MAX_MEMBERS:
-        raise ArchiveError(asset.title, f"has {len(infos)} members, the most is {MAX_MEMBERS}")
-    total = sum(info.file_size for info in infos)
-    # Members that share bytes: https://www.bamsoftware.com/hacks/zipbomb/
-    if sum(info.compress_size for info in infos) > size or (
-        total > max(size * MOST_RATIO, FREE_RATIO_BYTES)
-    ):
-        raise ArchiveError(asset.title, f"of {size} bytes claims to hold {total}: it is a bomb")
-    with disk_errors(final):
-        space = space_of(final.parent)
-    if space.is_known and total > space.capacity_bytes:
-        raise TooLargeError(str(final), f"{total} bytes needed, the volume has {space.total_bytes}")
-    names = [info.filename.rstrip("/") for info in infos]
-    below = f"{final.name}/"
-    is_doubled = all(
-        name.startswith(below) or (name == final.name and info.is_dir())
-        for name, info in zip(names, infos, strict=True)
-    )
-    files: dict[str, zipfile.ZipInfo] = {}
-    taken: dict[str, bool] = {}
-    for name, info in zip(names, infos, strict=True):
-        if info.flag_bits & 1:
-            raise ArchiveError(asset.title, f"its member {name!r} is encrypted")
-        path = name.removeprefix(below) if is_doubled else name
-        if is_doubled and name == final.name:
-            continue
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        problem = refused_name(path)
-        if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-            problem = "is a link or another special file"
-        # Two names that are one on a file system that folds case or composes characters.
-        folded = unicodedata.normalize("NFC", path).casefold()
-        parents = [folded[:at] for at, letter in enumerate(folded) if letter == "/"]
-        if (folded in taken and not (taken[folded] and info.is_dir())) or any(
-            taken.get(parent) is False for parent in parents
-        ):
-            problem = "has the name of another member"
-        if problem:
-            raise HostileNameError(asset.title, f"its member {name!r} {problem}")
-        taken |= dict.fromkeys(parents, True) | {folded: info.is_dir()}
-        files[path] = info
-    return files
+    return f"{actual:08x}" == member.crc32
 
 
 def _extract(
@@ -276,12 +245,18 @@ def _pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     """Yield the bytes of a member, whose CRC-32 zipfile compares at the end.
 
     Raises:
-        zipfile.BadZipFile: they cannot be had.
+        zipfile.BadZipFile: they cannot be had, or are not as many as the directory says.
     """
     try:
+        # ZipExtFile ends without an error at the end of the data, though the directory says more.
+        size = 0
         with archive.open(info) as member:
             while piece := member.read(READ_BYTES):
+                size += len(piece)
                 yield piece
+        if size != info.file_size:
+            problem = f"{info.filename!r} has {size} bytes, its directory says {info.file_size}"
+            raise zipfile.BadZipFile(problem)
     except (OSError, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:
         # zipfile's own errors are only some of those of damaged archives.
         raise zipfile.BadZipFile(f"{info.filename!r}: {type(error).__name__}: {error}") from error

@@ -73,6 +73,28 @@ class Transport(Protocol):
         """
         ...
 
+    def serves_ranges(self, href: str) -> bool:
+        """Return whether ``open_range`` is worth a request: no range failed there lately."""
+        ...
+
+    def open_range(
+        self, href: str, first: int, length: int, *, etag: str | None, asset: Asset
+    ) -> AbstractContextManager[Body]:
+        """Open exactly ``length`` bytes from ``first``, in one request.
+
+        Args:
+            href: Address of the object.
+            first: First byte wanted.
+            length: Number of bytes wanted, at least 1.
+            etag: Validator of the object that other ranges are of; None for the first range.
+            asset: What the catalogue says of the file.
+
+        Raises:
+            NoRangesError: the response does not prove that it is this range of this object.
+            GeodesTasksError: as ``open``.
+        """
+        ...
+
     def members(self, href: str) -> Sequence[Member]:
         """List the objects below an address for which ``open`` raised FolderError.
 

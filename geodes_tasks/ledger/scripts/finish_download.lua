@@ -1,13 +1,15 @@
 -- Record the proven file of an attempt.
 -- ARGV: id, token, report (JSON), window, concurrent, quota count, quota seconds
---   report: outcome, verified, bytes, source, sources, collection, proof, size, checksum, spec if it changed
+--   report: outcome, verified, bytes, source, sources, collection, proof, size, checksum,
+--     spec if it changed, members (JSON)
 -- Returns {'lost'} or {'ok', '1' when a release finds more to send messages for}.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
-local values = { outcome = report.outcome, verified = report.verified and 1 or 0, proof = report.proof,
+local verified = report.verified == true and 1 or report.verified or 0
+local values = { outcome = report.outcome, verified = verified, proof = report.proof,
   finished = stamp(now), checksum = report.checksum, source = report.source, size = report.size,
-  done = report.size, spec = report.spec }
+  done = report.size, spec = report.spec, members = report.members }
 count_transfer(d, report, values)
 if report.size ~= number(d.size) then count_in_batches(d, 'bytes_total', report.size - number(d.size)) end
 move(d, 'SUCCESS', values)

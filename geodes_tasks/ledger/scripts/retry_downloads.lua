@@ -10,6 +10,7 @@ local function may_begin(d)
   local other = record(call('HGET', P .. 'paths', d.path) or '')
   if other.id ~= d.id then end_left_over(other) end
   return other.id == d.id or not (ACTIVE[other.state] or other.state == 'SUCCESS')
+    or share_folder(decoded(d.spec), decoded(other.spec))
 end
 
 -- On a private server this run works on the batch again or, between two runs, the next one.

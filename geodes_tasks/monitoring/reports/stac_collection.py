@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 
 STAC_VERSION = "1.1.0"
+CRC32_MULTIHASH = "b20204"
+"""Multihash prefix of a CRC-32: code 0x0132 as a varint, then its length of 4 bytes.
+Source: https://github.com/multiformats/multicodec/blob/master/table.csv"""
 FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 MEDIA_TYPES = {
     ".zip": "application/zip", ".tif": "image/tiff; application=geotiff",
@@ -65,7 +70,7 @@ def stac_item(item_id: str, records: list[DownloadRecord], kept: dict[str, Any])
         "geometry": kept.get("geometry"),
         "properties": kept["properties"],
         "links": _links(kept.get("self"), collection),
-        "assets": {record.asset_key: _asset(record) for record in records},
+        "assets": {key: asset for record in records for key, asset in _assets(record)},
     }
     # STAC requires a bbox with a geometry, and forbids it without (item-spec, "bbox").
     if kept.get("geometry") is not None:
@@ -87,6 +92,16 @@ def _links(origin: str | None, collection: str) -> list[dict[str, str]]:
     if found and collection:
         links.append({"rel": "collection", "href": above, "type": "application/json"})
     return links
+
+
+def _assets(record: DownloadRecord) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield key and asset of a file, or of each file of a set of members."""
+    if not record.members:
+        yield record.asset_key, _asset(record)
+    for member in record.members:
+        one = replace(record, path=member.path, size_bytes=member.size_bytes, checksum=None)
+        checksum = {"file:checksum": CRC32_MULTIHASH + member.crc32}
+        yield os.path.relpath(member.path, record.path), _asset(one) | checksum
 
 
 def _asset(record: DownloadRecord) -> dict[str, Any]:

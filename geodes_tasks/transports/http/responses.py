@@ -119,13 +119,17 @@ def strong_etag(value: str | None) -> str | None:
 
 
 def resumed_total(
-    headers: Mapping[str, str], length: int | None, offset: int, etag: str | None
+    headers: Mapping[str, str],
+    length: int | None,
+    offset: int,
+    etag: str | None,
+    wanted_bytes: int | None = None,
 ) -> int | None:
-    """Return the size of the whole object in bytes, if a 206 proves that it is the rest.
+    """Return the size of the whole object in bytes, if a 206 proves that it is the wanted range.
 
-    Proof is a single range from ``offset`` to the object's last byte, a Content-Length that does
-    not contradict it, and the same strong ETag where one is known. The result is None for any other
-    response: its bytes could be of another range or of another version of the file.
+    Proof is a single range of ``wanted_bytes`` from ``offset``, else to the object's last byte, a
+    Content-Length that does not contradict it, and the same strong ETag where one is known. The
+    result is None for any other response: its bytes could be of another range or version.
 
     Source: RFC 9110 sections 13.1.5 (If-Range), 14.4 (Content-Range), 15.3.7 (206).
     """
@@ -133,7 +137,8 @@ def resumed_total(
     if match is None or media_type(headers).startswith("multipart/"):
         return None
     start, last, total = (int(group) for group in match.groups())
-    if (start, last) != (offset, total - 1) or length not in (None, total - offset):
+    end = total if wanted_bytes is None else offset + wanted_bytes
+    if (start, last) != (offset, end - 1) or length not in (None, end - offset):
         return None
     return total if etag is None or headers.get("ETag") == etag else None
 

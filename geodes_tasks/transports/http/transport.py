@@ -14,7 +14,12 @@ from datetime import UTC, datetime
 from html import escape
 from typing import NamedTuple
 
-from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, UnexpectedAnswerError
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    HrefRefusedError,
+    NoRangesError,
+    UnexpectedAnswerError,
+)
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.abort import Call
@@ -77,6 +82,39 @@ class HttpTransport:
             exchange, body = self._from(wanted, offset, etag) if offset else self._whole(wanted)
             with exchange.response:
                 yield body
+
+    def serves_ranges(self, href: str) -> bool:
+        """Return False when the host failed at a range within ``NO_RANGES_SECONDS``."""
+        return not self._shuns_ranges(href)
+
+    @contextmanager
+    def open_range(
+        self, href: str, first: int, length: int, *, etag: str | None, asset: Asset
+    ) -> Iterator[Body]:
+        """Open exactly ``length`` bytes from ``first``, in one request.
+
+        Raises:
+            NoRangesError: the response does not prove that it is this range of this object.
+            GeodesTasksError: as ``open``.
+        """
+        etag = responses.strong_etag(etag)
+        headers = {"Range": f"bytes={first}-{first + length - 1}"}
+        headers |= {"If-Range": etag} if etag else {}
+        with self._client.calls.begin() as call:
+            exchange = self._client.request(href, headers, call)
+            with exchange.response:
+                reader, answer = exchange.reader(first), exchange.response
+                total = responses.resumed_total(answer.headers, reader.length, first, etag, length)
+                if answer.status_code == 206 and total is not None and _is_identity(answer.headers):
+                    now_etag = responses.strong_etag(answer.headers.get("ETag"))
+                    yield Body(first, total, now_etag, reader.pieces())
+                    return
+                if answer.status_code not in {206, *_RANGE_REFUSED}:
+                    # A message in place of the file has its own error, also with status 200.
+                    self._body(exchange, asset)
+                if etag is None:
+                    self._no_ranges[origin(href)] = time.monotonic() + NO_RANGES_SECONDS
+                raise NoRangesError(asset.title)
 
     def members(self, href: str) -> Sequence[Member]:
         """Raise: an HTTP address is never a folder.

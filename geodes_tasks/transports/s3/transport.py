@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from urllib3 import BaseHTTPResponse
 
-from geodes_tasks.errors import FolderError, SourceUnavailableError
+from geodes_tasks.errors import FolderError, NoRangesError, SourceUnavailableError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback
@@ -100,6 +100,32 @@ class S3Transport:
             logger.info("%s: does not resume, starting from byte 0", wanted.shown, extra=_RESTARTED)
         response = self._requests().get(wanted)
         return response, 0, response.length_remaining
+
+    def serves_ranges(self, href: str) -> bool:  # noqa: ARG002 - S3 has no server without ranges
+        """Return True: ranges are part of the S3 interface."""
+        return True
+
+    @contextmanager
+    def open_range(
+        self, href: str, first: int, length: int, *, etag: str | None, asset: Asset
+    ) -> Iterator[Body]:
+        """Open exactly ``length`` bytes from ``first``, in one request."""
+        address, shown, etag = Address.parse(href), redact(href), strong_etag(etag)
+        condition = {"Range": f"bytes={first}-{first + length - 1}"}
+        condition |= {"If-Match": etag} if etag else {}
+        with self._calls.begin() as call:
+            path, endpoint = f"/{address.bucket}/{address.key}", self._endpoint(address, shown)
+            wanted = S3Request(endpoint, path, shown, call, condition=condition)
+            try:
+                response = self._requests().get(wanted)
+            except ConditionError as error:
+                raise NoRangesError(asset.title) from error
+            with closing(response):
+                headers, reader = response.headers, BodyReader(response, shown, call, offset=first)
+                total = resumed_total(headers, reader.length, first, etag, length)
+                if total is None:
+                    raise NoRangesError(asset.title)
+                yield Body(first, total, strong_etag(headers.get("ETag")), reader.pieces())
 
     def members(self, href: str) -> Sequence[Member]:
         """List the objects below a folder; a folder of none or of too many is an error."""

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 from geodes_tasks.errors import (
     DiskError,
     FolderError,
+    NoRangesError,
     NotAFileError,
     SourceUnavailableError,
     TransferError,
@@ -51,6 +52,16 @@ class FolderTransport:
     """A source that has a folder of files in place of one object."""
 
     files: dict[str, bytes]
+
+    def serves_ranges(self, href: str) -> bool:
+        """Return False: there is no archive."""
+        return False
+
+    def open_range(
+        self, href: str, first: int, length: int, *, etag: str | None, asset: Asset
+    ) -> AbstractContextManager[Body]:
+        """Refuse: nothing is read in parts."""
+        raise NoRangesError(asset.title)
 
     @contextmanager
     def open(

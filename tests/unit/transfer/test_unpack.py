@@ -23,8 +23,8 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.states import Outcome
+from geodes_tasks.transfer import archive_directory, members
 from geodes_tasks.transfer import download as transfer
-from geodes_tasks.transfer import members, unpack
 from geodes_tasks.transfer.audit import Expected, Finding, audit
 from geodes_tasks.transfer.callbacks import NoCallbacks
 from geodes_tasks.transfer.destination import PART_FOLDER
@@ -207,10 +207,10 @@ def test_a_hostile_archive_leaves_nothing(
 
 def test_a_bomb_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members far larger than the archive, or more of them than any product has."""
-    monkeypatch.setattr(unpack, "FREE_RATIO_BYTES", 1000)
+    monkeypatch.setattr(archive_directory, "FREE_RATIO_BYTES", 1000)
     with pytest.raises(ArchiveError, match="it is a bomb"):
         fetched(zipped({"zeros": bytes(3_000_000)}), folder)
-    monkeypatch.setattr(unpack, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(archive_directory, "MAX_MEMBERS", 2)
     with pytest.raises(ArchiveError, match="has 3 members"):
         fetched(zipped(MEMBERS), folder)
 

@@ -3,15 +3,23 @@
 -- The version at the end of a GEODES URN does not make another item.
 local function owner_name(spec) return string.gsub(spec.item, ':V%d+$', '') .. ' ' .. spec.key end
 
+-- Return whether two downloads may have one path: sets of members of one archive share a folder,
+-- and share it with the unpacked archive.
+local function share_folder(spec, other)
+  return spec and other and spec.unpack and other.unpack and (spec.members or other.members)
+    and type(spec.checksum) == 'string' and spec.checksum == other.checksum
+end
+
 -- Return the item that owns the path already; nil when the path is free for this download.
 local function path_owner(d, path, text)
   local id = call('HGET', P .. 'paths', path)
   if not id or id == d.id then return nil end
   local other = record(id)
   end_left_over(other)
-  local spec = decoded(other.spec)
+  local spec, own = decoded(other.spec), cjson.decode(text)
   if not spec or not spec.item or not spec.key then return nil end
-  local same = owner_name(spec) == owner_name(cjson.decode(text))
+  if share_folder(spec, own) then return nil end
+  local same = owner_name(spec) == owner_name(own)
   if not (ACTIVE[other.state] or other.state == 'SUCCESS' and not same) then return nil end
   return spec.item .. (same and ' (other bytes, still under way)' or '')
 end
@@ -24,7 +32,7 @@ local function begin_download(d, entry, account)
   move(d, 'PENDING', { spec = entry.spec, path = entry.path, size = entry.size, attempts = 0,
     account = account, sources = registered_sources(entry.sources) })
   clear(d, 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3', 'bytes:geodes', 'suspect',
-    'cancel', 'history', 'deaths', 'verified', 'gone', 'offline_since')
+    'cancel', 'history', 'deaths', 'verified', 'members', 'gone', 'offline_since')
   call('HSET', P .. 'paths', entry.path, d.id)
   make_ready(d)
 end

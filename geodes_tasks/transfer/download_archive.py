@@ -1,0 +1,160 @@
+"""One archive that becomes a folder, or a set of its members: by ranges, else fetched whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, cast
+
+from geodes_tasks.errors import (
+    ArchiveError,
+    HostileNameError,
+    NoMemberError,
+    NoRangesError,
+    NotAFileError,
+    SourceUnavailableError,
+    TooLargeError,
+)
+from geodes_tasks.model.asset import S3, Asset, Unpack
+from geodes_tasks.model.results import DownloadResult, Proof
+from geodes_tasks.model.states import Outcome
+from geodes_tasks.transfer import multi_object
+from geodes_tasks.transfer.callbacks import Callbacks
+from geodes_tasks.transfer.disk import disk_errors
+from geodes_tasks.transfer.fallback import Source
+from geodes_tasks.transfer.members import RemoteArchive
+from geodes_tasks.transfer.unpack import Unpacked
+from geodes_tasks.transports import Transport
+
+
+def download_archive(
+    asset: Asset,
+    final: Path,
+    transports: Mapping[str, Transport],
+    callbacks: Callbacks,
+    token: str,
+    proof: Proof | None,
+    download: Callable[[Asset, Path, Mapping[str, Transport]], DownloadResult],
+) -> DownloadResult:
+    """Fetch and verify an archive, then unpack it; a folder that is there and right is kept.
+
+    Of an asset with ``members`` only these are fetched where a source serves ranges.
+
+    Args:
+        asset: The archive, whose ``unpack`` says that it becomes a folder.
+        final: Path of the folder.
+        transports: By source name, the preferred one first.
+        callbacks: Called by the transfer.
+        token: A number higher than that of every earlier attempt.
+        proof: Of the folder as it was last verified.
+        download: Fetches and verifies one file.
+
+    Raises:
+        ArchiveError, HostileNameError, NoMemberError: it cannot be unpacked; nothing of it is left.
+        NotAFileError: a file has the name of the folder.
+        GeodesTasksError: as for a file.
+    """
+    folder, size = Unpacked(final, asset.content), asset.size_bytes or 0
+    current = folder.proof(proof, lambda: callbacks.progress(size))
+    if current is not None:
+        files = tuple(folder.members() or ()) if asset.members else ()
+        size = sum(one.size_bytes for one in files) if files else size
+        return DownloadResult.present(asset, final, size, current, files)
+    archive = folder.archive_of(asset)
+    if asset.members and not archive.is_file():
+        fetched = _by_ranges(asset, folder, transports, callbacks, token)
+        if isinstance(fetched, DownloadResult):
+            return fetched
+        transports = fetched
+    plain = dataclasses.replace(asset, unpack=Unpack.NO, members=())
+    result = download(plain, archive, transports)
+    if archive.is_dir() and asset.members:
+        raise ArchiveError(asset.title, "is a folder at its source, which has no directory")
+    if archive.is_dir():
+        # The datalake has some products as folders: there is nothing to unpack.
+        with disk_errors(final):
+            archive.rename(final)
+    else:
+        try:
+            size = result.size_bytes
+            with archive.open("rb") as stream:
+                folder.unpack(
+                    asset, stream, token, lambda: callbacks.progress(size), callbacks.confirm
+                )
+        except (ArchiveError, HostileNameError, NoMemberError, TooLargeError, NotAFileError):
+            folder.drop_archive()
+            raise
+    folder.drop_archive()
+    return _unpacked_result(asset, folder, result)
+
+
+def _unpacked_result(asset: Asset, folder: Unpacked, result: DownloadResult) -> DownloadResult:
+    """Return the result of an archive for the folder, or the set of members, that it became."""
+    with disk_errors(folder.final):
+        proof = multi_object.proof_of(folder.final)
+    result = dataclasses.replace(result, path=str(folder.final), proof=proof)
+    if not asset.members:
+        return result
+    files = tuple(folder.members() or ())
+    size = sum(one.size_bytes for one in files)
+    return dataclasses.replace(
+        result, size_bytes=size, checksum=None, verified="crc32", members=files
+    )
+
+
+def _by_ranges(
+    asset: Asset,
+    folder: Unpacked,
+    transports: Mapping[str, Transport],
+    callbacks: Callbacks,
+    token: str,
+) -> DownloadResult | Mapping[str, Transport]:
+    """Fetch only the members, from the first source that serves ranges.
+
+    Where none does, return the transports from which the whole archive is to be fetched.
+
+    Raises:
+        ArchiveError, HostileNameError, NoMemberError: it cannot be unpacked.
+        GeodesTasksError: as for a file; members that are complete stay.
+    """
+    for name in (name for name in transports if name in asset.hrefs):
+        # The portal counts requests, not bytes: a range costs as much quota as the archive.
+        if name != S3 and not asset.portal_ranges:
+            break
+        source = Source(name, transports[name], asset.hrefs[name])
+        with RemoteArchive(asset, source, callbacks) as remote:
+            try:
+                kept = folder.unpack(
+                    asset,
+                    cast("IO[bytes]", remote),
+                    token,
+                    lambda: callbacks.progress(remote.received_bytes),
+                    callbacks.confirm,
+                    remote.plan,
+                )
+            except (NoRangesError, SourceUnavailableError) as error:
+                callbacks.source_failed(name, error)
+                continue
+            except ArchiveError as error:
+                if not isinstance(error.__cause__, zipfile.BadZipFile):
+                    raise
+                # The checksum of the whole archive decides whether it or the transfer is damaged.
+                callbacks.source_failed(name, error)
+                others = {one: transports[one] for one in transports if one != name}
+                return others if others.keys() & asset.hrefs.keys() else transports
+            received = remote.received_bytes
+        result = DownloadResult(
+            outcome=Outcome.RESUMED if kept else Outcome.DOWNLOADED,
+            path=str(folder.final),
+            size_bytes=0,
+            checksum=None,
+            verified="crc32",
+            bytes_transferred=received,
+            source=name,
+            sources={name: received},
+            proof=Proof(0, 0, 0),
+        )
+        return _unpacked_result(asset, folder, result)
+    return transports

@@ -1,0 +1,194 @@
+"""``--members`` from end to end: only the bands wanted, from S3 and from the portal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geodes_tasks import enqueue
+from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Config
+from geodes_tasks.utils.profile import DownloadQueue
+from tests.conftest import KEY, KiB, some_bytes
+from tests.integration.s3_server import BUCKET, S3Server
+from tests.standin import RangeBehaviour, StandIn
+from tests.standin.bodies import read
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+BANDS = ("B02_10m", "B04_10m", "B08_10m", "B11_20m", "SCL_20m")
+PATTERN = "*_B0[48]_10m.jp2"
+PRODUCTS = 20
+
+
+def members(number: int) -> dict[str, bytes]:
+    """Return the members of a product."""
+    image = f"P{number:02}.SAFE/GRANULE/L2A_T31TCJ/IMG_DATA/T31TCJ_20250401"
+    bands = {f"{image}_{band}.jp2": some_bytes(400 * KiB, seed=number) for band in BANDS}
+    return {f"P{number:02}.SAFE/manifest.safe": b"<xfdu/>"} | bands
+
+
+def wanted(number: int) -> dict[str, bytes]:
+    """Return the members of a product that the pattern matches."""
+    return {n: c for n, c in members(number).items() if n.endswith(("B04_10m.jp2", "B08_10m.jp2"))}
+
+
+@pytest.fixture
+def portal(tmp_path: Path) -> Iterator[StandIn]:
+    """Start a portal with products that S3 has too, and a file of them."""
+    with StandIn(KEY) as standin, S3Server() as server:
+        for number in range(PRODUCTS):
+            address = f"{server.url}/{BUCKET}/P{number:02}.zip"
+            item = standin.add_item(
+                identifier=f"P{number:02}", members=members(number), endpoint_url=address
+            )
+            server.put(f"P{number:02}.zip", read(standin.body(item)))
+        (tmp_path / "items.json").write_text(json.dumps(standin.items))
+        (tmp_path / "one.json").write_text(json.dumps(standin.items[0]))
+        (tmp_path / "s3").write_text(server.url)
+        yield standin
+
+
+@pytest.fixture
+def settings(portal: StandIn, tmp_path: Path) -> Config:
+    """Return the settings of a user with credentials of S3."""
+    return config.load(
+        portal_url=portal.url, api_key=KEY, quota="off", backoff_seconds=0.05,
+        s3_endpoint_url=(tmp_path / "s3").read_text(), state_dir=tmp_path / "state",
+        aws_access_key_id="key-id", aws_secret_access_key="secret", max_concurrent=4,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(settings: Config, tmp_path: Path) -> Run:
+    """Return what runs the program as a person would."""
+    named = config.environment(settings)
+    del named["GEODES_TASKS_REDIS_URL"]
+    kept = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+
+    def ran(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "geodes_tasks", *words],
+            env=named | kept, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return ran
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder, part files and lists left out."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return {name: content for name, content in found.items() if ".geodes-tasks" not in name}
+
+
+def expected() -> dict[str, bytes]:
+    """Return the files of all sets."""
+    return {
+        f"P{n:02}/{name.removeprefix(f'P{n:02}/')}": content
+        for n in range(PRODUCTS)
+        for name, content in wanted(n).items()
+    }
+
+
+def records(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """Return the records of a report."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_bands_of_a_campaign_from_s3(portal: StandIn, run: Run, tmp_path: Path) -> None:
+    """Hardly more than the bytes of the members; reported, found damaged, repaired, run again."""
+    command = ("download", "items.json", "-o", "files", "--members", PATTERN, "--json")
+
+    first = run(*command)
+    batch = json.loads(first.stdout)["batch"]
+    report = records(run("report", batch, "-o", "files", "--format", "jsonl"))
+    stac = json.loads(run("report", batch, "-o", "files", "--format", "stac").stdout)
+    again = run(*command)
+
+    assert first.returncode == again.returncode == 0, first.stderr
+    assert files(tmp_path / "files") == expected()
+    assert json.loads(first.stdout)["outcomes"]["DOWNLOADED"] == PRODUCTS
+    assert json.loads(again.stdout)["outcomes"]["ALREADY_PRESENT"] == PRODUCTS
+    assert portal.downloads() == []
+    packed = 0
+    for number in range(PRODUCTS):
+        body = read(portal.body(f"P{number:02}"))
+        with zipfile.ZipFile(BytesIO(body)) as archive:
+            packed += sum(archive.getinfo(name).compress_size for name in wanted(number))
+    fetched = sum(record["bytes_transferred"] for record in report)
+    assert fetched <= 1.05 * packed + PRODUCTS * 32 * KiB
+    assert {record["verified"] for record in report} == {"crc32"}
+    one = report[0]["members"][0]
+    assert Path(one["path"]).stat().st_size == one["size_bytes"] == 400 * KiB
+    assert {len(item["assets"]) for item in stac["features"]} == {2}
+
+    damaged = Path(one["path"])
+    damaged.write_bytes(bytes(400 * KiB))
+    found = run("verify", "files")
+    repaired = run("verify", "files", "--repair")
+
+    assert (found.returncode, repaired.returncode) == (3, 0), repaired.stderr
+    assert files(tmp_path / "files") == expected()
+    more = ("--members", "*_B02_*", "--members", "*_SCL*")
+    other = run("download", "items.json", "-o", "files", *more)
+    assert other.returncode == 0, other.stderr
+    assert len(files(tmp_path / "files")) == 4 * PRODUCTS
+
+
+@pytest.mark.parametrize("ranges", [RangeBehaviour.GOOD, RangeBehaviour.ERROR_500])
+def test_bands_from_the_portal(portal: StandIn, run: Run, tmp_path: Path, ranges: str) -> None:
+    """With --portal-ranges bytes are spared where ranges are served; else one request an item."""
+    portal.settings.range = RangeBehaviour(ranges)
+    command = ("download", "items.json", "--source", "geodes", "--members", PATTERN)
+
+    whole = run(*command, "-o", "whole", "--json")
+    requests = len(portal.downloads())
+    parts = run(*command, "-o", "parts", "--portal-ranges", "--json")
+
+    assert whole.returncode == parts.returncode == 0, whole.stderr + parts.stderr
+    assert files(tmp_path / "whole") == files(tmp_path / "parts") == expected()
+    assert requests == PRODUCTS
+    batch = json.loads(parts.stdout)["batch"]
+    report = records(run("report", batch, "-o", "parts", "--format", "jsonl"))
+    fetched = sum(record["bytes_transferred"] for record in report)
+    size = sum(len(read(portal.body(f"P{n:02}"))) for n in range(PRODUCTS))
+    assert (fetched < 0.5 * size) is (ranges == RangeBehaviour.GOOD)
+
+
+def test_a_pattern_that_matches_nothing(run: Run, tmp_path: Path) -> None:
+    """The item fails with the names that are there; options that mean nothing are refused."""
+    failed = run("download", "one.json", "-o", "f", "--members", "*_B99.jp2")
+    alone = run("download", "one.json", "-o", "f", "--portal-ranges")
+
+    assert failed.returncode in {2, 3}
+    assert "P00.SAFE/manifest.safe" in failed.stderr
+    assert alone.returncode == 2
+    assert files(tmp_path / "f") == {}
+
+
+def test_from_python(portal: StandIn, settings: Config, tmp_path: Path, monkeypatch: Any) -> None:
+    """``members=`` of enqueue and DownloadQueue; the records name the files."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    queue = DownloadQueue(
+        portal.items[:2], tmp_path / "q", members=[PATTERN], conf=settings, quiet=True
+    )
+
+    status = queue.run()
+    batch = enqueue(portal.items[:2], download_dir=tmp_path / "q", members=[PATTERN], conf=settings)
+    batch.wait(quiet=True)
+
+    assert status.ok
+    assert queue.check_integrity() == []
+    assert [len(record.members) for record in queue.results] == [2, 2]
+    assert [len(record.members) for record in batch.results()] == [2, 2]
+    assert batch.status().outcomes["ALREADY_PRESENT"] == 2

@@ -1,0 +1,338 @@
+"""Sets of members: only their bytes are fetched, each is proven, and they appear one by one."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geodes_tasks.errors import (
+    ArchiveError,
+    HostileNameError,
+    LeaseLostError,
+    NoMemberError,
+    TransferError,
+    TruncatedBodyError,
+)
+from geodes_tasks.model.asset import Asset, Unpack, download_id
+from geodes_tasks.model.states import Outcome
+from geodes_tasks.transfer import download as transfer
+from geodes_tasks.transfer.audit import Expected, Finding, audit
+from geodes_tasks.transfer.callbacks import NoCallbacks
+from tests.conftest import KiB, MemoryTransport, asset_of, some_bytes
+
+BANDS = ("*_B04_10m.jp2", "*_B08_10m.jp2")
+IMAGE = "S2A.SAFE/GRANULE/L2A/IMG_DATA/R10m/T31TCJ_20250401"
+CONTENTS = {
+    "S2A.SAFE/manifest.safe": b"<xfdu/>" * 100,
+    f"{IMAGE}_B02_10m.jp2": some_bytes(300 * KiB, seed=2),
+    f"{IMAGE}_B04_10m.jp2": some_bytes(200 * KiB, seed=4),
+    f"{IMAGE}_B08_10m.jp2": b"eight" * 40 * KiB,
+    f"{IMAGE}_B11_20m.jp2": some_bytes(300 * KiB, seed=11),
+}
+WANTED = {name: content for name, content in CONTENTS.items() if "_B04" in name or "_B08" in name}
+
+
+def zipped(
+    contents: dict[str, bytes] = CONTENTS,
+    compression: int = zipfile.ZIP_DEFLATED,
+    kind: str = "plain",
+) -> bytes:
+    """Return an archive: streamed (data descriptors) or with the fields of zip64."""
+    target: Any = _Pipe() if kind == "streamed" else io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for name, content in contents.items():
+            with archive.open(name, "w", force_zip64=kind == "zip64") as member:
+                member.write(content)
+    result: bytes = target.getvalue()
+    return result
+
+
+class _Pipe:
+    """A target that cannot seek, so that sizes come behind the data."""
+
+    def __init__(self) -> None:
+        self._buffer = io.BytesIO()
+        self.write, self.flush, self.getvalue = (
+            self._buffer.write, self._buffer.flush, self._buffer.getvalue,
+        )  # fmt: skip
+
+
+class Counted(NoCallbacks):
+    """Callbacks that count requests, and end the attempt before a publication."""
+
+    def __init__(self, lost_at: int = 0) -> None:
+        self.requests: list[str] = []
+        self.failed: dict[str, Exception] = {}
+        self.confirmed, self._lost_at = 0, lost_at
+
+    def before_open(self, source: str) -> None:
+        """Count a request."""
+        self.requests.append(source)
+
+    def source_failed(self, source: str, error: Exception) -> None:
+        """Keep the error."""
+        self.failed[source] = error
+
+    def confirm(self) -> None:
+        """Raise at the given publication, the first is 1."""
+        self.confirmed += 1
+        if self.confirmed == self._lost_at:
+            raise LeaseLostError("killed")
+
+
+def set_of(content: bytes, *patterns: str, **fields: Any) -> Asset:
+    """Return the asset of a set of members, on S3 and on the portal."""
+    values: dict[str, Any] = {
+        "hrefs": {"s3": "s3://b/S2A.zip", "geodes": "https://p/S2A.zip"},
+        "unpack": Unpack.DROP,
+        "members": tuple(sorted(patterns or BANDS)),
+    }
+    return asset_of(content, "S2A.zip", **values | fields)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder of the set."""
+    return tmp_path / "downloads" / "S2A"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the files below a folder."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("kind", ["plain", "streamed", "zip64"])
+def test_only_the_members_are_fetched(folder: Path, compression: int, kind: str) -> None:
+    """Two requests: the directory, and one range for two neighbours; the record names each file."""
+    content = zipped(compression=compression, kind=kind)
+    s3, callbacks = MemoryTransport(content), Counted()
+
+    result = transfer.download(set_of(content), folder, {"s3": s3}, callbacks=callbacks)
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        packed = sum(archive.getinfo(name).compress_size for name in WANTED)
+    assert files(folder) == WANTED
+    assert callbacks.requests == ["s3"] * 2
+    assert result.bytes_transferred == s3.sent_bytes <= 1.05 * packed + 32 * KiB
+    assert (result.outcome, result.verified, result.source) == (Outcome.DOWNLOADED, "crc32", "s3")
+    assert {one.path: (one.size_bytes, one.crc32) for one in result.members} == {
+        name: (len(data), f"{zlib.crc32(data):08x}") for name, data in WANTED.items()
+    }
+    assert result.size_bytes == sum(map(len, WANTED.values()))
+
+
+def test_a_set_that_is_there_is_not_fetched_again(folder: Path) -> None:
+    """With its proof a stat of each file is enough; without it their CRC-32s are computed."""
+    content = zipped()
+    asset, s3 = set_of(content), MemoryTransport(content)
+    first = transfer.download(asset, folder, {"s3": s3})
+    requests = len(s3.opened)
+
+    known = transfer.download(asset, folder, {"s3": s3}, proof=first.proof)
+    unknown = transfer.download(asset, folder, {"s3": s3})
+
+    assert known.outcome is unknown.outcome is Outcome.ALREADY_PRESENT
+    assert known.members == unknown.members == first.members
+    assert len(s3.opened) == requests
+
+
+def test_two_sets_of_one_archive_share_a_folder(folder: Path) -> None:
+    """They are two downloads, whatever the order of their patterns; neither disturbs the other."""
+    content = zipped()
+    red, both = set_of(content, "*_B04_*"), set_of(content, *reversed(BANDS))
+    s3 = MemoryTransport(content)
+
+    transfer.download(red, folder, {"s3": s3})
+    second = transfer.download(both, folder, {"s3": s3})
+
+    assert files(folder) == WANTED
+    assert second.outcome is Outcome.RESUMED
+    assert len({download_id(str(folder), one) for one in (red, both, set_of(content))}) == 2
+
+
+def test_a_killed_set_continues(folder: Path) -> None:
+    """Members that were published stay, and only the others are fetched."""
+    content = zipped()
+    asset, s3 = set_of(content), MemoryTransport(content)
+    with pytest.raises(LeaseLostError):
+        transfer.download(asset, folder, {"s3": s3}, callbacks=Counted(lost_at=2))
+    assert list(files(folder)) == [f"{IMAGE}_B04_10m.jp2"]
+    before = s3.sent_bytes
+
+    result = transfer.download(asset, folder, {"s3": s3})
+
+    assert files(folder) == WANTED
+    assert result.outcome is Outcome.RESUMED
+    assert s3.sent_bytes - before < 100 * KiB
+
+
+def test_a_damaged_member_is_found_and_fetched_alone(folder: Path) -> None:
+    """The audit of a record, or of a report, names it."""
+    content = zipped()
+    asset, s3 = set_of(content), MemoryTransport(content)
+    result = transfer.download(asset, folder, {"s3": s3})
+    expected = Expected(str(folder), result.size_bytes, asset.checksum, "", result.members)
+    assert audit(expected).finding is Finding.RIGHT
+    (folder / f"{IMAGE}_B08_10m.jp2").write_bytes(b"\0" * (200 * KiB))
+
+    found, before = audit(expected), s3.sent_bytes
+    transfer.download(asset, folder, {"s3": s3})
+
+    assert (found.finding, "_B08_" in found.detail) == (Finding.CHANGED, True)
+    assert files(folder) == WANTED
+    assert s3.sent_bytes - before < 100 * KiB
+
+
+def test_the_portal_gives_the_whole_archive_for_one_unit(folder: Path) -> None:
+    """Without --portal-ranges one request, proven by MD5; the archive is dropped, or kept."""
+    content = zipped()
+    callbacks = Counted()
+    portal = {"geodes": MemoryTransport(content)}
+
+    result = transfer.download(set_of(content), folder, portal, callbacks=callbacks)
+    kept = set_of(content, unpack=Unpack.KEEP)
+    transfer.download(kept, folder.with_name("K"), portal)
+
+    assert files(folder) == WANTED
+    assert callbacks.requests == ["geodes"]
+    assert result.bytes_transferred == len(content)
+    assert (result.verified, len(result.members)) == ("crc32", 2)
+    assert not folder.with_name("S2A.zip").exists()
+    assert folder.with_name("K.zip").read_bytes() == content
+
+
+@pytest.mark.parametrize("has_ranges", [True, False])
+def test_portal_ranges(folder: Path, has_ranges: bool) -> None:
+    """Ranges are used where the portal proves them, else the whole archive is fetched."""
+    content = zipped()
+    portal = MemoryTransport(content, resumes=has_ranges)
+
+    result = transfer.download(set_of(content, portal_ranges=True), folder, {"geodes": portal})
+
+    assert files(folder) == WANTED
+    assert (result.bytes_transferred < len(content)) is has_ranges
+
+
+def test_s3_without_ranges_or_out_of_reach_is_not_the_end(folder: Path) -> None:
+    """The portal gives the archive."""
+    content = zipped()
+    sources = {"s3": MemoryTransport(content, resumes=False), "geodes": MemoryTransport(content)}
+
+    transfer.download(set_of(content), folder, sources)
+
+    assert files(folder) == WANTED
+
+
+@pytest.mark.parametrize("pattern", ["*_B05_*", "IMG_DATA", "*/"])
+def test_a_pattern_without_a_match(folder: Path, pattern: str) -> None:
+    """The error names what is there; nothing is written."""
+    content = zipped()
+
+    with pytest.raises(NoMemberError, match=r"manifest\.safe"):
+        transfer.download(set_of(content, pattern), folder, {"s3": MemoryTransport(content)})
+
+    assert not folder.exists()
+
+
+def test_a_member_damaged_at_one_source_comes_from_the_other(folder: Path) -> None:
+    """Its CRC-32 is wrong on S3; the whole archive of the portal has the right MD5."""
+    content = zipped(compression=zipfile.ZIP_STORED)
+    at = content.index(CONTENTS[f"{IMAGE}_B04_10m.jp2"])
+    damaged = content[: at + 9] + b"\xff\xff" + content[at + 11 :]
+    callbacks = Counted()
+    sources = {"s3": MemoryTransport(damaged), "geodes": MemoryTransport(content)}
+
+    transfer.download(set_of(content), folder, sources, callbacks=callbacks)
+
+    assert files(folder) == WANTED
+    assert "CRC" in str(callbacks.failed["s3"])
+
+
+def test_an_archive_that_changes_meanwhile_is_retried(folder: Path) -> None:
+    """The validator of the first range holds for all: no member of two versions is made."""
+    content = zipped()
+
+    class Changing(Counted):
+        def before_open(self, source: str) -> None:
+            super().before_open(source)
+            if len(self.requests) == 2:
+                s3.etag = '"v2"'
+
+    s3 = MemoryTransport(content)
+
+    with pytest.raises(TransferError, match="changed while"):
+        transfer.download(set_of(content), folder, {"s3": s3}, callbacks=Changing())
+
+    assert not folder.exists()
+    transfer.download(set_of(content), folder, {"s3": s3})
+    assert files(folder) == WANTED
+
+
+def test_a_cut_range_is_an_error_of_the_transfer(folder: Path) -> None:
+    """What was complete before the cut stays."""
+    content = zipped(compression=zipfile.ZIP_STORED)
+    s3 = MemoryTransport(content, cuts=[32 * KiB, 300 * KiB])
+
+    with pytest.raises(TruncatedBodyError):
+        transfer.download(set_of(content), folder, {"s3": s3})
+
+    assert list(files(folder)) == [f"{IMAGE}_B04_10m.jp2"]
+
+
+def test_an_archive_that_lies(folder: Path) -> None:
+    """A directory with a wrong size, a wrong place, a hostile name or a password is refused."""
+    honest = zipped(compression=zipfile.ZIP_STORED)
+    name = f"{IMAGE}_B04_10m.jp2".encode()
+    entry = honest.rindex(name) - 46
+
+    def lying(at: int, value: int, size: int) -> bytes:
+        field = slice(entry + at, entry + at + size)
+        changed = bytearray(honest)
+        changed[field] = value.to_bytes(size, "little")
+        return bytes(changed)
+
+    # Offsets of APPNOTE.TXT 4.3.12: flags 8, sizes 20 and 24, first byte 42.
+    archives = {
+        "encrypted": lying(8, 1, 2),
+        "sound zip": lying(42, 7, 4),
+        "directory says": lying(24, 201 * KiB, 4),
+        "a bomb": lying(20, 900 * KiB, 4),
+    }
+    for words, content in archives.items():
+        with pytest.raises(ArchiveError, match=words):
+            transfer.download(set_of(content), folder, {"s3": MemoryTransport(content)})
+    hostile = zipped({"../x_B04_10m.jp2": b"x"})
+    with pytest.raises(HostileNameError):
+        transfer.download(set_of(hostile, BANDS[0]), folder, {"s3": MemoryTransport(hostile)})
+
+    assert files(folder.parent) == {}
+
+
+def test_memory_does_not_depend_on_the_size_of_members(folder: Path) -> None:
+    """A member of 64 MB is inflated piece by piece."""
+    content = zipped({"a_B04_10m.jp2": bytes(64_000 * KiB)})
+    asset = set_of(content, BANDS[0])
+    tracemalloc.start()
+
+    transfer.download(asset, folder, {"s3": MemoryTransport(content)})
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (folder / "a_B04_10m.jp2").stat().st_size == 64_000 * KiB
+    assert peak < 12_000 * KiB
+
+
+def test_the_form_of_the_ledger() -> None:
+    """A set survives the ledger; the order of its patterns is no part of its identity."""
+    asset = set_of(b"x", *BANDS, portal_ranges=True)
+
+    assert Asset.from_dict(json.loads(json.dumps(asset.to_dict()))) == asset
