@@ -33,6 +33,10 @@ def masked(url: str) -> str:
     user, at, host = parts.netloc.rpartition("@")
     if at and ":" in user:
         parts = parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}")
+    # `redis:/:secret@host`, with a slash too few, has its password in the path.
+    before, at, host = parts.path.rpartition("@")
+    if at and ":" in before:
+        parts = parts._replace(path=f"{before.partition(':')[0]}:***@{host}")
     return urlunsplit(parts)
 
 

@@ -30,7 +30,8 @@ class AllowedFolders:
         """
         with contextlib.suppress(ValueError):  # realpath: "embedded null byte"
             # Symbolic links are resolved first, so that one below a folder cannot lead out of it.
-            # The check races with link changes; users who can make them may write here anyway.
+            # Links that are changed after this check: `transfer` publishes relative to the folder
+            # that it opened, and only while this path still leads there.
             real = Path(os.path.realpath(path))
             allowed = [os.path.realpath(folder) for folder in self.folders]
             if Path(path).is_absolute() and any(map(real.is_relative_to, allowed)):

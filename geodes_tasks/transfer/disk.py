@@ -6,8 +6,10 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from geodes_tasks.errors import DiskError, NotAFileError, TooLargeError
@@ -53,6 +55,44 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
             raise TooLargeError(str(self._path), f"{error.strerror}: {limit}") from error
         if isinstance(error, OSError) and error.errno not in _NAME_ERRNOS:
             raise DiskError(str(self._path), error.strerror or str(error)) from error
+
+
+def open_folder(folder: Path) -> int:
+    """Return a descriptor of a folder that is no link.
+
+    Raises:
+        OSError: there is none, or its name is a link: ENOTDIR, as open(2) has it.
+    """
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def create(name: str, folder: int) -> int:
+    """Create a file in an open folder for reading and writing; no link of that name is followed.
+
+    Raises:
+        OSError: it cannot be created, or something has its name.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.open(name, flags, 0o666, dir_fd=folder)
+
+
+def open_file(path: Path) -> FileIO:
+    """Open a regular file for reading; neither a link is followed nor a FIFO waited for.
+
+    Raises:
+        FileNotFoundError: there is none, or something else has its name.
+        OSError: it cannot be opened.
+    """
+    try:
+        stream = FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # open(2), O_NOFOLLOW: it is a link
+            raise FileNotFoundError(errno.ENOENT, "a link", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
+    return stream
 
 
 def probe(folder: Path) -> None:
@@ -117,7 +157,7 @@ def space_of(folder: Path) -> Space:
 def size_of(path: Path) -> int:
     """Return the size of a file in bytes, 0 when it cannot be read."""
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except OSError:
         return 0
 

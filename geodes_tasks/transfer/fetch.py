@@ -22,6 +22,7 @@ from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import size_of
 from geodes_tasks.transfer.fallback import Source
+from geodes_tasks.transfer.leftovers import read_etag
 from geodes_tasks.transfer.partfile import PartFile
 from geodes_tasks.transports import Body
 
@@ -93,7 +94,7 @@ class Fetch:
         if self._leftover is not None:
             # An ETag is unique within its own resource only (RFC 9110 8.8.3): it is kept with the
             # name of its source, and means nothing to another one.
-            noted, _, kept = (self.part.etag_of(self._leftover) or "").partition(" ")
+            noted, _, kept = (read_etag(self._leftover) or "").partition(" ")
             etag = kept or None if noted == source.name else None
         if self.asset.checksum is None and etag is None:
             self._leftover = None

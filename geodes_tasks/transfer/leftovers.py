@@ -11,10 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geodes_tasks.transfer.destination import NAME_BYTES, PART_FOLDER
-from geodes_tasks.transfer.disk import disk_errors, size_of
+from geodes_tasks.transfer.disk import (
+    create,
+    disk_errors,
+    open_file,
+    open_folder,
+    size_of,
+)
 
 ADOPT_MIN_BYTES = 64 * 1024
 """Size in bytes from which a leftover is adopted; fetching less costs no more than the copy."""
+ETAG_BYTES = 4096
+"""Bytes of a validator, at most: servers accept header lines of some 8 KiB."""
 FOLDER_ENDING = "folder"
 """Suffix of the folder in which a product of many files grows."""
 _ENDINGS = frozenset({"part", "adopted.part", "etag", "adopted.etag", FOLDER_ENDING})
@@ -53,7 +61,7 @@ class Leftovers:
         with (
             disk_errors(self.final),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            os.scandir(self.folder) as entries,
+            _entries(self.folder) as entries,
         ):
             for entry in entries:
                 if not entry.name.startswith(prefix):
@@ -84,7 +92,8 @@ class Leftovers:
         Raises:
             DiskError: the folder cannot be read.
         """
-        found = [path for path in self if path.name.endswith(f".{FOLDER_ENDING}")]
+        ending = f".{FOLDER_ENDING}"
+        found = [path for path in self if path.name.endswith(ending) and not path.is_symlink()]
         return sorted(found, key=lambda path: int(path.name.split(".")[-2]), reverse=True)
 
     def sweep(self) -> None:
@@ -95,6 +104,17 @@ class Leftovers:
         """
         for path in list(self):
             remove_any(path)
+
+
+@contextlib.contextmanager
+def _entries(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """Read the entries of a folder that is no link: files elsewhere are not swept up."""
+    descriptor = open_folder(folder)
+    try:
+        with os.scandir(descriptor) as entries:
+            yield entries
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -109,7 +129,7 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         # Another attempt may have removed it since.
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISDIR(folder.stat().st_mode):
+            if not stat.S_ISDIR(folder.lstat().st_mode):
                 raise
         return
     # The umask decides on files. With 022 it would also close this folder to the users who share
@@ -122,6 +142,29 @@ def make_folder(folder: Path) -> None:
 def etag_path(part: Path) -> Path:
     """Return the file that keeps the validator of a part file's bytes."""
     return part.with_name(part.name.removesuffix(".part") + ".etag")
+
+
+def read_etag(part: Path) -> str | None:
+    """Return the validator that the server sent with those bytes; None when there is none."""
+    # A link would send the first line of any file of this user to the server, in If-Range.
+    with contextlib.suppress(OSError, ValueError), open_file(etag_path(part)) as stream:
+        return stream.read(ETAG_BYTES).decode() or None
+    return None
+
+
+def write_etag(part: Path, etag: str, folder: int) -> None:
+    """Record the validator of a part file's bytes in its folder, which is open.
+
+    Raises:
+        OSError: it cannot be written, or another file of that name came in between.
+    """
+    path = etag_path(part)
+    path.unlink(missing_ok=True)  # of this attempt, before it began anew
+    descriptor = create(path.name, folder)
+    try:
+        os.write(descriptor, etag.encode()[:ETAG_BYTES])
+    finally:
+        os.close(descriptor)
 
 
 def remove(part: Path) -> None:

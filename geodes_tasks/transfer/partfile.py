@@ -20,6 +20,7 @@ from typing import Self
 from geodes_tasks.errors import DiskError, LeaseLostError, TooLargeError
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import Proof
+from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.disk import disk_errors, size_of, space_of, sync_folder
 from geodes_tasks.transfer.hashing_writer import BlockWriter, HashingWriter
 from geodes_tasks.transfer.leftovers import (
@@ -28,8 +29,9 @@ from geodes_tasks.transfer.leftovers import (
     make_folder,
     remove,
     remove_any,
+    write_etag,
 )
-from geodes_tasks.transfer.publish import link_new
+from geodes_tasks.transfer.publish import link_new, parent_of
 
 COPY_BYTES = 1024 * 1024
 """Number of bytes of a leftover that are copied and hashed at once."""
@@ -56,7 +58,7 @@ class PartFile:
         self.path = self.folder / f"{self.leftovers.stem}.{token}.part"
         self.offset = 0
         """Number of bytes written."""
-        self._fd = -1
+        self._fd = self._folder_fd = -1
         self._writer: HashingWriter | None = None
 
     def __enter__(self) -> Self:
@@ -75,7 +77,9 @@ class PartFile:
         # An attempt that ends removes the empty folder, possibly between our mkdir and open.
         for _ in range(100):
             with contextlib.suppress(FileNotFoundError):
-                return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                self._folder_fd = disk.open_folder(self.folder)
+                return disk.create(self.path.name, self._folder_fd)
+            self._close()
             make_folder(self.folder)
         raise DiskError(str(self.folder), "the folder vanishes as soon as it is made")
 
@@ -92,6 +96,9 @@ class PartFile:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._folder_fd >= 0:
+            os.close(self._folder_fd)
+            self._folder_fd = -1
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -191,17 +198,11 @@ class PartFile:
         self._writer = type(self._writer)(self._fd, self.algorithm)
         self.offset = 0
 
-    def etag_of(self, leftover: Path) -> str | None:
-        """Return the validator that the server sent with those bytes; None when there is none."""
-        with contextlib.suppress(OSError):
-            return etag_path(leftover).read_text() or None
-        return None
-
     def note_etag(self, etag: str) -> None:
         """Record the validator of the bytes for a next attempt; not for small files."""
         if self._has_etag():
             with disk_errors(self.final):
-                etag_path(self.path).write_text(etag)
+                write_etag(self.path, etag, self._folder_fd)
 
     def _has_etag(self) -> bool:
         # A second file for each small one would double the operations on the folder.
@@ -226,7 +227,7 @@ class PartFile:
                 leftover.rename(adopted)
                 with contextlib.suppress(FileNotFoundError):
                     etag_path(leftover).rename(etag_path(adopted))
-                with adopted.open("rb", buffering=0) as stream:
+                with disk.open_file(adopted) as stream:
                     # Not beyond its size now: its writer may be suspended, not dead.
                     remaining = os.fstat(stream.fileno()).st_size
                     while chunk := stream.read(min(COPY_BYTES, remaining)):
@@ -234,8 +235,7 @@ class PartFile:
                         remaining -= len(chunk)
                         on_progress(self.offset)
             except (FileNotFoundError, PermissionError):
-                # PermissionError: of another user who shares the folder, and keeps it from us.
-                pass
+                pass  # PermissionError: of another user who shares the folder
             remove(adopted)
 
     # --- the end ---------------------------------------------------------------------------------
@@ -272,7 +272,9 @@ class PartFile:
         with disk_errors(self.final):
             try:
                 # rename(2) replaces in one step: a reader sees the old file or the whole new one.
-                self.path.replace(self.final)
+                with parent_of(self._folder_fd, self.final) as parent:
+                    names = self.path.name, self.final.name
+                    os.replace(*names, src_dir_fd=self._folder_fd, dst_dir_fd=parent)
             except FileNotFoundError as error:
                 raise LeaseLostError(str(self.final)) from error
         return self._published()
@@ -288,7 +290,8 @@ class PartFile:
         """
         with disk_errors(name):
             try:
-                link_new(self.path, name)
+                with parent_of(self._folder_fd, self.final):
+                    link_new(self.path, name)
             except FileExistsError:
                 return None
             except FileNotFoundError as error:

@@ -6,7 +6,10 @@ import contextlib
 import errno
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from geodes_tasks.errors import DiskError
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +18,24 @@ _NO_LINKS = frozenset(
 )
 """Errors of ``os.link`` on a volume without hard links: EPERM on Linux (link(2)), others elsewhere.
 """
+
+
+@contextlib.contextmanager
+def parent_of(folder: int, final: Path) -> Iterator[int]:
+    """Open the parent of an open folder of part files, if the final name still leads there.
+
+    Raises:
+        DiskError: another folder, or a link, has its name now.
+    """
+    parent = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
+    try:
+        # rename(2) takes names relative to an open folder: no link that is put in the way of the
+        # path after this check leads the file elsewhere.
+        if not os.path.samestat(os.fstat(parent), final.parent.stat()):
+            raise DiskError(str(final.parent), "it was exchanged during the transfer")
+        yield parent
+    finally:
+        os.close(parent)
 
 
 def link_new(path: Path, name: Path) -> None:

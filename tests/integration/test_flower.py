@@ -413,6 +413,42 @@ def test_every_kind_of_row_can_be_read(
     assert "404" in page["C.zip"][2]
 
 
+SITES = [
+    ("", "", 200),
+    ("localhost:{port}", "http://localhost:{port}", 200),
+    ("[::1]:{port}", "", 200),
+    ("evil.example", "", 403),
+    ("127.0.0.1.evil.example:{port}", "", 403),
+    ("", "http://evil.example", 403),
+    ("", "http://127.0.0.1:1", 403),
+    ("", "null", 403),
+    ("", "http://[", 403),
+]
+"""Values of Host and Origin, with the status of the answer."""
+
+
+def test_pages_of_other_sites_read_nothing(flower: FlowerProcess) -> None:
+    """A page open in the same browser: by CORS, or by a name of its own that leads to loopback."""
+    flower.start()
+    port = flower.url.rpartition(":")[2]
+
+    def status_of(path: str, host: str, origin: str) -> int:
+        given = {"Host": host.format(port=port), "Origin": origin.format(port=port)}
+        headers = {name: text for name, text in given.items() if text}
+        try:
+            request = urllib.request.Request(flower.url + path, headers=headers)
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                status: int = answer.status
+                return status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    for path in ("/api/tasks", "/tasks", "/batches?format=json", "/metrics"):
+        found = [(host, origin, status_of(path, host, origin)) for host, origin, _ in SITES]
+
+        assert found == SITES, path
+
+
 def test_ten_thousand_tasks_stay_usable(settings: Config, flower: FlowerProcess) -> None:
     """With 10,000 tasks in memory the list still answers within a second."""
     from tests.integration.flower_load import send_events

@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from geodes_tasks.ledger import Claim, Ledger, Limits
+from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal
 from geodes_tasks.ledger.dispatch import RECOVERY_BLOCK
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
+from tests.conftest import Clock
 from tests.servers import wait_until
 from tests.unit.ledger.test_ledger import (
     ACCOUNT,
@@ -109,6 +110,52 @@ def test_slots_are_the_sum_of_all_workers(ledger: Ledger) -> None:
 
     assert (first, second, ledger.connection.client.get(key)) == ("10", "2", "2")
     assert ledger.dispatch.workers() == {"a": 2}
+
+
+BACK_S = 3600.0
+
+
+def test_a_clock_set_back_holds_nothing_up(fake_ledger: Ledger, clock: Clock) -> None:
+    """Ntpd corrects Redis's host after a bad boot: leases, waits, pauses follow in one look."""
+    lease_s = fake_ledger.connection.limits.lease_seconds
+    dies, waits = request_of("dies"), request_of("waits")
+    ask(fake_ledger, dies, waits)
+    fake_ledger.dispatch.recover("gone", 4)
+    postponed(fake_ledger, claimed(fake_ledger, waits), Decision(True, Reason.BACKOFF, 20.0))
+    claimed(fake_ledger, dies)
+    account = fake_ledger.connection.key("account", ACCOUNT)
+    until = clock.time() + 40.0
+    fake_ledger.connection.client.hset(account, mapping={"paused": "x", "paused_until": until})
+
+    clock.advance(-BACK_S)
+    assert fake_ledger.dispatch.register("lives", 4)
+    for _ in range(6):
+        clock.advance(lease_s / 6 + 1)
+        fake_ledger.dispatch.recover("lives", 4)
+
+    states = fake_ledger.reading.status(BATCH).states
+    assert (states[State.STARTED], states[State.RETRY]) == (0, 2)
+    assert fake_ledger.reading.waits([BATCH])[0].next_due is None
+    assert [one.paused_until for one in fake_ledger.account.states()] in ([None], [until - BACK_S])
+    assert "gone" not in fake_ledger.dispatch.workers()
+
+
+def test_a_clock_set_back_ends_no_living_lease(fake_ledger: Ledger, clock: Clock) -> None:
+    """A worker that renews keeps its download, before and after the look that corrects times."""
+    request = request_of()
+    ask(fake_ledger, request)
+    fake_ledger.dispatch.recover("lives", 4)
+    claim = claimed(fake_ledger, request)
+    progress = [Progress(claim.download_id, claim.token, 1)]
+    clock.advance(-BACK_S)
+
+    for _ in range(3):
+        assert fake_ledger.leases.renew(progress) == [Renewal.OK]
+        fake_ledger.dispatch.recover("lives", 4)
+        clock.advance(10.0)
+        fake_ledger.dispatch.recover("lives", 4)
+
+    assert fake_ledger.leases.renew(progress) == [Renewal.OK]
 
 
 @pytest.mark.parametrize("count", [RECOVERY_BLOCK, RECOVERY_BLOCK + 50])

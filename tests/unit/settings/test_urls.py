@@ -33,6 +33,8 @@ def test_loopback(host: str | None, expected: bool) -> None:
         ("redis://me:hunter2@h", "redis://me:***@h"),
         ("redis://h:6379/0", "redis://h:6379/0"),
         ("redis://h/0?password=hunter2", "redis://h/0"),
+        ("redis:/:hunter2@h", "redis:/:***@h"),
+        ("redis:/me:hunt/er@2@h", "redis:/me:***@h"),
         ("redis://[hunter2", "(an address that cannot be read)"),
     ],
 )

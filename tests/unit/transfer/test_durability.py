@@ -51,9 +51,9 @@ class Journal(Recorder):
             self.steps.append("fsync folder" if is_folder else "fsync file")
             fsync(descriptor)
 
-        def watched_replace(source: Path, target: Path) -> None:
+        def watched_replace(source: Path, target: Path, **folders: int) -> None:
             self.steps.append("name")
-            replace(source, target)
+            replace(source, target, **folders)
 
         def watched_link(source: Path, target: Path, *, follow_symlinks: bool = True) -> None:
             self.steps.append("name")
