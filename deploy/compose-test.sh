@@ -86,7 +86,7 @@ say "our layers: $ours MB above the base image, after $SECONDS s"
 [ "$ours" -le 85 ] || fail "our layers take $ours MB, 85 at most"
 
 say "up"
-compose up -d --no-build >&2
+compose up -d --no-build >&2 || fail "it does not come up"
 wait_for 180 "a healthy worker" healthy worker 1
 wait_for 120 "a healthy Flower" healthy flower 1
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from geodes_tasks.client.deployment import USERS
 from geodes_tasks.settings.config import Config, environment_name
 from tests.tools import need, optional
 
@@ -34,6 +35,15 @@ def test_every_service_is_hardened(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service["user"].startswith("0")
     assert "/tmp" in service["tmpfs"]  # noqa: S108 - a mount point
+
+
+def test_the_secrets_have_a_place_in_a_container_that_cannot_write_to_itself() -> None:
+    """``geodes-tasks secrets`` writes one folder for each user of Redis, in no other place."""
+    service = SERVICES["secrets"]
+    mounted = {volume.partition(":")[2] for volume in service["volumes"]}
+    mounted |= {folder.partition(":")[0] for folder in service["tmpfs"]}
+
+    assert {f"/secrets/{user}" for user in (*USERS, "acl", "grafana")} <= mounted
 
 
 @pytest.mark.parametrize("name", SERVICES)
