@@ -207,7 +207,12 @@ def together(ledger: Ledger, calls: Sequence[Callable[[], Any]]) -> list[Any]:
             with contextlib.suppress(QueuedError):
                 call()
     answers = iter(pipeline.execute())
-    with patch.object(ledger.connection, "run", lambda *_: next(answers)):
+
+    def answer(script: str, *_: Any) -> Any:
+        # An attempt's end may have room for more: nothing is left to release.
+        return [""] if script == "release_downloads" else next(answers)
+
+    with patch.object(ledger.connection, "run", answer):
         return [call() for call in calls]
 
 
