@@ -128,7 +128,7 @@ class LedgerEvents(threading.Thread):
                 queued += self.ledger.admission.queued(name, status.account or "", QUEUED)
             if status.unfinished and is_start:
                 waiting = self.ledger.reading.failed(name, state=State.RETRY)
-                yield from itertools.islice(waiting, QUEUED)
+                queued += itertools.islice(waiting, QUEUED)
         if is_start:
             for identifier in queued:
                 self._shown.pop(identifier, None)
@@ -157,6 +157,8 @@ class LedgerEvents(threading.Thread):
         with self.app.producer_or_acquire() as producer:
             dispatcher = self.app.events.Dispatcher(enabled=False)
             for event in events:
+                # Flower may receive it before this thread has subscribed: kombu subscribes late.
+                self.note(event)
                 event["clock"] = self.app.clock.forward()
             # Celery's own way to send many: a list with one routing key.
             dispatcher._publish(events, producer, "task.multi")

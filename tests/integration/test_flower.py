@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geodes_tasks import enqueue
+from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring import flower as flowerconfig
 from geodes_tasks.monitoring.html import picture
@@ -205,6 +206,24 @@ def test_what_was_cancelled_or_forgotten_ends_in_flower(
     batch.cancel()
     wait_until(lambda: batch.status().states["REVOKED"] == 8, 5.0, "the cancel")
     wait_until(lambda: states(flower) == {"REVOKED": 8}, 5.0, "the end in Flower")
+
+
+def test_what_was_forgotten_ends_in_flower(
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """Within 5 s nothing of a forgotten batch waits there, also in a Flower that started late."""
+    tape = [standin.add_item(64 * KiB) for _ in range(3)]
+    for item in tape:
+        standin.fault(item, "offline_410")
+    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
+    batch = enqueue(tape, conf=settings, batch="gone")
+    wait_until(lambda: batch.status().waiting.get("offline") == 3, 20.0, "the tape")
+    flower.start()
+    wait_until(lambda: states(flower) == {"RETRY": 3}, 20.0, "what waits")
+
+    Steering(settings).forget("gone", unfinished=True)
+
+    wait_until(lambda: states(flower) == {"REVOKED": 3}, 5.0, "the end in Flower")
 
 
 def test_the_queue_is_seen_whenever_flower_starts(
