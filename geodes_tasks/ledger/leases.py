@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -217,7 +217,9 @@ class Leases(Part):
             "proof": str(result.proof),
             "size": result.size_bytes,
             "checksum": str(result.checksum) if result.checksum else None,
-            "members": jsontext.compact(result.members) if result.members else None,
+            "members": jsontext.compact([astuple(one) for one in result.members])
+            if result.members
+            else None,
         }
         # The signature of an href is a secret, and a verified file needs it no more. A request
         # for the same item brings it again.

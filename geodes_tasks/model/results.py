@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from geodes_tasks.errors import BatchFailedError
 from geodes_tasks.model.asset import Asset
@@ -53,7 +53,8 @@ Verified = bool | Literal["crc32"]
 """True if the catalogue has a checksum and it agrees; for members, the check in the archive."""
 
 
-class MemberFile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MemberFile:
     """One file of an archive that was unpacked or fetched alone."""
 
     path: str
@@ -197,8 +198,9 @@ class DownloadRecord:
         """Return the JSON form."""
         form = asdict(self)
         del form["footprint"]
-        members = [one._asdict() for one in form.pop("members")]
-        return form | ({"members": members} if members else {})
+        if not self.members:
+            del form["members"]
+        return form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -166,7 +166,9 @@ class Unpacked:
                 self._publish(growing, list(members.values()), progress)
             with disk_errors(self.final):
                 listed = self.list_path.with_suffix(".members.part")
-                listed.write_text(json.dumps(list(members.values())), encoding="utf-8")
+                listed.write_text(
+                    json.dumps([astuple(one) for one in members.values()]), encoding="utf-8"
+                )
                 listed.replace(self.list_path)
             return len(right)
         finally:

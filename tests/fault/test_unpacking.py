@@ -35,3 +35,25 @@ def test_a_worker_killed_while_it_unpacks_is_replaced(scene: Scene, keep: bool) 
     assert (scene.folder / "P.zip").exists() is keep
     left = [name.rpartition(".")[2] for name in scene.leftovers()]
     assert left == ["geodes-tasks", "members"]
+
+
+def test_a_worker_killed_in_a_set_of_members_is_replaced(scene: Scene) -> None:
+    """Killed with some members at their names: these stay, the others follow, none is half."""
+    scene.change(lease_seconds=3)
+    item = scene.standin.add_item(identifier="P", members=MEMBERS)
+    first = scene.worker("first")
+    batch = scene.enqueue(item, members=["IMG_*[02468].tif"])
+    scene.until(lambda: any((scene.folder / "P").glob("*.tif")), 20, "the first member")
+
+    first.kill()
+    early = {path.name: path.read_bytes() for path in (scene.folder / "P").iterdir()}
+    scene.worker("second")
+
+    (record,) = scene.settled(batch, 60)
+    assert record.state is State.SUCCESS, scene.logs
+    wanted = {name: data for name, data in MEMBERS.items() if int(name[-5]) % 2 == 0}
+    names = {path.name: path.read_bytes() for path in (scene.folder / "P").iterdir()}
+    assert names == {name.removeprefix("P/"): data for name, data in wanted.items()}
+    assert early.items() <= names.items()
+    assert (record.verified, len(record.members)) == ("crc32", len(wanted))
+    assert scene.downloads(item) == 1
