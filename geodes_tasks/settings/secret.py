@@ -40,12 +40,15 @@ class Secret(str):
 
 
 def secret_word(value: object) -> Secret | None:
-    """Return a key or secret without the white space around it; None if nothing is left.
+    """Return a key or secret without the white space or quotes around it; None if nothing is left.
 
     Raises:
         ValueError: white space or control characters inside, which an HTTP header cannot carry.
     """
-    word = Secret.of(value).strip() if value is not None else ""
+    word = Secret.of(value).strip("\ufeff \t\r\n") if value is not None else ""
+    # `docker run --env-file` and editors of such files keep quotes as part of the value.
+    if len(word) > 1 and word[0] == word[-1] and word[0] in "'\"":
+        word = word[1:-1].strip()
     # RFC 9110 section 5.5: a field value has no control characters; a line break would begin a
     # new header.
     if any(not character.isprintable() or character.isspace() for character in word):

@@ -17,7 +17,7 @@ from geodes_tasks.errors import DiskError, NotAFileError, TooLargeError
 RESERVE_BYTES = 16 * 1024 * 1024
 """Number of bytes that are left free on the volume; 1 % of the volume where that is less."""
 
-_NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+_NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.EINVAL})
 """Errors of the name of one file. Every other error is the volume's refusal."""
 
 
@@ -48,6 +48,9 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
             raise NotAFileError(str(error.filename or self._path), "folder") from error
         if isinstance(error, NotADirectoryError | FileExistsError):
             kind = "file, where a folder should be,"
+            raise NotAFileError(str(error.filename or self._path), kind) from error
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            kind = "link that leads to itself"
             raise NotAFileError(str(error.filename or self._path), kind) from error
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             # write(2): EFBIG is the limit of the file system or RLIMIT_FSIZE, not a full volume.

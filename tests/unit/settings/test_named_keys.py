@@ -23,6 +23,22 @@ def test_the_variable_of_an_account() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["the-key\r\n", "\ufeffthe-key\n", '"the-key"\n', "'the-key'", ' "the-key" ']
+)
+def test_a_key_is_read_without_what_editors_add(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Line ends, a byte order mark and quotes around a key are no part of it."""
+    (tmp_path / "key").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("GEODES_API_KEY_FILE", str(tmp_path / "key"))
+    from_file = load().key()
+    monkeypatch.delenv("GEODES_API_KEY_FILE")
+    monkeypatch.setenv("GEODES_API_KEY", text)
+
+    assert (from_file, load().key()) == ("the-key", "the-key")
+
+
+@pytest.mark.parametrize(
     ("account", "problem"), [("a b", "no name for an account"), ("profile", "ends in `file`")]
 )
 def test_a_name_without_a_variable(account: str, problem: str) -> None:

@@ -551,6 +551,17 @@ def test_a_special_file_at_the_final_name_is_refused(final: Path) -> None:
         fetch(final, MemoryTransport(CONTENT))
 
 
+def test_a_link_to_itself_at_the_final_name(final: Path) -> None:
+    """A loop of links is no file: it is named, and stays."""
+    final.parent.mkdir()
+    final.symlink_to(final)
+
+    with pytest.raises(NotAFileError, match="there is a link that leads to itself"):
+        fetch(final, MemoryTransport(CONTENT))
+
+    assert final.is_symlink()
+
+
 def test_a_full_disk_is_found_before_the_first_request(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
