@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer.completion
-from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 from geodes_tasks.cli.command_table import COMMANDS, COMPLETE_VARIABLE, USAGE, help_text
@@ -105,6 +104,9 @@ def options(
 
 def set_up_logging(verbose: int) -> None:
     """Log to standard error: warnings, with 1 also what happens, with 2 everything."""
+    # 70 ms, which a completion of the shell does not need.
+    from rich.logging import RichHandler
+
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     pretty = RichHandler(console=stderr, show_path=False)
     handler: logging.Handler = pretty if stderr.is_terminal else logging.StreamHandler()
