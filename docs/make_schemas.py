@@ -268,6 +268,8 @@ def schema(name: str) -> dict[str, Any]:
             # Kept in the ledger, and left out of the JSON form.
             del one["properties"]["footprint"]
             one["required"].remove("footprint")
+            # Only a set of members has them.
+            one["required"].remove("members")
     return {"$schema": DIALECT, **made}
 
 

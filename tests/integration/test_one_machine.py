@@ -279,6 +279,15 @@ def test_interrupted_then_completed(cli: CommandLine, standin: StandIn, tmp_path
     assert files_in("out") == {file_of(item).name for item in items}
 
 
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Have new processes react to SIGHUP, also where `nohup` started the tests: it is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("is_terminal", [False, True], ids=["log", "terminal"])
 def test_a_closed_terminal_is_ctrl_c(
     cli: CommandLine, standin: StandIn, tmp_path: Path, is_terminal: bool
