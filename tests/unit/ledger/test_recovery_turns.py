@@ -140,6 +140,26 @@ def test_a_clock_set_back_holds_nothing_up(fake_ledger: Ledger, clock: Clock) ->
     assert "gone" not in fake_ledger.dispatch.workers()
 
 
+def test_a_clock_set_back_begins_no_pause_again(fake_ledger: Ledger, clock: Clock) -> None:
+    """A pause that had ended, and a wait that was over, are over by the corrected clock too."""
+    request = request_of()
+    ask(fake_ledger, request)
+    fake_ledger.dispatch.recover("lives", 4)
+    account = fake_ledger.connection.key("account", ACCOUNT)
+    ended = {"paused": "throttled", "paused_until": clock.time() - 1.0}
+    fake_ledger.connection.client.hset(account, mapping=ended)
+    postponed(fake_ledger, claimed(fake_ledger, request), Decision(True, Reason.BACKOFF, 5.0))
+    clock.advance(6.0)
+    fake_ledger.dispatch.register("lives", 4)
+
+    clock.advance(-BACK_S)
+    fake_ledger.dispatch.register("lives", 4)
+    _, woken = fake_ledger.dispatch.recover()
+
+    assert [one.paused_until for one in fake_ledger.account.states()] == [None]
+    assert woken == 1
+
+
 def test_a_clock_set_back_ends_no_living_lease(fake_ledger: Ledger, clock: Clock) -> None:
     """A worker that renews keeps its download, before and after the look that corrects times."""
     request = request_of()

@@ -7,7 +7,7 @@ end
 
 -- Correct the times that were written before the clock of Redis was set back by some seconds: leases,
 -- waits and signs of life would hold for that much longer.
-local function follow_clock(last, seconds, lease_seconds)
+local function follow_clock(seconds, lease_seconds)
   local function at_most_now() return now end
   local function earlier(time) return time - seconds end
   for _, account in ipairs(all_accounts()) do
@@ -17,9 +17,10 @@ local function follow_clock(last, seconds, lease_seconds)
     set_back(account_key(account, ':sent'), now, at_most_now)
     local key = account_key(account)
     local paused_until = number(call('HGET', key, 'paused_until'))
-    if paused_until > last then call('HSET', key, 'paused_until', stamp(paused_until - seconds)) end
+    -- One that had ended already would begin again.
+    if paused_until > now then call('HSET', key, 'paused_until', stamp(paused_until - seconds)) end
   end
-  set_back(P .. 'due', last, earlier)
+  set_back(P .. 'due', now, earlier)
   set_back(P .. 'workers', now, at_most_now)
   call('DEL', P .. 'recoverer')
 end
@@ -29,7 +30,7 @@ end
 local function note_reachable(lease_seconds)
   local last = number(call('GET', P .. 'looked'))
   call('SET', P .. 'looked', stamp(now))
-  if last > now + 1 then follow_clock(last, last - now, lease_seconds) end
+  if last > now + 1 then follow_clock(last - now, lease_seconds) end
   -- Two seconds at least: workers are seen each half second where leases are short.
   if last > 0 and now - last > math.max(lease_seconds / 2, 2) then
     call('SET', P .. 'settles', stamp(now + 3))
