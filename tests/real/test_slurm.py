@@ -282,12 +282,13 @@ def test_an_array_of_workers_joins_and_leaves(
     first.cancel("--batch", "--signal=TERM")
     second.cancel()
     ends = [first.wait(PATIENCE_S)[0], second.wait(PATIENCE_S)[0]]
+    took_s = time.monotonic() - began
 
     logs = first.text + second.text
     status = json.loads(site.client(redis_url, "status", "monday", "--json"))
     assert ends == ["COMPLETED", "CANCELLED"], logs
     assert status["waiting"] == {"worker-stopped": 4}, logs
-    assert time.monotonic() - began < KILL_WAIT_S, logs
+    assert took_s < KILL_WAIT_S, logs
     assert len(site.parts()) == 4
     assert not (site.home / "elsewhere").exists()
 
