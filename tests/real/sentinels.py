@@ -79,7 +79,7 @@ class Sentinels:
                 *([f"replicaof {HOST} {first}"] if port != first else []),
             ]  # fmt: skip
             self._spawn(process, server, port, lines)
-        wait_until(lambda: self.replicas_of(first) == 2, 30, "two replicas")
+        wait_until(lambda: self.replicas_of(first) == 2, 90, "two replicas")
         for port, process in zip(self.sentinel_ports, self.sentinels, strict=True):
             lines = [
                 *self._listen(port), *self._login(),
