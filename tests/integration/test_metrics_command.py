@@ -141,8 +141,9 @@ scrape_configs: [{{job_name: g, static_configs: [{{targets: ["127.0.0.1:{port}"]
             with urllib.request.urlopen(url, timeout=10) as answer:
                 found = json.loads(answer.read())["data"]["result"]
         except urllib.error.URLError as error:
-            if isinstance(error, urllib.error.HTTPError):
-                raise  # Prometheus is there, and refuses the query
+            # 503: it is starting. Any other status refuses the query.
+            if isinstance(error, urllib.error.HTTPError) and error.code != 503:
+                raise
             return []
         return [float(one["value"][1]) for one in found]
 

@@ -137,7 +137,6 @@ def test_stac_from_the_ledger_alone(
 def test_the_ledger_stays_small(standin: StandIn, ledger: Ledger) -> None:
     """All that the ledger keeps of a finished download, place and time too, is some 3 KiB."""
     items = [standin.add_item(64 * KiB) for _ in range(300)]
-    before = ledger.connection.client.info("memory")["used_memory"]
     selection = Selection(Path("/shared/downloads"))
     for planned in plan(items, selection):
         ledger.admission.admit(BATCH, "default", planned.requests, lambda _: None)
@@ -146,10 +145,11 @@ def test_the_ledger_stays_small(standin: StandIn, ledger: Ledger) -> None:
         assert isinstance(claim, Claim)
         ledger.leases.finish(claim, result_of(claim))
 
-    used = ledger.connection.client.info("memory")["used_memory"] - before
+    client = ledger.connection.client
+    used = sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter())
 
-    # Allocators differ; measured 3.0 KiB with jemalloc.
-    assert used / len(items) < 3.6 * KiB
+    # Measured 2.6 KiB. `used_memory` of the whole server also counts what its threads keep aside.
+    assert used / len(items) < 3.0 * KiB
 
 
 def test_summary_names_every_failure_of_a_file(
