@@ -44,12 +44,12 @@ def configure(on_ready: Callable[[], None] = lambda: None) -> None:
         on_ready: Called once Flower has read its options, before it listens.
     """
     from flower.options import options
-    from flower.urls import handlers
+    from flower.urls import handlers, settings
 
-    from geodes_tasks.monitoring.flower_page import add_page
+    from geodes_tasks.monitoring.flower_page import OwnSiteOnly, add_page
 
     add_page(handlers)
-    refuse_other_sites()
+    settings["transforms"] = [OwnSiteOnly]
 
     options.tasks_columns = COLUMNS
     options.max_tasks = MAX_TASKS
@@ -95,37 +95,6 @@ def protect(options: Any) -> None:
         os.environ.setdefault(OPEN_API, "true")
     if options.read_only is None:
         options.read_only = not protected
-
-
-def refuse_other_sites() -> None:
-    """Answer 403 to web pages of other sites where Flower has no password.
-
-    A page that is open in the user's browser reaches loopback, too: with Flower's own
-    ``Access-Control-Allow-Origin: *``, or by a name of its own that resolves to 127.0.0.1.
-    """
-    from flower.app import Flower
-    from tornado.web import Application, ErrorHandler
-
-    def find_handler(self: Any, request: Any, **kwargs: Any) -> Any:
-        if not is_own_page(request, self.options):
-            return self.get_handler_delegate(request, ErrorHandler, {"status_code": 403})
-        return Application.find_handler(self, request, **kwargs)
-
-    Flower.find_handler = find_handler
-
-
-def is_own_page(request: Any, options: Any) -> bool:
-    """Return whether a request comes from Flower's own pages or a program, not from another site.
-
-    Source: Fetch standard, section 3.2: the header Origin is in each request that a page of
-    another site may read the answer of.
-    """
-    if options.basic_auth or options.auth or options.unix_socket:
-        return True
-    origin = request.headers.get("Origin")
-    is_same = origin is None or origin.partition("://")[2] == request.host
-    host = request.host_name.strip("[]")
-    return is_same and (is_loopback(host) or host == options.address)
 
 
 def credentials(file: Path) -> list[str]:

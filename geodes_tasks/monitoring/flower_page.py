@@ -1,4 +1,4 @@
-"""The page ``/batches`` on Flower's own server: the picture of all batches, as HTML and as JSON."""
+"""Additions to Flower's server: the page ``/batches``, and 403 for pages of other sites."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 from html import escape
 from typing import Any
 
+from flower.options import options
 from flower.views import BaseHandler
+from tornado.httputil import HTTPHeaders
 from tornado.ioloop import IOLoop
-from tornado.web import authenticated
+from tornado.web import OutputTransform, authenticated
 
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring.html import picture
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.settings import config
+from geodes_tasks.settings.urls import is_loopback
 
 MOST, ROWS = 50, 200
 """Batches on the page, the newest and all that are not over; rows of each section."""
@@ -74,3 +77,47 @@ def add_page(handlers: list[Any]) -> None:
     """Add the page to the table of Flower's handlers, in front of its page for no page."""
     if not any(handler[1] is BatchesHandler for handler in handlers if isinstance(handler, tuple)):
         handlers.insert(0, (r"/batches", BatchesHandler))
+
+
+class OwnSiteOnly(OutputTransform):
+    """Refuse web pages of other sites (403) where Flower has no password.
+
+    A page that is open in the user's browser reaches loopback, too: with Flower's own
+    ``Access-Control-Allow-Origin: *``, or by a name of its own that resolves to 127.0.0.1. One
+    such transform sees every response, whatever handler made it and under any URL prefix. Without
+    a password Flower is read-only, so that a request alone changes nothing.
+    """
+
+    def __init__(self, request: Any) -> None:
+        """Check the headers of a request."""
+        self.is_own = is_own_page(request)
+
+    def transform_first_chunk(
+        self,
+        status_code: int,
+        headers: Any,
+        chunk: bytes,
+        finishing: bool,  # noqa: ARG002 - tornado's signature
+    ) -> tuple[int, Any, bytes]:
+        """Return status, headers and first bytes of the response."""
+        if self.is_own:
+            return status_code, headers, chunk
+        return 403, HTTPHeaders({"Content-Length": "0"}), b""
+
+    def transform_chunk(self, chunk: bytes, finishing: bool) -> bytes:  # noqa: ARG002
+        """Return further bytes."""
+        return chunk if self.is_own else b""
+
+
+def is_own_page(request: Any) -> bool:
+    """Return whether a request comes from Flower's own pages or a program, not from another site.
+
+    Source: Fetch standard, section 3.2: the header Origin is in each request that a page of
+    another site may read the answer of.
+    """
+    if options.basic_auth or options.auth or options.unix_socket:
+        return True
+    origin = request.headers.get("Origin")
+    is_same = origin is None or origin.partition("://")[2] == request.host
+    host = request.host_name.strip("[]")
+    return is_same and (is_loopback(host) or host == options.address)
