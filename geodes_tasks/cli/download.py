@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,7 +20,7 @@ from geodes_tasks.client import run as runs
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.dry_run import Plan
 from geodes_tasks.client.enqueue_admission import Receipt, add_by_class
-from geodes_tasks.client.planning import Planned, Selection
+from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Price, Quote
 from geodes_tasks.client.run import Run, failure_lines
 from geodes_tasks.errors import (
@@ -105,9 +105,10 @@ def download(
     # One folder, one ledger, under whatever name it was given.
     folder = Path(settings.download_dir).resolve()
     settings = settings.model_copy(update={"download_dir": folder})
-    selection = _selection(
-        settings, include=include, exclude=exclude, layout=layout, source=from_, extract=extract,
-        keep_archive=keep_archive, members=members, portal_ranges=portal_ranges,
+    selection = planning.selection_of(
+        planning.folder(folder), include=include or (), exclude=exclude or (), layout=layout,
+        source=from_, extract=extract, keep_archive=keep_archive, members=members or (),
+        portal_ranges=portal_ranges,
     )  # fmt: skip
     wanted = searches.search_of(
         collection=collection, ids=ids, bbox=bbox, intersects=intersects, start=start, end=end,
@@ -115,12 +116,16 @@ def download(
     )  # fmt: skip
     if (wanted is None) is not bool(source):
         raise ConfigError("SOURCE", "give files, or a search such as --collection, one of the two")
-    found, empty = None, None
-    if as_json:
-        quote, batch = Quote.of(Price(), settings), Batch("", conf=settings, is_empty=True)
-        empty = Plan(quote).to_dict() if dry_run else _status_object(batch)
+    found = None
+
+    def empty() -> dict[str, Any]:
+        if dry_run:
+            return Plan(Quote.of(Price(), settings)).to_dict()
+        return _status_object(Batch("", conf=settings, is_empty=True))
+
     if wanted is None:
-        planned = planning.plan(_items(source or [], settings, empty), selection)
+        items = _items(source or [], settings, empty if as_json else None)
+        planned = planning.plan(items, selection)
     else:
         found = searches.confirmed(wanted, settings, ask_above=ask_above, yes=yes or dry_run)
         planned = planning.plan(found, selection)
@@ -181,12 +186,13 @@ def enqueue(
     settings = config.load(config_file, download_dir=output_dir, account=account)
     ledgers.require_cluster(settings, "enqueue")
     named_key(settings.account)
-    selection = _selection(
-        settings, include=include, exclude=exclude, layout=layout, source=from_, extract=extract,
-        keep_archive=keep_archive, members=members, portal_ranges=portal_ranges,
+    selection = planning.selection_of(
+        planning.folder(settings.download_dir), include=include or (), exclude=exclude or (),
+        layout=layout, source=from_, extract=extract, keep_archive=keep_archive,
+        members=members or (), portal_ranges=portal_ranges,
     )  # fmt: skip
     rank = enqueue_admission.rank_of(priority, weight)
-    empty = Receipt(batch_name or "").to_dict() if as_json else None
+    empty = Receipt(batch_name or "").to_dict if as_json else None
     planned = planning.plan(_items(source, settings, empty), selection)
     folder = selection.folder
     run = runs.admitted(planned, settings, batch_name, None, rank, folder, _show_price)
@@ -202,40 +208,15 @@ def enqueue(
     _finish(run, as_json=as_json)
 
 
-def _selection(
-    settings: Config,
-    *,
-    include: list[str] | None,
-    exclude: list[str] | None,
-    layout: str,
-    source: str,
-    extract: bool,
-    keep_archive: bool,
-    members: list[str] | None,
-    portal_ranges: bool,
-) -> Selection:
-    """Return what the options select.
-
-    Raises:
-        ConfigError: one of them cannot be used.
-    """
-    globs = planning.members_of(members or [])
-    unpack = planning.unpacking(
-        extract=extract, keep_archive=keep_archive, members=globs, portal_ranges=portal_ranges
-    )
-    return Selection(
-        planning.folder(settings.download_dir), tuple(include or ()), tuple(exclude or ()), layout,
-        source, unpack, globs, portal_ranges,
-    )  # fmt: skip
-
-
-def _items(source: list[str], settings: Config, empty: object) -> Iterator[Found]:
-    """Yield the items of the sources; where they hold none, write what is given for that first."""
+def _items(
+    source: list[str], settings: Config, empty: Callable[[], dict[str, Any]] | None
+) -> Iterator[Found]:
+    """Yield the items of the sources; where they hold none, write the object for that first."""
     try:
         yield from searches.items_of(source, settings)
     except NoItemsError:
         if empty is not None:
-            write_data(empty)
+            write_data(empty())
         raise
 
 

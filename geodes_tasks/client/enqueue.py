@@ -82,13 +82,10 @@ def enqueue(
         named_key(account)
         conf = conf.model_copy(update={"account": account})
     folder = ledgers.folder_of(conf, download_dir)
-    globs = planning.members_of(members)
-    unpack = planning.unpacking(
-        extract=extract, keep_archive=keep_archive, members=globs, portal_ranges=portal_ranges
-    )
-    selection = planning.Selection(
-        folder, tuple(include), tuple(exclude), layout, source, unpack, globs, portal_ranges
-    )
+    selection = planning.selection_of(
+        folder, include=include, exclude=exclude, layout=layout, source=source, extract=extract,
+        keep_archive=keep_archive, members=members, portal_ranges=portal_ranges,
+    )  # fmt: skip
     planned = planning.plan(readers.items_of(items), selection)
     private = None if ledgers.has_cluster(conf) else folder
     with ledgers.opened_for(conf, private) as found:

@@ -133,43 +133,42 @@ def _folder_of(archive: str, asset: Asset) -> str:
     return path
 
 
-def members_of(patterns: Sequence[str]) -> tuple[str, ...]:
-    """Return the globs of ``--members`` in the order in which they identify a set.
+def selection_of(
+    folder: Path,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    layout: str = destination.DEFAULT_LAYOUT,
+    source: str = AUTO,
+    extract: bool = False,
+    keep_archive: bool = False,
+    members: Sequence[str] = (),
+    portal_ranges: bool = False,
+) -> Selection:
+    """Return what the options of a command, or the arguments of a function, select.
 
     Raises:
-        ConfigError: one of them can match no name.
-        TypeError: a text in place of a list of texts.
+        ConfigError: an option without the one that it belongs to, or one that cannot be used.
+        TypeError: ``members`` is a text in place of a list of texts.
     """
-    if isinstance(patterns, str):
-        raise TypeError(f"members is a list of globs, such as [{patterns!r}]")
-    for pattern in patterns:
+    if isinstance(members, str):
+        raise TypeError(f"members is a list of globs, such as [{members!r}]")
+    for pattern in members:
         if not pattern or not pattern.isprintable():
             problem = f"{printable(pattern)!r} matches no name"
             raise ConfigError("--members", problem, "Give a glob, as in --members '*_B04_10m.jp2'.")
-    return tuple(sorted(set(patterns)))
-
-
-def unpacking(
-    *,
-    extract: bool,
-    keep_archive: bool,
-    members: Sequence[str] = (),
-    portal_ranges: bool = False,
-) -> Unpack:
-    """Return what ``--extract``, ``--keep-archive``, ``--members`` and ``--portal-ranges`` mean.
-
-    Raises:
-        ConfigError: an option without the one that it belongs to.
-    """
     if keep_archive and not (extract or members):
         problem = "is for archives that are unpacked"
         raise ConfigError("--keep-archive", problem, "Add --extract, or leave it out.")
     if portal_ranges and not members:
         problem = "is for members of archives"
         raise ConfigError("--portal-ranges", problem, "Add --members, or leave it out.")
-    if not (extract or members):
-        return Unpack.NO
-    return Unpack.KEEP if keep_archive else Unpack.DROP
+    unpack = Unpack.KEEP if keep_archive else Unpack.DROP if extract or members else Unpack.NO
+    # Sorted: the order in which patterns are given is no part of the identity of a set.
+    globs = tuple(sorted(set(members)))
+    return Selection(
+        folder, tuple(include), tuple(exclude), layout, source, unpack, globs, portal_ranges
+    )
 
 
 def _from_source(asset: Asset, source: str) -> Asset:

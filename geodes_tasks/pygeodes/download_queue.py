@@ -13,7 +13,7 @@ from geodes_tasks.client import enqueue_admission, ledgers, planning
 from geodes_tasks.client import run as runs
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.item_like import ItemsLike, SourceName, check_items, check_source
-from geodes_tasks.client.planning import Planned, Selection
+from geodes_tasks.client.planning import Planned
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
@@ -116,20 +116,11 @@ class DownloadQueue:
         self.results: list[DownloadRecord] = []
         """One record a file, as the last ``run()`` left it."""
         self._status: BatchStatus | None = None
-        globs = planning.members_of(members)
-        unpack = planning.unpacking(
-            extract=extract, keep_archive=keep_archive, members=globs, portal_ranges=portal_ranges
-        )
-        self._selection = Selection(
-            self.download_dir,
-            tuple(include),
-            tuple(exclude),
-            layout,
-            source,
-            unpack,
-            globs,
-            portal_ranges,
-        )
+        self._selection = planning.selection_of(
+            self.download_dir, include=include, exclude=exclude, layout=layout, source=source,
+            extract=extract, keep_archive=keep_archive, members=members,
+            portal_ranges=portal_ranges,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         """Name batch and folder."""
