@@ -1,26 +1,28 @@
-"""The command line of a script that makes a page: write it, or check that it is up to date."""
+"""The command line of a script that makes files of this folder: write them, or check them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
-def main(page: Callable[[], str], target: Path, arguments: list[str]) -> int:
-    """Write the page, or check it; 1 when it is out of date.
+def main(make: Callable[[Path], Mapping[Path, str]], target: Path, arguments: list[str]) -> int:
+    """Write the files, or check that they are up to date; 1 when one is not.
 
     Args:
-        page: Returns the text of the page.
-        target: The page of the documentation.
-        arguments: ``--check``, and a file in place of ``target``.
+        make: Returns the text of each file; its argument is the page, or the folder of the files.
+        target: The page, or the folder.
+        arguments: ``--check``, and a path in place of ``target``.
     """
-    files = [Path(name) for name in arguments if name != "--check"]
-    target = files[0] if files else target
+    paths = [Path(name) for name in arguments if name != "--check"]
+    files = make(paths[0] if paths else target)
     if "--check" not in arguments:
-        target.write_text(page())
-    elif not target.is_file() or target.read_text() != page():
+        for path, text in files.items():
+            path.write_text(text)
+        return 0
+    stale = [path for path, text in files.items() if not path.is_file() or path.read_text() != text]
+    for path in stale:
         script = f"docs/{Path(sys.argv[0]).name}"
-        sys.stderr.write(f"{target} is out of date: run python {script}\n")
-        return 1
-    return 0
+        sys.stderr.write(f"{path} is out of date: run python {script}\n")
+    return 1 if stale else 0

@@ -10,6 +10,8 @@ import sys
 from html import escape
 from pathlib import Path
 
+import made_page
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -145,18 +147,10 @@ def _edge(x: float, y: float, to_x: float, to_y: float, small: bool) -> tuple[fl
     return x + dx * scale, y + dy * scale
 
 
-def main() -> int:
-    """Write the pictures, or compare them."""
-    stale = 0
-    for name, picture in {"rooms": rooms(), "states": states()}.items():
-        target = IMAGES / f"{name}.svg"
-        if "--check" not in sys.argv:
-            target.write_text(picture)
-        elif not target.is_file() or target.read_text() != picture:
-            sys.stderr.write(f"{target} is out of date: run python docs/make_diagrams.py\n")
-            stale = 1
-    return stale
+def pictures(folder: Path) -> dict[Path, str]:
+    """Return the text of each picture."""
+    return {folder / "rooms.svg": rooms(), folder / "states.svg": states()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(made_page.main(pictures, IMAGES, sys.argv[1:]))

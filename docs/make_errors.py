@@ -213,4 +213,4 @@ def meanings() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(made_page.main(page, PAGE, sys.argv[1:]))
+    sys.exit(made_page.main(lambda target: {target: page()}, PAGE, sys.argv[1:]))

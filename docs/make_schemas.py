@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import made_page
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
@@ -273,19 +274,10 @@ def schema(name: str) -> dict[str, Any]:
     return {"$schema": DIALECT, **made}
 
 
-def main(arguments: list[str]) -> int:
-    """Write the schemas, or check them; 1 when one is out of date."""
-    check = "--check" in arguments
-    folder = next((Path(name) for name in arguments if name != "--check"), FOLDER)
-    for name in FORMS:
-        path, text = folder / f"{name}.json", json.dumps(schema(name), indent=2) + "\n"
-        if not check:
-            path.write_text(text)
-        elif not path.is_file() or path.read_text() != text:
-            sys.stderr.write(f"{path} is out of date: run python docs/make_schemas.py\n")
-            return 1
-    return 0
+def schemas(folder: Path) -> dict[Path, str]:
+    """Return the text of each file."""
+    return {folder / f"{name}.json": json.dumps(schema(name), indent=2) + "\n" for name in FORMS}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(made_page.main(schemas, FOLDER, sys.argv[1:]))
