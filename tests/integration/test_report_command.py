@@ -136,20 +136,26 @@ def test_stac_from_the_ledger_alone(
 
 def test_the_ledger_stays_small(standin: StandIn, ledger: Ledger) -> None:
     """All that the ledger keeps of a finished download, place and time too, is some 3 KiB."""
-    items = [standin.add_item(64 * KiB) for _ in range(300)]
-    selection = Selection(Path("/shared/downloads"))
-    for planned in plan(items, selection):
-        ledger.admission.admit(BATCH, "default", planned.requests, lambda _: None)
-    for identifier in ledger.reading.downloads(BATCH):
-        claim = ledger.leases.claim(identifier, "worker@node17.cluster.example")
-        assert isinstance(claim, Claim)
-        ledger.leases.finish(claim, result_of(claim))
 
-    client = ledger.connection.client
-    used = sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter())
+    def finish(items: list[Any]) -> int:
+        for planned in plan(items, Selection(Path("/shared/downloads"))):
+            ledger.admission.admit(BATCH, "default", planned.requests, lambda _: None)
+        worker, claims = "worker@node17.cluster.example", 0
+        for identifier in ledger.reading.downloads(BATCH):
+            claim = ledger.leases.claim(identifier, worker)
+            if isinstance(claim, Claim):
+                claims += 1
+                ledger.leases.finish(claim, result_of(claim))
+        assert claims == len(items)
+        return int(ledger.connection.client.info("memory")["used_memory"])
 
-    # Measured 2.6 KiB. `used_memory` of the whole server also counts what its threads keep aside.
-    assert used / len(items) < 3.0 * KiB
+    first, second = ([standin.add_item(64 * KiB) for _ in range(300)] for _ in range(2))
+    # The first downloads also grow the memory of Lua, once and by chance: 0.2 to 1 MB, measured.
+    before = finish(first)
+    used = finish(second) - before
+
+    # Allocators differ; measured 2.3 to 3.0 KiB with jemalloc.
+    assert used / len(second) < 3.6 * KiB
 
 
 def test_summary_names_every_failure_of_a_file(
