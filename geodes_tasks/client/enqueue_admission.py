@@ -164,25 +164,23 @@ def admit(
     """Admit everything, block by block, and send the first messages.
 
     Args:
-        planned: What is asked for.
-        batch: Its name.
-        account: Who pays.
-        ledger: Where it is admitted.
-        sender: Of messages; the first go out as soon as there is something to do.
-        rank: Of the batch; None is the usual one.
-        on_work: Called when there is something to do for a worker, once.
+        planned: The plans of the items.
+        batch: Name of the batch.
+        account: The account whose limits count.
+        ledger: The ledger that admits them.
+        sender: Sends the wake-up messages; the first as soon as a worker has something to do.
+        rank: Priority and weight of the batch; None leaves them as they are.
+        on_work: Called once, when a worker has something to do.
 
     Raises:
-        ConfigError: the batch cannot be called so.
-        LedgerUnavailableError: Redis does not answer. Items are queued whole or not at all;
-            saying the same again completes the batch.
+        ConfigError: the name of the batch cannot be used.
+        LedgerUnavailableError: Redis does not answer. An item is admitted whole or not at all;
+            enqueueing the same items again completes the batch.
     """
     check_batch_name(batch)
     if rank is not None:
         ledger.control.prioritize(batch, rank.priority, rank.weight)
-    receipt = Receipt(batch)
-
-    has_begun = False
+    receipt, has_begun = Receipt(batch), False
     with _rare_collections():
         for number, block in enumerate(_blocks(planned)):
             _admit_block(block, account, ledger, receipt)
@@ -209,7 +207,7 @@ def admit(
 
 
 def check_folder(folder: Path, ledger: Ledger) -> None:
-    """Check that some worker of a cluster may write into a folder, as far as workers have said.
+    """Check that a worker of a cluster may write into a folder, as far as workers have published.
 
     Raises:
         ConfigError: none of them may.
@@ -229,7 +227,7 @@ def check_folder(folder: Path, ledger: Ledger) -> None:
 def _rare_collections() -> Iterator[None]:
     """Have Python look for circles of objects less often: items make none, and are many."""
     if not _collections.acquire(blocking=False):
-        yield  # another thread has seen to it, and knows what is usual
+        yield  # another thread has changed it, and restores it
         return
     usual = gc.get_threshold()
     gc.set_threshold(usual[0] * 20, *usual[1:])
@@ -245,11 +243,11 @@ _collections = threading.Lock()
 
 
 def _call(ledger: Ledger, sender: Sender) -> None:
-    """Send messages for those that find a place soon."""
+    """Send messages for the downloads that can start."""
     try:
         sender.send(ledger.dispatch.release())
     except OperationalError as error:
-        # kombu says the same of a server that is away and of one that refuses: its cause tells.
+        # kombu raises this for a server that is away and for one that refuses: its cause differs.
         known = ledger.connection.failure(error.__cause__)
         raise known or LedgerUnavailableError(masked(ledger.connection.url), str(error)) from error
 
