@@ -18,17 +18,25 @@ HEADER = """\
 Document = dict[str, Any]
 
 
-def rendered(values: dict[str, Any] | None = None) -> str:
-    """Return the manifests of the release `geodes` in the namespace `geodes-tasks` as one text."""
+NAMESPACE = "geodes-tasks"
+
+
+def rendered(
+    values: dict[str, Any] | None = None, *, name: str = "geodes", namespace: str = NAMESPACE
+) -> str:
+    """Return the manifests of a release as one text."""
     with helm_python.Chart.load(str(CHART)) as chart:
-        files = chart.render(values or {}, name="geodes", namespace="geodes-tasks")
+        files = chart.render(values or {}, name=name, namespace=namespace)
     texts = [text.strip() for name, text in sorted(files.items()) if name.endswith(".yaml")]
     return HEADER + "".join(f"---\n{text}\n" for text in texts if text)
 
 
-def documents(values: dict[str, Any] | None = None) -> list[Document]:
-    """Return each object of the release."""
-    return [document for document in yaml.safe_load_all(rendered(values)) if document]
+def documents(
+    values: dict[str, Any] | None = None, *, name: str = "geodes", namespace: str = NAMESPACE
+) -> list[Document]:
+    """Return each object of a release."""
+    text = rendered(values, name=name, namespace=namespace)
+    return [document for document in yaml.safe_load_all(text) if document]
 
 
 if __name__ == "__main__":

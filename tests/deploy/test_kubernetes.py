@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import helm_python
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from geodes_tasks.model.states import Reason, State
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.config import Config, environment_name
 from tests.deploy.chart import CHART, EXAMPLE, Document, documents, rendered
+from tests.deploy.custom_resources import check
 from tests.tools import optional
 
 VERSIONS = ("1.31", "1.34", "1.37")
@@ -62,12 +64,6 @@ def pods(found: list[Document]) -> Iterator[tuple[str, Document]]:
         yield component(one["metadata"]["labels"]), one["spec"]["template"]
 
 
-def validate(document: Document, version: str) -> None:
-    """Check an object against its schema, unknown fields included; custom resources have none."""
-    if document["apiVersion"] not in {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"}:
-        kubernetes_validate.validate(document, version, strict=True)
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @releases
 def test_every_object_is_valid_by_its_schema(release: str, version: str) -> None:
@@ -76,17 +72,107 @@ def test_every_object_is_valid_by_its_schema(release: str, version: str) -> None
 
     assert len(found) > 5
     for document in found:
-        validate(document, version)
+        check(document, version)
     assert {d["metadata"]["namespace"] for d in found} == {"geodes-tasks"}
 
 
-def test_a_wrong_field_would_be_noticed() -> None:
-    """The schemas are strict: a misspelt field is an error."""
-    (worker,) = (d for d in of_kind(documents(), "Deployment") if "worker" in d["metadata"]["name"])
-    worker["spec"]["template"]["spec"]["terminationGracePeriodSecond"] = 60
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("Deployment", ["template", "spec"]),
+        ("ScaledObject", []),
+        ("ScaledObject", ["triggers", 0]),
+        ("ScaledObject", ["triggers", 0, "metadata"]),
+        ("ScaledObject", ["advanced", "horizontalPodAutoscalerConfig", "behavior", "scaleDown"]),
+        ("ServiceMonitor", ["endpoints", 0]),
+    ],
+)
+def test_a_wrong_field_would_be_noticed(kind: str, path: list[Any]) -> None:
+    """The schemas are strict: a misspelt field is an error, in custom resources too."""
+    document = of_kind(documents(RELEASES["keda"]), kind)[0]
+    place = document["spec"]
+    for step in path:
+        place = place[step]
+    place["misspelt"] = "60"
 
-    with pytest.raises(kubernetes_validate.ValidationError, match="terminationGracePeriodSecond"):
-        validate(worker, VERSIONS[-1])
+    wrong = (kubernetes_validate.ValidationError, jsonschema.ValidationError)
+    with pytest.raises(wrong, match="misspelt"):
+        check(document, VERSIONS[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace"),
+    [("geodes", "123"), ("geodes", "true"), ("a" * 50, "on"), ("a.b-" * 13 + "c", "1e3")],
+)
+def test_odd_names_are_names(name: str, namespace: str) -> None:
+    """A namespace of digits stays text; a long release leaves room for what Kubernetes appends."""
+    found = documents({"flower": {"ingress": {"enabled": True}}}, name=name, namespace=namespace)
+
+    for document in found:
+        check(document, VERSIONS[-1])
+    assert {document["metadata"]["namespace"] for document in found} == {namespace}
+    labels = [template["metadata"]["labels"] for _, template in pods(found)]
+    assert {one["app.kubernetes.io/instance"] for one in labels} == {name}
+    # A label of 63 characters has the name of a StatefulSet, a dash and a hash of up to 10.
+    (redis,) = names(found, "StatefulSet")
+    assert len(redis) <= 63 - 11
+    for service in names(found, "Service"):
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service)
+    assert f"redis://worker@{redis}:6379/0" in yaml.safe_dump(found)
+
+
+def test_a_release_that_no_service_can_be_named_for_is_refused() -> None:
+    """The name of a Service begins with a letter."""
+    with pytest.raises(helm_python.HelmError, match="begin it with a letter"):
+        rendered(name="1e3")
+
+
+def test_two_renderings_are_the_same() -> None:
+    """Nothing is drawn by chance: GitOps tools see no change where there is none."""
+    assert rendered(RELEASES["keda"]) == rendered(RELEASES["keda"])
+
+
+def test_values_that_look_like_numbers_are_kept() -> None:
+    """User ids as OpenShift has them, and names of digits, come out as they went in."""
+    values = {
+        "user": {"uid": 1000660000, "gid": 1000660000},
+        "secrets": {"geodesKey": "123", "redisAcl": "0x1"},
+        "storage": {"existingClaim": "42", "path": "/42"},
+    }
+    found = documents(values)
+    worker = dict(pods(found))["worker"]["spec"]
+
+    for document in found:
+        check(document, VERSIONS[-1])
+    assert worker["securityContext"]["runAsUser"] == 1000660000
+    assert {v["secret"]["secretName"] for v in worker["volumes"] if "secret" in v} >= {"123"}
+
+
+def test_an_image_can_be_pinned_by_its_digest() -> None:
+    """The digest follows the tag, in each pod of ours."""
+    digest = "sha256:" + "0" * 64
+    found = documents({"image": {"repository": "r.example.org/geodes", "digest": digest}})
+
+    images = {name: one["spec"]["containers"][0]["image"] for name, one in pods(found)}
+    assert images.pop("redis").startswith("redis:")
+    assert set(images.values()) == {f"r.example.org/geodes:{__version__}@{digest}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix"), [("/", ""), ("/monitor", "/monitor"), ("/a/b/", "/a/b")]
+)
+def test_flower_is_below_the_path_of_its_ingress(path: str, prefix: str) -> None:
+    """Flower has the prefix itself, so that no proxy rewrites; the probes know it."""
+    found = documents({"flower": {"ingress": {"enabled": True, "path": path, "className": ""}}})
+    (container,) = dict(pods(found))["flower"]["spec"]["containers"]
+    (ingress,) = of_kind(found, "Ingress")
+
+    options = [word for word in container["args"] if word.startswith("--url_prefix")]
+    assert options == ([f"--url_prefix={prefix[1:]}"] if prefix else [])
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == f"{prefix}/healthcheck"
+    assert ingress["spec"]["rules"][0]["http"]["paths"][0]["path"] == path
+    assert "ingressClassName" not in ingress["spec"]
 
 
 def test_helm_finds_nothing_wrong() -> None:
@@ -106,6 +192,13 @@ def test_helm_finds_nothing_wrong() -> None:
         {"redis": {"sentinel": {"hosts": ["sentinel-0"]}}},
         {"settings": {"QUOTA": "50/hour"}},
         {"user": {"uid": 0}},
+        {"flower": {"enable": False}},
+        {"networkPolicy": {"extraEgres": []}},
+        {"secrets": {"geodesKey": ""}},
+        {"image": {"digest": "latest"}},
+        {"settings": {"GEODES_TASKS_REDIS_URL": "redis://:secret@redis:6379/0"}},
+        {"settings": {"GEODES_TASKS_DOWNLOAD_DIR": "/elsewhere"}},
+        {"keda": {"enabled": True}, "metrics": {"enabled": False}},
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
@@ -334,6 +427,16 @@ def test_an_external_redis_is_reached_by_tls() -> None:
         assert url.startswith("rediss://")
         assert url.endswith("@redis.example.org:6380/0?ssl_ca_certs=/secrets/redis-ca/ca.pem")
     assert "StatefulSet" not in {d["kind"] for d in documents(RELEASES["external"])}
+
+
+@pytest.mark.parametrize("mode", ["external", "sentinel"])
+def test_a_redis_without_users_of_its_own(mode: str) -> None:
+    """A managed Redis often has the one user `default`."""
+    values = {"redis": {"mode": mode, "username": "default"}}
+    found = yaml.safe_dump(documents(values))
+
+    assert found.count("://default@") == 4
+    assert "://worker@" not in found
 
 
 def test_sentinels_are_all_named() -> None:
