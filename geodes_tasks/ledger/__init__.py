@@ -4,8 +4,9 @@ Each change of a state is one script (``scripts/``), so that two workers never s
 ``connection`` sends the commands. Each other module is one subject: ``admission`` takes downloads
 in, ``dispatch`` chooses what starts next, ``leases`` claims, renews and finishes, ``control`` holds
 the verbs of users, ``account`` the limits, ``source_health`` the sources out of reach, ``offline``
-the files on tape, ``reading`` reads, ``retention`` removes finished batches. ``checks`` checks the
-configuration of a server; ``records`` and ``figures`` hold the forms in which records are read.
+the files on tape, ``directories`` those of zip archives, ``reading`` reads, ``retention`` removes
+finished batches. ``checks`` checks the configuration of a server; ``records`` and ``figures`` hold
+the forms in which records are read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from geodes_tasks.ledger.admission import (
 )
 from geodes_tasks.ledger.connection import Connection
 from geodes_tasks.ledger.control import Control, Withdrawn
+from geodes_tasks.ledger.directories import Directories
 from geodes_tasks.ledger.dispatch import Dispatch, Wakeup, WorkerState
 from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait
 from geodes_tasks.ledger.leases import Claim, Leases, Progress, Renewal, Verdict, clock
@@ -98,6 +100,7 @@ class Ledger:
         self.control = Control(self.connection, self.account)
         self.sources = SourceHealth(self.connection)
         self.offline = OfflineFiles(self.connection)
+        self.directories = Directories(self.connection)
         self.reading = Reading(self.connection)
         self.retention = Retention(self.connection)
 

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from geodes_tasks.errors import ArchiveError, HostileNameError, NoMemberError, TooLargeError
 from geodes_tasks.model.asset import Asset
@@ -27,6 +27,18 @@ FREE_RATIO_BYTES = 1 << 30
 """Bytes of members up to which any ratio is accepted: products of empty pixels exist."""
 NAMED_MEMBERS = 20
 """Number of members that a message names, at most."""
+
+
+class KnownDirectories(Protocol):
+    """KnownDirectories of archives that earlier downloads have read."""
+
+    def find(self, asset: Asset) -> bytes:
+        """Return the end of an archive from its directory on; b"" where it must be requested."""
+        ...
+
+    def keep(self, asset: Asset, content: bytes) -> None:
+        """Keep the end of an archive from its directory on."""
+        ...
 
 
 @contextlib.contextmanager

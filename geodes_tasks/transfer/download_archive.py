@@ -21,6 +21,7 @@ from geodes_tasks.model.asset import S3, Asset, Unpack
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import multi_object
+from geodes_tasks.transfer.archive_directory import KnownDirectories
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.fallback import Source
@@ -37,6 +38,7 @@ def download_archive(
     token: str,
     proof: Proof | None,
     download: Callable[[Asset, Path, Mapping[str, Transport]], DownloadResult],
+    directories: KnownDirectories | None = None,
 ) -> DownloadResult:
     """Fetch and verify an archive, then unpack it; a folder that is there and right is kept.
 
@@ -50,6 +52,7 @@ def download_archive(
         token: A number higher than that of every earlier attempt.
         proof: Of the folder as it was last verified.
         download: Fetches and verifies one file.
+        directories: Those of archives that earlier downloads have read.
 
     Raises:
         ArchiveError, HostileNameError, NoMemberError: it cannot be unpacked; nothing of it is left.
@@ -64,7 +67,7 @@ def download_archive(
         return DownloadResult.present(asset, final, size, current, files)
     archive = folder.archive_of(asset)
     if asset.members and not archive.is_file():
-        fetched = _by_ranges(asset, folder, transports, callbacks, token)
+        fetched = _by_ranges(asset, folder, transports, callbacks, token, directories)
         if isinstance(fetched, DownloadResult):
             return fetched
         transports = fetched
@@ -110,6 +113,9 @@ def _by_ranges(
     transports: Mapping[str, Transport],
     callbacks: Callbacks,
     token: str,
+    directories: KnownDirectories | None,
+    *,
+    is_fresh: bool = False,
 ) -> DownloadResult | Mapping[str, Transport]:
     """Fetch only the members, from the first source that serves ranges.
 
@@ -124,7 +130,8 @@ def _by_ranges(
         if name != S3 and not asset.portal_ranges:
             break
         source = Source(name, transports[name], asset.hrefs[name])
-        with RemoteArchive(asset, source, callbacks) as remote:
+        opened = RemoteArchive(asset, source, callbacks, directories, is_fresh=is_fresh)
+        with opened as remote:
             try:
                 kept = folder.unpack(
                     asset,
@@ -140,6 +147,11 @@ def _by_ranges(
             except ArchiveError as error:
                 if not isinstance(error.__cause__, zipfile.BadZipFile):
                     raise
+                # The archive changed, or the directory that was kept is damaged.
+                if remote.knows_directory:
+                    return _by_ranges(
+                        asset, folder, transports, callbacks, token, directories, is_fresh=True
+                    )
                 # The checksum of the whole archive decides whether it or the transfer is damaged.
                 callbacks.source_failed(name, error)
                 others = {one: transports[one] for one in transports if one != name}

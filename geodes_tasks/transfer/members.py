@@ -22,7 +22,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.results import MemberFile
-from geodes_tasks.transfer.archive_directory import named_errors, selected
+from geodes_tasks.transfer.archive_directory import KnownDirectories, named_errors, selected
 from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
 from geodes_tasks.transfer.disk import disk_errors
@@ -160,14 +160,37 @@ class RemoteArchive:
     members in the order of the archive. Memory does not depend on their sizes.
     """
 
-    def __init__(self, asset: Asset, source: Source, callbacks: Callbacks) -> None:
-        """Take the archive and its source; nothing is requested yet."""
+    def __init__(
+        self,
+        asset: Asset,
+        source: Source,
+        callbacks: Callbacks,
+        directories: KnownDirectories | None = None,
+        *,
+        is_fresh: bool = False,
+    ) -> None:
+        """Take the archive and its source; nothing is requested yet.
+
+        Args:
+            asset: The archive.
+            source: Where it is.
+            callbacks: Called by the transfer.
+            directories: May know its directory, and keep it.
+            is_fresh: Whether the directory is requested though it is known.
+        """
         self._asset, self._source, self._callbacks = asset, source, callbacks
+        self.knows_directory = False
+        """Whether the directory was read by an earlier download."""
         self.received_bytes = 0
         """Bytes that came over the network."""
         self._size = asset.size_bytes
         self._etag: str | None = None
         self._tail, self._tail_at = b"", 0
+        self._directories = directories
+        if directories and asset.size_bytes and not is_fresh:
+            tail = directories.find(asset)[-asset.size_bytes :]
+            self._tail, self._tail_at = tail, asset.size_bytes - len(tail)
+            self.knows_directory = bool(tail)
         self._starts: list[int] = []
         self._ends: list[int] = []
         """First bytes, and bytes behind the last, of the ranges that hold members."""
@@ -199,6 +222,9 @@ class RemoteArchive:
     def plan(self, archive: zipfile.ZipFile, wanted: Iterable[zipfile.ZipInfo] = ()) -> None:
         """Compute the ranges that are requested: neighbours among the wanted members share one."""
         infos = archive.infolist()
+        # zipfile looks for a comment further in front than where the directory begins.
+        if self._directories and not self.knows_directory and not archive.comment:
+            self._directories.keep(self._asset, self._tail[archive.start_dir - self._tail_at :])
         bounds = sorted({archive.start_dir, *(info.header_offset for info in infos)})
         chosen = {info.header_offset for info in wanted}
         self._starts, self._ends = [], []
@@ -300,7 +326,7 @@ class RemoteArchive:
             raise NoRangesError(asset.title)
         # Spent before the request: the portal counts it whatever comes back.
         self._callbacks.before_open(source.name)
-        is_first = self._etag is None and not self._tail
+        is_first = not self.received_bytes
         opened = source.transport.open_range(
             source.href, first, length, etag=self._etag, asset=asset
         )

@@ -304,3 +304,13 @@ def test_a_running_record_removed_by_hand(town: Town) -> None:
 
     assert other.download_id in town.look()
     assert town.ledger.reading.running() == []
+
+
+def test_directories_of_another_type(ledger: Ledger) -> None:
+    """A key that holds no directories is removed, and directories are kept again."""
+    asset = asset_of(b"archive")
+    ledger.connection.client.set(ledger.connection.key("directories"), "text")
+
+    assert ledger.directories.find(asset) == b""
+    ledger.directories.keep(asset, b"PK")
+    assert ledger.directories.find(asset) == b"PK"

@@ -8,6 +8,7 @@ import pytest
 
 from geodes_tasks.model.states import State
 from tests.fault.scene import Scene
+from tests.standin import RangeBehaviour
 
 MEMBERS = {f"P/IMG_{number:04}.tif": os.urandom(4000) for number in range(1500)}
 
@@ -35,6 +36,26 @@ def test_a_worker_killed_while_it_unpacks_is_replaced(scene: Scene, keep: bool) 
     assert (scene.folder / "P.zip").exists() is keep
     left = [name.rpartition(".")[2] for name in scene.leftovers()]
     assert left == ["geodes-tasks", "members"]
+
+
+def test_another_worker_knows_the_directory_of_an_archive(scene: Scene) -> None:
+    """A second set of an archive requests its members alone, whichever worker downloads it."""
+    scene.standin.settings.range = RangeBehaviour.GOOD
+    item = scene.standin.add_item(
+        identifier="P", members={n: MEMBERS[n] for n in sorted(MEMBERS)[:99]}
+    )
+    first = scene.worker("first")
+    options = {"source": "geodes", "portal_ranges": True}
+    scene.settled(scene.enqueue(item, members=["IMG_0011.tif"], **options), 30)
+    assert scene.downloads(item) == 2
+    first.kill()
+    scene.worker("second")
+
+    (record,) = scene.settled(scene.enqueue(item, members=["IMG_0044.tif"], **options), 30)
+
+    assert record.state is State.SUCCESS, scene.logs
+    assert scene.downloads(item) == 3
+    assert (scene.folder / "P" / "IMG_0044.tif").read_bytes() == MEMBERS["P/IMG_0044.tif"]
 
 
 def test_a_worker_killed_in_a_set_of_members_is_replaced(scene: Scene) -> None:

@@ -87,6 +87,20 @@ class Counted(NoCallbacks):
             raise LeaseLostError("killed")
 
 
+class Kept:
+    """Directories of one archive."""
+
+    content = b""
+
+    def find(self, asset: Asset) -> bytes:
+        """Return what was kept."""
+        return self.content
+
+    def keep(self, asset: Asset, content: bytes) -> None:
+        """Keep it."""
+        self.content = content
+
+
 def set_of(content: bytes, *patterns: str, **fields: Any) -> Asset:
     """Return the asset of a set of members, on S3 and on the portal."""
     values: dict[str, Any] = {
@@ -157,6 +171,59 @@ def test_two_sets_of_one_archive_share_a_folder(folder: Path) -> None:
     assert files(folder) == WANTED
     assert second.outcome is Outcome.RESUMED
     assert len({download_id(str(folder), one) for one in (red, both, set_of(content))}) == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "zip64"])
+def test_a_directory_that_is_kept_is_not_requested(folder: Path, kind: str) -> None:
+    """The second set of an archive costs the range of its members alone."""
+    content = zipped(kind=kind)
+    s3, callbacks, kept = MemoryTransport(content), Counted(), Kept()
+    options: Any = {"callbacks": callbacks, "directories": kept}
+    transfer.download(set_of(content, BANDS[0]), folder, {"s3": s3}, **options)
+    before = s3.sent_bytes
+
+    transfer.download(set_of(content, BANDS[1]), folder, {"s3": s3}, **options)
+
+    assert files(folder) == WANTED
+    assert callbacks.requests == ["s3"] * 3
+    assert s3.sent_bytes - before < 2 * KiB
+    assert len(kept.content) < 1 * KiB
+
+
+@pytest.mark.parametrize("harm", ["damaged", "of another archive", "longer than the archive"])
+def test_a_wrong_directory_that_is_kept_is_requested_anew(folder: Path, harm: str) -> None:
+    """The members prove it wrong; then the archive's own directory is read, and kept."""
+    content, callbacks, kept = zipped(), Counted(), Kept()
+    options: Any = {"callbacks": callbacks, "directories": kept}
+    s3 = MemoryTransport(content)
+    transfer.download(set_of(content, BANDS[1]), folder, {"s3": s3}, **options)
+    right = kept.content
+    other = zipped(dict.fromkeys(CONTENTS, b"other"))
+    start = other.index(b"PK\x01\x02")
+    kept.content = {
+        "damaged": right[:-9] + b"?" * 9,
+        "of another archive": other[start:],
+        "longer than the archive": right * 2000,
+    }[harm]
+
+    transfer.download(set_of(content, BANDS[0]), folder, {"s3": s3}, **options)
+
+    assert files(folder) == WANTED
+    assert kept.content == right
+    assert callbacks.failed == {}
+
+
+def test_a_directory_with_a_comment_is_not_kept(folder: Path) -> None:
+    """A comment of 64 KiB, and bytes in front of the archive, change nothing of the members."""
+    target = io.BytesIO(b"#!/bin/sh\n" * 20 + zipped())
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.comment = b"c" * 65_535
+    content, kept = target.getvalue(), Kept()
+
+    transfer.download(set_of(content), folder, {"s3": MemoryTransport(content)}, directories=kept)
+
+    assert files(folder) == WANTED
+    assert kept.content == b""
 
 
 def test_a_killed_set_continues(folder: Path) -> None:

@@ -49,6 +49,7 @@
 --   ledger_id                string  random, made once: another value means another ledger
 --   litter                   zset    ended downloads by their last token: part files to be removed
 --   fence                    string  the last lease token; they only rise
+--   directories              hash    directories of zip archives by checksum (packed); expires as a whole
 --   mend                     string  a key was rubbish and was removed: recovery builds the rings anew
 
 local P = KEYS[1]

@@ -1,0 +1,45 @@
+"""The directories of zip archives, kept so that a second set of members requests none again."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import zlib
+
+from geodes_tasks.errors import LedgerForbiddenError, LedgerUnavailableError
+from geodes_tasks.ledger.connection import Part
+from geodes_tasks.model.asset import Asset
+
+MOST_KEPT = 4_000
+"""Number of directories that are kept, at most: 14 MB of Redis for those of Sentinel-2 products."""
+KEPT_S = 86_400
+"""Seconds after which all that are kept are removed."""
+_AWAY = (LedgerUnavailableError, LedgerForbiddenError)
+MAX_BYTES = 16 * 1024
+"""Bytes of a packed directory that is kept, at most; one of 120 members takes 3,500."""
+
+
+class Directories(Part):
+    """Keep and find the directories of archives, by the checksum of the archive.
+
+    Without Redis none is found or kept: that costs a request to the source, and no more.
+    """
+
+    def find(self, asset: Asset) -> bytes:
+        """Return the end of an archive from its directory on; b"" where none is kept."""
+        # Without a checksum nothing proves that the archive is still the same.
+        if asset.checksum is None:
+            return b""
+        with contextlib.suppress(*_AWAY, ValueError, zlib.error):
+            text = self._connection.run("find_directory", str(asset.checksum))
+            return zlib.decompress(base64.b64decode(text))
+        return b""
+
+    def keep(self, asset: Asset, content: bytes) -> None:
+        """Keep the end of an archive from its directory on, where there is room."""
+        # The client decodes all answers as UTF-8.
+        text = base64.b64encode(zlib.compress(content, 9))
+        if asset.checksum is not None and len(text) <= MAX_BYTES:
+            checksum = str(asset.checksum)
+            with contextlib.suppress(*_AWAY):
+                self._connection.run("keep_directory", checksum, text, MOST_KEPT, KEPT_S)
