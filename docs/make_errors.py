@@ -34,6 +34,9 @@ the `error.type` of a record in the report, the text its `error.message`, and wh
 all of them are in `geodes_tasks.errors`, below `GeodesTasksError`, in groups that you can catch:
 {groups}.
 
+What to do is written below for a shell. In Python `error.hint` and the last line of a traceback
+name arguments and calls in place of options and commands: `layout=` and `batch.retry()`.
+
 The texts below are examples. [When something fails](troubles.md) lists the same by symptom.
 """
 ENDED = """\
@@ -165,7 +168,7 @@ def _table(classes: list[type[GeodesTasksError]]) -> Iterator[str]:
     for one in classes:
         meaning = (inspect.getdoc(one) or "").partition("\n")[0]
         seen = example(one)
-        yield f"| `{one.__name__}` | {meaning} | {_cell(str(seen))} | {_cell(seen.hint)} |"
+        yield f"| `{one.__name__}` | {meaning} | {_cell(str(seen))} | {_cell(seen.remedy)} |"
 
 
 def _cell(text: str) -> str:

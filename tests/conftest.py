@@ -57,6 +57,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.upper().startswith(_OURS) or name.upper().endswith(_OF_LIBRARIES):
             monkeypatch.delenv(name)
+    # A test that imports the application of the workers makes this process one of a shell.
+    monkeypatch.setattr("geodes_tasks.errors.remedies._is_at_shell", False)
     monkeypatch.setenv("GEODES_TASKS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     # Nobody asks the cloud's address for credentials, and nobody reads the user's.

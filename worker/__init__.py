@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sys
 
+from geodes_tasks.errors import write_for_shell
 from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import make
 from worker.bootsteps import install
 
+# Logs and Flower's pages are for those who run the cluster, at a shell.
+write_for_shell()
 app = install(make(config.load()))
 app.set_default()
 

@@ -21,6 +21,7 @@ from geodes_tasks.errors import (
     NoItemsError,
     SourceError,
     UnknownNameError,
+    write_for_shell,
 )
 from geodes_tasks.model.version import __version__
 
@@ -138,6 +139,7 @@ def run() -> int:
 
     Every expected error is one clear line, never a traceback.
     """
+    write_for_shell()
     _interrupt_on_hangup()
     if COMPLETE_VARIABLE in os.environ:
         typer.completion.completion_init()  # type: ignore[attr-defined] # re-exported

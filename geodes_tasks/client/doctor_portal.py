@@ -71,7 +71,7 @@ def key_check(settings: Config) -> Check:
             if has_cluster(settings):
                 mend = "The workers need a key; where only items are enqueued none is needed."
                 return Check("key", Level.WARNING, f"{text} here", mend)
-            return Check("key", Level.PROBLEM, text, KeyMissingError.hint)
+            return Check("key", Level.PROBLEM, text, KeyMissingError.remedy)
         state = Availability(settings).key_state(TIMEOUT_S)
     except GeodesTasksError as error:
         return Check("key", Level.PROBLEM, str(error), error.hint)
@@ -82,7 +82,7 @@ def key_finding(state: KeyState, name: str) -> Check:
     """Return the check of a key from what the portal says of it."""
     if state.accepted is False and state.status != 200:
         text = f"{name} was refused (HTTP {state.status})"
-        return Check("key", Level.PROBLEM, text, AuthError.hint)
+        return Check("key", Level.PROBLEM, text, AuthError.remedy)
     if state.left is None:
         text = f"the portal does not say whether it accepts {name} (HTTP {state.status})"
         return Check("key", Level.WARNING, text, "Start a download: its first file shows it.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.errors import for_reader
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.results import BatchStatus, ErrorInfo
 from geodes_tasks.model.states import Reason, State
@@ -112,12 +113,13 @@ class Waiting:
         """Return the pause that only a person ends, as a name and a line; None without one."""
         if ("batch", self.batch) in self.ledger.control.pauses():
             command = f"geodes-tasks resume --batch {shlex.quote(self.batch)}"
-            return "batch", f"batch {self.batch} is paused: {command}"
+            return "batch", for_reader(f"batch {self.batch} is paused; resume it: {command}.")
         name = status.account
         for account in self.ledger.account.states():
             if account.name == name and account.paused and account.paused_until is None:
                 command = f"geodes-tasks resume --account {shlex.quote(name)}"
-                return "account", f"account {name} is paused ({account.paused}): {command}"
+                line = f"account {name} is paused ({account.paused}); resume it: {command}."
+                return "account", for_reader(line)
         return None
 
     def _is_stuck(self, status: BatchStatus) -> bool:

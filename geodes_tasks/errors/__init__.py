@@ -47,6 +47,7 @@ from geodes_tasks.errors.ledger_errors import (
     PrivateProcessError,
     PrivateServerError,
 )
+from geodes_tasks.errors.remedies import for_reader, write_for_shell
 from geodes_tasks.errors.source_errors import (
     CatalogueUnavailableError,
     FetchError,
@@ -90,6 +91,8 @@ from geodes_tasks.errors.usage_errors import (
 __all__ = [
     "Reaction",
     "reaction_of",
+    "for_reader",
+    "write_for_shell",
     "GeodesTasksError",
     "UsageError",
     "ConfigError",

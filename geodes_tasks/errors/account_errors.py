@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 
-CONTINUE = "then run: geodes-tasks resume (on one machine: the same command again)"
+CONTINUE = "then run: geodes-tasks resume (on one machine: the same command again)."
 """How to continue after the key was replaced, on a cluster and on one machine."""
 
 
@@ -28,7 +28,7 @@ class QuotaError(AccountError):
 
     reaction = Reaction.QUOTA
     template = "{href}: download quota used up: {message}"
-    hint = "Nothing to do: the account continues by itself when its window reopens."
+    remedy = "Nothing to do: the account continues by itself when its window reopens."
 
 
 @dataclass(eq=False, repr=False)
@@ -41,7 +41,7 @@ class AccountPausedError(AccountError):
 
     reaction = Reaction.QUOTA
     template = "{href}: not requested, the account waits ({why})"
-    hint = "Nothing to do: the download continues when the account does."
+    remedy = "Nothing to do: the download continues when the account does."
 
 
 @dataclass(eq=False, repr=False)
@@ -57,7 +57,7 @@ class ThrottledError(AccountError):
     """False when a host that the portal redirected to answered: only this file waits."""
 
     reaction = Reaction.THROTTLED
-    hint = "Nothing to do: the download waits as long as the server asks for, then continues."
+    remedy = "Nothing to do: the download waits as long as the server asks for, then continues."
 
     def __str__(self) -> str:
         """Return the href and the wait."""
@@ -77,7 +77,7 @@ class AuthError(AccountError):
 
     reaction = Reaction.AUTH
     template = "{problem} from {href}: {key_name} was refused"
-    hint = (
+    remedy = (
         "Make a new key on the portal (profile, Authentication, API Key), put it in "
         f"GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, {CONTINUE}"
     )
@@ -87,7 +87,7 @@ class KeyMissingError(AuthError):
     """The portal gives files only with an API key, and none is configured."""
 
     template = "{href} needs an API key: {key_name} {problem}"
-    hint = (
+    remedy = (
         "Make a key on the portal (profile, Authentication, API Key), put it in GEODES_API_KEY, "
         f"in a file named by GEODES_API_KEY_FILE or in pygeodes-config.json, {CONTINUE}"
     )
@@ -106,7 +106,7 @@ class ForbiddenError(AccountError):
         "{problem} from {href}: no right to this file, "
         "though the portal accepts {key_name} elsewhere"
     )
-    hint = (
+    remedy = (
         "Request on the portal the right to this product or its collection, then: "
         "geodes-tasks retry. The key is valid: the other files continue."
     )

@@ -1,10 +1,12 @@
-"""The base of every error: values, one line of text made of them, a reaction and a hint."""
+"""The base of every error: values, one line of text made of them, a reaction and a remedy."""
 
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+from geodes_tasks.errors.remedies import for_reader
 
 
 class Reaction(StrEnum):
@@ -40,18 +42,26 @@ class GeodesTasksError(Exception):
     # __dict__; each of them fails on a frozen exception.
 
     reaction: Reaction = Reaction.FINAL
-    hint: str = ""
-    """What to do now, in one line."""
+    remedy: str = ""
+    """What to do now, in one line and in the words of a shell, as the ledger keeps it."""
     template: ClassVar[str] = ""
     """The text of the error, with its fields in braces."""
 
     def __post_init__(self) -> None:
-        """Set ``args`` to the values of all fields, in order."""
+        """Set ``args`` to the values of all fields, in order, and note what to do."""
         # BaseException.__reduce__ and Celery's JSON keep the class and args, and call the class
         # with them again. Python itself fills args with the positional arguments only: defaults
         # and keyword arguments would be lost.
         if is_dataclass(self):
             self.args = tuple(getattr(self, each.name) for each in fields(self))
+        if self.remedy:
+            # Python prints the notes below the text of an uncaught error (PEP 678).
+            self.add_note(self.hint)
+
+    @property
+    def hint(self) -> str:
+        """Return what to do in one line: options and commands at a shell, calls in Python."""
+        return for_reader(self.remedy)
 
     def __str__(self) -> str:
         """Return the template filled with the values; without one, the values."""

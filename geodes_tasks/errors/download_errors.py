@@ -26,7 +26,7 @@ class BatchFailedError(DownloadError):
         "batch {batch}: of {total} downloads {failed} failed, {cancelled} were cancelled, "
         "{unfinished} are unfinished"
     )
-    hint = "batch.failures() has the failed ones with their errors; batch.retry() retries them."
+    remedy = "batch.failures() has the failed ones with their errors; batch.retry() retries them."
 
 
 # --- items that can never be downloaded ----------------------------------------------------------
@@ -40,25 +40,25 @@ class ItemError(DownloadError):
     problem: str
 
     template = "{item}: {problem}"
-    hint = "The other items of the same source are not affected."
+    remedy = "The other items of the same source are not affected."
 
 
 class NoDataAssetError(ItemError):
     """The item has no asset that the selection keeps."""
 
-    hint = "Check the asset keys of the item; --include 'GLOB' selects assets by key."
+    remedy = "Check the asset keys of the item; --include 'GLOB' selects assets by key."
 
 
 class ItemNotFoundError(ItemError):
     """The portal has no item of this id or product name."""
 
-    hint = "Search for it: geodes-tasks search -c COLLECTION --start DAY --end DAY"
+    remedy = "Search for it: geodes-tasks search -c COLLECTION --start DAY --end DAY"
 
 
 class HostileNameError(ItemError):
     """The file name in the item would leave the download folder or cannot be a file name."""
 
-    hint = "Choose your own names, for example --layout '{collection}/{item_id}/{checksum}'."
+    remedy = "Choose your own names, for example --layout '{collection}/{item_id}/{checksum}'."
 
 
 @dataclass(eq=False, repr=False)
@@ -71,9 +71,9 @@ class NameTakenError(DownloadError):
     """The item that has the path."""
 
     template = "{path}: {item} wants this path, which belongs to {owner}"
-    hint = (
+    remedy = (
         "Keep them apart with --layout '{collection}/{item}/{title}', two files of one item with "
-        "'{item}/{key}/{title}'."
+        "--layout '{item}/{key}/{title}'."
     )
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class HrefRefusedError(DownloadError):
 
     href: str
     problem: str
-    hint: str = "Hrefs must be https (plain http for loopback only) or s3."
+    remedy: str = "Hrefs must be https (plain http for loopback only) or s3."
 
     template = "{href}: {problem}"
 
@@ -102,7 +102,7 @@ class OutsideRootsError(DownloadError):
     """The allowed folders."""
 
     template = "{path}: this worker writes below {roots} only"
-    hint = (
+    remedy = (
         "Download into a folder below GEODES_TASKS_DOWNLOAD_ROOTS of the workers, "
         "or add the folder to that setting."
     )
@@ -124,7 +124,7 @@ class ChecksumMismatchError(DownloadError):
 
     reaction = Reaction.CORRUPT
     template = "{path}: catalogue says {expected}, received {actual}"
-    hint = "Nothing to do: the bytes were deleted, and the file is fetched again from byte 0."
+    remedy = "Nothing to do: the bytes were deleted, and the file is fetched again from byte 0."
 
 
 @dataclass(eq=False, repr=False)
@@ -139,7 +139,7 @@ class SizeMismatchError(DownloadError):
 
     reaction = Reaction.CORRUPT
     template = "{path}: catalogue says {expected} bytes, received {actual}"
-    hint = ChecksumMismatchError.hint
+    remedy = ChecksumMismatchError.remedy
 
 
 @dataclass(eq=False, repr=False)
@@ -155,7 +155,7 @@ class CatalogueMismatchError(DownloadError):
     template = (
         "{path}: catalogue says {expected}, two full copies say {actual}; copy kept at {quarantine}"
     )
-    hint = "The catalogue is wrong about this file: check the copy, and report it to the portal."
+    remedy = "The catalogue is wrong about this file: check the copy, and report it to the portal."
 
 
 @dataclass(eq=False, repr=False)
@@ -166,12 +166,12 @@ class ArchiveError(DownloadError):
     problem: str
 
     template = "{title}: {problem}"
-    hint = "Only sound zip archives have members: download the file whole, without --extract."
+    remedy = "Only sound zip archives have members: download the file whole, without --extract."
 
 
 @dataclass(eq=False, repr=False)
 class NoMemberError(DownloadError):
-    """A pattern of ``--members`` matches no member of the archive."""
+    """A glob over members matches none of the archive."""
 
     title: str
     pattern: str
@@ -179,10 +179,7 @@ class NoMemberError(DownloadError):
     """Names of members, the first few."""
 
     template = "{title}: no member matches {pattern!r}; it has {there}"
-    hint = (
-        "Correct the pattern of --members, and quote it for the shell, for example "
-        "--members '*_B04_10m.jp2'."
-    )
+    remedy = "Correct the glob, for example --members '*_B04_10m.jp2'."
 
 
 # --- this worker's disk --------------------------------------------------------------------------
@@ -197,14 +194,14 @@ class DiskError(DownloadError):
 
     reaction = Reaction.LOCAL
     template = "{path}: {problem}"
-    hint = "Free space or repair the folder; this worker takes work again when it can write."
+    remedy = "Free space or repair the folder; this worker takes work again when it can write."
 
 
 class TooLargeError(DiskError):
     """The volume can never take the file, or a body without an announced end fills it."""
 
     reaction = Reaction.FINAL
-    hint = (
+    remedy = (
         "Download it to a larger volume with -o. If the item is wrong about its size, report it "
         "to the portal."
     )
@@ -219,7 +216,7 @@ class NotAFileError(DownloadError):
     """``folder``, for example."""
 
     template = "{path}: there is a {kind} of this name already"
-    hint = "Move it away, or choose another folder with -o or other names with --layout."
+    remedy = "Move it away, or choose another folder with -o or other names with --layout."
 
 
 # --- the end of an attempt from outside ----------------------------------------------------------

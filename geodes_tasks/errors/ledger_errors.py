@@ -21,7 +21,7 @@ class LedgerUnavailableError(LedgerError):
 
     reaction = Reaction.TRANSIENT
     template = "no answer from Redis at {url}: {problem}"
-    hint = (
+    remedy = (
         "Start Redis or fix GEODES_TASKS_REDIS_URL, then run the command again. No work was lost."
     )
 
@@ -30,7 +30,7 @@ class LedgerStuckError(LedgerUnavailableError):
     """Redis answers but accepts no writes: its memory or disk is full, or it is a replica."""
 
     template = "Redis at {url} accepts no writes now: {problem}"
-    hint = (
+    remedy = (
         "If its memory is full, raise maxmemory; `geodes-tasks forget --all --older-than 30d` "
         "removes old batches. If its disk is full, its log says so. If it is a replica, name the "
         "primary in GEODES_TASKS_REDIS_URL. Then run the command again. No work was lost."
@@ -51,7 +51,7 @@ class LedgerSchemaError(LedgerError):
         "the ledger in Redis at {url} has schema {schema} and unfinished downloads, "
         "this version reads schema {ours}; nothing was changed"
     )
-    hint = (
+    remedy = (
         "Finish or forget its batches with the version that wrote them (schema 1: "
         "geodes-tasks 0.1.0), then start this version; or give this version a "
         "GEODES_TASKS_KEY_PREFIX of its own."
@@ -67,9 +67,9 @@ class LedgerForbiddenError(LedgerError):
     problem: str
 
     template = "Redis at {url} refuses: {problem}"
-    hint = (
-        "Use a user of Redis that has this permission. After an upgrade, make the ACL file again: "
-        "geodes-tasks secrets DIR keeps the passwords."
+    remedy = (
+        "Use a user of Redis that has this permission. After an upgrade, make the ACL file again "
+        "(`geodes-tasks secrets DIR` keeps the passwords)."
     )
 
 
@@ -80,7 +80,7 @@ class DamagedRecordError(LedgerError):
     download_id: str
 
     template = "{download_id}: the record is damaged"
-    hint = "Enqueue the item again."
+    remedy = "Enqueue the item again."
 
 
 @dataclass(eq=False, repr=False)
@@ -94,7 +94,7 @@ class PrivateProcessError(LedgerError):
     """Last lines of the log."""
 
     template = "the {what} did not start; {log} ends with: {tail}"
-    hint = "The last lines of its log name the cause; correct it, then run the same command again."
+    remedy = "The end of its log names the cause; correct it, then run the same command again."
 
 
 class PrivateServerError(LedgerUnavailableError):
@@ -104,11 +104,11 @@ class PrivateServerError(LedgerUnavailableError):
     template = "the private Redis server in {url} {problem}"
 
     def __post_init__(self) -> None:
-        """Name the folder in the hint."""
-        self.hint = (
+        """Name the folder in the remedy."""
+        self.remedy = (
             "Run the same command again: it continues where this run stopped. If the volume of "
-            f"{self.url} is full, make room first. If it ends like this again, `rm -r {self.url}` "
-            "removes the records of this folder alone: complete files are hashed once then, and "
-            "part files are continued."
+            f"{self.url} is full, make room first. If it ends like this again, remove {self.url}: "
+            "only the records of this folder are lost, complete files are hashed once, and part "
+            "files are continued."
         )
         super().__post_init__()

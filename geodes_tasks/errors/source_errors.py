@@ -20,13 +20,13 @@ class TransferError(FetchError):
 
     reaction = Reaction.TRANSIENT
     template = "{href}: {problem}"
-    hint = "It is retried by itself; if it keeps failing, the portal or the network has a fault."
+    remedy = "It is retried by itself; if it keeps failing, the portal or the network has a fault."
 
 
 class UnreachableError(TransferError):
     """No connection was made: refused, unknown host, or a proxy or TLS prevented it."""
 
-    hint = (
+    remedy = (
         "Nothing to do: it continues by itself when the connection can be made. If that lasts, "
         "check the network, the proxy and GEODES_TASKS_PORTAL_URL (`geodes-tasks doctor`)."
     )
@@ -35,7 +35,7 @@ class UnreachableError(TransferError):
 class ProxyFailedError(UnreachableError):
     """The proxy of the environment cannot be used, or refuses to lead to the host."""
 
-    hint = (
+    remedy = (
         "Correct the variable (https_proxy or all_proxy; user and password go in front of its "
         "host), or name the host in no_proxy; `geodes-tasks doctor` tries the proxy."
     )
@@ -44,7 +44,7 @@ class ProxyFailedError(UnreachableError):
 class UntrustedServerError(UnreachableError):
     """The certificate of a server cannot be verified; nothing was sent, not even the key."""
 
-    hint = (
+    remedy = (
         "If a private authority or a proxy signs here, name its certificates with "
         "GEODES_TASKS_CA_BUNDLE=/path/to/ca.pem, and check the clock of this machine. "
         "Verification cannot be switched off."
@@ -59,7 +59,7 @@ class RedirectUnreachableError(UnreachableError):
     """Name of that host, without its port."""
 
     template = "{href} redirects to {host}: {problem}"
-    hint = (
+    remedy = (
         "Nothing to do: what the portal redirects there waits, and continues by itself. If that "
         "lasts, check that this machine may reach the host, and the proxy."
     )
@@ -85,7 +85,7 @@ class TruncatedBodyError(FetchError):
 
     reaction = Reaction.TRANSIENT
     template = "{href}: {expected} bytes announced, {received} received"
-    hint = "It is retried by itself, from the byte reached if the server supports that."
+    remedy = "It is retried by itself, from the byte reached if the server supports that."
 
 
 @dataclass(eq=False, repr=False)
@@ -99,7 +99,7 @@ class UnexpectedAnswerError(FetchError):
 
     reaction = Reaction.TRANSIENT
     template = "{href}: HTTP {status}, {problem}"
-    hint = "It is retried by itself; if it keeps failing, open the address in a browser."
+    remedy = "It is retried by itself; if it keeps failing, open the address in a browser."
 
 
 @dataclass(eq=False, repr=False)
@@ -114,13 +114,13 @@ class SourceUnavailableError(FetchError):
 
     reaction = Reaction.TRANSIENT
     template = "{source} cannot give {href}: {problem}"
-    hint = "With --source auto the other source is tried; check the S3 credentials."
+    remedy = "With --source auto the other source is tried; check the S3 credentials."
 
 
 class SourceUnreachableError(SourceUnavailableError):
     """No connection to this source was made: refused, unknown host, or TLS prevented it."""
 
-    hint = (
+    remedy = (
         "Nothing to do: another source is used if it has the file, else the download continues by "
         "itself when the connection can be made. If that lasts, run `geodes-tasks doctor`."
     )
@@ -129,7 +129,7 @@ class SourceUnreachableError(SourceUnavailableError):
 class FolderError(SourceUnavailableError):
     """The address is that of a folder, not of one object."""
 
-    hint = "Nothing to do: the file is fetched from the portal, or the whole folder from S3."
+    remedy = "Nothing to do: the file is fetched from the portal, or the whole folder from S3."
 
 
 @dataclass(eq=False, repr=False)
@@ -143,8 +143,10 @@ class SourcePausedError(FetchError):
     template = "{title}: only {source} has it, and that source is paused"
 
     def __post_init__(self) -> None:
-        """Name the source in the hint."""
-        self.hint = f"Resume the source: geodes-tasks resume {self.source}"
+        """Name the source in the remedy."""
+        self.remedy = (
+            f"It continues when the source is resumed (geodes-tasks resume {self.source})."
+        )
         super().__post_init__()
 
 
@@ -158,7 +160,7 @@ class OfflineError(FetchError):
 
     reaction = Reaction.OFFLINE
     template = "{href}: not online (HTTP {status}), the file is on tape"
-    hint = "Nothing to do: the download waits, and starts by itself when the file is online."
+    remedy = "Nothing to do: the download waits, and starts by itself when the file is online."
 
 
 @dataclass(eq=False, repr=False)
@@ -172,14 +174,14 @@ class NotFoundError(FetchError):
     """Seconds after which the server asks to try again; None if it names none."""
 
     template = "{href}: no such file (HTTP {status})"
-    hint = "Search for the item again: a newer version may have replaced it."
+    remedy = "Search for the item again: a newer version may have replaced it."
 
 
 class LicenceError(NotFoundError):
     """The licence of the file has not been accepted."""
 
     template = "{href}: its licence has not been accepted (HTTP {status})"
-    hint = "Accept the licence on the portal, then: geodes-tasks retry BATCH --class LicenceError"
+    remedy = "Accept the licence on the portal, then: geodes-tasks retry BATCH --class LicenceError"
 
 
 @dataclass(eq=False, repr=False)
@@ -189,7 +191,7 @@ class NoRangesError(FetchError):
     title: str
 
     template = "{title}: the server does not give parts of it"
-    hint = "Download the whole archive, then extract its members."
+    remedy = "Download the whole archive, then extract its members."
 
 
 @dataclass(eq=False, repr=False)
@@ -200,4 +202,4 @@ class CatalogueUnavailableError(FetchError):
     problem: str
 
     template = "{address}: {problem}"
-    hint = "Nothing was downloaded; try again later, or open the portal in a browser."
+    remedy = "Nothing was downloaded; try again later, or open the portal in a browser."

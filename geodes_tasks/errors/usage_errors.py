@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geodes_tasks.errors.base_error import GeodesTasksError
+from geodes_tasks.errors.remedies import for_reader
 
 
 class UsageError(GeodesTasksError):
@@ -17,15 +18,18 @@ class ConfigError(UsageError):
 
     setting: str
     problem: str
-    hint: str = ""
+    remedy: str = ""
     """Empty for the usual one, which names the setting."""
 
-    template = "{setting}: {problem}"
+    def __str__(self) -> str:
+        """Return the setting and its problem; an option by its name in Python for its caller."""
+        setting = self.setting
+        return f"{for_reader(setting) if setting.startswith('-') else setting}: {self.problem}"
 
     def __post_init__(self) -> None:
-        """Fill in the usual hint where none was given."""
+        """Fill in the usual remedy where none was given."""
         usual = f"Correct {self.setting}; `geodes-tasks doctor` checks all settings."
-        self.hint = self.hint or usual
+        self.remedy = self.remedy or usual
         super().__post_init__()
 
 
@@ -37,22 +41,22 @@ class SourceError(UsageError):
     problem: str
 
     template = "{source}: {problem}"
-    hint = (
+    remedy = (
         "Give a STAC Item, an ItemCollection, a list of items or one item per line, "
-        "for example the file that `pygeodes search -o items.json` writes."
+        "for example the file that `pygeodes search` writes."
     )
 
 
 class NoItemsError(SourceError):
     """A SOURCE can be read but contains no items: there is nothing to download."""
 
-    hint = "Widen the search that wrote it."
+    remedy = "Widen the search that wrote it."
 
 
 class SearchError(SourceError):
     """The search cannot be made, or the portal does not understand it."""
 
-    hint = (
+    remedy = (
         "Correct the search. `geodes-tasks collections` lists the collections; properties and "
         "operators: https://geodes.cnes.fr/support/api"
     )
@@ -66,7 +70,7 @@ class TooManyItemsError(UsageError):
     allowed: int
 
     template = "the search finds {found} items, {allowed} are allowed"
-    hint = "Narrow the search, or allow more: Config(nb_max_items=...)."
+    remedy = "Narrow the search, or allow more: Config(nb_max_items=...)."
 
 
 @dataclass(eq=False, repr=False)
@@ -74,7 +78,7 @@ class NoGeodesError(UsageError):
     """An item cannot download itself before a Geodes object exists."""
 
     template = "no Geodes object exists yet"
-    hint = "Make one first: geodes = Geodes(Config(api_key=...))"
+    remedy = "Make one first: geodes = Geodes(Config(api_key=...))"
 
 
 @dataclass(eq=False, repr=False)
@@ -87,8 +91,8 @@ class MissingPackageError(UsageError):
     template = "{needed_by} needs {package}, which is not installed"
 
     def __post_init__(self) -> None:
-        """Name the package in the hint."""
-        self.hint = f"Install it: pip install {self.package}"
+        """Name the package in the remedy."""
+        self.remedy = f"Install it: pip install {self.package}"
         super().__post_init__()
 
 
@@ -100,7 +104,7 @@ class DeploymentError(UsageError):
     problem: str
 
     template = "{path}: {problem}"
-    hint = "Run the command as the owner of the folder, or name a folder that does not exist yet."
+    remedy = "Run the command as the owner of the folder, or name a folder that does not exist yet."
 
 
 @dataclass(eq=False, repr=False)
@@ -112,12 +116,12 @@ class UnknownNameError(UsageError):
     """Known names that are most like it: ``april or april-2``."""
 
     template = "{name!r} is no account, batch or source"
-    hint = "Check the name: `geodes-tasks status` shows the newest batch and its account."
+    remedy = "Check the name; `geodes-tasks batches` lists the batches."
 
     def __post_init__(self) -> None:
-        """Suggest the nearest names in the hint."""
+        """Suggest the nearest names in the remedy."""
         if self.nearest:
-            self.hint = f"Did you mean {self.nearest}?"
+            self.remedy = f"Did you mean {self.nearest}?"
         super().__post_init__()
 
 
@@ -125,7 +129,7 @@ class UnknownBatchError(UnknownNameError):
     """No batch of this name is in the ledger."""
 
     template = "batch {name!r} is not in the ledger"
-    hint = "Check the name: `geodes-tasks status` without a name shows the newest batch."
+    remedy = UnknownNameError.remedy
 
 
 class UnknownAccountError(UnknownNameError):
@@ -135,14 +139,14 @@ class UnknownAccountError(UnknownNameError):
         "account {name!r} is not configured here, has no batch in the ledger, "
         "and no worker has a key for it"
     )
-    hint = "Check the name; `geodes-tasks enqueue --account NAME` makes a new account."
+    remedy = "Check the name; `geodes-tasks enqueue --account NAME` makes a new account."
 
 
 class UnknownSourceError(UnknownNameError):
     """No source has this name."""
 
     template = "{name!r} is no source"
-    hint = "The sources are geodes and s3."
+    remedy = "The sources are geodes and s3."
 
 
 @dataclass(eq=False, repr=False)
@@ -152,7 +156,7 @@ class UnknownDownloadError(UnknownNameError):
     batch: str = ""
 
     template = "batch {batch!r} has no download of {name!r}"
-    hint = "Give the id of an item, a file name or the id of a download, as in the report."
+    remedy = "Give the id of an item, a file name or the id of a download, as in the report."
 
 
 @dataclass(eq=False, repr=False)
@@ -164,7 +168,7 @@ class BatchUnfinishedError(UsageError):
     """Number of downloads in state PENDING, STARTED or RETRY."""
 
     template = "batch {batch!r} is kept: {unfinished} downloads are unfinished"
-    hint = "Wait until it is finished (geodes-tasks watch), or cancel and forget it: --force."
+    remedy = "Wait until it is finished, or cancel and forget it (`geodes-tasks forget --force`)."
 
 
 @dataclass(eq=False, repr=False)
@@ -176,4 +180,4 @@ class FolderBusyError(UsageError):
     """Process id of the other run."""
 
     template = "{folder}: another run downloads into this folder already (process {owner})"
-    hint = "Wait for that run, stop it, or download into another folder."
+    remedy = "Wait for that run, stop it, or download into another folder."

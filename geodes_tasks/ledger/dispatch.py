@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.connection import Part
@@ -299,9 +300,8 @@ def info_json(info: ErrorInfo) -> str:
 def error_json(error: BaseException) -> str:
     """Return the JSON text of an error, with the values to build it again."""
     info = ErrorInfo.of(error)
+    form: dict[str, Any] = {"type": info.type, "message": info.message, "hint": "", "values": []}
     # Only our own errors are raised again from their values; a foreign one may hold a socket.
-    values = list(error.args) if isinstance(error, GeodesTasksError) else []
-    return json.dumps(
-        {"type": info.type, "message": info.message, "hint": info.hint, "values": values},
-        default=str,
-    )
+    if isinstance(error, GeodesTasksError):
+        form |= {"hint": error.remedy, "values": list(error.args)}
+    return json.dumps(form, default=str)

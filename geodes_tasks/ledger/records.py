@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from geodes_tasks.errors import DamagedRecordError
+from geodes_tasks.errors import DamagedRecordError, for_reader
 from geodes_tasks.ledger.dispatch import UNREADABLE
 from geodes_tasks.ledger.figures import as_count, as_number, as_whole
 from geodes_tasks.model import checksum as checksums
@@ -64,7 +64,7 @@ def error_info(text: str) -> ErrorInfo:
     words = error["type"], error["message"], error.get("hint", "")
     if not all(isinstance(word, str) for word in words):
         raise TypeError(words)
-    return ErrorInfo(*words)
+    return ErrorInfo(words[0], words[1], for_reader(words[2]))
 
 
 def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatus:

@@ -14,7 +14,7 @@ from rich.console import Console
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.picture import Row, Section, Tone, sections
+from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, sections
 from geodes_tasks.monitoring.snapshot import Snapshot
 from geodes_tasks.monitoring.terminal import DRAW_S, Quiet, View, view
 from geodes_tasks.monitoring.wording import STATE_WORDS, WAIT_WORDS
@@ -141,7 +141,7 @@ def _row(row: Row, task_url: str) -> str:
 
 def _note(note: str) -> str:
     text = escape(note)
-    return f"<code>{text}</code>" if note.startswith("geodes-tasks ") else text
+    return f"<code>{text}</code>" if note.startswith(COMMANDS) else text
 
 
 def table(records: Sequence[DownloadRecord], total: int) -> str:

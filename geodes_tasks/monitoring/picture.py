@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from geodes_tasks.errors import Reaction, reaction_of
+from geodes_tasks.errors import Reaction, for_reader, reaction_of
 from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
 from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds
 from geodes_tasks.model.results import BatchStatus
@@ -29,10 +29,12 @@ from geodes_tasks.monitoring.wording import (
     without_addresses,
 )
 
-_COMMAND = re.compile(
-    r",? ?then(?: run)?: geodes-tasks (?:retry|resume)[^.]*\.?| ?\(on one [^)]*\)"
-)
+_COMMAND = re.compile(r",? ?then(?: run)?: (?:geodes-tasks re|batch.re)[^.]*\.?| ?\(on one [^)]*\)")
 """The command in a hint: the picture has its own, with the name of the batch."""
+
+
+COMMANDS = "geodes-tasks ", "geodes_tasks."
+"""How a note begins that is a command or a call, which views show in another type."""
 
 
 class Tone(StrEnum):
@@ -63,7 +65,9 @@ class Row:
     def __post_init__(self) -> None:
         """Escape what a terminal would obey: every text of a view passes here."""
         object.__setattr__(self, "cells", tuple(map(escaped, self.cells)))
-        object.__setattr__(self, "notes", tuple(map(escaped, self.notes)))
+        # A command that no call in Python replaces is shown there too.
+        notes = tuple(escaped(for_reader(note) or note) for note in self.notes)
+        object.__setattr__(self, "notes", notes)
 
 
 @dataclass(frozen=True, slots=True)

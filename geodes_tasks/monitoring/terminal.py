@@ -17,7 +17,7 @@ from rich.text import Text
 
 from geodes_tasks.model.formatting import escaped, human_bytes, shortened
 from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.monitoring.picture import Row, Section, Tone, end_text, sections
+from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, end_text, sections
 from geodes_tasks.monitoring.snapshot import Snapshot
 from geodes_tasks.monitoring.wording import amount, clock, joined, summary
 
@@ -143,7 +143,7 @@ def rows_of(section: Section, width: int) -> Iterator[RenderableType]:
         else:
             lines.append(line_of(section, row, widths[:count], bar))
         for note in row.notes:
-            style = "bold" if note.startswith("geodes-tasks ") else "" if bar else "dim"
+            style = "bold" if note.startswith(COMMANDS) else "" if bar else "dim"
             lines.append(Padding(Text(note, style=style), (0, 0, 0, NOTE)))
         yield Group(*lines)
 

@@ -154,7 +154,7 @@ def _nothing_chosen(
     keys = ", ".join(printable(key, 60) for key in list(found)[:4])
     keys += f" and {len(found) - 4} more" if len(found) > 4 else ""
     if include or exclude:
-        return f"no asset is left by --include and --exclude; its asset keys: {keys}"
+        return f"no asset is left by the include and exclude globs; its asset keys: {keys}"
     return f"none of its assets is data (XML apart); its asset keys: {keys}"
 
 

@@ -155,7 +155,7 @@ def test_everything_is_counted_and_sent(fake_ledger: Ledger) -> None:
     told = receipt.to_dict()
     assert (told["batch"], told["downloads"], told["new"], told["refused"]) == ("b", 3, 2, 1)
     assert told["bytes_total"] == fake_ledger.reading.status("b").bytes_total > 0
-    assert told["errors"] == [{"message": "x: bad", "hint": SourceError.hint}]
+    assert told["errors"] == [{"message": "x: bad", "hint": SourceError.remedy}]
     assert len(mailbox.sent) == 2
     assert fake_ledger.reading.status("b").total == 3
 

@@ -74,9 +74,9 @@ def test_a_pause_by_hand_is_reported_and_blocks(fake_ledger: Ledger, kind: str) 
 
     assert status.unfinished == 1
     assert lines == [
-        "batch ours is paused: geodes-tasks resume --batch ours"
+        "batch ours is paused; resume it: geodes_tasks.batch('ours').resume()."
         if kind == "batch"
-        else "account acc is paused (by hand): geodes-tasks resume --account acc"
+        else "account acc is paused (by hand)."
     ]
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from geodes_tasks.errors import ConfigError, SourceError
+from geodes_tasks.errors import ConfigError, SourceError, write_for_shell
 from geodes_tasks.ledger import FailureGroup, Ledger, Running, Wait, WorkerState
 from geodes_tasks.model import footprint
 from geodes_tasks.model.asset import Asset
@@ -336,6 +336,7 @@ def test_no_view_passes_codes_on() -> None:
 @pytest.mark.parametrize("name", ["a; rm -rf ~", "$(id)", "my batch", "`id`"])
 def test_a_command_to_paste_is_one_command(name: str) -> None:
     """Names of other users cannot add words to what a person pastes into a shell."""
+    write_for_shell()
     group = FailureGroup(State.FAILURE, name, 1, ErrorInfo(name, "", ""), "item")
     status = BatchStatus(batch=name, account=name, total=1, states=ONE_OF_EACH, outcomes={})
     pauses = [Pause(kind, name, "by hand") for kind in ("batch", "source", "account")]

@@ -791,7 +791,7 @@ def test_a_failure_keeps_its_error_and_its_history(fake_ledger: Ledger) -> None:
     record = record_of(fake_ledger, request)
     assert record.error is not None
     assert (record.error.type, record.error.message) == ("TransferError", "href: reset")
-    assert record.error.hint == TransferError.hint
+    assert record.error.hint == TransferError.remedy
     assert [dict(entry) for entry in record.history] == [ENTRY]
     assert_counts_are_right(fake_ledger)
 

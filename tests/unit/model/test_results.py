@@ -35,7 +35,7 @@ def test_no_proof(text: str) -> None:
 def test_an_error_of_another_package_has_no_hint() -> None:
     """The hint is that of our errors; other exceptions have none."""
     assert ErrorInfo.of(KeyError("a")) == ErrorInfo("KeyError", "'a'", "")
-    assert ErrorInfo.of(NotFoundError("h", 404)).hint == NotFoundError.hint
+    assert ErrorInfo.of(NotFoundError("h", 404)).hint == NotFoundError.remedy
 
 
 def test_a_record_as_json() -> None:

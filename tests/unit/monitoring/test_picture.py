@@ -150,6 +150,16 @@ def test_html_has_the_same_words_and_escapes_names() -> None:
     assert "<code>geodes-tasks resume --batch pyrenees-april</code>" in html
 
 
+def test_a_notebook_names_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python the view names what to call in place of each command that a call replaces."""
+    monkeypatch.setattr("geodes_tasks.errors.remedies._is_at_shell", False)
+    html = picture(busy_snapshot())
+
+    assert "<code>geodes_tasks.batch(&#x27;pyrenees-april&#x27;).resume()</code>" in html
+    assert ".retry(classes=[&#x27;ServerError&#x27;])</code>" in html
+    assert "geodes-tasks re" not in html
+
+
 def test_history_lists_each_attempt(fake_ledger: Ledger, clock: Clock) -> None:
     """The attempts of one file have time, worker and error, and the state is in words."""
     ask(fake_ledger, request_of("a"))

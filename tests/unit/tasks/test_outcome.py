@@ -76,7 +76,7 @@ def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
     record = bench.record(request)
     assert (record.state, record.attempts, len(record.history)) == (State.FAILURE, 3, 3)
     assert record.error is not None
-    assert (record.error.type, record.error.hint) == ("TransferError", TransferError.hint)
+    assert (record.error.type, record.error.hint) == ("TransferError", TransferError.remedy)
     assert not (bench.folder / PART_FOLDER).exists()
 
 

@@ -135,7 +135,7 @@ def test_hostile_title_is_refused(title: str, problem: str) -> None:
 
     assert str(caught.value).startswith("S2A_X: ")
     assert str(caught.value).isprintable()
-    assert "--layout" in caught.value.hint
+    assert "layout=" in caught.value.hint
 
 
 @pytest.mark.parametrize(
