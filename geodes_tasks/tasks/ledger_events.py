@@ -48,6 +48,8 @@ SHOWN_BY = {
     "task-retried": "RETRY",
 }
 """Kind of event to the state that it shows; every other kind ends a task."""
+ENDED, MOST_ENDED = "ENDED", 20_000
+"""State of a task that an event has ended, and the number of those remembered: the newest."""
 
 
 class LedgerEvents(threading.Thread):
@@ -60,6 +62,8 @@ class LedgerEvents(threading.Thread):
         self._guard = LoopGuard(logger, "events from the ledger", expected=(OperationalError,))
         self._shown: dict[str, tuple[str, str]] = {}
         """Download to the state and the worker that events have shown of it."""
+        self._ended: dict[str, str] = {}
+        """Download whose task has ended to its worker."""
         self._wrong: dict[str, str] = {}
         """Download to the state in which the ledger had it at the last comparison."""
         self._next_tick = self._began = 0.0
@@ -79,13 +83,21 @@ class LedgerEvents(threading.Thread):
         kind, identifier = event["type"], event.get("uuid")
         if not kind.startswith("task-") or identifier is None:
             return
-        if kind not in SHOWN_BY:
-            self._shown.pop(identifier, None)
-            return
         worker = "" if kind == "task-sent" else str(event.get("hostname", ""))
-        known = self._shown.pop(identifier, ("", ""))
         # At the end again: those that were compared longest ago stand first.
-        self._shown[identifier] = (SHOWN_BY[kind], worker or known[1])
+        known = self._shown.pop(identifier, ("", ""))
+        if kind not in SHOWN_BY:
+            self._ended.pop(identifier, None)
+            self._ended[identifier] = worker
+            if len(self._ended) > MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
+            return
+        if kind == "task-retried":
+            self._ended.pop(identifier, None)
+        # Only a retry follows an end: Celery's state keeps it whatever else is sent
+        # (celery.events.state, Task.event).
+        state = ENDED if identifier in self._ended else SHOWN_BY[kind]
+        self._shown[identifier] = (state, worker or known[1])
 
     def _tick(self) -> None:
         if time.monotonic() < self._next_tick:
@@ -103,8 +115,12 @@ class LedgerEvents(threading.Thread):
         fleet = self.ledger.dispatch.fleet()
         for identifier, record in zip(ids, self.ledger.reading.read(list(ids)), strict=True):
             state = str(record.state) if record is not None else "FORGOTTEN"
-            shown, worker = self._shown.get(identifier, ("", ""))
-            if shown == state or (not shown and state not in SHOWN_BY.values()):
+            ended = (ENDED, self._ended[identifier]) if identifier in self._ended else ("", "")
+            shown, worker = self._shown.get(identifier, ended)
+            if state not in SHOWN_BY.values() and shown in {"", ENDED}:
+                self._shown.pop(identifier, None)
+                continue
+            if shown == state:
                 continue
             wrong[identifier] = state
             # An event of a worker may be on its way: only what stays wrong is reported.
@@ -186,10 +202,12 @@ def corrections(
             of any other name.
     """
     state = record.state if record is not None else State.REVOKED
+    # PENDING comes before every other state, and every state before an end: Celery's state goes
+    # back only after a retry.
+    is_back = state is State.PENDING and shown not in {"", "PENDING", "RETRY"}
+    if worker and (is_back or (shown == ENDED and state is State.STARTED)):
+        yield event_of("task-retried", identifier, worker, record, exception="queued again")
     if state is State.PENDING:
-        # PENDING comes before every other state, so Celery's state takes it only after a retry.
-        if shown not in {"", "PENDING", "RETRY"} and worker:
-            yield event_of("task-retried", identifier, worker, record, exception="queued again")
         yield event_of("task-sent", identifier, CLIENT, record)
     elif not worker:
         return

@@ -188,7 +188,7 @@ def test_a_running_task_is_started_and_its_start_does_not_move(
     assert "Terminate" in page
 
 
-def test_what_was_cancelled_or_forgotten_ends_in_flower(
+def test_what_was_cancelled_ends_in_flower(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """Within 5 s no cancelled download runs, waits or is queued there, whatever it did before."""
@@ -224,6 +224,28 @@ def test_what_was_forgotten_ends_in_flower(
     Steering(settings).forget("gone", unfinished=True)
 
     wait_until(lambda: states(flower) == {"REVOKED": 3}, 5.0, "the end in Flower")
+
+
+def test_what_starts_again_is_not_shown_as_ended(
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """After ``retry`` a failed and a cancelled download run there, and one more is queued."""
+    flower.start()
+    failed, *cancelled = (standin.add_item(4096 * KiB) for _ in range(3))
+    standin.fault(failed, "licence_423")
+    standin.settings.rate = 40 * KiB
+    worker()
+    batch = enqueue([failed, *cancelled], conf=settings)
+    wait_until(lambda: states(flower) == {"FAILURE": 1, "STARTED": 2}, 20.0, "before")
+    batch.cancel()
+    wait_until(lambda: states(flower) == {"FAILURE": 1, "REVOKED": 2}, 10.0, "the ends")
+
+    standin.clear_faults()
+    batch.retry()
+    batch.retry(items=[item["id"] for item in cancelled])
+
+    wait_until(lambda: batch.status().states["STARTED"] == 2, 10.0, "two start again")
+    wait_until(lambda: states(flower) == {"STARTED": 2, "PENDING": 1}, 10.0, "both in Flower")
 
 
 def test_the_queue_is_seen_whenever_flower_starts(
