@@ -47,7 +47,8 @@ standin: $(STAMP) ## start a stand-in for GEODES on PORT, and print what to expo
 test: $(STAMP) ## run the tests, JOBS at once; most of them wait most of the time
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test-real: $(STAMP) ## the same with the real programs of a cluster: Slurm; as root
+test-real: $(STAMP) ## the slow tests, and those with the real programs of a cluster, as root
+	$(BIN)/python -m pytest -m slow -n $(JOBS) --dist worksteal
 	$(BIN)/python -m pytest -m real tests/real -n 2 --dist worksteal
 
 check: $(STAMP) ## lint, format, types; Lua where luacheck is installed

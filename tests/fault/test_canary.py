@@ -109,6 +109,7 @@ def everything_in(ledger: Ledger) -> str:
     return "\n".join(found)
 
 
+@pytest.mark.slow
 def test_no_secret_is_anywhere_but_at_the_portal(
     scene: Scene, monitor: Monitor, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_lost_ledger_comes_back_with_the_right_line(
 # --- what a worker notices -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_warns_once_that_the_ledger_was_emptied(fragile: Scene) -> None:
     """The first start is silent; after a loss one start warns, with last time and remedy."""
     first = fragile.worker("first")

@@ -29,6 +29,7 @@ WAIT_S = 60.0
 PLACES = 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["403", "loop"])
 def test_a_replaced_key_lets_the_fleet_go_on(
     standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path, how: str

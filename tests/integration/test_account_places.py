@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 WAIT_S = 60.0
 
 
+@pytest.mark.slow
 def test_three_workers_share_the_places_of_an_account(
     standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
@@ -87,6 +88,7 @@ def places(ledger: Ledger) -> int:
     return state.concurrent
 
 
+@pytest.mark.slow
 def test_a_portal_that_takes_fewer_is_found_out(
     standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:

@@ -34,6 +34,7 @@ def took(standin: StandIn) -> float:
     return max(moments) - min(moments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sliding", [False, True])
 def test_a_known_quota_is_never_refused(
     standin: StandIn, settings: Config, worker: WorkerFactory, sliding: bool

@@ -50,6 +50,7 @@ def test_files_on_tape_are_asked_for_in_bulk(
     assert asked(standin)["availability"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.chaos)])
 def test_half_on_tape_holds_nothing_up(
     standin: StandIn, settings: Config, worker: WorkerFactory, count: int
@@ -85,6 +86,7 @@ def test_half_on_tape_holds_nothing_up(
     assert asked(standin)["availability"] == 0
 
 
+@pytest.mark.slow
 def test_a_portal_that_lies_is_not_believed_twice(
     standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:

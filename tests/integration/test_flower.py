@@ -135,6 +135,7 @@ def rising(look: Any, seconds: float = 15.0) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_numbers_rise_in_the_api(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -208,6 +209,7 @@ def test_what_was_cancelled_ends_in_flower(
     wait_until(lambda: states(flower) == {"REVOKED": 8}, 5.0, "the end in Flower")
 
 
+@pytest.mark.slow
 def test_what_was_forgotten_ends_in_flower(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -268,6 +270,7 @@ def test_the_queue_is_seen_whenever_flower_starts(
     assert first.item_id in rows[first.download_id]["kwargs"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_had_is_shown_as_waiting(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -340,6 +343,7 @@ def test_a_page_has_all_batches(
     assert row["failures"][0]["class"] == "NotFoundError"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_of_batches_in_a_browser(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess, width: int
@@ -409,6 +413,7 @@ def test_a_flower_that_starts_late_knows_what_runs(
     assert per_cent(seen["result"]) is not None
 
 
+@pytest.mark.slow
 def test_numbers_rise_on_the_page(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -490,6 +495,7 @@ def test_pages_of_other_sites_read_nothing(flower: FlowerProcess) -> None:
         assert found == SITES, path
 
 
+@pytest.mark.slow
 def test_ten_thousand_tasks_stay_usable(settings: Config, flower: FlowerProcess) -> None:
     """With 10,000 tasks in memory the list still answers within a second."""
     from tests.integration.flower_load import send_events

@@ -154,6 +154,7 @@ scrape_configs: [{{job_name: g, static_configs: [{{targets: ["127.0.0.1:{port}"]
         prometheus.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_every_view_and_prometheus_show_one_steady_speed(
     standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger, tmp_path: Path

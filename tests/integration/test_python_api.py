@@ -48,6 +48,7 @@ print(json.dumps({"seconds": seconds, "opened": opened}))
 """
 
 
+@pytest.mark.slow
 def test_importing_opens_nothing_and_is_quick() -> None:
     """``import geodes_tasks`` takes under half a second, and no socket is opened by any of it."""
     said = subprocess.run(

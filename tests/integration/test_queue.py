@@ -256,6 +256,7 @@ def interrupted(process: subprocess.Popen[str], standin: StandIn) -> None:
     process.send_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_a_new_process(standin: StandIn, script: Any, tmp_path: Path) -> None:
     """A new process goes on where an interrupted one stopped; bytes on disk are not fetched."""
     first = script()

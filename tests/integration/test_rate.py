@@ -34,6 +34,7 @@ def datalake() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_worker_keeps_the_rate(
     standin: StandIn, settings: Config, worker: WorkerFactory, datalake: S3Server, pool: str
@@ -61,6 +62,7 @@ def test_a_worker_keeps_the_rate(
     assert 0.9 * RATE <= measured <= 1.1 * RATE, measured
 
 
+@pytest.mark.slow
 def test_limit_rate_of_a_download(standin: StandIn, settings: Config) -> None:
     """``download --limit-rate`` limits the run, over all its transfers."""
     write_items([standin.add_item(1_000_000) for _ in range(4)])

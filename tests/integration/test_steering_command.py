@@ -419,6 +419,7 @@ def test_cancel_by_class(standin: StandIn, settings: Config, worker: WorkerFacto
     assert states[slow["id"]] is State.RETRY
 
 
+@pytest.mark.slow
 def test_the_limit_of_an_account_by_hand(
     standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:
