@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from pydantic import SecretStr
 
+from geodes_tasks.settings.secret import Secret
 from tests.fault.scene import MiB, Scene, errors_of, wrong
 from tests.integration.secured import binary_of
 from tests.servers import RedisServer
@@ -59,7 +59,7 @@ def server(
 @pytest.fixture
 def cluster(scene: Scene, server: RedisServer) -> Scene:
     """Give a cluster on that server, with a short lease and one worker for it."""
-    scene.change(redis_url=SecretStr(server.url), lease_seconds=LEASE_S)
+    scene.change(redis_url=Secret(server.url), lease_seconds=LEASE_S)
     return scene
 
 

@@ -240,8 +240,8 @@ def test_nobody_comes_in_without_a_password(
 ) -> None:
     """No name, or a wrong password: one line that does not repeat the password."""
     guess = server.url.replace("//", "//worker:a-guess@")
-    stranger = settings.model_copy(update={"redis_url": url.format(url=server.url, guess=guess)})
-    env = config.environment(stranger.model_copy(update={"redis_url": None}))
+    stranger = settings.replace(redis_url=url.format(url=server.url, guess=guess))
+    env = config.environment(stranger)
     env["GEODES_TASKS_REDIS_URL"] = url.format(url=server.url, guess=guess)
     command = [sys.executable, "-m", "geodes_tasks", "status"]
 

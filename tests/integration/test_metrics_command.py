@@ -54,7 +54,7 @@ def test_exporter_counts_a_transfer(
     assert address is not None
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
-    worker(settings=settings.model_copy(update={"max_attempts": 1}))
+    worker(settings=settings.replace(max_attempts=1))
     enqueue([good, gone], conf=settings).wait(20)
 
     text = ""

@@ -41,7 +41,7 @@ def test_a_worker_keeps_the_rate(
 ) -> None:
     """Ten seconds of four transfers, half of them from S3, bring the rate within 10 %."""
     values = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "max_concurrent": 4}
-    mine = settings.model_copy(update={"s3_endpoint_url": datalake.url, **values})
+    mine = settings.replace(s3_endpoint_url=datalake.url, **values)
     items = []
     for number in range(8):
         name = f"ITEM{number}"

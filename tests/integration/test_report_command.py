@@ -169,7 +169,7 @@ def test_summary_names_every_failure_of_a_file(
     for item, (fault, (options, _)) in zip(items, FILE_FAULTS.items(), strict=True):
         standin.fault(item, fault, **options)
     hasty = {"max_attempts": 2, "stall_seconds": 1.0, "offline_poll_seconds": 5.0}
-    worker(settings=settings.model_copy(update=hasty), concurrency=4)
+    worker(settings=settings.replace(**hasty), concurrency=4)
     batch = enqueue(items, conf=settings, batch="mine")
     wait_until(lambda: batch.status().unfinished == 1 == len(batch.status().waiting), 40.0)
 

@@ -123,7 +123,7 @@ def test_every_setting_is_described() -> None:
         name for row in rows(SETTINGS) if row[2] for name in re.findall(r"`(\w+)`", row[0])
     }
 
-    assert {environment_name(field) for field in Config.model_fields} <= described
+    assert {environment_name(field) for field in Config.fields} <= described
 
 
 @pytest.mark.parametrize("page", PAGES)
