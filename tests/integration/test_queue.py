@@ -19,7 +19,7 @@ from geodes_tasks.client.planning import Selection
 from geodes_tasks.errors import FolderBusyError, NotAFileError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
-from geodes_tasks.monitoring.terminal import Quiet
+from geodes_tasks.monitoring.terminal import View
 from geodes_tasks.pygeodes.download_queue import DownloadQueue, Problem
 from geodes_tasks.pygeodes.profile import Profile
 from geodes_tasks.settings import config
@@ -198,7 +198,7 @@ def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Config) -> None
     for _ in range(2):
         planned = planning.plan(readers.items_of(items), selection)
         with runs.on_this_machine(planned, selection.folder, alone, "mine") as run:
-            status = run.watch(Quiet())
+            status = run.watch(View())
 
     assert dict(status.outcomes) == {"DOWNLOADED": 0, "RESUMED": 0, "ALREADY_PRESENT": 2}
 
