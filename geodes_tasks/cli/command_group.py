@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import signal
 from importlib import import_module
 from typing import Annotated, Any
@@ -28,6 +30,7 @@ from geodes_tasks.model.version import __version__
 UNCLASSIFIED, NOTHING, ACCOUNT, INTERRUPTED = 1, 4, 7, 130
 """Exit codes of errors that end a command; 130 is 128 plus the number of SIGINT (bash(1))."""
 MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
+NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 Verbose = Annotated[
@@ -45,12 +48,28 @@ class CommandGroup(TyperGroup):
         """Return the command that the first argument names, with the arguments that follow."""
         if args[0] == "watch-downloads":
             args = ["watch", *args[1:]]  # its name in pygeodes
+        if "" in args and args[0] not in {"worker", "flower"}:
+            at = shlex.join(args[: args.index("")])
+            raise typer.BadParameter(f"the argument after `{at}` is empty, as an unset variable is")
+        args = with_one_box(args)
         name, known, rest = super().resolve_command(ctx, args)
         return name, loaded(name) if name and known else None, rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
         """Write the help of the whole command line."""
         formatter.write(help_text() + "\n")
+
+
+def with_one_box(args: list[str]) -> list[str]:
+    """Return the arguments with the four numbers of ``--bbox 1 43 2 44`` as one.
+
+    pygeodes, eodag and pystac-client take them like this.
+    """
+    at = args.index("--bbox") + 1 if "--bbox" in args else len(args)
+    numbers = args[at : at + 4]
+    if len(numbers) == 4 and all(map(NUMBER.fullmatch, numbers)):
+        return [*args[:at], ",".join(numbers), *args[at + 4 :]]
+    return args
 
 
 def loaded(name: str) -> Any:
@@ -150,7 +169,7 @@ def run() -> int:
         return app(prog_name="geodes-tasks", standalone_mode=False) or 0
     except usage_error as error:
         path = error.ctx.command_path if error.ctx else "geodes-tasks"
-        text = error.format_message().rstrip(".?")
+        text = error.format_message().replace("Value error, ", "").rstrip(".?")
         write_line(f"error: {text}. Type `{path} --help` for arguments and options.")
         return USAGE
     except typer.Abort:

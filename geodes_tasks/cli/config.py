@@ -18,7 +18,7 @@ from geodes_tasks.settings.origins import settings_in_force
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    group = typer.Typer(help="Show the settings.", no_args_is_help=True)
+    group = typer.Typer(help="Show the settings.")
     group.callback()(lambda: None)
     group.command()(show)
     app.add_typer(group, name="config")

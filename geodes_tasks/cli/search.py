@@ -15,7 +15,7 @@ import typer
 from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import write_line
 from geodes_tasks.client import exit_codes
-from geodes_tasks.errors import ConfigError, SearchError
+from geodes_tasks.errors import ConfigError, SearchError, SourceError
 from geodes_tasks.model.formatting import human_bytes, printable
 from geodes_tasks.settings import config
 from geodes_tasks.stac import assets as stac_assets
@@ -195,8 +195,11 @@ def items_of(sources: Sequence[str], settings: config.Config) -> Iterator[Found]
 
     Raises:
         SearchError, CatalogueUnavailableError: the portal cannot be searched for the names.
+        SourceError: one of them is an address.
     """
     names = [source for source in sources if is_name(source)]
+    if address := next((source for source in sources if "://" in source), None):
+        raise SourceError(address, "is an address, and a SOURCE is a file or the name of an item")
     if names:
         yield from Catalog(settings).named(names)
     for source in sources:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from geodes_tasks.client import ledgers
+from geodes_tasks.client.item_like import check_texts
 from geodes_tasks.client.local_server import OneMachine, known_folders
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.client.waiting import Waiting
@@ -64,7 +65,7 @@ class Batch:
             is_empty: Nothing was enqueued: the ledger has no such batch, and it is done.
         """
         self.id, self.folder = name, folder
-        self._conf = conf or config.load()
+        self._conf = config.of(conf)
         self.ledger = ledger or Ledger.of(self._conf)
         self._is_empty = is_empty
 
@@ -116,7 +117,8 @@ class Batch:
             The number of downloads that start again.
 
         Raises:
-            ConfigError: both classes and items are given.
+            ConfigError: both classes and items are given, or a class that does not exist.
+            TypeError: one of them is a text in place of a list of texts.
             UnknownBatchError, UnknownDownloadError: no such batch, or it has no such item;
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
@@ -125,6 +127,8 @@ class Batch:
             >>> batch.retry(classes=["NotFoundError"])
             0
         """
+        check_texts("classes", classes)
+        check_texts("items", items)
         if classes and items:
             raise ConfigError("items", "name items or classes of errors, not both")
         return self._steered(0, lambda steering: steering.retry(self.id, classes, items))
@@ -147,6 +151,7 @@ class Batch:
             >>> batch.cancel().cancelled
             0
         """
+        check_texts("items", items)
         return self._steered(Withdrawn(), lambda steering: steering.cancel(self.id, items))
 
     def pause(self) -> bool:
@@ -306,7 +311,7 @@ def batch(name: str, *, conf: Config | None = None) -> Batch:
         >>> geodes_tasks.batch("april").status().total
         3
     """
-    conf = conf or config.load()
+    conf = config.of(conf)
     # A handle on a misspelt name would fail at its first use, far from the mistake.
     with ledgers.selected(conf, None, name, lambda _: None) as found:
         found.ledger.reading.status(name)
@@ -329,7 +334,7 @@ def batches(*, conf: Config | None = None) -> list[Batch]:
         >>> [batch.id for batch in geodes_tasks.batches()]
         ['april']
     """
-    conf = conf or config.load()
+    conf = config.of(conf)
     if ledgers.has_cluster(conf):
         return [Batch(name, None, conf) for name in Ledger.of(conf).reading.batches()]
     found = []

@@ -77,10 +77,10 @@ def enqueue(
     check_items(items)
     check_source(source)
     rank = enqueue_admission.rank_of(priority, weight)
-    conf = conf or config.load()
+    conf = config.of(conf)
     if account is not None:
         named_key(account)
-        conf = conf.replace(account=account)
+        conf = conf.model_copy(update={"account": account})
     folder = ledgers.folder_of(conf, download_dir)
     selection = planning.selection_of(
         folder, include=include, exclude=exclude, layout=layout, source=source, extract=extract,

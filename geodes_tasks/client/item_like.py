@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -36,10 +37,26 @@ def check_items(items: object) -> None:
     """Check that an argument can hold items, where a mistake of the caller is found at once.
 
     Raises:
-        TypeError: it is None, a number or bytes.
+        TypeError: it, or an element of a list, is None, a number, bytes or another object.
+        ValueError: it, or an element of a list, is the empty name of a file.
     """
-    if items is None or isinstance(items, bool | int | float | bytes):
-        raise TypeError(f"items are STAC items or the name of a file, not {items!r}")
+    for one in items if isinstance(items, list | tuple) else (items,):
+        # What a generator yields is not read here: it is read once.
+        has_form = any(hasattr(one, name) for name in ("to_dict", "as_dict", "__iter__"))
+        if isinstance(one, bytes) or not (has_form or isinstance(one, os.PathLike)):
+            raise TypeError(f"items are STAC items or the name of a file, not {one!r}")
+        if one == "":
+            raise ValueError("items are STAC items or the name of a file, and this name is empty")
+
+
+def check_texts(name: str, texts: Sequence[str]) -> None:
+    """Check that an argument is a list of texts: one text is a list of its letters too.
+
+    Raises:
+        TypeError: it is one text.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"{name} is a list, such as [{texts!r}]")
 
 
 def check_source(source: str) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from geodes_tasks.errors import ConfigError, GeodesTasksError, HostileNameError, ItemError
+from geodes_tasks.client.item_like import check_texts
+from geodes_tasks.errors import (
+    ConfigError,
+    GeodesTasksError,
+    HostileNameError,
+    ItemError,
+    NoDataAssetError,
+)
 from geodes_tasks.ledger import Refusal, Request
 from geodes_tasks.model import footprint
 from geodes_tasks.model.asset import Asset, Unpack
@@ -68,12 +76,37 @@ def folder(given: str | Path) -> Path:
 def plan(
     found: Iterable[Mapping[str, Any] | GeodesTasksError], selection: Selection
 ) -> Iterator[Planned]:
-    """Turn items, one after the other, into requests; what is wrong with one harms no other."""
-    for item in found:
-        if isinstance(item, GeodesTasksError):
-            yield Planned(refusals=[Refusal(str(item.args[0]), "", "", item)])
-        else:
-            yield _plan_item(item, selection)
+    """Turn items, one after the other, into requests; what is wrong with one harms no other.
+
+    Raises:
+        ConfigError: the layout or the globs fit no item at all; nothing was yielded then.
+    """
+    plans = (
+        Planned(refusals=[Refusal(str(item.args[0]), "", "", item)])
+        if isinstance(item, GeodesTasksError)
+        else _plan_item(item, selection)
+        for item in found
+    )
+    # Held up to the first item that fits: a misspelt glob is one error, not one for each item.
+    first = list[Planned]()
+    for one in plans:
+        first.append(one)
+        if one.requests:
+            break
+    else:
+        _check_selection(first, selection)
+    yield from itertools.chain(first, plans)
+
+
+def _check_selection(refused: Sequence[Planned], selection: Selection) -> None:
+    """Raise the mistake of the user for which every item is refused, if there is one."""
+    errors = [refusal.error for one in refused for refusal in one.refusals]
+    if layout := next((error for error in errors if isinstance(error, ConfigError)), None):
+        raise layout
+    unfit = next((error for error in errors if isinstance(error, NoDataAssetError)), None)
+    if unfit is not None and (selection.include or selection.exclude):
+        option = "--include" if selection.include else "--exclude"
+        raise ConfigError(option, str(unfit), "Correct the glob, for example --include '*.zip'.")
 
 
 def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
@@ -149,10 +182,10 @@ def selection_of(
 
     Raises:
         ConfigError: an option without the one that it belongs to, or one that cannot be used.
-        TypeError: ``members`` is a text in place of a list of texts.
+        TypeError: globs are one text in place of a list of texts.
     """
-    if isinstance(members, str):
-        raise TypeError(f"members is a list of globs, such as [{members!r}]")
+    for name, globs in {"include": include, "exclude": exclude, "members": members}.items():
+        check_texts(name, globs)
     for pattern in members:
         if not pattern or not pattern.isprintable():
             problem = f"{printable(pattern)!r} matches no name"
@@ -165,9 +198,9 @@ def selection_of(
         raise ConfigError("--portal-ranges", problem, "Add --members, or leave it out.")
     unpack = Unpack.KEEP if keep_archive else Unpack.DROP if extract or members else Unpack.NO
     # Sorted: the order in which patterns are given is no part of the identity of a set.
-    globs = tuple(sorted(set(members)))
+    wanted = tuple(sorted(set(members)))
     return Selection(
-        folder, tuple(include), tuple(exclude), layout, source, unpack, globs, portal_ranges
+        folder, tuple(include), tuple(exclude), layout, source, unpack, wanted, portal_ranges
     )
 
 

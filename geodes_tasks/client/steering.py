@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
+from geodes_tasks import errors
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.errors import (
     ConfigError,
@@ -86,6 +87,21 @@ class Steering:
         elif kind == "account" and name not in (known := self.accounts()):
             raise UnknownAccountError(name, nearest(name, known))
 
+    def _check_kinds(self, batch: str, kinds: Sequence[str]) -> None:
+        """Raise the error of a class of errors that neither exists nor is in the batch.
+
+        Raises:
+            ConfigError: it names the classes of the batch that are most like it.
+        """
+        for kind in kinds:
+            if hasattr(errors, kind):
+                continue
+            there = {one.type for one in self.ledger.reading.failures(batch)}
+            if kind not in there:
+                known = sorted(there) or errors.__all__
+                like = nearest(kind, known) or ", ".join(known[:4])
+                raise ConfigError("--class", f"no error has the class {kind!r}", f"Try: {like}.")
+
     # --- pause and resume ------------------------------------------------------------------------
 
     def pause(self, kind: str, name: str) -> bool:
@@ -155,6 +171,7 @@ class Steering:
             LedgerUnavailableError: Redis does not answer.
         """
         self._check("batch", batch)
+        self._check_kinds(batch, kinds)
         reading = self.ledger.reading
         while self.ledger.control.end_left_overs():
             # A batch of an earlier one-machine run must have ended before it begins again.
@@ -178,6 +195,7 @@ class Steering:
             LedgerUnavailableError: Redis does not answer.
         """
         reading = self.ledger.reading
+        self._check_kinds(batch, kinds)
         if names:
             return self._withdraw(batch, reading.named(batch, names))
         if kinds:

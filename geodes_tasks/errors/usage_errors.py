@@ -28,8 +28,9 @@ class ConfigError(UsageError):
 
     def __post_init__(self) -> None:
         """Fill in the usual remedy where none was given."""
-        usual = f"Correct {self.setting}; `geodes-tasks doctor` checks all settings."
-        self.remedy = self.remedy or usual
+        # An option has no default that could be wrong elsewhere: the doctor knows nothing of it.
+        more = "; `geodes-tasks doctor` checks all settings" if "_" in self.setting else ""
+        self.remedy = self.remedy or f"Correct {self.setting}{more}."
         super().__post_init__()
 
 

@@ -111,7 +111,7 @@ class Ledger:
             connect(settings),
             Limits.of(settings),
             prefix=settings.key_prefix,
-            url=str(settings.redis_url),
+            url=settings.redis_url.get_secret_value(),
         )
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from geodes_tasks.client import direct_download
+from geodes_tasks.client import direct_download, planning
 from geodes_tasks.errors import NoRangesError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.monitoring import html
@@ -21,15 +21,17 @@ _HERE = re.compile(r"\.{1,2}/")
 def final_path(asset: Asset, folder: Path, outfile: str | Path | None = None) -> Path:
     """Return the absolute path of an archive: ``name.zip`` in the folder, ``./name.zip`` here.
 
+    Without a name, or where the name is a folder, the file has its original title.
+
     Raises:
-        HostileNameError: without ``outfile``, the title leads out of the folder.
+        HostileNameError: that title leads out of the folder.
     """
-    if outfile is None:
-        return destination.plan(asset, folder).final
     # As text: a Path drops the leading `./`, which is the user's sign for the current folder.
-    text = str(outfile)
+    text = str(outfile or "")
     path = Path(text) if _HERE.match(text) else folder / Path(text).expanduser()
-    return path.absolute()
+    if text.endswith("/") or path.is_dir():
+        return destination.plan(asset, planning.folder(path)).final
+    return planning.folder(path)
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ class DownloadQueue:
         check_source(source)
         # An iterator is exhausted by the first run(): a second one needs the items again.
         self.items = list(items) if isinstance(items, Iterator) else items
-        self.settings = conf or PORTALS.settings()
+        self.settings = PORTALS.settings(conf)
         self.download_dir = ledgers.folder_of(self.settings, download_dir)
         self.quiet = quiet
         self.id = enqueue_admission.new_batch_name()

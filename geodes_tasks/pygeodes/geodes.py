@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 from geodes_tasks.client import direct_download, ledgers
-from geodes_tasks.client.item_like import ItemLike, ItemsLike
-from geodes_tasks.errors import GeodesTasksError, SearchError
+from geodes_tasks.client.item_like import ItemLike, ItemsLike, check_texts
+from geodes_tasks.errors import GeodesTasksError, NoDataAssetError
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html
@@ -20,6 +20,7 @@ from geodes_tasks.pygeodes.download_queue import DownloadQueue
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.pygeodes.item import Item, as_item, as_items
 from geodes_tasks.pygeodes.item_search import ItemSearch
+from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import members as archive_members
 from geodes_tasks.transports.s3.credentials import has_credentials
@@ -60,7 +61,7 @@ class Geodes(ItemSearch):
         """
         self.set_conf(conf)
         if base_url is not None:
-            self.conf = self.conf.replace()
+            self.conf = self.conf.model_copy()
             self.conf.portal_url = base_url
         # For `item.download_archive()`, which uses the last Geodes object, as in pygeodes.
         PORTALS.add(self)
@@ -75,7 +76,7 @@ class Geodes(ItemSearch):
 
     def set_conf(self, conf: Config | None) -> None:
         """Use another configuration from now on."""
-        self.conf = conf if conf is not None else Config()
+        self.conf = config.of(conf)
 
     @classmethod
     def get_last_instance(cls) -> Geodes:
@@ -117,9 +118,10 @@ class Geodes(ItemSearch):
         Args:
             item: Our Item, or one of pygeodes, pystac or eodag, or plain JSON.
             outfile: File name: by default the original title, in the download folder.
-                ``name.zip`` is in the download folder, ``./name.zip`` in the current one. A file
-                of this name that is no copy of the archive stays: ``-1``, ``-2``, ... is put
-                before the suffix, with a warning.
+                ``name.zip`` is in the download folder, ``./name.zip`` in the current one, and a
+                name that is a folder gets the original title in it. A file that is there and
+                is no copy of the archive stays: ``-1``, ``-2``, ... is put before the suffix of
+                the new one, with a warning.
 
         Returns:
             The path of the file, verified by its checksum.
@@ -156,6 +158,9 @@ class Geodes(ItemSearch):
         Returns:
             A path for each item, in their order; None where it failed, with a line that says why.
 
+        Raises:
+            ValueError: there are more or fewer names than items; nothing was downloaded.
+
         Examples:
             >>> [path.suffix for path in geodes.download_item_archives(items)]
             ['.zip', '.zip', '.zip']
@@ -166,6 +171,8 @@ class Geodes(ItemSearch):
             queue.run()
             done = {one.item_id: one for one in queue.results if one.state is State.SUCCESS}
             return [Path(done[one.id].path) if one.id in done else None for one in wanted]
+        if len(outfiles) != len(wanted):
+            raise ValueError(f"{len(wanted)} items, and names for {len(outfiles)} of them")
         # One at a time: two items may be given one name, and the second must see the first.
         paths: list[Path | None] = []
         for item, outfile in zip(wanted, outfiles, strict=True):
@@ -184,7 +191,7 @@ class Geodes(ItemSearch):
         """
         asset = as_item(item).quicklook_asset
         if asset is None:
-            raise SearchError(as_item(item).id, "has no quicklook")
+            raise NoDataAssetError(as_item(item).id, "has no quicklook")
         with direct_download.transports(self.settings)[GEODES].open(asset.href) as body:
             return b"".join(body.chunks)
 
@@ -227,7 +234,7 @@ class Geodes(ItemSearch):
             members: Globs over paths or names, each with at least one match, in place of both.
 
         Raises:
-            SearchError: not exactly one of the three was given.
+            TypeError: not exactly one of the three was given, or a text in place of a list.
             NoMemberError: a glob of ``members`` matches none.
             ArchiveError: there is no such file in it, or it is damaged.
             GeodesTasksError: as ``download_item_archive``.
@@ -237,7 +244,9 @@ class Geodes(ItemSearch):
             ['0.tif']
         """
         if [filenames, pattern, members].count(None) != 2:
-            raise SearchError("download_item_files", "give either filenames or a pattern")
+            raise TypeError("give one of filenames, pattern and members")
+        check_texts("filenames", filenames or ())
+        check_texts("members", members or ())
         with self._opened(as_item(item)) as archive:
             names = filenames or ()
             if pattern is not None:

@@ -59,13 +59,14 @@ class Portals:
             warnings.warn(text, stacklevel=3)
         return self._made[-1]
 
-    def settings(self) -> Config:
-        """Return the settings of the newest Geodes object, else those of environment and files.
+    def settings(self, conf: Config | None = None) -> Config:
+        """Return a given configuration, else that of the newest Geodes object, else of the files.
 
         Raises:
+            TypeError: what is given is no Config.
             ConfigError: there is no Geodes object, and a setting cannot be used.
         """
-        return self.last().settings if self._made else config.load()
+        return self.last().settings if conf is None and self._made else config.of(conf)
 
 
 PORTALS = Portals()

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pystac
 
+from geodes_tasks.client.item_like import check_items
 from geodes_tasks.errors import GeodesTasksError, ItemError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import human_bytes
@@ -280,14 +281,19 @@ def as_items(objects: object) -> Iterator[Item]:
         yield Item.from_dict(found)
 
 
-def as_item(thing: object) -> Item:
+def as_item(thing: Any) -> Item:
     """Return the one item that an object is.
 
     Raises:
+        TypeError: it is no item of any library, and no name of a file.
         ItemError: it is none, or several.
     """
     if isinstance(thing, Item):
         return thing
+    # A row of the table of a search has its item in a column.
+    if hasattr(thing, "iloc") and "item" in thing.index:
+        thing = thing["item"]
+    check_items(thing)
     found = list(as_items(thing))
     if len(found) != 1:
         raise ItemError("the given object", f"holds {len(found)} items in place of one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from geodes_tasks.monitoring import html
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import Picture
+from geodes_tasks.monitoring.wording import STATE_WORDS
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.settings.config import Config
 
@@ -100,7 +102,7 @@ class Profile:
         Raises:
             LedgerUnavailableError: the cluster's Redis does not answer.
         """
-        known, since = conf or PORTALS.settings(), None
+        known, since = PORTALS.settings(conf), None
         with contextlib.suppress(OSError):
             mark = known.state_dir.expanduser() / RESET_MARK
             since = datetime.fromtimestamp(mark.stat().st_mtime)  # noqa: DTZ006 - local, as below
@@ -122,7 +124,7 @@ class Profile:
 
         Nothing is deleted: files and records stay, also those that other users see.
         """
-        mark = (conf or PORTALS.settings()).state_dir.expanduser() / RESET_MARK
+        mark = PORTALS.settings(conf).state_dir.expanduser() / RESET_MARK
         # Private: the folder holds the ledgers of one-machine runs too.
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.touch()
@@ -130,6 +132,12 @@ class Profile:
         # between would come after the reset (time(7)).
         now = time.time()
         os.utime(mark, (now, now))
+
+    def __repr__(self) -> str:
+        """Return the number of downloads in each state."""
+        states = Counter(STATE_WORDS[one.record.state] for one in self.downloads.values())
+        counts = (f"{count} {word}" for word, count in states.items())
+        return f"Profile({', '.join(counts) or 'no downloads'})"
 
     @property
     def nb_downloads(self) -> int:
@@ -183,7 +191,7 @@ class Profile:
             for_ever: Continue when nothing is queued or running.
             conf: In place of that of the last Geodes object.
         """
-        known = conf or PORTALS.settings()
+        known = PORTALS.settings(conf)
         with contextlib.suppress(KeyboardInterrupt), _shown(known, plain=simplified) as show:
             while True:
                 profile = cls.load(known)

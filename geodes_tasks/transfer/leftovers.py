@@ -123,10 +123,7 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: it cannot be created, or something else has its name.
     """
-    if PART_FOLDER in folder.parts[:-2]:
-        os.close(open_folder(folder.parent, make=True))
-    else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir()
     except FileExistsError:

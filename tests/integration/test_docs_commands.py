@@ -75,11 +75,7 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-RUN = [
-    pytest.param(page, id=page.stem, marks=() if page.stem == "README" else pytest.mark.slow)
-    for page in PAGES
-    if any(block.how != "not run" for block in blocks(page))
-]
+RUN = [page for page in PAGES if any(block.how != "not run" for block in blocks(page))]
 
 
 # --- the world of the reader ---------------------------------------------------------------------
@@ -233,7 +229,7 @@ def end(shell: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_do_what_it_says(
     page: Path, portal: StandIn, datalake: S3Server, redis: RedisServer, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pystac
 import pytest
+from pydantic import SecretStr
 
 from geodes_tasks import Batch, batch, batches, enqueue
 from geodes_tasks.errors import (
@@ -22,7 +23,6 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
-from geodes_tasks.settings.secret import Secret
 from tests.integration.test_cli import file_of, write_items, wrong_files
 from tests.standin import KiB
 
@@ -48,7 +48,6 @@ print(json.dumps({"seconds": seconds, "opened": opened}))
 """
 
 
-@pytest.mark.slow
 def test_importing_opens_nothing_and_is_quick() -> None:
     """``import geodes_tasks`` takes under half a second, and no socket is opened by any of it."""
     said = subprocess.run(
@@ -119,7 +118,7 @@ def test_settings_come_from_the_environment(
     standin: StandIn, settings: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without arguments the queue and the folder are what the environment names."""
-    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", str(settings.redis_url))
+    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", settings.redis_url.get_secret_value())
     monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_DIR", "here")
     item = standin.add_item(KiB)
 
@@ -140,7 +139,7 @@ def test_waiting_has_an_end(standin: StandIn, settings: Config) -> None:
 
 def test_no_redis_is_one_clear_error(standin: StandIn, settings: Config) -> None:
     """When Redis does not answer, the error says where it was sought."""
-    nowhere = settings.replace(redis_url=Secret("redis://:pw@127.0.0.1:1/0"))
+    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://:pw@127.0.0.1:1/0")})
     item = standin.add_item(KiB)
 
     with pytest.raises(
@@ -160,14 +159,19 @@ def test_a_layout_that_cannot_be_used(standin: StandIn, settings: Config) -> Non
 
 
 def test_a_layout_field_that_an_item_lacks(standin: StandIn, settings: Config) -> None:
-    """What the item does not have cannot be in its path: its record says which field, and why."""
-    item = standin.add_item(KiB)
+    """A field of no item is an error before anything is queued, that of some fails the others."""
+    plain, coloured = standin.add_item(KiB), standin.add_item(KiB)
+    coloured["properties"]["colour"] = "green"
 
-    (record,) = enqueue(item, layout="{colour}/{title}", conf=settings).results()
+    with pytest.raises(ConfigError, match=r"layout: unknown field \{colour\}"):
+        enqueue(plain, layout="{colour}/{title}", batch="never", conf=settings)
+    batches = Ledger.of(settings).reading.batches()
+    done, failed = enqueue([coloured, plain], layout="{colour}/{title}", conf=settings).results()
 
-    assert record.error is not None
-    assert record.state is State.FAILURE
-    assert "unknown field {colour}" in record.error.message
+    assert batches == []
+    assert failed.error is not None
+    assert (done.state, failed.state) == (State.PENDING, State.FAILURE)
+    assert "unknown field {colour}" in failed.error.message
 
 
 def test_an_unknown_batch(ledger: Ledger) -> None:
@@ -186,7 +190,7 @@ def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: 
         "from geodes_tasks import batch, batches\n"
         "print(*(one.id for one in batches()), batch('second').status().total)"
     )
-    url = str(settings.redis_url)
+    url = settings.redis_url.get_secret_value()
 
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -203,7 +207,7 @@ def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: 
 def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Config) -> None:
     """A wrong name is an error at once that names the nearest; without a Redis so is any name."""
     enqueue([standin.add_item(KiB)], batch="april", conf=settings)
-    nowhere = settings.replace(redis_url=Secret("redis://127.0.0.1:1/0"))
+    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
 
     with pytest.raises(UnknownBatchError, match="aprill"):
         batch("aprill", conf=settings)
@@ -247,8 +251,13 @@ def test_a_batch_retries_one_class_of_errors(
         mine.retry(items=["nowhere"])
     with pytest.raises(ConfigError, match="not both"):
         mine.retry(classes=["NotFoundError"], items=[str(item["id"])])
+    with pytest.raises(TypeError, match="classes is a list"):
+        mine.retry(classes="NotFoundError")
+    with pytest.raises(ConfigError, match="no error has the class 'NotFoundErr'") as caught:
+        mine.retry(classes=["NotFoundErr"])
     others = mine.retry(classes=["LicenceError"])
     begun = mine.retry(classes=["NotFoundError"])
 
+    assert caught.value.hint == "Try: NotFoundError."
     assert (others, begun) == (0, 1)
     assert mine.wait(WAIT_S).states[State.SUCCESS] == 1

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from geodes_tasks.cli import command_group
-from geodes_tasks.cli.command_group import MODULES, exit_code_of, loaded
+from geodes_tasks.cli.command_group import MODULES, exit_code_of, loaded, with_one_box
 from geodes_tasks.cli.command_table import COMMANDS, help_text
 from geodes_tasks.errors import (
     ConfigError,
@@ -81,6 +81,22 @@ def test_help_of_download_names_settings_and_exit_codes() -> None:
         (("limit", "default"), "Missing argument 'N|auto'"),
         (("limit", "default", "many"), "N: 'many' is neither a number nor auto"),
         (("download",), "SOURCE: give files, or a search"),
+        (("download", ""), "Invalid value: the argument after `download` is empty"),
+        (
+            ("download", "x.json", "-o", ""),
+            "Invalid value: the argument after `download x.json -o`",
+        ),
+        (
+            ("download", "https://h/x.json"),
+            "https://h/x.json: is an address, and a SOURCE is a file",
+        ),
+        (
+            ("download", "x.json", "--max-wait", "soon"),
+            "Invalid value for '--max-wait': 'soon' is no",
+        ),
+        (("download", "x.json", "--config", "no.json"), "no.json: cannot be read: No such file"),
+        (("forget", "--all", "--older-than", "soon"), "--older-than: 'soon' is no duration"),
+        (("config",), "Missing command"),
         (("enqueue", "items.json"), "GEODES_TASKS_REDIS_URL: `enqueue` needs the Redis"),
         (("worker",), "GEODES_TASKS_REDIS_URL: `worker` needs the Redis"),
         (("watch-downloads",), "GEODES_TASKS_REDIS_URL: is not set, and nothing was downloaded"),
@@ -94,6 +110,16 @@ def test_errors_of_usage_look_alike(arguments: tuple[str, ...], problem: str) ->
     assert said.stdout == ""
     assert said.stderr.startswith(f"error: {problem}")
     assert said.stderr.count("\n") == 1
+    assert "doctor" not in said.stderr or "no.json" in said.stderr
+
+
+def test_a_box_is_one_argument_or_four() -> None:
+    """The four numbers of pygeodes and eodag are the box; other arguments stay as they are."""
+    box = ["search", "--bbox", "-10", "40.5", "5", "5e1", "--count"]
+
+    assert with_one_box(box) == ["search", "--bbox", "-10,40.5,5,5e1", "--count"]
+    for others in (["search", "--bbox", "1,2,3,4", "-c", "A"], ["search", "--bbox"], ["status"]):
+        assert with_one_box(others) == others
 
 
 def test_without_arguments_the_help_is_shown() -> None:

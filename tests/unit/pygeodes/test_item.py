@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pystac
 import pytest
 
 from geodes_tasks.errors import ItemError, NoDataAssetError
+from geodes_tasks.pygeodes.archives import final_path
 from geodes_tasks.pygeodes.item import Collection, Item, as_item, as_items
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac.eodag import restored
@@ -180,12 +183,46 @@ def test_items_come_out_of_anything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("thing", "problem"), [([], "0 items"), (42, "a number"), ([made(), made()], "2 items")]
+    ("thing", "problem"), [([], "0 items"), ([made(), made()], "2 items"), ({"a": 1}, "keys: a")]
 )
 def test_one_item_is_wanted(thing: Any, problem: str) -> None:
     """Where one item is wanted, none or two are named as such."""
     with pytest.raises(ItemError, match=problem):
         as_item(thing)
+
+
+def test_a_row_of_the_table_of_a_search_is_its_item() -> None:
+    """The gesture of a notebook, ``table.iloc[0]``, is an item; a number is a mistake."""
+    item, pandas = made(), pytest.importorskip("pandas")
+    row = pandas.Series({"collection": "PEPS_S2_L1C", "item": Item.from_dict(item)})
+
+    with pytest.raises(TypeError, match="not 42"):
+        as_item(42)
+
+    assert as_item(row).id == item["id"]
+
+
+@pytest.mark.parametrize(
+    ("outfile", "path"),
+    [
+        (None, "files/{title}"),
+        ("a.zip", "files/a.zip"),
+        ("new/", "files/new/{title}"),
+        ("sub", "files/sub/{title}"),
+        ("", "files/{title}"),
+        ("./a.zip", "a.zip"),
+        ("./", "{title}"),
+        ("../a.zip", "../a.zip"),
+    ],
+)
+def test_where_an_archive_goes(outfile: str | None, path: str, tmp_path: Path) -> None:
+    """A name is a file in the download folder or the current one; a folder keeps the title."""
+    (tmp_path / "files" / "sub").mkdir(parents=True)
+    asset = as_item(made()).data
+
+    found = final_path(asset, tmp_path / "files", outfile)
+
+    assert found == Path(os.path.normpath(tmp_path / path.format(title=asset.title)))
 
 
 def test_importing_the_package_needs_no_pystac() -> None:

@@ -79,7 +79,7 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").write_bytes(b"")
     part = part_of(tmp_path / "folder" / "a.zip")
 
-    with pytest.raises(NotAFileError, match="file, where a folder should be"):
+    with pytest.raises(NotAFileError, match="there is a file of this name already"):
         part.__enter__()
 
 

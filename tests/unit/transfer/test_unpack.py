@@ -272,7 +272,7 @@ def test_a_file_has_the_name_of_the_folder(folder: Path) -> None:
     transport = MemoryTransport(content := zipped(MEMBERS))
     asset = asset_of(content, "S2A.zip", unpack=Unpack.DROP)
 
-    with pytest.raises(NotAFileError, match="where a folder should be"):
+    with pytest.raises(NotAFileError, match="there is a file of this name already"):
         transfer.download(asset, folder, {"geodes": transport})
 
     assert folder.read_bytes() == b"mine"
