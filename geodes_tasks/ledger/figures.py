@@ -41,6 +41,20 @@ def as_number(text: str | None) -> float:
     return 0.0
 
 
+def counts_by_state(counters: Mapping[str, int]) -> dict[str, int]:
+    """Return how many downloads are in each state.
+
+    Scripts count a download in RETRY by its reason and one in SUCCESS by its outcome, and all
+    others by their state.
+    """
+
+    def total(kind: str) -> int:
+        return sum(count for name, count in counters.items() if name.startswith(f"{kind}:"))
+
+    counts = {str(state): counters.get(f"state:{state}", 0) for state in State}
+    return counts | {State.RETRY: total("waiting"), State.SUCCESS: total("outcome")}
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """The downloads that wait for one reason."""
@@ -77,7 +91,7 @@ class Totals:
     at: float
     """Time of the counts, in seconds of the server's clock."""
     counters: Mapping[str, int]
-    """As scripts keep them: ``state:<S>``, ``outcome:<O>``, ``waiting:<reason>``, ``bytes_done``,
+    """As scripts keep them: ``state:<S>``, ``outcome:<O>``, ``waiting:<reason>``,
     ``errors:<class>``, ``loops:<work>``, ``bytes:<source>:<collection>``, ..."""
     since: Mapping[str, float]
     """Reason, or ``turn``, to the time at which its longest waiting download began to wait."""
@@ -85,6 +99,11 @@ class Totals:
     """Waiting downloads whose due time is in the future."""
     taped: int
     """Downloads whose file is on tape; one worker polls for all of them."""
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Return how many downloads are in each state."""
+        return counts_by_state(self.counters)
 
     def parts(self, kind: str) -> dict[str, int]:
         """Return the counters of a kind, by the text after its colon."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from geodes_tasks.errors import DamagedRecordError, for_reader
 from geodes_tasks.ledger.dispatch import UNREADABLE
-from geodes_tasks.ledger.figures import as_count, as_number, as_whole
+from geodes_tasks.ledger.figures import as_count, as_number, as_whole, counts_by_state
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
@@ -69,10 +69,7 @@ def error_info(text: str) -> ErrorInfo:
 
 def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatus:
     """Parse the counters of a batch as they are at a time of the server."""
-
-    def counted(kind: str, names: Iterable[str]) -> dict[str, int]:
-        return {str(name): as_count(counters.get(f"{kind}:{name}")) for name in names}
-
+    counts = {name: as_count(value) for name, value in counters.items() if ":" in name}
     return BatchStatus(
         batch=batch,
         owner=counters.get("owner"),
@@ -81,12 +78,12 @@ def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatu
         if (created := counters.get("created"))
         else None,
         total=as_count(counters.get("total")),
-        states=counted("state", State),
-        outcomes=counted("outcome", Outcome),
+        states=counts_by_state(counts),
+        outcomes={str(outcome): counts.get(f"outcome:{outcome}", 0) for outcome in Outcome},
         waiting={
-            name.removeprefix("waiting:"): number
-            for name, value in sorted(counters.items())
-            if name.startswith("waiting:") and (number := as_count(value))
+            name.removeprefix("waiting:"): count
+            for name, count in sorted(counts.items())
+            if name.startswith("waiting:") and count
         },
         bytes_total=as_count(counters.get("bytes_total")),
         bytes_done=as_count(counters.get("bytes_done")),

@@ -122,7 +122,7 @@ def _counted(totals: Totals) -> Iterator[Metric]:
 
 def _files(totals: Totals) -> Metric:
     files = _gauge("files", "Downloads by state and outcome.", None, "state", "outcome")
-    states, outcomes = totals.parts("state"), totals.parts("outcome")
+    states, outcomes = totals.states, totals.parts("outcome")
     for state in State:
         if state is not State.SUCCESS:
             files.add_metric([str(state), ""], states.get(state, 0))
@@ -134,7 +134,7 @@ def _files(totals: Totals) -> Metric:
 def _waits(totals: Totals) -> Iterator[Metric]:
     waiting = _gauge("waiting", "Downloads that wait.", None, "reason")
     oldest = _gauge("oldest_wait_seconds", "Since when the first waits.", None, "reason")
-    counts, states = totals.parts("waiting"), totals.parts("state")
+    counts, states = totals.parts("waiting"), totals.states
     for reason in Reason:
         waiting.add_metric([str(reason)], counts.get(reason, 0))
     for reason in (*Reason, TURN):

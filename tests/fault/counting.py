@@ -19,13 +19,15 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
     for one in ledger.reading.downloads(batch):
         row = ledger.connection.client.hgetall(ledger.connection.key("download", one))
         counted["total"] += 1
-        counted[f"state:{row['state']}"] += 1
         counted["bytes_total"] += int(row.get("size", 0))
         counted["bytes_done"] += int(row.get("done", 0))
-        if row["state"] == State.RETRY:
-            counted[f"waiting:{row['reason']}"] += 1
-        if row["state"] == State.SUCCESS:
-            counted[f"outcome:{row['outcome']}"] += 1
+        match row["state"]:
+            case State.RETRY:
+                counted[f"waiting:{row['reason']}"] += 1
+            case State.SUCCESS:
+                counted[f"outcome:{row['outcome']}"] += 1
+            case state:
+                counted[f"state:{state}"] += 1
         if row["state"] == State.FAILURE:
             counted[f"listed:FAILURE:{json.loads(row['error'])['type']}"] += 1
     return counted

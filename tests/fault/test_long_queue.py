@@ -185,4 +185,4 @@ def test_a_new_run_on_one_machine_costs_short_calls_only(long: Watched) -> None:
     assert [wakeup.title for wakeup in released] == [last.asset.title]
     assert len(ends) >= COUNT // BLOCK
     assert long.slow == []
-    assert long.reading.totals().parts("state")[State.REVOKED] == COUNT - 1
+    assert long.reading.totals().states[State.REVOKED] == COUNT - 1

@@ -242,7 +242,7 @@ def test_a_server_killed_in_the_middle_of_a_run(
 
 def ended_in(ledger: Ledger) -> int:
     """Return how many downloads in the whole ledger are cancelled."""
-    return ledger.reading.totals().parts("state").get(State.REVOKED, 0)
+    return ledger.reading.totals().states[State.REVOKED]
 
 
 def test_unfinished_downloads_end_while_the_new_run_works(

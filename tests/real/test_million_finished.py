@@ -39,7 +39,7 @@ def test_a_million_finished_files_of_earlier_runs(tmp_path: Path) -> None:
         ledger = Ledger.of(machine.settings)
         answers = ledger.admission.admit("next", ACCOUNT, known, lambda _: PROOF)
         admitted_s = time.monotonic() - began - started_s
-        states = ledger.reading.totals().parts("state")
+        states = ledger.reading.totals().states
         left = ledger.reading.status(BATCH).total
     print(f"\n{COUNT} finished: started in {started_s:.0f} s, {BLOCK} known in {admitted_s:.2f} s")
 

@@ -7,5 +7,5 @@ local a = load_account(account)
 if number(a.portal_left) < 0 then period = 60 * period end
 if a.paused_until == 'resume' or now - number(a.quota_asked) < period then return false end
 if not a.probe and call('ZCARD', a.key .. ':leases') == 0 then return false end
-set(a, { quota_asked = stamp(now) })
-return stamp(now)
+set(a, { quota_asked = now_text })
+return now_text

@@ -36,7 +36,7 @@ local function begin_notes()
   local is_probe = begins_probe(open, server) or portal and begins_probe(open, portal)
   local notes = is_probe and 'probe' or ''
   if portal and a.probe then
-    set(a, { probe = id, probed = stamp(now) })
+    set(a, { probe = id, probed = now_text })
     notes = 'probe'
   end
   if host_of(d) ~= 'geodes' then notes = notes .. ' host:' .. host_of(d) end
@@ -50,8 +50,7 @@ end
 -- Never lower than the clock, so that tokens go on rising when Redis has lost its last second.
 local token = string.format('%.0f', math.max(number(call('GET', P .. 'fence')) + 1, math.floor(now * 1000)))
 call('SET', P .. 'fence', token)
-move(d, 'STARTED', { attempts = number(d.attempts) + 1, token = token, worker = worker,
-  started = stamp(now), counted = 0, speed = '' })
+move(d, 'STARTED', { attempts = number(d.attempts) + 1, token = token, worker = worker, started = now_text })
 call('ZADD', leases, stamp(now + lease_seconds), id)
 return { 'granted', token, d.attempts, d.spec or '', d.path or '', d.proof or '', d.suspect or '',
   d.account, begin_notes(), server == 's3' and open.why[web_host(sources)] or '' }

@@ -7,7 +7,7 @@ local most_attempts, error_text, ended = tonumber(ARGV[3]), ARGV[4], 0
 note_reachable(lease_seconds)
 for _, account in ipairs(are_leases_spared() and {} or all_accounts()) do
   local leases = account_key(account, ':leases')
-  local dead = call('ZRANGEBYSCORE', leases, '-inf', stamp(now), 'LIMIT', 0, left)
+  local dead = call('ZRANGEBYSCORE', leases, '-inf', now_text, 'LIMIT', 0, left)
   for _, id in ipairs(dead) do
     if end_dead_lease(id, leases, most_attempts, error_text) then ended = ended + 1 end
   end

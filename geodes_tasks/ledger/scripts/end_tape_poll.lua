@@ -7,6 +7,6 @@ local poll = account_key(account, ':poll')
 local holder, period = unpack(call('HMGET', poll, 'holder', 'period'))
 if holder ~= worker then return 0 end
 period = came > 0 and first or math.min(number(period, first) * 1.5, longest)
-call('HSET', poll, 'period', period, 'next', stamp(now + period), 'asked', stamp(now))
+call('HSET', poll, 'period', period, 'next', stamp(now + period), 'asked', now_text)
 call('HDEL', poll, 'holder', 'till')
 return 1

@@ -15,7 +15,7 @@ for source, one in pairs(news) do
     call('HSET', key, 'until', stamp(now + one.shun), 'why', one.why, 'wait', one.shun,
       'avoid', stamp(now + one.avoid))
   end
-  if one.offered then call('HSET', key, 'offered', stamp(now)) end
+  if one.offered then call('HSET', key, 'offered', now_text) end
 end
 for _, source in ipairs({ 's3', unpack(web_hosts()) }) do
   local avoid_until, why = unpack(call('HMGET', P .. 'source:' .. source, 'avoid', 'why'))

@@ -7,12 +7,12 @@ local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limit
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
 if report.error then
-  local values = { error = report.error, finished = stamp(now),
+  local values = { error = report.error, finished = now_text,
     history = report.entry and longer_history(d, cjson.decode(report.entry)) }
   count_transfer(d, report, values)
   move(d, 'FAILURE', values)
 else
-  move(d, 'REVOKED', { finished = stamp(now) })
+  move(d, 'REVOKED', { finished = now_text })
   clear(d, 'cancel')
   set_done(d, 0)
 end

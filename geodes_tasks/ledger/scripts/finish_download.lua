@@ -8,12 +8,12 @@ local d = end_lease(id, token)
 if not d then return { 'lost' } end
 local verified = report.verified == true and 1 or report.verified or 0
 local values = { outcome = report.outcome, verified = verified, proof = report.proof,
-  finished = stamp(now), checksum = report.checksum, source = report.source, size = report.size,
+  finished = now_text, checksum = report.checksum, source = report.source, size = report.size,
   done = report.size, spec = report.spec, members = report.members }
 count_transfer(d, report, values)
 if report.size ~= number(d.size) then count_in_batches(d, 'bytes_total', report.size - number(d.size)) end
 move(d, 'SUCCESS', values)
-clear(d, 'error', 'suspect', 'token', 'gone', 'offline_since', 'counted', 'speed')
+clear(d, 'token', 'error', 'suspect', 'gone', 'offline_since')
 local server, a = report.source == 'geodes' and host_of(d) or report.source, load_account(d.account)
 if server then
   source_works(server)

@@ -7,7 +7,7 @@ for _, entry in ipairs(entries) do
   attach(d, batch)
   if not d.state then
     move(d, 'FAILURE', { spec = entry.spec, path = '', size = 0, account = account, attempts = 0,
-      error = entry.error, finished = stamp(now) })
+      error = entry.error, finished = now_text })
   end
 end
 return redis.status_reply('OK')

@@ -4,7 +4,7 @@
 local worker, slots, version, lease_seconds, turn =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 note_reachable(lease_seconds)
-call('ZADD', P .. 'workers', stamp(now), worker)
+call('ZADD', P .. 'workers', now_text, worker)
 call('HSET', P .. 'worker:' .. worker, 'version', version)
 if number(call('HGET', P .. 'slots_of', worker), -1) ~= slots then
   call('HSET', P .. 'slots_of', worker, slots)

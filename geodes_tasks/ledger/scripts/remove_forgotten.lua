@@ -7,8 +7,7 @@ local key, removed, stay = P .. 'forgotten:' .. name, 0, 0
 local ids = call('ZRANGE', key, first, first + most - 1)
 
 local function remove_record(d)
-  add(P .. 'totals', 'state:' .. d.state, -1)
-  if d.state == 'SUCCESS' then add(P .. 'totals', 'outcome:' .. (d.outcome or ''), -1) end
+  add(P .. 'totals', counter_of(d), -1)
   if call('HGET', P .. 'paths', d.path or '') == d.id then call('HDEL', P .. 'paths', d.path) end
   call('UNLINK', download_key(d.id))
   removed = removed + 1
@@ -17,7 +16,7 @@ end
 local function keep_stat(d)
   set_batches(d, {})
   clear(d, 'footprint', 'history', 'worker', 'started')
-  call('ZADD', P .. 'kept', stamp(now), d.id)
+  call('ZADD', P .. 'kept', now_text, d.id)
   removed = removed + 1
 end
 

@@ -17,7 +17,7 @@ for _, account in ipairs(all_accounts()) do
   for _, part in ipairs({ ':leases', ':sent' }) do
     local key = account_key(account, part)
     for _, id in ipairs(call('ZRANGEBYSCORE', key, later, '+inf', 'LIMIT', 0, 100)) do
-      call('ZADD', key, stamp(now), id)
+      call('ZADD', key, now_text, id)
     end
   end
 end

@@ -4,5 +4,5 @@
 local account, quota_count, quota_seconds, request = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local left, reopens = quota_left(account, quota_count, quota_seconds)
 if left < 1 then return stamp(math.max(reopens - now, 0.001)) end
-call('ZADD', account_key(account, ':spent'), stamp(now), request)
+call('ZADD', account_key(account, ':spent'), now_text, request)
 return ''

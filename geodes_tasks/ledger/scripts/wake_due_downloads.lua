@@ -2,7 +2,7 @@
 -- ARGV: how many at most
 -- Returns {woken, 1 when a next call finds more}
 local most, woken = tonumber(ARGV[1]), 0
-local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', stamp(now), 'LIMIT', 0, most)
+local due = call('ZRANGEBYSCORE', P .. 'due', '-inf', now_text, 'LIMIT', 0, most)
 for _, id in ipairs(due) do
   local d = record(id)
   call('ZREM', P .. 'due', id)

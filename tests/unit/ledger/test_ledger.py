@@ -143,7 +143,7 @@ def assert_totals_are_right(ledger: Ledger) -> None:
     rows = {name.rpartition(":")[2]: ledger.connection.client.hgetall(name) for name in names}
     totals = ledger.reading.totals()
     outcomes = [row["outcome"] for row in rows.values() if row["state"] == State.SUCCESS]
-    assert nonzero(totals.parts("state")) == Counter(row["state"] for row in rows.values())
+    assert nonzero(totals.states) == Counter(row["state"] for row in rows.values())
     assert nonzero(totals.parts("outcome")) == Counter(outcomes)
     assert nonzero(totals.parts("waiting")) == Counter(
         row["reason"] for row in rows.values() if row.get("reason")

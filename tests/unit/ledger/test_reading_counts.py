@@ -196,7 +196,7 @@ def test_totals_are_what_all_records_add_up_to(limited: Ledger) -> None:
 
     totals = limited.reading.totals()
 
-    states = {name: count for name, count in totals.parts("state").items() if count}
+    states = {name: count for name, count in totals.states.items() if count}
     assert states == {"FAILURE": 1, "PENDING": 2}
     assert totals.parts("errors") == {"x": 1}
     assert totals.since["turn"] == pytest.approx(totals.at, abs=5)

@@ -41,7 +41,7 @@ end
 local function mark_present(d)
   -- Counted so already, where it was enqueued before: nothing moves.
   if d.outcome ~= 'ALREADY_PRESENT' then move(d, 'SUCCESS', { outcome = 'ALREADY_PRESENT' }) end
-  set(d, { finished = stamp(now), bytes = 0 })
+  set(d, { finished = now_text, bytes = 0 })
   clear(d, 'source', 'bytes:s3', 'bytes:geodes')
 end
 

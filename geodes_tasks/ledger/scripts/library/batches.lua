@@ -5,9 +5,7 @@ local function count_in_batch(d, name, sign)
   local key = batch_key(name)
   add(key, 'bytes_total', sign * number(d.size))
   add(key, 'bytes_done', sign * number(d.done))
-  if d.state then add(key, 'state:' .. d.state, sign) end
-  if d.state == 'RETRY' then add(key, 'waiting:' .. (d.reason or ''), sign) end
-  if d.state == 'SUCCESS' then add(key, 'outcome:' .. (d.outcome or ''), sign) end
+  if d.state then add(key, counter_of(d), sign) end
 end
 
 -- The downloads of a batch with an error, listed by it: readers find them without reading the batch.
@@ -53,7 +51,7 @@ end
 -- Record the end of a batch, once; hooks hear of it also when the batch is forgotten meanwhile.
 local function note_end(name)
   if call('SREM', P .. 'open', name) == 0 then return end
-  call('HSET', batch_key(name), 'finished', stamp(now))
+  call('HSET', batch_key(name), 'finished', now_text)
   local counters, since = load_hash(batch_key(name)), call('GET', P .. 'hooks')
   if since and number(counters.created) >= number(since) then
     call('HSET', P .. 'over', name, cjson.encode(counters))
@@ -101,7 +99,7 @@ local function open_batch(name, account)
   -- Not over before its last block is in; a client that dies in between delays its end.
   call('HSET', batch_key(name), 'admitting', stamp(now + 60))
   call('SADD', P .. 'accounts', account)
-  call('ZADD', P .. 'batches', 'NX', stamp(now), name)
+  call('ZADD', P .. 'batches', 'NX', now_text, name)
   call('HSETNX', batch_key(name), 'account', account)
-  call('HSETNX', batch_key(name), 'created', stamp(now))
+  call('HSETNX', batch_key(name), 'created', now_text)
 end

@@ -11,8 +11,8 @@ local function concurrency(a, most)
 end
 
 local function set_concurrency(a, before, limit, why)
-  set(a, { places = limit, well = 0, changed = stamp(now) })
-  local change = { at = stamp(now), before = before, places = limit, why = why }
+  set(a, { places = limit, well = 0, changed = now_text })
+  local change = { at = now_text, before = before, places = limit, why = why }
   call('LPUSH', a.key .. ':changes', cjson.encode(change))
   call('LTRIM', a.key .. ':changes', 0, 49)
 end
@@ -24,7 +24,7 @@ local function halve_concurrency(a, most, started)
   -- The attempt that complains has given its lease back already.
   local running = math.min(before, call('ZCARD', a.key .. ':leases') + 1)
   local limit = math.max(1, math.floor(running / 2))
-  set(a, { lowered = stamp(now), ceiling = running })
+  set(a, { lowered = now_text, ceiling = running })
   if limit == before then return end
   set_concurrency(a, before, limit, 'too many requests (429) with ' .. running .. ' under way')
 end

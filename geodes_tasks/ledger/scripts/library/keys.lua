@@ -2,7 +2,8 @@
 -- KEYS[1] is the prefix of all keys. Keys are computed, so Redis Cluster is not supported.
 --
 --   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
---   batch:<name>             hash    counters: total, state:<S>, outcome:<O>, waiting:<R>, bytes_*; owner, speed
+--   batch:<name>             hash    counters: total, state:<S>, outcome:<O> in place of SUCCESS, waiting:<R>
+--                            in place of RETRY, bytes_*; owner, speed
 --   batch:<name>:downloads   zset    its downloads in the order in which they were enqueued
 --   batch:<name>:ready:<sources>:<account>  list  its downloads that can start, by the set of
 --                            sources that can serve them: geodes, geodes+s3, s3 and, for a host
@@ -72,7 +73,7 @@ end
 -- Return the number in a text; `default`, or 0, for a text without one that a counter can hold.
 local function number(text, default)
   local value = tonumber(text)
-  if value and value > -1e15 and value < 1e15 then return value end
+  if value and value > -9e15 and value < 9e15 then return value end
   return default or 0
 end
 
@@ -81,6 +82,7 @@ local TIME = call('TIME')
 local now = TIME[1] + TIME[2] / 1000000
 
 local function stamp(seconds) return string.format('%.3f', seconds) end
+local now_text = stamp(now)
 
 local function download_key(id) return P .. 'download:' .. id end
 local function batch_key(name) return P .. 'batch:' .. name end

@@ -34,7 +34,7 @@ end
 -- Wait for a file to come back from tape. It costs no request: one poll asks for all of them,
 -- soon for the first.
 local function wait_for_tape(d, first_seconds)
-  set(d, { offline_since = d.offline_since or stamp(now), gone = number(d.gone) + 1 })
+  set(d, { offline_since = d.offline_since or now_text, gone = number(d.gone) + 1 })
   call('ZADD', account_key(d.account, ':tape'), d.offline_since, d.id)
   local poll = account_key(d.account, ':poll')
   local next_time = number(call('HGET', poll, 'next'))

@@ -112,7 +112,7 @@ end
 
 -- Take a batch out of the ledger; its downloads are removed block by block (remove_forgotten.lua).
 local function drop_batch(name)
-  local key, rest = batch_key(name), name .. ':' .. stamp(now)
+  local key, rest = batch_key(name), name .. ':' .. now_text
   if number(call('HGET', key, 'total')) > 0 then note_end(name) end
   if call('EXISTS', key .. ':downloads') == 1 then
     call('RENAME', key .. ':downloads', P .. 'forgotten:' .. rest)

@@ -16,6 +16,13 @@ local function add(key, counter, amount)
   counters[counter], sums[key] = (counters[counter] or 0) + amount, counters
 end
 
+-- Return the one counter in which a download counts: its state, the reason of its wait or its outcome.
+local function counter_of(d)
+  if d.state == 'RETRY' then return 'waiting:' .. (d.reason or '') end
+  if d.state == 'SUCCESS' then return 'outcome:' .. (d.outcome or '') end
+  return 'state:' .. d.state
+end
+
 -- Add to one counter in every batch of a download.
 local function count_in_batches(d, counter, amount)
   for _, name in ipairs(d.names) do add(batch_key(name), counter, amount) end
@@ -55,6 +62,9 @@ local function count_progress(batches, grown, came, source, collection)
   end
 end
 
+-- A number among the arguments costs Redis as much as half a command: it is printed with 17 digits.
+local TEXTS = { [1] = '1', [-1] = '-1' }
+
 -- Write what was added. A batch that was forgotten stays so.
 local function write_sums()
   for key, counters in pairs(sums) do
@@ -63,7 +73,7 @@ local function write_sums()
     if key ~= P .. 'totals' then is_there, speed = unpack(call('HMGET', key, 'created', 'speed')) end
     if is_there then
       for name, amount in pairs(counters) do
-        if amount ~= 0 then call('HINCRBY', key, name, amount) end
+        if amount ~= 0 then call('HINCRBY', key, name, TEXTS[amount] or amount) end
       end
       if came then call('HSET', key, 'speed', next_speed(speed, came)) end
     end

@@ -29,7 +29,7 @@ end
 -- renewed either, and leases are spared for some seconds.
 local function note_reachable(lease_seconds)
   local last = number(call('GET', P .. 'looked'))
-  call('SET', P .. 'looked', stamp(now))
+  call('SET', P .. 'looked', now_text)
   if last > now + 1 then follow_clock(last - now, lease_seconds) end
   -- Two seconds at least: workers are seen each half second where leases are short.
   if last > 0 and now - last > math.max(lease_seconds / 2, 2) then
@@ -59,7 +59,7 @@ local function end_dead_lease(id, leases, most_attempts, error_text)
   local source, deaths, attempts = d.source or '', number(d.deaths) + 1, number(d.attempts)
   local values = { reason = 'worker-lost', deaths = deaths, bytes = number(d.bytes) + number(d.counted) }
   values['bytes:' .. source] = number(d['bytes:' .. source]) + number(d.counted)
-  values.history = longer_history(d, { at = stamp(now), worker = d.worker or '', source = source,
+  values.history = longer_history(d, { at = now_text, worker = d.worker or '', source = source,
     bytes = number(d.done), error = 'WorkerLostError: its worker died or went silent' })
   if d.cancel then
     values.reason = nil
@@ -71,7 +71,7 @@ local function end_dead_lease(id, leases, most_attempts, error_text)
   if attempts < most_attempts then
     make_ready(d, true)
   else
-    move(d, 'FAILURE', { error = string.format(error_text, deaths, attempts), finished = stamp(now) })
+    move(d, 'FAILURE', { error = string.format(error_text, deaths, attempts), finished = now_text })
     leave_litter(d)
   end
   return true

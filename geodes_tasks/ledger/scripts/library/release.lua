@@ -19,7 +19,7 @@ end
 
 -- Record that a source gave a file: it is in reach.
 local function source_works(source)
-  call('HSET', P .. 'source:' .. source, 'worked', stamp(now), 'until', '', 'why', '', 'avoid', '')
+  call('HSET', P .. 'source:' .. source, 'worked', now_text, 'until', '', 'why', '', 'avoid', '')
 end
 
 -- Return what an account may start now: `datalake`: S3 works and a worker can use it; for each set of
@@ -82,8 +82,8 @@ end
 local function drop_stale(id, state, name, account)
   if not (ACTIVE[state] or ENDED[state]) then end_damaged(record(id)) end
   write_sums()
-  local pending, retry = unpack(call('HMGET', batch_key(name), 'state:PENDING', 'state:RETRY'))
-  if number(pending) + number(retry) == 0 then clear_ready(name, account) end
+  local running = number(call('HGET', batch_key(name), 'state:STARTED'))
+  if unfinished_in(name) <= running then clear_ready(name, account) end
 end
 
 -- Keep no more messages in the broker than some seconds' work, as the last refills were drained.
@@ -91,7 +91,7 @@ local function adapt_window(a, most, window)
   local took = now - number(a.refilled, now - 1)
   if took < 0.5 then window = math.min(window * 2, most) end
   if took > 2 then window = math.max(math.floor(window / 2), 1) end
-  set(a, { window = window, refilled = stamp(now) })
+  set(a, { window = window, refilled = now_text })
 end
 
 -- Return how many messages may go out, and the window of messages in the broker: nil where slots
@@ -141,7 +141,7 @@ local function release(account, limits)
         for rest = #ids, index, -1 do call('LPUSH', ready_key(name, account, sources), ids[rest]) end
         to_portal = 0
         break
-      elseif not waits or call('ZADD', sent, 'NX', stamp(now), id) == 0 then
+      elseif not waits or call('ZADD', sent, 'NX', now_text, id) == 0 then
         stale = stale + 1
         drop_stale(id, state, name, account)
       else

@@ -10,13 +10,11 @@ local function since_key(d) return P .. 'since:' .. (d.state == 'PENDING' and 't
 
 -- Remove what is true of a download only as long as it is in a state.
 local function leave_state(d)
-  count(d, 'state:' .. d.state, -1)
-  if d.state == 'SUCCESS' then count(d, 'outcome:' .. (d.outcome or ''), -1) end
-  if is_queued(d) then call('ZREM', since_key(d), d.id) end
+  count(d, counter_of(d), -1)
+  if is_queued(d) then call('ZREM', since_key(d), d.id) else clear(d, 'counted', 'speed') end
   local entry = error_entry(d)
   for _, name in ipairs(entry and d.names or {}) do call('ZREM', errors_key(name), entry) end
   if d.state ~= 'RETRY' then return end
-  count(d, 'waiting:' .. (d.reason or ''), -1)
   call('ZREM', P .. 'due', d.id)
   if d.reason == 'offline' then call('ZREM', account_key(d.account, ':tape'), d.id) end
   clear(d, 'reason', 'due')
@@ -25,17 +23,15 @@ end
 -- Every state change of a record goes through here: refused unless the table of moves has it.
 -- `values` are fields to set with it: RETRY comes with a `reason`, SUCCESS with an `outcome`.
 local function move(d, to, values)
-  if not ALLOWED_MOVES[(d.state or '') .. '>' .. to] then
+  if not string.find(ALLOWED_MOVES, '\n' .. (d.state or '') .. '>' .. to .. '\n', 1, true) then
     error('BADMOVE ' .. d.id .. ' ' .. (d.state or 'unknown') .. ' to ' .. to)
   end
   if d.state then leave_state(d) end
   values = values or {}
   values.state = to
   set(d, values)
-  count(d, 'state:' .. to, 1)
-  if to == 'RETRY' then count(d, 'waiting:' .. d.reason, 1) end
-  if to == 'SUCCESS' then count(d, 'outcome:' .. d.outcome, 1) end
-  if is_queued(d) then call('ZADD', since_key(d), stamp(now), d.id) end
+  count(d, counter_of(d), 1)
+  if is_queued(d) then call('ZADD', since_key(d), now_text, d.id) end
   for _, name in ipairs(d.error and d.names or {}) do list_error(d, name) end
 end
 
@@ -56,7 +52,7 @@ end
 
 -- End a cancelled download that no attempt works on; its part files are left for sweeping.
 local function revoke(d)
-  move(d, 'REVOKED', { finished = stamp(now) })
+  move(d, 'REVOKED', { finished = now_text })
   clear(d, 'cancel')
   leave_litter(d)
 end
@@ -71,15 +67,17 @@ local function end_left_over(d)
   end
   -- A batch of this run may have the name of an old one, and must not be counted down.
   d.names = names
-  move(d, 'REVOKED', { finished = stamp(now) })
+  move(d, 'REVOKED', { finished = now_text })
   clear(d, 'cancel')
   return true
 end
 
 local function unfinished_in(name)
-  local sum = 0
-  for state in pairs(ACTIVE) do sum = sum + number(call('HGET', batch_key(name), 'state:' .. state)) end
-  return sum
+  local counts = call('HMGET', batch_key(name), 'total', 'state:FAILURE', 'state:REVOKED',
+    'outcome:DOWNLOADED', 'outcome:RESUMED', 'outcome:ALREADY_PRESENT')
+  local left = number(table.remove(counts, 1))
+  for _, ended in ipairs(counts) do left = left - number(ended) end
+  return left
 end
 
 -- Whether a record has what every script must know of it.
@@ -108,7 +106,7 @@ local function end_damaged(d)
   end
   d.state = counted or nil
   if d.state and d.state ~= 'RETRY' then move(d, 'RETRY', { reason = 'worker-lost' }) end
-  move(d, 'FAILURE', { error = DAMAGED, finished = stamp(now) })
+  move(d, 'FAILURE', { error = DAMAGED, finished = now_text })
   clear(d, 'cancel')
   add(P .. 'totals', 'errors:DamagedRecordError', 1)
   leave_litter(d)
