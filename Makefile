@@ -47,7 +47,8 @@ standin: $(STAMP) ## start a stand-in for GEODES on PORT, and print what to expo
 test: $(STAMP) ## run the tests, JOBS at once; most of them wait most of the time
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-test-real: $(STAMP) ## the same with the real programs of a cluster: Slurm; as root
+test-real: $(STAMP) ## the slow tests, and those with the real programs of a cluster, as root
+	$(BIN)/python -m pytest -m slow -n $(JOBS) --dist worksteal
 	$(BIN)/python -m pytest -m real tests/real -n 2 --dist worksteal
 
 check: $(STAMP) ## lint, format, types; Lua where luacheck is installed
@@ -83,10 +84,10 @@ mutants: $(STAMP) ## change the code in 300 ways and see whether a test fails; O
 chart: $(STAMP) ## render the Helm chart's example of plain manifests
 	@$(BIN)/python -m tests.deploy.chart
 
-docs: $(STAMP) ## the documentation as a site in site/; warnings are errors
+docs: $(STAMP) ## the documentation as a site in site/; warnings and pages above 300 kB are errors
 	$(PIP_INSTALL) -e '.[docs]'
 	for page in settings errors options schemas licences; do $(BIN)/python docs/make_$$page.py --check || exit 1; done
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python -m tests.site site
 
 shots: $(STAMP) ## screenshots of the terminal, Flower, its page of batches and a notebook, into docs/img

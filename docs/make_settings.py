@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import made_page
 
 from geodes_tasks.settings.config import Config
-from geodes_tasks.settings.quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic.fields import FieldInfo
+    from geodes_tasks.settings.fields import Field
 
 PAGE = Path(__file__).with_name("settings.md")
 OPENING = """\
@@ -50,37 +49,22 @@ def page() -> str:
 
 
 def _rows() -> Iterator[str]:
-    for name, info in Config.model_fields.items():
+    for name, info in Config.fields.items():
         variables = " or ".join(f"`{variable}`" for variable in names(name))
         yield f"| {variables} | {_cell(info)} | {info.description} |"
 
 
 def names(field: str) -> list[str]:
     """Return the environment variables that set a field, the strongest first."""
-    return Config.variables(field)
+    return list(Config.fields[field].variables)
 
 
-def _cell(info: FieldInfo) -> str:
-    secret = "Secret" in str(info.annotation)
-    if info.default_factory is not None:
+def _cell(info: Field[Any]) -> str:
+    if callable(info.default):
         return "the platform's state folder"
     if info.default in (None, (), ""):
-        return SECRET if secret else NOTHING
-    return f"`{_text(info.default)}`"
-
-
-def _text(default: object) -> str:
-    """Return a default as a user would set it."""
-    if isinstance(default, Quota):
-        return _quota(default)
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
-def _quota(quota: Quota) -> str:
-    """Return a quota with the unit that people use, if there is one."""
-    units = ("second", "minute", "hour", "day")
-    plain = (f"{quota.count}/{unit}" for unit in units)
-    return next((text for text in plain if Quota.parse(text) == quota), str(quota))
+        return SECRET if info.is_secret else NOTHING
+    return f"`{info.default:g}`" if isinstance(info.default, float) else f"`{info.default}`"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What the site needs beside the pages of this folder: pages from elsewhere, and their links.
+"""Add pages from elsewhere to the site, also the notebook, and point links at pages of the site.
 
-Links in the pages are those of the checkout, so that they also work where it is browsed. What is no
-page of the site is named there in place of a link that would lead nowhere.
+Links in the pages are those of the checkout, so that they also work where it is browsed. A link to
+a file that is no page of the site becomes the name of that file.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,55 @@ FROM_ABOVE = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
     "deploy.md": "deploy/README.md",
+    "downloading.md": "docs/downloading.ipynb",
 }
 """Page of the site to the file of the checkout."""
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_config(config: Any) -> Any:
-    """Put pages that nobody gave a place at the end of the navigation."""
+    """Put pages without a place at the end of the navigation."""
     if rest := without_place(config.nav):
         config.nav.append({"More": rest})
     return config
 
 
 def without_place(nav: Any) -> list[str]:
-    """Name the pages of this folder that a navigation does not have."""
+    """Return the pages of this folder that a navigation does not have."""
     placed = set(re.findall(r"[\w-]+\.md", str(nav)))
     return sorted({path.name for path in (ROOT / "docs").glob("*.md")} - placed)
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages from above."""
+    """Add the pages of FROM_ABOVE."""
     from mkdocs.structure.files import (
         File,
     )  # here: the tests need the rest without the site's tools
 
     for page, name in FROM_ABOVE.items():
-        files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
+        if name.endswith(".ipynb"):
+            content = notebook_page(json.loads((ROOT / name).read_text()))
+            files.append(File.generated(config, page, content=content))
+        else:
+            files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
     return files
+
+
+def notebook_page(notebook: dict[str, Any]) -> str:
+    """Return a notebook as Markdown: its text, its code, and what each cell printed or showed."""
+    # The page that nbconvert makes carries 570 kB of JupyterLab's style sheets.
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        code = cell["cell_type"] == "code"
+        parts.append(f"```python\n{source}\n```" if code else source)
+        for output in cell.get("outputs", ()):
+            shown = output.get("data", {"text/plain": output.get("text", ())})
+            if "text/html" in shown:
+                parts.append(f"<div class='output'>{''.join(shown['text/html'])}</div>")
+            else:
+                parts.append(f"```text\n{''.join(shown['text/plain']).rstrip()}\n```")
+    return "\n\n".join(parts)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

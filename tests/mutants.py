@@ -31,13 +31,20 @@ from queue import Queue
 ROOT = Path(__file__).parents[1]
 KNOWN = ROOT / "tests" / "mutants_known.txt"
 SUBJECTS = {
-    "geodes_tasks/transfer": ("tests/unit/transfer",),
+    "geodes_tasks/transfer": (
+        "tests/unit/transfer",
+        "tests/integration/test_extract.py",
+        "tests/integration/test_members.py",
+    ),
     "geodes_tasks/model": ("tests/unit/model",),
     "geodes_tasks/transports/http": (
         "tests/unit/transports",
+        "tests/integration/test_http_client.py",
+        "tests/integration/test_message_or_file.py",
+        "tests/integration/test_availability.py",
         "tests/integration/test_http_transport.py",
     ),
-    "geodes_tasks/stac": ("tests/unit/stac",),
+    "geodes_tasks/stac": ("tests/unit/stac", "tests/integration/test_search.py"),
     "geodes_tasks/ledger/scripts": ("tests/unit/ledger",),
 }
 """Folders that mutants are drawn from, each with the tests of its subject."""
@@ -223,7 +230,7 @@ def survives(mutant: Mutant, tree: Path, timeout_s: float) -> bool:
     """Run the tests of the subject on the mutant in a copy of the tree."""
     target = tree / mutant.path
     original = target.read_text()
-    own = sorted(tree.glob(f"tests/unit/**/test_{target.stem}.py"))
+    own = sorted(tree.glob(f"tests/*/**/test_{target.stem}.py"))
     tests = [*(path.relative_to(tree).as_posix() for path in own), *SUBJECTS[mutant.subject]]
     target.write_text(mutant.text)
     try:

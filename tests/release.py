@@ -130,18 +130,20 @@ def check(scratch: Path, version: str, python: str, package: Path) -> None:
 
 
 def check_install_page(scratch: Path, wheel: Path) -> None:
-    """Run each line of docs/install.md that installs the wheel, in an environment of its own.
+    """Run the line of docs/install.md that builds the wheel, and each one that installs it.
 
     Raises:
         SystemExit: one of them fails, or installs no working command.
     """
-    lines = re.findall(
-        r"^(?:python -m pip|pipx|uv) .*geodes_tasks-.*$",
-        (ROOT / "docs" / "install.md").read_text(),
-        re.MULTILINE,
-    )
-    if not lines:
-        raise SystemExit("docs/install.md names no line that installs the wheel")
+    page = (ROOT / "docs" / "install.md").read_text()
+    build = re.search(r"^python -m pip wheel .*$", page, re.MULTILINE)
+    lines = re.findall(r"^(?:python -m pip|pipx|uv) .*geodes_tasks-.*$", page, re.MULTILINE)
+    if build is None or not lines:
+        raise SystemExit("docs/install.md names no line that builds or installs the wheel")
+    tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run(["bash", "-c", build[0]], scratch / "source", os.environ | {"PATH": tools})
+    (scratch / "source" / "dist" / wheel.name).stat()
+    say(f"ok: {build[0]}")
     for number, line in enumerate(lines):
         folder = scratch / f"line-{number}"
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""A built site loads nothing from other hosts: ``python -m tests.site FOLDER``."""
+"""Check a built site: no other hosts, no large page. ``python -m tests.site FOLDER``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 LOADED = re.compile(
     r"<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I
 )
+MAX_PAGE_BYTES = 300_000
+"""Bytes of the largest page: at 1 Mbit/s it is there in less than 3 seconds."""
 LINKED = re.compile(r"rel=[\"']?(?:canonical|next|prev|author|license)\b", re.I)
-"""Links that a browser only follows when somebody asks."""
+"""Links that a browser follows only when the reader does."""
 
 
 def loads(folder: Path) -> list[str]:
-    """Name what the pages would load from elsewhere."""
+    """Return what the pages would load from elsewhere."""
     return [
         f"{page.relative_to(folder)}: {tag[:200]}"
         for page in sorted(folder.rglob("*.html"))
@@ -23,12 +25,22 @@ def loads(folder: Path) -> list[str]:
     ]
 
 
+def large(folder: Path) -> list[str]:
+    """Return the pages above MAX_PAGE_BYTES."""
+    sizes = {page: page.stat().st_size for page in sorted(folder.rglob("*.html"))}
+    return [
+        f"{page.relative_to(folder)}: {size} bytes, at most {MAX_PAGE_BYTES}"
+        for page, size in sizes.items()
+        if size > MAX_PAGE_BYTES
+    ]
+
+
 def main(arguments: list[str]) -> int:
-    """Look at a site; 1 when it loads something, or when there is none."""
+    """Check a site; return 1 when a check fails, or when there is no page."""
     folder = Path(arguments[0] if arguments else "site")
     pages = len(list(folder.rglob("*.html")))
-    found = loads(folder)
-    print(*found, f"{pages} pages, {len(found)} things from other hosts", sep="\n")
+    found = [*loads(folder), *large(folder)]
+    print(*found, f"{pages} pages, {len(found)} problems", sep="\n")
     return 1 if found or not pages else 0
 
 

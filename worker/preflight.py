@@ -106,7 +106,7 @@ def report_lost_ledger(settings: Config) -> None:
         return
     finally:
         ledger.close()
-    address = masked(settings.redis_url.get_secret_value())
+    address = masked(str(settings.redis_url))
     # A digest: file names must not show host and user to others, and may not hold "/".
     digest = hashlib.sha256(f"{address} {settings.key_prefix}".encode()).hexdigest()[:16]
     file = settings.state_dir.expanduser() / "ledgers" / digest

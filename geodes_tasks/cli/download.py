@@ -104,7 +104,7 @@ def download(
     )
     # One folder, one ledger, under whatever name it was given.
     folder = Path(settings.download_dir).resolve()
-    settings = settings.model_copy(update={"download_dir": folder})
+    settings = settings.replace(download_dir=folder)
     selection = planning.selection_of(
         planning.folder(folder), include=include or (), exclude=exclude or (), layout=layout,
         source=from_, extract=extract, keep_archive=keep_archive, members=members or (),

@@ -26,7 +26,7 @@ from geodes_tasks.monitoring.wording import summary
 PERIOD_S = 0.5
 """Seconds between two readings of the ledger."""
 CONFIRMED = 2
-"""Number of batches that a confirmation names at most: it has one line."""
+"""Number of batches that a confirmation names at most."""
 KEYS = "p pause  r resume  t retry failed  c cancel  e errors  f files  ? help  q quit"
 HELP = "y confirms p and c; e, f again: all; q ends the view and leaves everything running"
 PAGES = {"e": ("batches", "needs you", "continues by itself"), "f": ("batches", "files")}
@@ -99,7 +99,7 @@ def live(reader: SnapshotReader, actions: KeyActions) -> Snapshot:
                 text, style = "Redis does not answer; the picture is old; trying again", "bold red"
             except UnknownBatchError:  # forgotten while it was watched
                 return snapshot
-            note = Text(text, no_wrap=True, overflow="ellipsis", style=style)
+            note = Text(text, style=style)
             drawn = [
                 one for one in sections(snapshot) if one.title in (actions.titles or one.title)
             ]

@@ -142,7 +142,7 @@ class _ShownDownload(NoCallbacks):
         self._shown_at = time.monotonic()  # a file that is there in no time needs no progress
         self._account = settings.account
         # Only a fleet has a ledger that knows what others have spent.
-        shared = "redis_url" in settings.model_fields_set
+        shared = "redis_url" in settings.given
         self._ledger = Ledger.of(settings) if shared else None
 
     def progress(self, done_bytes: int, received_bytes: int = 0) -> None:  # noqa: ARG002

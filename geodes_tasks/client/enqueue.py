@@ -80,7 +80,7 @@ def enqueue(
     conf = config.of(conf)
     if account is not None:
         named_key(account)
-        conf = conf.model_copy(update={"account": account})
+        conf = conf.replace(account=account)
     folder = ledgers.folder_of(conf, download_dir)
     selection = planning.selection_of(
         folder, include=include, exclude=exclude, layout=layout, source=source, extract=extract,

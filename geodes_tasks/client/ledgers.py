@@ -18,7 +18,7 @@ from geodes_tasks.settings.config import Config
 
 def has_cluster(conf: Config) -> bool:
     """Return whether the settings name a Redis: its workers download then."""
-    return "redis_url" in conf.model_fields_set
+    return "redis_url" in conf.given
 
 
 def require_cluster(conf: Config, command: str) -> None:

@@ -66,7 +66,7 @@ class OneMachine:
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         self.folder = folder
         self.state = settings.state_dir.expanduser() / digest
-        own = settings.model_copy(update={"download_dir": folder})
+        own = settings.replace(download_dir=folder)
         self.server = PrivateServer(own, self.state, on_load)
         self._stack = contextlib.ExitStack()
         self.worker: subprocess.Popen[bytes] | None = None
@@ -202,7 +202,7 @@ class OneMachine:
         # Only this user reaches the private server, so no path in it is a stranger's.
         folders = self.settings.download_roots or (Path("/"),)
         update = {"grace_seconds": GRACE_S, "download_roots": folders}
-        settings = self.settings.model_copy(update=update)
+        settings = self.settings.replace(**update)
         variables = config.environment(settings) | {PARENT_VARIABLE: str(os.getpid())}
         with self.worker_log.open("wb") as output:
             return subprocess.Popen(

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from pydantic import SecretStr
-
 from geodes_tasks.client.child_process import end, is_listening, tail, try_lock
 from geodes_tasks.errors import (
     ConfigError,
@@ -29,6 +27,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.connection import SCHEMA, Loading
 from geodes_tasks.settings.config import Config
+from geodes_tasks.settings.secret import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +101,8 @@ class PrivateServer:
 
     def _listen_at(self, path: Path) -> None:
         self.socket = path
-        url = SecretStr(f"redis+socket://{path}")
-        self.settings = self._own.model_copy(update={"redis_url": url})
+        url = Secret(f"redis+socket://{path}")
+        self.settings = self._own.replace(redis_url=url)
 
     def use(self, stack: contextlib.ExitStack) -> None:
         """Use the server until the stack is closed; start it where no other process uses it.
@@ -212,8 +211,8 @@ class PrivateServer:
         """
         # Two servers would write to one append-only file.
         deadline = time.monotonic() + ORPHAN_S
-        url = SecretStr(f"redis+socket://{left}")
-        ledger = Ledger.of(self.settings.model_copy(update={"redis_url": url}))
+        url = Secret(f"redis+socket://{left}")
+        ledger = Ledger.of(self.settings.replace(redis_url=url))
         while is_listening(left):
             if time.monotonic() > deadline:
                 raise PrivateServerError(str(self.state), "of a killed run does not end")

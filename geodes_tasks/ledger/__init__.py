@@ -111,7 +111,7 @@ class Ledger:
             connect(settings),
             Limits.of(settings),
             prefix=settings.key_prefix,
-            url=settings.redis_url.get_secret_value(),
+            url=str(settings.redis_url),
         )
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class _UncheckedConnection:
 
 def connect(settings: Config) -> redis.Redis:
     """Return a client of the ledger's Redis; it opens no connection yet."""
-    address = settings.redis_url.get_secret_value()
+    address = str(settings.redis_url)
     url = client_url(address)
     # The kernel reports the end of a local server at once. A timeout would only break off an answer
     # that takes long.

@@ -16,7 +16,7 @@ from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, sections
 from geodes_tasks.monitoring.snapshot import Snapshot
-from geodes_tasks.monitoring.terminal import DRAW_S, Quiet, View, view
+from geodes_tasks.monitoring.terminal import DRAW_S, View, view
 from geodes_tasks.monitoring.wording import STATE_WORDS, WAIT_WORDS
 
 ROWS, RECORD_ROWS = 12, 50
@@ -87,7 +87,7 @@ class Cell:
             self._handle.update(ipython.HTML(text))
 
 
-class Html(Quiet):
+class Html(View):
     """The picture of a batch in a notebook cell."""
 
     shows_waits = True

@@ -83,7 +83,9 @@ class Section:
 
 def sections(snapshot: Snapshot) -> Iterator[Section]:
     """Yield the sections of a snapshot, without those that are empty."""
-    rows = tuple(batch_row(snapshot, status) for status in snapshot.batches)
+    # Those that move stand first: a low terminal has no room for all.
+    batches = sorted(snapshot.batches, key=lambda one: one.bytes_per_second < 1)
+    rows = tuple(batch_row(snapshot, status) for status in batches)
     now = clock(snapshot.at, snapshot.at)
     yield Section("batches", now, rows, is_named=True)
     if person := tuple(needs_a_person(snapshot)):
@@ -112,23 +114,25 @@ def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
     """Return the row of a batch: its end, its bytes and its speed, and below it the counts."""
     states, total = status.states, status.bytes_total
     share = status.bytes_done / total if total else float(not status.unfinished)
+    share = min(max(share, 0.0), 1.0)
     speed = f"{human_bytes(status.bytes_per_second)}/s" if status.unfinished else ""
     pauses = [f"{p.kind} {p.name}" for p in snapshot.pauses_of(status) if p.until is None]
     paused = f"PAUSED: {', '.join(pauses)}" if pauses and status.unfinished else ""
     end, why = end_text(snapshot, status)
     tone = Tone.MOVES if states.get(State.STARTED) else Tone.WAITS
     if not status.unfinished:
-        tone = Tone.PERSON if states.get(State.FAILURE) else Tone.DONE
+        rest = Tone.PERSON if states.get(State.FAILURE) else Tone.PLAIN
+        tone = Tone.DONE if status.ok else rest
     return Row(
         (
             status.batch,
-            f"{100 * min(max(share, 0.0), 1.0):.0f} %",
+            f"{100 * share:.0f} %",
             end,
             f"{human_bytes(status.bytes_done)} of {human_bytes(total)}",
             speed,
         ),
         Tone.PERSON if paused else tone,
-        min(max(share, 0.0), 1.0),
+        share,
         (joined([paused, summary(status), why]),),
     )
 
@@ -157,7 +161,9 @@ def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
         if len(found) > 1:
             text = f"workers run with different {words}: {', '.join(sorted(found))}"
             yield Row((text,), Tone.PERSON, notes=("start all with the same",))
-    yield from (pause_row(one) for one in snapshot.pauses if is_by_hand(one))
+    unfinished = [status for status in snapshot.batches if status.unfinished]
+    pauses = dict.fromkeys(one for status in unfinished for one in snapshot.pauses_of(status))
+    yield from (pause_row(one) for one in pauses if is_by_hand(one))
     for status in snapshot.batches:
         for group in snapshot.failures.get(status.batch, ()):
             if group.state is State.FAILURE or reaction_of(group.type) is Reaction.AUTH:

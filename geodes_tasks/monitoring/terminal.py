@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
@@ -15,11 +15,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from geodes_tasks.model.formatting import escaped, human_bytes, shortened
+from geodes_tasks.model.formatting import escaped, shortened
 from geodes_tasks.model.results import BatchStatus
-from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, end_text, sections
+from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, batch_row, sections
 from geodes_tasks.monitoring.snapshot import Snapshot
-from geodes_tasks.monitoring.wording import amount, clock, joined, summary
+from geodes_tasks.monitoring.wording import clock, joined, summary
 
 DRAW_S = 0.5
 """Seconds between two pictures: each one is sent whole, also over ssh."""
@@ -54,13 +54,13 @@ class Picture:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines."""
-        drawn = []
+        drawn, note = [], console.render_lines(self.note, options) if self.note.plain else []
         for section in self.sections:
             rows = islice(rows_of(section, options.max_width), self.height)
             counted = [(row, len(console.render_lines(row, options))) for row in rows]
             drawn.append(Block(section, counted, len(section.rows) - len(counted)))
         if self.height is not None:
-            fit(drawn, self.height - bool(self.note.plain))
+            fit(drawn, self.height - len(note))
         for block in drawn:
             title, detail = block.section.title.upper(), f"  {block.section.detail}"
             yield Text.assemble((title, "bold"), detail, no_wrap=True, overflow="ellipsis")
@@ -116,6 +116,8 @@ def fit(drawn: list[Block], height: int) -> None:
                 drawn.remove(block)
     while shorten(0.0):
         pass
+    while is_too_long() and len(drawn) > 1:
+        drawn.pop()
 
 
 def rows_of(section: Section, width: int) -> Iterator[RenderableType]:
@@ -134,12 +136,13 @@ def rows_of(section: Section, width: int) -> Iterator[RenderableType]:
         bar = min(room - widths[0] - 1, LONGEST_BAR)
     else:
         # The last column takes the rest of the line: only long texts stand there.
-        widths[count - 1] = max(width - sum(widths[: count - 1]) - count - 1, NAME)
+        widths[count - 1] = width - sum(widths[: count - 1]) - count - 1
     for row in section.rows:
         lines: list[RenderableType] = []
-        if len(row.cells) == 1:
+        if len(row.cells) == 1 or (widths[count - 1] < NAME and not section.is_named):
             # Wrapped, not cut: a sentence has its point at the end.
-            lines.append(Padding(Text(row.cells[0], style=STYLES[row.tone]), (0, 0, 0, INDENT)))
+            text = Text(joined(row.cells, " "), style=STYLES[row.tone])
+            lines.append(Padding(text, (0, 0, 0, INDENT)))
         else:
             lines.append(line_of(section, row, widths[:count], bar))
         for note in row.notes:
@@ -176,42 +179,24 @@ def line_of(section: Section, row: Row, widths: list[int], bar: int) -> Table:
     return line
 
 
-class View(Protocol):
-    """A display of one batch while it runs. A context manager."""
+class View:
+    """A display of one batch while it runs, a context manager. This one shows nothing."""
 
-    shows_waits: bool
+    shows_waits = False
     """Whether it shows why downloads wait, so that no line needs to."""
 
     def __enter__(self) -> Self:
         """Start the display."""
-        ...
-
-    def __exit__(self, *_: object) -> None:
-        """Stop the display."""
-        ...
-
-    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
-        """Draw the batch; ``read`` is called where more than its counts is drawn."""
-        ...
-
-
-class Quiet:
-    """A display that shows nothing."""
-
-    shows_waits = False
-
-    def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Do nothing."""
+        """Stop the display."""
 
     def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
-        """Draw nothing."""
+        """Draw the batch; ``read`` is called where more than its counts is drawn."""
 
 
-class Lines(Quiet):
+class Lines(View):
     """A line with its time for each change, for logs and pipes."""
 
     def __init__(self, console: Console, name: str = "") -> None:
@@ -228,20 +213,15 @@ class Lines(Quiet):
         self._last, self._written_at = news, now
         # Read here, not before: most calls write nothing.
         snapshot = read()
-        speed = f"{human_bytes(status.bytes_per_second)}/s" if status.unfinished else ""
-        counts = joined(
-            [
-                amount(status.bytes_done, status.bytes_total),
-                speed,
-                joined(end_text(snapshot, status), ": ") if status.unfinished else "",
-            ]
-        )
+        row = batch_row(snapshot, status)
+        _, _, end, size, speed = row.cells
         name = f"{self.name}: " if self.name else ""
-        text = f"{clock(snapshot.at, snapshot.at)} {name}{summary(status)}; {counts}"
+        counts = joined([size, speed, end if status.unfinished else ""])
+        text = f"{clock(snapshot.at, snapshot.at)} {name}{joined(row.notes)}; {counts}"
         self.console.print(escaped(text), highlight=False, markup=False, soft_wrap=True)
 
 
-class Drawing(Quiet):
+class Drawing(View):
     """The picture of ``watch``, redrawn in place until the batch is over."""
 
     shows_waits = True
@@ -273,5 +253,5 @@ class Drawing(Quiet):
 def view(console: Console, *, quiet: bool) -> View:
     """Return the display that fits a console: the picture, lines in a log, or nothing."""
     if quiet:
-        return Quiet()
+        return View()
     return Drawing(console) if console.is_terminal else Lines(console)

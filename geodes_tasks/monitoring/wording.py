@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from geodes_tasks.model.formatting import human_bytes, human_seconds, instant
+from geodes_tasks.model.formatting import human_seconds, instant
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Outcome, Reason, State
 
@@ -61,11 +61,6 @@ def summary(status: BatchStatus) -> str:
     for reason, count in status.waiting.items():
         parts.append(f"{count} {WAIT_WORDS.get(reason, reason)}")
     return ", ".join(parts)
-
-
-def amount(done_bytes: int | None, size_bytes: int | None) -> str:
-    """Return progress in bytes: ``1.0 MB of 4.0 MB``."""
-    return f"{human_bytes(done_bytes)} of {human_bytes(size_bytes)}"
 
 
 def without_addresses(message: str) -> str:

@@ -61,7 +61,7 @@ class Geodes(ItemSearch):
         """
         self.set_conf(conf)
         if base_url is not None:
-            self.conf = self.conf.model_copy()
+            self.conf = self.conf.replace()
             self.conf.portal_url = base_url
         # For `item.download_archive()`, which uses the last Geodes object, as in pygeodes.
         PORTALS.add(self)

@@ -44,13 +44,7 @@ def of_account(settings: Config, account: str) -> Config:
         key = secret_word(text)
     except ValueError as error:
         raise ConfigError(variable, str(error)) from None
-    found = settings.model_copy(
-        update={
-            "account": account,
-            "api_key": key,
-            "api_key_file": Path(file) if file else None,
-        }
-    )
+    found = settings.replace(account=account, api_key=key, api_key_file=file or None)
     found._key_variable = variable
     return found
 

@@ -1,18 +1,15 @@
-"""The ways of the configuration: strength of its sources, errors that quote no value."""
+"""The ways of the configuration: strength of its sources, copies, pygeodes' methods."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
-from contextvars import ContextVar
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import AliasChoices, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from typing import Any, ClassVar, Self
 
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.files import PYGEODES_FILE, SettingsFile, config_file, read_file
+from geodes_tasks.settings.fields import Field
+from geodes_tasks.settings.files import PYGEODES_FILE, config_file, read_file
 
 POSITIONAL = (
     "api_key", "logging_level", "download_dir", "checksum_error", "use_async_requests",
@@ -24,37 +21,33 @@ S3_PARAMETERS = POSITIONAL[6:]
 FUNCTIONS: dict[str, Callable[[], Any]] = {}
 """Functions that return S3 credentials, by the setting that names each."""
 
-_reads_files: ContextVar[bool] = ContextVar("reads_files", default=True)
-"""Whether the usual files are read too."""
 
-
-class BaseConfig(BaseSettings):
+class BaseConfig:
     """Reads the fields of a subclass from keywords, environment and files."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="GEODES_TASKS_",
-        env_ignore_empty=True,
-        extra="ignore",
-        validate_assignment=True,
-        validate_default=True,
-        populate_by_name=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-    )
+    fields: ClassVar[dict[str, Field[Any]]] = {}
+    """The settings by name, in the order in which they are parsed."""
+    given: frozenset[str]
+    """Names of the settings that are not left at their defaults."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Change a setting, from the next use on.
+    def __init__(self, *positional: Any, **given: Any) -> None:
+        """Use the given values; None counts as not given.
 
         Raises:
-            AttributeError: there is no such setting.
-            ConfigError: the value cannot be used.
+            TypeError: there is no such name.
+            ConfigError: a value cannot be used; its setting is named, the value is not quoted.
         """
-        if not name.startswith("_") and name not in type(self).model_fields:
-            raise AttributeError(f"Config has no {name}{self.nearest(name)}")
-        try:
-            super().__setattr__(name, value)
-        except ValidationError as error:
-            raise self.config_error(error) from None
+        given = dict(zip(POSITIONAL, positional, strict=False)) | given
+        if function := given.pop("s3_credentials", None):
+            name = getattr(function, "__name__", "credentials").strip("<>")
+            given["s3_credentials_command"] = name = f"{function.__module__}:{name}"
+            FUNCTIONS[name] = function
+        for name in given:
+            if name not in self.fields:
+                raise TypeError(f"Config has no {name}{self.nearest(name)}")
+        usual = (path for path in (config_file(), Path(PYGEODES_FILE)) if path.is_file())
+        files = [read_file(path, self.fields) for path in usual]
+        self._fill(*files, _environment(self.fields), given)
 
     @classmethod
     def from_file(cls, file: str | Path = PYGEODES_FILE) -> Self:
@@ -66,25 +59,63 @@ class BaseConfig(BaseSettings):
         Raises:
             ConfigError: the file is missing or not usable.
         """
-        token = _reads_files.set(False)
-        try:
-            return cls(**read_file(Path(file).expanduser(), cls.model_fields))
-        finally:
-            _reads_files.reset(token)
+        found = cls.__new__(cls)
+        found._fill(_environment(cls.fields), read_file(Path(file).expanduser(), cls.fields))
+        return found
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a fixed signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources, the strongest first: keywords, environment, files."""
-        usual = Path(PYGEODES_FILE), config_file()
-        files = [SettingsFile(settings_cls, path) for path in usual if _reads_files.get()]
-        return init_settings, env_settings, *files
+    def _fill(self, *sources: Mapping[str, Any]) -> None:
+        """Set every setting from its strongest source, the last one that has it."""
+        values = {
+            name: value for source in sources for name, value in source.items() if value is not None
+        }
+        self.__dict__["given"] = frozenset(values)
+        for name, field in self.fields.items():
+            if name in values:
+                field.__set__(self, values[name])
+            else:
+                field.set_default(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Change a setting, from the next use on.
+
+        Raises:
+            AttributeError: there is no such setting.
+            ConfigError: the value cannot be used.
+        """
+        if not name.startswith("_") and name not in self.fields:
+            raise AttributeError(f"Config has no {name}{self.nearest(name)}")
+        super().__setattr__(name, value)
+        self.__dict__["given"] |= {name}
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some settings changed.
+
+        Raises:
+            AttributeError: there is no such setting.
+            ConfigError: a value cannot be used.
+        """
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        ordered = {name: changes.pop(name) for name in self.fields if name in changes}
+        for name, value in (ordered | changes).items():
+            setattr(copy, name, value)
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all settings are the same."""
+        return isinstance(other, BaseConfig) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        """Return a hash of the present values, for caches that compare the values too."""
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.fields)
+
+    def __repr__(self) -> str:
+        # The address of a webhook is a secret for most services.
+        shown = [name for name in self.fields if not name.startswith("on_")]
+        return f"Config({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that pygeodes has, by its names; secrets as plain text."""
@@ -107,28 +138,24 @@ class BaseConfig(BaseSettings):
         """
         for name in S3_PARAMETERS[:2]:
             if not getattr(self, name):
-                raise ConfigError(self.variables(name)[0], "is not set, and S3 needs it")
-
-    @classmethod
-    def variables(cls, field: str) -> list[str]:
-        """Return the environment variables that set a field, the strongest first."""
-        info = cls.model_fields.get(field)
-        alias = info.validation_alias if info else None
-        if isinstance(alias, AliasChoices):
-            return [str(choice) for choice in alias.choices]
-        # Errors name a field by its variable already where the environment set it.
-        return [field if field.isupper() else f"GEODES_TASKS_{field.upper()}"]
+                raise ConfigError(self.fields[name].variables[0], "is not set, and S3 needs it")
 
     @classmethod
     def nearest(cls, name: str) -> str:
         """Return the end of a message with the known name that is most like this one."""
-        found = difflib.get_close_matches(name, cls.model_fields, 1)
+        import difflib
+
+        found = difflib.get_close_matches(name, cls.fields, 1)
         return f"; did you mean {found[0]}?" if found else ""
 
-    @classmethod
-    def config_error(cls, error: ValidationError) -> ConfigError:
-        """Return the error that names the setting and does not quote the value."""
-        # Not chained where it is raised: pydantic keeps the value, which may be a secret.
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        return ConfigError(cls.variables(name)[0], first["msg"].removeprefix("Value error, "))
+
+def _environment(fields: Mapping[str, Field[Any]]) -> dict[str, str]:
+    """Return the settings in the environment; an empty variable is not set, its case is free."""
+    present = {name.upper(): value for name, value in os.environ.items() if value}
+    return {
+        name: present[variable]
+        for name, field in fields.items()
+        # The strongest one last: it stays.
+        for variable in reversed(field.variables)
+        if variable in present
+    }

@@ -5,46 +5,72 @@ Nothing is read at import and nothing is ever written.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from platformdirs import user_state_path
-from pydantic import (
-    AliasChoices,
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import NoDecode
 
-from geodes_tasks.settings.base_config import FUNCTIONS, POSITIONAL, BaseConfig
+from geodes_tasks.settings.base_config import BaseConfig
+from geodes_tasks.settings.fields import (
+    Field,
+    boolean,
+    matching,
+    number,
+    one_of,
+    optional,
+    text,
+)
 from geodes_tasks.settings.files import read_file, read_key, with_password
 from geodes_tasks.settings.quota import Quota, parse_rate
 from geodes_tasks.settings.redis_address import checked
 from geodes_tasks.settings.secret import Secret, secret_word
 from geodes_tasks.settings.urls import web_url
 
-ACCOUNT_NAME = r"^[\w.-]{1,64}$"
+ACCOUNT_NAME = r"[\w.-]{1,64}"
 """Names of accounts: they become part of keys in Redis and of environment variables."""
-WebUrl = Annotated[str, BeforeValidator(web_url)]
-SecretWord = Annotated[Secret | None, BeforeValidator(secret_word)]
-Folder = Annotated[str, BeforeValidator(lambda path: str(Path(path).expanduser().absolute()))]
-# NoDecode: without it pydantic-settings reads these variables as JSON.
-QuotaSetting = Annotated[Quota | None, BeforeValidator(Quota.parse), NoDecode]
-Folders = Annotated[tuple[Path, ...], NoDecode]
-Hosts = Annotated[tuple[str, ...], NoDecode]
+positive = number(float, above=0)
 
 
-def setting(default: Any, description: str, *variables: str, **limits: Any) -> Any:
-    """Return a field; ``variables`` are its own in the environment, the strongest first."""
-    alias = AliasChoices(*variables) if variables else None
-    return Field(default, description=description, validation_alias=alias, **limits)
+def folder(value: Any) -> str:
+    """Return the absolute path of a folder, which need not exist."""
+    return str(Path(value).expanduser().absolute())
+
+
+def hosts(value: Any) -> tuple[str, ...]:
+    """Return the names of hosts in a text with commas or in a list."""
+    names = value.split(",") if isinstance(value, str) else map(text, value)
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def roots(value: Any) -> tuple[Path, ...]:
+    """Return the folders in a text with colons or in a list.
+
+    Raises:
+        ValueError: one of them is a relative path.
+    """
+    names = value.split(os.pathsep) if isinstance(value, str) else map(str, value)
+    paths = tuple(Path(name) for name in names if name.strip())
+    if relative := [str(path) for path in paths if not path.is_absolute()]:
+        raise ValueError(f"{relative[0]!r} is a relative path; a root is an absolute one")
+    return paths
+
+
+class RedisAddress(Field[Secret]):
+    """The address of Redis, complete with the password and certificates of other settings."""
+
+    def parsed(self, config: Any, value: object) -> Secret:
+        """Return the address as redis-py, the broker and child processes read it."""
+        url = str(Secret.of(value))
+        is_tls = url.startswith("rediss:") or (url.startswith("sentinel:") and "ssl=" in url)
+        if config.ca_bundle and is_tls and "ssl_ca_certs" not in url:
+            between = "&" if "?" in url else "?"
+            url += f"{between}ssl_ca_certs={quote(str(config.ca_bundle.expanduser()))}"
+        if config.redis_password_file:
+            url = with_password(url, config.redis_password_file)
+        return Secret(checked(url))
 
 
 class Config(BaseConfig):
@@ -62,173 +88,150 @@ class Config(BaseConfig):
         Quota(count=50, seconds=3600.0)
     """
 
-    api_key: SecretWord = setting(None, "Key of the portal account.", "GEODES_API_KEY")
-    api_key_file: Path | None = setting(
-        None, "File that holds the key; read again when it changes.", "GEODES_API_KEY_FILE"
+    api_key = Field(None, secret_word, "Key of the portal account.", "GEODES_API_KEY")
+    api_key_file = Field(
+        None,
+        optional(Path),
+        "File that holds the key; read again when it changes.",
+        "GEODES_API_KEY_FILE",
     )
-    aws_access_key_id: SecretWord = setting(
-        None, "S3 credentials; the other steps of the AWS chain work too.", "AWS_ACCESS_KEY_ID"
+    aws_access_key_id = Field(
+        None,
+        secret_word,
+        "S3 credentials; the other steps of the AWS chain work too.",
+        "AWS_ACCESS_KEY_ID",
     )
-    aws_secret_access_key: SecretWord = setting(None, "S3 credentials.", "AWS_SECRET_ACCESS_KEY")
-    aws_session_token: SecretWord = setting(None, "S3 credentials.", "AWS_SESSION_TOKEN")
-    s3_credentials_command: str = setting(
+    aws_secret_access_key = Field(None, secret_word, "S3 credentials.", "AWS_SECRET_ACCESS_KEY")
+    aws_session_token = Field(None, secret_word, "S3 credentials.", "AWS_SESSION_TOKEN")
+    s3_credentials_command = Field(
         "",
+        text,
         "Command that prints fresh S3 credentials as JSON (key, secret, token, expiry), or "
         "`module:function` that returns them.",
     )
-    s3_again_seconds: float = setting(
-        300.0, "Seconds for which workers skip S3 that could not be reached.", gt=0
+    s3_again_seconds = Field(
+        300.0, positive, "Seconds for which workers skip S3 that could not be reached."
     )
-    region_name: str = setting(
-        "us-east-1", "S3 region, for signatures.", "AWS_REGION", "AWS_DEFAULT_REGION"
+    region_name = Field(
+        "us-east-1", text, "S3 region, for signatures.", "AWS_REGION", "AWS_DEFAULT_REGION"
     )
-    portal_url: WebUrl = setting(
-        "https://geodes-portal.cnes.fr", "The portal. Plain http is accepted for loopback only."
+    portal_url = Field(
+        "https://geodes-portal.cnes.fr",
+        web_url,
+        "The portal. Plain http is accepted for loopback only.",
     )
-    # Both above redis_url: pydantic validates in this order, and the validator of redis_url
-    # reads them.
-    ca_bundle: Path | None = setting(
+    # Both above redis_url, which is parsed with them.
+    ca_bundle = Field(
         None,
+        optional(Path),
         "Certificates to trust, also for rediss://; not set: those of this system. TLS is "
         "always verified.",
         "GEODES_TASKS_CA_BUNDLE",
         "REQUESTS_CA_BUNDLE",
         "CURL_CA_BUNDLE",
     )
-    redis_password_file: Path | None = setting(
-        None, "File that holds the password for GEODES_TASKS_REDIS_URL; read at the start."
+    redis_password_file = Field(
+        None,
+        optional(Path),
+        "File that holds the password for GEODES_TASKS_REDIS_URL; read at the start.",
     )
-    redis_url: Secret = setting(
-        Secret("redis://127.0.0.1:6379/0"),
+    redis_url = RedisAddress(
+        "redis://127.0.0.1:6379/0",
+        Secret.of,
         "Redis of the cluster: redis://, rediss://, "
         "sentinel://H1:26379;H2:26379/0?master_name=NAME, or redis+socket:///path.",
     )
-    download_dir: Folder = setting(".", "Folder that files are downloaded into.")
-    download_roots: Folders = setting(
+    download_dir = Field(".", folder, "Folder that files are downloaded into.")
+    download_roots = Field(
         (),
+        roots,
         "A worker writes below these folders only (colon-separated); not set: below its "
         "GEODES_TASKS_DOWNLOAD_DIR.",
     )
-    s3_endpoint_url: WebUrl = setting(
-        "https://s3.datalake.cnes.fr", "The S3 datalake of CNES, or another."
+    s3_endpoint_url = Field(
+        "https://s3.datalake.cnes.fr", web_url, "The S3 datalake of CNES, or another."
     )
     # XDG Base Directory Specification: state lives apart from configuration and cache.
-    state_dir: Path = Field(
-        default_factory=lambda: user_state_path("geodes-tasks"),
-        description="Folder in which one-machine mode keeps its ledger, "
-        "and a worker the id of the ledger that it used last.",
+    state_dir = Field(
+        functools.partial(user_state_path, "geodes-tasks"),
+        Path,
+        "Folder in which one-machine mode keeps its ledger, and a worker the id of the ledger "
+        "that it used last.",
     )
-    account: str = setting(
-        "default", "Name of the account, the unit of limits.", pattern=ACCOUNT_NAME
+    account = Field(
+        "default",
+        matching(ACCOUNT_NAME, "1 to 64 letters, digits, `_`, `.` or `-`"),
+        "Name of the account, the unit of limits.",
     )
     # GEODES counts 50 downloads in an hour for each account (GEODES section 3.3).
-    quota: QuotaSetting = setting(
-        Quota(50, 3600.0), "Downloads that the account may start: 50/hour, or off."
+    quota = Field("50/hour", Quota.parse, "Downloads that the account may start: 50/hour, or off.")
+    max_concurrent = Field(
+        4,
+        number(int, least=1),
+        "Concurrency limit: parallel transfers per account, over all workers.",
     )
-    max_concurrent: int = setting(
-        4, "Concurrency limit: parallel transfers per account, over all workers.", ge=1
-    )
-    rate: Annotated[int | None, BeforeValidator(parse_rate)] = setting(
+    rate = Field(
         None,
+        parse_rate,
         "Bytes a second of one worker with all its processes, HTTP and S3 together: 20MB, "
         "500kB, off.",
     )
-    lease_seconds: float = setting(
+    lease_seconds = Field(
         60.0,
+        number(float, least=1),
         "If a worker does not renew its lease for this long, its downloads are given to other "
         "workers.",
-        ge=1,
     )
-    connect_seconds: float = setting(15.0, "Timeout of a connection attempt.", gt=0)
-    first_byte_seconds: float = setting(120.0, "Timeout of the first byte of an answer.", gt=0)
-    stall_seconds: float = setting(
-        60.0, "Timeout between two chunks of a body; a slow transfer is not cut.", gt=0
+    connect_seconds = Field(15.0, positive, "Timeout of a connection attempt.")
+    first_byte_seconds = Field(120.0, positive, "Timeout of the first byte of an answer.")
+    stall_seconds = Field(
+        60.0, positive, "Timeout between two chunks of a body; a slow transfer is not cut."
     )
-    offline_poll_seconds: float = setting(
-        600.0, "Seconds between two polls for files on tape; one is for all.", gt=0
+    offline_poll_seconds = Field(
+        600.0, positive, "Seconds between two polls for files on tape; one is for all."
     )
-    keep_days: float | None = setting(
-        None, "Days for which finished batches are kept; one-machine mode: 30.", gt=0
+    keep_days = Field(
+        None,
+        optional(positive),
+        "Days for which finished batches are kept; one-machine mode: 30.",
     )
-    probe_seconds: float = setting(
-        60.0, "Seconds between two tests whether a used-up quota is back.", gt=0
+    probe_seconds = Field(
+        60.0, positive, "Seconds between two tests whether a used-up quota is back."
     )
-    max_attempts: int = setting(8, "Counted attempts before FAILURE.", ge=1)
-    backoff_seconds: float = setting(
-        2.0, "Seconds to the first retry; doubled each time, up to 300.", gt=0
+    max_attempts = Field(8, number(int, least=1), "Counted attempts before FAILURE.")
+    backoff_seconds = Field(
+        2.0, positive, "Seconds to the first retry; doubled each time, up to 300."
     )
-    grace_seconds: float = setting(
-        10.0, "Seconds that a stopping worker leaves to running downloads.", ge=0
+    grace_seconds = Field(
+        10.0,
+        number(float, least=0),
+        "Seconds that a stopping worker leaves to running downloads.",
     )
-    # Not shown: the address of a webhook is a secret for most services.
-    on_file: str = setting("", "Command or webhook for each finished file.", repr=False)
-    on_batch: str = setting("", "Command or webhook for each finished batch.", repr=False)
-    hook_seconds: float = setting(60.0, "Timeout of such a command or webhook.", gt=0)
-    log_format: Literal["text", "json"] = setting(
-        "text", "Form of a worker's log: `text`, or `json`, an object a line."
+    on_file = Field("", text, "Command or webhook for each finished file.")
+    on_batch = Field("", text, "Command or webhook for each finished batch.")
+    hook_seconds = Field(60.0, positive, "Timeout of such a command or webhook.")
+    log_format = Field(
+        "text",
+        one_of("text", "json"),
+        "Form of a worker's log: `text`, or `json`, an object a line.",
     )
-    allowed_hosts: Hosts = setting(
-        (), "Other hosts whose hrefs are opened (comma-separated); no key is sent to them."
+    allowed_hosts = Field(
+        (), hosts, "Other hosts whose hrefs are opened (comma-separated); no key is sent to them."
     )
-    key_prefix: str = setting(
-        "geodes:", "Prefix of every key in Redis.", pattern=r"^[\w.:-]{1,64}$"
+    key_prefix = Field(
+        "geodes:",
+        matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits, `_`, `.`, `:` or `-`"),
+        "Prefix of every key in Redis.",
     )
 
-    nb_max_items: int = setting(800_000_000, "Items that a search with `get_all` may find.", ge=1)
-    logging_level: str = setting("INFO", "Of pygeodes; nothing depends on it.")
-    checksum_error: bool = setting(True, "Of pygeodes; checksums are always verified.")
-    use_async_requests: bool = setting(True, "Of pygeodes; nothing depends on it.")
+    nb_max_items = Field(
+        800_000_000, number(int, least=1), "Items that a search with `get_all` may find."
+    )
+    logging_level = Field("INFO", text, "Of pygeodes; nothing depends on it.")
+    checksum_error = Field(True, boolean, "Of pygeodes; checksums are always verified.")
+    use_async_requests = Field(True, boolean, "Of pygeodes; nothing depends on it.")
 
-    def __init__(self, *positional: Any, **given: Any) -> None:
-        """Use the given values; None counts as not given.
-
-        Raises:
-            TypeError: there is no such name.
-            ConfigError: a value cannot be used; its setting is named, the value is not quoted.
-        """
-        given = dict(zip(POSITIONAL, positional, strict=False)) | given
-        if function := given.pop("s3_credentials", None):
-            name = getattr(function, "__name__", "credentials").strip("<>")
-            given["s3_credentials_command"] = name = f"{function.__module__}:{name}"
-            FUNCTIONS[name] = function
-        for name in given:
-            if name not in type(self).model_fields:
-                raise TypeError(f"Config has no {name}{self.nearest(name)}")
-        try:
-            super().__init__(**{name: value for name, value in given.items() if value is not None})
-        except ValidationError as error:
-            raise self.config_error(error) from None
-
-    @field_validator("redis_url")
-    @classmethod
-    def _complete(cls, url: Secret, info: ValidationInfo) -> Secret:
-        text, file = str(url), info.data.get("redis_password_file")
-        bundle = info.data.get("ca_bundle")
-        is_tls = text.startswith("rediss:") or (text.startswith("sentinel:") and "ssl=" in text)
-        # In the address, where redis-py, the broker and the children all read it.
-        if bundle and is_tls and "ssl_ca_certs" not in text:
-            between = "&" if "?" in text else "?"
-            text += f"{between}ssl_ca_certs={quote(str(bundle.expanduser()))}"
-        return Secret(checked(with_password(text, file) if file else text))
-
-    @field_validator("allowed_hosts", mode="before")
-    @classmethod
-    def _hosts(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("download_roots", mode="before")
-    @classmethod
-    def _roots(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        paths = tuple(Path(part) for part in value.split(os.pathsep) if part.strip())
-        if relative := [str(path) for path in paths if not path.is_absolute()]:
-            raise ValueError(f"{relative[0]!r} is a relative path; a root is an absolute one")
-        return paths
-
-    _key_variable: str = PrivateAttr("GEODES_API_KEY")
+    _key_variable = "GEODES_API_KEY"
 
     @property
     def key_variable(self) -> str:
@@ -268,10 +271,6 @@ class Config(BaseConfig):
             else (f"the key in {origin}")
         )
 
-    def __hash__(self) -> int:
-        """Return a hash of the present values, for caches that compare the values too."""
-        return hash(tuple(self.__dict__.values()))
-
     @property
     def has_api_key(self) -> bool:
         """Return whether there is an API key."""
@@ -289,7 +288,7 @@ def load(config: Path | None = None, **flags: object) -> Config:
         ConfigError: a value cannot be used; the message names its setting.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    return Config(**(read_file(config, Config.model_fields) if config else {}) | given)
+    return Config(**(read_file(config, Config.fields) if config else {}) | given)
 
 
 def of(conf: Config | None) -> Config:
@@ -306,16 +305,14 @@ def of(conf: Config | None) -> Config:
 
 def environment_name(field: str) -> str:
     """Return the environment variable that sets a field, the strongest if there are two."""
-    return Config.variables(field)[0]
+    return Config.fields[field].variables[0]
 
 
 def environment(settings: Config) -> dict[str, str]:
     """Return the variables from which a child process reads the same settings, secrets included."""
     found = {}
-    for name in Config.model_fields:
+    for name in Config.fields:
         value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
         if isinstance(value, Path):
             value = value.expanduser().absolute()
         if isinstance(value, tuple):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from platformdirs import user_config_path
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.secret import secret_word
@@ -28,27 +25,6 @@ def config_file() -> Path:
     return user_config_path("geodes-tasks") / "config.toml"
 
 
-class SettingsFile(PydanticBaseSettingsSource):
-    """The settings in a file that need not exist."""
-
-    def __init__(self, settings_class: type[BaseSettings], path: Path) -> None:
-        super().__init__(settings_class)
-        self._path = path
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Raise: pydantic requires this method, and ``__call__`` reads all fields at once."""
-        raise NotImplementedError
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the values, by the first alias of each field: where the other sources put them."""
-        fields = self.settings_cls.model_fields
-        found = read_file(self._path, fields) if self._path.is_file() else {}
-        choices = {
-            name: getattr(fields[name].validation_alias, "choices", [name]) for name in found
-        }
-        return {str(choices[name][0]): value for name, value in found.items()}
-
-
 def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
     """Return the settings in a file: TOML with our names, or JSON of pygeodes; log unknown names.
 
@@ -59,7 +35,12 @@ def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
     try:
         # Editors on Windows begin UTF-8 files with a byte order mark, which both parsers refuse.
         text = path.read_text(encoding="utf-8-sig")
-        data = tomllib.loads(text) if kind == "TOML" else json.loads(text)
+        if kind == "TOML":
+            import tomllib
+
+            data = tomllib.loads(text)
+        else:
+            data = json.loads(text)
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

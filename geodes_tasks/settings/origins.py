@@ -34,15 +34,15 @@ def settings_in_force(config: Path | None = None) -> Iterator[Setting]:
     Raises:
         ConfigError: a value cannot be used.
     """
-    known, settings = Config.model_fields, load(config)
+    known, settings = Config.fields, load(config)
     usual = [path for path in (Path(PYGEODES_FILE), config_file()) if path.is_file()]
     named = read_file(config, known) if config else {}
     weaker = [(path, read_file(path, known)) for path in usual]
-    # pydantic-settings ignores the case of a variable, and those that are empty.
+    # The case of a variable is free, and an empty one is not set.
     present = {name.upper() for name, value in os.environ.items() if value}
     for name in known:
         found = [str(config)] if name in named else []
-        found += [each for each in Config.variables(name) if each in present]
+        found += [each for each in Config.fields[name].variables if each in present]
         found += [str(path) for path, values in weaker if name in values]
         yield Setting(name, _shown(name, getattr(settings, name)), [*found, "default"][0])
 

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import SecretStr
-from pydantic_core import CoreSchema, core_schema
-
 
 class Secret(str):
-    """Text that neither ``repr`` nor JSON shows, so that no traceback and no log line holds it."""
+    """Text that ``repr`` does not show, so that no traceback and no log line holds it."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return "'***'"
 
-    def get_secret_value(self) -> str:
-        """Return the plain text."""
-        return str(self)
-
     @classmethod
     def of(cls, value: object) -> Secret:
-        """Return a secret of text, or of pydantic's secret text.
+        """Return a secret of text, or of a ``SecretStr`` as pydantic has it.
 
         Raises:
             ValueError: it is no text.
         """
-        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
         if not isinstance(plain, str):
-            raise ValueError("is no text")  # noqa: TRY004 - pydantic collects ValueErrors
+            raise ValueError("is no text")  # noqa: TRY004 - Field names the setting
         return cls(plain)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:
-        """Validate as ``of``; hide the text in JSON."""
-        hidden = core_schema.plain_serializer_function_ser_schema(lambda _: "***", when_used="json")
-        return core_schema.no_info_plain_validator_function(cls.of, serialization=hidden)
 
 
 def secret_word(value: object) -> Secret | None:

@@ -31,7 +31,7 @@ def celery_settings(settings: Config) -> dict[str, Any]:
     """Return Celery's settings for downloads; measured, see docs/architecture.md."""
     from kombu.entity import Queue as BrokerQueue
 
-    url = settings.redis_url.get_secret_value()
+    url = str(settings.redis_url)
     transport = {
         # The ledger knows which messages were sent and never claimed, and sends those again. The
         # broker's own copy of every message under way would cost two round trips a download, and

@@ -8,15 +8,19 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from geodes_tasks.errors import DiskError, NotAFileError, TooLargeError
+from geodes_tasks.transfer.destination import PART_FOLDER
 
 RESERVE_BYTES = 16 * 1024 * 1024
 """Number of bytes that are left free on the volume; 1 % of the volume where that is less."""
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+"""Flags of open(2) for a folder that is no link."""
 _NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.EINVAL})
 """Errors of the name of one file. Every other error is the volume's refusal."""
 
@@ -44,14 +48,17 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Raise an error of this package for one of the system."""
+        kind = ""
         if isinstance(error, IsADirectoryError):
-            raise NotAFileError(str(error.filename or self._path), "folder") from error
-        if isinstance(error, NotADirectoryError | FileExistsError):
+            kind = "folder"
+        elif isinstance(error, NotADirectoryError | FileExistsError):
             kind = "file"
-            raise NotAFileError(str(error.filename or self._path), kind) from error
-        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        elif isinstance(error, OSError) and error.errno == errno.ELOOP:
             kind = "link that leads to itself"
-            raise NotAFileError(str(error.filename or self._path), kind) from error
+        if kind and isinstance(error, OSError):
+            # Below an open folder the system knows the last name only (openat(2)).
+            is_whole = isinstance(error.filename, str) and error.filename.startswith(os.sep)
+            raise NotAFileError(error.filename if is_whole else str(self._path), kind) from error
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             # write(2): EFBIG is the limit of the file system or RLIMIT_FSIZE, not a full volume.
             limit = "the file system or this process (`ulimit -f`) takes no file of this size"
@@ -60,13 +67,51 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
             raise DiskError(str(self._path), error.strerror or str(error)) from error
 
 
-def open_folder(folder: Path) -> int:
+def open_folder(folder: Path, *, make: bool = False) -> int:
     """Return a descriptor of a folder that is no link.
 
+    In a product that grows in a folder of part files no link is followed on the way from there.
+
+    Args:
+        folder: The folder.
+        make: Create what is missing of it in such a product.
+
     Raises:
-        OSError: there is none, or its name is a link: ENOTDIR, as open(2) has it.
+        OSError: there is none, or a name is that of a link: ENOTDIR, as open(2) has it.
     """
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    parts = folder.parts
+    hidden = [at for at, name in enumerate(parts[:-1]) if name == PART_FOLDER]
+    if not hidden:
+        return os.open(folder, _FOLDER)
+    parent = os.open(Path(*parts[: hidden[-1]]), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return open_below(parent, parts[hidden[-1] :], make=make)
+    finally:
+        os.close(parent)
+
+
+def open_below(folder: int, names: Iterable[str], *, make: bool = False) -> int:
+    """Return a descriptor of a folder below an open one; no link on the way is followed.
+
+    Args:
+        folder: Descriptor of the open folder.
+        names: Names of the folders on the way.
+        make: Create those that are missing.
+
+    Raises:
+        OSError: as :func:`open_folder`.
+    """
+    descriptor = os.dup(folder)
+    for name in names:
+        try:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=descriptor)
+            below = os.open(name, _FOLDER, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = below
+    return descriptor
 
 
 def create(name: str, folder: int) -> int:

@@ -123,7 +123,10 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: it cannot be created, or something else has its name.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if PART_FOLDER in folder.parts[:-2]:
+        os.close(open_folder(folder.parent, make=True))
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir()
     except FileExistsError:

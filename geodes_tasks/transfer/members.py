@@ -138,6 +138,8 @@ def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) 
     if problem := refused_name("/".join(parts)):
         raise HostileNameError(folder.name, f"the member {printable(name)!r} {problem}")
     wanted, found = folder.joinpath(*parts), None
+    if not wanted.parent.resolve().is_relative_to(folder.resolve()):
+        raise HostileNameError(folder.name, f"the member {printable(name)!r} is behind a link")
     for final in numbered(wanted):
         if is_member(final, MemberFile("", member.file_size, f"{member.CRC:08x}"), lambda: None):
             break

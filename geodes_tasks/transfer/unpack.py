@@ -7,28 +7,35 @@ folder of part files, so that the folder is proven again without the archive.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO
 
-from geodes_tasks.errors import (
-    ArchiveError,
-    NotAFileError,
-)
+from geodes_tasks.errors import ArchiveError, DiskError, NotAFileError
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
 from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.archive_directory import checked, named_errors
 from geodes_tasks.transfer.destination import PART_FOLDER
-from geodes_tasks.transfer.disk import disk_errors
-from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers, make_folder, stem
+from geodes_tasks.transfer.disk import create, disk_errors, open_below, open_file, open_folder
+from geodes_tasks.transfer.leftovers import (
+    FOLDER_ENDING,
+    Leftovers,
+    make_folder,
+    remove_any,
+    stem,
+)
+from geodes_tasks.transfer.publish import parent_of
+
+LIST_BYTES = 64 << 20
+"""Bytes of a list of members that are read, at most: 500,000 members have less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,10 @@ class Unpacked:
     def members(self) -> list[MemberFile] | None:
         """Return the files that the folder should have; None when there is no list."""
         try:
-            rows = json.loads(self.list_path.read_text(encoding="utf-8"))
+            with open_file(self.list_path) as stream:
+                if os.fstat(stream.fileno()).st_size > LIST_BYTES:
+                    return None
+                rows = json.loads(stream.readall())
             return [MemberFile(str(path), int(size), str(crc)) for path, size, crc in rows]
         except (OSError, ValueError, TypeError):
             return None
@@ -135,64 +145,92 @@ class Unpacked:
             DiskError, TooLargeError: the volume does not take it.
         """
         leftovers = Leftovers(self.final, self.content, int(token))
-        growing = leftovers.folder / f"{leftovers.stem}.{token}.{FOLDER_ENDING}"
-        try:
-            with named_errors(asset.title), zipfile.ZipFile(stream) as archive:
-                files = checked(archive, stream, asset, self.final)
-                members = {
-                    path: MemberFile(path, info.file_size, f"{info.CRC:08x}")
-                    for path, info in files.items()
-                    if not info.is_dir()
-                }
-                if not members:
-                    raise ArchiveError(asset.title, "has no files")
-                leftovers.sweep()
-                with disk_errors(growing):
-                    make_folder(leftovers.folder)
-                    growing.mkdir(exist_ok=True)
-                with disk_errors(self.final):
-                    kept = members.values() if asset.members else ()
-                    right = {one.path for one in kept if self._has(one, progress)}
-                left = [one for one in files.items() if one[0] not in right]
-                left.sort(key=lambda one: one[1].header_offset)
-                plan(archive, [info for _, info in left])
-                for name, info in left:
-                    _extract(archive, info, growing / name, progress)
-                    if asset.members:
-                        confirm()
-                        self._publish(growing, [members[name]], progress)
-            if not asset.members:
-                confirm()
-                self._publish(growing, list(members.values()), progress)
+        name = f"{leftovers.stem}.{token}.{FOLDER_ENDING}"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(named_errors(asset.title))
+            archive = stack.enter_context(zipfile.ZipFile(stream))
+            files = checked(archive, stream, asset, self.final)
+            members = {
+                path: MemberFile(path, info.file_size, f"{info.CRC:08x}")
+                for path, info in files.items()
+                if not info.is_dir()
+            }
+            if not members:
+                raise ArchiveError(asset.title, "has no files")
+            leftovers.sweep()
+            stack.callback(remove_any, leftovers.folder / name)
             with disk_errors(self.final):
-                listed = self.list_path.with_suffix(".members.part")
-                listed.write_text(
-                    json.dumps([astuple(one) for one in members.values()]), encoding="utf-8"
-                )
-                listed.replace(self.list_path)
-            return len(right)
-        finally:
-            shutil.rmtree(growing, ignore_errors=True)
+                make_folder(leftovers.folder)
+                hidden = open_folder(leftovers.folder)
+                stack.callback(os.close, hidden)
+                remove_any(leftovers.folder / name)
+                growing = open_below(hidden, [name], make=True)
+                stack.callback(os.close, growing)
+                kept = members.values() if asset.members else ()
+                right = {one.path for one in kept if self._has(one, progress)}
+            left = [one for one in files.items() if one[0] not in right]
+            left.sort(key=lambda one: one[1].header_offset)
+            plan(archive, [info for _, info in left])
+            for path, info in left:
+                with disk_errors(self.final / path):
+                    _extract(archive, info, growing, path, progress)
+                if asset.members and path in members:
+                    confirm()
+                    with disk_errors(self.final):
+                        self._publish(hidden, growing, [members[path]], progress)
+            with disk_errors(self.final):
+                if not asset.members:
+                    confirm()
+                    if not self._renamed(hidden, growing, name):
+                        self._publish(hidden, growing, members.values(), progress)
+                part = f"{self.list_path.name}.part"
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part, dir_fd=hidden)
+                with os.fdopen(create(part, hidden), "w", encoding="utf-8") as listed:
+                    json.dump([astuple(one) for one in members.values()], listed)
+                os.replace(part, self.list_path.name, src_dir_fd=hidden, dst_dir_fd=hidden)
+        return len(right)
 
     def _has(self, member: MemberFile, progress: Callable[[], None]) -> bool:
         return is_member(self.final / member.path, member, progress)
 
+    def _renamed(self, hidden: int, growing: int, name: str) -> bool:
+        """Rename the growing folder to its final name; return False where that is taken."""
+        with parent_of(hidden, self.final) as parent:
+            named = os.stat(name, dir_fd=hidden, follow_symlinks=False)
+            if not os.path.samestat(named, os.fstat(growing)):
+                raise DiskError(str(self.final.parent), "it was exchanged during the transfer")
+            try:
+                # rename(2) replaces an empty folder; ENOTEMPTY or ENOTDIR is another one.
+                os.rename(name, self.final.name, src_dir_fd=hidden, dst_dir_fd=parent)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                    raise
+                return False
+        return True
+
     def _publish(
-        self, growing: Path, members: list[MemberFile], progress: Callable[[], None]
+        self,
+        hidden: int,
+        growing: int,
+        members: Iterable[MemberFile],
+        progress: Callable[[], None],
     ) -> None:
-        with disk_errors(self.final):
-            if self.final.exists() and not self.final.is_dir():
-                raise NotAFileError(str(self.final), "file")
-            if not self.final.exists():
-                growing.rename(self.final)
-                return
+        """Move members into the final folder, through no link in it."""
+        with contextlib.ExitStack() as stack:
+            parent = stack.enter_context(parent_of(hidden, self.final))
+            folder = open_below(parent, [self.final.name], make=True)
+            stack.callback(os.close, folder)
             # A folder that lost files, or was damaged: what is right stays, and so does what a
             # user added, as the .aux.xml files of GDAL.
             for member in members:
-                path = self.final / member.path
                 if not self._has(member, progress):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    (growing / member.path).replace(path)
+                    with (
+                        _folder_of(growing, member.path) as source,
+                        _folder_of(folder, member.path, make=True) as target,
+                    ):
+                        name = member.path.rpartition("/")[2]
+                        os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
 
     def drop_archive(self) -> None:
         """Remove the archive, unless it has a name of its own."""
@@ -228,14 +266,30 @@ def is_member(path: Path, member: MemberFile, progress: Callable[[], None]) -> b
     return f"{actual:08x}" == member.crc32
 
 
+@contextlib.contextmanager
+def _folder_of(folder: int, path: str, *, make: bool = False) -> Iterator[int]:
+    """Open the folder of a path below an open folder; no link is followed."""
+    descriptor = open_below(folder, path.split("/")[:-1], make=make)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _extract(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, progress: Callable[[], None]
+    archive: zipfile.ZipFile,
+    info: zipfile.ZipInfo,
+    growing: int,
+    path: str,
+    progress: Callable[[], None],
 ) -> None:
-    with disk_errors(path):
-        (path if info.is_dir() else path.parent).mkdir(parents=True, exist_ok=True)
     if info.is_dir():
+        os.close(open_below(growing, path.split("/"), make=True))
         return
-    with disk_errors(path), path.open("xb") as stream:
+    with (
+        _folder_of(growing, path, make=True) as folder,
+        os.fdopen(create(path.rpartition("/")[2], folder), "wb") as stream,
+    ):
         for piece in _pieces(archive, info):
             stream.write(piece)
             progress()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import SecretStr
 
+from geodes_tasks.settings.secret import Secret
 from tests.bench import peers
 from tests.bench.harness import AT_MOST, Bench, Meter, Series, last_json, scaled, timed
 from tests.bench.link import can_be_slow, slow_loopback
@@ -223,8 +223,8 @@ def test_s3_memory(folder: Path) -> None:
         "s3_memory", f"memory of a worker, {TRANSFERS} S3 transfers of {LARGE // MiB} MiB"
     )
     secrets: dict[str, Any] = {
-        "aws_access_key_id": SecretStr(ACCESS),
-        "aws_secret_access_key": SecretStr(SECRET),
+        "aws_access_key_id": Secret(ACCESS),
+        "aws_secret_access_key": Secret(SECRET),
     }
     with S3FileServer(folder / "server") as server:
         bench.conditions = {"server": server.kind, "bytes": LARGE, "transfers": TRANSFERS}

@@ -91,7 +91,7 @@ def test_redis_keeps_what_it_has_and_knows_its_users() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_settings_exist(name: str) -> None:
     """Every variable that a service sets is one that something reads."""
-    known = {environment_name(field) for field in Config.model_fields}
+    known = {environment_name(field) for field in Config.fields}
     known |= {"AWS_SHARED_CREDENTIALS_FILE", "FLOWER_BASIC_AUTH_FILE"}
 
     assert set(SERVICES[name].get("environment", {})) <= known

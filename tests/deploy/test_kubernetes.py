@@ -333,7 +333,7 @@ def test_every_pod_is_restricted(release: str) -> None:
 @releases
 def test_settings_exist_and_the_stop_is_long_enough(release: str) -> None:
     """Every variable is one of the program's; a worker is not killed while it requeues its work."""
-    known = {environment_name(field) for field in Config.model_fields}
+    known = {environment_name(field) for field in Config.fields}
     known |= {"AWS_SHARED_CREDENTIALS_FILE", "FLOWER_BASIC_AUTH_FILE"}
     found = documents(RELEASES[release])
     (settings,) = [one["data"] for one in of_kind(found, "ConfigMap")]

@@ -81,7 +81,7 @@ def test_it_is_locked_up(unit: str, here: Path) -> None:
 @pytest.mark.parametrize("unit", UNITS)
 def test_its_settings_exist_and_none_is_a_secret(unit: str) -> None:
     """Variables are ours, and every file that they name is a credential of the unit."""
-    known = {environment_name(field) for field in Config.model_fields}
+    known = {environment_name(field) for field in Config.fields}
     known |= {"FLOWER_BASIC_AUTH_FILE", "HOME"}
     unit_settings = settings_of(unit)
     variables = dict(line.split("=", 1) for line in unit_settings["Environment"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import SecretStr
 
+from geodes_tasks.settings.secret import Secret
 from tests.conftest import require_server
 from tests.fault.scene import Scene
 from tests.servers import RedisServer
@@ -38,5 +38,5 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]
 @pytest.fixture
 def fragile(scene: Scene, own_redis: RedisServer) -> Scene:
     """Give a cluster whose Redis belongs to this test."""
-    scene.change(redis_url=SecretStr(own_redis.url))
+    scene.change(redis_url=Secret(own_redis.url))
     return scene

@@ -39,7 +39,7 @@ class Scene:
 
     def change(self, **values: Any) -> None:
         """Change settings for whatever is started from now on."""
-        self.settings = self.settings.model_copy(update=values)
+        self.settings = self.settings.replace(**values)
         self.close()
         self.ledger = Ledger.of(self.settings)
 

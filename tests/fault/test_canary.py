@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
+from geodes_tasks.settings.secret import Secret
 from tests.integration.test_cli import CommandLine
 from tests.integration.test_flower import FlowerProcess
 from tests.servers import wait_until
@@ -78,7 +78,7 @@ class Monitor(threading.Thread):
 @pytest.fixture
 def monitor(scene: Scene) -> Monitor:
     """Listen at the Redis that all tests share."""
-    listener = Monitor(scene.settings.redis_url.get_secret_value())
+    listener = Monitor(str(scene.settings.redis_url))
     listener.start()
     return listener
 
@@ -109,6 +109,7 @@ def everything_in(ledger: Ledger) -> str:
     return "\n".join(found)
 
 
+@pytest.mark.slow
 def test_no_secret_is_anywhere_but_at_the_portal(
     scene: Scene, monitor: Monitor, tmp_path: Path
 ) -> None:
@@ -116,9 +117,9 @@ def test_no_secret_is_anywhere_but_at_the_portal(
     scene.standin.set_key(KEY)
     scene.standin.settings.quota_status = 404
     scene.change(
-        api_key=SecretStr(KEY),
-        aws_access_key_id=SecretStr("AKIA-not-secret"),
-        aws_secret_access_key=SecretStr(SECRET),
+        api_key=Secret(KEY),
+        aws_access_key_id=Secret("AKIA-not-secret"),
+        aws_secret_access_key=Secret(SECRET),
         probe_seconds=0.3,
         max_attempts=4,
     )

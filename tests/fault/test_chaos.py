@@ -186,6 +186,7 @@ def cluster(fragile: Scene) -> Scene:
     return fragile
 
 
+@pytest.mark.slow
 def test_short_storm(cluster: Scene, own_redis: RedisServer) -> None:
     """40 items through a storm of seconds: each ends once, right, watched all the while."""
     cluster.standin.settings.change(range="good")

@@ -82,6 +82,7 @@ def goes_on(scene: Scene, batch: Batch) -> None:
     assert "this worker takes work" in scene.workers[0].text
 
 
+@pytest.mark.slow
 def test_full_disk_gives_the_work_back(cluster: Scene, volume: Path) -> None:
     """No space for the next file: one clear line, no attempt counted, on when there is space."""
     ballast = fill(volume)
@@ -137,6 +138,7 @@ def test_other_workers_go_on(cluster: Scene, volume: Path) -> None:
     assert wrong(cluster.settled(batch, 15)) == [], cluster.logs
 
 
+@pytest.mark.slow
 def test_one_full_volume_costs_no_other(cluster: Scene, volume: Path) -> None:
     """Two volumes on one worker, one of them full: the files of the other one come."""
     fill(volume)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from pydantic import SecretStr
 
+from geodes_tasks.settings.secret import Secret
 from tests.fault.scene import MiB, Scene, errors_of, wrong
 from tests.integration.secured import binary_of
 from tests.servers import RedisServer
@@ -59,7 +59,7 @@ def server(
 @pytest.fixture
 def cluster(scene: Scene, server: RedisServer) -> Scene:
     """Give a cluster on that server, with a short lease and one worker for it."""
-    scene.change(redis_url=SecretStr(server.url), lease_seconds=LEASE_S)
+    scene.change(redis_url=Secret(server.url), lease_seconds=LEASE_S)
     return scene
 
 
@@ -83,6 +83,7 @@ def assert_fetched_once(scene: Scene, batch: Batch) -> None:
     assert "Exception in thread" not in scene.logs
 
 
+@pytest.mark.slow
 def test_a_blocked_server_costs_no_lease(cluster: Scene, server: RedisServer) -> None:
     """A script blocks Redis or Valkey for 9 s: who hears BUSY asks again, and keeps its leases."""
     batch = under_way(cluster, BLOCKED_S + 2 * LEASE_S)
@@ -95,6 +96,7 @@ def test_a_blocked_server_costs_no_lease(cluster: Scene, server: RedisServer) ->
     assert_fetched_once(cluster, batch)
 
 
+@pytest.mark.slow
 def test_rights_taken_away_for_a_while_cost_no_lease(cluster: Scene, server: RedisServer) -> None:
     """The worker's user may run no script for 3 s: it says so, and its leases go on afterwards."""
     batch = under_way(cluster, 3.0 + 2 * LEASE_S)

@@ -46,6 +46,7 @@ def test_redis_killed_during_downloads(fragile: Scene, own_redis: RedisServer) -
     assert fragile.leftovers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "stuck", "well"),
     [("CONFIG SET maxmemory", "1", "0"), ("REPLICAOF", "127.0.0.1 1", "NO ONE")],
@@ -77,6 +78,7 @@ def test_redis_takes_nothing_for_a_while(
     assert fragile.leftovers() == []
 
 
+@pytest.mark.slow
 def test_redis_fails_over_to_its_replica(
     fragile: Scene, own_redis: RedisServer, tmp_path: Path
 ) -> None:

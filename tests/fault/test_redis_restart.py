@@ -7,11 +7,11 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.ledger import Claim, Ledger, Request
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
+from geodes_tasks.settings.secret import Secret
 from tests.conftest import asset_of
 from tests.integration.secured import SecuredServer, binary_of
 from tests.servers import RedisServer
@@ -117,6 +117,7 @@ def test_a_lost_ledger_comes_back_with_the_right_line(
 # --- what a worker notices -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_warns_once_that_the_ledger_was_emptied(fragile: Scene) -> None:
     """The first start is silent; after a loss one start warns, with last time and remedy."""
     first = fragile.worker("first")
@@ -159,10 +160,10 @@ def test_another_ledger_at_the_same_address(
 ) -> None:
     """A server exchanged for one with its own ledger is noticed; no password is written."""
     with RedisServer(tmp_path / "other") as other:
-        elsewhere = settings.model_copy(update={"redis_url": SecretStr(other.url)})
+        elsewhere = settings.replace(redis_url=Secret(other.url))
         preflight.report_lost_ledger(elsewhere)
     address = own_redis.url.replace("//", "//default:any-secret@")
-    here = settings.model_copy(update={"redis_url": SecretStr(address)})
+    here = settings.replace(redis_url=Secret(address))
     preflight.report_lost_ledger(here)
     own_redis.kill()
     shutil.rmtree(own_redis.folder / "appendonlydir")
@@ -183,7 +184,7 @@ def test_installations_in_one_redis_are_told_apart(
 ) -> None:
     """Another key prefix is another ledger: its first start is silent too."""
     preflight.report_lost_ledger(settings)
-    preflight.report_lost_ledger(settings.model_copy(update={"key_prefix": "geodes:other:"}))
+    preflight.report_lost_ledger(settings.replace(key_prefix="geodes:other:"))
     preflight.report_lost_ledger(settings)
 
     assert LOST not in caplog.text
@@ -194,7 +195,7 @@ def test_a_state_folder_that_cannot_be_written_stops_nothing(
 ) -> None:
     """Without a place to keep the id, a worker starts, and says so at level INFO only."""
     (tmp_path / "file").write_text("")
-    nowhere = settings.model_copy(update={"state_dir": tmp_path / "file" / "state"})
+    nowhere = settings.replace(state_dir=tmp_path / "file" / "state")
     caplog.set_level("INFO")
 
     preflight.report_lost_ledger(nowhere)

@@ -8,13 +8,13 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.client.enqueue import enqueue
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import News
 from geodes_tasks.model.states import State
 from geodes_tasks.settings.quota import Quota
+from geodes_tasks.settings.secret import Secret
 from tests.fault.scene import MiB, Scene, errors_of, is_right, wrong
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.standin import RangeBehaviour, read
@@ -41,8 +41,8 @@ def both(scene: Scene, s3: S3Server) -> Scene:
     """Give a cluster whose workers have credentials for the datalake."""
     scene.change(
         s3_endpoint_url=s3.url,
-        aws_access_key_id=SecretStr("key-id"),
-        aws_secret_access_key=SecretStr("canary-secret"),
+        aws_access_key_id=Secret("key-id"),
+        aws_secret_access_key=Secret("canary-secret"),
         s3_again_seconds=300.0,
     )
     return scene
@@ -299,7 +299,7 @@ def test_an_account_held_by_hand_is_held(both: Scene, s3: S3Server) -> None:
     both.worker("one")
     batch = both.enqueue(item_on(s3, both, "HELD"))
     # The worker is alive and takes work meanwhile: that of another account.
-    other = both.settings.model_copy(update={"account": "other"})
+    other = both.settings.replace(account="other")
     done = enqueue([item_on(s3, both, "FREE")], conf=other)
     both.settled(done, 30)
     assert batch.status().states["PENDING"] == 1

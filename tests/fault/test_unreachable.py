@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.model.states import State
 from geodes_tasks.settings.quota import Quota
+from geodes_tasks.settings.secret import Secret
 from tests.fault.scene import wrong
 from tests.integration.door import Door
 from tests.integration.s3_server import BUCKET, S3Server
@@ -219,8 +219,8 @@ def test_a_dead_datalake_costs_only_what_it_alone_has(scene: Scene) -> None:
     with S3Server() as s3, Door(port_of(s3.url)) as door:
         scene.change(
             s3_endpoint_url=door.url,
-            aws_access_key_id=SecretStr("key-id"),
-            aws_secret_access_key=SecretStr("canary-secret"),
+            aws_access_key_id=Secret("key-id"),
+            aws_secret_access_key=Secret("canary-secret"),
             probe_seconds=PROBE_S,
             max_attempts=2,
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import redis
 
 from geodes_tasks.client.deployment import make_secrets
-from geodes_tasks.settings import config
 from tests.servers import HOST, RedisServer
 from tests.standin.tls import make_certificate
 from tests.tools import absent, failure, need
@@ -76,12 +75,8 @@ class SecuredServer(RedisServer):
 
     def settings(self, user: str, like: Config) -> Config:
         """Give the settings of somebody who comes as this user."""
-        flags: dict[str, Any] = like.model_dump(exclude={"redis_url", "redis_password_file"})
-        return config.load(
-            redis_url=self.url_of(user),
-            redis_password_file=self.secrets / user / "password",
-            **flags,
-        )
+        password = self.secrets / user / "password"
+        return like.replace(redis_url=self.url_of(user), redis_password_file=password)
 
     def client(self, user: str) -> redis.Redis:
         """Connect as a user."""

@@ -29,6 +29,7 @@ WAIT_S = 60.0
 PLACES = 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["403", "loop"])
 def test_a_replaced_key_lets_the_fleet_go_on(
     standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path, how: str
@@ -37,7 +38,7 @@ def test_a_replaced_key_lets_the_fleet_go_on(
     key_file = tmp_path / "key"
     key_file.write_text(f"{KEY}\n")
     key_file.chmod(0o644)
-    settings = settings.model_copy(update={"api_key": None, "api_key_file": key_file})
+    settings = settings.replace(api_key=None, api_key_file=key_file)
     standin.settings.change(bad_key=how, latency_s=0.05)
     standin.fault(None, "key_revoked_midway", downloads=10, answer=how)
     nodes = fleet(worker, settings)

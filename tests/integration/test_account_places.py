@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 WAIT_S = 60.0
 
 
+@pytest.mark.slow
 def test_three_workers_share_the_places_of_an_account(
     standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
@@ -62,7 +63,7 @@ def test_hidden_caps_are_found(
     standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:
     """The portal takes 5 at once, later 3: settled within one of it, under 2 % refused."""
-    settings = settings.model_copy(update={"max_concurrent": 8})
+    settings = settings.replace(max_concurrent=8)
     standin.settings.change(latency_s=0.25)
     standin.fault(None, "concurrency", limit=5, retry_after="1")
     fleet(worker, settings)
@@ -87,6 +88,7 @@ def places(ledger: Ledger) -> int:
     return state.concurrent
 
 
+@pytest.mark.slow
 def test_a_portal_that_takes_fewer_is_found_out(
     standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger
 ) -> None:

@@ -34,12 +34,13 @@ def took(standin: StandIn) -> float:
     return max(moments) - min(moments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sliding", [False, True])
 def test_a_known_quota_is_never_refused(
     standin: StandIn, settings: Config, worker: WorkerFactory, sliding: bool
 ) -> None:
     """Three workers, ten in a window, 25 files: no request too many, all done in three windows."""
-    settings = settings.model_copy(update={"quota": QuotaSetting(LIMIT, WINDOW_S)})
+    settings = settings.replace(quota=QuotaSetting(LIMIT, WINDOW_S))
     standin.quota = Quota(LIMIT, WINDOW_S, sliding=sliding)
     fleet(worker, settings)
 
@@ -61,7 +62,7 @@ def test_a_refusal_is_waited_out_by_one_that_tries(
 
     The same where the portal says all the time that fifty are left.
     """
-    settings = settings.model_copy(update={"quota": None, "probe_seconds": 1.0})
+    settings = settings.replace(quota=None, probe_seconds=1.0)
     standin.quota = Quota(LIMIT, WINDOW_S)
     standin.settings.quota_says = says
     fleet(worker, settings)
@@ -85,7 +86,7 @@ def test_a_number_that_the_portal_repeats_stops_nothing(
 ) -> None:
     """QUOTA=off, 150 files, and a portal that says each time that 50 are left: nothing waits."""
     standin.settings.quota_says = 50
-    settings = settings.model_copy(update={"quota": None, "probe_seconds": 1.0})
+    settings = settings.replace(quota=None, probe_seconds=1.0)
     fleet(worker, settings)
 
     batch = enqueue([standin.add_item(64 * KiB) for _ in range(150)], conf=settings)

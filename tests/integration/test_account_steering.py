@@ -36,6 +36,7 @@ def cli(standin: StandIn, settings: Config) -> CommandLine:
 # --- pause and resume ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["default", "geodes", "mine"])
 def test_what_is_held_starts_nothing(
     cli: CommandLine, standin: StandIn, settings: Config, worker: WorkerFactory, what: str
@@ -75,6 +76,7 @@ def test_one_thing_at_a_time_is_held(cli: CommandLine) -> None:
 # --- fair ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_urgent_items_overtake_a_long_queue(
     standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
@@ -97,6 +99,7 @@ def test_urgent_items_overtake_a_long_queue(
 # --- accounts side by side -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_accounts_side_by_side(
     cli: CommandLine,
     standin: StandIn,

@@ -50,12 +50,13 @@ def test_files_on_tape_are_asked_for_in_bulk(
     assert asked(standin)["availability"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.chaos)])
 def test_half_on_tape_holds_nothing_up(
     standin: StandIn, settings: Config, worker: WorkerFactory, count: int
 ) -> None:
     """The others end as soon as all were asked for once; no file is refused more than twice."""
-    settings = settings.model_copy(update={"offline_poll_seconds": 8.0})
+    settings = settings.replace(offline_poll_seconds=8.0)
     items = [standin.add_item(KiB) for _ in range(count)]
     taped = items[::2]
     for item in taped:
@@ -85,11 +86,12 @@ def test_half_on_tape_holds_nothing_up(
     assert asked(standin)["availability"] == 0
 
 
+@pytest.mark.slow
 def test_a_portal_that_lies_is_not_believed_twice(
     standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Called online and refused all the same, a file asks for itself later and later."""
-    settings = settings.model_copy(update={"offline_poll_seconds": 0.5})
+    settings = settings.replace(offline_poll_seconds=0.5)
     item = standin.add_item(KiB)
     standin.fault(item, "offline_410")
     standin.settings.always_available = True
@@ -111,7 +113,7 @@ def test_a_portal_without_the_routes_is_asked_slowly(
     standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
     """Without any route that tells, a file on tape asks for itself, seldom, and ends well."""
-    settings = settings.model_copy(update={"offline_poll_seconds": 0.5})
+    settings = settings.replace(offline_poll_seconds=0.5)
     items = [standin.add_item(KiB) for _ in range(4)]
     standin.settings.change(bulk_status=404, availability_status=404)
     for item in items:

@@ -94,6 +94,7 @@ def items(standin: StandIn, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_right_that_a_script_lacks_is_named(
     server: SecuredServer, settings: Config, items: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: 
     assert "lpush" in str(known)
 
 
+@pytest.mark.slow
 def test_each_user_can_do_its_work(
     server: SecuredServer, settings: Config, worker: WorkerFactory, items: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_each_user_can_do_its_work(
     assert {user: denied(server, user) for user in users} == {user: [] for user in users}, one.text
 
 
+@pytest.mark.slow
 def test_the_viewer_cannot_write(server: SecuredServer, settings: Config, items: Path) -> None:
     """What it may not do is said in one line, and nothing has changed."""
     ran(server.settings("client", settings), "enqueue", str(items), "--batch", "b")
@@ -230,14 +233,15 @@ def test_the_client_takes_no_message_and_commands_no_worker(
         server.client("client").execute_command(*words)  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["{url}", "{guess}"])
 def test_nobody_comes_in_without_a_password(
     server: SecuredServer, settings: Config, url: str
 ) -> None:
     """No name, or a wrong password: one line that does not repeat the password."""
     guess = server.url.replace("//", "//worker:a-guess@")
-    stranger = settings.model_copy(update={"redis_url": url.format(url=server.url, guess=guess)})
-    env = config.environment(stranger.model_copy(update={"redis_url": None}))
+    stranger = settings.replace(redis_url=url.format(url=server.url, guess=guess))
+    env = config.environment(stranger)
     env["GEODES_TASKS_REDIS_URL"] = url.format(url=server.url, guess=guess)
     command = [sys.executable, "-m", "geodes_tasks", "status"]
 

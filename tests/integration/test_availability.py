@@ -138,7 +138,7 @@ def test_a_portal_that_does_not_say_whether_it_accepts_the_key(
 ) -> None:
     """Another key by now, no such route, one that fails, a portal that is away: not known."""
     name = settings.key_name()
-    away = Availability(settings.model_copy(update={"portal_url": "http://127.0.0.1:1"}))
+    away = Availability(settings.replace(portal_url="http://127.0.0.1:1"))
     seen = [portal.accepts("the key in GEODES_API_KEY, ending in ...0000"), away.accepts(name)]
     for status in (404, 503):
         standin.settings.quota_status = status
@@ -153,7 +153,7 @@ def test_a_portal_that_fails_is_told_from_one_without_the_route(
     """503 passes, and so does a portal that is not there."""
     (asset,) = assets_of(standin, 1)
     standin.settings.change(bulk_status=503)
-    away = Availability(settings.model_copy(update={"portal_url": "http://127.0.0.1:1"}))
+    away = Availability(settings.replace(portal_url="http://127.0.0.1:1"))
 
     with pytest.raises(RouteFailedError, match="503"):
         portal.bulk([asset])

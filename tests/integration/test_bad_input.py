@@ -79,6 +79,7 @@ def test_a_source_that_cannot_be_used(
     assert files_in("out") == set()
 
 
+@pytest.mark.slow
 def test_bad_elements_among_good_items(cli: CommandLine, standin: StandIn, good: Any) -> None:
     """One line that is no item does not harm the lines around it."""
     text = Path("good.json").read_text()
@@ -119,6 +120,7 @@ TITLES = {
 """More file names that do harm somewhere."""
 
 
+@pytest.mark.slow
 def test_hostile_items_harm_nobody(cli: CommandLine, standin: StandIn, tmp_path: Path) -> None:
     """Each hostile item is named with what is wrong with it; nothing is written outside."""
     kinds = variants(standin, big=False)
@@ -174,6 +176,7 @@ def test_a_name_taken_by_another_file(cli: CommandLine, standin: StandIn) -> Non
     assert files_in("out") == {"twin.zip"}
 
 
+@pytest.mark.slow
 def test_two_files_of_one_item_with_one_name(cli: CommandLine, standin: StandIn) -> None:
     """The message names the item once, and the layout of its hint keeps the two apart."""
     one, other = (standin.add_item(KiB, title="twin.zip") for _ in range(2))
@@ -192,6 +195,7 @@ def test_two_files_of_one_item_with_one_name(cli: CommandLine, standin: StandIn)
 # --- folders -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_name_taken_by_a_folder(cli: CommandLine, standin: StandIn, good: Any) -> None:
     """Where a folder has the file's name, the folder stays and the others are done."""
     blocked = standin.add_item(KiB)
@@ -207,6 +211,7 @@ def test_a_name_taken_by_a_folder(cli: CommandLine, standin: StandIn, good: Any)
     assert wrong_files(standin, [good]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "folder",
     [
@@ -236,6 +241,7 @@ def test_a_folder_that_cannot_be_written_to(
 # --- the layout, the key -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_layout_that_cannot_be_used(cli: CommandLine, good: Any) -> None:
     """A layout that no item could fill is a usage error in one line."""
     said = cli("download", "good.json", "-o", "out", "--layout", "../{title}")
@@ -286,6 +292,7 @@ def test_one_cause_is_one_block(cli: CommandLine, standin: StandIn) -> None:
     assert any(line.endswith(" and 57 more") for line in lines)
 
 
+@pytest.mark.slow
 def test_many_causes_are_twenty_lines(cli: CommandLine, standin: StandIn) -> None:
     """Every class is refused or fails a dozen times: shown and run, errors are twenty lines."""
     kinds = variants(standin, big=False)

@@ -169,6 +169,7 @@ def test_dry_run_fetches_nothing(cli: CommandLine, standin: StandIn, tmp_path: P
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -201,6 +202,7 @@ def test_items_come_from_standard_input(cli: CommandLine, standin: StandIn) -> N
     assert wrong_files(standin, items, "out/PEPS_S2_L1C") == []
 
 
+@pytest.mark.slow
 def test_an_unknown_option_is_a_usage_error(cli: CommandLine) -> None:
     """A slip of the keyboard is exit code 2 with a word on how to get help."""
     said = cli("download", "items.json", "--nope")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.result import AsyncResult
-from pydantic import SecretStr
 
 from geodes_tasks import enqueue
 from geodes_tasks.errors import NoDataAssetError, NotFoundError
@@ -23,6 +22,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.asset import download_id
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
+from geodes_tasks.settings.secret import Secret
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.tasks.app import QUEUE, TASK, Sender, make
 from tests.conftest import KEY
@@ -354,8 +354,8 @@ def datalake() -> Iterator[S3Server]:
 def s3_settings(settings: Config, datalake: S3Server) -> Config:
     """Give settings with credentials for it."""
     secrets = {"aws_access_key_id": "key-id", "aws_secret_access_key": "canary-secret"}
-    values = {name: SecretStr(value) for name, value in secrets.items()}
-    return settings.model_copy(update={"s3_endpoint_url": datalake.url, **values})
+    values = {name: Secret(value) for name, value in secrets.items()}
+    return settings.replace(s3_endpoint_url=datalake.url, **values)
 
 
 def item_in(datalake: S3Server, standin: StandIn, name: str, spoilt: bool = False) -> Item:

@@ -75,7 +75,11 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-RUN = [page for page in PAGES if any(block.how != "not run" for block in blocks(page))]
+RUN = [
+    pytest.param(page, id=page.stem, marks=() if page.stem == "README" else pytest.mark.slow)
+    for page in PAGES
+    if any(block.how != "not run" for block in blocks(page))
+]
 
 
 # --- the world of the reader ---------------------------------------------------------------------
@@ -229,7 +233,7 @@ def end(shell: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_do_what_it_says(
     page: Path, portal: StandIn, datalake: S3Server, redis: RedisServer, tmp_path: Path
 ) -> None:

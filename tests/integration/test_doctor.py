@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from pydantic import SecretStr
 
 from geodes_tasks.client.doctor import examine, file_system, private_server_check
 from geodes_tasks.client.doctor_portal import clock_check, key_finding
@@ -22,6 +21,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings import config
+from geodes_tasks.settings.secret import Secret
 from geodes_tasks.transports.http.availability import KeyState
 from geodes_tasks.transports.http.exchange import Reply
 from tests.conftest import KEY
@@ -93,7 +93,7 @@ def test_json_for_programs(settings: Config) -> None:
 
 def test_no_redis(settings: Config) -> None:
     """Without Redis that is a problem with its remedy; the other checks go on."""
-    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://:secret@127.0.0.1:1/0")})
+    nowhere = settings.replace(redis_url=Secret("redis://:secret@127.0.0.1:1/0"))
 
     found = checked(nowhere)
 
@@ -106,7 +106,7 @@ def test_no_redis(settings: Config) -> None:
 def test_redis_that_forgets(settings: Config, tmp_path: Path) -> None:
     """A server without append-only file, or that evicts, is told with the line to set."""
     with RedisServer(tmp_path / "redis") as server:
-        careless = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        careless = settings.replace(redis_url=Secret(server.url))
 
         client = Ledger.of(careless).connection.client
         client.config_set("appendonly", "no")
@@ -173,7 +173,7 @@ def test_default_user_that_may_not_be_looked_at(
 def test_server_without_the_command(tmp_path: Path, settings: Config) -> None:
     """Where Redis does not know ACL, as some managed ones do not, nothing is said against it."""
     with RenamedAcl(tmp_path / "redis") as server:
-        managed = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        managed = settings.replace(redis_url=Secret(server.url))
         check = checked(managed)["redis restart"]
 
     assert check.level is Level.OK
@@ -198,7 +198,7 @@ def test_no_key(standin: StandIn, settings: Config) -> None:
     """Without a key nothing is sent, and the setting is named; on a cluster workers need it."""
     alone = config.load(portal_url=standin.url)
 
-    here = checked(settings.model_copy(update={"api_key": None}))["key"]
+    here = checked(settings.replace(api_key=None))["key"]
     key = checked(alone)["key"]
 
     assert (key.level, key.text) == (Level.PROBLEM, "GEODES_API_KEY is not set")
@@ -222,13 +222,13 @@ class ClusterNode(RedisServer):
 def test_redis_in_the_wrong_mode(settings: Config, tmp_path: Path) -> None:
     """Cluster mode and a replica are problems by name, although the server answers."""
     with ClusterNode(tmp_path / "cluster") as server:
-        url = SecretStr(server.url)
-        cluster = checked(settings.model_copy(update={"redis_url": url}))
+        url = Secret(server.url)
+        cluster = checked(settings.replace(redis_url=url))
     with RedisServer(tmp_path / "replica") as server:
         client = redis.Redis.from_url(server.url)
         client.replicaof("127.0.0.1", "1")
-        url = SecretStr(server.url)
-        replica = checked(settings.model_copy(update={"redis_url": url}))
+        url = Secret(server.url)
+        replica = checked(settings.replace(redis_url=url))
         client.close()
 
     assert cluster["redis cluster"].level is Level.PROBLEM
@@ -254,14 +254,14 @@ def test_a_cluster_on_one_node_and_what_is_no_redis(
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         wait_until(lambda: b"state:ok" in client.execute_command("CLUSTER", "INFO"), 20, "slots")
         client.close()
-        cluster = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        cluster = settings.replace(redis_url=Secret(server.url))
         items = [standin.add_item(10) for _ in range(4)]
         with pytest.raises(LedgerStuckError, match="cluster mode"):
             enqueue(items, conf=cluster)
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _WebServer) as stranger:
         threading.Thread(target=stranger.serve_forever, daemon=True).start()
-        url = SecretStr(f"redis://127.0.0.1:{stranger.server_address[1]}/0")
-        other = settings.model_copy(update={"redis_url": url})
+        url = Secret(f"redis://127.0.0.1:{stranger.server_address[1]}/0")
+        other = settings.replace(redis_url=url)
         with pytest.raises(LedgerUnavailableError, match="is no Redis"):
             Ledger.of(other).reading.batches()
         found = checked(other)["redis"]
@@ -307,9 +307,9 @@ def test_portal_that_does_not_tell() -> None:
 def test_certificate_that_is_not_trusted(settings: Config) -> None:
     """A certificate of a private authority is a problem until its bundle is named."""
     with StandIn(KEY, tls=True) as secure:
-        stranger = settings.model_copy(update={"portal_url": secure.url})
+        stranger = settings.replace(portal_url=secure.url)
         before = checked(stranger)
-        after = checked(stranger.model_copy(update={"ca_bundle": secure.ca_file}))
+        after = checked(stranger.replace(ca_bundle=secure.ca_file))
         sent = [request for request in secure.requests if "processing" in request.path]
 
     assert before["portal"].level is Level.PROBLEM
@@ -322,14 +322,14 @@ def test_certificate_that_is_not_trusted(settings: Config) -> None:
 
 def test_datalake(settings: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A signed request with the credentials that downloads use decides, wherever these are."""
-    away = settings.model_copy(update={"aws_access_key_id": SecretStr("id")})
-    away = away.model_copy(update={"aws_secret_access_key": SecretStr("secret")})
+    away = settings.replace(aws_access_key_id=Secret("id"))
+    away = away.replace(aws_secret_access_key=Secret("secret"))
     (tmp_path / "credentials").write_text(
         "[default]\naws_access_key_id = id\naws_secret_access_key = secret\n"
     )
 
     with S3Server() as server:
-        there = settings.model_copy(update={"s3_endpoint_url": server.url})
+        there = settings.replace(s3_endpoint_url=server.url)
         none, silent = checked(there)["s3"], checked(away)["s3"]
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
         right = checked(there)["s3"]
@@ -349,14 +349,12 @@ def test_datalake(settings: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 )
 def test_datalake_that_refuses_the_credentials(settings: Config, code: str, told: str) -> None:
     """Credentials that the server refuses are named with its reason; AccessDenied is no refusal."""
-    owner = settings.model_copy(
-        update={"aws_access_key_id": SecretStr("id"), "aws_secret_access_key": SecretStr("s")}
-    )
+    owner = settings.replace(aws_access_key_id=Secret("id"), aws_secret_access_key=Secret("s"))
     xml = "<Error><Code>{}</Code></Error>"
     with Scripted(answer(xml.format(code).encode(), status="403 Forbidden")) as server:
-        refused = checked(owner.model_copy(update={"s3_endpoint_url": server.url}))["s3"]
+        refused = checked(owner.replace(s3_endpoint_url=server.url))["s3"]
     with Scripted(answer(xml.format("AccessDenied").encode(), status="403 Forbidden")) as server:
-        known = checked(owner.model_copy(update={"s3_endpoint_url": server.url}))["s3"]
+        known = checked(owner.replace(s3_endpoint_url=server.url))["s3"]
 
     assert refused.level is Level.WARNING
     assert told in refused.text
@@ -367,8 +365,8 @@ def test_folder_that_cannot_be_written(settings: Config, tmp_path: Path) -> None
     """A file where the folder should be is a problem; a folder not made yet stays unmade."""
     (tmp_path / "file").write_text("x")
 
-    unmade = checked(settings.model_copy(update={"download_dir": tmp_path / "new" / "folder"}))
-    blocked = checked(settings.model_copy(update={"download_dir": tmp_path / "file"}))
+    unmade = checked(settings.replace(download_dir=tmp_path / "new" / "folder"))
+    blocked = checked(settings.replace(download_dir=tmp_path / "file"))
 
     assert unmade["folder"].level in {Level.OK, Level.WARNING}
     assert not (tmp_path / "new").exists()

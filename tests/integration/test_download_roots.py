@@ -54,7 +54,7 @@ def test_enqueue_refuses_what_no_worker_may_write(
 ) -> None:
     """The error names the folder, the workers' folders and the setting; nothing is enqueued."""
     roots = (tmp_path / "a", tmp_path / "b")
-    ledger = ready(settings.model_copy(update={"download_roots": roots}), worker)
+    ledger = ready(settings.replace(download_roots=roots), worker)
     item = standin.add_item(KiB)
 
     with pytest.raises(ConfigError, match=r"no worker may write into .*/c: they write") as caught:

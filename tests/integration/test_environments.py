@@ -39,6 +39,7 @@ def cli(
     return CommandLine(standin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lacking", [NO_USER, MACOS], ids=["no user", "macOS"])
 def test_a_machine_that_lacks_something(
     standin: StandIn, cli: CommandLine, tmp_path: Path, lacking: str
@@ -64,6 +65,7 @@ def test_a_machine_that_lacks_something(
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_working_folder_that_was_removed(
     standin: StandIn, cli: CommandLine, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
+@pytest.mark.slow
 def test_archives_become_folders_once(portal: StandIn, run: Run, tmp_path: Path) -> None:
     """Folders, records that name them, no second request, damage found and repaired alone."""
     command = ("download", "items.json", "-o", "files", "--extract", "--json")
@@ -91,6 +92,7 @@ def test_archives_become_folders_once(portal: StandIn, run: Run, tmp_path: Path)
     assert len(portal.downloads()) == 4
 
 
+@pytest.mark.slow
 def test_archives_are_kept_on_demand(portal: StandIn, run: Run, tmp_path: Path) -> None:
     """``--keep-archive`` leaves both; alone it is a mistake. One bad archive fails alone."""
     bad = portal.add_item(identifier="BAD", members={"../evil": b"x", "a": b"a"})

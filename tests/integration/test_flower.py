@@ -135,6 +135,7 @@ def rising(look: Any, seconds: float = 15.0) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_numbers_rise_in_the_api(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -198,7 +199,7 @@ def test_what_was_cancelled_ends_in_flower(
     for item in tape:
         standin.fault(item, "offline_410")
     standin.settings.rate = 40 * KiB
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
+    worker(settings=settings.replace(offline_poll_seconds=300.0, max_attempts=1))
     batch = enqueue([*tape, *slow], conf=settings)
     wait_until(lambda: batch.status().waiting.get("offline") == 2, 20.0, "the tape")
     wait_until(lambda: states(flower) == {"RETRY": 2, "STARTED": 2, "PENDING": 4}, 15.0, "before")
@@ -208,6 +209,7 @@ def test_what_was_cancelled_ends_in_flower(
     wait_until(lambda: states(flower) == {"REVOKED": 8}, 5.0, "the end in Flower")
 
 
+@pytest.mark.slow
 def test_what_was_forgotten_ends_in_flower(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -215,7 +217,7 @@ def test_what_was_forgotten_ends_in_flower(
     tape = [standin.add_item(64 * KiB) for _ in range(3)]
     for item in tape:
         standin.fault(item, "offline_410")
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0}))
+    worker(settings=settings.replace(offline_poll_seconds=300.0))
     batch = enqueue(tape, conf=settings, batch="gone")
     wait_until(lambda: batch.status().waiting.get("offline") == 3, 20.0, "the tape")
     flower.start()
@@ -268,12 +270,13 @@ def test_the_queue_is_seen_whenever_flower_starts(
     assert first.item_id in rows[first.download_id]["kwargs"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_had_is_shown_as_waiting(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """It is silent first, and RETRY once the ledger has taken it from the dead worker."""
     flower.start()
-    short = settings.model_copy(update={"lease_seconds": 6.0})
+    short = settings.replace(lease_seconds=6.0)
     standin.settings.rate = 40 * KiB
     items = [standin.add_item(4096 * KiB) for _ in range(2)]
     batch = enqueue(items, conf=short)
@@ -323,7 +326,7 @@ def test_a_page_has_all_batches(
     flower.start("--basic_auth=me:secret", *([f"--url_prefix={prefix}"] if prefix else []))
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
-    worker(settings=settings.model_copy(update={"max_attempts": 1}))
+    worker(settings=settings.replace(max_attempts=1))
     enqueue([good, gone], conf=settings, batch="<i>april").wait(30)
 
     refused = [flower.get(f"/batches{form}")[0] for form in ("", "?format=json")]
@@ -340,6 +343,7 @@ def test_a_page_has_all_batches(
     assert row["failures"][0]["class"] == "NotFoundError"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_of_batches_in_a_browser(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess, width: int
@@ -409,6 +413,7 @@ def test_a_flower_that_starts_late_knows_what_runs(
     assert per_cent(seen["result"]) is not None
 
 
+@pytest.mark.slow
 def test_numbers_rise_on_the_page(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -440,7 +445,7 @@ def test_every_kind_of_row_can_be_read(
     good, tape, gone = (standin.add_item(64 * KiB, identifier=name) for name in "ABC")
     standin.fault(tape, "offline_410")
     standin.fault(gone, "gone_404")
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
+    worker(settings=settings.replace(offline_poll_seconds=300.0, max_attempts=1))
     batch = enqueue([good, tape, gone], conf=settings)
     wait_until(lambda: batch.status().unfinished == 1, 20.0)
     wait_until(lambda: "RETRY" in {t["state"] for t in flower.tasks().values()}, 10.0)
@@ -490,6 +495,7 @@ def test_pages_of_other_sites_read_nothing(flower: FlowerProcess) -> None:
         assert found == SITES, path
 
 
+@pytest.mark.slow
 def test_ten_thousand_tasks_stay_usable(settings: Config, flower: FlowerProcess) -> None:
     """With 10,000 tasks in memory the list still answers within a second."""
     from tests.integration.flower_load import send_events

@@ -127,6 +127,7 @@ def test_a_run_under_way_is_read_and_steered(
     assert states[State.REVOKED] == len(items)
 
 
+@pytest.mark.slow
 def test_commands_work_on_the_ledger_of_a_folder(
     cli: CommandLine, standin: StandIn, tmp_path: Path
 ) -> None:
@@ -159,6 +160,7 @@ def test_commands_work_on_the_ledger_of_a_folder(
     assert servers_in(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_server_of_a_killed_command_ends(folder: Path) -> None:
     """Killed without a worker, as while the server loads its file, it leaves no server behind."""
     script = (

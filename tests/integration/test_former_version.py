@@ -40,6 +40,7 @@ def cli(standin: StandIn) -> Iterator[CommandLine]:
     cli.close()
 
 
+@pytest.mark.slow
 def test_a_private_ledger_of_the_former_version_is_moved_aside(
     cli: CommandLine, standin: StandIn, former: str, tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def parts_size() -> int:
     return max(found, default=0)
 
 
+@pytest.mark.slow
 def test_a_cluster_with_unfinished_downloads_of_the_former_version_is_refused(
     standin: StandIn, settings: Config, ledger: Ledger, worker: WorkerFactory, former: str
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_cluster_with_unfinished_downloads_of_the_former_version_is_refused(
     assert (schema, ledger.connection.schema()) == ("1", "2")
 
 
+@pytest.mark.slow
 def test_the_former_version_leaves_the_new_ledger_alone(
     standin: StandIn, settings: Config, ledger: Ledger, former: str
 ) -> None:

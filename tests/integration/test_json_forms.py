@@ -27,6 +27,7 @@ def cli(standin: StandIn) -> CommandLine:
     return CommandLine(standin)
 
 
+@pytest.mark.slow
 def test_forms_of_one_machine(standin: StandIn, cli: CommandLine) -> None:
     """A run with a good item, one under a licence and one without files: every form of it."""
     good, gone, bare = (standin.add_item(32 * KiB) for _ in range(3))

@@ -97,7 +97,7 @@ def through(server: ManagedServer, proxy: ImpatientProxy, user: str, base: Confi
     """Return the settings of a user who reaches the server through the proxy."""
     settings = server.settings(user, base)
     url = str(settings.redis_url).replace(f":{server.port}/", f":{proxy.port}/")
-    return settings.model_copy(update={"redis_url": type(settings.redis_url)(url)})
+    return settings.replace(redis_url=type(settings.redis_url)(url))
 
 
 def test_downloads_through_a_proxy_that_closes_idle_connections(

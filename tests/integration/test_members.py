@@ -105,6 +105,7 @@ def records(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_bands_of_a_campaign_from_s3(portal: StandIn, run: Run, tmp_path: Path) -> None:
     """Hardly more than the bytes of the members; reported, found damaged, repaired, run again."""
     command = ("download", "items.json", "-o", "files", "--members", PATTERN, "--json")
@@ -145,6 +146,7 @@ def test_bands_of_a_campaign_from_s3(portal: StandIn, run: Run, tmp_path: Path) 
     assert len(files(tmp_path / "files")) == 4 * PRODUCTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", [RangeBehaviour.GOOD, RangeBehaviour.ERROR_500])
 def test_bands_from_the_portal(portal: StandIn, run: Run, tmp_path: Path, ranges: str) -> None:
     """With --portal-ranges bytes are spared where ranges are served; else one request an item."""

@@ -54,7 +54,7 @@ def test_exporter_counts_a_transfer(
     assert address is not None
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
-    worker(settings=settings.model_copy(update={"max_attempts": 1}))
+    worker(settings=settings.replace(max_attempts=1))
     enqueue([good, gone], conf=settings).wait(20)
 
     text = ""
@@ -154,6 +154,7 @@ scrape_configs: [{{job_name: g, static_configs: [{{targets: ["127.0.0.1:{port}"]
         prometheus.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_every_view_and_prometheus_show_one_steady_speed(
     standin: StandIn, settings: Config, worker: WorkerFactory, ledger: Ledger, tmp_path: Path

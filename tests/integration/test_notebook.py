@@ -103,6 +103,7 @@ def test_the_notebook_in_the_documentation_shows_its_outputs() -> None:
     assert not any(word in text for word in ("/tm" + "p", "127.0.0.1", "traceback"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_cell_goes_on(portal: StandIn, executed: Any, tmp_path: Path) -> None:
     """Interrupt (the square) leaves a queue whose ``run()`` in the next cell ends the work."""
     nbformat = pytest.importorskip("nbformat")

@@ -224,6 +224,7 @@ def reads_show(path: Path) -> bool:
     return path.stat().st_atime_ns != LONG_AGO_NS
 
 
+@pytest.mark.slow
 def test_ten_thousand_proven_files_are_not_read(
     cli: CommandLine, standin: StandIn, tmp_path: Path, record_property: pytest.FixtureRequest
 ) -> None:
@@ -325,6 +326,7 @@ def test_a_closed_terminal_is_ctrl_c(
     assert still_running(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_for(cli: CommandLine, standin: StandIn) -> None:
     """The portal is away at the start and in the middle: the run waits, and ends well."""
     standin.settings.change(latency_s=0.2)

@@ -75,6 +75,7 @@ def told(environment: Path, *command: str) -> str:
     ).stdout  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_what_runs_and_no_more(wheel: Path) -> None:
     """Scripts of the ledger, the marker of typed packages, the worker: all there, and no tests."""
     names = set(zipfile.ZipFile(wheel).namelist())
@@ -90,6 +91,7 @@ def test_the_wheel_holds_what_runs_and_no_more(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_command_is_installed(environment: Path) -> None:
     """``geodes-tasks`` is on the path of the environment, as ``python -m geodes_tasks`` is."""
     assert told(environment, "geodes-tasks", "--version") == f"geodes-tasks {__version__}\n"

@@ -122,6 +122,7 @@ def test_a_server_that_loads_is_waited_for_and_shown(
     assert percents == sorted(percents)
 
 
+@pytest.mark.slow
 def test_download_shows_why_nothing_moves(
     cli: CommandLine, standin: StandIn, folder: Path, slow_path: str
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_server_that_does_not_start_says_why(
     assert time.monotonic() - began < private_server.START_S / 2
 
 
+@pytest.mark.slow
 def test_the_loading_server_of_a_killed_run_is_stopped_first(
     cli: CommandLine, standin: StandIn, folder: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +210,7 @@ def servers_in(folder: Path) -> list[int]:
     return [pid for pid, line in still_running(folder).items() if "unixsocket" in line]
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_the_middle_of_a_run(
     cli: CommandLine, standin: StandIn, folder: Path, tmp_path: Path
 ) -> None:
@@ -283,6 +286,7 @@ def test_unfinished_downloads_end_while_the_new_run_works(
     assert released > 0
 
 
+@pytest.mark.slow
 def test_a_published_file_of_an_earlier_run_stays(
     cli: CommandLine, standin: StandIn, folder: Path
 ) -> None:

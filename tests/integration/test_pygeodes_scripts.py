@@ -301,6 +301,7 @@ def portal() -> Iterator[StandIn]:
         yield standin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_of_a_user_runs(portal: StandIn, tmp_path: Path, name: str) -> None:
     """Search, tables, downloads, members, files: each shape does what it did with pygeodes."""

@@ -37,8 +37,8 @@ pytestmark = pytest.mark.skipif(not SUITE, reason="PYGEODES_SUITE names no suite
 
 
 def different() -> dict[str, str]:
-    """Return the tests that docs/migration.md names as different, with the reasons."""
-    page = (ROOT / "docs" / "migration.md").read_text()
+    """Return the tests that tests/fault/CASES.md names as different, with the reasons."""
+    page = (ROOT / "tests" / "fault" / "CASES.md").read_text()
     rows = re.findall(r"^\| (`test_\w+::[^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     return {
         name: reason for names, reason in rows for name in re.findall(r"`(test_\w+::\w+)`", names)
@@ -63,7 +63,7 @@ def swapped(folder: Path) -> None:
 
 
 def test_the_suite_of_pygeodes_passes(tmp_path: Path) -> None:
-    """Every test passes but those that docs/migration.md names, each with its reason."""
+    """Every test passes but those that CASES.md names, each with its reason."""
     swapped(tmp_path)
     with StandIn(KEY, range="good", search_rate=None) as standin:
         for orbit in range(117, 122):
@@ -94,7 +94,7 @@ def test_the_suite_of_pygeodes_passes(tmp_path: Path) -> None:
     }
     assert len(cases) == 53
     assert failed - different().keys() == set(), done.stdout
-    # A row of the page that names no test of the suite would excuse nothing.
+    # A row of CASES.md that names no test of the suite would excuse nothing.
     assert different().keys() - names == set()
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pystac
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks import Batch, batch, batches, enqueue
 from geodes_tasks.errors import (
@@ -23,6 +22,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.settings.secret import Secret
 from tests.integration.test_cli import file_of, write_items, wrong_files
 from tests.standin import KiB
 
@@ -48,6 +48,7 @@ print(json.dumps({"seconds": seconds, "opened": opened}))
 """
 
 
+@pytest.mark.slow
 def test_importing_opens_nothing_and_is_quick() -> None:
     """``import geodes_tasks`` takes under half a second, and no socket is opened by any of it."""
     said = subprocess.run(
@@ -118,7 +119,7 @@ def test_settings_come_from_the_environment(
     standin: StandIn, settings: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without arguments the queue and the folder are what the environment names."""
-    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", settings.redis_url.get_secret_value())
+    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", str(settings.redis_url))
     monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_DIR", "here")
     item = standin.add_item(KiB)
 
@@ -139,7 +140,7 @@ def test_waiting_has_an_end(standin: StandIn, settings: Config) -> None:
 
 def test_no_redis_is_one_clear_error(standin: StandIn, settings: Config) -> None:
     """When Redis does not answer, the error says where it was sought."""
-    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://:pw@127.0.0.1:1/0")})
+    nowhere = settings.replace(redis_url=Secret("redis://:pw@127.0.0.1:1/0"))
     item = standin.add_item(KiB)
 
     with pytest.raises(
@@ -190,7 +191,7 @@ def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: 
         "from geodes_tasks import batch, batches\n"
         "print(*(one.id for one in batches()), batch('second').status().total)"
     )
-    url = settings.redis_url.get_secret_value()
+    url = str(settings.redis_url)
 
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -207,7 +208,7 @@ def test_a_batch_is_opened_again_in_another_process(standin: StandIn, settings: 
 def test_a_misspelt_batch_is_not_opened(standin: StandIn, settings: Config) -> None:
     """A wrong name is an error at once that names the nearest; without a Redis so is any name."""
     enqueue([standin.add_item(KiB)], batch="april", conf=settings)
-    nowhere = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
+    nowhere = settings.replace(redis_url=Secret("redis://127.0.0.1:1/0"))
 
     with pytest.raises(UnknownBatchError, match="aprill"):
         batch("aprill", conf=settings)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.client import planning
 from geodes_tasks.client import run as runs
@@ -20,10 +19,11 @@ from geodes_tasks.client.planning import Selection
 from geodes_tasks.errors import FolderBusyError, NotAFileError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import Outcome, State
-from geodes_tasks.monitoring.terminal import Quiet
+from geodes_tasks.monitoring.terminal import View
 from geodes_tasks.pygeodes.download_queue import DownloadQueue, Problem
 from geodes_tasks.pygeodes.profile import Profile
 from geodes_tasks.settings import config
+from geodes_tasks.settings.secret import Secret
 from geodes_tasks.stac import readers
 from tests.servers import wait_until
 from tests.standin import KiB, MiB, StandIn
@@ -110,7 +110,7 @@ def test_one_failure_does_not_stop_the_others(
     standin.fault(items[0], "gone_404")
     items.append(standin.add_item(data=False))
     # A first 404 is tried once more after this time.
-    queue = DownloadQueue(items, conf=alone.model_copy(update={"offline_poll_seconds": 1.0}))
+    queue = DownloadQueue(items, conf=alone.replace(offline_poll_seconds=1.0))
 
     status = queue.run()
 
@@ -147,7 +147,7 @@ def test_a_refused_key_is_said_at_once(
 ) -> None:
     """With a bad key the run ends, says which key and what to do, and goes on with a good one."""
     items = fill(standin, 2)
-    bad = alone.model_copy(update={"api_key": SecretStr("a-key-that-is-not-known")})
+    bad = alone.replace(api_key=Secret("a-key-that-is-not-known"))
 
     status = DownloadQueue(items, conf=bad).run()
 
@@ -198,7 +198,7 @@ def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Config) -> None
     for _ in range(2):
         planned = planning.plan(readers.items_of(items), selection)
         with runs.on_this_machine(planned, selection.folder, alone, "mine") as run:
-            status = run.watch(Quiet())
+            status = run.watch(View())
 
     assert dict(status.outcomes) == {"DOWNLOADED": 0, "RESUMED": 0, "ALREADY_PRESENT": 2}
 
@@ -256,6 +256,7 @@ def interrupted(process: subprocess.Popen[str], standin: StandIn) -> None:
     process.send_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_a_new_process(standin: StandIn, script: Any, tmp_path: Path) -> None:
     """A new process goes on where an interrupted one stopped; bytes on disk are not fetched."""
     first = script()
@@ -298,7 +299,7 @@ def test_check_integrity_says_what_is_wrong(
     """A missing, a changed and an unfinished file are told apart, in words and as data."""
     items = fill(standin, 4)
     standin.fault(items[3], "gone_404")
-    DownloadQueue(items, conf=alone.model_copy(update={"offline_poll_seconds": 1.0})).run()
+    DownloadQueue(items, conf=alone.replace(offline_poll_seconds=1.0)).run()
     gone, changed, _ = paths_of(Path(alone.download_dir))
     gone.unlink()
     changed.write_bytes(changed.read_bytes()[:-1] + b"!")

@@ -34,13 +34,14 @@ def datalake() -> Iterator[S3Server]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_worker_keeps_the_rate(
     standin: StandIn, settings: Config, worker: WorkerFactory, datalake: S3Server, pool: str
 ) -> None:
     """Ten seconds of four transfers, half of them from S3, bring the rate within 10 %."""
     values = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "max_concurrent": 4}
-    mine = settings.model_copy(update={"s3_endpoint_url": datalake.url, **values})
+    mine = settings.replace(s3_endpoint_url=datalake.url, **values)
     items = []
     for number in range(8):
         name = f"ITEM{number}"
@@ -61,6 +62,7 @@ def test_a_worker_keeps_the_rate(
     assert 0.9 * RATE <= measured <= 1.1 * RATE, measured
 
 
+@pytest.mark.slow
 def test_limit_rate_of_a_download(standin: StandIn, settings: Config) -> None:
     """``download --limit-rate`` limits the run, over all its transfers."""
     write_items([standin.add_item(1_000_000) for _ in range(4)])

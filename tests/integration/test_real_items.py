@@ -80,6 +80,7 @@ def test_every_real_item_is_downloaded(portal: StandIn, tmp_path: Path) -> None:
     assert len(portal.downloads()) == 96
 
 
+@pytest.mark.slow
 def test_what_eodag_3_wrote_is_downloaded(portal: StandIn, tmp_path: Path) -> None:
     """A search that eodag 3 serialised is a SOURCE: the portal's names, sizes and checksums."""
     known = [item for item in portal.items if "identifier" in item["properties"]]
@@ -118,6 +119,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_what_eodag_finds_is_downloaded_and_enqueued(
     portal: StandIn, tmp_path: Path, settings: Config
 ) -> None:

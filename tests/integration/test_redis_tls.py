@@ -29,6 +29,7 @@ def server(tmp_path: Path) -> Iterator[SecuredServer]:
         yield running
 
 
+@pytest.mark.slow
 def test_downloads_over_tls(
     server: SecuredServer, standin: StandIn, worker: WorkerFactory, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_downloads_over_tls(
     assert len(list((tmp_path / "downloads").glob("*.zip"))) == 2
 
 
+@pytest.mark.slow
 def test_the_bundle_of_the_settings_is_that_of_redis_too(
     server: SecuredServer, standin: StandIn, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_stac_of_real_downloads(
         assert asset.extra_fields["file:checksum"] == "d50110" + digest(standin.body(item))
 
 
+@pytest.mark.slow
 def test_stac_without_the_items_says_what_it_lacks(
     standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
@@ -121,6 +122,7 @@ def forget_footprints(settings: Config) -> None:
     ledger.connection.client.close()
 
 
+@pytest.mark.slow
 def test_stac_from_the_ledger_alone(
     standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_the_ledger_stays_small(standin: StandIn, ledger: Ledger) -> None:
     assert used / len(second) < 3.6 * KiB
 
 
+@pytest.mark.slow
 def test_summary_names_every_failure_of_a_file(
     standin: StandIn, settings: Config, worker: WorkerFactory
 ) -> None:
@@ -166,7 +169,7 @@ def test_summary_names_every_failure_of_a_file(
     for item, (fault, (options, _)) in zip(items, FILE_FAULTS.items(), strict=True):
         standin.fault(item, fault, **options)
     hasty = {"max_attempts": 2, "stall_seconds": 1.0, "offline_poll_seconds": 5.0}
-    worker(settings=settings.model_copy(update=hasty), concurrency=4)
+    worker(settings=settings.replace(**hasty), concurrency=4)
     batch = enqueue(items, conf=settings, batch="mine")
     wait_until(lambda: batch.status().unfinished == 1 == len(batch.status().waiting), 40.0)
 

@@ -405,9 +405,11 @@ def test_cancel_by_class(standin: StandIn, settings: Config, worker: WorkerFacto
     tape, slow = standin.add_item(KiB), standin.add_item(KiB)
     standin.fault(tape, "offline_410")
     standin.fault(slow, "status_n_times", status=500)
-    worker(settings=settings.model_copy(
-        update={"offline_poll_seconds": 300.0, "backoff_seconds": 300.0, "max_attempts": 1000}
-    ))  # fmt: skip
+    worker(
+        settings=settings.replace(
+            offline_poll_seconds=300.0, backoff_seconds=300.0, max_attempts=1000
+        )
+    )
     batch = enqueue([tape, slow], conf=settings, batch="mine")
     wait_until(lambda: batch.status().states[State.RETRY] == 2, 20.0, "both wait")
 
@@ -419,6 +421,7 @@ def test_cancel_by_class(standin: StandIn, settings: Config, worker: WorkerFacto
     assert states[slow["id"]] is State.RETRY
 
 
+@pytest.mark.slow
 def test_the_limit_of_an_account_by_hand(
     standin: StandIn, settings: Config, ledger: Ledger
 ) -> None:

@@ -110,7 +110,7 @@ class PortalRig:
     def elsewhere(self, port: int) -> tuple[Config, str]:
         """Point to a port where nobody listens."""
         url = f"http://127.0.0.1:{port}"
-        settings = self.settings.model_copy(update={"portal_url": url})
+        settings = self.settings.replace(portal_url=url)
         return settings, f"{url}/api/download/urn/files/{'0' * 32}"
 
 
@@ -156,7 +156,7 @@ class DatalakeRig:
     def elsewhere(self, port: int) -> tuple[Config, str]:
         """Point to a port where nobody listens."""
         url = f"http://127.0.0.1:{port}"
-        settings = self.settings.model_copy(update={"s3_endpoint_url": url})
+        settings = self.settings.replace(s3_endpoint_url=url)
         return settings, f"{url}/{BUCKET}/key.zip"
 
 

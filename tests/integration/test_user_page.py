@@ -67,7 +67,7 @@ def conf(standin: StandIn, tmp_path: Path) -> Config:
 
 def changed(conf: Config, **changes: Any) -> Config:
     """Return a copy with other values."""
-    copy = conf.model_copy()
+    copy = conf.replace()
     for name, value in changes.items():
         setattr(copy, name, value)
     return copy

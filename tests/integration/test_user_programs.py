@@ -163,6 +163,7 @@ def test_two_processes_share_the_server_of_a_folder(standin: StandIn, conf: Conf
     assert one.status().total == 1
 
 
+@pytest.mark.slow
 def test_commands_on_the_batch_of_a_program(
     standin: StandIn, conf: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_batch_is_mended_by_the_cluster(
     assert "6 files, 196.6 kB: 6 right" in after.stderr
 
 
+@pytest.mark.slow
 def test_folder_is_mended_on_one_machine(
     standin: StandIn, items: list[Item], tmp_path: Path
 ) -> None:

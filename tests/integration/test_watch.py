@@ -10,13 +10,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks import enqueue
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
 from geodes_tasks.settings.quota import Quota
+from geodes_tasks.settings.secret import Secret
 from tests.servers import RedisServer, wait_until
 from tests.standin import KiB
 from tests.terminal import Terminal
@@ -63,9 +63,7 @@ def test_everything_is_on_the_screen(
     standin.fault(tape, "offline_410")
     standin.fault(gone, "gone_404")
     standin.settings.rate = 200 * KiB
-    limited = settings.model_copy(
-        update={"quota": Quota(50, 3600.0), "offline_poll_seconds": 300.0, "max_attempts": 1}
-    )
+    limited = settings.replace(quota=Quota(50, 3600.0), offline_poll_seconds=300.0, max_attempts=1)
     worker(settings=limited)
     enqueue([tape, gone, slow], conf=limited, batch="pyrenees")
 
@@ -141,7 +139,7 @@ def test_key_retries_what_failed(
     gone, tape = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
     standin.fault(tape, "offline_410")
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
+    worker(settings=settings.replace(offline_poll_seconds=300.0, max_attempts=1))
     batch = enqueue([gone, tape], conf=settings)
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("1 failed", "1 on tape")
@@ -200,7 +198,7 @@ def test_keys_choose_what_is_drawn(
     gone, slow = standin.add_item(64 * KiB), standin.add_item(4096 * KiB)
     standin.fault(gone, "gone_404")
     standin.settings.rate = 40 * KiB
-    worker(settings=settings.model_copy(update={"max_attempts": 1}))
+    worker(settings=settings.replace(max_attempts=1))
     enqueue([gone, slow], conf=settings, batch="mine")
     terminal.run([*COMMAND, "watch"], variables(settings))
     terminal.wait_for("NEEDS YOU", "FILES", "ACCOUNTS")
@@ -225,7 +223,7 @@ def test_the_view_survives_a_restart_of_redis_and_a_forgotten_batch(
 ) -> None:
     """It says that Redis does not answer, draws again when it does, and leaves out what is gone."""
     with RedisServer(tmp_path / "redis", fsync="always") as server:
-        own = settings.model_copy(update={"redis_url": SecretStr(server.url)})
+        own = settings.replace(redis_url=Secret(server.url))
         enqueue(standin.add_item(KiB), conf=own, batch="stays")
         enqueue(standin.add_item(KiB), conf=own, batch="forgotten")
         terminal.run([*COMMAND, "watch"], variables(own))
@@ -266,7 +264,7 @@ def test_lines_in_a_pipe(standin: StandIn, settings: Config, worker: WorkerFacto
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)
     standin.fault(gone, "gone_404")
     enqueue([good, gone], conf=settings, batch="mine")
-    worker(settings=settings.model_copy(update={"max_attempts": 1}))
+    worker(settings=settings.replace(max_attempts=1))
 
     said = watched(settings, "mine")
 
@@ -306,7 +304,7 @@ def test_status_is_the_same_picture(
     standin.fault(gone, "gone_404")
     standin.settings.rate = 100 * KiB
     batch = enqueue([tape, gone, slow], conf=settings, batch="pyrenees")
-    worker(settings=settings.model_copy(update={"offline_poll_seconds": 300.0, "max_attempts": 1}))
+    worker(settings=settings.replace(offline_poll_seconds=300.0, max_attempts=1))
     wait_until(lambda: batch.status().bytes_done > 0 and batch.status().waiting, 20.0)
     wait_until(lambda: batch.status().states[State.FAILURE] == 1, 20.0)
 

@@ -12,7 +12,6 @@ from urllib.parse import quote
 import redis
 
 from geodes_tasks.client.deployment import make_secrets
-from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from tests.servers import HOST, Process, free_port, wait_until
 from tests.standin.tls import make_certificate
@@ -60,8 +59,7 @@ class Sentinels:
 
     def settings(self, user: str, like: Config, **changes: Any) -> Config:
         """Return settings that reach these servers as a user."""
-        flags = like.model_dump(exclude={"redis_url", "ca_bundle"}) | changes
-        return config.load(redis_url=self.url_of(user), ca_bundle=self.certificate, **flags)
+        return like.replace(redis_url=self.url_of(user), ca_bundle=self.certificate, **changes)
 
     def start(self) -> None:
         """Start all six, and wait until each Sentinel knows the others and both replicas."""

@@ -55,7 +55,7 @@ def test_a_steady_speed_is_the_same_in_every_view(
 ) -> None:
     """1.5 MB/s of 40 MB files is 1.5 within 10 % everywhere; every query of the dashboard works."""
     standin.settings.rate = STEADY / 2
-    limited = settings.model_copy(update={"lease_seconds": 20})
+    limited = settings.replace(lease_seconds=20)
     batch = enqueue([standin.add_item(FILE) for _ in range(10)], conf=limited, batch="april")
     worker(settings=limited)
     flower = FlowerProcess(limited, tmp_path).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -34,6 +35,15 @@ PAGES = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md",
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 )  # fmt: skip
+
+
+NOT_FOR_USERS = {
+    "architecture.md", "benchmarks.md", "scale.md",
+    "settings.md", "errors.md", "options.md", "licences.md",
+}  # fmt: skip
+"""Pages that are not counted as for users: explanation, and what scripts make from the code."""
+MAX_WORDS = 13_100
+"""Words of all user pages together: an hour of reading at 200 words a minute."""
 
 
 def section(text: str, title: str) -> str:
@@ -123,7 +133,7 @@ def test_every_setting_is_described() -> None:
         name for row in rows(SETTINGS) if row[2] for name in re.findall(r"`(\w+)`", row[0])
     }
 
-    assert {environment_name(field) for field in Config.model_fields} <= described
+    assert {environment_name(field) for field in Config.fields} <= described
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -132,6 +142,36 @@ def test_no_unknown_variable_is_named(page: str) -> None:
     named = set(re.findall(r"\bGEODES_[A-Z0-9_]+[A-Z0-9]\b", (ROOT / page).read_text()))
 
     assert named - set(re.findall(r"`(GEODES_\w+)`", SETTINGS)) == set()
+
+
+def user_pages() -> dict[str, str]:
+    """Return what users read, by file: pages, the README, deployments, the notebook's text."""
+    docs = ROOT / "docs"
+    pages = [path for path in docs.glob("*.md") if path.name not in NOT_FOR_USERS]
+    cells = json.loads((docs / "downloading.ipynb").read_text())["cells"]
+    notebook = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    return {
+        **{path.name: path.read_text() for path in pages},
+        "README.md": README,
+        "deploy.md": (ROOT / "deploy" / "README.md").read_text(),
+        "downloading.ipynb": "\n".join(notebook),
+    }
+
+
+def test_user_pages_can_be_read_in_an_hour() -> None:
+    """All pages that users read have at most MAX_WORDS together, commands included."""
+    counts = {name: len(text.split()) for name, text in user_pages().items()}
+
+    assert sum(counts.values()) <= MAX_WORDS, sorted(counts.items(), key=lambda one: -one[1])
+
+
+@pytest.mark.parametrize("page", sorted(user_pages()))
+def test_no_user_page_speaks_of_tests(page: str) -> None:
+    """Proof is the subject of tests/fault/CASES.md; a page for users names no test."""
+    text = re.sub(r"<!--.*?-->", "", user_pages()[page], flags=re.DOTALL)
+
+    # `make test` is a command of the README, `test $? -eq 4` one of a shell.
+    assert re.findall(r"(?<!make )\btest(?:s|ed)?\b(?! \$)", text, re.IGNORECASE) == []
 
 
 # --- rooms --------------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import site
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -27,7 +30,11 @@ def hooks() -> Any:
 
 HOOKS = hooks()
 FROM_ABOVE = {page: ROOT / name for page, name in HOOKS.FROM_ABOVE.items()}
-PAGES = [ROOT / "README.md", *FROM_ABOVE.values(), *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(path for path in FROM_ABOVE.values() if path.suffix == ".md"),
+    *sorted(DOCS.glob("*.md")),
+]
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
@@ -106,6 +113,17 @@ def test_links_of_the_checkout_become_those_of_the_site(page: str, link: str, on
     assert HOOKS.on_page_markdown(link, _Page(page)) == on_site
 
 
+def test_the_notebook_is_a_page() -> None:
+    """Text, code, pictures and printed lines of the notebook are on its page."""
+    page = HOOKS.notebook_page(json.loads((DOCS / "downloading.ipynb").read_text()))
+
+    assert page.startswith("# A notebook")
+    assert "```python\nqueue = DownloadQueue(" in page
+    assert "```text\n6 of 6 done (" in page
+    assert "<div class='output'><div>\n<style scoped>" in page
+    assert len(page) < 20_000
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     """A link to a file leads to a file, one to a heading to a heading."""
@@ -126,6 +144,19 @@ def test_a_page_begins_with_its_title(page: Path) -> None:
 
     assert text.startswith("# ")
     assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1
+
+
+def test_the_checks_of_a_built_site_find_what_is_wrong(tmp_path: Path) -> None:
+    """An empty site, a picture of another host and a page of 400 kB fail; a plain page passes."""
+    empty = site.main([str(tmp_path)])
+    (tmp_path / "good.html").write_text("<a href='https://h/'>a page elsewhere</a>")
+    good = site.main([str(tmp_path)])
+    (tmp_path / "large.html").write_text("x" * 400_000)
+    (tmp_path / "loads.html").write_text("<img src='https://h/picture.png'>")
+
+    assert (empty, good) == (1, 0)
+    assert site.large(tmp_path) == ["large.html: 400000 bytes, at most 300000"]
+    assert len(site.loads(tmp_path)) == 1
 
 
 def test_the_site_asks_no_other_host() -> None:

@@ -191,7 +191,7 @@ class SignedRequests:
             bundle = settings.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
             try:
                 self._pools[endpoint] = watched_pool(
-                    endpoint, settings.model_copy(update={"ca_bundle": bundle and Path(bundle)}),
+                    endpoint, settings.replace(ca_bundle=bundle and Path(bundle)),
                     self._watch, proxies, CONNECTIONS,
                 )  # fmt: skip
             except ValueError as error:

@@ -8,7 +8,7 @@ import pytest
 
 from geodes_tasks.client import waiting
 from geodes_tasks.client.waiting import LAST, Until, Waiting, is_ending
-from geodes_tasks.monitoring.terminal import Quiet
+from geodes_tasks.monitoring.terminal import View
 from tests.unit.ledger.test_ledger import ask, claimed, request_of
 from tests.unit.monitoring.test_terminal import status_of
 
@@ -49,7 +49,7 @@ def test_only_downloads_of_the_batch_are_shown(fake_ledger: Ledger) -> None:
     claimed(fake_ledger, ours)
     shown: list[str] = []
 
-    class Picture(Quiet):
+    class Picture(View):
         def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
             shown.extend(one.title for one in read().running)
             raise KeyboardInterrupt
@@ -70,7 +70,7 @@ def test_a_pause_by_hand_is_reported_and_blocks(fake_ledger: Ledger, kind: str) 
         fake_ledger.control.pause_account("acc", "by hand")
     lines: list[str] = []
 
-    status = Waiting("ours", fake_ledger, Quiet(), lines.append, "blocked").run(5)
+    status = Waiting("ours", fake_ledger, View(), lines.append, "blocked").run(5)
 
     assert status.unfinished == 1
     assert lines == [
@@ -91,6 +91,6 @@ def test_no_worker_is_reported_and_ends_nothing(
     lines: list[str] = []
 
     with pytest.raises(TimeoutError, match="1 of 1 downloads are unfinished after 1 s"):
-        Waiting("ours", fake_ledger, Quiet(), lines.append, until).run(1)
+        Waiting("ours", fake_ledger, View(), lines.append, until).run(1)
 
     assert lines == ["no worker is alive: start one with `geodes-tasks worker`; waiting"]

@@ -12,8 +12,8 @@ from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.history import history_sections
 from geodes_tasks.monitoring.html import picture
-from geodes_tasks.monitoring.picture import Row, Tone, account_row, sections
-from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
+from geodes_tasks.monitoring.picture import Row, Tone, account_row, batch_row, sections
+from geodes_tasks.monitoring.snapshot import Pause, Snapshot, SnapshotReader
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import AGAIN_AT_ONCE, ask, claimed, failed, postponed, request_of
 from tests.unit.monitoring.scene import NOW, batch_of, busy_snapshot, failure_of
@@ -60,6 +60,36 @@ def test_a_paused_batch_says_so_beside_its_name_and_how_to_resume_it() -> None:
     assert april.tone is Tone.PERSON
     assert "PAUSED" not in urgent.notes[0]
     assert pause.notes == ("geodes-tasks resume --batch pyrenees-april",)
+
+
+@pytest.mark.parametrize(
+    ("states", "tone"),
+    [
+        ({"success": 2}, Tone.DONE),
+        ({"success": 1, "revoked": 1}, Tone.PLAIN),
+        ({"success": 1, "revoked": 1, "failure": 1}, Tone.PERSON),
+        ({"success": 1, "started": 1}, Tone.MOVES),
+        ({"success": 1, "pending": 1}, Tone.WAITS),
+    ],
+)
+def test_only_a_batch_that_is_done_is_green(states: dict[str, float], tone: Tone) -> None:
+    """A batch that was cancelled is over, and not done."""
+    row = batch_row(Snapshot(NOW, []), batch_of("april", None, **states))
+
+    assert row.tone is tone
+
+
+def test_pauses_of_batches_that_are_not_shown_are_left_out() -> None:
+    """``status`` of one batch names what concerns it: sources, its account, not other batches."""
+    snapshot = busy_snapshot()
+    urgent, _ = snapshot.batches
+    others = [*snapshot.pauses, Pause("account", "other", "by hand")]
+    mine = [Pause("source", "s3", "by hand"), Pause("account", "default", "by hand")]
+
+    shown = rows(replace(snapshot, batches=[urgent], pauses=others + mine), "needs you")
+
+    paused = [row.cells[0] for row in shown if "is paused" in row.cells[0]]
+    assert paused == ["source s3 is paused: by hand", "account default is paused: by hand"]
 
 
 def test_a_missing_key_needs_a_person_and_is_not_called_refused() -> None:
@@ -140,7 +170,8 @@ def test_a_raised_limit_names_its_own_reason() -> None:
 
 def test_html_has_the_same_words_and_escapes_names() -> None:
     """The notebook and the page show each cell that the terminal shows; markup stays text."""
-    snapshot = replace(busy_snapshot(), batches=[batch_of("<b>urgent", success=1)])
+    snapshot = busy_snapshot()
+    snapshot = replace(snapshot, batches=[batch_of("<b>urgent", success=1), snapshot.batches[1]])
     html = picture(snapshot, "/task/")
 
     words = [cell for one in sections(snapshot) for row in one.rows for cell in row.cells]

@@ -16,9 +16,9 @@ from geodes_tasks.ledger import Running
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import sections
-from geodes_tasks.monitoring.snapshot import Snapshot
-from geodes_tasks.monitoring.terminal import STYLES, Drawing, Lines, Picture, Quiet, view
-from tests.unit.monitoring.scene import busy_snapshot, failure_of, running
+from geodes_tasks.monitoring.snapshot import Pause, Snapshot
+from geodes_tasks.monitoring.terminal import STYLES, Drawing, Lines, Picture, View, view
+from tests.unit.monitoring.scene import batch_of, busy_snapshot, failure_of, running
 
 NAME = "S2A_MSIL1C_20250402T105021_N0511_R051_T31TCJ_20250402T143000.zip"
 
@@ -172,9 +172,13 @@ def test_lines_are_written_when_something_changed(monkeypatch: pytest.MonkeyPatc
             status_of(done=1_000_000, success=3),
             status_of(done=1_000_000, success=3),
         ):
-            lines.show(status, lambda status=status: Snapshot(1_700_000_000.0, [status]))  # type: ignore[misc]  # bound now
+            paused = [Pause("source", "s3", "by hand")] * (status.states[State.SUCCESS] == 1)
+            snapshot = Snapshot(1_700_000_000.0, [status], pauses=paused)
+            lines.show(status, lambda snapshot=snapshot: snapshot)  # type: ignore[misc]  # bound now
 
     first, second, last = text_of(out).splitlines()
+    assert "PAUSED: source s3, 1 of 3 done" in second
+    second = second.replace("PAUSED: source s3, ", "")
     assert re.fullmatch(r"\d\d:\d\d:\d\d \S+ 0 of 3 done, 3 queued; 0 B of 1.0 MB, 0 B/s", first)
     assert "1 of 3 done, 1 running, 1 queued; 500.0 kB of 1.0 MB, 83.3 kB/s" in second
     assert last.endswith("3 of 3 done; 1.0 MB of 1.0 MB")
@@ -197,7 +201,7 @@ def test_a_drawing_is_gone_at_the_end() -> None:
 
 @pytest.mark.parametrize(
     ("terminal", "quiet", "kind"),
-    [(True, False, Drawing), (False, False, Lines), (True, True, Quiet), (False, True, Quiet)],
+    [(True, False, Drawing), (False, False, Lines), (True, True, View), (False, True, View)],
 )
 def test_the_view_fits_where_it_is_shown(terminal: bool, quiet: bool, kind: type) -> None:
     """A terminal gets the picture, a pipe gets lines, --no-progress gets nothing."""
@@ -216,19 +220,40 @@ def test_quiet_reads_nothing() -> None:
         read.append(1)
         return busy_snapshot()
 
-    with Quiet() as quiet:
-        quiet.show(status_of(started=1), reading)
+    with View() as nothing:
+        nothing.show(status_of(started=1), reading)
 
     assert read == []
 
 
-def test_the_keys_stay_on_a_low_terminal() -> None:
-    """The last line of the live view is there, whatever the sections need."""
-    out = console(terminal=False, width=80)
-    note = Text("p pause  q quit")
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("height", [10, 15, 24])
+def test_the_keys_stay_whole_on_a_low_and_narrow_terminal(width: int, height: int) -> None:
+    """The keys, or the question, are the last lines of the live view, wrapped and never cut."""
+    out = console(terminal=False, width=width)
+    keys = "p pause  r resume  t retry failed  c cancel  e errors  f files  ? help  q quit"
 
-    out.print(Picture([*sections(busy_snapshot())], 24, note))
+    out.print(Picture([*sections(busy_snapshot())], height, Text(keys)))
 
     lines = text_of(out).splitlines()
-    assert lines[-1] == "p pause  q quit"
-    assert len(lines) <= 24
+    assert " ".join(lines).split()[-len(keys.split()) :] == keys.split()
+    assert lines[0].startswith("BATCHES")
+    assert len(lines) <= height
+
+
+def test_a_narrow_terminal_keeps_the_counts() -> None:
+    """Where words and times have no room beside each other, a row is one sentence."""
+    text = " ".join(" ".join(drawn(busy_snapshot(), 40)).split())
+
+    assert "3 waiting for the quota next at" in text
+    assert "3 NotFoundError: no such file (HTTP 404)" in text
+
+
+def test_what_moves_stands_first_on_a_low_terminal() -> None:
+    """A newer batch that waits does not hide the one that is downloaded."""
+    snapshot = busy_snapshot()
+    waiting = [batch_of(f"later-{number}", pending=9) for number in range(9)]
+
+    lines = drawn(replace(snapshot, batches=[*waiting, *snapshot.batches]), 80, 15)
+
+    assert lines[1].startswith("urgent ")

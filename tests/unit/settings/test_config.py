@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings import config
@@ -13,6 +12,7 @@ from geodes_tasks.settings.config import Config, environment_name, load
 from geodes_tasks.settings.files import PYGEODES_FILE
 from geodes_tasks.settings.origins import settings_in_force
 from geodes_tasks.settings.quota import Quota
+from geodes_tasks.settings.secret import Secret
 from tests.unit.settings.support import SECRET, pygeodes_file
 
 
@@ -22,7 +22,7 @@ def test_defaults() -> None:
 
     assert settings.portal_url == "https://geodes-portal.cnes.fr"
     assert settings.s3_endpoint_url == "https://s3.datalake.cnes.fr"
-    assert settings.redis_url.get_secret_value() == "redis://127.0.0.1:6379/0"
+    assert str(settings.redis_url) == "redis://127.0.0.1:6379/0"
     assert settings.quota == Quota(50, 3600.0)
     assert settings.download_dir == str(Path.cwd())
     assert settings.key() is None
@@ -86,10 +86,12 @@ def test_environment(
         ("GEODES_TASKS_S3_ENDPOINT_URL", "ftp://h", "is not an address"),
         ("GEODES_TASKS_QUOTA", "many", "is no quota"),
         ("GEODES_TASKS_QUOTA", "0/hour", "is no quota"),
-        ("GEODES_TASKS_MAX_CONCURRENT", "0", "greater than or equal to 1"),
-        ("GEODES_TASKS_MAX_ATTEMPTS", "few", "valid integer"),
+        ("GEODES_TASKS_MAX_CONCURRENT", "0", "must be at least 1"),
+        ("GEODES_TASKS_MAX_ATTEMPTS", "few", "must be a whole number"),
         ("GEODES_TASKS_STALL_SECONDS", "-1", "greater than 0"),
-        ("GEODES_TASKS_ACCOUNT", "a b", "pattern"),
+        ("GEODES_TASKS_STALL_SECONDS", "nan", "a finite number"),
+        ("GEODES_TASKS_LOG_FORMAT", "xml", "must be text or json"),
+        ("GEODES_TASKS_ACCOUNT", "a b", "must have 1 to 64 letters"),
     ],
 )
 def test_bad_value(
@@ -110,23 +112,23 @@ def test_key_name(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(SECRET)
 
-    assert load(api_key=SecretStr(SECRET)).key_name() == (
+    assert load(api_key=Secret(SECRET)).key_name() == (
         "the key in GEODES_API_KEY, ending in ...cret,"
     )
     assert str(path) in load(api_key_file=path).key_name()
-    assert load(api_key=SecretStr("shorty")).key_name() == "the key in GEODES_API_KEY"
+    assert load(api_key=Secret("shorty")).key_name() == "the key in GEODES_API_KEY"
 
 
 def test_secrets_are_not_shown() -> None:
     """The settings as text have no key, no S3 secret and no password of Redis in them."""
     settings = load(
         on_file=f"https://hooks.example/{SECRET}",
-        api_key=SecretStr(SECRET),
-        aws_secret_access_key=SecretStr(SECRET),
-        redis_url=SecretStr(f"redis://:{SECRET}@h"),
+        api_key=Secret(SECRET),
+        aws_secret_access_key=Secret(SECRET),
+        redis_url=Secret(f"redis://:{SECRET}@h"),
     )
 
-    for text in (repr(settings), str(settings), settings.model_dump_json(exclude={"on_file"})):
+    for text in (repr(settings), str(settings)):
         assert SECRET not in text
 
 
@@ -179,13 +181,13 @@ def test_origins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert found["redis_url"] == ("redis://user:***@host/0", "GEODES_TASKS_REDIS_URL")
     assert found["on_batch"] == ("https://hooks.example/***", "GEODES_TASKS_ON_BATCH")
     assert found["quota"] == ("50/hour", "default")
-    assert found.keys() == Config.model_fields.keys()
+    assert found.keys() == Config.fields.keys()
     assert "hush" not in str(found)
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:
     """Reading the settings leaves the folder as it was."""
-    load(api_key=SecretStr(SECRET))
+    load(api_key=Secret(SECRET))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -196,14 +198,14 @@ def test_child_process_reads_the_same_settings(
 ) -> None:
     """The variables for a child process give it the same settings, from any folder."""
     original = load(
-        api_key=SecretStr(SECRET),
-        aws_session_token=SecretStr("t"),
-        redis_url=SecretStr(f"redis://:{SECRET}@h"),
+        api_key=Secret(SECRET),
+        aws_session_token=Secret("t"),
+        redis_url=Secret(f"redis://:{SECRET}@h"),
         download_dir=tmp_path / "d",
         state_dir=tmp_path / "s",
         allowed_hosts=("a.fr", "b.fr"),
         max_attempts=3,
-    ).model_copy(update={"quota": quota})
+    ).replace(quota=quota)
 
     for name, value in config.environment(original).items():
         monkeypatch.setenv(name, value)
@@ -214,9 +216,30 @@ def test_child_process_reads_the_same_settings(
 
 def test_every_field_has_a_name_and_a_description() -> None:
     """Each setting is documented, and its variable is under one of the known prefixes."""
-    for name, info in Config.model_fields.items():
+    for name, info in Config.fields.items():
         assert info.description, name
         assert environment_name(name).startswith(("GEODES_", "AWS_")), name
+
+
+def test_a_change_is_checked() -> None:
+    """A setting that is changed later is parsed like at first, in a copy too; so is its name."""
+    settings = load()
+    settings.quota = "10/hour"  # as a notebook writes it
+    copy = settings.replace(max_concurrent="2", api_key=None)
+
+    assert (settings.quota, settings.max_concurrent) == (Quota(10, 3600.0), 4)
+    assert (copy.quota, copy.max_concurrent) == (Quota(10, 3600.0), 2)
+    with pytest.raises(ConfigError, match="GEODES_TASKS_MAX_CONCURRENT: must be at least 1"):
+        settings.max_concurrent = 0
+    with pytest.raises(AttributeError, match="did you mean max_concurrent"):
+        settings.replace(max_concurent=1)
+
+
+def test_a_secret_of_pydantic_is_taken() -> None:
+    """Programs that keep their secrets as pydantic's ``SecretStr`` pass them as they are."""
+    pydantic = pytest.importorskip("pydantic")
+
+    assert load(api_key=pydantic.SecretStr(SECRET)).key() == SECRET
 
 
 def test_roots_are_read_like_a_path(monkeypatch: pytest.MonkeyPatch) -> None:

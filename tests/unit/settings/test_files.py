@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.config import load
 from geodes_tasks.settings.files import PYGEODES_FILE
+from geodes_tasks.settings.secret import Secret
 from tests.unit.settings.support import SECRET, pygeodes_file
 
 
@@ -72,7 +72,7 @@ def test_key_file_is_read_anew(tmp_path: Path) -> None:
     """A key that is replaced in its file is the new one at the next call."""
     path = tmp_path / "key"
     path.write_text(f"{SECRET}\n")
-    settings = load(api_key_file=path, api_key=SecretStr("older"))
+    settings = load(api_key_file=path, api_key=Secret("older"))
     assert settings.key() == SECRET
 
     path.write_text("new")
@@ -124,7 +124,7 @@ def test_password_of_redis_in_a_file(url: str, whole: str, tmp_path: Path) -> No
 
     settings = load(redis_url=url, redis_password_file=tmp_path / "password")
 
-    assert settings.redis_url.get_secret_value() == whole
+    assert str(settings.redis_url) == whole
 
 
 @pytest.mark.parametrize(

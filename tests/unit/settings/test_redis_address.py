@@ -105,7 +105,7 @@ def test_the_password_file_is_of_redis(tmp_path: Path) -> None:
         redis_url="sentinel://worker@h1;h2/0?master_name=g", redis_password_file=file
     )
 
-    address = sentinel_address(settings.redis_url.get_secret_value())
+    address = sentinel_address(str(settings.redis_url))
     assert address is not None
     assert address.password == "pa/ss"
     assert len(address.hosts) == 2

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from geodes_tasks.errors import DiskError, NotAFileError
+from geodes_tasks.errors import DiskError, HostileNameError, NotAFileError
+from geodes_tasks.model.asset import Unpack
 from geodes_tasks.model.states import Outcome
+from geodes_tasks.transfer import members
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
 from geodes_tasks.transfer.leftovers import Leftovers, etag_path, read_etag
 from geodes_tasks.transfer.partfile import THREAD_MIN_BYTES
-from tests.conftest import MemoryTransport
+from geodes_tasks.transfer.unpack import Unpacked
+from tests.conftest import MemoryTransport, asset_of
 from tests.unit.transfer.scene import (
     ASSET,
     CONTENT,
@@ -25,6 +29,8 @@ from tests.unit.transfer.scene import (
     names,
     part_of,
 )
+from tests.unit.transfer.test_edges import FILES, PRODUCT, FolderTransport
+from tests.unit.transfer.test_unpack import MEMBERS, zipped
 
 
 @pytest.fixture
@@ -128,3 +134,131 @@ def test_a_folder_exchanged_during_the_transfer(
         download(ASSET, final, transports, token="1", callbacks=Exchanged(), replace=replace)
 
     assert not list(outside.parent.rglob(final.name))
+
+
+ZIP = zipped(MEMBERS)
+ARCHIVE = asset_of(ZIP, "S2A.zip", unpack=Unpack.DROP)
+
+
+def plant(folder: Path, name: str, target: Path) -> None:
+    """Put a link to a target in the place of a file or folder of an archive's folder."""
+    path = folder / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("name", [".", "S2A.SAFE", "S2A.SAFE/GRANULE"])
+@pytest.mark.parametrize("wanted", [(), ("*.jp2",)], ids=["whole", "members"])
+def test_no_member_is_published_through_a_link(
+    tmp_path: Path, outside: Path, name: str, wanted: tuple[str, ...]
+) -> None:
+    """A folder that lost files gets them back; a link in it, or in its place, leads to none."""
+    folder = tmp_path / "downloads" / "S2A"
+    asset = asset_of(ZIP, "S2A.zip", unpack=Unpack.DROP, members=wanted)
+    download(asset, folder, {"geodes": MemoryTransport(ZIP)})
+    plant(folder, name, outside)
+
+    with pytest.raises(NotAFileError, match="S2A"):
+        download(asset, folder, {"geodes": MemoryTransport(ZIP)}, token="2")
+
+    assert not list(outside.iterdir())
+
+
+def test_no_archive_grows_behind_a_link(tmp_path: Path, outside: Path) -> None:
+    """The name of the growing folder can be computed: a link of that name is not followed."""
+    folder = tmp_path / "downloads" / "S2A"
+    growing = Leftovers(folder, ARCHIVE.content, 1)
+
+    class Planted(Recorder):
+        def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+            path = growing.folder / f"{growing.stem}.1.folder"
+            if not path.exists():
+                path.symlink_to(outside)
+
+    download(ARCHIVE, folder, {"geodes": MemoryTransport(ZIP)}, token="1", callbacks=Planted())
+
+    assert not list(outside.iterdir())
+    assert (folder / "S2A.SAFE/GRANULE/B04.jp2").is_file()
+
+
+def test_an_archive_folder_exchanged_during_the_transfer(tmp_path: Path, outside: Path) -> None:
+    """A link in place of the growing folder gets no further member."""
+    folder = tmp_path / "downloads" / "S2A"
+    seen: list[Path] = []
+
+    class Exchanged(Recorder):
+        def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
+            for path in folder.parent.glob(f"{PART_FOLDER}/*.folder"):
+                if not path.is_symlink():
+                    seen.append(path.rename(path.with_name("moved")))
+                    path.symlink_to(outside)
+
+    callbacks = Exchanged()
+    with pytest.raises(DiskError, match="exchanged during the transfer"):
+        download(ARCHIVE, folder, {"geodes": MemoryTransport(ZIP)}, token="1", callbacks=callbacks)
+
+    assert seen
+    assert not list(outside.iterdir())
+
+
+def test_no_list_of_members_is_written_or_read_through_a_link(
+    tmp_path: Path, outside: Path
+) -> None:
+    """Its name holds no token, so a link can be there long before."""
+    folder, victim = tmp_path / "downloads" / "S2A", outside / "victim"
+    victim.write_text("precious")
+    unpacked = Unpacked(folder, ARCHIVE.content)
+    plant(folder.parent, f"{PART_FOLDER}/{unpacked.list_path.name}.part", victim)
+    plant(folder.parent, f"{PART_FOLDER}/{unpacked.list_path.name}", victim)
+
+    download(ARCHIVE, folder, {"geodes": MemoryTransport(ZIP)})
+
+    assert victim.read_text() == "precious"
+    assert not unpacked.list_path.is_symlink()
+    assert unpacked.damaged(lambda: None) == ""
+
+
+def test_a_list_of_members_that_is_no_file_is_none(tmp_path: Path) -> None:
+    """A FIFO, on which reading would wait for ever, and a list of gigabytes."""
+    unpacked = Unpacked(tmp_path / "S2A", "md5:x")
+    unpacked.list_path.parent.mkdir()
+    os.mkfifo(unpacked.list_path)
+    assert unpacked.members() is None
+
+    unpacked.list_path.unlink()
+    unpacked.list_path.touch()
+    os.truncate(unpacked.list_path, 1 << 40)
+    assert unpacked.members() is None
+
+
+@pytest.mark.parametrize("name", ["", "a"])
+def test_no_object_of_a_product_grows_behind_a_link(final: Path, outside: Path, name: str) -> None:
+    """Neither the growing folder nor one in it may be a link, whenever it was planted."""
+    growing = Leftovers(final, PRODUCT.content, 1)
+
+    class Planted(Recorder):
+        def before_open(self, source: str) -> None:
+            super().before_open(source)
+            plant(growing.folder, f"{growing.stem}.1.folder/{name}", outside)
+
+    with pytest.raises(NotAFileError, match="where a folder should be"):
+        download(PRODUCT, final, {"geodes": FolderTransport(FILES)}, token="1", callbacks=Planted())
+
+    assert not list(outside.iterdir())
+
+
+def test_no_member_is_extracted_through_a_link(tmp_path: Path, outside: Path) -> None:
+    """``geodes-tasks`` and ``Item.extract`` write into the named folder only."""
+    (tmp_path / "S2A.zip").write_bytes(ZIP)
+    plant(tmp_path / "here", "S2A.SAFE", outside)
+
+    with (
+        members.local(tmp_path / "S2A.zip") as archive,
+        pytest.raises(HostileNameError, match="link"),
+    ):
+        members.extract(archive, members.members(archive), tmp_path / "here")
+
+    assert not list(outside.iterdir())
