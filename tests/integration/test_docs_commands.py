@@ -25,6 +25,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from tests.conftest import require_server
 from tests.integration.s3_server import BUCKET, S3Server
+from tests.portal_items import as_eodag_3
 from tests.servers import RedisServer, free_port, wait_until
 from tests.standin import KiB, StandIn, read
 
@@ -123,6 +124,8 @@ def put_files(portal: StandIn, folder: Path) -> None:
     for name, collections in kinds.items():
         chosen = [item for item in portal.items if item["collection"] in collections]
         write(chosen, folder / f"{name}.json")
+    good = [item for item in portal.items if item["collection"] == "PEPS_S2_L1C"]
+    write([as_eodag_3(item) for item in good], folder / "found.geojson")
 
 
 def write(items: Iterable[Item], path: Path) -> None:
