@@ -127,7 +127,7 @@ def repair(requests: list[Planned], folder: Path | None) -> None:
             machine = on_this_machine(requests, folder, conf, name, LoadView(stderr))
             run = stack.enter_context(machine)
         write_line(f"{len(requests)} files are fetched again, batch {name}")
-        run.watch(view(stderr, quiet=not stderr.is_terminal))
+        run.watch(view(stderr, quiet=not stderr.is_interactive))
 
 
 def audit_files(
@@ -139,7 +139,7 @@ def audit_files(
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(
         TextColumn("{task.description}"), *columns, console=stderr, transient=True,
-        disable=not stderr.is_terminal,
+        disable=not stderr.is_interactive,
     ) as bars:  # fmt: skip
         task = bars.add_task("verify", total=len(wanted))
         for one in audit.audit_all(wanted, processes, opens=opens):

@@ -53,7 +53,7 @@ def watch(
             write_data(reader.read().to_dict())
         elif once:
             Console().print(Picture([*sections(reader.read())]))
-        elif stderr.is_terminal:
+        elif stderr.is_interactive:
             finish(live(reader, KeyActions(Steering(found.conf), reader.batches)), reader)
         else:
             finish(in_lines(reader), reader)

@@ -30,11 +30,14 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Batc
 padding: 0 1em }}
 a {{ color: #2a7ab9 }} code {{ user-select: all }}</style></head>
 <body><p><a href="{prefix}/workers">Workers</a> <a href="{prefix}/tasks">Tasks</a>
-<a href="{prefix}/batches?format=json">JSON</a></p><main>{body}</main>
+<a href="{prefix}/batches?format=json">JSON</a></p><p role="status"></p><main>{body}</main>
 <script>setInterval(async () => {{
   const answer = await fetch(location.pathname + "?format=part").catch(() => null);
-  if (answer && answer.ok) document.querySelector("main").innerHTML = await answer.text();
+  const text = answer && answer.ok ? await answer.text() : "";
+  document.querySelector("p[role]").textContent = text ? "" : "{old}";
+  if (text) document.querySelector("main").innerHTML = text;
 }}, {refresh_ms});</script></body></html>"""
+OLD = "Flower or Redis does not answer; what you see is old; trying again"
 
 
 class BatchesHandler(BaseHandler):  # type: ignore[misc] # flower has no types
@@ -60,7 +63,7 @@ class BatchesHandler(BaseHandler):  # type: ignore[misc] # flower has no types
         if snapshot:
             body = picture(snapshot, f"{prefix}/task/", ROWS)
         if form != "part":
-            body = PAGE.format(prefix=prefix, body=body, refresh_ms=1000 * REFRESH_S)
+            body = PAGE.format(prefix=prefix, body=body, old=OLD, refresh_ms=1000 * REFRESH_S)
         self.finish(body)
 
 

@@ -40,7 +40,7 @@ class LoadView:
         text = f"loading what earlier runs recorded: {loading.percent:.0f} %, {left} left"
         if self._status is not None:
             self._status.update(text)
-        elif self._console.is_terminal:
+        elif self._console.is_interactive:
             # rich draws one live display at a time: this one ends before the progress begins.
             self._status = self._console.status(text)
             self._status.start()

@@ -254,4 +254,4 @@ def view(console: Console, *, quiet: bool) -> View:
     """Return the display that fits a console: the picture, lines in a log, or nothing."""
     if quiet:
         return View()
-    return Drawing(console) if console.is_terminal else Lines(console)
+    return Drawing(console) if console.is_interactive else Lines(console)

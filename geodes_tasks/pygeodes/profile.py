@@ -211,7 +211,7 @@ class Profile:
 def _shown(settings: Config, *, plain: bool) -> Iterator[Callable[[Profile], None]]:
     """Yield a function that shows a profile: the picture in a terminal or notebook, else lines."""
     console = html.console()
-    if plain or not (console.is_terminal or html.in_notebook()):
+    if plain or not (console.is_interactive or html.in_notebook()):
         yield lambda profile: console.print(profile.line(), highlight=False, markup=False)
         return
     if html.in_notebook():

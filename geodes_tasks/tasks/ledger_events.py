@@ -112,7 +112,7 @@ class LedgerEvents(threading.Thread):
         order = sorted(self._shown, key=lambda one: self._shown[one][0] == "RETRY")
         ids |= dict.fromkeys(order[:CHECKED])
         wrong: dict[str, str] = {}
-        fleet = self.ledger.dispatch.fleet()
+        fleet, now = self.ledger.dispatch.fleet(), self.ledger.connection.server_time()
         for identifier, record in zip(ids, self.ledger.reading.read(list(ids)), strict=True):
             state = str(record.state) if record is not None else "FORGOTTEN"
             ended = (ENDED, self._ended[identifier]) if identifier in self._ended else ("", "")
@@ -127,7 +127,7 @@ class LedgerEvents(threading.Thread):
             if self._wrong.get(identifier) == state or not shown:
                 worker = (record.worker if record else None) or worker
                 worker = worker or next((one.name for one in fleet), "")
-                yield from corrections(identifier, shown, record, worker)
+                yield from corrections(identifier, shown, record, worker, now)
         self._wrong = wrong
         yield from self._silent()
 
@@ -190,7 +190,7 @@ class _Receiver(EventReceiver):  # type: ignore[misc] # celery has no types
 
 
 def corrections(
-    identifier: str, shown: str, record: DownloadRecord | None, worker: str
+    identifier: str, shown: str, record: DownloadRecord | None, worker: str, now: float
 ) -> Iterator[dict[str, Any]]:
     """Yield the events that show a download as the ledger has it.
 
@@ -200,6 +200,7 @@ def corrections(
         record: Its record; None when it was forgotten.
         worker: A worker of the fleet, empty where there is none: Celery's state would make a worker
             of any other name.
+        now: The present, in seconds of the server's clock, as the times of the record.
     """
     state = record.state if record is not None else State.REVOKED
     # PENDING comes before every other state, and every state before an end: Celery's state goes
@@ -217,7 +218,7 @@ def corrections(
         error = record.error.message if record.error else ""
         left_s = 0.0
         if record.due_at is not None:
-            left_s = datetime.fromisoformat(record.due_at).timestamp() - time.time()
+            left_s = datetime.fromisoformat(record.due_at).timestamp() - now
         # The form in which a worker writes it: Flower's row turns the seconds into a time of day.
         waits = f"waits {left_s:.0f} s" if left_s > 0 else "waits for its turn"
         text = f"{record.reason}: {error}".rstrip(": ") + f" ({waits})"

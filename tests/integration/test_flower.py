@@ -20,6 +20,7 @@ from geodes_tasks import enqueue
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring import flower as flowerconfig
+from geodes_tasks.monitoring.flower_page import OLD
 from geodes_tasks.monitoring.html import picture
 from geodes_tasks.settings import config
 from tests import browser
@@ -363,6 +364,22 @@ def test_the_page_of_batches_in_a_browser(
     assert f"/task/{record.download_id}" in page
     assert "SCENE.zip" in page
     assert "kB/s" in page
+
+
+def test_the_page_says_when_it_is_old(flower: FlowerProcess) -> None:
+    """While Redis does not answer, the picture stays and a line says that it is old."""
+    need_browser()
+    flower.start()
+    page = flower.get("/batches")[1]
+    file = flower.folder / "page.html"
+    # A page without its server: the script runs as in a browser that was left open.
+    file.write_text(page)
+
+    seen = browser.dom(file.as_uri())
+
+    assert '<p role="status"></p>' in page
+    assert f'<p role="status">{OLD}</p>' in seen
+    assert "no batch in the ledger yet" in seen
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

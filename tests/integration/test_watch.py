@@ -259,6 +259,15 @@ def test_the_history_of_one_file(standin: StandIn, settings: Config, worker: Wor
     assert len(attempts) == 2
 
 
+def test_lines_on_a_dumb_terminal(standin: StandIn, settings: Config, terminal: Terminal) -> None:
+    """Where no picture can be redrawn there are lines; it used to be nothing."""
+    enqueue(standin.add_item(KiB), conf=settings, batch="mine")
+
+    terminal.run([*COMMAND, "watch"], variables(settings) | {"TERM": "dumb"})
+
+    terminal.wait_for("mine: 0 of 1 done, 1 queued")
+
+
 def test_lines_in_a_pipe(standin: StandIn, settings: Config, worker: WorkerFactory) -> None:
     """Without a terminal there are plain lines on standard error, and the exit code tells."""
     good, gone = standin.add_item(64 * KiB), standin.add_item(64 * KiB)

@@ -212,6 +212,13 @@ def test_the_view_fits_where_it_is_shown(terminal: bool, quiet: bool, kind: type
     assert type(chosen) is kind
 
 
+def test_a_dumb_terminal_gets_lines() -> None:
+    """Where no picture can be redrawn (TERM=dumb), there are lines as in a log."""
+    out = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+
+    assert type(view(out, quiet=False)) is Lines
+
+
 def test_quiet_reads_nothing() -> None:
     """No snapshot is read where nothing is shown."""
     read: list[int] = []
