@@ -6,8 +6,9 @@ import contextlib
 import itertools
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -39,10 +40,10 @@ class Price:
     """The same without the files that are present."""
     on_s3: int = 0
     """Files to fetch that S3 has."""
-    on_portal: int = 0
-    """Files to fetch for which a request to the portal counts against the quota."""
-    on_both: int = 0
-    """Files that are counted in both."""
+    on_hosts: Counter[str] = field(default_factory=Counter)
+    """Files to fetch by the host that has them: the portal or another one; no previews."""
+    on_both: Counter[str] = field(default_factory=Counter)
+    """Those of them that S3 has, too."""
 
     def add(self, asset: Asset, *, is_present: bool) -> None:
         """Count one download."""
@@ -51,11 +52,17 @@ class Price:
         self.present += is_present
         self.bytes_total += size
         if not is_present:
-            needs_portal = PREVIEW_ROUTE not in asset.hrefs.get(GEODES, PREVIEW_ROUTE)
             self.bytes_to_fetch += size
             self.on_s3 += S3 in asset.hrefs
-            self.on_portal += needs_portal
-            self.on_both += needs_portal and S3 in asset.hrefs
+            href = asset.hrefs.get(GEODES, PREVIEW_ROUTE)
+            if PREVIEW_ROUTE not in href:
+                self.on_hosts[host_of(href)] += 1
+                self.on_both[host_of(href)] += S3 in asset.hrefs
+
+
+def host_of(href: str) -> str:
+    """Return host and port of an address; no urlsplit, for this is done for a million files."""
+    return href.partition("://")[2].partition("/")[0].lower()
 
 
 @dataclass(slots=True)
@@ -75,7 +82,10 @@ class Quote:
     @property
     def portal_requests(self) -> int:
         """Return how many requests to the portal count against the quota."""
-        return self.price.on_portal - (self.price.on_both if self.uses_s3 else 0)
+        return self._requests()[host_of(self.settings.portal_url)]
+
+    def _requests(self) -> Counter[str]:
+        return self.price.on_hosts - (self.price.on_both if self.uses_s3 else Counter())
 
     @property
     def expected_seconds(self) -> float | None:
@@ -111,6 +121,8 @@ class Quote:
                 window = "an hour" if quota.seconds == HOUR_S else f"in {quota.seconds:g} s"
                 text_of += f" at {quota.count} {window} = {human_seconds(self.expected_seconds)}"
             sources.append(text_of)
+        if others := self._requests().total() - self.portal_requests:
+            sources.append(f"{others:,} from other hosts")
         if sources:
             text += f": {', '.join(sources)}"
         yield text if free is None else f"{text}; {human_bytes(free)} free"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -65,7 +66,8 @@ def test_killed_worker_is_replaced_and_its_bytes_are_kept(cluster: Scene) -> Non
 
 
 def test_killed_worker_is_replaced_from_byte_0(cluster: Scene) -> None:
-    """Where the portal cannot resume, the file comes from byte 0, and right."""
+    """Where the portal cannot resume, the file comes from byte 0, and right; the log says so."""
+    cluster.change(log_format="json")
     cluster.standin.settings.change(range="500")
     (item,) = cluster.items(1, 6 * MiB)
     cluster.standin.settings.rate = 3 * MiB
@@ -75,11 +77,16 @@ def test_killed_worker_is_replaced_from_byte_0(cluster: Scene) -> None:
 
     first.kill()
     cluster.standin.settings.rate = None
-    cluster.worker("second")
+    second = cluster.worker("second")
 
     (record,) = cluster.settled(batch, 20)
+    lines = [json.loads(line) for line in second.text.splitlines() if line.startswith("{")]
+    actions = {one["action"]: one for one in lines if one.get("download") == record.download_id}
     assert is_right(record), cluster.logs
     assert record.outcome is Outcome.DOWNLOADED
+    assert actions.keys() == {"download_taken_over", "download_done"}
+    assert "taken over from a worker that died" in actions["download_taken_over"]["message"]
+    assert actions["download_done"]["bytes"] == 6 * MiB
     assert cluster.leftovers() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from geodes_tasks.client import planning
 from geodes_tasks.client import price as prices
 from geodes_tasks.client.dry_run import dry_run
 from geodes_tasks.client.planning import Planned
-from geodes_tasks.client.price import Price, Quote, priced
+from geodes_tasks.client.price import Price, Quote, host_of, priced
 from geodes_tasks.errors import HrefRefusedError, NameTakenError
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model.asset import Asset
@@ -63,6 +64,22 @@ def test_without_s3_all_comes_from_the_portal(tmp_path: Path) -> None:
 
     assert next(quote.lines()).startswith("3 files, 30 B: 3 from the portal; ")
     assert (quote.expected_seconds, unlimited.expected_seconds) == (0.0, None)
+
+
+def test_files_of_other_hosts_cost_no_quota(tmp_path: Path) -> None:
+    """They are no requests to the portal, and are named apart."""
+    other = asset("o.zip", 10, geodes="https://other.example:8443/o.zip")
+    both = asset("b.zip", 10, geodes="https://other.example/b.zip", s3="s3://b/k")
+    quote = quote_of(
+        [other, both, *[asset("a.zip", 10)] * 60], uses_s3=True, quota="50/hour",
+        download_dir=tmp_path,
+    )  # fmt: skip
+
+    assert next(quote.lines()).startswith(
+        "62 files, 620 B: 1 from S3, 60 from the portal at 50 an hour = 1 h 12 min, "
+        "1 from other hosts; "
+    )
+    assert quote.portal_requests == 60
 
 
 def test_a_preview_costs_no_quota() -> None:
@@ -128,7 +145,7 @@ def test_the_price_of_a_list_is_known_before_it_is_admitted(fake_ledger: Ledger)
 
     planned, price = priced([Planned([known, new]), Planned([new])], fake_ledger)
 
-    assert price == Price(2, 1, 14, 7, on_portal=1)
+    assert price == Price(2, 1, 14, 7, on_hosts=Counter({host_of(new.asset.hrefs["geodes"]): 1}))
     assert [len(one.requests) for one in planned] == [2, 1]
     assert fake_ledger.reading.totals().counters == before
 
