@@ -187,11 +187,13 @@ def lua_mutants(subject: str, path: Path) -> Iterator[Draft]:
 
 
 def sample(count: int, only: str) -> list[Mutant]:
-    """Return the mutants of the fixed sample, the same share of each subject's."""
-    every = {subject: list(drafts_of(subject)) for subject in SUBJECTS if only in subject}
+    """Return the mutants of the fixed sample, the same share of each subject's; or a part of it."""
+    every = {subject: list(drafts_of(subject)) for subject in SUBJECTS}
     total = sum(map(len, every.values()))
     drawn: list[Mutant] = []
-    for drafts in every.values():
+    for subject, drafts in every.items():
+        if only not in subject:
+            continue
         share = round(count * len(drafts) / total)
         random.Random(SEED).shuffle(drafts)
         made = (draft() for draft in drafts)

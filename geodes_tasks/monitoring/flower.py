@@ -159,8 +159,8 @@ def error(exception: str) -> str:
         given = ast.literal_eval(f"({values},)")
         # Celery cuts a long repr with '...', which reads as Ellipsis: the values are not whole.
         return exception if ... in given else f"{name}: {kind(*given)}"
-    except (ValueError, SyntaxError, TypeError):
-        return exception
+    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
+        return exception  # of another program that may send events
 
 
 def wait(exception: str | None, since: float | None) -> str | None:

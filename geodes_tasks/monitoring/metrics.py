@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import Ledger, Totals
 from geodes_tasks.ledger.reading import TURN
+from geodes_tasks.model.formatting import escaped
 from geodes_tasks.model.states import ACTIVE, Outcome, Reason, State
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 
@@ -43,7 +44,16 @@ class LedgerCollector(Collector):
         except LedgerUnavailableError:
             yield _gauge("ledger_up", "Whether Redis answers.", 0)
             return
-        yield from found
+        for metric in found:
+            # People read this in terminals, too, and the exposition format escapes line ends only
+            # (prometheus.io/docs/instrumenting/exposition_formats).
+            metric.samples = [
+                sample._replace(
+                    labels={name: escaped(text) for name, text in sample.labels.items()}
+                )
+                for sample in metric.samples
+            ]
+            yield metric
         yield _gauge("ledger_up", "Whether Redis answers.", 1)
 
     def _under_way(self) -> Iterator[Metric]:

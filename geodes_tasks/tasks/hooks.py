@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import re
 import shlex
 import signal
 import string
@@ -48,6 +49,8 @@ _SECRET = (
     "GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "GEODES_TASKS_ON_", "GEODES_TASKS_S3_CREDENTIALS",
     "AWS_", "FLOWER_BASIC_AUTH",
 )  # fmt: skip
+_LOGIN = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+"""A password in an address, as in the variables of proxies."""
 
 
 class Hook:
@@ -104,6 +107,11 @@ class Hook:
     def _run(self, facts: Mapping[str, Any]) -> None:
         # Word by word and without a shell: a file name cannot become a second word or a command.
         command = [word.format_map(facts) for word in self.words]
+        # A title such as `--output=x` would be an option of the command (CWE-88).
+        for word, text in zip(self.words, command, strict=True):
+            if text.startswith("-") and not word.startswith("-"):
+                logger.warning("%s: not called, %r would be an option", self.name, text[:120])
+                return
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -147,7 +155,11 @@ def _checked_words(name: str, text: str, fields: frozenset[str]) -> list[str]:
 
 def harmless(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without keys and passwords: a hook needs none."""
-    return {name: value for name, value in variables.items() if not name.startswith(_SECRET)}
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith(_SECRET) and not _LOGIN.search(value)
+    }
 
 
 class Hooks:

@@ -10,6 +10,7 @@ import pytest
 from geodes_tasks.errors import (
     HrefRefusedError,
     StalledError,
+    TransferError,
     TruncatedBodyError,
     UnexpectedAnswerError,
 )
@@ -65,6 +66,22 @@ def test_a_reply_that_is_cut_is_no_reply() -> None:
     page = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}"
 
     with Scripted(page, close=True) as server, pytest.raises(TruncatedBodyError, match="100 bytes"):
+        client_for(server.url).fetch(server.url + "/api/stac")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 40_000,
+        b"HTTP/1.1 200 OK\r\n"
+        + b"".join(b"X-%d: " % n + b"x" * 60_000 + b"\r\n" for n in range(20)),
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2000,
+    ],
+    ids=["interim responses", "long headers", "many headers"],
+)
+def test_a_head_without_an_end_is_not_read(head: bytes) -> None:
+    """Neither interim responses nor headers fill the memory, however fast they come."""
+    with Scripted(head + answer(b"{}")) as server, pytest.raises(TransferError, match="failed"):
         client_for(server.url).fetch(server.url + "/api/stac")
 
 

@@ -739,10 +739,16 @@ def test_plain_http_of_the_portal_is_sent_by_https(secure: StandIn, port: str) -
 
 
 @pytest.mark.parametrize(
-    "inside", ["64:ff9b::7f00:1", "2002:a00:1::", "::ffff:10.0.0.1", "fe80::1"]
-)
-def test_addresses_that_embed_a_private_one_are_private(inside: str) -> None:
-    """An IPv6 address that a gateway turns into a private IPv4 one leads inside too."""
+    "inside",
+    [
+        "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:a00:1::", "::ffff:10.0.0.1",
+        "::ffff:0:10.0.0.1", "::10.0.0.1", "::", "::1", "fc00::1", "fe80::1", "fe80::1%eth0",
+        "fec0::1", "ff02::1", "0.0.0.1", "100.64.0.1", "169.254.169.254", "172.31.0.1",
+        "192.168.0.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
+    ],
+)  # fmt: skip
+def test_addresses_that_lead_inside(inside: str) -> None:
+    """Private, shared, link-local and reserved ones, and IPv6 that a gateway turns into such."""
     policy = AddressPolicy(load(portal_url="https://portal.example"))
 
     assert not policy.may_reach("stranger.example", inside)
@@ -941,9 +947,15 @@ def test_redirects_that_are_not_followed(target: str, match: str) -> None:
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("host", ["localhost", "2130706433", "127.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "localhost.", "LOCALHOST", "a.localhost", "127.0.0.1.", "127.1", "2130706433",
+        "0x7f000001", "0177.0.0.1", "0", "[::1]", "[::ffff:7f00:1]",
+    ],
+)  # fmt: skip
 def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
-    """A name is judged by what it resolves to, so no way of writing loopback gets there."""
+    """No way of writing loopback gets there, and nothing is sent to it, not by a proxy either."""
     with Scripted(FILE) as inside:
         away = answer(b"", f"Location: https://{host}:{inside.port}/f", status="302 Found")
         with Scripted(away) as mirror:
@@ -953,7 +965,7 @@ def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
             with pytest.raises(HrefRefusedError, match=r"this machine|private network"):
                 fetch(transport, mirror.url + "/f")
 
-        assert not inside.requests
+        assert not inside.connections
 
 
 def test_too_many_redirects_elsewhere_are_a_broken_transfer() -> None:

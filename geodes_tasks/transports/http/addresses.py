@@ -7,6 +7,8 @@ to another host, nor make a worker connect to hosts inside its network (CWE-918)
 from __future__ import annotations
 
 import ipaddress
+import socket
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from geodes_tasks.errors import HrefRefusedError
@@ -18,6 +20,9 @@ _PORTS = {"https": 443, "http": 80}
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """Prefix under which a NAT64 gateway reaches IPv4 hosts (RFC 6052 section 2.1)."""
+
+LOOPBACK = "127.0.0.1"
+"""Address of this machine, for the names that mean it."""
 
 Origin = tuple[str, str, int]
 """Scheme, host in lower case, port."""
@@ -141,7 +146,10 @@ class AddressPolicy:
         ip = ipaddress.ip_address(address.partition("%")[0])
         if isinstance(ip, ipaddress.IPv6Address):
             ip = _embedded(ip) or ip
-        return ip.is_global or (ip.is_loopback and self._portal_is_local)
+        # Reserved are ::/8, with the old forms of IPv4 addresses (RFC 4291 section 2.5.5.1), and
+        # NAT64 prefixes of one network (RFC 8215); ``is_global`` has them, and groups, as public.
+        is_odd = ip.is_reserved or ip.is_multicast or getattr(ip, "is_site_local", False)
+        return (ip.is_global and not is_odd) or (ip.is_loopback and self._portal_is_local)
 
     def _is_trusted(self, url: str) -> bool:
         """Return whether an address outside the portal may be opened as an href."""
@@ -164,13 +172,19 @@ class AddressPolicy:
         self._check_literal(host)
 
     def _check_literal(self, host: str) -> None:
-        """Refuse an IP address inside a private network; a name is checked after the connection."""
-        try:
-            ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return
-        if not self.may_reach(host, host):
-            raise refused_inside(host)
+        """Refuse an IP address inside a private network; a name is checked after the connection.
+
+        All spellings that a resolver, or a proxy, takes for an address are one: ``127.1``,
+        ``0x7f000001``, ``2130706433`` (inet_aton(3)), and the names of loopback.
+        """
+        address = host.partition("%")[0].rstrip(".")
+        if is_loopback(address) or address.endswith(".localhost"):  # RFC 6761 section 6.3
+            address = LOOPBACK
+        with suppress(OSError, ValueError):  # "embedded null character"
+            address = socket.inet_ntoa(socket.inet_aton(address))
+        with suppress(ValueError):
+            if not self.may_reach(host, address):
+                raise refused_inside(host)
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

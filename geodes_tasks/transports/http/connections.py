@@ -28,6 +28,10 @@ MAX_HEADERS = 1000
 """Number of header fields in a response, at most; http.client takes 100 only, and some portals
 behind several gateways send more."""
 
+MAX_HEAD_BYTES = 1 << 20
+"""Bytes of the head of a response, interim responses included, at most: lines of 64 KiB are
+allowed, and a thousand of them for each transfer would fill the memory."""
+
 # Python 3.15 has a public parameter for it (max_response_headers); earlier ones only this constant.
 http.client._MAXHEADERS = MAX_HEADERS  # type: ignore[attr-defined]
 
@@ -46,6 +50,9 @@ class Watch:
 
 class _DeadlineReader(io.RawIOBase):
     """Reads of a socket that end at a deadline, however many of them there are."""
+
+    left_bytes: float = MAX_HEAD_BYTES
+    """Bytes that may still come."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock, self._raw = sock, sock.makefile("rb", buffering=0)
@@ -66,7 +73,11 @@ class _DeadlineReader(io.RawIOBase):
         left_s = self._deadline - time.monotonic()
         # 0 would make the socket non-blocking (socket.settimeout).
         self._sock.settimeout(None if left_s == float("inf") else max(left_s, 0.001))
-        return self._raw.readinto(buffer)
+        size = self._raw.readinto(buffer)
+        self.left_bytes -= size or 0
+        if self.left_bytes < 0:
+            raise http.client.LineTooLong("head")
+        return size
 
     def close(self) -> None:
         self._raw.close()
@@ -88,6 +99,7 @@ class _Response(http.client.HTTPResponse):
         while 101 < self.status < 200:
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
+        self._reader.left_bytes = float("inf")
 
     def read1(self, n: int = -1) -> bytes:
         self._reader.limit(self._stall_seconds)

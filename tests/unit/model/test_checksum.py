@@ -137,3 +137,12 @@ def test_missing_file(tmp_path: Path) -> None:
     """A file that is not there is the system's own error."""
     with pytest.raises(FileNotFoundError, match="missing"):
         checksum.hash_file(tmp_path / "missing", "md5")
+
+
+@pytest.mark.parametrize("algorithm", PREFIXES)
+def test_bytes_in_memory(algorithm: str) -> None:
+    """Bytes have their digest, and no others have it."""
+    known = Checksum(algorithm, DIGESTS[algorithm])
+
+    assert known.is_of(b"geodes") is True
+    assert known.is_of(b"geodeS") is False

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from geodes_tasks.model.footprint import (
+    BOXED,
+    DEEPEST,
+    DIGITS,
+    GEOMETRY_BYTES,
     LONGEST_HREF,
     LONGEST_TEXT,
     footprint,
@@ -106,3 +110,69 @@ def test_the_parts_of_an_item_make_its_footprint() -> None:
     assert footprint(parts(item)) == footprint(item)
     assert len(json.dumps(parts(item))) < len(json.dumps(item)) / 10
     assert footprint(parts(wrong)) is footprint(wrong) is None
+
+
+def test_an_interval_is_a_time() -> None:
+    """STAC wants ``datetime`` as null beside start and end; one of these alone is no time."""
+    start, end = (
+        {"start_datetime": "2025-01-02T03:04:05Z"},
+        {"end_datetime": "2025-01-03T00:00:00Z"},
+    )
+
+    assert kept({"properties": start | end})["properties"] == {"datetime": None} | start | end
+    assert footprint({"properties": start}) is None
+    assert footprint({"properties": {"datetime": "yesterday"}}) is None
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_a_long_geometry_becomes_its_box(longer: int) -> None:
+    """A geometry of the longest size is kept; one byte more makes it a box, and says so."""
+    geometry = {"type": "MultiPoint", "coordinates": [[1.5, 2.5]] * 100}
+    spare = GEOMETRY_BYTES + longer - len(json.dumps(geometry, separators=(",", ":")))
+    geometry["type"] = "MultiPoint" + "x" * spare
+
+    found = kept(item_of(geometry=geometry))
+
+    assert found["geometry"]["type"] == ("Polygon" if longer else geometry["type"])
+    assert found["properties"].get(BOXED) == ("bbox" if longer else None)
+
+
+def test_coordinates_of_other_libraries() -> None:
+    """Shapely has tuples, and whole numbers; each is rounded to a tenth of a metre."""
+    place = {"type": "Point", "coordinates": (1, 43.123456789)}
+
+    assert kept(item_of(geometry=place))["geometry"]["coordinates"] == [
+        1.0,
+        round(43.123456789, DIGITS),
+    ]
+
+
+def test_the_level_that_geodes_adds_is_removed() -> None:
+    """A polygon has three levels of lists (RFC 7946 section 3.1.6); a multipolygon has four."""
+    for kind, coordinates in (
+        ("Polygon", [[RING]]),
+        ("Polygon", [RING]),
+        ("MultiPolygon", [[RING]]),
+    ):
+        found = kept(item_of(geometry={"type": kind, "coordinates": coordinates}))
+
+        assert found["geometry"]["coordinates"] == ([RING] if kind == "Polygon" else [[RING]])
+
+
+@pytest.mark.parametrize(("levels", "is_kept"), [(DEEPEST, True), (DEEPEST + 1, False)])
+def test_the_deepest_coordinates(levels: int, is_kept: bool) -> None:
+    """So many levels of lists are read and no more."""
+    deep: Any = [1.0, 2.0]
+    for _ in range(levels - 1):
+        deep = [deep]
+
+    found = kept(item_of(geometry={"type": "MultiPolygon", "coordinates": deep}))
+
+    assert ("geometry" in found) is is_kept
+
+
+def test_the_longest_link_is_kept() -> None:
+    """A link of the longest size is no longer than the limit."""
+    href = "h" * LONGEST_HREF
+
+    assert kept(item_of(links=[{"rel": "self", "href": href}]))["self"] == href

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.model.formatting import (
+    LONGEST_NAME,
+    cell,
     human_bytes,
     human_seconds,
     nearest,
@@ -99,6 +101,24 @@ def test_nearest_names() -> None:
     assert nearest("x", ["april"]) == ""
 
 
+@pytest.mark.parametrize(("size", "is_found"), [(LONGEST_NAME, True), (LONGEST_NAME + 1, False)])
+def test_very_long_names_are_not_compared(size: int, is_found: bool) -> None:
+    """Difflib takes quadratic time, and other programs write names into the ledger."""
+    assert bool(nearest("a" * size, ["a" * size])) is is_found
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\uff1d", "\t=", " @"])
+def test_no_cell_begins_a_formula(sign: str) -> None:
+    """A spreadsheet runs what begins so; an apostrophe marks a text."""
+    assert cell(f"{sign}1+1").startswith("'")
+
+
+def test_a_cell_keeps_its_lines() -> None:
+    """Line breaks are legal in CSV; codes that a terminal obeys are escaped."""
+    assert cell("a\nb\r\x1b[2J") == "a\nb\r\\x1b[2J"
+    assert cell("S2A") == "S2A"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -124,6 +144,9 @@ def test_printable(value: str, text: str) -> None:
         (f"{S2}.zip", 28, "S2A..20250402T105021..T31TCJ"),
         (f"{S2}.zip", 16, "20250402..T31TCJ"),
         ("SENTINEL2A_20250402-105021-123_L2A_T31TCJ_C_V3-0.zip", 20, "20250402_L2A_T31TCJ"),
+        (f"S2A_T31TCJ_{'x' * 30}.zip", 14, "S2A_T31TCJ.zip"),
+        (f"20250402_{'x' * 30}.zip", 8, "202..zip"),
+        (f"{'x' * 30}_20250402T1_T31TCJ.zip", 17, "20250402T1_T31TCJ"),
         ("a-name-without-any-part-that-is-known.tar", 20, "a-name-wi..known.tar"),
     ],
 )

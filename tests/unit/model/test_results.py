@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from geodes_tasks.errors import NotFoundError
-from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo, Proof
+from geodes_tasks.errors import BatchFailedError, NotFoundError
+from geodes_tasks.model.asset import Asset
+from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.results import (
+    BatchStatus,
+    DownloadRecord,
+    DownloadResult,
+    ErrorInfo,
+    MemberFile,
+    Proof,
+)
 from geodes_tasks.model.states import State
 
 
@@ -54,6 +64,8 @@ def test_a_record_as_json() -> None:
         {"type": "E", "message": "m", "hint": "h"},
     )
     assert "footprint" not in form
+    assert "members" not in form
+    assert "members" in replace(record, members=(MemberFile("a", 1, "0" * 8),)).to_dict()
 
 
 def test_unfinished_downloads_are_counted() -> None:
@@ -64,3 +76,39 @@ def test_unfinished_downloads_are_counted() -> None:
 
     assert status.unfinished == 7
     assert status.to_dict()["states"] == states
+
+
+@pytest.mark.parametrize("state", ["FAILURE", "REVOKED", "PENDING", None])
+def test_a_batch_is_ok_when_all_of_it_is_done(state: str | None) -> None:
+    """An empty batch is; whatever failed, was cancelled or is unfinished is named."""
+    states = {"SUCCESS": 2} | ({state: 1} if state else {})
+    status = BatchStatus(batch="b", total=sum(states.values()), states=states, outcomes={})
+
+    assert status.ok is (state is None)
+    if state is None:
+        status.raise_for_status()
+        return
+    with pytest.raises(BatchFailedError, match="batch b: of 3 downloads"):
+        status.raise_for_status()
+
+
+def test_a_file_that_was_there_is_verified_as_far_as_the_catalogue_knows() -> None:
+    """By its checksum, where there is one; members by the CRC-32 of their archive."""
+    known = Asset(
+        item_id="i",
+        collection="c",
+        key="k",
+        title="t",
+        hrefs={},
+        checksum=Checksum("md5", "0" * 32),
+    )
+    silent, proof = replace(known, checksum=None), Proof(1, 2, 3)
+    member = (MemberFile("a", 1, "0" * 8),)
+
+    results = [
+        DownloadResult.present(known, Path("/a"), 1, proof),
+        DownloadResult.present(silent, Path("/a"), 1, proof),
+        DownloadResult.present(known, Path("/a"), 1, proof, member),
+    ]
+
+    assert [one.verified for one in results] == [True, False, "crc32"]

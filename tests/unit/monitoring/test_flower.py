@@ -171,6 +171,14 @@ def test_failed_row_says_the_error(told: str, shown: str) -> None:
     assert readable(task(state="FAILURE", exception=told)).result == shown
 
 
+@pytest.mark.parametrize("values", ["-" * 3000 + "1", "(" * 3000, "None, None", "'a', 'b', 'c'"])
+def test_a_forged_error_ends_no_row(values: str) -> None:
+    """Other programs may send events: what is no error of ours is shown as it came."""
+    told = f"TransferError({values})"
+
+    assert "TransferError" in readable(task(state="FAILURE", exception=told)).result
+
+
 def test_moving_numbers_are_left_alone() -> None:
     """What a running download tells of itself is shown as it is."""
     text = "42 % of 764.2 MB, 61.0 MB/s, 7 s left"

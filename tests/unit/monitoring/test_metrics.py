@@ -60,6 +60,16 @@ def busy(fake_ledger: Ledger) -> Ledger:
     return fake_ledger
 
 
+def test_no_label_passes_codes_on(fake_ledger: Ledger) -> None:
+    """People read metrics in a terminal, too: names of strangers are escaped there."""
+    fake_ledger.dispatch.recover("node\x1b]0;owned\x07\u202e", 4)
+
+    page = scraped(fake_ledger)
+
+    assert r"node\\x1b]0;owned\\x07\\u202e" in page
+    assert page.replace("\n", "").isprintable()
+
+
 def test_every_state_is_counted(busy: Ledger) -> None:
     """Files, bytes, errors, waits and workers have the numbers that the ledger has."""
     seen = values(scraped(busy))

@@ -43,12 +43,24 @@ def test_command_gets_words_and_facts(tmp_path: Path) -> None:
     assert not (tmp_path / "evil.zip").exists()
 
 
+def test_a_title_is_no_option(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file named like an option of the command does not change what it does (CWE-88)."""
+    facts = FACTS | {"title": f"--output={tmp_path}/evil"}
+
+    hook("echo {title}").call(facts)
+    hook(f"sh -c 'echo called > {tmp_path}/words' --title={{title}}").call(facts)
+
+    assert "not called, '--output=" in caplog.text
+    assert (tmp_path / "words").read_text() == "called\n"
+
+
 def test_command_sees_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and passwords of the worker are not in the environment of its hooks."""
     monkeypatch.setenv("GEODES_API_KEY", "canary")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     monkeypatch.setenv("GEODES_TASKS_REDIS_URL", "redis://:canary@host")
     monkeypatch.setenv("GEODES_TASKS_ON_BATCH", "https://hooks.example/canary")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:canary@proxy.example:3128")
     monkeypatch.setenv("MINE", "kept")
 
     hook(f"sh -c 'env > {tmp_path}/env'", 10).call(FACTS)
