@@ -151,6 +151,11 @@ class PlannedDownload(TypedDict):
     """`md5:<hex>`; null when the catalogue has none."""
     source: Literal["s3", "geodes"] | None
     present: bool
+    by_ranges: bool
+    """Only members are fetched, of an archive that is not fetched whole."""
+    bytes_to_fetch: int
+    portal_requests: int
+    """Units of quota that it costs."""
 
 
 @with_config(CONFIG)

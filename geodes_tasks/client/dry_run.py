@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geodes_tasks.client.enqueue_admission import proof_at
 from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.client.member_prices import MemberPrices
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import BLOCK, Price, Quote
 from geodes_tasks.errors import GeodesTasksError, HrefRefusedError, NameTakenError
 from geodes_tasks.ledger import Refusal, Request
 from geodes_tasks.model.asset import GEODES, S3
-from geodes_tasks.model.results import ErrorInfo, Proof
+from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports import chosen, no_source
 from geodes_tasks.transports.http.addresses import AddressPolicy
@@ -52,21 +53,42 @@ class Plan:
 
 
 def dry_run(planned: Iterable[Planned], settings: Config) -> Plan:
-    """Return the plan that a one-machine run would carry out; nothing is requested or written.
+    """Return the plan that a one-machine run would carry out; nothing is downloaded.
 
     A file counts as present when it is as the ledger of its folder verified it or, unknown there,
-    when it has the size that the catalogue names: a run would hash that one.
+    when it has the size that the catalogue names: a run would hash that one. Only for sets of
+    members something is requested: directories of archives.
+
+    Raises:
+        ConfigError: a pattern of ``--members`` matches nothing in any archive.
     """
     sources = chosen(settings)
     plan = Plan(Quote.of(Price(), settings))
-    requests = _requests(planned, plan, AddressPolicy(settings), sources)
+    requests = list(_requests(planned, plan, AddressPolicy(settings), sources))
+    proofs = dict[str, str]()
     with OneMachine(settings, Path(settings.download_dir)).opened() as ledger:
-        while block := list(itertools.islice(requests, BLOCK)):
-            ids = [one.download_id for one in block]
-            proofs = ledger.retention.proofs(ids) if ledger else {}
-            for request in block:
-                _add(plan, request, proofs.get(request.download_id), sources)
+        for at in range(0, len(requests) if ledger else 0, BLOCK):
+            ids = [one.download_id for one in requests[at : at + BLOCK]]
+            proofs |= ledger.retention.proofs(ids) if ledger else {}
+        present = {
+            one.download_id: proofs.get(one.download_id, "")
+            for one in requests
+            if _is_present(one, proofs.get(one.download_id))
+        }
+        if any(one.asset.members for one in requests):
+            prices = MemberPrices(settings, ledger)
+            prices.read([one for one in requests if one.download_id not in present])
+            requests = [prices.cost(one, present.get(one.download_id)) for one in requests]
+    for request in requests:
+        _add(plan, request, sources, is_present=request.download_id in present)
     return plan
+
+
+def _is_present(request: Request, proof: str | None) -> bool:
+    found = proof_at(request.path)
+    if found is None:
+        return False
+    return str(found) == proof if proof else found.size_bytes == request.asset.size_bytes
 
 
 def _requests(
@@ -100,16 +122,11 @@ def _check_source(request: Request, addresses: AddressPolicy, sources: list[str]
     addresses.check_href(hrefs[GEODES])
 
 
-def _add(plan: Plan, request: Request, proof: str | None, sources: list[str]) -> None:
+def _add(plan: Plan, request: Request, sources: list[str], *, is_present: bool) -> None:
     """Add a download to the plan and to its price."""
-    asset, is_present = request.asset, False
-    try:
-        stat = Path(request.path).stat()
-    except OSError:
-        pass
-    else:
-        is_present = str(Proof.of(stat)) == proof if proof else stat.st_size == asset.size_bytes
-    plan.quote.price.add(asset, is_present=is_present)
+    asset, price = request.asset, plan.quote.price
+    bytes_before, requests_before = price.bytes_to_fetch, plan.quote.portal_requests
+    price.add(request, is_present=is_present)
     plan.downloads.append(
         {
             "item_id": asset.item_id,
@@ -119,5 +136,8 @@ def _add(plan: Plan, request: Request, proof: str | None, sources: list[str]) ->
             "checksum": str(asset.checksum) if asset.checksum else None,
             "source": next((one for one in sources if one in asset.hrefs), None),
             "present": is_present,
+            "by_ranges": request.cost is not None and request.cost.by_ranges,
+            "bytes_to_fetch": price.bytes_to_fetch - bytes_before,
+            "portal_requests": plan.quote.portal_requests - requests_before,
         }
     )

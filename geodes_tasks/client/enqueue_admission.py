@@ -277,12 +277,13 @@ def _admit_block(block: Planned, account: str, ledger: Ledger, receipt: Receipt)
         receipt.batch, account, block.requests, proof_at, known=receipt.mostly_known
     )
     counts, taken = Counter[str](), list[Refusal]()
-    for answer, asset in zip(answers, (one.asset for one in block.requests), strict=True):
+    for answer, request in zip(answers, block.requests, strict=True):
         if answer.error is not None:
+            asset = request.asset
             taken.append(Refusal(asset.item_id, asset.collection, asset.key, answer.error))
             continue
         counts[answer.admission] += 1
-        receipt.price.add(asset, is_present=answer.admission is Admission.PRESENT)
+        receipt.price.add(request, is_present=answer.admission is Admission.PRESENT)
     # Facts of what begins anew are sent too, so that its id alone would be one call more.
     in_full = counts[Admission.NEW] + counts[Admission.AGAIN]
     receipt.mostly_known = in_full < len(answers) / 2

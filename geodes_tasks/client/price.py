@@ -8,13 +8,14 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from geodes_tasks.client.member_prices import MemberPrices
 from geodes_tasks.client.planning import Planned
-from geodes_tasks.ledger import Ledger
-from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3, Asset
+from geodes_tasks.ledger import Ledger, Request
+from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3
 from geodes_tasks.model.formatting import human_bytes, human_seconds
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports import chosen
@@ -41,13 +42,22 @@ class Price:
     on_s3: int = 0
     """Files to fetch that S3 has."""
     on_hosts: Counter[str] = field(default_factory=Counter)
-    """Files to fetch by the host that has them: the portal or another one; no previews."""
-    on_both: Counter[str] = field(default_factory=Counter)
-    """Those of them that S3 has, too."""
+    """Requests for files to fetch by the host that has them: one a file, more for ranges.
 
-    def add(self, asset: Asset, *, is_present: bool) -> None:
+    The portal or another host; no previews.
+    """
+    on_both: Counter[str] = field(default_factory=Counter)
+    """Those of files that S3 has, too."""
+    by_ranges: int = 0
+    """Archives of which only members are fetched."""
+    whole: int = 0
+    """Archives that are fetched whole for a set of their members."""
+    estimated: int = 0
+    """Archives of which only members are fetched, their directory not yet read."""
+
+    def add(self, request: Request, *, is_present: bool) -> None:
         """Count one download."""
-        size = asset.size_bytes or 0
+        asset, size, cost = request.asset, request.size_bytes, request.cost
         self.files += 1
         self.present += is_present
         self.bytes_total += size
@@ -56,8 +66,13 @@ class Price:
             self.on_s3 += S3 in asset.hrefs
             href = asset.hrefs.get(GEODES, PREVIEW_ROUTE)
             if PREVIEW_ROUTE not in href:
-                self.on_hosts[host_of(href)] += 1
-                self.on_both[host_of(href)] += S3 in asset.hrefs
+                requests, host = cost.portal_requests if cost else 1, host_of(href)
+                self.on_hosts[host] += requests
+                self.on_both[host] += requests if S3 in asset.hrefs else 0
+            if cost is not None:
+                self.by_ranges += cost.by_ranges
+                self.whole += not cost.by_ranges
+                self.estimated += cost.is_estimate
 
 
 def host_of(href: str) -> str:
@@ -116,7 +131,8 @@ class Quote:
         if self.uses_s3 and price.on_s3:
             sources.append(f"{price.on_s3:,} from S3")
         if self.portal_requests:
-            text_of = f"{self.portal_requests:,} from the portal"
+            words = "requests to" if price.by_ranges else "from"
+            text_of = f"{self.portal_requests:,} {words} the portal"
             if quota is not None and self.expected_seconds:
                 window = "an hour" if quota.seconds == HOUR_S else f"in {quota.seconds:g} s"
                 text_of += f" at {quota.count} {window} = {human_seconds(self.expected_seconds)}"
@@ -126,6 +142,13 @@ class Quote:
         if sources:
             text += f": {', '.join(sources)}"
         yield text if free is None else f"{text}; {human_bytes(free)} free"
+        if price.by_ranges or price.whole:
+            ways = {"by ranges": price.by_ranges, "whole": price.whole}
+            text = ", ".join(f"{count:,} {way}" for way, count in ways.items() if count)
+            if price.estimated:
+                read = price.by_ranges - price.estimated
+                text += f"; bytes and requests are an estimate from {read:,} directories"
+            yield f"members of archives: {text}"
         if free is not None and free < price.bytes_to_fetch:
             yield (
                 f"warning: it does not fit: {human_bytes(price.bytes_to_fetch)} to fetch, "
@@ -134,23 +157,47 @@ class Quote:
             )
 
 
-def priced(planned: Iterable[Planned], ledger: Ledger) -> tuple[Iterable[Planned], Price | None]:
+def priced(
+    planned: Iterable[Planned], ledger: Ledger, settings: Config
+) -> tuple[Iterable[Planned], Price | None]:
     """Return plans with their price; None for a list too long, or too slow, to be read first.
 
     Files that the ledger knows as verified count as present. Nothing is admitted, and no file is
-    looked at: admission does that.
+    looked at: admission does that. Sets of members get their cost.
+
+    Raises:
+        ConfigError: a pattern of ``--members`` matches nothing in any archive.
     """
     rest, first, deadline = iter(planned), list[Planned](), time.monotonic() + PRICING_S
+    is_cut = False
     for one in rest:
         first.append(one)
-        if len(first) > MOST_PRICED or time.monotonic() > deadline:
-            return itertools.chain(first, rest), None
-    price = Price()
+        is_cut = len(first) > MOST_PRICED or time.monotonic() > deadline
+        if is_cut:
+            break
     # A file that is named twice is one download.
-    wanted = {one.download_id: one.asset for plan in first for one in plan.requests}
-    ids = iter(wanted)
+    wanted = {one.download_id: one for plan in first for one in plan.requests}
+    has_sets = any(one.asset.members for one in wanted.values())
+    if is_cut and not has_sets:
+        return itertools.chain(first, rest), None
+    known, ids = dict[str, str](), iter(wanted)
     while block := list(itertools.islice(ids, BLOCK)):
-        known = ledger.retention.proofs(block)
-        for identifier in block:
-            price.add(wanted[identifier], is_present=identifier in known)
+        known |= ledger.retention.proofs(block)
+    if has_sets:
+        prices = MemberPrices(settings, ledger)
+        prices.read([wanted[one] for one in wanted if one not in known], is_whole=not is_cut)
+        first = [
+            replace(
+                plan,
+                requests=[prices.cost(one, known.get(one.download_id)) for one in plan.requests],
+            )
+            for plan in first
+        ]
+        if is_cut:
+            later = (replace(plan, requests=list(map(prices.cost, plan.requests))) for plan in rest)
+            return itertools.chain(first, later), None
+        wanted = {one.download_id: one for plan in first for one in plan.requests}
+    price = Price()
+    for identifier, request in wanted.items():
+        price.add(request, is_present=identifier in known)
     return first, price

@@ -190,7 +190,7 @@ def admitted(
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
-        ConfigError: no worker may write into ``folder``.
+        ConfigError: no worker may write into ``folder``; or a pattern of members matches nothing.
     """
     ledger = Ledger.of(conf)
     ledger.connection.ping()
@@ -199,9 +199,10 @@ def admitted(
     name = name or enqueue_admission.new_batch_name()
     begin = machine.start_worker if machine is not None else None
     price = None
-    if on_price is not None:
-        planned, price = priced(planned, ledger)
-        if price is not None and price.files:
+    planned, has_sets = _with_sets(planned)
+    if on_price is not None or has_sets:
+        planned, price = priced(planned, ledger, conf)
+        if on_price is not None and price is not None and price.files:
             on_price(Quote.of(price, conf))
     receipt = enqueue_admission.admit(
         planned, name, conf.account, ledger, Sender(conf), rank, begin
@@ -210,3 +211,14 @@ def admitted(
     if on_price is not None and found.files and (not price or price.present != found.present):
         on_price(Quote.of(found, conf))
     return Run(Batch(name, ledger, conf, is_empty=not receipt.downloads), receipt, machine)
+
+
+def _with_sets(planned: Iterable[Planned]) -> tuple[Iterable[Planned], bool]:
+    """Return what is planned, and whether it is sets of members: all of it is, or none."""
+    rest, first = iter(planned), list[Planned]()
+    for one in rest:
+        first.append(one)
+        if one.requests:
+            break
+    is_set = any(request.asset.members for one in first for request in one.requests)
+    return itertools.chain(first, rest), is_set

@@ -18,6 +18,7 @@ from geodes_tasks.ledger.admission import (
     Admission,
     Admissions,
     Admitted,
+    Cost,
     Refusal,
     Request,
 )
@@ -42,6 +43,7 @@ __all__ = [
     # admission
     "Admission",
     "Admitted",
+    "Cost",
     "Refusal",
     "Request",
     # dispatch, control

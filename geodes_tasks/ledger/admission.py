@@ -51,6 +51,18 @@ class Admission(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of a set of members, which is not that of its archive."""
+
+    bytes_to_fetch: int
+    portal_requests: int = 1
+    """Requests that count against the quota, where the portal serves it."""
+    by_ranges: bool = False
+    """Whether only the members are fetched; False for the whole archive."""
+    is_estimate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One download to admit."""
 
@@ -59,6 +71,13 @@ class Request:
     """Final path, absolute."""
     item: Mapping[str, Any] | None = None
     """The item as JSON, or ``footprint.parts`` of it, with its first request: stored when new."""
+    cost: Cost | None = None
+    """Of a set of members; None for a whole file, and where it is not known."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the bytes to fetch; 0 if unknown."""
+        return self.cost.bytes_to_fetch if self.cost else self.asset.size_bytes or 0
 
     @property
     def download_id(self) -> str:
@@ -230,7 +249,7 @@ def _facts(request: Request, portal_url: str) -> tuple[str, int, str, str, str]:
         found = footprint.footprint(request.item)
         packed = footprint.packed(found) if found else "-"
     sources, spec = _sources(asset, portal_url), jsontext.compact(asset.to_dict())
-    return request.path, asset.size_bytes or 0, spec, sources, packed
+    return request.path, request.size_bytes, spec, sources, packed
 
 
 def _proofs(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:

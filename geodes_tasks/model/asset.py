@@ -83,6 +83,13 @@ class Asset:
         whole = str(self.checksum) if self.checksum else " ".join(sorted(self.hrefs.values()))
         return "\n".join((whole, *self.members)) if self.members else whole
 
+    def is_ranged(self, source: str) -> bool:
+        """Return whether members come from a source by ranges, where it serves them.
+
+        The portal counts requests, not bytes: a range costs as much quota as the archive.
+        """
+        return source == S3 or self.portal_ranges
+
     def unsigned(self) -> Asset:
         """Return the asset without the queries of its hrefs, which may hold a signature."""
         if not any("?" in href for href in self.hrefs.values()):

@@ -10,14 +10,12 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Protocol
 
-from geodes_tasks.errors import ArchiveError, HostileNameError, NoMemberError, TooLargeError
+from geodes_tasks.errors import ArchiveError, HostileNameError, NoMemberError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.transfer.destination import refused_name
-from geodes_tasks.transfer.disk import disk_errors, space_of
 
 MAX_MEMBERS = 500_000
 """Number of members of an archive, at most: a Zarr store has some 100,000 files."""
@@ -55,45 +53,53 @@ def named_errors(title: str) -> Iterator[None]:
         raise ArchiveError(title, str(error.args[0])) from error
 
 
+def glob_matches(files: Mapping[str, zipfile.ZipInfo], pattern: str) -> dict[str, zipfile.ZipInfo]:
+    """Return the files whose path, path in the archive, or name a glob matches."""
+    # fnmatchcase: fnmatch would fold case on Windows only, and sets must be equal everywhere.
+    return {
+        path: info
+        for path, info in files.items()
+        if not info.is_dir()
+        and any(
+            fnmatch.fnmatchcase(name, pattern)
+            for name in (path, info.filename, path.rpartition("/")[2])
+        )
+    }
+
+
 def selected(
     files: Mapping[str, zipfile.ZipInfo], patterns: Sequence[str], title: str
 ) -> dict[str, zipfile.ZipInfo]:
-    """Return the files whose path, path in the archive, or name matches one of some globs.
+    """Return the files that one of some globs matches.
 
     Raises:
         NoMemberError: a glob matches none.
     """
-    names = {path: info for path, info in files.items() if not info.is_dir()}
-    # fnmatchcase: fnmatch would fold case on Windows only, and sets must be equal everywhere.
     found: dict[str, zipfile.ZipInfo] = {}
     for pattern in patterns:
-        matched = {
-            path: info
-            for path, info in names.items()
-            if any(
-                fnmatch.fnmatchcase(name, pattern)
-                for name in (path, info.filename, path.rpartition("/")[2])
-            )
-        }
+        matched = glob_matches(files, pattern)
         if not matched:
-            shown = ", ".join(printable(name) for name in list(names)[:NAMED_MEMBERS])
-            more = len(names) - NAMED_MEMBERS
-            there = f"{shown} and {more} more" if more > 0 else shown
-            raise NoMemberError(title, printable(pattern), there)
+            raise NoMemberError(title, printable(pattern), some_names(files))
         found |= matched
     return found
 
 
+def some_names(files: Mapping[str, zipfile.ZipInfo]) -> str:
+    """Return the first names of files in one line, and the number of the others."""
+    names = [path for path, info in files.items() if not info.is_dir()]
+    shown = ", ".join(printable(name) for name in names[:NAMED_MEMBERS])
+    more = len(names) - NAMED_MEMBERS
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def checked(
-    archive: zipfile.ZipFile, stream: IO[bytes], asset: Asset, final: Path
+    archive: zipfile.ZipFile, stream: IO[bytes], asset: Asset, folder_name: str
 ) -> dict[str, zipfile.ZipInfo]:
-    """Return the wanted members by their path below the folder; nothing is written yet.
+    """Return the members by their path below a folder; nothing is written yet.
 
     Raises:
-        NoMemberError: a pattern of the asset matches none.
         ArchiveError: encrypted, too many members, or a bomb.
         HostileNameError: a member would leave the folder, is no file, or collides with another.
-        TooLargeError: the volume can never take them.
     """
     infos, size = archive.infolist(), stream.seek(0, os.SEEK_END)
     if len(infos) > MAX_MEMBERS:
@@ -105,9 +111,9 @@ def checked(
     ):
         raise ArchiveError(asset.title, f"of {size} bytes claims to hold {total}: it is a bomb")
     names = [info.filename.rstrip("/") for info in infos]
-    below = f"{final.name}/"
+    below = f"{folder_name}/"
     is_doubled = all(
-        name.startswith(below) or (name == final.name and info.is_dir())
+        name.startswith(below) or (name == folder_name and info.is_dir())
         for name, info in zip(names, infos, strict=True)
     )
     files: dict[str, zipfile.ZipInfo] = {}
@@ -116,7 +122,7 @@ def checked(
         if info.flag_bits & 1:
             raise ArchiveError(asset.title, f"its member {name!r} is encrypted")
         path = name.removeprefix(below) if is_doubled else name
-        if is_doubled and name == final.name:
+        if is_doubled and name == folder_name:
             continue
         kind = stat.S_IFMT(info.external_attr >> 16)
         problem = refused_name(path)
@@ -133,11 +139,4 @@ def checked(
             raise HostileNameError(asset.title, f"its member {name!r} {problem}")
         taken |= dict.fromkeys(parents, True) | {folded: info.is_dir()}
         files[path] = info
-    if asset.members:
-        files = selected(files, asset.members, asset.title)
-    total = sum(info.file_size for info in files.values())
-    with disk_errors(final):
-        space = space_of(next(parent for parent in final.parents if parent.exists()))
-    if space.is_known and total > space.capacity_bytes:
-        raise TooLargeError(str(final), f"{total} bytes needed, the volume has {space.total_bytes}")
     return files

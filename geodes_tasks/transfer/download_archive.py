@@ -17,7 +17,7 @@ from geodes_tasks.errors import (
     SourceUnavailableError,
     TooLargeError,
 )
-from geodes_tasks.model.asset import S3, Asset, Unpack
+from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import multi_object
@@ -25,7 +25,7 @@ from geodes_tasks.transfer.archive_directory import KnownDirectories
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.fallback import Source
-from geodes_tasks.transfer.members import RemoteArchive
+from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import Unpacked
 from geodes_tasks.transports import Transport
 
@@ -126,8 +126,7 @@ def _by_ranges(
         GeodesTasksError: as for a file; members that are complete stay.
     """
     for name in (name for name in transports if name in asset.hrefs):
-        # The portal counts requests, not bytes: a range costs as much quota as the archive.
-        if name != S3 and not asset.portal_ranges:
+        if not asset.is_ranged(name):
             break
         source = Source(name, transports[name], asset.hrefs[name])
         opened = RemoteArchive(asset, source, callbacks, directories, is_fresh=is_fresh)

@@ -17,14 +17,21 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO
 
-from geodes_tasks.errors import ArchiveError, DiskError, NotAFileError
+from geodes_tasks.errors import ArchiveError, DiskError, NotAFileError, TooLargeError
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
 from geodes_tasks.transfer import multi_object
-from geodes_tasks.transfer.archive_directory import checked, named_errors
+from geodes_tasks.transfer.archive_directory import checked, named_errors, selected
 from geodes_tasks.transfer.destination import PART_FOLDER
-from geodes_tasks.transfer.disk import create, disk_errors, open_below, open_file, open_folder
+from geodes_tasks.transfer.disk import (
+    create,
+    disk_errors,
+    open_below,
+    open_file,
+    open_folder,
+    space_of,
+)
 from geodes_tasks.transfer.leftovers import (
     FOLDER_ENDING,
     Leftovers,
@@ -119,7 +126,7 @@ class Unpacked:
         token: str,
         progress: Callable[[], None],
         confirm: Callable[[], None],
-        plan: Callable[[zipfile.ZipFile, Sequence[zipfile.ZipInfo]], None] = lambda *_: None,
+        plan: Callable[[zipfile.ZipFile, Sequence[zipfile.ZipInfo]], object] = lambda *_: None,
     ) -> int:
         """Unpack the archive; files that the folder has already, with the right bytes, stay.
 
@@ -149,7 +156,10 @@ class Unpacked:
         with contextlib.ExitStack() as stack:
             stack.enter_context(named_errors(asset.title))
             archive = stack.enter_context(zipfile.ZipFile(stream))
-            files = checked(archive, stream, asset, self.final)
+            files = checked(archive, stream, asset, self.final.name)
+            if asset.members:
+                files = selected(files, asset.members, asset.title)
+            self._check_space(sum(info.file_size for info in files.values()))
             members = {
                 path: MemberFile(path, info.file_size, f"{info.CRC:08x}")
                 for path, info in files.items()
@@ -190,6 +200,14 @@ class Unpacked:
                     json.dump([astuple(one) for one in members.values()], listed)
                 os.replace(part, self.list_path.name, src_dir_fd=hidden, dst_dir_fd=hidden)
         return len(right)
+
+    def _check_space(self, size_bytes: int) -> None:
+        """Raise TooLargeError where the volume can never take so many bytes."""
+        with disk_errors(self.final):
+            space = space_of(next(one for one in self.final.parents if one.exists()))
+        if space.is_known and size_bytes > space.capacity_bytes:
+            problem = f"{size_bytes} bytes needed, the volume has {space.total_bytes}"
+            raise TooLargeError(str(self.final), problem)
 
     def _has(self, member: MemberFile, progress: Callable[[], None]) -> bool:
         return is_member(self.final / member.path, member, progress)

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from geodes_tasks import enqueue
+from geodes_tasks.client import member_prices, planning
+from geodes_tasks.client.dry_run import dry_run
+from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.utils.profile import DownloadQueue
@@ -52,6 +55,7 @@ def portal(tmp_path: Path) -> Iterator[StandIn]:
             )
             server.put(f"P{number:02}.zip", read(standin.body(item)))
         (tmp_path / "items.json").write_text(json.dumps(standin.items))
+        (tmp_path / "few.json").write_text(json.dumps(standin.items[:4]))
         (tmp_path / "one.json").write_text(json.dumps(standin.items[0]))
         (tmp_path / "s3").write_text(server.url)
         yield standin
@@ -167,15 +171,98 @@ def test_bands_from_the_portal(portal: StandIn, run: Run, tmp_path: Path, ranges
     assert (fetched < 0.5 * size) is (ranges == RangeBehaviour.GOOD)
 
 
-def test_a_pattern_that_matches_nothing(run: Run, tmp_path: Path) -> None:
-    """The item fails with the names that are there; options that mean nothing are refused."""
-    failed = run("download", "one.json", "-o", "f", "--members", "*_B99.jp2")
-    alone = run("download", "one.json", "-o", "f", "--portal-ranges")
+@pytest.mark.parametrize("source", ["one.json", "few.json"])
+@pytest.mark.parametrize("options", [(), ("--source", "geodes", "--portal-ranges"), ("--dry-run",)])
+def test_a_pattern_that_matches_nothing(
+    portal: StandIn, run: Run, tmp_path: Path, source: str, options: tuple[str, ...]
+) -> None:
+    """In no archive: exit code 2 and the names that are there, before a member is fetched."""
+    portal.settings.range = RangeBehaviour.GOOD
+    patterns = ("--members", PATTERN, "--members", "*_B99.jp2")
 
-    assert failed.returncode in {2, 3}
-    assert "P00.SAFE/manifest.safe" in failed.stderr
-    assert alone.returncode == 2
+    done = run("download", source, "-o", "f", *patterns, *options)
+
+    assert done.returncode == 2
+    assert "'*_B99.jp2' matches no member of the archives" in done.stderr
+    assert "P00.SAFE/manifest.safe" in done.stderr
     assert files(tmp_path / "f") == {}
+    assert all(one.bytes_sent <= 32 * KiB for one in portal.downloads())
+
+
+def test_a_pattern_that_one_archive_lacks(portal: StandIn, run: Run, tmp_path: Path) -> None:
+    """That item fails alone, and its error names what is there."""
+    patterns = ("--members", "P02.SAFE/*", "--members", "*.safe")
+
+    done = run("download", "few.json", "-o", "f", *patterns)
+
+    assert done.returncode == 3
+    assert "3 failed" in done.stderr
+    assert "no member matches 'P02.SAFE/*'; it has P" in done.stderr
+    assert len(files(tmp_path / "f")) == 6
+
+
+def test_options_without_members_are_refused(run: Run) -> None:
+    """--portal-ranges means nothing without --members."""
+    assert run("download", "one.json", "-o", "f", "--portal-ranges").returncode == 2
+
+
+WAYS: list[tuple[tuple[str, ...], RangeBehaviour]] = [
+    ((), RangeBehaviour.GOOD),
+    (("--source", "geodes"), RangeBehaviour.GOOD),
+    (("--source", "geodes", "--portal-ranges"), RangeBehaviour.GOOD),
+    (("--source", "geodes", "--portal-ranges"), RangeBehaviour.ERROR_500),
+]
+
+
+@pytest.mark.parametrize(("options", "ranges"), WAYS, ids=["s3", "whole", "ranges", "no ranges"])
+def test_the_plan_is_what_is_fetched(
+    portal: StandIn, run: Run, options: tuple[str, ...], ranges: RangeBehaviour
+) -> None:
+    """Each item's way, bytes and units of quota are known before it is downloaded."""
+    portal.settings.range = ranges
+    command = ("download", "few.json", "-o", "f", "--members", "*_B0[28]_10m.jp2", *options)
+
+    plan = json.loads(run(*command, "--dry-run", "--json").stdout)
+    for_plan = len(portal.downloads())
+    done = run(*command, "--json")
+    batch = json.loads(done.stdout)["batch"]
+    report = records(run("report", batch, "-o", "f", "--format", "jsonl"))
+    again = json.loads(run(*command, "--dry-run", "--json").stdout)
+
+    by_ranges = ranges is RangeBehaviour.GOOD and options != ("--source", "geodes")
+    assert {row["by_ranges"] for row in plan["downloads"]} == {by_ranges}
+    fetched = sum(row["bytes_transferred"] for row in report)
+    assert sum(row["bytes_to_fetch"] for row in plan["downloads"]) == plan["bytes_to_fetch"]
+    assert plan["bytes_to_fetch"] == plan["bytes_total"] == fetched
+    on_portal = "geodes" in options
+    assert {row["portal_requests"] for row in plan["downloads"]} == {
+        0 if not on_portal else 3 if by_ranges else 1
+    }
+    sent = len(portal.downloads()) - for_plan
+    # That a portal serves no ranges is found out once by the command, and by each transfer.
+    assert 0 <= sent - plan["portal_requests"] <= (5 if ranges is RangeBehaviour.ERROR_500 else 0)
+    assert ("by ranges" in done.stderr) is by_ranges
+    assert (again["bytes_to_fetch"], again["portal_requests"]) == (0, 0)
+    assert {row["present"] for row in again["downloads"]} == {True}
+
+
+def test_the_plan_of_a_long_list_is_an_estimate(
+    portal: StandIn, settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directories are read of a sample only, and the price line names its size."""
+    monkeypatch.setattr(member_prices, "MOST_READ", 5)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    conf = settings.replace(download_dir=tmp_path / "f")
+    selection = planning.selection_of(tmp_path / "f", members=[PATTERN])
+
+    plan = dry_run(planning.plan(iter(portal.items), selection), conf)
+
+    first, second = list(plan.quote.lines())
+    assert first.startswith("20 files, 16.4 MB: 20 from S3; ")
+    assert second.endswith("20 by ranges; bytes and requests are an estimate from 5 directories")
+    unread = planning.selection_of(tmp_path / "f", members=["*_B99.jp2"])
+    with pytest.raises(ConfigError, match=r"\(5 that were read of 20\); P00\.zip has P00\.SAFE"):
+        dry_run(planning.plan(iter(portal.items), unread), conf)
 
 
 def test_from_python(portal: StandIn, settings: Config, tmp_path: Path, monkeypatch: Any) -> None:

@@ -37,7 +37,7 @@ def quote_of(assets: list[Asset], *, uses_s3: bool, **settings: Any) -> Quote:
     """Return the price of assets none of which is present."""
     price = Price()
     for one in assets:
-        price.add(one, is_present=False)
+        price.add(Request(one, ""), is_present=False)
     return Quote(price, load(**settings), uses_s3)
 
 
@@ -143,7 +143,7 @@ def test_the_price_of_a_list_is_known_before_it_is_admitted(fake_ledger: Ledger)
     proven(fake_ledger, known)
     before = fake_ledger.reading.totals().counters
 
-    planned, price = priced([Planned([known, new]), Planned([new])], fake_ledger)
+    planned, price = priced([Planned([known, new]), Planned([new])], fake_ledger, load())
 
     assert price == Price(2, 1, 14, 7, on_hosts=Counter({host_of(new.asset.hrefs["geodes"]): 1}))
     assert [len(one.requests) for one in planned] == [2, 1]
@@ -157,7 +157,7 @@ def test_a_longer_list_is_not_held_for_its_price(
     monkeypatch.setattr(prices, "MOST_PRICED", 3)
     lists = iter([Planned([request_of(str(number))]) for number in range(5)])
 
-    planned, price = priced(lists, fake_ledger)
+    planned, price = priced(lists, fake_ledger, load())
 
     assert price is None
     assert len(list(lists)) == 1
