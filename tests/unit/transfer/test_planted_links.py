@@ -244,7 +244,7 @@ def test_no_object_of_a_product_grows_behind_a_link(final: Path, outside: Path, 
             super().before_open(source)
             plant(growing.folder, f"{growing.stem}.1.folder/{name}", outside)
 
-    with pytest.raises(NotAFileError, match="where a folder should be"):
+    with pytest.raises(NotAFileError, match="there is a file of this name already"):
         download(PRODUCT, final, {"geodes": FolderTransport(FILES)}, token="1", callbacks=Planted())
 
     assert not list(outside.iterdir())
