@@ -6,7 +6,7 @@ import io
 import os
 import sys
 
-from geodes_tasks.cli.command_table import COMPLETE_VARIABLE, USAGE, help_text
+from geodes_tasks.cli.command_table import COMPLETE_VARIABLE, USAGE, completed_commands, help_text
 from geodes_tasks.model.version import __version__
 
 
@@ -20,6 +20,11 @@ def main() -> None:
     if arguments in (["-V"], ["--version"]):
         print(f"geodes-tasks {__version__}")  # noqa: T201
         sys.exit(0)
+    if COMPLETE_VARIABLE in os.environ and (text := completed_commands(os.environ)) is not None:
+        # With `is-args`, fish wants to know by the exit code alone whether there are any.
+        is_question = os.environ.get("_TYPER_COMPLETE_FISH_ACTION") == "is-args"
+        print("" if is_question else text)  # noqa: T201
+        sys.exit(is_question and not text)
     _use_utf8()
     from geodes_tasks.cli.command_group import run
 

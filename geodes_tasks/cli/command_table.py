@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
+from collections.abc import Mapping
 
 USAGE = 2
 """Exit code of a wrong use of the command line."""
@@ -65,6 +67,33 @@ EXIT_CODES = """\
 Exit codes: 0 done; 1 unclassified; 2 usage or bad input; 3 some downloads failed for good; \
 4 nothing to download; 5 only transient failures are left; 6 files are still on tape; \
 7 stopped by key or quota; 130 interrupted."""
+
+
+def completed_commands(variables: Mapping[str, str]) -> str | None:
+    """Return what a shell asks for to complete a command; None for a later word or an option.
+
+    Answered without typer, which takes four times as long to import as all this takes. The forms
+    are those of typer's scripts (``typer/_completion_classes.py``).
+
+    Args:
+        variables: The environment, with the line that was typed.
+    """
+    line = variables.get("COMP_WORDS", variables.get("_TYPER_COMPLETE_ARGS", ""))
+    words = re.split(r"\s", line)
+    if len(words) != 2 or words[1].startswith("-"):
+        return None
+    commands = [(name, text) for of in COMMANDS.values() for name, (_, text) in of.items()]
+    found = [(name, text) for name, text in commands if name.startswith(words[1])]
+    match variables[COMPLETE_VARIABLE]:
+        case "complete_bash":
+            return "\n".join(name for name, _ in found)
+        case "complete_fish":
+            return "\n".join(f"{name}\t{text}" for name, text in found)
+        case "complete_zsh" if found:
+            # A colon parts the name from its description (_arguments in zshcompsys(1)).
+            lines = (f'"{name}":"{text.replace(":", chr(92) * 2 + ":")}"' for name, text in found)
+            return "_arguments '*: :((" + "\n".join(lines) + "))'"
+    return None
 
 
 def help_text() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from geodes_tasks.cli import command_group
 from geodes_tasks.cli.command_group import MODULES, exit_code_of, loaded, with_one_box
-from geodes_tasks.cli.command_table import COMMANDS, help_text
+from geodes_tasks.cli.command_table import COMMANDS, completed_commands, help_text
 from geodes_tasks.errors import (
     ConfigError,
     KeyMissingError,
@@ -143,11 +144,36 @@ def test_commands_and_formats_are_completed() -> None:
     """Bash asks the program itself, which needs no server for it."""
     complete = {"_GEODES_TASKS_COMPLETE": "complete_bash"}
 
-    commands = run(**complete, COMP_WORDS="geodes-tasks re", COMP_CWORD="1").stdout.split()
+    commands = run(**complete, COMP_WORDS="geodes-tasks\nre", COMP_CWORD="1").stdout.split()
     formats = run(**complete, COMP_WORDS="geodes-tasks report -f m", COMP_CWORD="3").stdout.split()
 
     assert commands == ["report", "retry", "resume"]
     assert sorted(formats) == ["markdown", "md5sums"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("word", ["re", "", "nope"])
+def test_commands_are_completed_as_typer_does(shell: str, word: str) -> None:
+    """The quick answer for the first word is that of typer, which answers for all others."""
+    line = f"geodes-tasks {word}"
+    variables = {
+        "_GEODES_TASKS_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    } | ({"COMP_WORDS": line, "COMP_CWORD": "1"} if shell == "bash" else {})  # fmt: skip
+    if shell != "bash":
+        variables["_TYPER_COMPLETE_ARGS"] = line
+    quick = completed_commands(variables)
+    code = "import typer.completion as c; from geodes_tasks.cli.command_group import app; "
+    code += "c.completion_init(); app(prog_name='geodes-tasks')"
+
+    slow = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env=os.environ | variables, timeout=60,
+    ).stdout  # fmt: skip
+
+    # typer cuts the descriptions.
+    names = [re.findall(r"""(?m)(?:^|\(\()"?([a-z-]+)""", text or "") for text in (quick, slow)]
+    assert names[0] == names[1] or word == "nope"
+    assert len(names[0]) == {"re": 3, "": len(MODULES), "nope": 0}[word]
 
 
 def test_exit_codes_of_errors() -> None:
@@ -177,14 +203,20 @@ def test_verbosity(given: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> N
     assert root.level == level
 
 
-def test_version_and_help_are_quick() -> None:
-    """Neither loads a library: they cost no more than 1.5 times an import of typer and rich."""
+def test_version_help_and_completion_are_quick() -> None:
+    """None loads a library: they cost no more than 1.5 times an import of typer and rich."""
+    complete = {"_GEODES_TASKS_COMPLETE": "complete_bash", "COMP_WORDS": "geodes-tasks re"}
 
-    def seconds(*arguments: str) -> float:
+    def seconds(*arguments: str, **variables: str) -> float:
         times = []
         for _ in range(5):
             before = os.times()
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            subprocess.run(
+                [sys.executable, *arguments],
+                capture_output=True,
+                check=True,
+                env=os.environ | variables,
+            )
             after = os.times()
             times.append(after.children_user - before.children_user)
             time.sleep(0.01)
@@ -195,3 +227,4 @@ def test_version_and_help_are_quick() -> None:
 
     assert seconds("-m", "geodes_tasks", "--version") <= limit
     assert seconds("-m", "geodes_tasks", "--help") <= limit
+    assert seconds("-m", "geodes_tasks", **complete) <= limit
