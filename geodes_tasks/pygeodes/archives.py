@@ -29,7 +29,7 @@ def final_path(asset: Asset, folder: Path, outfile: str | Path | None = None) ->
     # As text: a Path drops the leading `./`, which is the user's sign for the current folder.
     text = str(outfile or "")
     path = Path(text) if _HERE.match(text) else folder / Path(text).expanduser()
-    if text.endswith("/") or path.is_dir():
+    if not text or text.endswith("/") or path.is_dir():
         return destination.plan(asset, planning.folder(path)).final
     return planning.folder(path)
 
