@@ -15,6 +15,7 @@ import pytest
 from geodes_tasks import enqueue
 from geodes_tasks.client.planning import Selection, plan
 from geodes_tasks.ledger import Claim, Ledger
+from geodes_tasks.monitoring.wording import WAIT_WORDS
 from tests.integration.test_cli import write_items
 from tests.integration.test_watch import variables
 from tests.servers import wait_until
@@ -178,7 +179,7 @@ def test_summary_names_every_failure_of_a_file(
     kinds = [kind for _, kind in FILE_FAULTS.values()]
     for item, kind in zip(items, kinds, strict=True):
         if kind == "OfflineError":
-            assert "### 1 x offline" in page
+            assert "### 1 x on tape" in page
             continue
         count = kinds.count(kind)
         group = page.split(f"### {count} x {kind}\n", 1)[1].split("###", 1)[0]
@@ -204,6 +205,6 @@ def test_summary_names_what_holds_the_account(
 
     assert record.error is not None
     assert record.error.type == ACCOUNT_FAULTS[fault]
-    assert f"### 1 x {record.reason}\n" in page
+    assert f"### 1 x {WAIT_WORDS[record.reason or '']}\n" in page
     assert item["id"] in page
     assert "- What to do: " in page

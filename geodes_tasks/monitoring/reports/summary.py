@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from geodes_tasks.model.formatting import escaped, human_bytes, printable
-from geodes_tasks.model.results import DownloadRecord
+from geodes_tasks.ledger import FailureGroup
+from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds, printable
+from geodes_tasks.model.results import DownloadRecord, ErrorInfo
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.wording import STATE_WORDS
+from geodes_tasks.monitoring.picture import hint_of
+from geodes_tasks.monitoring.snapshot import retry_command
+from geodes_tasks.monitoring.wording import (
+    OUTCOME_WORDS,
+    STATE_WORDS,
+    WAIT_WORDS,
+    joined,
+    local_time,
+    without_addresses,
+)
 
 LONGEST = 2000
 """Characters of a text on the page, at most."""
@@ -20,12 +32,11 @@ _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 @dataclass(slots=True)
 class _Group:
-    """Downloads with errors of one class."""
+    """Downloads that failed with one class of error, or wait for one reason."""
 
     example: DownloadRecord
+    """One that can be retried, where there is one."""
     count: int = 0
-    can_be_retried: int = 0
-    """Number of those with a path; the others were refused when they were enqueued."""
 
 
 @dataclass(slots=True)
@@ -39,6 +50,12 @@ class Summary:
     bytes_there: int = 0
     bytes_transferred: int = 0
     unverified: int = 0
+    folder: str = ""
+    """The deepest folder that has every file."""
+    began: str = ""
+    """ISO 8601, of the first start; empty before it."""
+    ended: str = ""
+    """The same of the last end."""
     failures: dict[str, _Group] = field(default_factory=dict)
     waits: dict[str, _Group] = field(default_factory=dict)
 
@@ -47,14 +64,18 @@ class Summary:
         self.states[record.state] += 1
         self.collections[record.collection] += 1
         self.bytes_transferred += record.bytes_transferred
+        self.began = min(filter(None, (self.began, record.started_at)), default="")
+        self.ended = max(self.ended, record.finished_at or "")
         if record.state is State.SUCCESS:
-            self.outcomes[str(record.outcome)] += 1
+            self.outcomes[OUTCOME_WORDS[record.outcome] if record.outcome else "done"] += 1
             self.bytes_there += record.size_bytes or 0
             self.unverified += not record.verified
             self.sources[record.source or "already on disk"] += 1
+            above = record.path.rpartition("/")[0]
+            with contextlib.suppress(ValueError):  # absolute and relative paths of other programs
+                self.folder = os.path.commonpath([self.folder or above, above])
         elif record.state is State.FAILURE:
-            kind = record.error.type if record.error else "unknown"
-            _count(self.failures, kind, record)
+            _count(self.failures, record.error.type if record.error else "unknown", record)
         elif record.state is State.RETRY:
             _count(self.waits, str(record.reason), record)
 
@@ -62,7 +83,9 @@ class Summary:
 def _count(groups: dict[str, _Group], kind: str, record: DownloadRecord) -> None:
     group = groups.setdefault(kind, _Group(record))
     group.count += 1
-    group.can_be_retried += bool(record.path)
+    # What was refused when it was enqueued has no path, and `retry` cannot find it.
+    if record.path and not group.example.path:
+        group.example = record
 
 
 def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[str]:
@@ -73,74 +96,75 @@ def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[st
     yield f"# Downloads of batch {plain(batch)}"
     yield ""
     yield from _counts(summary)
-    yield from _failures(summary, batch)
-    yield from _waits(summary)
+    if summary.failures:
+        yield ""
+        yield "## What failed"
+    # The largest group first: it is the one worth a remedy.
+    for kind, group in sorted(summary.failures.items(), key=lambda pair: -pair[1].count):
+        yield from _group(batch, kind, kind, group)
+    if summary.waits:
+        yield ""
+        yield "## What waits, and continues by itself or when it is resumed"
+    for reason, group in sorted(summary.waits.items(), key=lambda pair: -pair[1].count):
+        yield from _group(batch, reason, WAIT_WORDS.get(reason, reason), group)
+        if group.example.due_at:
+            yield f"- Next at: {plain(local_time(group.example.due_at))}"
 
 
 def _counts(summary: Summary) -> Iterator[str]:
-    total = summary.states.total()
     yield "| downloads | number |"
     yield "|---|---|"
-    yield f"| all | {total} |"
+    yield f"| all | {summary.states.total()} |"
     yield from (f"| {word} | {summary.states[s]} |" for s, word in STATE_WORDS.items())
     yield ""
-    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(summary.outcomes.items()))
-    if outcomes:
-        there = human_bytes(summary.bytes_there)
-        yield f"- On disk: {there} ({outcomes})."
-        yield f"- Over the network: {human_bytes(summary.bytes_transferred)}."
-        yield f"- From: {_listed(summary.sources)}."
+    if summary.outcomes:
+        outcomes = ", ".join(f"{count} {words}" for words, count in summary.outcomes.items())
+        there, came = human_bytes(summary.bytes_there), human_bytes(summary.bytes_transferred)
+        yield f"- On disk: {there} ({outcomes}) in {plain(summary.folder)}"
+        yield f"- Over the network: {joined([came, _span(summary)])}"
+        yield f"- From: {_listed(summary.sources)}"
     if summary.unverified:
-        yield f"- Unverified, for the catalogue has no checksum: {summary.unverified}."
-    yield f"- Collections: {_listed(summary.collections)}."
+        yield f"- Unverified, for the catalogue has no checksum: {summary.unverified}"
+    yield f"- Collections: {_listed(summary.collections)}"
+
+
+def _span(summary: Summary) -> str:
+    """Return when the downloads began and ended, with the mean speed; empty where unknown."""
+    with contextlib.suppress(ValueError, TypeError):  # times that another program wrote
+        took = datetime.fromisoformat(summary.ended) - datetime.fromisoformat(summary.began)
+        if (seconds := took.total_seconds()) > 0:
+            speed = human_bytes(summary.bytes_transferred / seconds)
+            times = f"from {local_time(summary.began)} to {local_time(summary.ended)}"
+            return f"{times} ({human_seconds(seconds)} at {speed}/s)"
+    return ""
 
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{plain(name or 'none')} {count}" for name, count in counts.most_common())
 
 
-def _failures(summary: Summary, batch: str) -> Iterator[str]:
-    if not summary.failures:
-        return
+def _group(batch: str, kind: str, title: str, group: _Group) -> Iterator[str]:
+    """Yield a class of failures or waits: an example, its error, what to do, the command."""
+    record, error = group.example, group.example.error or ErrorInfo(kind, "")
+    failure = FailureGroup(
+        record.state, error.type, group.count, error, record.item_id, is_refused=not record.path
+    )
     yield ""
-    yield "## What failed"
-    # The largest group first: it is the one worth a remedy.
-    for kind, group in sorted(summary.failures.items(), key=lambda pair: -pair[1].count):
-        yield ""
-        yield f"### {group.count} x {plain(kind)}"
-        yield ""
-        yield from _example(group)
-        # `retry` cannot find what was refused when it was enqueued: it has no path.
-        if group.can_be_retried:
-            command = escaped(shlex.join(("geodes-tasks", "retry", batch, "--class", kind)))
-            # CommonMark 0.31 section 6.1: a longer run of backticks than any within.
-            fence = max(["", *re.findall("`+", command)], key=len) + "`"
-            yield f"- Try again: {fence}{command}{fence}"
-        else:
-            yield "- Asking again needs other items or another selection."
-
-
-def _waits(summary: Summary) -> Iterator[str]:
-    if not summary.waits:
-        return
+    yield f"### {group.count} x {plain(title)}"
     yield ""
-    yield "## What waits, and continues by itself or when it is resumed"
-    for reason, group in sorted(summary.waits.items(), key=lambda pair: -pair[1].count):
-        yield ""
-        yield f"### {group.count} x {plain(reason)}"
-        yield ""
-        yield from _example(group)
-        if group.example.due_at:
-            yield f"- Goes on at: {group.example.due_at}"
-
-
-def _example(group: _Group) -> Iterator[str]:
-    record = group.example
     yield f"- For example: {plain(record.item_id)}"
-    if record.error is not None:
-        yield f"- Error: {plain(record.error.message)}"
-        if record.error.hint:
-            yield f"- What to do: {plain(record.error.hint)}"
+    if error.message:
+        yield f"- Error: {plain(without_addresses(error.message))}"
+    if hint := hint_of(failure):
+        yield f"- What to do: {plain(hint)}"
+    if record.state is not State.FAILURE:
+        return
+    if command := retry_command(batch, failure):
+        # CommonMark 0.31 section 6.1: a longer run of backticks than any within.
+        fence = max(["", *re.findall("`+", command)], key=len) + "`"
+        yield f"- Try again: {fence}{escaped(command)}{fence}"
+    else:
+        yield "- Asking again needs other items or another selection."
 
 
 def plain(text: str) -> str:
