@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\n== %s\n' "$*" >&2; }
+say() { printf '\n== %s s: %s\n' "$SECONDS" "$*" >&2; }
 skip() { say "skipped: $*"; exit 0; }
 fail() { say "FAILED: $*"; compose ps >&2 || true; compose logs --tail 40 >&2 || true; exit 1; }
 
@@ -82,7 +82,7 @@ compose --profile demo build demo-portal >&2
 
 size() { docker image inspect --format '{{.Size}}' "$1"; }
 ours=$((($(size "${GEODES_TASKS_IMAGE:-geodes-tasks:local}") - $(size "$BASE_IMAGE")) / 1000000))
-say "our layers: $ours MB above the base image, after $SECONDS s"
+say "our layers: $ours MB above the base image"
 [ "$ours" -le 85 ] || fail "our layers take $ours MB, 85 at most"
 
 say "up"
@@ -138,4 +138,4 @@ compose --profile demo run --rm -T demo-client >&2 || fail "the demonstration fa
 say "down"
 compose --profile demo --profile tools down --volumes --timeout 60 >&2
 [ -z "$(docker ps -aq -f "label=com.docker.compose.project=$project")" ] || fail "something still runs"
-say "all right, after $SECONDS s"
+say "all right"

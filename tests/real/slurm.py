@@ -1,4 +1,4 @@
-"""A real Slurm of one node: munged, slurmctld and slurmd in a temporary folder, without cgroups."""
+"""A real Slurm of two nodes on this host: munged, slurmctld and two slurmd, without cgroups."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/controller
-SlurmdSpoolDir={folder}/node
+SlurmdSpoolDir={folder}/node-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -53,7 +53,9 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 ReturnToService=2
 KillWait={kill_wait}
 MailProg=/bin/true
-NodeName={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=16 RealMemory=16000 State=UNKNOWN
+NodeName=DEFAULT CPUs=16 RealMemory=16000 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 Port={ports[0]}
+NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:8
 """
 
@@ -69,6 +71,8 @@ class Slurm:
         self._home = tempfile.TemporaryDirectory(prefix="slurm-")
         self.folder = Path(self._home.name)
         self._daemons: list[Process] = []
+        # Two names that resolve: the job's own Redis is reached by the name of its node.
+        self._nodes: dict[str, Process] = {}
 
     @property
     def env(self) -> dict[str, str]:
@@ -100,14 +104,15 @@ class Slurm:
 
     def __enter__(self) -> Self:
         """Start the daemons, and wait until the node takes jobs."""
-        for name in ("munge", "controller", "node"):
+        for name in ("munge", "controller"):
             (self.folder / name).mkdir(mode=0o755)
         key = self.folder / "munge" / "key"
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
+        host = socket.gethostname().partition(".")[0]
         (self.folder / "slurm.conf").write_text(CONF.format(
-            host=socket.gethostname().partition(".")[0], folder=self.folder, kill_wait=KILL_WAIT_S,
-            controller_port=free_port(), node_port=free_port(),
+            host=host, folder=self.folder, kill_wait=KILL_WAIT_S,
+            controller_port=free_port(), ports=[free_port(), free_port()],
         ))  # fmt: skip
         munge = self.folder / "munge"
         # --force: its folder is below /tmp, where others may write.
@@ -119,8 +124,9 @@ class Slurm:
         try:
             wait_until((munge / "socket").exists, START_S, "munged")
             self._spawn(self._controller, "-D", "-f", self.env["SLURM_CONF"])
-            self._spawn(self._node, "-D", "-f", self.env["SLURM_CONF"])
-            wait_until(self._is_idle, START_S, "a node that takes jobs")
+            for name in (host, "localhost"):
+                self._nodes[name] = self._spawn_node(name)
+            wait_until(self._is_idle, START_S, "nodes that take jobs")
         except BaseException:
             print("\n".join(daemon.text[-3000:] for daemon in self._daemons))
             self._end()
@@ -140,10 +146,24 @@ class Slurm:
         finally:
             self._end()
 
-    def _spawn(self, program: str, *words: str) -> None:
-        daemon = Process(self.folder / f"{Path(program).name}.log")
+    @contextlib.contextmanager
+    def lost_node(self, name: str) -> Iterator[None]:
+        """Lose a node while the processes of its jobs run on; then give it back."""
+        self._nodes[name].kill()
+        self.run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
+        yield
+        self._nodes[name] = self._spawn_node(name)
+        self.run("scontrol", "update", f"NodeName={name}", "State=RESUME")
+        wait_until(self._is_idle, START_S, "the node again")
+
+    def _spawn_node(self, name: str) -> Process:
+        return self._spawn(self._node, "-D", "-N", name, "-f", self.env["SLURM_CONF"])
+
+    def _spawn(self, program: str, *words: str) -> Process:
+        daemon = Process(self.folder / f"{Path(program).name}-{len(self._daemons)}.log")
         daemon.spawn([program, *words], env=os.environ | self.env)
         self._daemons.append(daemon)
+        return daemon
 
     def _end(self) -> None:
         for daemon in reversed(self._daemons):
@@ -152,7 +172,7 @@ class Slurm:
 
     def _is_idle(self) -> bool:
         with contextlib.suppress(subprocess.CalledProcessError):
-            return self.run("sinfo", "--noheader", "--format=%T") == "idle"
+            return self.run("sinfo", "--noheader", "--Node", "--format=%T").split() == ["idle"] * 2
         return False
 
 
@@ -209,19 +229,20 @@ class Job:
 
     def processes(self, words: str) -> Iterator[int]:
         """Yield the process ids of this job whose command line has the words."""
-        for line in self.slurm.run("scontrol", "listpids", self.number).splitlines()[1:]:
+        listed = self.slurm.run("scontrol", "listpids", self.number, self.shown("BatchHost"))
+        for line in listed.splitlines()[1:]:
             pid = line.split()[0]
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
                 if words in command:
                     yield int(pid)
 
-    def kill(self, words: str) -> int:
-        """Send SIGKILL to the processes whose command line has the words; return how many."""
+    def kill(self, words: str, sent: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to the processes whose command line has the words; return how many."""
         found = list(self.processes(words))
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, sent)
         return len(found)
 
 
