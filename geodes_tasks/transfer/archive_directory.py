@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
+import io
 import os
 import stat
 import unicodedata
@@ -19,6 +21,10 @@ from geodes_tasks.transfer.destination import refused_name
 
 MAX_MEMBERS = 500_000
 """Number of members of an archive, at most: a Zarr store has some 100,000 files."""
+MEMBER_MARK = b"PK\x01\x02"
+"""Bytes that begin the entry of a member in a directory (APPNOTE.TXT 4.3.12)."""
+MAX_DIRECTORY_BYTES = 64 << 20
+"""Bytes of a directory that are kept in memory, at most; 500,000 members have some 60 MB."""
 MOST_RATIO = 200
 """Times that the members may be larger than the archive; deflate reaches 1,032 (zlib.net)."""
 FREE_RATIO_BYTES = 1 << 30
@@ -39,6 +45,42 @@ class KnownDirectories(Protocol):
         ...
 
 
+class Bounded(io.BufferedIOBase):
+    """The bytes of an archive, of which no directory is read that would fill the memory.
+
+    ``zipfile`` reads a directory at once and makes an object of each member, some 1 kB; so the
+    members are counted in the bytes before that.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Change the position and return it."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position, in bytes."""
+        return self._stream.tell()
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to ``size`` bytes.
+
+        Raises:
+            BadZipFile: they are a directory without measure.
+        """
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its directory has more than {MAX_DIRECTORY_BYTES} bytes")
+        content = self._stream.read(-1 if size is None else size)
+        if content.count(MEMBER_MARK) > MAX_MEMBERS:
+            raise zipfile.BadZipFile(f"it has more than {MAX_MEMBERS} members")
+        return content
+
+
 @contextlib.contextmanager
 def named_errors(title: str) -> Iterator[None]:
     """Raise the errors of ``zipfile`` in this block as ArchiveError."""
@@ -46,6 +88,13 @@ def named_errors(title: str) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
         raise ArchiveError(title, f"is no sound zip archive: {error}") from error
+    except OSError as error:
+        # zipfile seeks where the archive says, before its start too (lseek(2), EINVAL).
+        if error.errno != errno.EINVAL:
+            raise
+        raise ArchiveError(
+            title, "is no sound zip archive: an offset is before its start"
+        ) from error
     except RuntimeError as error:
         # zipfile has no class of its own for a member that wants a password.
         raise ArchiveError(title, str(error)) from error
@@ -102,8 +151,6 @@ def checked(
         HostileNameError: a member would leave the folder, is no file, or collides with another.
     """
     infos, size = archive.infolist(), stream.seek(0, os.SEEK_END)
-    if len(infos) > MAX_MEMBERS:
-        raise ArchiveError(asset.title, f"has {len(infos)} members, the most is {MAX_MEMBERS}")
     total = sum(info.file_size for info in infos)
     # Members that share bytes: https://www.bamsoftware.com/hacks/zipbomb/
     if sum(info.compress_size for info in infos) > size or (
@@ -117,7 +164,7 @@ def checked(
         for name, info in zip(names, infos, strict=True)
     )
     files: dict[str, zipfile.ZipInfo] = {}
-    taken: dict[str, bool] = {}
+    taken: dict[int, bool] = {}
     for name, info in zip(names, infos, strict=True):
         if info.flag_bits & 1:
             raise ArchiveError(asset.title, f"its member {name!r} is encrypted")
@@ -128,15 +175,26 @@ def checked(
         problem = refused_name(path)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             problem = "is a link or another special file"
-        # Two names that are one on a file system that folds case or composes characters.
-        folded = unicodedata.normalize("NFC", path).casefold()
-        parents = [folded[:at] for at, letter in enumerate(folded) if letter == "/"]
-        if (folded in taken and not (taken[folded] and info.is_dir())) or any(
-            taken.get(parent) is False for parent in parents
-        ):
+        if not problem and _is_taken(taken, path, is_folder=info.is_dir()):
             problem = "has the name of another member"
         if problem:
             raise HostileNameError(asset.title, f"its member {name!r} {problem}")
-        taken |= dict.fromkeys(parents, True) | {folded: info.is_dir()}
+        if len(taken) > 2 * MAX_MEMBERS:
+            raise ArchiveError(asset.title, f"has more than {MAX_MEMBERS} folders: it is a bomb")
         files[path] = info
     return files
+
+
+def _is_taken(taken: dict[int, bool], path: str, *, is_folder: bool) -> bool:
+    """Record the name of a member and those of its folders; return whether another has one."""
+    # Two names that are one on a file system that folds case or composes characters.
+    folded = unicodedata.normalize("NFC", path).casefold()
+    for at, letter in enumerate(folded):
+        # Numbers: the names of the 2,000 folders that one path can name have 4 MB.
+        if letter == "/" and not taken.setdefault(hash(folded[:at]), True):
+            return True
+    whole = hash(folded)
+    if whole in taken and not (taken[whole] and is_folder):
+        return True
+    taken[whole] = is_folder
+    return False

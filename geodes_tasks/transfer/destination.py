@@ -143,6 +143,8 @@ def _values(asset: Asset) -> Mapping[str, str]:
 
 def refused_name(relative: str) -> str | None:
     """Return why a path below a folder is refused; None when it is not."""
+    if len(relative) > PATH_BYTES:
+        return f"has a path of {len(relative)} characters, the most is {PATH_BYTES}"
     problems = (_problem(relative, segment) for segment in relative.split("/"))
     return next((problem for problem in problems if problem), None)
 

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, cast
 
 from geodes_tasks.errors import (
     HostileNameError,
@@ -20,6 +21,7 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.results import MemberFile
 from geodes_tasks.transfer.archive_directory import (
+    Bounded,
     named_errors,
     selected,
 )
@@ -66,7 +68,11 @@ def local(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         ArchiveError: no zip archive.
     """
-    with named_errors(path.name), zipfile.ZipFile(path) as archive:
+    with (
+        named_errors(path.name),
+        path.open("rb") as stream,
+        zipfile.ZipFile(cast("IO[bytes]", Bounded(stream))) as archive,
+    ):
         yield archive
 
 

@@ -14,6 +14,7 @@ from typing import IO, cast
 from geodes_tasks.errors import NoRangesError, SourceUnavailableError, TransferError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.transfer.archive_directory import (
+    MAX_DIRECTORY_BYTES,
     KnownDirectories,
     checked,
     glob_matches,
@@ -26,8 +27,6 @@ from geodes_tasks.transfer.fallback import Source
 TAIL_BYTES = 32 * 1024
 """Bytes at the end of an archive that the first request reads: the directory of a Sentinel-2
 product, some 120 members of 150 bytes each, fits into them."""
-MAX_DIRECTORY_BYTES = 64 << 20
-"""Bytes of a directory that are kept in memory, at most; 500,000 members have some 60 MB."""
 GAP_BYTES = 16 * 1024
 """Bytes between two wanted members up to which one range fetches both: at 10 MB a second they
 take a tenth of the time of a request."""

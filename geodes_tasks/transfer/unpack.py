@@ -15,14 +15,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from geodes_tasks.errors import ArchiveError, DiskError, NotAFileError, TooLargeError
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
 from geodes_tasks.transfer import multi_object
-from geodes_tasks.transfer.archive_directory import checked, named_errors, selected
+from geodes_tasks.transfer.archive_directory import Bounded, checked, named_errors, selected
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.disk import (
     create,
@@ -155,7 +155,7 @@ class Unpacked:
         name = f"{leftovers.stem}.{token}.{FOLDER_ENDING}"
         with contextlib.ExitStack() as stack:
             stack.enter_context(named_errors(asset.title))
-            archive = stack.enter_context(zipfile.ZipFile(stream))
+            archive = stack.enter_context(zipfile.ZipFile(cast("IO[bytes]", Bounded(stream))))
             files = checked(archive, stream, asset, self.final.name)
             if asset.members:
                 files = selected(files, asset.members, asset.title)

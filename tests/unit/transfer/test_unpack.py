@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import stat
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -211,10 +212,60 @@ def test_a_bomb_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ArchiveError, match="it is a bomb"):
         fetched(zipped({"zeros": bytes(3_000_000)}), folder)
     monkeypatch.setattr(archive_directory, "MAX_MEMBERS", 2)
-    with pytest.raises(ArchiveError, match="has 3 members"):
+    with pytest.raises(ArchiveError, match="more than 2 members"):
         fetched(zipped(MEMBERS), folder)
 
     assert beside(folder) == []
+
+
+def test_a_directory_that_would_fill_the_memory_is_not_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size is known before it is read, and its members are counted before they are objects."""
+    monkeypatch.setattr(archive_directory, "MAX_DIRECTORY_BYTES", 100)
+    with pytest.raises(ArchiveError, match="more than 100 bytes"):
+        fetched(zipped(MEMBERS), folder)
+
+    assert beside(folder) == []
+
+
+def test_a_path_of_thousands_of_folders_costs_little(folder: Path) -> None:
+    """Each path can name 2,000 folders: a few members would name all the memory has room for."""
+    names = [f"{number}/" + "d/" * 1900 + "f" for number in range(20)]
+    content = zipped(dict.fromkeys([*names, "d/" * 32_000 + "f"], b""))
+    tracemalloc.start()
+    with pytest.raises(HostileNameError, match="the most is 4095"):
+        fetched(content, folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 40_000 * KiB
+    assert beside(folder) == []
+
+
+def test_more_folders_than_any_product_has(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few members can name many folders."""
+    monkeypatch.setattr(archive_directory, "MAX_MEMBERS", 10)
+
+    with pytest.raises(ArchiveError, match="more than 10 folders"):
+        fetched(zipped({"a/" * 30 + "f": b"", "b": b""}), folder)
+
+    assert beside(folder) == []
+
+
+def test_an_offset_before_the_start_is_damage(folder: Path, tmp_path: Path) -> None:
+    """A directory that would begin before the archive: an error of the item, not of the disk."""
+    content = zipped(MEMBERS)
+    content = content[:-6] + (0xFFFF_FFF0).to_bytes(4, "little") + content[-2:]
+    (tmp_path / "a.zip").write_bytes(content)
+
+    with pytest.raises(ArchiveError, match="sound zip"):
+        fetched(content, folder)
+    with (
+        pytest.raises(ArchiveError, match="before its start"),
+        members.local(tmp_path / "a.zip") as archive,
+    ):
+        members.extract(archive, members.members(archive), tmp_path / "here")
 
 
 def test_members_larger_than_the_volume_are_refused(folder: Path) -> None:
