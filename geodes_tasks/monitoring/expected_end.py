@@ -9,6 +9,9 @@ from geodes_tasks.ledger import AccountState
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 
+NO_TIME = "the tape names no time"
+"""Why the end is unknown: GEODES names no time at which a file comes back from tape."""
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -43,44 +46,27 @@ def expected_end(
         next_due: The latest known end of a wait; 0: of none.
         on_s3: Number of queued downloads that S3 serves: no unit of quota is spent for them.
     """
-    if not status.unfinished:
-        return End(None)
-    if is_paused:
+    tape, states = status.waiting.get(Reason.OFFLINE, 0), status.states
+    if not status.unfinished or is_paused:
         return End(None)
     if not alive:
         return End(None, "no worker is alive")
-    tape = status.waiting.get(Reason.OFFLINE, 0)
-    if not tape:
-        return _end_of(status, account, at, next_due, on_s3, tape)
-    # GEODES names no time at which a file comes back from tape.
-    others = (
-        _end_of(status, account, at, next_due, on_s3, tape) if status.unfinished > tape else None
-    )
-    return End(None, "the tape names no time", others.at if others else None)
-
-
-def _end_of(
-    status: BatchStatus,
-    account: AccountState | None,
-    at: float,
-    next_due: float,
-    on_s3: int,
-    tape: int,
-) -> End:
-    """Return the end of all that is not on tape."""
+    if status.unfinished == tape:
+        return End(None, NO_TIME)
     # A running download has spent its unit of quota already; the tape spends none while it waits.
-    requests = status.states[State.PENDING] + status.states[State.RETRY] - tape - on_s3
-    quota = quota_end(account, requests, at)
+    requests = states[State.PENDING] + states[State.RETRY] - tape - on_s3
+    quota, why = quota_end(account, requests, at), ""
     # Files without a size in the catalogue add nothing: the end is then too early, never too late.
     # Sizes are counted by batch, not by reason: files on tape are as large as the others.
     left_bytes = (status.bytes_total - status.bytes_done) * (1 - tape / status.unfinished)
-    moving = left_bytes / status.bytes_per_second if status.bytes_per_second else None
-    if moving is None and quota is None:
-        return End(max(next_due, at) if next_due and not status.states[State.STARTED] else None)
-    end = max(at + (moving or 0.0), next_due)
-    if quota is None or quota < end:
-        return End(end)
-    return End(quota, f"{requests} files at {account.quota if account else ''}")
+    if status.bytes_per_second or quota is not None:
+        moving = left_bytes / status.bytes_per_second if status.bytes_per_second else 0.0
+        end: float | None = max(at + moving, next_due)
+    else:
+        end = max(next_due, at) if next_due and not states[State.STARTED] else None
+    if quota is not None and end is not None and quota >= end:
+        end, why = quota, f"{requests} files at {account.quota if account else ''}"
+    return End(None, NO_TIME, end) if tape else End(end, why)
 
 
 def quota_end(account: AccountState | None, requests: int, at: float) -> float | None:

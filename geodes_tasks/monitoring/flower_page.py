@@ -57,23 +57,19 @@ class BatchesHandler(BaseHandler):  # type: ignore[misc] # flower has no types
             return
         if form == "json":
             self.set_header("Content-Type", "application/json")
-            self.finish(json.dumps(snapshot.status_objects() if snapshot else []))
+            self.finish(json.dumps(snapshot.status_objects()))
             return
-        body = "<p>no batch in the ledger yet</p>"
-        if snapshot:
-            body = picture(snapshot, f"{prefix}/task/", ROWS)
+        body = picture(snapshot, f"{prefix}/task/", ROWS)
         if form != "part":
             body = PAGE.format(prefix=prefix, body=body, old=OLD, refresh_ms=1000 * REFRESH_S)
         self.finish(body)
 
 
-def read_batches(is_page: bool) -> Snapshot | None:
-    """Return the snapshot of all batches, or of those that a page has room for; None for none."""
+def read_batches(is_page: bool) -> Snapshot:
+    """Return the snapshot of all batches, or of those that a page has room for."""
     ledger = Ledger.of(config.load())
     names = ledger.reading.batches()
-    if is_page:
-        names = names[:MOST]
-    return SnapshotReader(ledger, names).read() if names else None
+    return SnapshotReader(ledger, names[:MOST] if is_page else names).read()
 
 
 def add_page(handlers: list[Any]) -> None:

@@ -16,7 +16,7 @@ from geodes_tasks.ledger import Ledger, Totals
 from geodes_tasks.ledger.reading import TURN
 from geodes_tasks.model.formatting import escaped
 from geodes_tasks.model.states import ACTIVE, Outcome, Reason, State
-from geodes_tasks.monitoring.snapshot import SnapshotReader
+from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 
 NAMESPACE = "geodes_tasks"
 SOURCES = frozenset({"geodes", "s3"})
@@ -34,16 +34,15 @@ class LedgerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; only ``ledger_up 0`` while Redis does not answer."""
+        reading = self.ledger.reading
         try:
-            found = [
-                *_counted(self.ledger.reading.totals()),
-                *self._under_way(),
-                *self._accounts(),
-                *self._batches(),
-            ]
+            names = reading.batches()[:BATCHES]
+            snapshot = SnapshotReader(self.ledger, names, is_brief=True).read()
+            counted = [*_counted(reading.totals())]
         except LedgerUnavailableError:
             yield _gauge("ledger_up", "Whether Redis answers.", 0)
             return
+        found = (*counted, *_under_way(snapshot), *_accounts(snapshot), *_batches(snapshot))
         for metric in found:
             # People read this in terminals, too, and the exposition format escapes line ends only
             # (prometheus.io/docs/instrumenting/exposition_formats).
@@ -56,57 +55,56 @@ class LedgerCollector(Collector):
             yield metric
         yield _gauge("ledger_up", "Whether Redis answers.", 1)
 
-    def _under_way(self) -> Iterator[Metric]:
-        running = _gauge("running", "Downloads under way.", None, "source")
-        in_flight = _gauge("running_bytes", "Bytes on disk of downloads under way.", None, "source")
-        rows = self.ledger.reading.running()
-        # Every source, with 0 too: a series that comes and goes breaks sums and alerts
-        # (prometheus.io/docs/practices/instrumentation, "Avoid missing metrics").
-        for source in sorted(SOURCES | {one.source for one in rows if one.source}):
-            here = [one for one in rows if one.source == source]
-            running.add_metric([source], len(here))
-            in_flight.add_metric([source], sum(one.done_bytes for one in here))
-        workers = self.ledger.dispatch.fleet()
-        seen = _gauge(
-            "worker_last_seen_timestamp_seconds", "When a worker last registered.", None, "worker"
-        )
-        for worker in workers:
-            seen.add_metric([worker.name], worker.seen)
-        yield from (running, in_flight, seen)
-        yield _gauge("workers", "Workers alive.", len(workers))
-        slots = sum(worker.slots for worker in workers)
-        yield _gauge("slots", "Downloads that these can run at once.", slots)
 
-    def _batches(self) -> Iterator[Metric]:
-        """Yield what is left of the newest batches that are not over."""
-        left = _gauge("bytes_left", "Bytes that a batch still has to receive.", None, "batch")
-        end = _gauge(
-            "expected_end_timestamp_seconds", "When a batch is expected to end.", None, "batch"
-        )
-        reader = SnapshotReader(self.ledger, self.ledger.reading.batches()[:BATCHES], is_brief=True)
-        snapshot = reader.read() if reader.batches else None
-        for status in snapshot.batches if snapshot else ():
-            if status.unfinished:
-                left.add_metric([status.batch], max(status.bytes_total - status.bytes_done, 0))
-                # A series without a value would be the year 1970: an unknown end has none.
-                if snapshot and (at := snapshot.ends[status.batch].at) is not None:
-                    end.add_metric([status.batch], at)
-        yield from (left, end)
+def _under_way(snapshot: Snapshot) -> Iterator[Metric]:
+    running = _gauge("running", "Downloads under way.", None, "source")
+    in_flight = _gauge("running_bytes", "Bytes on disk of downloads under way.", None, "source")
+    # Every source, with 0 too: a series that comes and goes breaks sums and alerts
+    # (prometheus.io/docs/practices/instrumentation, "Avoid missing metrics").
+    for source in sorted(SOURCES | {one.source for one in snapshot.running if one.source}):
+        here = [one for one in snapshot.running if one.source == source]
+        running.add_metric([source], len(here))
+        in_flight.add_metric([source], sum(one.done_bytes for one in here))
+    seen = _gauge(
+        "worker_last_seen_timestamp_seconds", "When a worker last registered.", None, "worker"
+    )
+    for worker in snapshot.workers or ():
+        seen.add_metric([worker.name], worker.seen)
+    yield from (running, in_flight, seen)
+    yield _gauge("workers", "Workers alive.", len(snapshot.alive))
+    slots = sum(worker.slots for worker in snapshot.alive)
+    yield _gauge("slots", "Downloads that these can run at once.", slots)
 
-    def _accounts(self) -> Iterator[Metric]:
-        limit = _gauge("running_limit", "Downloads an account may run.", None, "account")
-        paused = _gauge("account_paused", "Whether an account takes no work.", None, "account")
-        quota = _gauge("quota_limit", "Requests allowed in a window.", None, "account")
-        left = _gauge("quota_left", "Requests left in this window.", None, "account")
-        for one in self.ledger.account.states():
-            limit.add_metric([one.name], one.concurrent)
-            paused.add_metric([one.name], one.paused is not None)
-            if one.quota_count:
-                quota.add_metric([one.name], one.quota_count)
-                left.add_metric([one.name], one.quota_left)
-            elif one.portal_quota_left is not None:
-                left.add_metric([one.name], one.portal_quota_left)
-        yield from (limit, paused, quota, left)
+
+def _batches(snapshot: Snapshot) -> Iterator[Metric]:
+    """Yield what is left of the newest batches that are not over."""
+    left = _gauge("bytes_left", "Bytes that a batch still has to receive.", None, "batch")
+    end = _gauge(
+        "expected_end_timestamp_seconds", "When a batch is expected to end.", None, "batch"
+    )
+    for status in snapshot.batches:
+        if status.unfinished:
+            left.add_metric([status.batch], max(status.bytes_total - status.bytes_done, 0))
+            # A series without a value would be the year 1970: an unknown end has none.
+            if (at := snapshot.ends[status.batch].at) is not None:
+                end.add_metric([status.batch], at)
+    yield from (left, end)
+
+
+def _accounts(snapshot: Snapshot) -> Iterator[Metric]:
+    limit = _gauge("running_limit", "Downloads an account may run.", None, "account")
+    paused = _gauge("account_paused", "Whether an account takes no work.", None, "account")
+    quota = _gauge("quota_limit", "Requests allowed in a window.", None, "account")
+    left = _gauge("quota_left", "Requests left in this window.", None, "account")
+    for one in snapshot.accounts:
+        limit.add_metric([one.name], one.concurrent)
+        paused.add_metric([one.name], one.paused is not None)
+        if one.quota_count:
+            quota.add_metric([one.name], one.quota_count)
+            left.add_metric([one.name], one.quota_left)
+        elif one.portal_quota_left is not None:
+            left.add_metric([one.name], one.portal_quota_left)
+    yield from (limit, paused, quota, left)
 
 
 def _counted(totals: Totals) -> Iterator[Metric]:

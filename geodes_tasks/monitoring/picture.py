@@ -18,7 +18,7 @@ from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
 from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
-from geodes_tasks.monitoring.snapshot import Pause, Snapshot, retry_command
+from geodes_tasks.monitoring.snapshot import Snapshot, retry_command
 from geodes_tasks.monitoring.wording import (
     WAIT_WORDS,
     clock,
@@ -31,7 +31,6 @@ from geodes_tasks.monitoring.wording import (
 
 _COMMAND = re.compile(r",? ?then(?: run)?: (?:geodes-tasks re|batch.re)[^.]*\.?| ?\(on one [^)]*\)")
 """The command in a hint: the picture has its own, with the name of the batch."""
-
 
 COMMANDS = "geodes-tasks ", "geodes_tasks."
 """How a note begins that is a command or a call, which views show in another type."""
@@ -87,11 +86,13 @@ def sections(snapshot: Snapshot) -> Iterator[Section]:
     batches = sorted(snapshot.batches, key=lambda one: one.bytes_per_second < 1)
     rows = tuple(batch_row(snapshot, status) for status in batches)
     now = clock(snapshot.at, snapshot.at)
-    yield Section("batches", now, rows, is_named=True)
+    yield Section("batches", now, rows or (Row(("no batch in the ledger yet",)),), is_named=True)
     if person := tuple(needs_a_person(snapshot)):
         yield Section("needs you", rows=person)
-    if waits := tuple(wait_row(snapshot, wait) for wait in snapshot.waits if continues(wait)):
-        yield Section("continues by itself", rows=waits)
+    waits = [one for one in snapshot.waits if one.reason not in {Reason.AUTH, Reason.PAUSED}]
+    if waits:
+        rows = tuple(wait_row(snapshot, one) for one in waits)
+        yield Section("continues by itself", rows=rows)
     yield from worker_sections(snapshot)
     if snapshot.accounts:
         lines = (account_row(one, snapshot.at) for one in snapshot.accounts)
@@ -163,23 +164,16 @@ def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
             yield Row((text,), Tone.PERSON, notes=("start all with the same",))
     unfinished = [status for status in snapshot.batches if status.unfinished]
     pauses = dict.fromkeys(one for status in unfinished for one in snapshot.pauses_of(status))
-    yield from (pause_row(one) for one in pauses if is_by_hand(one))
+    for pause in pauses:
+        # The pause for a missing key, which names an address, is shown with its error.
+        if pause.until is None and not (pause.kind == "account" and "://" in pause.reason):
+            text = f"{pause.kind} {pause.name} is paused: {pause.reason}"
+            command = f"geodes-tasks resume --{pause.kind} {shlex.quote(pause.name)}"
+            yield Row((text,), Tone.PERSON, notes=(command,))
     for status in snapshot.batches:
         for group in snapshot.failures.get(status.batch, ()):
             if group.state is State.FAILURE or reaction_of(group.type) is Reaction.AUTH:
                 yield failure_row(status, group)
-
-
-def is_by_hand(pause: Pause) -> bool:
-    """Return whether a user paused it; a missing key is shown with its error."""
-    return pause.until is None and not (pause.kind == "account" and "://" in pause.reason)
-
-
-def pause_row(pause: Pause) -> Row:
-    """Return the row of a batch, source or account that a user paused."""
-    command = f"geodes-tasks resume --{pause.kind} {shlex.quote(pause.name)}"
-    text = f"{pause.kind} {pause.name} is paused: {pause.reason}"
-    return Row((text,), Tone.PERSON, notes=(command,))
 
 
 def settings_of(snapshot: Snapshot) -> dict[str, set[str]]:
@@ -220,11 +214,6 @@ def hint_of(group: FailureGroup) -> str:
     return _COMMAND.sub(".", group.example.hint).replace("..", ".").strip(" .,")
 
 
-def continues(wait: Wait) -> bool:
-    """Return whether a wait ends without a person."""
-    return wait.reason not in {Reason.AUTH, Reason.PAUSED}
-
-
 def wait_row(snapshot: Snapshot, wait: Wait) -> Row:
     """Return the row of one reason to wait: how many, why, since when and until when."""
     ends = [one.paused_until for one in snapshot.accounts if one.paused == wait.reason]
@@ -247,8 +236,8 @@ def worker_sections(snapshot: Snapshot) -> Iterator[Section]:
         return
     # The sum of the means over each attempt: the mean of a batch looks back 20 s only.
     speed = sum(one.bytes_per_second for one in snapshot.running)
-    slots = sum(worker.slots for worker in snapshot.workers or ())
-    alive = f"{plural(snapshot.alive, 'worker')} alive with {plural(slots, 'slot')}"
+    slots = sum(worker.slots for worker in snapshot.alive)
+    alive = f"{plural(len(snapshot.alive), 'worker')} alive with {plural(slots, 'slot')}"
     detail = joined(
         [
             alive if snapshot.workers is not None else "",

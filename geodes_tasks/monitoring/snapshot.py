@@ -74,10 +74,10 @@ class Snapshot:
         return not any(status.unfinished for status in self.batches)
 
     @property
-    def alive(self) -> int:
-        """Return the number of workers that are not silent."""
+    def alive(self) -> list[WorkerState]:
+        """Return the workers that are not silent."""
         gone = {one.name for one in self.silent}
-        return sum(worker.name not in gone for worker in self.workers or ())
+        return [worker for worker in self.workers or () if worker.name not in gone]
 
     def pauses_of(self, status: BatchStatus) -> list[Pause]:
         """Return the pauses that concern a batch: its own, those of sources and of its account."""
@@ -105,7 +105,7 @@ class Snapshot:
                 if group.state is State.FAILURE
             ],
             "workers": {
-                "alive": self.alive,
+                "alive": len(self.alive),
                 "silent": [
                     {
                         "name": one.name,
@@ -243,7 +243,7 @@ class SnapshotReader:
             status,
             account,
             at=snapshot.at,
-            alive=snapshot.alive + (snapshot.workers is None),
+            alive=len(snapshot.alive) + (snapshot.workers is None),
             is_paused=any(p.until is None for p in snapshot.pauses_of(status)),
             next_due=max(dues, default=0.0),
             on_s3=self.ledger.sources.ready_on_s3(status.batch, name) if limited else 0,

@@ -13,10 +13,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from geodes_tasks.errors import TransferError
-from geodes_tasks.ledger import Claim, Ledger, Progress
+from geodes_tasks.ledger import Claim, Ledger, Limits, Progress
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.metrics import LedgerCollector
+from geodes_tasks.monitoring.picture import sections
+from geodes_tasks.monitoring.snapshot import SILENT_PERIODS, SnapshotReader
 from tests.conftest import Clock, publish_limits
 from tests.tools import need
 from tests.unit.ledger.test_ledger import (
@@ -68,6 +70,22 @@ def test_no_label_passes_codes_on(fake_ledger: Ledger) -> None:
 
     assert r"node\\x1b]0;owned\\x07\\u202e" in page
     assert page.replace("\n", "").isprintable()
+
+
+def test_silent_workers_are_not_alive(busy: Ledger, clock: Clock) -> None:
+    """The exporter and the picture count the same workers, and the slots of these alone."""
+    busy.dispatch.register("node2", 2)
+    clock.advance(SILENT_PERIODS * Limits().register_seconds + 1)
+    busy.dispatch.register("node2", 2)
+
+    seen = values(scraped(busy))
+    (workers,) = (
+        one for one in sections(SnapshotReader(busy, ["b"]).read()) if one.title == "workers"
+    )
+
+    assert (seen["geodes_tasks_workers"], seen["geodes_tasks_slots"]) == (1, 2)
+    assert workers.detail.startswith("1 worker alive with 2 slots")
+    assert 'geodes_tasks_worker_last_seen_timestamp_seconds{worker="node1"}' in seen
 
 
 def test_every_state_is_counted(busy: Ledger) -> None:
