@@ -7,15 +7,26 @@ from __future__ import annotations
 
 import sys
 
+from celery import signals
+
 from geodes_tasks.errors import write_for_shell
 from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import make
-from worker.bootsteps import install
 
 # Logs and Flower's pages are for those who run the cluster, at a shell.
 write_for_shell()
-app = install(make(config.load()))
+app = make(config.load())
 app.set_default()
+
+
+def _install(**_: object) -> None:
+    from worker.bootsteps import install
+
+    install(app)
+
+
+# With the worker itself: `celery -A worker flower` and `inspect` do without its steps.
+signals.celeryd_init.connect(_install)
 
 
 def _send_ledger_events() -> None:

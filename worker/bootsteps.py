@@ -25,15 +25,14 @@ from worker.recovery import Recovery
 logger = logging.getLogger(__name__)
 
 
-def install(app: Celery) -> Celery:
-    """Add the steps to an application, and return it."""
+def install(app: Celery) -> None:
+    """Add the steps to an application."""
     app.steps["worker"].add(DownloadsStep)
     app.steps["consumer"].add(MessagesStep)
     signals.worker_shutting_down.connect(_on_stop, weak=False)
     signals.after_setup_logger.connect(_quiet_celery, weak=False)
     if config.load().log_format == "json":
         signals.after_setup_logger.connect(use_json, weak=False)
-    return app
 
 
 def _quiet_celery(loglevel: int, **_: object) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+from functools import cached_property
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -122,14 +123,24 @@ def options(
     set_up_logging(verbose)
 
 
+class TerminalHandler(logging.Handler):
+    """Write records by rich's handler, which is loaded with the first one: it takes 70 ms."""
+
+    @cached_property
+    def _rich(self) -> logging.Handler:
+        from rich.logging import RichHandler
+
+        return RichHandler(console=stderr, show_path=False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record above the progress, if there is one."""
+        self._rich.emit(record)
+
+
 def set_up_logging(verbose: int) -> None:
     """Log to standard error: warnings, with 1 also what happens, with 2 everything."""
-    # 70 ms, which a completion of the shell does not need.
-    from rich.logging import RichHandler
-
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    pretty = RichHandler(console=stderr, show_path=False)
-    handler: logging.Handler = pretty if stderr.is_terminal else logging.StreamHandler()
+    handler = TerminalHandler() if stderr.is_terminal else logging.StreamHandler()
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
     # Called once for the options before the command and once for those after it.
     root = logging.getLogger()

@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kombu.exceptions import OperationalError
-
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Price
 from geodes_tasks.errors import ConfigError, GeodesTasksError, LedgerUnavailableError
@@ -244,8 +242,13 @@ _collections = threading.Lock()
 
 def _call(ledger: Ledger, sender: Sender) -> None:
     """Send messages for the downloads that can start."""
+    if not (released := ledger.dispatch.release()):
+        return
+    # With the first message: a command whose files are all there sends none.
+    from kombu.exceptions import OperationalError
+
     try:
-        sender.send(ledger.dispatch.release())
+        sender.send(released)
     except OperationalError as error:
         # kombu raises this for a server that is away and for one that refuses: its cause differs.
         known = ledger.connection.failure(error.__cause__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import uuid
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -22,7 +21,7 @@ from geodes_tasks.errors import (
     UnknownBatchError,
 )
 from geodes_tasks.ledger.limits import Limits
-from geodes_tasks.ledger.script_loader import script_names, script_text
+from geodes_tasks.ledger.script_loader import script_text
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.states import ACTIVE
 from geodes_tasks.settings.urls import masked
@@ -95,10 +94,7 @@ class Connection:
         self.client: Any = client
         self.limits = limits or Limits()
         self.prefix, self.url = prefix, url
-
-    @cached_property
-    def _scripts(self) -> dict[str, Script]:
-        return {name: self.client.register_script(script_text(name)) for name in script_names()}
+        self._scripts: dict[str, Script] = {}
 
     def key(self, *parts: str) -> str:
         """Return the name of a key."""
@@ -110,12 +106,15 @@ class Connection:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
+        if script not in self._scripts:
+            # With the first use: a command runs a few of them, and assembling all takes 50 ms.
+            self._scripts[script] = self.client.register_script(script_text(script))
+        known = self._scripts[script]
         with self.commands():
             with contextlib.suppress(redis.exceptions.NoScriptError):
                 # The client's own script object does the same, and more that is not needed.
-                sha = self._scripts[script].sha
-                return self.client.execute_command("EVALSHA", sha, 1, self.prefix, *args)
-            return self._scripts[script](keys=[self.prefix], args=list(args))
+                return self.client.execute_command("EVALSHA", known.sha, 1, self.prefix, *args)
+            return known(keys=[self.prefix], args=list(args))
 
     @contextlib.contextmanager
     def commands(self) -> Iterator[Any]:

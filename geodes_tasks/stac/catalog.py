@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.errors import (
     CatalogueUnavailableError,
@@ -24,9 +24,11 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.item_properties import identifier_of, mapping_of, text_of
 from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Page, Results, identity_of, objects_in
 from geodes_tasks.stac.query import Search, spellings
-from geodes_tasks.transports.http.exchange import Reply
-from geodes_tasks.transports.http.http_client import HttpClient
 from geodes_tasks.transports.http.responses import parse_retry_after
+
+if TYPE_CHECKING:
+    # It loads requests, which a download of files without a search does not need.
+    from geodes_tasks.transports.http.exchange import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Catalog:
 
     def __init__(self, settings: Config) -> None:
         """Prepare; opens no connection."""
+        from geodes_tasks.transports.http.http_client import HttpClient
+
         self.url = settings.portal_url
         self._wait_s = settings.backoff_seconds / 4
         self._client = HttpClient(settings, with_key=False)

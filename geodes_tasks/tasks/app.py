@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from geodes_tasks.ledger import Wakeup
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.redis_address import sentinel_address
@@ -17,6 +16,8 @@ from geodes_tasks.transports.rate import rate_limit
 if TYPE_CHECKING:
     # Celery takes as long to load as all of a command whose files are there, which sends nothing.
     from celery import Celery
+
+    from geodes_tasks.ledger import Wakeup
 
 TASK = "geodes_tasks.download"
 EVENTS = "geodes_tasks.tasks.task_events:Events"

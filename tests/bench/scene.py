@@ -95,6 +95,7 @@ class Cluster:
             "s3_endpoint_url": "http://127.0.0.1:9",
             "redis_url": self.redis.url,
             "download_dir": self.folder / "files",
+            "download_roots": (self.folder,),
             "quota": "off",
             "max_concurrent": 16,
         }
