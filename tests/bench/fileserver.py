@@ -1,8 +1,8 @@
 """Servers of files for figures: nginx where it is installed, else a small one of our own.
 
 The small one can also hold each connection to a rate, as a portal does; run as
-``python -m tests.bench.fileserver FOLDER PORT [BYTES_PER_SECOND]``, a process of its own, so
-that it shares no interpreter lock with anybody.
+``python -m tests.bench.fileserver FOLDER PORT [BYTES_PER_SECOND or CERTIFICATE.pem]``, a process
+of its own, so that it shares no interpreter lock with anybody.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -46,7 +47,7 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  server {{ listen {host}:{port}; root {root}; }}
+  server {{ listen {host}:{port}{tls}; root {root}; }}
 }}
 """
 
@@ -54,17 +55,20 @@ http {{
 class FileServer(Process):
     """A folder, over HTTP, by whatever server there is."""
 
-    def __init__(self, root: Path, rate: int | None = None) -> None:
+    def __init__(
+        self, root: Path, rate: int | None = None, certificate: Path | None = None
+    ) -> None:
         """Prepare; nothing runs yet.
 
         Args:
             root: What is served.
             rate: Bytes a second of each connection; None is as fast as can be.
+            certificate: Key and certificate in one file, for TLS; None is plain HTTP.
         """
         super().__init__(root.parent / f"{root.name}-server.log")
-        self.root, self.rate = root, rate
+        self.root, self.rate, self.certificate = root, rate, certificate
         self.port = free_port()
-        self.url = f"http://{HOST}:{self.port}"
+        self.url = f"{'https' if certificate else 'http'}://{HOST}:{self.port}"
         self.kind = "nginx" if rate is None and shutil.which("nginx") else "own"
 
     @property
@@ -85,7 +89,12 @@ class FileServer(Process):
         folder.mkdir()
         # Started by root it would serve as another user, who may not look into the folder.
         user = "user root;" if os.geteuid() == 0 else ""
-        text = NGINX.format(user=user, folder=folder, root=self.root, host=HOST, port=self.port)
+        names = ("ssl_certificate", "ssl_certificate_key")
+        keys = "".join(f"; {name} {self.certificate}" for name in names)
+        text = NGINX.format(
+            user=user, folder=folder, root=self.root, host=HOST, port=self.port,
+            tls=f" ssl{keys}" if self.certificate else "",
+        )  # fmt: skip
         (folder / "nginx.conf").write_text(text)
         return [
             shutil.which("nginx") or "nginx",
@@ -96,14 +105,14 @@ class FileServer(Process):
         ]
 
     def _own(self) -> list[str]:
-        rate = [] if self.rate is None else [str(self.rate)]
+        extra = self.rate or self.certificate
         return [
             sys.executable,
             "-m",
             "tests.bench.fileserver",
             str(self.root),
             str(self.port),
-            *rate,
+            *([str(extra)] if extra else []),
         ]
 
     def _answers(self) -> bool:
@@ -143,16 +152,28 @@ class Bucket:
         return size
 
 
-def serve(root: Path, port: int, rate: int | None) -> None:
+def serve(root: Path, port: int, rate: int | None, certificate: str | None) -> None:
     """Serve for ever, a thread a connection."""
     listener = socket.create_server((HOST, port), backlog=256)
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
     while True:
         link, _ = listener.accept()
-        threading.Thread(target=_converse, args=(link, root, rate), daemon=True).start()
+        arguments = (link, root, rate, context)
+        threading.Thread(target=_converse, args=arguments, daemon=True).start()
 
 
-def _converse(link: socket.socket, root: Path, rate: int | None) -> None:
+def _converse(
+    link: socket.socket, root: Path, rate: int | None, context: ssl.SSLContext | None
+) -> None:
     """Answer the requests of one connection."""
+    if context is not None:
+        try:
+            link = context.wrap_socket(link, server_side=True)
+        except OSError:
+            return  # whoever looks whether the port is open says nothing
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bucket = Bucket(rate)
     with link, link.makefile("rb") as reader:
@@ -175,6 +196,10 @@ def _answer(link: socket.socket, path: Path, bucket: Bucket) -> None:
         link.sendall(
             f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n".encode()
         )
+        if isinstance(link, ssl.SSLSocket):
+            while piece := file.read(MiB):
+                link.sendall(piece)
+            return
         while at < size:
             room = bucket.take(size - at)
             while room:
@@ -183,4 +208,11 @@ def _answer(link: socket.socket, path: Path, bucket: Bucket) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if sys.argv[3:] else None)
+    extra = sys.argv[3] if sys.argv[3:] else None
+    is_rate = extra is not None and extra.isdecimal()
+    serve(
+        Path(sys.argv[1]),
+        int(sys.argv[2]),
+        int(extra) if extra and is_rate else None,
+        None if is_rate else extra,
+    )

@@ -186,7 +186,7 @@ def ways(
     s5cmd = [program("s5cmd"), "--endpoint-url", server.url, "cp", found, f"{out}/"]
     rclone = [program("rclone"), "copy", "--config", "/dev/null", remote, str(out)]
     known: dict[str, Callable[[], float]] = {
-        "geodes_tasks": lambda: script("s3_ours.py", common, env),
+        "geodes_tasks": lambda: script("ours.py", [*common, "s3"], env),
         "boto3": lambda: script("s3_boto3.py", [*common, server.url], env),
     }
     if program("s5cmd"):

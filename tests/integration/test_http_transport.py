@@ -44,11 +44,13 @@ from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import fetch as fetching
 from geodes_tasks.transports.http.addresses import AddressPolicy
+from geodes_tasks.transports.http.connections import TLS_RECORD_BYTES
 from geodes_tasks.transports.http.transport import HttpTransport
 from tests.conftest import asset_of
 from tests.integration.scripted import Scripted, answer
 from tests.integration.tunnel import SocksProxy
 from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
+from tests.standin.bodies import MiB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,24 +271,34 @@ def test_what_is_no_http_is_still_our_error(words: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "expected", "match", "kept"),
+    ("scheme", "mode", "expected", "match", "kept"),
     [
-        ("truncate", TruncatedBodyError, "300007 bytes announced, 123456 received", 123_456),
-        ("reset", TransferError, "broke at byte", None),
-        ("chunked_cut", TransferError, "broke at byte 123456", 123_456),
-        ("stall", StalledError, "silent since byte 123456", 123_456),
+        *(
+            (scheme, *row)
+            for scheme in ("http", "https")
+            for row in (
+                ("truncate", TruncatedBodyError, "300007 bytes announced, 123456 rec", 123_456),
+                ("chunked_cut", TransferError, "broke at byte 123456", 123_456),
+                ("stall", StalledError, "silent since byte 123456", 123_456),
+            )
+        ),
+        ("http", "reset", TransferError, "broke at byte", None),
+        # Python's TLS reports a reset as the end of the stream (ssl, suppress_ragged_eofs).
+        ("https", "reset", TruncatedBodyError, "300007 bytes announced", None),
     ],
 )
 def test_a_broken_body(
-    standin: StandIn,
-    transport: HttpTransport,
-    href: str,
+    request: pytest.FixtureRequest,
+    scheme: str,
     mode: str,
     expected: type[GeodesTasksError],
     match: str,
     kept: int | None,
 ) -> None:
     """What came before the break is handed over, then the error says where it broke."""
+    standin: StandIn = request.getfixturevalue("standin" if scheme == "http" else "secure")
+    transport = transport_for(standin.url, ca_bundle=standin.ca_file)
+    href = standin.url + standin.path_of(standin.add_item(body=OLD))
     standin.fault(None, mode, after=123_456)
     received = bytearray()
 
@@ -1020,6 +1032,23 @@ def test_a_private_authority_is_trusted_when_named(secure: StandIn) -> None:
     transport = transport_for(secure.url, ca_bundle=secure.ca_file)
 
     assert fetch(transport, href) == (0, CONTENT)
+
+
+def test_tls_records_are_gathered(secure: StandIn) -> None:
+    """Records of 16 KiB that have arrived are one piece: each piece costs processor time."""
+    body_there = GeneratedBody("large", 2 * MiB)
+    href = secure.url + secure.path_of(secure.add_item(body=body_there))
+    transport = transport_for(secure.url, ca_bundle=secure.ca_file, stall_seconds=5)
+
+    with transport.open(href) as body:
+        pieces = [next(body.chunks)]
+        # Until the buffers of the sockets are full.
+        time.sleep(0.5)
+        pieces.append(next(body.chunks))
+        pieces.extend(body.chunks)
+
+    assert len(pieces[1]) > 2 * TLS_RECORD_BYTES
+    assert b"".join(pieces) == read(body_there)
 
 
 @pytest.mark.parametrize("bundle", [None, "missing.pem"])

@@ -1,4 +1,4 @@
-"""Objects through our engine, verified: s3_ours.py SPEC.json FOLDER THREADS; says its seconds."""
+"""Files by our engine, verified: ours.py SPEC.json FOLDER THREADS SOURCE; says its seconds."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.settings import config
 from geodes_tasks.transfer import download as transfer
-from geodes_tasks.transports.s3.transport import S3Transport
+from geodes_tasks.transports import create
 
-spec, folder, threads = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), sys.argv[3]
-transport = S3Transport(config.load())
+spec, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+threads, source = sys.argv[3:]
+transport = create(source, config.load())
 
 
 def fetch(row: tuple[str, str, int]) -> None:
-    """Fetch one object and prove it."""
+    """Fetch one file and prove it."""
     href, md5, size = row
     name = href.rsplit("/", 1)[1]
     asset = Asset(
-        item_id=name, collection="bench", key=name, title=name, hrefs={"s3": href},
+        item_id=name, collection="bench", key=name, title=name, hrefs={source: href},
         size_bytes=size, checksum=Checksum("md5", md5),
     )  # fmt: skip
-    assert transfer.download(asset, folder / name, {"s3": transport}).verified
+    assert transfer.download(asset, folder / name, {source: transport}).verified
 
 
 began = time.perf_counter()
