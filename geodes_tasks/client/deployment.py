@@ -92,7 +92,9 @@ def _write(path: Path, text: str, mode: int) -> None:
     # rename(2) replaces in one step: a Redis that starts meanwhile never reads half a file.
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as stream:
+    scratch.unlink(missing_ok=True)
+    # O_EXCL follows no link, and takes no file that others may read (open(2)).
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
         stream.write(text)
     scratch.replace(path)
 
@@ -114,6 +116,7 @@ def copy_deploy_files(folder: Path) -> list[Path]:
             if target.exists() and target.read_bytes() != source.read_bytes():
                 target = target.with_name(f"{target.name}.new")
             target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # a link: shutil.copy would write through it
             shutil.copy(source, target)
             written.append(target)
     except OSError as error:

@@ -37,8 +37,10 @@ def write(items: Iterable[Item], output: Path) -> int:
     """
     part = output.with_name(f".{output.name}.part")
     form = FORMS.get(output.suffix.lower(), write_collection)
+    part.unlink(missing_ok=True)
     try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        # In a shared folder a link may have this name: O_EXCL follows none (open(2)).
+        with part.open("x", encoding="utf-8", newline="") as stream:
             written = form(items, stream)
         os.replace(part, output)  # noqa: PTH105 - as everywhere files are published
     finally:

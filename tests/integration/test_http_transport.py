@@ -469,6 +469,29 @@ def test_a_rest_that_is_not_proven_starts_from_zero(
     assert len(standin.downloads()) == requests
 
 
+@pytest.mark.parametrize(("is_proven", "start"), [(True, 5), (False, 0)])
+def test_an_encoded_rest_needs_a_checksum(is_proven: bool, start: int) -> None:
+    """Only a checksum can prove bytes that the server calls encoded."""
+    rest = answer(
+        b"56789", "Content-Range: bytes 5-9/10", "Content-Encoding: gzip", status="206 Partial"
+    )
+    asset = asset_of(
+        b"0123456789", checksum=asset_of(b"0123456789").checksum if is_proven else None
+    )
+
+    with Scripted(rest, answer(b"0123456789")) as server:
+        transport = transport_for(server.url)
+        with transport.open(server.url + "/f", offset=5, asset=asset) as body:
+            found = body.offset, b"".join(body.chunks)
+
+    assert found == (start, b"0123456789"[start:])
+
+
+def test_ranges_are_served_until_one_fails(transport: HttpTransport, href: str) -> None:
+    """A host that is not known yet is asked for ranges."""
+    assert transport.serves_ranges(href) is True
+
+
 def test_resume_with_and_without_validator(
     standin: StandIn, transport: HttpTransport, href: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -45,6 +46,22 @@ def test_files_that_were_edited_are_kept(tmp_path: Path) -> None:
     beside = edited.with_name("workers.sbatch.new")
     assert beside in written
     assert beside.read_bytes() == (ROOT / "deploy" / "slurm" / "workers.sbatch").read_bytes()
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """In a folder of several users neither secrets nor files reach another file of this user."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".users.acl.{os.getpid()}").symlink_to(victim)
+    (tmp_path / "docker-compose.yml").write_text("mine")
+    (tmp_path / "docker-compose.yml.new").symlink_to(victim)
+
+    deployment._write(tmp_path / "users.acl", "secret", 0o400)
+    deployment.copy_deploy_files(tmp_path)
+
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "users.acl").read_text() == "secret"
+    assert (tmp_path / "users.acl").stat().st_mode & 0o777 == 0o400
 
 
 def test_the_wheel_holds_every_file() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ from geodes_tasks.stac.paging import Page
 from geodes_tasks.transports.http import messages, responses
 from geodes_tasks.transports.http.addresses import AddressPolicy, redact
 from geodes_tasks.transports.http.availability import find_number
+from geodes_tasks.transports.http.connections import hide_paths
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.responses import MAX_RETRY_AFTER_S, Answer
 from tests.unit.stac.test_assets import JSON
@@ -127,11 +129,29 @@ def test_a_page_of_titles_takes_no_time(piece: str) -> None:
         ("<html><title>Sign in</title></html>", "Sign in"),
         ('<TITLE lang="fr">Page\n introuvable</TITLE>', "Page introuvable"),
         ("<title>cut off", "cut off"),
+        ('{"message": "no such file", "status": 404}', "no such file"),
+        ('{"message": {"a": 1}}', '{"message": {"a": 1}}'),
+        ('["message"]', '["message"]'),
+        ("", "no words"),
     ],
 )
-def test_a_title_is_the_gist_of_a_page(page: str, gist: str) -> None:
-    """A page is told by its title."""
+def test_the_gist_of_a_page(page: str, gist: str) -> None:
+    """A page is quoted by its title, JSON by its message, anything else by its start."""
     assert responses.gist(page) == gist
+
+
+def test_debug_lines_have_no_paths(caplog: pytest.LogCaptureFixture) -> None:
+    """The lines of urllib3 stay, without paths and queries: these may be secrets."""
+    hide_paths()
+    caplog.set_level(logging.DEBUG)
+
+    logging.getLogger("urllib3.connectionpool").debug("%s://%s %s", "https", "host", "/hook/token")
+    logging.getLogger("urllib3.connectionpool").debug("Resetting dropped connection")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "https://host /...",
+        "Resetting dropped connection",
+    ]
 
 
 # --- addresses ---------------------------------------------------------------------------------
