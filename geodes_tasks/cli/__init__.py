@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import signal
 import sys
 
 from geodes_tasks.cli.command_table import COMPLETE_VARIABLE, USAGE, completed_commands, help_text
 from geodes_tasks.model.version import __version__
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT (bash(1))."""
 
 
 def main() -> None:
@@ -25,10 +30,15 @@ def main() -> None:
         is_question = os.environ.get("_TYPER_COMPLETE_FISH_ACTION") == "is-args"
         print("" if is_question else text)  # noqa: T201
         sys.exit(is_question and not text)
-    _use_utf8()
-    from geodes_tasks.cli.command_group import run
+    code = INTERRUPTED
+    with contextlib.suppress(KeyboardInterrupt):
+        _use_utf8()
+        from geodes_tasks.cli.command_group import run
 
-    sys.exit(run())
+        code = run()
+    # An impatient Ctrl-C while Python ends its threads would print a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _use_utf8() -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer.completion
 from typer.core import TyperGroup
 
+from geodes_tasks.cli import INTERRUPTED
 from geodes_tasks.cli.command_table import COMMANDS, COMPLETE_VARIABLE, USAGE, help_text
 from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
 from geodes_tasks.errors import (
@@ -28,8 +29,8 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.model.version import __version__
 
-UNCLASSIFIED, NOTHING, ACCOUNT, INTERRUPTED = 1, 4, 7, 130
-"""Exit codes of errors that end a command; 130 is 128 plus the number of SIGINT (bash(1))."""
+UNCLASSIFIED, NOTHING, ACCOUNT = 1, 4, 7
+"""Exit codes of errors that end a command."""
 MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}

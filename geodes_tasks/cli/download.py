@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from geodes_tasks.cli import options
+from geodes_tasks.cli import INTERRUPTED, options
 from geodes_tasks.cli import search as searches
 from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import stderr, write_data, write_line
@@ -42,9 +42,6 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.readers import Found
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 plus the number of SIGINT, as bash(1) reports it."""
 
 
 def register(app: typer.Typer) -> None:

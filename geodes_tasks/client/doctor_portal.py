@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from geodes_tasks import transports
 from geodes_tasks.client.ledgers import has_cluster
-from geodes_tasks.errors import AuthError, GeodesTasksError, KeyMissingError
+from geodes_tasks.errors import AuthError, GeodesTasksError, KeyMissingError, UnreachableError
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account
 from geodes_tasks.settings.config import Config
@@ -34,7 +34,10 @@ def portal_checks(settings: Config) -> Iterator[Check]:
     try:
         reply = HttpClient(settings, with_key=False).fetch(url + LANDING, seconds=TIMEOUT_S)
     except GeodesTasksError as error:
-        yield Check("portal", Level.PROBLEM, str(error), error.hint)
+        # Its own remedy is for a download: nothing to do, or to run the doctor.
+        is_unknown = type(error) is UnreachableError
+        mend = "Check the network, the proxy and GEODES_TASKS_PORTAL_URL."
+        yield Check("portal", Level.PROBLEM, str(error), mend if is_unknown else error.hint)
         return
     if reply.status >= 500:
         mend = "Wait: downloads continue by themselves when it is well again."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ NO_WORKER_S = 10.0
 """Seconds without a worker after which that is reported: schedulers start workers later."""
 ACCOUNT_S = 2.0
 """Seconds between two readings of workers and accounts."""
+
+_LONG_ADDRESS = re.compile(r"\b(https?://[^/\s]+/)\S{40,}/([^\s/:,']+)")
 
 Until = Literal["done", "key", "blocked"]
 """``done``: no download is unfinished. ``key``: or all that is left waits for a key.
@@ -144,5 +147,6 @@ def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:
 
 
 def in_words(word: str, error: ErrorInfo) -> str:
-    """Return one line with an error and its remedy."""
-    return f"{word}: {error.message.rstrip('.')}. {error.hint}".rstrip()
+    """Return one line with an error and its remedy; of a long address its host and its end."""
+    message = _LONG_ADDRESS.sub(r"\1.../\2", error.message).rstrip(".")
+    return f"{word}: {message}. {error.hint}".rstrip()

@@ -114,7 +114,10 @@ class SourceUnavailableError(FetchError):
 
     reaction = Reaction.TRANSIENT
     template = "{source} cannot give {href}: {problem}"
-    remedy = "With --source auto the other source is tried; check the S3 credentials."
+    remedy = (
+        "Another source is tried where the file has one and --source auto allows it. Check the S3 "
+        "credentials; other hosts than the portal get no key."
+    )
 
 
 class SourceUnreachableError(SourceUnavailableError):

@@ -7,11 +7,14 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from geodes_tasks.client import direct_download, planning
-from geodes_tasks.errors import NoRangesError
+from geodes_tasks.errors import ItemError, NoRangesError
+from geodes_tasks.ledger import Request
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.monitoring import html
+from geodes_tasks.pygeodes.item import Item
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import destination, members
 
@@ -32,6 +35,21 @@ def final_path(asset: Asset, folder: Path, outfile: str | Path | None = None) ->
     if not text or text.endswith("/") or path.is_dir():
         return destination.plan(asset, planning.folder(path)).final
     return planning.folder(path)
+
+
+def alone(item: Item) -> dict[str, Any]:
+    """Return an item as JSON without its assets but the archive; whole where it has none."""
+    form = item.to_dict()
+    with contextlib.suppress(ItemError):
+        form["assets"] = {key: one for key, one in form["assets"].items() if key == item.data.key}
+    return form
+
+
+def planned(item: Item, folder: Path) -> Request | None:
+    """Return the request for the archive of an item; None where it has none."""
+    with contextlib.suppress(ItemError):
+        return Request(item.data, str(final_path(item.data, folder)))
+    return None
 
 
 @contextlib.contextmanager

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Self, cast
 
 from geodes_tasks.client import direct_download, ledgers
 from geodes_tasks.client.item_like import ItemLike, ItemsLike, check_texts
+from geodes_tasks.client.waiting import in_words
 from geodes_tasks.errors import GeodesTasksError, NoDataAssetError
 from geodes_tasks.model.asset import GEODES
+from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html
 from geodes_tasks.pygeodes import archives
@@ -167,10 +169,11 @@ class Geodes(ItemSearch):
         """
         wanted = list(as_items(items))
         if outfiles is None:
-            queue = DownloadQueue(wanted, conf=self.conf)
+            queue = DownloadQueue(list(map(archives.alone, wanted)), conf=self.conf)
             queue.run()
-            done = {one.item_id: one for one in queue.results if one.state is State.SUCCESS}
-            return [Path(done[one.id].path) if one.id in done else None for one in wanted]
+            done = {one.download_id for one in queue.results if one.state is State.SUCCESS}
+            finals = [archives.planned(one, self.folder) for one in wanted]
+            return [Path(one.path) if one and one.download_id in done else None for one in finals]
         if len(outfiles) != len(wanted):
             raise ValueError(f"{len(wanted)} items, and names for {len(outfiles)} of them")
         # One at a time: two items may be given one name, and the second must see the first.
@@ -179,7 +182,7 @@ class Geodes(ItemSearch):
             try:
                 paths.append(self.download_item_archive(item, outfile))
             except GeodesTasksError as error:
-                html.write_line(f"failed: {str(error).rstrip('.')}. {error.hint}".rstrip())
+                html.write_line(in_words("failed", ErrorInfo.of(error)))
                 paths.append(None)
         return paths
 
@@ -235,8 +238,8 @@ class Geodes(ItemSearch):
 
         Raises:
             TypeError: not exactly one of the three was given, or a text in place of a list.
-            NoMemberError: a glob of ``members`` matches none.
-            ArchiveError: there is no such file in it, or it is damaged.
+            NoMemberError: a name, the pattern or a glob matches no file; the error names some.
+            ArchiveError: it is no zip archive, or it is damaged.
             GeodesTasksError: as ``download_item_archive``.
 
         Examples:
@@ -245,14 +248,17 @@ class Geodes(ItemSearch):
         """
         if [filenames, pattern, members].count(None) != 2:
             raise TypeError("give one of filenames, pattern and members")
+        names: Sequence[str]
         check_texts("filenames", filenames or ())
         check_texts("members", members or ())
         with self._opened(as_item(item)) as archive:
-            names = filenames or ()
+            title = as_item(item).data.title
             if pattern is not None:
-                names = archive_members.matching(archive, pattern)
+                names = archive_members.matching(archive, pattern, title)
             elif members is not None:
-                names = archive_members.globbed(archive, members, as_item(item).data.title)
+                names = archive_members.globbed(archive, members, title)
+            else:
+                names = archive_members.named(archive, filenames or (), title)
             return archive_members.extract(archive, names, self.folder)
 
     def _opened(self, item: Item) -> AbstractContextManager[zipfile.ZipFile]:

@@ -17,7 +17,7 @@ import pystac
 from geodes_tasks.client.item_like import check_items
 from geodes_tasks.errors import GeodesTasksError, ItemError
 from geodes_tasks.model.asset import Asset
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import human_bytes, printable
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers
@@ -63,8 +63,18 @@ class Item(pystac.Item):
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], *args: Any, **kwargs: Any) -> Self:
-        """Read item JSON, whatever STAC version it names; ``d`` is left as it is."""
-        item: Self = super().from_dict(_readable(d), *args, **kwargs)
+        """Read item JSON, whatever STAC version it names; ``d`` is left as it is.
+
+        Raises:
+            ItemError: pystac cannot read it.
+        """
+        wrong = pystac.STACError, pystac.STACTypeError, TypeError, AttributeError, LookupError
+        try:
+            item: Self = super().from_dict(_readable({"type": "Feature", **d}), *args, **kwargs)
+        # pystac raises what its own reading of wrong JSON ends in.
+        except (*wrong, ValueError) as error:
+            problem = printable(f"cannot be read as a STAC Item: {error}")
+            raise ItemError(stac_assets.item_name(d), problem) from error
         for asset in item.assets.values():
             # The class only adds properties, so the asset keeps its owner and its fields.
             asset.__class__ = ItemAsset

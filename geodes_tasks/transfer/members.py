@@ -14,6 +14,7 @@ from typing import IO, cast
 
 from geodes_tasks.errors import (
     HostileNameError,
+    NoMemberError,
     NoRangesError,
     SourceUnavailableError,
 )
@@ -24,6 +25,7 @@ from geodes_tasks.transfer.archive_directory import (
     Bounded,
     named_errors,
     selected,
+    some_names,
 )
 from geodes_tasks.transfer.callbacks import NoCallbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
@@ -81,14 +83,34 @@ def members(archive: zipfile.ZipFile) -> list[str]:
     return archive.namelist()
 
 
-def matching(archive: zipfile.ZipFile, pattern: str) -> list[str]:
-    """Return the names that a regular expression, or a glob, matches as a whole."""
-    try:
-        matches = re.compile(pattern).fullmatch
-    except re.error:
-        # `*.tif` is no regular expression ("nothing to repeat") and a usual glob.
-        matches = re.compile(fnmatch.translate(pattern)).fullmatch
-    return [name for name in archive.namelist() if matches(name)]
+def matching(archive: zipfile.ZipFile, pattern: str, title: str) -> list[str]:
+    """Return the names that a regular expression or else a glob matches as a whole.
+
+    Raises:
+        NoMemberError: neither matches any.
+    """
+    # `P/IMG_*.tif` is both, and as a regular expression matches no name of a product.
+    for expression in (pattern, fnmatch.translate(pattern)):
+        with contextlib.suppress(re.error):
+            if found := [name for name in archive.namelist() if re.fullmatch(expression, name)]:
+                return found
+    raise _no_member(archive, pattern, title)
+
+
+def named(archive: zipfile.ZipFile, names: Sequence[str], title: str) -> Sequence[str]:
+    """Return the names of members as they were given.
+
+    Raises:
+        NoMemberError: one of them is none.
+    """
+    missing = [name for name in names if name not in archive.NameToInfo]
+    if missing:
+        raise _no_member(archive, missing[0], title)
+    return names
+
+
+def _no_member(archive: zipfile.ZipFile, pattern: str, title: str) -> NoMemberError:
+    return NoMemberError(title, printable(pattern), some_names(archive.NameToInfo))
 
 
 def globbed(archive: zipfile.ZipFile, patterns: Sequence[str], title: str) -> list[str]:

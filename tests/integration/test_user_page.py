@@ -23,6 +23,7 @@ from geodes_tasks.errors import (
     ConfigError,
     ForbiddenError,
     HostileNameError,
+    NoMemberError,
     OfflineError,
 )
 from geodes_tasks.pygeodes.explorer import Explorer
@@ -536,6 +537,20 @@ def test_many_archives_go_through_a_queue(standin: StandIn, conf: Config) -> Non
     assert paths == [None, folder / title(items[1]), folder / title(items[2])]
 
 
+def test_archives_alone_are_downloaded(standin: StandIn, conf: Config) -> None:
+    """Of an item with another data asset its archive comes, as for one item, and nothing else."""
+    item, other = standin.add_item(size=KiB), standin.add_item(size=2 * KiB)
+    data = other["assets"][title(other)]
+    both = item | {"assets": item["assets"] | {"zz_second.h5": data | {"title": "zz_second.h5"}}}
+
+    paths = Geodes(conf).download_item_archives([both, item, {"id": "URN:none", "assets": {}}])
+
+    folder = Path(conf.download_dir)
+    assert paths == [folder / title(item), folder / title(item), None]
+    assert [path.name for path in folder.glob("*.*")] == [title(item)]
+    assert len(standin.downloads(other)) == 0
+
+
 def test_a_quicklook_is_given(standin: StandIn, conf: Config) -> None:
     """The preview's bytes are there for whoever wants to show them."""
     item = standin.add_item(size=KiB)
@@ -556,7 +571,7 @@ MEMBERS = {
 }
 
 
-@pytest.mark.parametrize("pattern", [r".*_B4\.tif", "*_B4.tif"])
+@pytest.mark.parametrize("pattern", [r".*_B4\.tif", "*_B4.tif", "P/IMG_B4*.tif", "P/*4.tif"])
 def test_single_files_come_by_range(standin: StandIn, conf: Config, pattern: str) -> None:
     """Where the server gives parts, one band costs its own bytes and not the whole archive."""
     standin.settings.change(range="good")
@@ -611,7 +626,10 @@ def test_single_files_come_from_s3(standin: StandIn, conf: Config, s3: S3Server)
 
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [({"size": 200 * KiB}, "no sound zip archive"), ({"members": MEMBERS}, "no item named")],
+    [
+        ({"size": 200 * KiB}, "no sound zip archive"),
+        ({"members": MEMBERS}, "no member matches 'P/nothing.tif'; it has P/IMG_B4.tif"),
+    ],
 )
 def test_what_has_no_such_member_says_so(
     standin: StandIn, conf: Config, options: dict[str, Any], problem: str
@@ -621,8 +639,10 @@ def test_what_has_no_such_member_says_so(
     item = standin.add_item(**options)
     geodes = Geodes(conf)
 
-    with pytest.raises(ArchiveError, match=problem):
-        geodes.download_item_files(item, filenames=["P/nothing.tif"])
+    wanted: list[dict[str, Any]] = [{"filenames": ["P/nothing.tif"]}, {"pattern": "P/nothing.tif"}]
+    for names in [*wanted, {"members": ["P/nothing.tif"]}]:
+        with pytest.raises((ArchiveError, NoMemberError), match=problem):
+            geodes.download_item_files(item, **names)
 
 
 def test_members_replace_no_file(

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
@@ -121,6 +122,29 @@ def test_a_box_is_one_argument_or_four() -> None:
     assert with_one_box(box) == ["search", "--bbox", "-10,40.5,5,5e1", "--count"]
     for others in (["search", "--bbox", "1,2,3,4", "-c", "A"], ["search", "--bbox"], ["status"]):
         assert with_one_box(others) == others
+
+
+def test_ctrl_c_at_the_start_is_no_traceback() -> None:
+    """The libraries take a second to load: Ctrl-C meanwhile ends the command with 130, silently."""
+    code = """
+        import os, signal, sys
+        from geodes_tasks.cli import main
+
+        class Finder:
+            def find_spec(self, name, *_):
+                if name == "typer":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Finder())
+        sys.argv = ["geodes-tasks", "status"]
+        main()
+    """
+    said = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (said.returncode, said.stdout, said.stderr) == (130, "", "")
 
 
 def test_without_arguments_the_help_is_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geodes_tasks.client.run import failure_lines
+from geodes_tasks.client.waiting import in_words
 from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
@@ -31,3 +32,15 @@ def test_one_error_is_one_line() -> None:
         "failed: E happened. Do this.",
         "waits: F happened. Do this.",
     ]
+
+
+def test_a_long_address_is_shortened() -> None:
+    """The reason is what a person reads: of an address of 90 characters host and end stay."""
+    address = (
+        "https://geodes-portal.cnes.fr/api/download/URN:FEATURE:DATA:gdh:58a55bb8:V1/files/2201a1"
+    )
+    error = ErrorInfo("AuthError", f"HTTP 401 from {address}: refused, see https://h/b.", "Do it.")
+
+    assert in_words("waits", error) == (
+        "waits: HTTP 401 from https://geodes-portal.cnes.fr/.../2201a1: refused, see https://h/b. Do it."
+    )

@@ -191,6 +191,18 @@ def test_one_item_is_wanted(thing: Any, problem: str) -> None:
         as_item(thing)
 
 
+@pytest.mark.parametrize(
+    "broken", [{"links": 3}, {"links": [3]}, {"assets": {"a": 3}}, {"type": "Collection"}]
+)
+def test_json_that_pystac_cannot_read_is_named(broken: dict[str, Any]) -> None:
+    """An item of another program ends in our error with its name, not in one of pystac's."""
+    with pytest.raises(ItemError, match="cannot be read as a STAC Item") as caught:
+        Item.from_dict(made() | broken)
+
+    assert caught.value.item in str(made()["properties"])
+    assert Item.from_dict({"id": "URN:bare", "assets": {}}).id == "URN:bare"
+
+
 def test_a_row_of_the_table_of_a_search_is_its_item() -> None:
     """The gesture of a notebook, ``table.iloc[0]``, is an item; a number is a mistake."""
     item, pandas = made(), pytest.importorskip("pandas")

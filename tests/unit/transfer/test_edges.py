@@ -359,7 +359,7 @@ def test_members_are_chosen_by_pattern_or_glob(pattern: str) -> None:
     """The names that match as a whole, in the order of the archive."""
     archive = archive_of(B02="2", B03="3", B04="4")
 
-    assert members.matching(archive, pattern) == ["top/B02.tif", "top/B04.tif"]
+    assert members.matching(archive, pattern, "a.zip") == ["top/B02.tif", "top/B04.tif"]
 
 
 def test_folders_among_the_names_are_skipped(tmp_path: Path) -> None:
