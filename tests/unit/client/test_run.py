@@ -39,8 +39,8 @@ def test_a_long_address_is_shortened() -> None:
     address = (
         "https://geodes-portal.cnes.fr/api/download/URN:FEATURE:DATA:gdh:58a55bb8:V1/files/2201a1"
     )
-    error = ErrorInfo("AuthError", f"HTTP 401 from {address}: refused, see https://h/b.", "Do it.")
+    error = ErrorInfo("AuthError", f"HTTP 401 from {address}: no: https://h/b.", "Do it.")
 
     assert in_words("waits", error) == (
-        "waits: HTTP 401 from https://geodes-portal.cnes.fr/.../2201a1: refused, see https://h/b. Do it."
+        "waits: HTTP 401 from https://geodes-portal.cnes.fr/.../2201a1: no: https://h/b. Do it."
     )
