@@ -1,7 +1,8 @@
-"""Properties of items that a search may use, as pygeodes' ``get_requestable_args`` lists them."""
+"""Fields of items by name, and the properties that a search may use, as pygeodes lists them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 VERSION = "v8.0"
@@ -36,3 +37,23 @@ def get_requestable_args() -> dict[str, Any]:
     """
     names = sorted((name, kind) for kind, text in ATTRIBUTES.items() for name in text.split())
     return {"version": VERSION, "attributes": [f"{name} ({kind})" for name, kind in names]}
+
+
+def field_at(path: str, fields: Mapping[str, Any]) -> Any:
+    """Return the field at a dotted path; None if there is none."""
+    # Some names of GEODES have dots themselves: the whole path is tried as a name first.
+    if path in fields:
+        return fields[path]
+    value: Any = fields
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def dotted_names(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of fields; those within others have dots."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in dotted_names(value))
+        else:
+            yield name

@@ -18,6 +18,7 @@ from geodes_tasks.client.item_like import check_items
 from geodes_tasks.errors import GeodesTasksError, ItemError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import human_bytes, printable
+from geodes_tasks.pygeodes.attributes import dotted_names, field_at
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers
@@ -214,7 +215,7 @@ class Item(pystac.Item):
             with_origin: Put ``properties.`` before each, as pygeodes does.
         """
         prefix = "properties." if with_origin else ""
-        return {"id", *(prefix + key for key in _keys(self.properties))}
+        return {"id", *(prefix + key for key in dotted_names(self.properties))}
 
     def __repr__(self) -> str:
         """Name the item as GEODES does."""
@@ -270,7 +271,7 @@ class Collection(pystac.Collection):
 
     def list_available_keys(self) -> set[str]:
         """Return the names of the fields, nested ones with dots."""
-        return set(_keys(self.to_dict()))
+        return set(dotted_names(self.to_dict()))
 
     def __repr__(self) -> str:
         """Name the collection."""
@@ -334,22 +335,3 @@ def _readable(d: Mapping[str, Any]) -> dict[str, Any]:
         readable["properties"] = properties
         readable.setdefault("geometry", None)
     return readable
-
-
-def field_at(path: str, fields: Mapping[str, Any]) -> Any:
-    """Return the field at a dotted path; None if there is none."""
-    # Some names of GEODES have dots themselves: the whole path is tried as a name first.
-    if path in fields:
-        return fields[path]
-    value: Any = fields
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _keys(fields: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            yield from (f"{name}.{inner}" for inner in _keys(value))
-        else:
-            yield name

@@ -1,6 +1,6 @@
 """Names of ``pygeodes.utils.formatting``."""
 
-from geodes_tasks.pygeodes.item import field_at as get_from_dico_path
+from geodes_tasks.pygeodes.attributes import field_at as get_from_dico_path
 from geodes_tasks.pygeodes.tables import (
     export_dataframe,
     format_collections,
