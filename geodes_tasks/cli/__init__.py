@@ -8,11 +8,14 @@ import os
 import signal
 import sys
 
-from geodes_tasks.cli.command_table import COMPLETE_VARIABLE, USAGE, completed_commands, help_text
+from geodes_tasks.cli.command_table import (
+    COMPLETE_VARIABLE,
+    INTERRUPTED,
+    USAGE,
+    completed_commands,
+    help_text,
+)
 from geodes_tasks.model.version import __version__
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 plus the number of SIGINT (bash(1))."""
 
 
 def main() -> None:

@@ -14,8 +14,13 @@ from typing import Annotated, Any
 import typer.completion
 from typer.core import TyperGroup
 
-from geodes_tasks.cli import INTERRUPTED
-from geodes_tasks.cli.command_table import COMMANDS, COMPLETE_VARIABLE, USAGE, help_text
+from geodes_tasks.cli.command_table import (
+    COMMANDS,
+    COMPLETE_VARIABLE,
+    INTERRUPTED,
+    USAGE,
+    help_text,
+)
 from geodes_tasks.cli.output import stderr, write_data, write_error, write_line
 from geodes_tasks.errors import (
     AccountError,

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 USAGE = 2
 """Exit code of a wrong use of the command line."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT (bash(1))."""
 MOST_WIDTH = 100
 """Columns of the help at most."""
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from geodes_tasks.cli import INTERRUPTED, options
+from geodes_tasks.cli import options
 from geodes_tasks.cli import search as searches
+from geodes_tasks.cli.command_table import INTERRUPTED
 from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import dry_run as dry_runs
