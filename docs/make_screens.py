@@ -120,6 +120,7 @@ def shots(scene: Scene) -> None:
         shoot(f"{process.url}/workers", IMAGES / "flower-workers.png", width=1500, height=590)
         batches = f"{process.url}/batches"
         shoot(batches, IMAGES / "flower-batches.png", width=1400, height=900)
+        shoot(batches, IMAGES / "flower-batches-dark.png", width=1400, height=900, dark=True)
         shoot(batches, IMAGES / "flower-batches-400.png", width=400, height=1400)
         notebook = scene.folder / "notebook.html"
         snapshot = SnapshotReader(ledger, ["pyrenees-2025-04"]).read()

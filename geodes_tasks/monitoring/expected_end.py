@@ -56,6 +56,8 @@ def expected_end(
     # A running download has spent its unit of quota already; the tape spends none while it waits.
     requests = states[State.PENDING] + states[State.RETRY] - tape - on_s3
     quota, why = quota_end(account, requests, at), ""
+    if account is not None and requests > 0:
+        next_due = max(next_due, account.paused_until or 0.0)
     # Files without a size in the catalogue add nothing: the end is then too early, never too late.
     # Sizes are counted by batch, not by reason: files on tape are as large as the others.
     left_bytes = (status.bytes_total - status.bytes_done) * (1 - tape / status.unfinished)

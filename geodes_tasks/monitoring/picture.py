@@ -291,25 +291,31 @@ def file_row(one: Running, *, is_silent: bool) -> Row:
 
 def account_row(one: AccountState, now: float) -> Row:
     """Return what an account may do now, as the workers' settings and the portal have it."""
+    reason, words, tone = one.paused, list[str](), Tone.PLAIN
+    if reason is not None:
+        words = [WAIT_WORDS.get(reason, without_addresses(reason))]
+        if one.paused_until:
+            words, tone = [*words, until(one.paused_until, now)], Tone.WAITS
+        else:
+            words, tone = [f"PAUSED: {words[0]}"], Tone.PERSON
     if one.quota is None:
-        limits = [f"{one.running} running", "limits unknown: no worker has started yet"]
+        words += [f"{one.running} running", "limits unknown: no worker has started yet"]
     elif one.quota_count and one.quota_reopens is not None:
-        limits = [f"quota {one.quota} used up, {until(one.quota_reopens, now)}"]
+        when = one.quota_reopens
+        if reason == Reason.QUOTA and one.paused_until:
+            # One wait, one time: the later of the window's and the portal's.
+            when, words = max(when, one.paused_until), []
+        words.append(f"quota {one.quota} used up, {until(when, now)}")
     elif one.quota_count:
-        limits = [f"quota {one.quota}: {one.quota_left} left"]
+        words.append(f"quota {one.quota}: {one.quota_left} left")
     else:
-        limits = ["quota off"]
+        words.append("quota off")
     if one.quota is not None:
         why = f" ({one.concurrent} of {one.most}: {one.why})" if one.concurrent < one.most else ""
-        limits.append(f"{one.running} of {one.concurrent} at once{why}")
+        words.append(f"{one.running} of {one.concurrent} at once{why}")
     if one.portal_quota_left is not None:
         reported_at = clock(one.portal_quota_at or now, now)
-        limits.append(f"the portal reported {one.portal_quota_left} left at {reported_at}")
-    if one.probing and one.paused is None:
-        limits.append("one download tests whether there is quota again")
-    if one.paused is None:
-        return Row((one.name, joined(limits)))
-    reason = WAIT_WORDS.get(one.paused, without_addresses(one.paused))
-    if one.paused_until:
-        return Row((one.name, joined([reason, until(one.paused_until, now), *limits])), Tone.WAITS)
-    return Row((one.name, joined([f"PAUSED: {reason}", *limits])), Tone.PERSON)
+        words.append(f"the portal reported {one.portal_quota_left} left at {reported_at}")
+    if one.probing and reason is None:
+        words.append("one download tests whether there is quota again")
+    return Row((one.name, joined(words)), tone)

@@ -234,7 +234,7 @@ class SnapshotReader:
     def _end(self, snapshot: Snapshot, status: BatchStatus) -> End:
         name = status.account or ""
         account = next((one for one in snapshot.accounts if one.name == name), None)
-        limited = account is not None and account.quota_count > 0
+        limited = account is not None and (account.quota_count > 0 or account.paused_until)
         # Of this batch's own reasons: another batch of the picture may wait for much longer.
         # The next poll of the tape is not the end of a wait.
         reasons = status.waiting.keys() - {Reason.OFFLINE}

@@ -9,14 +9,14 @@ import pytest
 from geodes_tasks.ledger import AccountState, FailureGroup, Ledger, Wait
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.model.results import ErrorInfo
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.history import history_sections
 from geodes_tasks.monitoring.html import picture
 from geodes_tasks.monitoring.picture import Row, Tone, account_row, batch_row, sections
 from geodes_tasks.monitoring.snapshot import Pause, Snapshot, SnapshotReader
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import AGAIN_AT_ONCE, ask, claimed, failed, postponed, request_of
-from tests.unit.monitoring.scene import NOW, batch_of, busy_snapshot, failure_of
+from tests.unit.monitoring.scene import ACCOUNT, NOW, batch_of, busy_snapshot, failure_of
 
 
 def rows(snapshot: Snapshot, title: str) -> list[Row]:
@@ -159,6 +159,18 @@ def test_limits_nobody_has_published_are_unknown() -> None:
     row = account_row(AccountState("lab", None, None, 0, 0, 0, 0.0, 0, None), NOW)
 
     assert row.cells == ("lab", "0 running, limits unknown: no worker has started yet")
+
+
+def test_a_wait_for_the_quota_is_named_once() -> None:
+    """The time is the later of that of the window and that of the portal."""
+    waits = replace(ACCOUNT, paused=Reason.QUOTA, paused_until=NOW + 90)
+
+    row = account_row(waits, NOW)
+
+    assert row.cells[1].startswith("quota 24/2minutes used up, next at ")
+    assert row.cells[1].count("next at") == 1
+    assert "(in 1 min 30 s)" in row.cells[1]
+    assert row.tone is Tone.WAITS
 
 
 def test_a_raised_limit_names_its_own_reason() -> None:

@@ -50,6 +50,15 @@ def test_a_wait_bounds_the_end() -> None:
     assert expected_end(status, FREE, at=NOW, alive=1, next_due=NOW + 600) == End(NOW + 600)
 
 
+def test_a_pause_of_the_account_bounds_the_end_of_what_is_queued() -> None:
+    """What the portal has waits for the end of the pause, what S3 serves does not."""
+    account = replace(FREE, paused="quota", paused_until=NOW + 300)
+    queued = batch_of("b", pending=3)
+
+    assert expected_end(queued, account, at=NOW, alive=1) == End(NOW + 300)
+    assert expected_end(queued, account, at=NOW, alive=1, on_s3=3) == End(None)
+
+
 def test_the_tape_hides_no_end_of_the_others() -> None:
     """One file of four on tape: the end of all is unknown, that of the other three is known."""
     status = batch_of("b", {"offline": 1}, started=3, retry=1, **MOVING | {"bytes_done": 2_000_000})
