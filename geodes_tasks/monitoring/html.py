@@ -37,8 +37,8 @@ STYLE = """<style>
 .geodes-tasks .note td { opacity: .8; padding-left: 1.5em }
 .geodes-tasks .done { color: #22883f } .geodes-tasks .moves { color: #2a7ab9 }
 .geodes-tasks .waits { color: #96700a } .geodes-tasks .person { color: #d0432f }
-@media (max-width: 600px) { .geodes-tasks td { display: inline; white-space: normal !important }
-.geodes-tasks .note td { display: block } }
+@media (max-width: 600px) { .geodes-tasks td { display: inline }
+.geodes-tasks .named td { display: inline-block } .geodes-tasks .note td { display: block } }
 </style>"""
 """Colours with a contrast of 4.5 to white and of 4 to the dark ground of browsers, #121212."""
 
