@@ -72,6 +72,8 @@ class LeasedAttempt:
         """Called with each of these errors."""
         self.on_answer: Callable[[LeasedAttempt], None] | None = None
         """Called when a source sends its first byte."""
+        self.check_path: Callable[[], object] = str
+        """Called before the file gets its name; raises where it may not be written any more."""
         self.source = ""
         self.renewed_at = claim.sent_at
         """Time of the last request that granted or renewed the lease, by the ledger's clock."""
@@ -142,7 +144,9 @@ class LeasedAttempt:
 
         Raises:
             AttemptEndedError: the lease is lost, or the worker must end before Redis is back.
+            OutsideRootsError: the path leads elsewhere by now.
         """
+        self.check_path()
         # A lease renewed within FRESH_S cannot have expired, so a small file costs no round trip.
         fresh_s = min(FRESH_S, self.ledger.connection.limits.lease_seconds / 4)
         if clock() - self.renewed_at > fresh_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import celery
@@ -60,6 +61,7 @@ def _attempt(self: celery.Task) -> dict[str, Any]:
     outcome.log_start(claim)
     with process.keeper.keep(claim, on_progress=row.show_progress) as attempt:
         attempt.on_refusal, attempt.on_answer = process.record_refusal, process.record_answer
+        attempt.check_path = partial(process.folders.checked, claim.path)
         try:
             # The path comes out of Redis: only this worker's settings allow it.
             path = process.folders.checked(claim.path)

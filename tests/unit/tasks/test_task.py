@@ -11,10 +11,11 @@ import pytest
 from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
 
-from geodes_tasks.errors import TransferError
+from geodes_tasks.errors import OutsideRootsError, TransferError
 from geodes_tasks.ledger import Request
 from geodes_tasks.ledger.leases import Leases
 from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.tasks.allowed_folders import AllowedFolders
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from geodes_tasks.tasks.stop_signal import STOP
 from geodes_tasks.transfer import download as transfer
@@ -190,6 +191,27 @@ def test_a_cancelled_download_leaves_nothing(bench: Bench, monkeypatch: pytest.M
     assert bench.record(request).state is State.REVOKED
     assert not Path(request.path).exists()
     assert not (bench.folder / PART_FOLDER).exists()
+
+
+def test_a_folder_exchanged_before_it_is_opened(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A link that comes after the first check of the path is found before the file has a name."""
+    bench.process.folders = AllowedFolders((bench.folder,))
+    bench.folder, outside = bench.folder / "sub", tmp_path / "outside"
+    request = bench.request()
+    bench.folder.mkdir(parents=True)
+    outside.mkdir()
+
+    def exchange() -> None:
+        bench.folder.rmdir()
+        bench.folder.symlink_to(outside)
+
+    with pytest.raises(OutsideRootsError, match="writes below"):
+        watching(bench, monkeypatch, request, exchange)
+
+    assert bench.record(request).state is State.FAILURE
+    assert not (outside / Path(request.path).name).exists()
 
 
 def test_a_lost_lease_records_nothing(
