@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import human_bytes, printable
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, sections
@@ -21,6 +21,8 @@ from geodes_tasks.monitoring.wording import STATE_WORDS, WAIT_WORDS
 
 ROWS, RECORD_ROWS = 12, 50
 """Rows of a section, and of all downloads, shown at most."""
+CELL_CHARACTERS = 500
+"""Characters of a cell of a table, at most: ids of strangers have any length."""
 TONES = {
     State.SUCCESS: Tone.DONE,
     State.STARTED: Tone.MOVES,
@@ -162,5 +164,5 @@ def _record(record: DownloadRecord) -> str:
     state = record.outcome or STATE_WORDS[record.state]
     name = record.path.rpartition("/")[2]
     cells = [record.item_id, name, human_bytes(record.size_bytes), str(state), why]
-    written = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    written = "".join(f"<td>{escape(printable(cell, CELL_CHARACTERS))}</td>" for cell in cells)
     return f"<tr class={TONES.get(record.state, Tone.PLAIN)}>{written}</tr>"

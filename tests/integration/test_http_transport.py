@@ -1003,6 +1003,16 @@ def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
         assert not inside.connections
 
 
+def test_no_redirect_leads_from_https_to_plain_http() -> None:
+    """Not to an allowed host on loopback either; from loopback it is a test's own."""
+    policy = AddressPolicy(load(portal_url="https://portal.example", allowed_hosts="127.0.0.1"))
+
+    with pytest.raises(HrefRefusedError, match="from https to plain http"):
+        policy.check_redirect("https://portal.example/f", "http://127.0.0.1/f")
+    policy.check_redirect("https://127.0.0.1/f", "http://127.0.0.1/f")
+    policy.check_redirect("https://portal.example/f", "https://127.0.0.1/f")
+
+
 def test_too_many_redirects_elsewhere_are_a_broken_transfer() -> None:
     """Only the portal's circles mean a wrong key."""
     away = [answer(b"", f"Location: /{n}", status="302 Found") for n in range(9)]

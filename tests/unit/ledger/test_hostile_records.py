@@ -26,6 +26,7 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import cell
 from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo, Proof
 from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.html import table
 from geodes_tasks.monitoring.picture import list_section, sections
 from geodes_tasks.monitoring.reports import COLUMNS, Format, lines, summary
 from geodes_tasks.monitoring.snapshot import Pause, Snapshot
@@ -331,6 +332,17 @@ def test_no_view_passes_codes_on() -> None:
     text = screen.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     drawn = re.sub(r"\x1b\[\d*m", "", text)
     assert not {c for c in drawn if not c.isprintable()} - {"\n"}
+
+
+def test_no_table_of_a_notebook_passes_codes_on() -> None:
+    """Names are escaped, turned letters too, and an id of a megabyte is cut."""
+    record = replace(hostile(), item_id="<script>alert(1)</script>\u202e" + "x" * 1_000_000)
+
+    page = table([record], 1)
+
+    assert page.replace("\n", "").isprintable()
+    assert "<script" not in page
+    assert len(page) < 10_000
 
 
 @pytest.mark.parametrize("name", ["a; rm -rf ~", "$(id)", "my batch", "`id`"])
