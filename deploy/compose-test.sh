@@ -41,7 +41,8 @@ fi
 
 work=$(mktemp -d)
 project=geodes-tasks-test-$$
-if [ "$(id -u)" = 0 ]; then GEODES_UID=1000 GEODES_GID=1000; else GEODES_UID=$(id -u) GEODES_GID=$(id -g); fi
+# As root: a user whom neither the image nor this machine knows.
+if [ "$(id -u)" = 0 ]; then GEODES_UID=12345 GEODES_GID=12345; else GEODES_UID=$(id -u) GEODES_GID=$(id -g); fi
 export GEODES_UID GEODES_GID GEODES_DATA=$work/data GEODES_API_KEY_FILE=$work/key
 export FLOWER_LISTEN=127.0.0.1:0
 mkdir "$GEODES_DATA"

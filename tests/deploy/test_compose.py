@@ -137,6 +137,29 @@ def test_the_demonstration_cannot_reach_the_world() -> None:
         assert shared or service["networks"] == ["inside"], name
 
 
+def test_the_image_is_built_without_the_demonstration() -> None:
+    """A builder that takes the stages in their order has the image before the tests' packages."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    before, _, after = text.partition("AS runtime\n")
+
+    assert "AS slim\n" in before
+    for demo in ("moto", "COPY tests", "AS demo\n"):
+        assert demo not in before
+        assert demo in after
+    assert text.endswith("FROM runtime\n")
+
+
+def test_one_image_serves_every_owner() -> None:
+    """Compose alone knows the owner; each mounted folder is open to any user."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    (folders,) = re.findall(r"install -d -m 0777 ((?:.*\\\n)*.*)", text)
+    mounts = [mount for name in OURS for mount in SERVICES[name].get("volumes", ())]
+    mounted = {re.sub(r"^\$\{[^}]*\}", "", mount).split(":")[1] for mount in mounts}
+
+    assert "GEODES_UID" not in text
+    assert mounted <= set(folders.replace("\\", "").split())
+
+
 def test_every_mounted_file_is_there() -> None:
     """What is mounted out of the checkout exists, and so does every volume that is named."""
     for name, service in SERVICES.items():
