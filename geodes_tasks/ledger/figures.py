@@ -91,7 +91,7 @@ class Totals:
     at: float
     """Time of the counts, in seconds of the server's clock."""
     counters: Mapping[str, int]
-    """As scripts keep them: ``state:<S>``, ``outcome:<O>``, ``waiting:<reason>``,
+    """As those of a batch, and more: ``state:<S>``, ``outcome:<O>``, ``waiting:<reason>``,
     ``errors:<class>``, ``loops:<work>``, ``bytes:<source>:<collection>``, ..."""
     since: Mapping[str, float]
     """Reason, or ``turn``, to the time at which its longest waiting download began to wait."""

@@ -159,6 +159,8 @@ class Leases(Part):
             self._connection.limits.lease_seconds,
             self._connection.limits.concurrent,
         )
+        if verdict == Verdict.DAMAGED:
+            self._connection.run("end_damaged_download", download_id, "")
         if verdict != Verdict.GRANTED:
             return Verdict(verdict)
         token, attempt, spec, path, proof, suspect, account, notes, portal_pause = granted
@@ -207,16 +209,18 @@ class Leases(Part):
             LeaseLostError: another worker has the download now; nothing was recorded.
             LedgerUnavailableError: Redis does not answer; call it again.
         """
+        # Of bytes that agree with the catalogue, the checksum is in the record already.
+        is_news = result.checksum is not None and result.checksum != claim.asset.checksum
         fields = {
             "outcome": result.outcome,
-            "verified": result.verified,
+            "verified": result.verified if result.verified == "crc32" else int(result.verified),
             "bytes": result.bytes_transferred,
             "source": result.source,
             "collection": claim.asset.collection,
             "sources": result.sources or None,
             "proof": str(result.proof),
             "size": result.size_bytes,
-            "checksum": str(result.checksum) if result.checksum else None,
+            "checksum": str(result.checksum) if is_news else None,
             "members": jsontext.compact([astuple(one) for one in result.members])
             if result.members
             else None,

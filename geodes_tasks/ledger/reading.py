@@ -175,10 +175,7 @@ class Reading(Part):
                 ids = [one for one, place in zip(ids, places, strict=True) if place is not None]
             pipeline = redis.pipeline(transaction=False)
             for identifier in ids:
-                pipeline.hmget(
-                    self._key("download", identifier),
-                    *("state", *RUNNING_FIELDS),
-                )
+                pipeline.hmget(self._key("download", identifier), "state", *RUNNING_FIELDS)
             rows = zip(ids, pipeline.execute(), strict=True)
         # A lease may outlive its record or its state for a moment: recovery removes it.
         known = (
@@ -330,19 +327,22 @@ class Reading(Part):
             pipeline.hgetall(self._key("totals"))
             pipeline.zcount(self._key("due"), f"({now}", "+inf")
             for reason in reasons:
+                pipeline.zcard(self._key("since", reason))
                 pipeline.zrange(self._key("since", reason), 0, 0, withscores=True)
             for account in accounts:
+                pipeline.zcard(self._key("account", account, "leases"))
                 pipeline.zcard(self._key("account", account, "tape"))
             counters, later, *rest = pipeline.execute()
-        firsts, taped = rest[: len(reasons)], sum(rest[len(reasons) :])
+        waits = dict(zip(reasons, zip(rest[::2], rest[1::2], strict=True), strict=False))
+        accounted = rest[2 * len(reasons) :]
+        # Scripts count what has ended; of the rest, the size of a set is the count.
+        counts = {name: as_count(value) for name, value in counters.items()}
+        counts |= {f"waiting:{reason}": waits[reason][0] for reason in Reason}
+        counts |= {"state:PENDING": waits[TURN][0], "state:STARTED": sum(accounted[::2])}
         return Totals(
             at=now,
-            counters={name: as_count(value) for name, value in counters.items()},
-            since={
-                str(reason): first[0][1]
-                for reason, first in zip(reasons, firsts, strict=True)
-                if first
-            },
+            counters=counts,
+            since={str(reason): first[0][1] for reason, (_, first) in waits.items() if first},
             later=later,
-            taped=taped,
+            taped=sum(accounted[1::2]),
         )

@@ -8,10 +8,10 @@
 --     portal pause: why S3 alone may serve it now, '' when the portal may too
 --   unknown | running (live lease elsewhere) | finished | early (not due yet)
 --   waiting (the account is paused or at its concurrency limit)
---   damaged (the record cannot be understood: it has ended now)
+--   damaged (the record cannot be understood: end_damaged_download.lua ends it)
 local id, worker, lease_seconds, concurrent = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local d = record(id)
-if not is_whole(d) then return { end_damaged(d) and 'damaged' or 'unknown' } end
+if not is_whole(d) then return { call('EXISTS', d.key) == 1 and 'damaged' or 'unknown' } end
 local leases = account_key(d.account, ':leases')
 call('ZREM', account_key(d.account, ':sent'), id)
 if ENDED[d.state] then return { 'finished' } end
@@ -24,7 +24,7 @@ local server = server_of(open, sources)
 if not open[sources] or (by_portal(server) and probes_left(a.probe) < 1) or open.batch_paused
     or call('ZCARD', leases) >= concurrency(a, concurrent) then
   call('ZREM', P .. 'due', id)
-  make_ready(d, true)
+  enqueue(d, true)
   return { 'waiting' }
 end
 

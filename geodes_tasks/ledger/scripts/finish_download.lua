@@ -6,12 +6,14 @@
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token)
 if not d then return { 'lost' } end
-local verified = report.verified == true and 1 or report.verified or 0
-local values = { outcome = report.outcome, verified = verified, proof = report.proof,
-  finished = now_text, checksum = report.checksum, source = report.source, size = report.size,
-  done = report.size, spec = report.spec, members = report.members }
+local values = { outcome = report.outcome, verified = report.verified, proof = report.proof,
+  finished = now_text, checksum = report.checksum, source = report.source, done = report.size,
+  spec = report.spec, members = report.members }
 count_transfer(d, report, values)
-if report.size ~= number(d.size) then count_in_batches(d, 'bytes_total', report.size - number(d.size)) end
+if report.size ~= number(d.size) then
+  count_in_batches(d, 'bytes_total', report.size - number(d.size))
+  values.size = report.size
+end
 move(d, 'SUCCESS', values)
 clear(d, 'token', 'error', 'suspect', 'gone', 'offline_since')
 local server, a = report.source == 'geodes' and host_of(d) or report.source, load_account(d.account)
@@ -21,7 +23,7 @@ if server then
 end
 if server and by_portal(server) then
   if server ~= 'geodes' then source_works('geodes') end
-  set(a, { accepted = d.started })
+  call('HSET', a.key, 'accepted', d.started)
 end
 end_probe(d, report.source or 'nowhere')
 return answer_with_room(d, limits)

@@ -1261,6 +1261,7 @@ def test_a_dead_redis_is_named_without_its_password() -> None:
 def test_records_of_another_schema_are_not_touched(fake_ledger: Ledger, schema: str) -> None:
     """Unfinished downloads of a version with other records are refused, with both numbers."""
     ask(fake_ledger, request_of("a"))
+    fake_ledger.connection.client.hset(fake_ledger.connection.key("totals"), "state:PENDING", 1)
     fake_ledger.connection.client.set(fake_ledger.connection.key("schema"), schema)
 
     with pytest.raises(LedgerSchemaError, match=f"schema {schema} .* reads schema 2") as caught:

@@ -92,8 +92,8 @@ def test_definitions_come_before_their_use_in_one_order() -> None:
     code += "print(assembled(\"move(d, 'RETRY')\"), end='')"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert text.index("local function add(") < text.index("local function count(")
-    assert text.index("local function count(") < text.index("local function move(")
+    assert text.index("local function add(") < text.index("local function count_state(")
+    assert text.index("local function count_state(") < text.index("local function move(")
     assert text.count("local function call(") == 1
     assert other.stdout == text
 

@@ -32,7 +32,7 @@ local function begin_download(d, entry, account)
   move(d, 'PENDING', { spec = entry.spec, path = entry.path, size = entry.size, attempts = 0,
     account = account, sources = registered_sources(entry.sources) })
   clear(d, 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3', 'bytes:geodes', 'suspect',
-    'cancel', 'history', 'deaths', 'verified', 'members', 'gone', 'offline_since')
+    'cancel', 'history', 'deaths', 'verified', 'checksum', 'members', 'gone', 'offline_since')
   call('HSET', P .. 'paths', entry.path, d.id)
   make_ready(d)
 end

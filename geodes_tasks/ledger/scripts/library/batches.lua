@@ -2,10 +2,9 @@
 
 -- Add a download to the counters of one batch, or take it out of them (sign -1).
 local function count_in_batch(d, name, sign)
-  local key = batch_key(name)
-  add(key, 'bytes_total', sign * number(d.size))
-  add(key, 'bytes_done', sign * number(d.done))
-  if d.state then add(key, counter_of(d), sign) end
+  add(name, 'bytes_total', sign * number(d.size))
+  add(name, 'bytes_done', sign * number(d.done))
+  if d.state then add(name, counter_of(d), sign) end
 end
 
 -- The downloads of a batch with an error, listed by it: readers find them without reading the batch.
@@ -42,7 +41,7 @@ end
 -- Take a download out of a batch; return whether it was in it.
 local function detach(d, name)
   if call('ZREM', batch_key(name) .. ':downloads', d.id) == 0 then return false end
-  add(batch_key(name), 'total', -1)
+  add(name, 'total', -1)
   count_in_batch(d, name, -1)
   call('ZREM', errors_key(name), error_entry(d) or '')
   return true

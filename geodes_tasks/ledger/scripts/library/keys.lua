@@ -37,7 +37,8 @@
 --   left_over                hash    those with unfinished downloads, by the score of the last one ended
 --   wanted                   set     batches enqueued or retried between two runs, for the next one
 --   kept                     zset    records of forgotten batches that keep the stat of a file
---   totals                   hash    the counters of a batch and more, over the whole ledger
+--   totals                   hash    over the whole ledger: what has ended by outcome or state, bytes by
+--                            source and collection, errors by class
 --   paths                    hash    final path to the download that owns it
 --   workers                  zset    workers by the time they were last seen
 --   worker:<name>            hash    version, accounts, closed: the folder it cannot write to
@@ -101,9 +102,9 @@ end
 
 -- Set fields of a hash, and of the object read from it.
 local function set(object, values)
-  local list = {}
+  local list, length = {}, 0
   for name, value in pairs(values) do
-    object[name], list[#list + 1], list[#list + 2] = value, name, value
+    object[name], list[length + 1], list[length + 2], length = value, name, value, length + 2
   end
   call('HSET', object.key, unpack(list))
 end

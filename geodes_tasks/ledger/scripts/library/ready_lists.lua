@@ -36,6 +36,7 @@ local function source_sets()
 end
 
 local function known_sources(sources)
+  if sources == 'geodes' or sources == 'geodes+s3' then return sources end
   for _, set_of in ipairs(source_sets()) do
     if set_of == sources then return sources end
   end
@@ -88,12 +89,16 @@ local function rejoin_ring(name, account)
 end
 
 -- Put a download into a ready list of its newest batch: at the head when it is `first`.
-local function make_ready(d, first)
-  if not is_whole(d) then return end_damaged(d) end
-  if end_left_over(d) then return end
+local function enqueue(d, first)
   local key = ready_key(served_batch(d), d.account, known_sources(d.sources))
   call(first and 'LPUSH' or 'RPUSH', key, d.id)
   enter_ring(served_batch(d), d.account)
+end
+
+-- The same for a record that may be damaged, or of an earlier run: such a one ends.
+local function make_ready(d, first)
+  if not is_whole(d) then return end_damaged(d) end
+  if not end_left_over(d) then enqueue(d, first) end
 end
 
 -- Whether a download in state RETRY waits for a time, or for its file to come back from tape.

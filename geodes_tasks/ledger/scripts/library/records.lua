@@ -8,12 +8,14 @@ local function record(id)
   return d
 end
 
--- What this run of a script adds to counters, by key: written once, at its end (write_sums).
+-- What this run of a script adds to counters, by batch: written once, at its end (write_sums).
 local sums = {}
+-- In place of a batch: the whole ledger.
+local LEDGER = ''
 
-local function add(key, counter, amount)
-  local counters = sums[key] or {}
-  counters[counter], sums[key] = (counters[counter] or 0) + amount, counters
+local function add(batch, counter, amount)
+  local counters = sums[batch] or {}
+  counters[counter], sums[batch] = (counters[counter] or 0) + amount, counters
 end
 
 -- Return the one counter in which a download counts: its state, the reason of its wait or its outcome.
@@ -25,13 +27,15 @@ end
 
 -- Add to one counter in every batch of a download.
 local function count_in_batches(d, counter, amount)
-  for _, name in ipairs(d.names) do add(batch_key(name), counter, amount) end
+  for _, name in ipairs(d.names) do add(name, counter, amount) end
 end
 
--- Add to one counter of the ledger, so that monitors read no records, and of every batch.
-local function count(d, counter, amount)
-  add(P .. 'totals', counter, amount)
-  count_in_batches(d, counter, amount)
+-- Count a download in its state or, with sign -1, no more. For the whole ledger only those that have
+-- ended: the others are in `leases` or in a set `since`, and the size of a set costs nothing.
+local function count_state(d, sign)
+  local counter = counter_of(d)
+  if ENDED[d.state] then add(LEDGER, counter, sign) end
+  count_in_batches(d, counter, sign)
 end
 
 -- Record how many bytes of a download are on disk; batches keep the sum.
@@ -46,19 +50,19 @@ local MEAN_SECONDS = 20
 -- Return a mean speed, `bytes a second, since when, until when`, with more bytes: an exponential mean
 -- needs no list.
 local function next_speed(speed, came)
-  local rate, since, at = string.match(speed or '', '^(%S+) (%S+) (%S+)$')
+  local rate, since, at = string.match(speed or '', '^(%S+) ([%d.]+) (%S+)$')
   local silence = now - number(at)
-  if silence > 3 * MEAN_SECONDS or rate == '0' then rate, since, silence = 0, now - 1, 0 end
+  if silence > 3 * MEAN_SECONDS or rate == '0' then rate, since, silence = 0, stamp(now - 1), 0 end
   rate = number(rate) * math.exp(-math.max(silence, 0) / MEAN_SECONDS) + came / MEAN_SECONDS
-  return string.format('%.0f %.3f %.3f', rate, number(since), now)
+  return string.format('%.0f %s %s', rate, since, now_text)
 end
 
 -- Count the progress of an attempt: bytes more on disk, and bytes that came over the network.
 local function count_progress(batches, grown, came, source, collection)
-  if came > 0 then add(P .. 'totals', 'bytes:' .. source .. ':' .. collection, came) end
+  if came > 0 then add(LEDGER, 'bytes:' .. source .. ':' .. collection, came) end
   for name in string.gmatch(batches, '%S+') do
-    add(batch_key(name), 'bytes_done', grown)
-    add(batch_key(name), 'speed', came)
+    add(name, 'bytes_done', grown)
+    add(name, 'speed', came)
   end
 end
 
@@ -67,13 +71,14 @@ local TEXTS = { [1] = '1', [-1] = '-1' }
 
 -- Write what was added. A batch that was forgotten stays so.
 local function write_sums()
-  for key, counters in pairs(sums) do
+  for name, counters in pairs(sums) do
+    local key = name == LEDGER and P .. 'totals' or batch_key(name)
     local came, is_there, speed = counters.speed, true, nil
     counters.speed = nil
-    if key ~= P .. 'totals' then is_there, speed = unpack(call('HMGET', key, 'created', 'speed')) end
+    if name ~= LEDGER then is_there, speed = unpack(call('HMGET', key, 'created', 'speed')) end
     if is_there then
-      for name, amount in pairs(counters) do
-        if amount ~= 0 then call('HINCRBY', key, name, TEXTS[amount] or amount) end
+      for counter, amount in pairs(counters) do
+        if amount ~= 0 then call('HINCRBY', key, counter, TEXTS[amount] or amount) end
       end
       if came then call('HSET', key, 'speed', next_speed(speed, came)) end
     end

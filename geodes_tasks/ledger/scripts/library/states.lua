@@ -10,7 +10,7 @@ local function since_key(d) return P .. 'since:' .. (d.state == 'PENDING' and 't
 
 -- Remove what is true of a download only as long as it is in a state.
 local function leave_state(d)
-  count(d, counter_of(d), -1)
+  count_state(d, -1)
   if is_queued(d) then call('ZREM', since_key(d), d.id) else clear(d, 'counted', 'speed') end
   local entry = error_entry(d)
   for _, name in ipairs(entry and d.names or {}) do call('ZREM', errors_key(name), entry) end
@@ -30,14 +30,14 @@ local function move(d, to, values)
   values = values or {}
   values.state = to
   set(d, values)
-  count(d, counter_of(d), 1)
+  count_state(d, 1)
   if is_queued(d) then call('ZADD', since_key(d), now_text, d.id) end
   for _, name in ipairs(d.error and d.names or {}) do list_error(d, name) end
 end
 
 -- Return the history of failed attempts (JSON) with one more; the oldest of more than 20 go.
 local function longer_history(d, entry)
-  add(P .. 'totals', 'errors:' .. string.match(entry.error, '^[%w_]*'), 1)
+  add(LEDGER, 'errors:' .. string.match(entry.error, '^[%w_]*'), 1)
   local history = decoded(d.history) or {}
   history[#history + 1] = entry
   while #history > 20 do table.remove(history, 1) end
@@ -108,7 +108,7 @@ local function end_damaged(d)
   if d.state and d.state ~= 'RETRY' then move(d, 'RETRY', { reason = 'worker-lost' }) end
   move(d, 'FAILURE', { error = DAMAGED, finished = now_text })
   clear(d, 'cancel')
-  add(P .. 'totals', 'errors:DamagedRecordError', 1)
+  add(LEDGER, 'errors:DamagedRecordError', 1)
   leave_litter(d)
   return true
 end
