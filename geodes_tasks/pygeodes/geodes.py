@@ -214,7 +214,7 @@ class Geodes(ItemSearch):
             ['0.tif']
         """
         with self._opened(as_item(item)) as archive:
-            return archive_members.members(archive)
+            return archive.namelist()
 
     def download_item_files(
         self,

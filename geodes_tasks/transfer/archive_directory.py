@@ -7,11 +7,12 @@ import errno
 import fnmatch
 import io
 import os
+import re
 import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Protocol
 
 from geodes_tasks.errors import ArchiveError, HostileNameError, NoMemberError
@@ -33,8 +34,12 @@ NAMED_MEMBERS = 20
 """Number of members that a message names, at most."""
 
 
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+"""Methods of compression that zipfile can undo."""
+
+
 class KnownDirectories(Protocol):
-    """KnownDirectories of archives that earlier downloads have read."""
+    """Directories of archives that earlier downloads have read."""
 
     def find(self, asset: Asset) -> bytes:
         """Return the end of an archive from its directory on; b"" where it must be requested."""
@@ -53,7 +58,7 @@ class Bounded(io.BufferedIOBase):
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def seekable(self) -> bool:
         """Return True."""
@@ -61,11 +66,11 @@ class Bounded(io.BufferedIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Change the position and return it."""
-        return self._stream.seek(offset, whence)
+        return self.stream.seek(offset, whence)
 
     def tell(self) -> int:
         """Return the position, in bytes."""
-        return self._stream.tell()
+        return self.stream.tell()
 
     def read(self, size: int | None = -1) -> bytes:
         """Return up to ``size`` bytes.
@@ -75,7 +80,7 @@ class Bounded(io.BufferedIOBase):
         """
         if size is not None and size > MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile(f"its directory has more than {MAX_DIRECTORY_BYTES} bytes")
-        content = self._stream.read(-1 if size is None else size)
+        content = self.stream.read(-1 if size is None else size)
         if content.count(MEMBER_MARK) > MAX_MEMBERS:
             raise zipfile.BadZipFile(f"it has more than {MAX_MEMBERS} members")
         return content
@@ -95,24 +100,23 @@ def named_errors(title: str) -> Iterator[None]:
         raise ArchiveError(
             title, "is no sound zip archive: an offset is before its start"
         ) from error
-    except RuntimeError as error:
-        # zipfile has no class of its own for a member that wants a password.
-        raise ArchiveError(title, str(error)) from error
     except KeyError as error:
         raise ArchiveError(title, str(error.args[0])) from error
 
 
 def glob_matches(files: Mapping[str, zipfile.ZipInfo], pattern: str) -> dict[str, zipfile.ZipInfo]:
-    """Return the files whose path, path in the archive, or name a glob matches."""
-    # fnmatchcase: fnmatch would fold case on Windows only, and sets must be equal everywhere.
+    """Return the files whose path, path in the archive, or name a glob matches.
+
+    A slash in front is that of the archive's top; ``**/`` in front stands for any folders or none.
+    """
+    globs = {pattern, pattern.removeprefix("/"), pattern.removeprefix("**/")}
+    # One expression for all: an archive may have 500,000 members. fnmatch.translate keeps case;
+    # fnmatch itself would fold it on Windows only, and sets must be equal everywhere.
+    matches = re.compile("|".join(fnmatch.translate(glob) for glob in sorted(globs))).match
     return {
         path: info
         for path, info in files.items()
-        if not info.is_dir()
-        and any(
-            fnmatch.fnmatchcase(name, pattern)
-            for name in (path, info.filename, path.rpartition("/")[2])
-        )
+        if not info.is_dir() and any(map(matches, (path, info.filename, path.rpartition("/")[2])))
     }
 
 
@@ -135,10 +139,26 @@ def selected(
 
 def some_names(files: Mapping[str, zipfile.ZipInfo]) -> str:
     """Return the first names of files in one line, and the number of the others."""
-    names = [path for path, info in files.items() if not info.is_dir()]
+    names = [path for path, info in files.items() if not info.is_dir()] or ["no files"]
     shown = ", ".join(printable(name) for name in names[:NAMED_MEMBERS])
     more = len(names) - NAMED_MEMBERS
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def check_readable(infos: Iterable[zipfile.ZipInfo], title: str) -> None:
+    """Check that members can be decompressed.
+
+    Raises:
+        ArchiveError: one is encrypted, or compressed by a method that Python does not have.
+    """
+    for info in infos:
+        name = printable(info.filename)
+        if info.flag_bits & 1:
+            raise ArchiveError(title, f"its member {name!r} is encrypted")
+        if info.compress_type not in METHODS:
+            # Numbers of methods: APPNOTE.TXT 4.4.5; 9 is Deflate64, which Windows uses above 2 GB.
+            problem = f"is compressed by method {info.compress_type}, which cannot be undone"
+            raise ArchiveError(title, f"its member {name!r} {problem}")
 
 
 def checked(
@@ -147,15 +167,19 @@ def checked(
     """Return the members by their path below a folder; nothing is written yet.
 
     Raises:
-        ArchiveError: encrypted, too many members, or a bomb.
+        ArchiveError: too many members, or a bomb.
         HostileNameError: a member would leave the folder, is no file, or collides with another.
     """
     infos, size = archive.infolist(), stream.seek(0, os.SEEK_END)
+    if any(info.volume for info in infos):
+        raise ArchiveError(asset.title, "is one part of a split archive")
+    packed = sum(info.compress_size for info in infos)
     total = sum(info.file_size for info in infos)
     # Members that share bytes: https://www.bamsoftware.com/hacks/zipbomb/
-    if sum(info.compress_size for info in infos) > size or (
-        total > max(size * MOST_RATIO, FREE_RATIO_BYTES)
-    ):
+    if packed > size:
+        lie = f"of {size} bytes claims to hold {packed} packed ones: it was cut, or is a bomb"
+        raise ArchiveError(asset.title, lie)
+    if total > max(size * MOST_RATIO, FREE_RATIO_BYTES):
         raise ArchiveError(asset.title, f"of {size} bytes claims to hold {total}: it is a bomb")
     names = [info.filename.rstrip("/") for info in infos]
     below = f"{folder_name}/"
@@ -166,8 +190,6 @@ def checked(
     files: dict[str, zipfile.ZipInfo] = {}
     taken: dict[int, bool] = {}
     for name, info in zip(names, infos, strict=True):
-        if info.flag_bits & 1:
-            raise ArchiveError(asset.title, f"its member {name!r} is encrypted")
         path = name.removeprefix(below) if is_doubled else name
         if is_doubled and name == folder_name:
             continue

@@ -23,17 +23,18 @@ from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.results import MemberFile
 from geodes_tasks.transfer.archive_directory import (
     Bounded,
+    check_readable,
     named_errors,
     selected,
     some_names,
 )
 from geodes_tasks.transfer.callbacks import NoCallbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
-from geodes_tasks.transfer.disk import disk_errors
+from geodes_tasks.transfer.disk import disk_errors, open_folder
 from geodes_tasks.transfer.fallback import Source
 from geodes_tasks.transfer.publish import link_new, warn_of_other_name
 from geodes_tasks.transfer.remote_archive import RemoteArchive
-from geodes_tasks.transfer.unpack import is_member
+from geodes_tasks.transfer.unpack import extract_file, is_member
 from geodes_tasks.transports import Transport
 
 
@@ -53,7 +54,8 @@ def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfil
             stack.enter_context(named_errors(asset.title))
             opened = stack.enter_context(RemoteArchive(asset, source, NoCallbacks()))
             try:
-                archive = stack.enter_context(zipfile.ZipFile(opened))
+                bounded = cast("IO[bytes]", Bounded(cast("IO[bytes]", opened)))
+                archive = stack.enter_context(zipfile.ZipFile(bounded))
             except (NoRangesError, SourceUnavailableError) as failed:
                 error = failed
                 continue
@@ -76,11 +78,6 @@ def local(path: Path) -> Iterator[zipfile.ZipFile]:
         zipfile.ZipFile(cast("IO[bytes]", Bounded(stream))) as archive,
     ):
         yield archive
-
-
-def members(archive: zipfile.ZipFile) -> list[str]:
-    """Return the names of all members, folders included, in the order of the archive."""
-    return archive.namelist()
 
 
 def matching(archive: zipfile.ZipFile, pattern: str, title: str) -> list[str]:
@@ -146,15 +143,26 @@ def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> lis
         folder.mkdir(parents=True, exist_ok=True)
         # Not in the folder of part files: a download that ends may remove it at any time.
         with tempfile.TemporaryDirectory(prefix=f"{PART_FOLDER}-members-", dir=folder) as hidden:
-            wanted = [name for name in names if not name.endswith("/")]
-            return [_extracted(archive, name, Path(hidden), folder) for name in wanted]
+            wanted = [archive.getinfo(name) for name in names if not name.endswith("/")]
+            check_readable(wanted, folder.name)
+            source = archive.fp.stream if isinstance(archive.fp, Bounded) else None
+            if isinstance(source, RemoteArchive):
+                source.plan(archive, wanted)
+            # In the order of the archive neighbours are read of one range.
+            paths = {
+                info.filename: _extracted(archive, info, Path(hidden), folder)
+                for info in sorted(wanted, key=lambda info: info.header_offset)
+            }
+            return [paths[info.filename] for info in wanted]
 
 
-def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) -> Path:
-    member = archive.getinfo(name)
+def _extracted(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, hidden: Path, folder: Path
+) -> Path:
+    name = member.filename
     # As ZipFile.extract does: neither a root nor `..` leads out of the folder (CVE-2007-4559
     # describes what archives without this check can overwrite).
-    parts = [part for part in member.filename.split("/") if part not in {"", ".", ".."}]
+    parts = [part for part in name.split("/") if part not in {"", ".", ".."}]
     if problem := refused_name("/".join(parts)):
         raise HostileNameError(folder.name, f"the member {printable(name)!r} {problem}")
     wanted, found = folder.joinpath(*parts), None
@@ -165,7 +173,13 @@ def _extracted(archive: zipfile.ZipFile, name: str, hidden: Path, folder: Path) 
             break
         if os.path.lexists(final):
             continue
-        found = found or Path(archive.extract(member, hidden))
+        if found is None:
+            found = hidden.joinpath(*parts)
+            opened = open_folder(hidden)
+            try:
+                extract_file(archive, member, opened, "/".join(parts), lambda: None)
+            finally:
+                os.close(opened)
         final.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link_new(found, final)

@@ -15,7 +15,9 @@ from geodes_tasks.errors import NoRangesError, SourceUnavailableError, TransferE
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.transfer.archive_directory import (
     MAX_DIRECTORY_BYTES,
+    Bounded,
     KnownDirectories,
+    check_readable,
     checked,
     glob_matches,
     named_errors,
@@ -61,10 +63,12 @@ def facts_of(
     with (
         named_errors(asset.title),
         RemoteArchive(asset, source, callbacks, directories) as remote,
-        zipfile.ZipFile(cast("IO[bytes]", remote)) as archive,
+        zipfile.ZipFile(cast("IO[bytes]", Bounded(cast("IO[bytes]", remote)))) as archive,
     ):
         files = checked(archive, cast("IO[bytes]", remote), asset, folder_name)
         matches = {pattern: glob_matches(files, pattern) for pattern in asset.members}
+        for found in matches.values():
+            check_readable(found.values(), asset.title)
         spans = remote.plan(archive, [one for found in matches.values() for one in found.values()])
         unmatched = frozenset(pattern for pattern, found in matches.items() if not found)
         spans = spans if len(unmatched) < len(matches) else []

@@ -22,7 +22,13 @@ from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
 from geodes_tasks.transfer import multi_object
-from geodes_tasks.transfer.archive_directory import Bounded, checked, named_errors, selected
+from geodes_tasks.transfer.archive_directory import (
+    Bounded,
+    check_readable,
+    checked,
+    named_errors,
+    selected,
+)
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.disk import (
     create,
@@ -159,6 +165,7 @@ class Unpacked:
             files = checked(archive, stream, asset, self.final.name)
             if asset.members:
                 files = selected(files, asset.members, asset.title)
+            check_readable(files.values(), asset.title)
             self._check_space(sum(info.file_size for info in files.values()))
             members = {
                 path: MemberFile(path, info.file_size, f"{info.CRC:08x}")
@@ -183,7 +190,7 @@ class Unpacked:
             plan(archive, [info for _, info in left])
             for path, info in left:
                 with disk_errors(self.final / path):
-                    _extract(archive, info, growing, path, progress)
+                    extract_file(archive, info, growing, path, progress)
                 if asset.members and path in members:
                     confirm()
                     with disk_errors(self.final):
@@ -294,13 +301,19 @@ def _folder_of(folder: int, path: str, *, make: bool = False) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _extract(
+def extract_file(
     archive: zipfile.ZipFile,
     info: zipfile.ZipInfo,
     growing: int,
     path: str,
     progress: Callable[[], None],
 ) -> None:
+    """Write a member to a path below an open folder, its size and CRC-32 proven.
+
+    Raises:
+        zipfile.BadZipFile: its bytes are not those of the directory.
+        OSError: the folder does not take it.
+    """
     if info.is_dir():
         os.close(open_below(growing, path.split("/"), make=True))
         return

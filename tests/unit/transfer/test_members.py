@@ -23,6 +23,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.model.asset import Asset, Unpack, download_id
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import download as transfer
+from geodes_tasks.transfer import members
 from geodes_tasks.transfer.audit import Expected, Finding, audit
 from geodes_tasks.transfer.callbacks import NoCallbacks
 from tests.conftest import KiB, MemoryTransport, asset_of, some_bytes
@@ -382,6 +383,113 @@ def test_an_archive_that_lies(folder: Path) -> None:
         transfer.download(set_of(hostile, BANDS[0]), folder, {"s3": MemoryTransport(hostile)})
 
     assert files(folder.parent) == {}
+
+
+def test_what_cannot_be_decompressed_is_refused_with_its_reason(folder: Path) -> None:
+    """Deflate64 and encrypted members end the item; others of the same archive can be had."""
+    content = bytearray(zipped())
+    entry = content.rindex(f"{IMAGE}_B04_10m.jp2".encode()) - 46
+    content[entry + 10] = 9  # the method: APPNOTE.TXT 4.3.12
+    s3 = MemoryTransport(bytes(content))
+
+    with pytest.raises(ArchiveError, match=r"B04_10m.jp2' is compressed by method 9"):
+        transfer.download(set_of(bytes(content)), folder, {"s3": s3})
+    transfer.download(set_of(bytes(content), BANDS[1]), folder, {"s3": s3})
+
+    assert list(files(folder)) == [f"{IMAGE}_B08_10m.jp2"]
+    assert s3.sent_bytes < 100 * KiB
+
+
+def test_an_archive_that_is_split_cut_or_empty(folder: Path) -> None:
+    """The last part of a split archive, half an archive, and one of nothing: one error each."""
+    whole = zipped(compression=zipfile.ZIP_STORED)
+    half = whole[len(whole) // 2 :]
+    split = bytearray(whole)
+    split[whole.rindex(f"{IMAGE}_B04_10m.jp2".encode()) - 46 + 34] = 1  # APPNOTE.TXT 4.3.12
+    empty = b"PK\x05\x06" + bytes(18)
+
+    with pytest.raises(ArchiveError, match="one part of a split archive"):
+        transfer.download(set_of(bytes(split)), folder, {"s3": MemoryTransport(bytes(split))})
+    with pytest.raises(ArchiveError, match="it was cut, or is a bomb"):
+        transfer.download(set_of(half), folder, {"s3": MemoryTransport(half)})
+    with pytest.raises(NoMemberError, match="it has no files"):
+        transfer.download(set_of(empty), folder, {"s3": MemoryTransport(empty)})
+
+    assert files(folder.parent) == {}
+
+
+def test_names_in_the_code_of_dos_and_in_unicode(folder: Path) -> None:
+    """Without the flag of APPNOTE.TXT appendix D a name is in CP437."""
+    content = zipped({"caf\u00e9_B04_10m.jp2": b"unicode", "caf!_B08_10m.jp2": b"dos"})
+    content = content.replace(b"caf!_B08", b"caf\x82_B08")
+
+    transfer.download(set_of(content), folder, {"s3": MemoryTransport(content)})
+
+    assert files(folder) == {"caf\u00e9_B04_10m.jp2": b"unicode", "caf\u00e9_B08_10m.jp2": b"dos"}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["a_B04_10m.jp2", "A_b04_10M.JP2"])
+def test_two_members_of_one_name(folder: Path, second: str) -> None:
+    """They would be one file, here or on a file system that folds case: neither is written."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("a_B04_10m.jp2", b"one")
+        archive.writestr(second, b"two")
+    content = target.getvalue()
+
+    with pytest.raises(HostileNameError, match="name of another member"):
+        transfer.download(set_of(content, "*"), folder, {"s3": MemoryTransport(content)})
+
+    assert files(folder.parent) == {}
+
+
+B04, SAFE = f"{IMAGE}_B04_10m.jp2", "S2A.SAFE/manifest.safe"
+GLOBS: list[tuple[str, list[str]]] = [
+    ("**/*_B04_10m.jp2", [B04]),
+    ("**/S2A.SAFE/manifest.safe", [SAFE]),
+    ("S2A.SAFE/**/*_B04_10m.jp2", [B04]),
+    ("/S2A.SAFE/*.safe", [SAFE]),
+    ("*_B0[!28]_10m.jp2", [B04]),
+    ("T31TCJ_20250401_B?4_10m.jp2", [B04]),
+    ("manifest.safe", [SAFE]),
+    (B04, [B04]),
+    ("*_b04_10m.jp2", []),
+    ("/manifest.safe", [SAFE]),
+    ("IMG_DATA/*", []),
+    ("S2A.SAFE", []),
+    ("?manifest.safe", []),
+]
+
+
+@pytest.mark.parametrize(("pattern", "expected"), GLOBS, ids=[glob for glob, _ in GLOBS])
+def test_globs(folder: Path, pattern: str, expected: list[str]) -> None:
+    """They match the whole path or the whole name, with its case; a folder matches nothing."""
+    content = zipped()
+    asset, s3 = set_of(content, pattern), {"s3": MemoryTransport(content)}
+
+    if expected:
+        transfer.download(asset, folder, s3)
+    else:
+        with pytest.raises(NoMemberError):
+            transfer.download(asset, folder, s3)
+
+    assert list(files(folder)) == expected
+
+
+def test_members_for_a_user_who_waits_share_a_range(folder: Path) -> None:
+    """`download_item_files` requests the directory and one range, and nothing for what is there."""
+    content = zipped()
+    asset, s3 = set_of(content), MemoryTransport(content)
+    names = [f"{IMAGE}_B08_10m.jp2", f"{IMAGE}_B04_10m.jp2"]
+
+    for _ in range(2):
+        with members.remote(asset, {"s3": s3}) as archive:
+            paths = members.extract(archive, names, folder)
+
+    assert [path.relative_to(folder).as_posix() for path in paths] == names
+    assert files(folder) == WANTED
+    assert len(s3.opened) == 3
 
 
 def test_memory_does_not_depend_on_the_size_of_members(folder: Path) -> None:

@@ -259,6 +259,6 @@ def test_no_member_is_extracted_through_a_link(tmp_path: Path, outside: Path) ->
         members.local(tmp_path / "S2A.zip") as archive,
         pytest.raises(HostileNameError, match="link"),
     ):
-        members.extract(archive, members.members(archive), tmp_path / "here")
+        members.extract(archive, archive.namelist(), tmp_path / "here")
 
     assert not list(outside.iterdir())

@@ -262,10 +262,10 @@ def test_an_offset_before_the_start_is_damage(folder: Path, tmp_path: Path) -> N
     with pytest.raises(ArchiveError, match="sound zip"):
         fetched(content, folder)
     with (
-        pytest.raises(ArchiveError, match="before its start"),
+        pytest.raises(ArchiveError, match="sound zip archive: .S2A"),
         members.local(tmp_path / "a.zip") as archive,
     ):
-        members.extract(archive, members.members(archive), tmp_path / "here")
+        members.extract(archive, archive.namelist(), tmp_path / "here")
 
 
 def test_members_larger_than_the_volume_are_refused(folder: Path) -> None:
@@ -409,5 +409,5 @@ def test_a_single_encrypted_member_is_an_archive_error(tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     archive.write_bytes(content)
 
-    with pytest.raises(ArchiveError, match="password"), members.local(archive) as opened:
+    with pytest.raises(ArchiveError, match="is encrypted"), members.local(archive) as opened:
         members.extract(opened, ["a"], tmp_path / "out")
