@@ -45,7 +45,7 @@ def check_items(items: object) -> None:
         has_form = any(hasattr(one, name) for name in ("to_dict", "as_dict", "__iter__"))
         if isinstance(one, bytes) or not (has_form or isinstance(one, os.PathLike)):
             raise TypeError(f"items are STAC items or the name of a file, not {one!r}")
-        if one == "":
+        if isinstance(one, str) and not one:
             raise ValueError("items are STAC items or the name of a file, and this name is empty")
 
 

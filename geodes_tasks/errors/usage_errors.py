@@ -92,8 +92,10 @@ class MissingPackageError(UsageError):
     template = "{needed_by} needs {package}, which is not installed"
 
     def __post_init__(self) -> None:
-        """Name the package in the remedy."""
-        self.remedy = f"Install it: pip install {self.package}"
+        """Name in the remedy the extra that brings the package, else the package."""
+        extra = {"pandas": "notebook", "geopandas": "geo"}.get(self.package)
+        wanted = f"'geodes-tasks[{extra}]'" if extra else self.package
+        self.remedy = f"Install it: pip install {wanted}"
         super().__post_init__()
 
 

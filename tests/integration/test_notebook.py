@@ -290,7 +290,7 @@ def test_without_pandas_it_says_so(fake_ledger: Ledger, monkeypatch: pytest.Monk
     with pytest.raises(MissingPackageError, match="needs pandas, which is not installed") as told:
         Batch(BATCH, fake_ledger).to_dataframe()
 
-    assert told.value.hint == "Install it: pip install pandas"
+    assert told.value.hint == "Install it: pip install 'geodes-tasks[notebook]'"
 
 
 def test_the_page_of_pygeodes_in_cells(portal: StandIn, executed: Any, tmp_path: Path) -> None:

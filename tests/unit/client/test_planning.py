@@ -77,7 +77,21 @@ def test_an_empty_name_is_no_file(items: object) -> None:
         check_items(items)
 
 
-@pytest.mark.parametrize("items", [{}, [], "a.json", [{"id": "a"}], iter([None])])
+class Table:
+    """As pandas: to compare one with a text is an error, and it has a dictionary."""
+
+    def __eq__(self, other: object) -> Any:
+        """Refuse as a data frame does."""
+        raise ValueError("the truth value of a DataFrame is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment] # as a data frame has none
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+
+@pytest.mark.parametrize("items", [{}, [], "a.json", [{"id": "a"}], iter([None]), Table()])
 def test_what_can_hold_items_is_taken(items: object) -> None:
-    """JSON, names of files, lists of them and generators are read later."""
+    """JSON, names of files, lists of them, tables and generators are read later."""
     check_items(items)

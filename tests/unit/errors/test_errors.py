@@ -214,7 +214,9 @@ def test_throttled_without_wait() -> None:
 
 def test_hints_name_the_values() -> None:
     """A hint names the package to install, the source to resume, the names that were meant."""
-    assert "pip install pandas" in errors.MissingPackageError("pandas", "x").hint
+    extra = errors.MissingPackageError("pandas", "x").hint
+    assert extra == "Install it: pip install 'geodes-tasks[notebook]'"
+    assert errors.MissingPackageError("folium", "x").hint == "Install it: pip install folium"
     assert "resume s3" in errors.SourcePausedError("a.zip", "s3").remedy
     assert errors.UnknownBatchError("aprl", "april").hint == "Did you mean april?"
     assert errors.UnknownBatchError("aprl").remedy == errors.UnknownBatchError.remedy
