@@ -132,15 +132,16 @@ def open_file(path: Path) -> FileIO:
         OSError: it cannot be opened.
     """
     try:
-        stream = FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:  # open(2), O_NOFOLLOW: it is a link
             raise FileNotFoundError(errno.ENOENT, "a link", str(path)) from error
         raise
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
+    # FileIO would raise for a folder and leave the descriptor open.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
-    return stream
+    return FileIO(descriptor)
 
 
 def probe(folder: Path) -> None:

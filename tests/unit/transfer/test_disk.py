@@ -25,6 +25,11 @@ def test_a_full_volume_is_said_before_the_transfer(
             part.reserve(5 * MiB)
 
 
+def descriptors() -> int:
+    """Return the number of open descriptors of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 class _Usage:
     def __init__(self, free: int) -> None:
         self.free, self.total = free, 10**12
@@ -89,3 +94,35 @@ def test_probing_a_folder_leaves_nothing(tmp_path: Path) -> None:
 
     assert files(tmp_path) == []
     assert (tmp_path / "new" / "folder").is_dir()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    """A FIFO, a folder and a link are as good as nothing, and no descriptor stays open."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(__file__)
+    before = descriptors()
+
+    for name in ("fifo", "link", "none", ""):
+        with pytest.raises(FileNotFoundError):
+            disk.open_file(tmp_path / name)
+
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("missing", ["a", "a/b"])
+def test_no_descriptor_stays_open_on_the_way(tmp_path: Path, missing: str) -> None:
+    """Whether all folders are there or one is missing or a link."""
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "link").symlink_to(tmp_path)
+    top = os.open(tmp_path, os.O_RDONLY)
+    before = descriptors()
+
+    for names in (["x", *missing.split("/")], ["x", "link"]):
+        with pytest.raises(OSError, match=r"No such file|Not a directory"):
+            disk.open_below(top, names)
+    os.close(disk.open_below(top, ["x", "y"]))
+    os.close(disk.open_below(top, ["x", *missing.split("/")], make=True))
+
+    assert descriptors() == before
+    assert (tmp_path / "x" / missing).is_dir()
+    os.close(top)

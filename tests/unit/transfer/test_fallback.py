@@ -8,6 +8,7 @@ import pytest
 
 from geodes_tasks.errors import (
     CatalogueMismatchError,
+    FolderError,
     GeodesTasksError,
     HrefRefusedError,
     KeyMissingError,
@@ -23,7 +24,16 @@ from geodes_tasks.transfer.fallback import GAIN_BYTES
 from geodes_tasks.transports import Transport
 from tests.conftest import MemoryTransport, asset_of, some_bytes
 from tests.unit.transfer.scene import CONTENT, HALF, WRONG, Recorder, broken, fetch, names
+from tests.unit.transfer.test_edges import FILES, FolderTransport
 
+PROVEN = asset_of(CONTENT, hrefs={"geodes": "x/product/"})
+TWO = asset_of(
+    CONTENT,
+    "a.tif",
+    hrefs={"geodes": "x/product/", "s3": "s3://bucket/a"},
+    checksum=None,
+    size_bytes=None,
+)
 BOTH = asset_of(CONTENT, hrefs={"geodes": "https://portal.invalid/a", "s3": "s3://bucket/a"})
 
 
@@ -217,3 +227,23 @@ def test_a_file_that_no_source_in_use_has_is_named(final: Path) -> None:
 
     assert "AWS_SECRET_ACCESS_KEY" in refused.value.hint
     assert names(final) == []
+
+
+def test_a_folder_is_no_file_that_has_a_checksum(final: Path) -> None:
+    """The only address is a folder without the file: an error, and no folder is fetched."""
+    with pytest.raises(FolderError, match="is a folder"):
+        download(PROVEN, final, {"geodes": FolderTransport(FILES)})
+
+    assert not final.exists()
+
+
+def test_a_folder_at_one_of_two_sources_leaves_the_file_to_the_other(final: Path) -> None:
+    """Without a checksum, too: the other source has one object."""
+    sources: dict[str, Transport] = {
+        "geodes": FolderTransport(FILES), "s3": MemoryTransport(CONTENT)
+    }  # fmt: skip
+
+    result = download(TWO, final, sources)
+
+    assert result.source == "s3"
+    assert final.read_bytes() == CONTENT

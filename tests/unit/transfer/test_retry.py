@@ -239,3 +239,18 @@ def test_each_failure_sets_the_wait_before_the_next_call() -> None:
         return time.monotonic()
 
     assert retry.until_success(action, lambda _: next(waits)) - begun >= 0.15
+
+
+@pytest.mark.parametrize(("delay_s", "pause_s", "wait_s"), [(5.0, 60.0, 60.0), (5.0, None, 5.0)])
+def test_another_source_pauses_no_account(
+    delay_s: float, pause_s: float | None, wait_s: float
+) -> None:
+    """The download itself waits as long as its account would have."""
+    known = Decision(
+        True, Reason.THROTTLED, delay_s, pause="throttled", pause_s=pause_s, probe_s=1.0,
+        complaint=Complaint.THROTTLED,
+    )  # fmt: skip
+
+    found = retry.not_of_the_account(known)
+
+    assert found == Decision(True, Reason.THROTTLED, wait_s)
