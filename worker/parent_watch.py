@@ -55,7 +55,10 @@ class ParentWatch(threading.Thread):
             STOP.set(0.0)
             os.kill(os.getpid(), signal.SIGTERM)
             deadline = time.monotonic() + PATIENCE_S
-            while worker_process().keeper.attempts and time.monotonic() < deadline:
+            # Until the other workers of the run are done too: they have the same server.
+            while (
+                worker_process().keeper.attempts or self.ledger.dispatch.workers()
+            ) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
             # The same command, run again, may have a new server at this address already.
             if server is not None and self._server_id() == server:

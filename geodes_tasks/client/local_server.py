@@ -1,4 +1,4 @@
-"""One-machine mode: a private Redis-protocol server and one worker, as long as a run lasts.
+"""One-machine mode: a private Redis-protocol server and workers, as long as a run lasts.
 
 The server's data stays in a state folder of its own for each download folder; the same command
 again continues where the last one stopped.
@@ -40,11 +40,14 @@ LOCK, FOLDER = "lock", "folder"
 BUSY_S = 0.2
 """Seconds that a run waits for the lock: other commands try it for a moment."""
 WORKER_PATIENCE_S = 15.0
-"""Seconds in which the worker has to end before it is killed."""
+"""Seconds in which a worker has to end before it is killed."""
+MANY_FILES, SMALL_BYTES = 400, 2 * 1024 * 1024
+"""Number of files, and their mean size in bytes, from and up to which each core has a worker:
+Python uses one core a process, some 2 ms a file, and one more process takes 0.5 s to start."""
 
 
 class OneMachine:
-    """A private server and a worker for one download folder. A context manager."""
+    """A private server and workers for one download folder. A context manager."""
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class OneMachine:
         own = settings.replace(download_dir=folder)
         self.server = PrivateServer(own, self.state, on_load)
         self._stack = contextlib.ExitStack()
-        self.worker: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
         self._is_dismissed = False
 
     @property
@@ -169,29 +172,50 @@ class OneMachine:
 
     @property
     def worker_log(self) -> Path:
-        """Return the path of the worker's log."""
+        """Return the path of the workers' log."""
         return self.state / "worker.log"
 
     def start_worker(self) -> None:
-        """Start the worker, once; a run whose files are all present needs none."""
-        if self.worker is None:
-            self.worker = self._worker_process()
-            self._stack.callback(self.stop_worker)
+        """Start a worker, once; a run whose files are all present needs none."""
+        if not self.workers:
+            self.worker_log.write_bytes(b"")
+            self._stack.callback(self.stop_workers)
+            self.workers.append(self._worker_process())
 
-    def dismiss_worker(self) -> None:
-        """Send the worker SIGTERM at the end of a run, and do not wait for its end."""
-        if self.worker is not None and self.worker.poll() is None:
-            self.worker.send_signal(signal.SIGTERM)
+    def start_workers(self, files: int, size_bytes: int) -> None:
+        """Start a worker, or one a core for many small files; the concurrency limit is of all.
+
+        Args:
+            files: Number of files to download.
+            size_bytes: Size of all of them.
+        """
+        self.start_worker()
+        is_small = files >= MANY_FILES and size_bytes <= files * SMALL_BYTES
+        # A limit of the bandwidth is kept within one process.
+        wanted = min(cores(), self.settings.max_concurrent) if not self.settings.rate else 1
+        while is_small and len(self.workers) < wanted:
+            self.workers.append(self._worker_process())
+
+    def dismiss_workers(self) -> None:
+        """Send the workers SIGTERM at the end of a run, once, and do not wait for their end."""
+        # A second SIGTERM would end at once what the first one lets finish.
+        if not self._is_dismissed:
             self._is_dismissed = True
+            for worker in self.workers:
+                # Without effect where it has ended (subprocess.Popen.send_signal).
+                worker.send_signal(signal.SIGTERM)
 
-    def stop_worker(self) -> None:
-        """Stop the worker; running downloads are released and keep their part files."""
-        if self.worker is not None:
-            # A second SIGTERM would end at once what the first one lets finish.
-            end(self.worker, None if self._is_dismissed else signal.SIGTERM, WORKER_PATIENCE_S)
+    def stop_workers(self) -> None:
+        """Stop the workers; running downloads are released and keep their part files."""
+        self.dismiss_workers()
+        with contextlib.ExitStack() as stack:
+            # Each of them is ended, also when a second Ctrl-C breaks off the wait for one.
+            for worker in self.workers:
+                stack.callback(end, worker, None, WORKER_PATIENCE_S)
 
     def _worker_process(self) -> subprocess.Popen[bytes]:
-        name = f"one-machine-{os.getpid()}@{socket.gethostname()}"
+        number = len(self.workers) + 1
+        name = f"one-machine-{os.getpid()}-{number}@{socket.gethostname()}"
         command = [
             sys.executable,
             "-m",
@@ -204,7 +228,7 @@ class OneMachine:
         update = {"grace_seconds": GRACE_S, "download_roots": folders}
         settings = self.settings.replace(**update)
         variables = config.environment(settings) | {PARENT_VARIABLE: str(os.getpid())}
-        with self.worker_log.open("wb") as output:
+        with self.worker_log.open("ab") as output:
             return subprocess.Popen(
                 command,
                 stdout=output,
@@ -218,13 +242,20 @@ class OneMachine:
             )
 
     def check(self) -> None:
-        """Raise an error when the worker has ended by itself.
+        """Raise an error when a worker has ended by itself.
 
         Raises:
             PrivateProcessError: it ended by itself.
         """
-        if self.worker is not None and self.worker.poll() is not None:
+        if any(worker.poll() is not None for worker in self.workers):
             raise PrivateProcessError("worker", str(self.worker_log), tail(self.worker_log))
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    # Not on macOS.
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def known_folders(settings: Config) -> list[Path]:

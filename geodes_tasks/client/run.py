@@ -77,9 +77,9 @@ class Run:
         return f"{status.unfinished} of {status.total} downloads ({size}) are left"
 
     def stop(self) -> None:
-        """Stop the private worker, if there is one: it releases its downloads."""
+        """Stop the private workers, if there are some: they release their downloads."""
         if self.machine is not None:
-            self.machine.stop_worker()
+            self.machine.stop_workers()
 
 
 def failure_lines(failures: Iterable[FailureGroup], where: str) -> Iterator[str]:

@@ -71,8 +71,8 @@ class Waiting:
         reading, before = self.ledger.reading, None
         snapshots = SnapshotReader(self.ledger, [self.batch])
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        if self.machine is not None and reading.status(self.batch).unfinished:
-            self.machine.start_worker()
+        if self.machine is not None and (first := reading.status(self.batch)).unfinished:
+            self.machine.start_workers(first.unfinished, first.bytes_total - first.bytes_done)
         with self.view:
             while True:
                 status = reading.status(self.batch)
@@ -82,7 +82,7 @@ class Waiting:
                         self.write(line)
                 self.view.show(status, snapshots.read)
                 if self.machine is not None and not status.unfinished:
-                    self.machine.dismiss_worker()
+                    self.machine.dismiss_workers()
                 if not status.unfinished or self._is_stuck(status):
                     return status
                 if time.monotonic() >= deadline:

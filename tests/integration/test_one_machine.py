@@ -21,7 +21,7 @@ from unittest.mock import patch
 import pytest
 
 from geodes_tasks.client.enqueue_admission import proof_at
-from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.client.local_server import MANY_FILES, OneMachine, cores
 from geodes_tasks.client.planning import Selection, plan
 from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.ledger.script_loader import script_text
@@ -32,6 +32,7 @@ from geodes_tasks.stac import readers
 from tests import demo
 from tests.conftest import require_server
 from tests.integration.door import Door
+from tests.integration.fleet import at_once
 from tests.integration.test_cli import (
     CommandLine,
     command,
@@ -122,6 +123,29 @@ def test_wrong_bytes_under_the_right_name_are_replaced(cli: CommandLine, standin
     assert said.stderr.splitlines()[-1] == "2 of 2 done (1 downloaded, 1 already here)"
     assert wrong_files(standin, [wrong, right]) == []
     assert standin.downloads(right) == []
+
+
+# --- many small files ----------------------------------------------------------------------------
+
+
+def log_of(folder: Path) -> str:
+    """Give the log of the workers of the only run; empty before there is one."""
+    return "".join(log.read_text() for log in folder.glob("state/*/worker.log"))
+
+
+def test_many_small_files_have_a_worker_for_each_core(
+    cli: CommandLine, standin: StandIn, tmp_path: Path
+) -> None:
+    """Python works on one core a process; ``-j`` stays the limit of all of them together."""
+    items = seed(standin, MANY_FILES, KiB)
+
+    said = cli("download", "items.json", "-o", "out", "-j", "2")
+
+    assert said.returncode == 0, said.stderr
+    assert log_of(tmp_path).count(" ready.") == min(cores(), 2)
+    assert wrong_files(standin, items) == []
+    assert at_once(standin.downloads()) <= 2
+    assert still_running(tmp_path) == {}
 
 
 # --- ten thousand --------------------------------------------------------------------------------
@@ -422,6 +446,26 @@ def test_killed_leaves_nothing_running(cli: CommandLine, standin: StandIn, tmp_p
 
     assert still_running(tmp_path) != {}
     wait_until(lambda: not still_running(tmp_path), STOP_S, "the end of server and worker")
+
+
+def test_killed_with_several_workers(cli: CommandLine, standin: StandIn, tmp_path: Path) -> None:
+    """All workers of a killed command requeue their downloads, then the server ends."""
+    items = seed(standin, MANY_FILES, 2 * KiB)
+    standin.settings.rate = KiB
+    process = cli.begin(
+        "download", "items.json", "-o", "out", "-j", "4", GEODES_TASKS_GRACE_SECONDS="1"
+    )
+    wait_until(lambda: log_of(tmp_path).count(" ready.") == min(cores(), 4), 30.0, "all workers")
+    await_transfers(standin)
+
+    process.kill()
+    reap(process)
+    wait_until(lambda: not still_running(tmp_path), STOP_S, "the end of server and workers")
+    standin.settings.rate = None
+    again = cli("download", "items.json", "-o", "out")
+
+    assert again.returncode == 0, again.stderr
+    assert wrong_files(standin, items) == []
 
 
 def test_killed_and_run_again_at_once(cli: CommandLine, standin: StandIn) -> None:
