@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.padding import Padding
@@ -93,38 +94,29 @@ class Block:
 
 def fit(drawn: list[Block], height: int) -> None:
     """Take rows out until all fit: of the longest section, then of those that matter least."""
-
-    def is_too_long() -> bool:
-        return sum(block.lines for block in drawn) > height
-
-    def shorten(share: float) -> bool:
+    while sum(block.lines for block in drawn) > height and len(drawn) > 1:
+        longest = max(drawn, key=lambda block: block.lines * (len(block.rows) > 1))
+        least = [
+            block
+            for title, kept in GIVE_WAY
+            for block in drawn
+            if block.section.title == title and (len(block.rows) > kept or not kept)
+        ]
         # From the end of a section: what matters most stands first, failures before waits, and
         # files that began first before later ones.
-        longest = max(drawn, key=lambda block: block.lines * (len(block.rows) > 1))
-        if not is_too_long() or longest.lines <= share * height or len(longest.rows) < 2:
-            return False
-        longest.pop()
-        return True
-
-    while shorten(0.5):
-        pass
-    for title, least in GIVE_WAY:
-        for block in [one for one in drawn if one.section.title == title]:
-            while is_too_long() and len(block.rows) > least:
-                block.pop()
-            if is_too_long() and not least:
-                drawn.remove(block)
-    while shorten(0.0):
-        pass
-    while is_too_long() and len(drawn) > 1:
-        drawn.pop()
+        if len(longest.rows) > 1 and (longest.lines > height / 2 or not least):
+            longest.pop()
+        elif least and least[0].rows:
+            least[0].pop()
+        else:
+            drawn.remove(least[0] if least else drawn[-1])
 
 
 def rows_of(section: Section, width: int) -> Iterator[RenderableType]:
     """Yield the rows of a section in columns of one width, each with its notes below."""
     columns = [row.cells for row in section.rows if len(row.cells) > 1]
     count = max(map(len, columns), default=1)
-    widths = [max((len(c[i]) for c in columns if len(c) > i), default=0) for i in range(count)]
+    widths = [max((cell_len(c[i]) for c in columns if len(c) > i), default=0) for i in range(count)]
     bar = 0
     if section.is_named:
         # rich would shrink all columns alike, and cut the numbers.

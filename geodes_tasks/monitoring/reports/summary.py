@@ -27,6 +27,11 @@ from geodes_tasks.monitoring.wording import (
 
 LONGEST = 2000
 """Characters of a text on the page, at most."""
+TITLES = {
+    State.FAILURE: "What failed",
+    State.RETRY: "What waits, and continues by itself or when it is resumed",
+}
+"""State to the heading above its classes."""
 _MARKS = re.compile(r"([\\`*_\[\]<>|#])")
 
 
@@ -56,8 +61,8 @@ class Summary:
     """ISO 8601, of the first start; empty before it."""
     ended: str = ""
     """The same of the last end."""
-    failures: dict[str, _Group] = field(default_factory=dict)
-    waits: dict[str, _Group] = field(default_factory=dict)
+    groups: dict[tuple[State, str], _Group] = field(default_factory=dict)
+    """By state and class of error, or by RETRY and reason."""
 
     def add(self, record: DownloadRecord) -> None:
         """Count one record."""
@@ -74,18 +79,14 @@ class Summary:
             above = record.path.rpartition("/")[0]
             with contextlib.suppress(ValueError):  # absolute and relative paths of other programs
                 self.folder = os.path.commonpath([self.folder or above, above])
-        elif record.state is State.FAILURE:
-            _count(self.failures, record.error.type if record.error else "unknown", record)
-        elif record.state is State.RETRY:
-            _count(self.waits, str(record.reason), record)
-
-
-def _count(groups: dict[str, _Group], kind: str, record: DownloadRecord) -> None:
-    group = groups.setdefault(kind, _Group(record))
-    group.count += 1
-    # What was refused when it was enqueued has no path, and `retry` cannot find it.
-    if record.path and not group.example.path:
-        group.example = record
+        elif record.state in TITLES:
+            kind = record.error.type if record.error else "unknown"
+            key = record.state, str(record.reason) if record.state is State.RETRY else kind
+            group = self.groups.setdefault(key, _Group(record))
+            group.count += 1
+            # What was refused when it was enqueued has no path, and `retry` cannot find it.
+            if record.path and not group.example.path:
+                group.example = record
 
 
 def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[str]:
@@ -96,19 +97,14 @@ def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[st
     yield f"# Downloads of batch {plain(batch)}"
     yield ""
     yield from _counts(summary)
-    if summary.failures:
-        yield ""
-        yield "## What failed"
-    # The largest group first: it is the one worth a remedy.
-    for kind, group in sorted(summary.failures.items(), key=lambda pair: -pair[1].count):
-        yield from _group(batch, kind, kind, group)
-    if summary.waits:
-        yield ""
-        yield "## What waits, and continues by itself or when it is resumed"
-    for reason, group in sorted(summary.waits.items(), key=lambda pair: -pair[1].count):
-        yield from _group(batch, reason, WAIT_WORDS.get(reason, reason), group)
-        if group.example.due_at:
-            yield f"- Next at: {plain(local_time(group.example.due_at))}"
+    for state, title in TITLES.items():
+        groups = [(kind, one) for (key, kind), one in summary.groups.items() if key is state]
+        if groups:
+            yield ""
+            yield f"## {title}"
+        # The largest group first: it is the one worth a remedy.
+        for kind, group in sorted(groups, key=lambda pair: -pair[1].count):
+            yield from _group(batch, kind, group)
 
 
 def _counts(summary: Summary) -> Iterator[str]:
@@ -143,14 +139,14 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{plain(name or 'none')} {count}" for name, count in counts.most_common())
 
 
-def _group(batch: str, kind: str, title: str, group: _Group) -> Iterator[str]:
+def _group(batch: str, kind: str, group: _Group) -> Iterator[str]:
     """Yield a class of failures or waits: an example, its error, what to do, the command."""
     record, error = group.example, group.example.error or ErrorInfo(kind, "")
     failure = FailureGroup(
         record.state, error.type, group.count, error, record.item_id, is_refused=not record.path
     )
     yield ""
-    yield f"### {group.count} x {plain(title)}"
+    yield f"### {group.count} x {plain(WAIT_WORDS.get(kind, kind))}"
     yield ""
     yield f"- For example: {plain(record.item_id)}"
     if error.message:
@@ -158,8 +154,9 @@ def _group(batch: str, kind: str, title: str, group: _Group) -> Iterator[str]:
     if hint := hint_of(failure):
         yield f"- What to do: {plain(hint)}"
     if record.state is not State.FAILURE:
-        return
-    if command := retry_command(batch, failure):
+        if record.due_at:
+            yield f"- Next at: {plain(local_time(record.due_at))}"
+    elif command := retry_command(batch, failure):
         # CommonMark 0.31 section 6.1: a longer run of backticks than any within.
         fence = max(["", *re.findall("`+", command)], key=len) + "`"
         yield f"- Try again: {fence}{escaped(command)}{fence}"

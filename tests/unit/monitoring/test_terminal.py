@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
@@ -73,12 +74,27 @@ def test_the_picture_fits_each_width_and_cuts_nothing_that_matters(width: int) -
 
 
 def test_columns_are_aligned() -> None:
-    """The numbers of files stand below each other, whatever the names."""
-    lines = drawn(busy_snapshot(), 120)
+    """The numbers of files stand below each other, whatever the names: wide letters count two."""
+    snapshot = busy_snapshot()
+    wide = running(4, "\u6625\u306e\u753b\u50cf.zip", "celery@node1")
+    lines = drawn(replace(snapshot, running=[*snapshot.running, wide]), 120)
     files = [line for line in lines if " of 41.9 MB " in line and "%" in line]
 
-    assert len(files) == 3
-    assert len({line.index(" of 41.9 MB") for line in files}) == 1
+    assert len(files) == 4
+    assert len({cell_len(line[: line.index(" of 41.9 MB")]) for line in files}) == 1
+
+
+@pytest.mark.parametrize("copies", [1, 20])
+def test_a_name_of_wide_letters_has_its_columns(copies: int) -> None:
+    """Twice as wide as its number of letters, it is whole, or cut where the line is full."""
+    name = "\u6625\u306e\u753b\u50cf" * copies
+    wide = running(4, f"{name}.zip", "celery@node1")
+    lines = drawn(replace(busy_snapshot(), running=[wide]), 60)
+    (file,) = (line for line in lines if " of 41.9 MB" in line)
+
+    assert max(map(cell_len, lines)) <= 60
+    assert "29 %" in file
+    assert (f"{name}.zip" in file) is (copies == 1)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
