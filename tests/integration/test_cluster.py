@@ -105,6 +105,12 @@ def test_enqueued_watched_and_reported(
     assert command_worker.alive
 
 
+def test_the_log_of_a_service_has_no_banner(command_worker: Process) -> None:
+    """Without a terminal the log begins with what the worker found."""
+    assert "this worker writes below" in command_worker.text
+    assert "concurrency:" not in command_worker.text
+
+
 FORMATS = ("jsonl", "json", "csv", "md5sums")
 
 

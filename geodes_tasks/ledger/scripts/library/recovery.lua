@@ -1,27 +1,34 @@
 -- Recovery: workers that live, and leases of those that do not.
 
-local function set_back(key, from, change)
-  local rows = call('ZRANGEBYSCORE', key, '(' .. stamp(from), '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
-  for index = 1, #rows, 2 do call('ZADD', key, stamp(change(number(rows[index + 1]))), rows[index]) end
+-- Correct the scores after `latest` of a sorted set of times.
+local function set_back(key, latest, seconds)
+  local rows = call('ZRANGEBYSCORE', key, '(' .. stamp(latest), '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
+  for index = 1, #rows, 2 do call('ZADD', key, stamp(number(rows[index + 1]) - seconds), rows[index]) end
+end
+
+local function set_fields_back(key, seconds, ...)
+  for _, field in ipairs({ ... }) do
+    local time = number(call('HGET', key, field))
+    if time > now then call('HSET', key, field, stamp(time - seconds)) end
+  end
 end
 
 -- Correct the times that were written before the clock of Redis was set back by some seconds: leases,
--- waits and signs of life would hold for that much longer.
+-- waits, outages and signs of life would hold for that much longer, and what is over would begin again.
 local function follow_clock(seconds, lease_seconds)
-  local function at_most_now() return now end
-  local function earlier(time) return time - seconds end
   for _, account in ipairs(all_accounts()) do
     -- What was renewed since ends within a lease from now.
-    local ends = now + lease_seconds
-    set_back(account_key(account, ':leases'), ends, function() return ends end)
-    set_back(account_key(account, ':sent'), now, at_most_now)
-    local key = account_key(account)
-    local paused_until = number(call('HGET', key, 'paused_until'))
-    -- One that had ended already would begin again.
-    if paused_until > now then call('HSET', key, 'paused_until', stamp(paused_until - seconds)) end
+    set_back(account_key(account, ':leases'), now + lease_seconds, seconds)
+    set_back(account_key(account, ':sent'), now, seconds)
+    set_back(account_key(account, ':spent'), now, seconds)
+    set_fields_back(account_key(account), seconds, 'paused_until', 'probed', 'lowered', 'quota_asked')
+    set_fields_back(account_key(account, ':poll'), seconds, 'next', 'till')
   end
-  set_back(P .. 'due', now, earlier)
-  set_back(P .. 'workers', now, at_most_now)
+  for _, source in ipairs({ 's3', unpack(web_hosts()) }) do
+    set_fields_back(P .. 'source:' .. source, seconds, 'until', 'avoid', 'worked', 'offered')
+  end
+  set_back(P .. 'due', now, seconds)
+  set_back(P .. 'workers', now, seconds)
   call('DEL', P .. 'recoverer')
 end
 
