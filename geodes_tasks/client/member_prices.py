@@ -6,9 +6,9 @@ over it; the ledger keeps them, so that the workers need not request them again.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,8 @@ from geodes_tasks.transfer.remote_archive import SetFacts, facts_of
 MOST_READ = 200
 """Number of directories that are read before a run, at most: two seconds from S3."""
 MOST_COUNTED = 10
-"""Number of these for which a request counts against a quota, where one archive matches."""
+"""Number of directories for which requests count against a quota, at most."""
+_CLOSING = (UnreachableError, SourceUnreachableError, AccountError)
 READING_S, AT_ONCE = 10.0, 8
 """Seconds for which directories are read, at most, and requests that are under way together."""
 
@@ -49,8 +50,8 @@ class MemberPrices:
         self._transports = direct_download.transports(settings)
         self._facts: dict[str, SetFacts] = {}
         """Facts of the sets whose directory was read, by the id of the download."""
-        self._read_bytes = self._wanted_bytes = self._ranges = 0
-        """Bytes of archives whose directories were read; bytes and ranges of members in them."""
+        self._share, self._requests = 1.0, 2
+        """Share of an archive that a set has, and requests for it, by these facts."""
         self._budget = _Budget(settings, ledger)
 
     def read(self, requests: Sequence[Request], *, is_whole: bool = True) -> None:
@@ -61,25 +62,27 @@ class MemberPrices:
             is_whole: Whether these are all of the list.
 
         Raises:
-            ConfigError: a pattern matches no member of any archive.
+            ConfigError: a pattern matches no member of the archives that were read.
         """
-        sources = {one.download_id: source for one in requests if (source := self._source(one))}
-        ranged = [one for one in requests if one.download_id in sources]
-        count = min(len(ranged), MOST_READ)
-        sample = [ranged[at * len(ranged) // count] for at in range(count)]
-        self._budget.left = MOST_COUNTED
+        ranged = [(one, source) for one in requests if (source := self._source(one))]
+        sample = list[tuple[Request, Source]]()
+        for name in self._transports:
+            counts = name == GEODES and self._settings.quota is not None
+            found = [one for one in ranged if one[1].name == name]
+            count = min(len(found), MOST_COUNTED if counts else MOST_READ)
+            sample += [found[at * len(found) // count] for at in range(count)]
         # The first alone: a portal without ranges, or a key that is refused, costs one request.
-        self._read_all(sample[:1], sources)
-        self._read_all(sample[1:], sources)
-        missing = self._unmatched(sample)
-        if missing and self._ledger is not None:
-            # Nothing matches so far: more requests now spare as many fruitless downloads.
-            self._budget.left = MOST_READ
-            self._read_all([one for one in sample if one.download_id not in self._facts], sources)
-            missing = self._unmatched(sample)
-        is_proven = len(self._facts) == len(sample) and len(ranged) == len(requests)
-        if missing and is_proven and (is_whole or len(sample) == MOST_READ):
-            raise self._no_match(sample[0], min(missing), len(requests))
+        for some in (sample[:1], sample[1:]):
+            self._read_all(some)
+        if facts := self._facts.values():
+            self._requests = 1 + math.ceil(sum(one.ranges for one in facts) / len(facts))
+            archives = sum(one.archive_bytes for one in facts)
+            self._share = sum(one.fetched_bytes for one in facts) / archives
+        missing = set(requests[0].asset.members) if requests else set[str]()
+        missing = missing.intersection(*(one.unmatched for one in facts))
+        are_all_read = len(facts) == len(sample) and len(ranged) == len(requests)
+        if missing and are_all_read and is_whole:
+            raise self._no_match(sample[0][0], min(missing), len(requests))
 
     def cost(self, request: Request, proof: str | None = None) -> Request:
         """Return a set with its cost: read, estimated, or that of the whole archive.
@@ -100,12 +103,8 @@ class MemberPrices:
         if facts is not None:
             requests = facts.ranges + (0 if is_kept else 1)
             return replace(request, cost=Cost(facts.fetched_bytes, requests, by_ranges=True))
-        requests, share = 2, 1.0
-        if self._facts:
-            requests = 1 + math.ceil(self._ranges / len(self._facts))
-            share = self._wanted_bytes / max(self._read_bytes, 1)
-        estimate = Cost(math.ceil(size * share), requests, by_ranges=True, is_estimate=True)
-        return replace(request, cost=estimate)
+        size = math.ceil(size * self._share)
+        return replace(request, cost=Cost(size, self._requests, by_ranges=True, is_estimate=True))
 
     def _source(self, request: Request) -> Source | None:
         """Return the source that gives a set by ranges; None where the archive is fetched whole."""
@@ -116,37 +115,28 @@ class MemberPrices:
         transport, href = self._transports[name], asset.hrefs[name]
         return Source(name, transport, href) if transport.serves_ranges(href) else None
 
-    def _read_all(self, sample: Sequence[Request], sources: Mapping[str, Source]) -> None:
+    def _read_all(self, sample: Sequence[tuple[Request, Source]]) -> None:
         """Read directories, several at a time, for ``READING_S`` at most."""
         with ThreadPoolExecutor(min(AT_ONCE, self._settings.max_concurrent)) as pool:
-            reads = {pool.submit(self._read, one, sources[one.download_id]): one for one in sample}
-            try:
+            reads = [pool.submit(self._read, *one) for one in sample]
+            # What takes longer is left to the workers.
+            with contextlib.suppress(TimeoutError):
                 for read in as_completed(reads, timeout=READING_S):
-                    if (facts := read.result()) is not None:
-                        self._facts[reads[read].download_id] = facts
-                        self._read_bytes += reads[read].asset.size_bytes or 0
-                        self._wanted_bytes += facts.fetched_bytes
-                        self._ranges += facts.ranges
-            except TimeoutError:
-                pass
-            finally:
-                for read in reads:
-                    read.cancel()
+                    read.result()
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, request: Request, source: Source) -> SetFacts | None:
+    def _read(self, request: Request, source: Source) -> None:
         directories = self._ledger.directories if self._ledger is not None else None
         name = Path(request.path).name
         try:
-            return facts_of(request.asset, name, source, self._budget, directories)
+            facts = facts_of(request.asset, name, source, self._budget, directories)
         except GeodesTasksError as error:
             # The worker meets the same error, and reports it with the item.
-            self._budget.refused(source.name, error)
-            return None
-
-    def _unmatched(self, sample: Sequence[Request]) -> set[str]:
-        """Return the patterns that match no member of the archives read so far."""
-        patterns = set(sample[0].asset.members) if sample else set()
-        return patterns.intersection(*(one.unmatched for one in self._facts.values()))
+            is_whole = isinstance(error, SourceUnavailableError) and error.whole
+            if is_whole or isinstance(error, _CLOSING):
+                self._budget.closed.add(source.name)
+        else:
+            self._facts[request.download_id] = facts
 
     def _no_match(self, request: Request, pattern: str, count: int) -> ConfigError:
         there = self._facts[request.download_id].there
@@ -163,30 +153,18 @@ class _Budget(NoCallbacks):
     """Allows requests for directories, and counts those to the portal against its quota."""
 
     def __init__(self, settings: Config, ledger: Ledger | None) -> None:
-        self._settings, self._ledger = settings, ledger
-        self.left = 0
-        """Number of requests to the portal that may still be spent."""
-        self._closed: set[str] = set()
-        self._lock = threading.Lock()
+        self._account = settings.account
+        self._ledger = ledger
+        self.closed: set[str] = set()
+        """Sources that cannot be reached, or refuse the account."""
 
     def before_open(self, source: str) -> None:
         """Allow one request, or raise QuotaError; nothing waits for a quota here."""
-        with self._lock:
-            refused = source in self._closed
-            if source == GEODES and self._settings.quota is not None and not refused:
-                self.left -= 1
-                refused = self.left < 0 or not self._may_spend()
+        refused = source in self.closed
+        if source == GEODES and self._ledger is not None and not refused:
+            account = self._ledger.account
+            refused = bool(
+                account.portal_pause(self._account) or account.spend(self._account).wait_s
+            )
         if refused:
             raise QuotaError(source, "no request is spent on a directory now", None, True)
-
-    def refused(self, source: str, error: GeodesTasksError) -> None:
-        """Send no more requests to a source that cannot be reached, or refuses the account."""
-        is_whole = isinstance(error, SourceUnavailableError) and error.whole
-        if is_whole or isinstance(error, UnreachableError | SourceUnreachableError | AccountError):
-            self._closed.add(source)
-
-    def _may_spend(self) -> bool:
-        if self._ledger is None:
-            return True
-        account, name = self._ledger.account, self._settings.account
-        return not account.portal_pause(name) and not account.spend(name).wait_s

@@ -38,6 +38,7 @@ take a tenth of the time of a request."""
 class SetFacts:
     """The cost of a set of members, and its patterns without a match."""
 
+    archive_bytes: int
     fetched_bytes: int
     """Bytes of the ranges that hold the members."""
     ranges: int
@@ -73,7 +74,7 @@ def facts_of(
         unmatched = frozenset(pattern for pattern, found in matches.items() if not found)
         spans = spans if len(unmatched) < len(matches) else []
         size = sum(end - start for start, end in spans)
-        return SetFacts(size, len(spans), unmatched, some_names(files))
+        return SetFacts(remote.size_bytes, size, len(spans), unmatched, some_names(files))
 
 
 class RemoteArchive:
