@@ -13,7 +13,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 from geodes_tasks.errors import ArchiveError, HostileNameError, NoMemberError
 from geodes_tasks.model.asset import Asset
@@ -50,6 +50,31 @@ class KnownDirectories(Protocol):
         ...
 
 
+class Stream(Protocol):
+    """The bytes of an archive, on disk or at a source, in any order."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to ``size`` bytes."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Change the position and return it."""
+        ...
+
+    def tell(self) -> int:
+        """Return the position, in bytes."""
+        ...
+
+
+def open_archive(stream: Stream) -> zipfile.ZipFile:
+    """Open an archive; a directory that would fill the memory is not read.
+
+    Raises:
+        BadZipFile: it is no zip archive, or its directory is without measure.
+    """
+    return zipfile.ZipFile(cast("IO[bytes]", Bounded(stream)))
+
+
 class Bounded(io.BufferedIOBase):
     """The bytes of an archive, of which no directory is read that would fill the memory.
 
@@ -57,7 +82,7 @@ class Bounded(io.BufferedIOBase):
     members are counted in the bytes before that.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.stream = stream
 
     def seekable(self) -> bool:
@@ -162,7 +187,7 @@ def check_readable(infos: Iterable[zipfile.ZipInfo], title: str) -> None:
 
 
 def checked(
-    archive: zipfile.ZipFile, stream: IO[bytes], asset: Asset, folder_name: str
+    archive: zipfile.ZipFile, stream: Stream, asset: Asset, folder_name: str
 ) -> dict[str, zipfile.ZipInfo]:
     """Return the members by their path below a folder; nothing is written yet.
 

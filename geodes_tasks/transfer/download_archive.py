@@ -6,7 +6,6 @@ import dataclasses
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, cast
 
 from geodes_tasks.errors import (
     ArchiveError,
@@ -134,7 +133,7 @@ def _by_ranges(
             try:
                 kept = folder.unpack(
                     asset,
-                    cast("IO[bytes]", remote),
+                    remote,
                     token,
                     lambda: callbacks.progress(remote.received_bytes),
                     callbacks.confirm,

@@ -10,7 +10,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
 
 from geodes_tasks.errors import (
     HostileNameError,
@@ -25,6 +24,7 @@ from geodes_tasks.transfer.archive_directory import (
     Bounded,
     check_readable,
     named_errors,
+    open_archive,
     selected,
     some_names,
 )
@@ -54,8 +54,7 @@ def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfil
             stack.enter_context(named_errors(asset.title))
             opened = stack.enter_context(RemoteArchive(asset, source, NoCallbacks()))
             try:
-                bounded = cast("IO[bytes]", Bounded(cast("IO[bytes]", opened)))
-                archive = stack.enter_context(zipfile.ZipFile(bounded))
+                archive = stack.enter_context(open_archive(opened))
             except (NoRangesError, SourceUnavailableError) as failed:
                 error = failed
                 continue
@@ -75,7 +74,7 @@ def local(path: Path) -> Iterator[zipfile.ZipFile]:
     with (
         named_errors(path.name),
         path.open("rb") as stream,
-        zipfile.ZipFile(cast("IO[bytes]", Bounded(stream))) as archive,
+        open_archive(stream) as archive,
     ):
         yield archive
 

@@ -9,18 +9,17 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import IO, cast
 
 from geodes_tasks.errors import NoRangesError, SourceUnavailableError, TransferError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.transfer.archive_directory import (
     MAX_DIRECTORY_BYTES,
-    Bounded,
     KnownDirectories,
     check_readable,
     checked,
     glob_matches,
     named_errors,
+    open_archive,
     some_names,
 )
 from geodes_tasks.transfer.callbacks import Callbacks
@@ -64,9 +63,9 @@ def facts_of(
     with (
         named_errors(asset.title),
         RemoteArchive(asset, source, callbacks, directories) as remote,
-        zipfile.ZipFile(cast("IO[bytes]", Bounded(cast("IO[bytes]", remote)))) as archive,
+        open_archive(remote) as archive,
     ):
-        files = checked(archive, cast("IO[bytes]", remote), asset, folder_name)
+        files = checked(archive, remote, asset, folder_name)
         matches = {pattern: glob_matches(files, pattern) for pattern in asset.members}
         for found in matches.values():
             check_readable(found.values(), asset.title)

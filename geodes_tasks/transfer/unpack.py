@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import IO, cast
 
 from geodes_tasks.errors import ArchiveError, DiskError, NotAFileError, TooLargeError
 from geodes_tasks.model.asset import Asset, Unpack
@@ -23,10 +22,11 @@ from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
 from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.archive_directory import (
-    Bounded,
+    Stream,
     check_readable,
     checked,
     named_errors,
+    open_archive,
     selected,
 )
 from geodes_tasks.transfer.destination import PART_FOLDER
@@ -128,7 +128,7 @@ class Unpacked:
     def unpack(
         self,
         asset: Asset,
-        stream: IO[bytes],
+        stream: Stream,
         token: str,
         progress: Callable[[], None],
         confirm: Callable[[], None],
@@ -161,7 +161,7 @@ class Unpacked:
         name = f"{leftovers.stem}.{token}.{FOLDER_ENDING}"
         with contextlib.ExitStack() as stack:
             stack.enter_context(named_errors(asset.title))
-            archive = stack.enter_context(zipfile.ZipFile(cast("IO[bytes]", Bounded(stream))))
+            archive = stack.enter_context(open_archive(stream))
             files = checked(archive, stream, asset, self.final.name)
             if asset.members:
                 files = selected(files, asset.members, asset.title)
