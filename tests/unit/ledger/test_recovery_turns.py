@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal
+from geodes_tasks.ledger import Claim, Ledger, Limits, News, Progress, Renewal
 from geodes_tasks.ledger.dispatch import RECOVERY_BLOCK
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
@@ -158,6 +158,45 @@ def test_a_clock_set_back_begins_no_pause_again(fake_ledger: Ledger, clock: Cloc
 
     assert [one.paused_until for one in fake_ledger.account.states()] == [None]
     assert woken == 1
+
+
+def test_a_clock_set_back_makes_no_outage_longer(fake_ledger: Ledger, clock: Clock) -> None:
+    """A source out of reach is tried again after its seconds, by the corrected clock too."""
+    fake_ledger.dispatch.recover("lives", 4)
+    fake_ledger.sources.exchange(
+        {"geodes": News(shun=30.0, why="down"), "s3": News(shun=0.0, offered=True)}
+    )
+
+    clock.advance(-BACK_S)
+    fake_ledger.dispatch.register("lives", 4)
+    ask(fake_ledger, request_of())
+    during = fake_ledger.dispatch.release()
+    # It worked within these seconds by the old clock only: the fleet's finding counts.
+    clock.advance(31.0)
+    fake_ledger.sources.exchange({"s3": News(shun=20.0, why="down", fleet=True)})
+
+    assert during == []
+    assert len(fake_ledger.dispatch.release()) == 1
+    assert fake_ledger.sources.outages()["s3"] == pytest.approx(clock.time() + 20.0, abs=0.01)
+
+
+def test_a_clock_set_back_makes_no_window_longer(fake_ledger: Ledger, clock: Clock) -> None:
+    """A request counts against the quota for the seconds of the window, and no hour more."""
+    limits = Limits(quota_count=1, quota_seconds=10.0)
+    ledger = Ledger(fake_ledger.connection.client, limits, prefix=fake_ledger.connection.prefix)
+    ask(ledger, request_of())
+    ledger.dispatch.recover("lives", 4)
+    spent = ledger.account.spend(ACCOUNT)
+
+    clock.advance(-BACK_S)
+    ledger.dispatch.register("lives", 4)
+    waits = ledger.account.spend(ACCOUNT)
+    clock.advance(limits.counted_seconds + 0.1)
+    again = ledger.account.spend(ACCOUNT)
+
+    assert spent.request
+    assert again.request
+    assert 0 < waits.wait_s <= limits.counted_seconds + 0.1
 
 
 def test_a_clock_set_back_ends_no_living_lease(fake_ledger: Ledger, clock: Clock) -> None:
