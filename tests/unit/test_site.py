@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests import site
+from tests import browser, site
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -147,14 +147,16 @@ def test_a_page_begins_with_its_title(page: Path) -> None:
 
 
 def test_the_checks_of_a_built_site_find_what_is_wrong(tmp_path: Path) -> None:
-    """An empty site, a picture of another host and a page of 400 kB fail; a plain page passes."""
+    """An empty site, a picture of another host, a page of 400 kB and a dead search are found."""
     empty = site.main([str(tmp_path)])
-    (tmp_path / "good.html").write_text("<a href='https://h/'>a page elsewhere</a>")
-    good = site.main([str(tmp_path)])
+    (tmp_path / "index.html").write_text("<a href='https://h/'>a page elsewhere</a>")
+    good = [*site.loads(tmp_path), *site.large(tmp_path)]
+    without = site.without_search(tmp_path)
     (tmp_path / "large.html").write_text("x" * 400_000)
     (tmp_path / "loads.html").write_text("<img src='https://h/picture.png'>")
 
-    assert (empty, good) == (1, 0)
+    assert (empty, good) == (1, [])
+    assert len(without) == (browser.browser() is not None)
     assert site.large(tmp_path) == ["large.html: 400000 bytes, at most 300000"]
     assert len(site.loads(tmp_path)) == 1
 
@@ -165,5 +167,6 @@ def test_the_site_asks_no_other_host() -> None:
 
     assert "\n  font: false\n" in settings
     assert re.findall(r"https?://", settings) == []
+    assert "polyfills: [iframe-worker.js]" in settings
     assert "analytics" not in settings
     assert "\nstrict: true\n" in settings
