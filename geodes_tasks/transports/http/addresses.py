@@ -12,6 +12,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from geodes_tasks.errors import HrefRefusedError
+from geodes_tasks.model.formatting import escaped
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback
 
@@ -36,7 +37,7 @@ def redact(url: str) -> str:
         netloc = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "(an address that cannot be read)"
-    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+    return escaped(urlunsplit((parts.scheme, netloc, parts.path, "", "")))
 
 
 def origin(url: str) -> Origin:

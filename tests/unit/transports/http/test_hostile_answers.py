@@ -140,6 +140,12 @@ def test_the_gist_of_a_page(page: str, gist: str) -> None:
     assert responses.gist(page) == gist
 
 
+@pytest.mark.parametrize("start", ["s3://b/", "ftp://h/", "https://h/", "/", "h:"])
+def test_no_shown_address_passes_codes_on(start: str) -> None:
+    """Hrefs and redirects of strangers are quoted in logs and on terminals."""
+    assert redact(f"{start}\x1b]0;owned\x07\u202e?signature").isprintable()
+
+
 def test_debug_lines_have_no_paths(caplog: pytest.LogCaptureFixture) -> None:
     """The lines of urllib3 stay, without paths and queries: these may be secrets."""
     hide_paths()
