@@ -20,6 +20,7 @@ from geodes_tasks.tasks.stop_signal import STOP
 from worker import preflight
 from worker.json_log import use_json
 from worker.parent_watch import ParentWatch
+from worker.printable_log import escape_codes
 from worker.recovery import Recovery
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def install(app: Celery) -> None:
     signals.after_setup_logger.connect(_quiet_celery, weak=False)
     if config.load().log_format == "json":
         signals.after_setup_logger.connect(use_json, weak=False)
+    signals.after_setup_logger.connect(escape_codes, weak=False)
 
 
 def _quiet_celery(loglevel: int, **_: object) -> None:
