@@ -273,7 +273,8 @@ def file_row(one: Running, *, is_silent: bool) -> Row:
     # Without a size in the catalogue there is neither a share nor a time left.
     left = human_seconds((size - one.done_bytes) / speed) if size and speed else ""
     share = min(one.done_bytes / size, 1.0) if size else None
-    node = one.worker.removeprefix("celery@")
+    # The worker of a private run is on this machine, and its name is as long as a bar.
+    node = "" if one.worker.startswith("one-machine-") else one.worker.removeprefix("celery@")
     return Row(
         (
             one.title,

@@ -12,11 +12,11 @@ from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.history import history_sections
 from geodes_tasks.monitoring.html import picture
-from geodes_tasks.monitoring.picture import Row, Tone, account_row, batch_row, sections
+from geodes_tasks.monitoring.picture import Row, Tone, account_row, batch_row, file_row, sections
 from geodes_tasks.monitoring.snapshot import Pause, Snapshot, SnapshotReader
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import AGAIN_AT_ONCE, ask, claimed, failed, postponed, request_of
-from tests.unit.monitoring.scene import ACCOUNT, NOW, batch_of, busy_snapshot, failure_of
+from tests.unit.monitoring.scene import ACCOUNT, NOW, batch_of, busy_snapshot, failure_of, running
 
 
 def rows(snapshot: Snapshot, title: str) -> list[Row]:
@@ -133,6 +133,13 @@ def test_a_silent_worker_is_named_with_the_time_of_the_take_over() -> None:
     assert files["node2 geodes"].cells[3] == "silent"
     assert files["node2 geodes"].tone is Tone.WAITS
     assert files["node1 geodes"].cells[3] == "505.0 kB/s"
+
+
+def test_the_worker_of_a_private_run_takes_no_room() -> None:
+    """On one machine a file has its source and its bar, no name of a process."""
+    row = file_row(running(1, "a.zip", "one-machine-29484-1@vm"), is_silent=False)
+
+    assert row.cells[5] == "geodes"
 
 
 def test_workers_with_different_settings_are_a_warning() -> None:
