@@ -8,6 +8,7 @@ Needs Chromium and tmux. The portal is the stand-in of the tests, the workers ar
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME as LIGHT
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
@@ -44,8 +46,19 @@ KEY = "standin-key-0123456789"
 RATE = 500 * KiB
 SIZES = {60: 20, 80: 24, 120: 36}
 """Columns of the terminals to lines."""
+COMMANDS = (
+    "search -c PEPS_S2_L1C",
+    "search -c PEPS_S2_L1C -o items.json",
+    "download items.json -o files",
+    "status -o files",
+    "report -o files --format markdown",
+    "download items.jsn",
+    "download items.json -o files --include '*.nope'",
+    "cancel",
+)
+"""What a first session types: data, a failure, and two mistakes."""
 PAGE = """<!doctype html><meta charset="utf-8"><style>
-body {{ background: #0c0c0c; margin: 18px; color: #ddd }}
+body {{ background: COLOURS; margin: 18px }}
 pre {{ font: 15px/1.25 "DejaVu Sans Mono", monospace; margin: 0 }}
 </style><pre>{code}</pre>"""
 
@@ -132,26 +145,61 @@ def shots(scene: Scene) -> None:
 
 def watch(scene: Scene, columns: int) -> None:
     """Take the live view in a terminal of so many columns."""
-    lines = SIZES[columns]
     variables = config.environment(scene.settings) | {"COLORTERM": "truecolor"}
-    with Terminal(columns=columns, lines=lines) as opened:
+    with Terminal(columns=columns, lines=SIZES[columns]) as opened:
         opened.run(
             [sys.executable, "-m", "geodes_tasks", "watch"], variables | {"PYTHONPATH": str(ROOT)}
         )
         time.sleep(6.0)
         text = opened.screen(colours=True)
+    photograph(text, columns, "watch" if columns == 80 else f"watch-{columns}")
+
+
+def photograph(text: str, columns: int, name: str, *, dark: bool = True) -> None:
+    """Write the picture of what is on a terminal, in its colours."""
     console = Console(record=True, width=columns, file=Path("/dev/null").open("w"))  # noqa: SIM115
     console.print(Text.from_ansi(text))
-    html = console.export_html(inline_styles=True, code_format=PAGE, theme=MONOKAI)
-    page = scene.folder / "watch.html"
-    page.write_text(html)
-    name = "watch.png" if columns == 80 else f"watch-{columns}.png"
-    shoot(page.as_uri(), IMAGES / name, width=columns * 9 + 70, height=lines * 19 + 40)
+    theme, colours = (MONOKAI, "#0c0c0c; color: #ddd") if dark else (LIGHT, "#fff; color: #111")
+    code_format = PAGE.replace("COLOURS", colours)
+    with tempfile.NamedTemporaryFile("w", suffix=".html") as page:
+        page.write(console.export_html(inline_styles=True, code_format=code_format, theme=theme))
+        page.flush()
+        height = (text.rstrip().count("\n") + 1) * 19 + 40
+        shoot(
+            Path(page.name).as_uri(), IMAGES / f"{name}.png", width=columns * 9 + 70, height=height
+        )
+
+
+def commands(columns: int) -> None:
+    """Take what the commands print one after the other, on a dark and on a light terminal."""
+    with StandIn(KEY) as standin, tempfile.TemporaryDirectory(prefix="screens-") as folder:
+        items = [standin.add_item(900 * KiB, tile=f"T31T{tile}") for tile in ("CJ", "DJ", "CH")]
+        standin.fault(items[0], "licence_423")
+        settings = config.load(
+            api_key=KEY, portal_url=standin.url, state_dir=Path(folder) / "state", quota="50/hour"
+        )
+        variables = config.environment(settings) | {"COLORTERM": "truecolor"}
+        python = shlex.quote(sys.executable)
+        script = Path(folder) / "session.sh"
+        script.write_text(
+            f"cd {shlex.quote(folder)}\n"
+            f'geodes-tasks() {{ echo "$ geodes-tasks $*"; {python} -m geodes_tasks "$@"; echo; }}\n'
+            + "".join(f"geodes-tasks {line}\n" for line in COMMANDS)
+            + "echo THE END; sleep 60\n"
+        )
+        with Terminal(columns=columns, lines=90) as opened:
+            opened.run(["bash", str(script)], variables | {"PYTHONPATH": str(ROOT)})
+            opened.wait_for("THE END", timeout_s=120.0)
+            text = opened.screen(colours=True).partition("THE END")[0]
+    for dark in (True, False):
+        photograph(text, columns, f"commands-{columns}-{'dark' if dark else 'light'}", dark=dark)
 
 
 def main() -> None:
     """Make all pictures."""
     IMAGES.mkdir(exist_ok=True)
+    for columns in (80, 120):
+        commands(columns)
     with scene() as set_scene:
         shots(set_scene)
 

@@ -243,8 +243,8 @@ def _show_price(quote: Quote) -> None:
         write_line(line)
 
 
-def _write_failures(groups: Iterable[FailureGroup], all_of_them: str) -> None:
-    for line in failure_lines(groups, all_of_them):
+def _write_failures(groups: Iterable[FailureGroup], all_of_them: str, *batch: str) -> None:
+    for line in failure_lines(groups, all_of_them, *batch):
         write_line(line)
 
 
@@ -283,7 +283,8 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     has_errors = status.states["FAILURE"] or status.waiting
     failures = run.batch.ledger.reading.failures(run.batch.id) if has_errors else []
     # Items that were refused when they were enqueued were named then.
-    _write_failures([one for one in failures if not one.is_refused], _report_command(run))
+    named = [one for one in failures if not one.is_refused]
+    _write_failures(named, _report_command(run), run.batch.id)
     if as_json:
         write_data(_status_object(run.batch))
     code = exit_codes.exit_code(status, failures)

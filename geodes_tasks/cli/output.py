@@ -9,6 +9,8 @@ from rich.console import Console
 
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.model.formatting import escaped
+from geodes_tasks.model.results import ErrorInfo
+from geodes_tasks.monitoring.wording import in_words
 
 # One console for all: rich draws one live display at a time on each.
 stderr = Console(stderr=True)
@@ -21,7 +23,7 @@ def write_line(text: str) -> None:
 
 def write_error(error: GeodesTasksError) -> None:
     """Write an error and its remedy to standard error, in one line."""
-    write_line(f"error: {str(error).rstrip('.')}. {error.hint}".rstrip())
+    write_line(in_words("error", ErrorInfo.of(error)))
 
 
 def write_data(data: object) -> None:

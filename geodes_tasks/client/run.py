@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Quote, priced
 from geodes_tasks.client.private_server import OnLoad
-from geodes_tasks.client.waiting import Waiting, in_words
+from geodes_tasks.client.waiting import Waiting
 from geodes_tasks.errors import KeyMissingError
 from geodes_tasks.ledger import FailureGroup, Ledger
 from geodes_tasks.model.asset import GEODES
@@ -25,6 +26,7 @@ from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.terminal import View
+from geodes_tasks.monitoring.wording import in_words
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transports import chosen
@@ -82,22 +84,29 @@ class Run:
             self.machine.stop_workers()
 
 
-def failure_lines(failures: Iterable[FailureGroup], where: str) -> Iterator[str]:
+def failure_lines(
+    failures: Iterable[FailureGroup], where: str, batch: str = "BATCH"
+) -> Iterator[str]:
     """Yield lines for each class of error: how many failed or wait, examples, what to do.
 
     Args:
         failures: The classes.
         where: What shows them all, for the last line.
+        batch: Its name, for the commands that retry.
     """
+    command = "geodes-tasks retry BATCH", f"geodes-tasks retry {shlex.quote(batch)}"
     groups = sorted(failures, key=lambda group: -group.count)
     for group in groups[:MOST_CLASSES]:
         word = "refused" if group.is_refused else "failed"
         if group.state is not State.FAILURE:
             word = "waits" if group.count == 1 else "wait"
         if group.count == 1:
-            yield in_words(word, group.example)
+            # The other messages begin with the name of the item or the file.
+            is_address = group.example.message.startswith("http")
+            name = f": {group.items[0]}" if is_address and group.items else ""
+            yield in_words(f"{word}{name}", group.example).replace(*command)
             continue
-        yield in_words(f"{group.count} {word}", group.example)
+        yield in_words(f"{group.count} {word}", group.example).replace(*command)
         more = f" and {group.count - len(group.items)} more"
         yield f"  {', '.join(group.items)}{more if group.count > len(group.items) else ''}"
     if others := groups[MOST_CLASSES:]:

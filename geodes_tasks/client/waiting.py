@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +12,11 @@ from typing import Literal
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.errors import for_reader
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.model.results import BatchStatus, ErrorInfo
+from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.monitoring.terminal import View
+from geodes_tasks.monitoring.wording import in_words
 
 POLL_S = 0.25
 """Seconds between two readings of the status."""
@@ -28,8 +28,6 @@ NO_WORKER_S = 10.0
 """Seconds without a worker after which that is reported: schedulers start workers later."""
 ACCOUNT_S = 2.0
 """Seconds between two readings of workers and accounts."""
-
-_LONG_ADDRESS = re.compile(r"\b(https?://[^/\s]+/)\S{40,}/([^\s/:,']+)")
 
 Until = Literal["done", "key", "blocked"]
 """``done``: no download is unfinished. ``key``: or all that is left waits for a key.
@@ -144,9 +142,3 @@ def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:
     if before is None or status == before:
         return False
     return status.unfinished <= max(LAST, before.unfinished - status.unfinished)
-
-
-def in_words(word: str, error: ErrorInfo) -> str:
-    """Return one line with an error and its remedy; of a long address its host and its end."""
-    message = _LONG_ADDRESS.sub(r"\1.../\2", error.message).rstrip(".")
-    return f"{word}: {message}. {error.hint}".rstrip()

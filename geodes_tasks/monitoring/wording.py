@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from geodes_tasks.model.formatting import human_seconds, instant
-from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.results import BatchStatus, ErrorInfo
 from geodes_tasks.model.states import Outcome, Reason, State
 
 STATE_WORDS = {
@@ -44,6 +44,8 @@ SOON_S, DAY_S = 600.0, 72_000.0
 # text of many addresses takes linear time.
 _ADDRESS = re.compile(r"'?https?://[^\s']+(?:', | )?")
 
+_LONG_ADDRESS = re.compile(r"\b(https?://[^/\s]+/)\S{40,}/([^\s/:,']+)")
+
 
 def summary(status: BatchStatus) -> str:
     """Return a batch in a few words: ``12 of 20 done (9 downloaded, 3 resumed), 4 on tape``."""
@@ -66,6 +68,14 @@ def summary(status: BatchStatus) -> str:
 def without_addresses(message: str) -> str:
     """Remove the addresses that precede a colon, or are the first of several values."""
     return _ADDRESS.sub(lambda found: "" if found[0].endswith((": ", "', ")) else found[0], message)
+
+
+def in_words(word: str, error: ErrorInfo) -> str:
+    """Return one line with an error and its remedy; of a long address its host and its end."""
+    message = _LONG_ADDRESS.sub(r"\1.../\2", error.message)
+    # Three dots show that a text was cut: they stay.
+    end = "" if message.endswith((".", "?")) else "."
+    return f"{word}: {message}{end} {error.hint}".rstrip()
 
 
 def clock(when: float, now: float) -> str:

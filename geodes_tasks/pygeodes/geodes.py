@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Self, cast
 
 from geodes_tasks.client import direct_download, ledgers
 from geodes_tasks.client.item_like import ItemLike, ItemsLike, check_texts
-from geodes_tasks.client.waiting import in_words
 from geodes_tasks.errors import GeodesTasksError, NoDataAssetError
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html
+from geodes_tasks.monitoring.wording import in_words
 from geodes_tasks.pygeodes import archives
 from geodes_tasks.pygeodes.download_queue import DownloadQueue
 from geodes_tasks.pygeodes.instances import PORTALS

@@ -106,7 +106,9 @@ class Catalog:
             found = list(self.search(Search(ids=block)))
             for name in dict.fromkeys(block):
                 fitting = [item for item in found if _is_named(item, name)]
-                problem = f"{self.url} has neither an item nor a product of this name"
+                problem = (
+                    f"is no file, and {self.url} has neither an item nor a product of this name"
+                )
                 yield from fitting
                 if not fitting:
                     yield ItemNotFoundError(printable(name), problem)

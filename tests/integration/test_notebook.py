@@ -193,7 +193,10 @@ batch""",
     assert "'SUCCESS': 3" in waited
     assert "NotFoundError: no such file" in ended
     assert "Search for the item again" in ended
-    assert "geodes-tasks retry &#x27;&lt;i&gt;mine&#x27; --class NotFoundError" in ended
+    again = (
+        "geodes_tasks.batch(&#x27;&lt;i&gt;mine&#x27;).retry(classes=[&#x27;NotFoundError&#x27;])"
+    )
+    assert again in ended
     assert ended.count("<td>DOWNLOADED</td>") == 3
     assert "datetime64[" in frame
     assert "Int64" in frame

@@ -167,7 +167,8 @@ def test_a_layout_field_that_an_item_lacks(standin: StandIn, settings: Config) -
     with pytest.raises(ConfigError, match=r"layout: unknown field \{colour\}"):
         enqueue(plain, layout="{colour}/{title}", batch="never", conf=settings)
     batches = Ledger.of(settings).reading.batches()
-    done, failed = enqueue([coloured, plain], layout="{colour}/{title}", conf=settings).results()
+    both = enqueue([coloured, plain], layout="{colour}/{title}", conf=settings).results()
+    failed, done = sorted(both, key=lambda record: record.state)
 
     assert batches == []
     assert failed.error is not None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from geodes_tasks.client.run import failure_lines
-from geodes_tasks.client.waiting import in_words
 from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.wording import in_words
 
 
 def group(kind: str, count: int, state: State = State.FAILURE) -> FailureGroup:
@@ -32,6 +32,28 @@ def test_one_error_is_one_line() -> None:
         "failed: E happened. Do this.",
         "waits: F happened. Do this.",
     ]
+
+
+def test_a_command_names_the_batch_and_a_line_the_item() -> None:
+    """What is printed at the end of a run can be pasted, and says which item it is about."""
+    hint = "Accept it, then: geodes-tasks retry BATCH --class LicenceError"
+    error = ErrorInfo("LicenceError", "https://h/a: not accepted", hint)
+    one = FailureGroup(State.FAILURE, "LicenceError", 1, error, "URN:a", ("URN:a",))
+
+    assert list(failure_lines([one], "the report", "my batch")) == [
+        "failed: URN:a: https://h/a: not accepted. Accept it, then: "
+        "geodes-tasks retry 'my batch' --class LicenceError"
+    ]
+
+
+def test_a_text_that_was_cut_keeps_its_dots() -> None:
+    """One stop ends the message; three are no end but a part that is left out."""
+    for message, text in {
+        "it is": "it is.",
+        "it is.": "it is.",
+        "keys: S2...": "keys: S2...",
+    }.items():
+        assert in_words("error", ErrorInfo("E", message, "Do.")) == f"error: {text} Do."
 
 
 def test_a_long_address_is_shortened() -> None:
