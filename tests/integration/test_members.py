@@ -18,6 +18,7 @@ from geodes_tasks import enqueue
 from geodes_tasks.client import member_prices, planning
 from geodes_tasks.client.dry_run import dry_run
 from geodes_tasks.errors import ConfigError
+from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.utils.profile import DownloadQueue
@@ -263,6 +264,25 @@ def test_the_plan_of_a_long_list_is_an_estimate(
     unread = planning.selection_of(tmp_path / "f", members=["*_B99.jp2"])
     with pytest.raises(ConfigError, match=r"\(5 that were read of 20\); P00\.zip has P00\.SAFE"):
         dry_run(planning.plan(iter(portal.items), unread), conf)
+
+
+def test_directories_are_counted_against_the_quota(
+    portal: StandIn, settings: Config, redis_url: str, tmp_path: Path
+) -> None:
+    """Of a portal that counts requests ten directories are read before a run, and spent."""
+    portal.settings.range = RangeBehaviour.GOOD
+    conf = settings.replace(redis_url=redis_url, quota="50/hour", download_dir=tmp_path / "f")
+    options: Any = {"source": "geodes", "portal_ranges": True, "conf": conf}
+
+    batch = enqueue(portal.items, members=[PATTERN], **options)
+    with pytest.raises(ConfigError, match=r"matches no member of the archives \(10 that were read"):
+        enqueue(portal.items, members=["*_B99.jp2"], **options)
+
+    ledger = Ledger.of(conf)
+    spent = ledger.connection.key("account", "default", "spent")
+    assert ledger.connection.client.zcard(spent) == len(portal.downloads()) == 10
+    assert batch.status().bytes_total == pytest.approx(PRODUCTS * 800 * KiB, rel=0.01)
+    ledger.close()
 
 
 def test_from_python(portal: StandIn, settings: Config, tmp_path: Path, monkeypatch: Any) -> None:
