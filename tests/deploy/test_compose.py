@@ -46,6 +46,14 @@ def test_the_secrets_have_a_place_in_a_container_that_cannot_write_to_itself() -
     assert {f"/secrets/{user}" for user in (*USERS, "acl", "grafana")} <= mounted
 
 
+def test_what_runs_for_long_has_a_limit_of_memory() -> None:
+    """A service that grows ends by itself, before the kernel chooses which program to end."""
+    lasting = {name for name, one in SERVICES.items() if one["restart"] == "unless-stopped"}
+    limited = {name for name, one in SERVICES.items() if "mem_limit" in one}
+
+    assert lasting - {"demo-portal", "demo-worker"} == limited
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_logs_do_not_grow_without_limit(name: str) -> None:
     """Docker's own default keeps every line of a worker that runs for months."""
