@@ -37,7 +37,7 @@ all of them are in `geodes_tasks.errors`, below `GeodesTasksError`, in groups th
 What to do is written below for a shell. In Python `error.hint` and the last line of a traceback
 name arguments and calls in place of options and commands: `layout=` and `batch.retry()`.
 
-The texts below are examples. [When something fails](troubles.md) lists the same by symptom.
+The texts below are examples. [Troubleshooting](troubles.md) lists the same by symptom.
 """
 ENDED = """\
 ## The end from outside

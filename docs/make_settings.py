@@ -25,18 +25,20 @@ OPENING = """\
 
 <!-- Made by `python docs/make_settings.py`. Change geodes_tasks/settings, not this page. -->
 
-Weakest first: the defaults below, `config.toml` in the user's configuration folder
-(`~/.config/geodes-tasks` on Linux), `pygeodes-config.json` in the current folder, the environment,
-a file named with `--config` or `Config.from_file`, the options of the command line and keywords. An
-empty variable counts as not set. `geodes-tasks config show` prints each value and its origin.
+All settings, what each is without a value, and where you can give one. `geodes-tasks config show`
+prints each value that is in use and where it comes from.
+
+A value is taken from the last of these that has it: the defaults below, `config.toml` in your
+configuration folder (`~/.config/geodes-tasks` on Linux), `pygeodes-config.json` in the current
+folder, the environment, a file named with `--config` or `Config.from_file`, the options of the
+command line and keywords. An empty variable counts as not set.
 
 `config.toml` has the lower-case names of the settings, without `GEODES_TASKS_` (the first ones as
 below): `api_key = "..."`, `quota = "50/hour"`, `allowed_hosts = ["mirror.example"]`.
-`pygeodes-config.json` is that of pygeodes; it may have these names too. No file is ever written.
+`pygeodes-config.json` may have these names too. No file is ever written.
 
-Accounts other than that of `GEODES_TASKS_ACCOUNT` have keys of their own: the key of an account
-`lab` is in `GEODES_API_KEY_LAB`, or in the file that `GEODES_API_KEY_LAB_FILE` names. Only their
-owner should be able to read files with keys (`chmod 600`); workers and `doctor` warn of others.
+A second account `lab` has its key in `GEODES_API_KEY_LAB`, or in the file that
+`GEODES_API_KEY_LAB_FILE` names: [Several accounts](quota.md#several-accounts).
 """
 SECRET = "not set; secret"  # noqa: S105 - a word in a table
 NOTHING = "not set"

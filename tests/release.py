@@ -3,7 +3,7 @@
 Builds wheel and sdist from a copy of what git knows, has twine look at both, and installs each of
 them into an empty environment of every Python from 3.11 to 3.13 that is found here. There the
 installed command says its version and downloads from a stand-in for GEODES, away from the sources.
-Then each line of docs/install.md that installs the wheel is run.
+Then each line of docs/install.md that builds or installs the wheel is run.
 """
 
 from __future__ import annotations
