@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -298,23 +299,23 @@ def test_what_a_killed_worker_had_is_shown_as_waiting(
     assert states(flower) == {"RETRY": 2}
 
 
-@pytest.mark.parametrize("button", ["grow", "shrink", "autoscale"])
 def test_a_button_that_cannot_work_says_why(
-    settings: Config, worker: WorkerFactory, flower: FlowerProcess, button: str
+    settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
     """With threads the size of the pool is fixed: one sentence, and no traceback in the log."""
     flower.start("--read_only=False")
     process = worker()
     (name,) = Ledger.of(settings).dispatch.workers()
-    url = f"{flower.url}/api/worker/pool/{button}/{name}?n=1&min=1&max=4"
     wait_until(lambda: name in flower.get("/api/workers?refresh=1")[1], 20.0, "the worker")
 
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10)
-    with refused.value as answer:
-        text = answer.read().decode()
+    for button in ("grow", "shrink", "autoscale"):
+        url = f"{flower.url}/api/worker/pool/{button}/{name}?n=1&min=1&max=4"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10)
+        with refused.value as answer:
+            text = answer.read().decode()
 
-    assert "the thread pool has a fixed size" in text
+        assert "the thread pool has a fixed size" in text, button
     assert "Traceback" not in process.text
 
 
@@ -382,31 +383,29 @@ def test_the_page_says_when_it_is_old(flower: FlowerProcess) -> None:
     assert "no batch in the ledger yet" in seen
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_of_batches_fits_and_is_legible_without_scripts(
-    settings: Config, flower: FlowerProcess, tmp_path: Path, width: int, dark: bool
+    flower: FlowerProcess, tmp_path: Path
 ) -> None:
     """The page as it is sent, in a window of this width: no part is wider, each text differs."""
     need_browser()
-    enqueue([], conf=settings, batch="april")
     flower.start()
     page = flower.get("/batches")[1]
     busy = picture(busy_snapshot(), "/task/")
     page = re.sub("<main>.*</main>", lambda _: f"<main>{busy}</main>", page, flags=re.DOTALL)
     page = re.sub("<script>.*</script>", "", page, flags=re.DOTALL)
     file = tmp_path / "page.html"
-    # A window has at least 500 pixels there, a frame in it has any width.
-    file.write_text(FRAME.format(width=width, page=escape(page)))
+    for width, dark in itertools.product((400, 1400), (False, True)):
+        # A window has at least 500 pixels there, a frame in it has any width.
+        file.write_text(FRAME.format(width=width, page=escape(page)))
 
-    seen = browser.dom(file.as_uri(), width=1600, dark=dark)
+        seen = browser.dom(file.as_uri(), width=1600, dark=dark)
 
-    found = re.search(r'data-seen="([^"]*)"', seen)
-    assert found is not None
-    frame, widest, contrast, ground = json.loads(unescape(found[1]))
-    assert (frame, widest) == (width, width)
-    assert contrast >= 4.0
-    assert (sum(ground) < 3 * 128) is dark
+        found = re.search(r'data-seen="([^"]*)"', seen)
+        assert found is not None
+        frame, widest, contrast, ground = json.loads(unescape(found[1]))
+        assert (frame, widest) == (width, width)
+        assert contrast >= 4.0, (width, dark)
+        assert (sum(ground) < 3 * 128) is dark
 
 
 def test_a_flower_that_starts_late_knows_what_runs(
