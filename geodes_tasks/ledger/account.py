@@ -195,8 +195,18 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        granted = self._connection.run("begin_quota_poll", account, every_s)
-        return float(granted) if granted else None
+        now, key = self._connection.server_time(), self._key("account", account)
+        with self._connection.commands() as redis:
+            left, until, polled, probe = redis.hmget(
+                key, "portal_left", "paused_until", "quota_asked", "probe"
+            )
+            # Where the portal named no number, or has no quota, an hour is soon enough.
+            period_s = every_s if as_count(left) >= 0 else 60 * every_s
+            has_use = probe is not None or redis.zcard(f"{key}:leases")
+            if until == "resume" or not has_use or now - as_number(polled) < period_s:
+                return None
+            redis.hset(key, "quota_asked", now)
+        return now
 
     def note_quota(self, account: str, left: int, asked: float) -> bool:
         """Record the requests left by the portal's answer, ``NOT_SAID`` or ``NO_QUOTA``.

@@ -141,6 +141,18 @@ def _readable(parse: Callable[[str], Known], text: str) -> Known | None:
         return None
 
 
+def _failed(claim: Claim, error: BaseException, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an attempt that failed, with its entry in the history."""
+    return {
+        "error": error_json(error),
+        "entry": jsontext.compact(entry),
+        "bytes": entry["transferred"],
+        "source": entry.get("source"),
+        "collection": claim.asset.collection,
+        "sources": entry.get("sources") or None,
+    }
+
+
 class Leases(Part):
     """Claim and renew leases; record how attempts end."""
 
@@ -235,16 +247,10 @@ class Leases(Part):
         self, claim: Claim, error: BaseException, decision: Decision, entry: dict[str, Any]
     ) -> list[Wakeup]:
         """Record that the download waits, and why. Returns and raises as ``finish``."""
-        fields = {
+        fields = _failed(claim, error, entry) | {
             "reason": decision.reason,
             "delay": decision.delay_s,
             "counted": decision.counted,
-            "error": error_json(error),
-            "entry": jsontext.compact(entry),
-            "bytes": entry["transferred"],
-            "source": entry.get("source"),
-            "collection": claim.asset.collection,
-            "sources": entry.get("sources") or None,
             "suspect": str(decision.suspect) if decision.suspect else None,
             "pause": decision.pause,
             "pause_seconds": decision.pause_s,
@@ -256,15 +262,7 @@ class Leases(Part):
 
     def fail(self, claim: Claim, error: BaseException, entry: dict[str, Any]) -> list[Wakeup]:
         """Record that the download ended with an error. Returns and raises as ``finish``."""
-        fields = {
-            "error": error_json(error),
-            "entry": jsontext.compact(entry),
-            "bytes": entry["transferred"],
-            "source": entry.get("source"),
-            "collection": claim.asset.collection,
-            "sources": entry.get("sources") or None,
-        }
-        return self._record(claim, "fail_download", fields)
+        return self._record(claim, "fail_download", _failed(claim, error, entry))
 
     def revoke(self, claim: Claim) -> list[Wakeup]:
         """Record that a cancelled attempt has stopped. Returns and raises as ``finish``."""

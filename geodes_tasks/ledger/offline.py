@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.figures import as_number
 
 ASK_SECONDS = 60.0
 """The seconds that the right to poll lasts after an answer; then a dead poller is replaced."""
@@ -34,14 +35,23 @@ class OfflineFiles(Part):
     """Poll for files on tape on behalf of all downloads."""
 
     def begin(self, account: str, worker: str) -> list[str]:
-        """Claim the right to poll; return the downloads to poll for, none when refused or early."""
-        if not self._connection.run("begin_tape_poll", account, worker, ASK_SECONDS):
-            return []
+        """Claim the right to poll; return the downloads to poll for, none when refused or early.
+
+        Of two workers that claim it at the same moment, the answer of the later one is recorded.
+        """
+        now, poll = self._connection.server_time(), self._key("account", account, "poll")
         found: list[str] = []
         with self._connection.commands() as redis:
+            next_time, holder, till = redis.hmget(poll, "next", "holder", "till")
+            is_taken = holder not in (None, worker) and as_number(till) > now
+            paused = redis.hget(self._key("account", account), "paused_until") == "resume"
+            if is_taken or paused or as_number(next_time) > now:
+                return []
             key = self._key("account", account, "tape")
             while block := redis.zrange(key, len(found), len(found) + BLOCK - 1):
                 found += block
+            if found:
+                redis.hset(poll, mapping={"holder": worker, "till": now + ASK_SECONDS})
         return found
 
     def answer(self, account: str, worker: str, answer: TapeAnswer, wait_s: float) -> int:
@@ -72,4 +82,12 @@ class OfflineFiles(Part):
 
     def end(self, account: str, worker: str, first_s: float, longest_s: float, came: int) -> None:
         """Return the right to poll: the next poll is later each time, soon after ``came`` files."""
-        self._connection.run("end_tape_poll", account, worker, first_s, longest_s, came)
+        now, poll = self._connection.server_time(), self._key("account", account, "poll")
+        with self._connection.commands() as redis:
+            holder, last_s = redis.hmget(poll, "holder", "period")
+            if holder != worker:
+                return
+            later_s = min((as_number(last_s) or first_s) * 1.5, longest_s)
+            period_s = first_s if came else later_s
+            redis.hset(poll, mapping={"period": period_s, "next": now + period_s})
+            redis.hdel(poll, "holder", "till")

@@ -25,6 +25,6 @@ if call('DEL', P .. 'mend') == 0 then return 0 end
 for _, name in ipairs(call('ZREVRANGE', P .. 'batches', 0, 999)) do
   local own = call('HGET', batch_key(name), 'account')
   if own then call('SADD', P .. 'accounts', own) end
-  for _, account in ipairs(all_accounts()) do rejoin_ring(name, account) end
+  rejoin_rings(name)
 end
 return 1

@@ -5,7 +5,5 @@ local name, level, weight = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local before = number(call('HGET', batch_key(name), 'priority'))
 call('HSET', batch_key(name), 'priority', level, 'weight', weight)
 if level == before then return 0 end
-for _, account in ipairs(all_accounts()) do
-  rejoin_ring(name, account)
-end
+rejoin_rings(name)
 return 1

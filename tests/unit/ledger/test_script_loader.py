@@ -20,8 +20,6 @@ MOST_LINES = 60
 
 ARGUMENTS = {
     "admit_downloads": ["b", "a", "1"],
-    "begin_quota_poll": ["a", "1"],
-    "begin_tape_poll": ["a", "w", "1"],
     "cancel_downloads": [""],
     "claim_download": ["x", "w", "60", "4"],
     "end_left_overs": ["200"],
@@ -29,7 +27,6 @@ ARGUMENTS = {
     "end_damaged_download": ["x", "1"],
     "end_dead_leases": ["200", "60", "8", "{}"],
     "end_quota_probe": ["x", "1"],
-    "end_tape_poll": ["a", "w", "1", "2", "0"],
     "exchange_source_news": ["{}"],
     "fail_download": ["x", "1", "{}", "1", "1", "0", "0"],
     "find_directory": ["md5:x"],
