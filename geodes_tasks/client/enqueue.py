@@ -66,7 +66,7 @@ def enqueue(
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of its range.
         LedgerUnavailableError: Redis does not answer.
-        ConfigError: a setting or the layout cannot be used.
+        ConfigError: a setting, the layout or a glob cannot be used.
 
     Examples:
         >>> from geodes_tasks import enqueue

@@ -266,6 +266,20 @@ def test_the_plan_of_a_long_list_is_an_estimate(
         dry_run(planning.plan(iter(portal.items), unread), conf)
 
 
+def test_the_plan_where_no_directory_can_be_read(
+    portal: StandIn, settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A datalake out of reach ends nothing: the plan counts whole archives, as an estimate."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    conf = settings.replace(download_dir=tmp_path / "f", s3_endpoint_url="http://127.0.0.1:1")
+    selection = planning.selection_of(tmp_path / "f", members=["*_B99.jp2"])
+
+    plan = dry_run(planning.plan(iter(portal.items), selection), conf)
+
+    assert plan.quote.price.bytes_total == sum(len(read(portal.body(i))) for i in portal.items)
+    assert "an estimate from 0 directories" in list(plan.quote.lines())[1]
+
+
 def test_directories_are_counted_against_the_quota(
     portal: StandIn, settings: Config, redis_url: str, tmp_path: Path
 ) -> None:
