@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -69,9 +69,10 @@ def _primary_of(address: SentinelAddress, options: dict[str, Any]) -> redis.Redi
     """Return a client of the primary: each new connection asks a Sentinel where it is now."""
     # redis-py asks a Sentinel for each new connection, and again after READONLY from a server that
     # is no primary any more (redis/sentinel.py), so a failover needs no restart of this process.
-    # redis-py has no types for these two.
+    # A Sentinel that does not answer is not tried again, ten times by redis-py's own default: the
+    # next one is. redis-py has no types for these two.
     sentinels = Sentinel(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=address.sentinel_options
+        address.hosts, sentinel_kwargs=address.sentinel_options | {"retry": Retry(NoBackoff(), 0)}
     )
     client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
         address.master_name,

@@ -218,13 +218,13 @@ def test_commands_reach_redis_through_sentinels(
 def test_secured_sentinels_refuse(
     scene: Scene, sentinels: Sentinels, old: str, new: str, reason: str, tmp_path: Path
 ) -> None:
-    """One line that names the Sentinels and no secret."""
+    """One line that names the Sentinels and no secret, after seconds."""
     environment = os.environ | config.environment(scene.settings)
     environment["GEODES_TASKS_REDIS_URL"] = sentinels.url_of("client").replace(old, new)
 
     done = subprocess.run(
         [sys.executable, "-m", "geodes_tasks", "status"],
-        env=environment, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+        env=environment, capture_output=True, text=True, check=False, timeout=25, cwd=tmp_path,
     )  # fmt: skip
 
     assert done.returncode != 0
