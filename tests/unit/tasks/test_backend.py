@@ -83,8 +83,10 @@ def test_a_failure_raises_its_own_class(
     """Whatever values an error has, get() raises its class, with the same text."""
     fake_ledger.leases.fail(claim, error, ENTRY)
 
-    with pytest.raises(type(error), match=f"^{re.escape(str(error))}$"):
+    with pytest.raises(type(error), match=f"^{re.escape(str(error))}") as caught:
         result.get(timeout=1)
+
+    assert str(caught.value) == str(error)
 
 
 def test_a_cancelled_download_says_so(result: Any, claim: Claim, fake_ledger: Ledger) -> None:
