@@ -147,14 +147,22 @@ class Slurm:
             self._end()
 
     @contextlib.contextmanager
-    def lost_node(self, name: str) -> Iterator[None]:
-        """Lose a node while the processes of its jobs run on; then give it back."""
+    def lost_node(self, job: Job) -> Iterator[None]:
+        """Lose the node of a job, whose processes run on; then end them and give the node back."""
+        name, pids = job.shown("BatchHost"), set(job.processes(""))
+        # Their parents are the daemons of the job's steps, which would wait for slurmctld for ever.
+        pids |= {pid for one in pids if "slurmstepd" in command_of(pid := parent_of(one))}
         self._nodes[name].kill()
         self.run("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=lost")
-        yield
-        self._nodes[name] = self._spawn_node(name)
-        self.run("scontrol", "update", f"NodeName={name}", "State=RESUME")
-        wait_until(self._is_idle, START_S, "the node again")
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._nodes[name] = self._spawn_node(name)
+            self.run("scontrol", "update", f"NodeName={name}", "State=RESUME")
+            wait_until(self._is_idle, START_S, "the node again")
 
     def _spawn_node(self, name: str) -> Process:
         return self._spawn(self._node, "-D", "-N", name, "-f", self.env["SLURM_CONF"])
@@ -233,8 +241,7 @@ class Job:
         for line in listed.splitlines()[1:]:
             pid = line.split()[0]
             with contextlib.suppress(OSError):
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if words in command:
+                if words in command_of(int(pid)):
                     yield int(pid)
 
     def kill(self, words: str, sent: signal.Signals = signal.SIGKILL) -> int:
@@ -244,6 +251,17 @@ class Job:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sent)
         return len(found)
+
+
+def command_of(pid: int) -> str:
+    """Return the command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def parent_of(pid: int) -> int:
+    """Return the id of a process's parent."""
+    (parent,) = re.findall(r"^PPid:\s+(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return int(parent)
 
 
 def command_lines() -> set[str]:

@@ -337,7 +337,7 @@ def test_a_lost_node_does_no_harm_to_the_job_that_slurm_runs_again(site: Site) -
     # A node without a network: its srun does not learn either that the node is given up.
     job.kill("srun ", signal.SIGSTOP)
 
-    with site.slurm.lost_node(job.shown("BatchHost")):
+    with site.slurm.lost_node(job):
         wait_until(lambda: job.shown("Restarts") == "1", PATIENCE_S, "the requeue")
         job.wait_for(" ready.", PATIENCE_S, times=2)
         (redis,) = job.processes("redis-server")
