@@ -15,6 +15,7 @@ import pytest
 from geodes_tasks.errors import (
     DiskError,
     FolderError,
+    LeaseLostError,
     NoRangesError,
     NotAFileError,
     SourceUnavailableError,
@@ -25,6 +26,7 @@ from geodes_tasks.model.results import Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import audit, members
 from geodes_tasks.transfer.audit import Expected, Finding
+from geodes_tasks.transfer.callbacks import NoCallbacks
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
 from geodes_tasks.transfer.fallback import GAIN_BYTES
@@ -135,6 +137,27 @@ def test_a_folder_that_cannot_be_renamed_is_the_disks_refusal(
 
     with pytest.raises(DiskError, match="Permission denied"):
         download(PRODUCT, final, {"geodes": FolderTransport(FILES)})
+
+    assert not final.exists()
+
+
+@pytest.mark.parametrize("loss", ["adopted", "a file less", "a file cut"])
+def test_a_product_that_lost_a_file_is_not_published(final: Path, loss: str) -> None:
+    """What another attempt adopted or changed before the rename is not this attempt's any more."""
+
+    class Loses(NoCallbacks):
+        def confirm(self) -> None:
+            """Lose something, after the last check of the lease."""
+            (folder,) = (final.parent / PART_FOLDER).glob("*.folder")
+            if loss == "adopted":
+                folder.rename(folder.with_name("adopted"))
+            elif loss == "a file less":
+                (folder / "two.xml").unlink()
+            else:
+                (folder / "two.xml").write_bytes(b"2")
+
+    with pytest.raises(LeaseLostError):
+        download(PRODUCT, final, {"geodes": FolderTransport(FILES)}, callbacks=Loses())
 
     assert not final.exists()
 
