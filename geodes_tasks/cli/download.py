@@ -133,7 +133,8 @@ def download(
     try:
         disk.probe(selection.folder)
     except (DiskError, NotAFileError) as error:
-        raise ConfigError("--output-dir", str(error), error.hint) from error
+        remedy = "Free space, make the folder writable, or choose another one with -o."
+        raise ConfigError("--output-dir", str(error), remedy) from error
     checked = runs.check_key(planned, settings)
     on_load, folder = load_view(stderr, quiet=no_progress), selection.folder
     try:

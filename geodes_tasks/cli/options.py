@@ -18,6 +18,7 @@ from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.model.formatting import seconds_of
 from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.settings import config
+from geodes_tasks.settings.quota import parse_rate
 
 option, argument = (partial(one, show_default=False) for one in (typer.Option, typer.Argument))
 """An option and an argument whose help names the default itself, or that have none."""
@@ -31,6 +32,16 @@ def complete_batch(incomplete: str) -> list[str]:
     except GeodesTasksError:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+def rate_text(text: str) -> str:
+    """Return the text of a bandwidth: ``off`` is one too, and wins over the environment.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parse_rate(text)
+    return text
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -154,6 +165,7 @@ Rate = Annotated[
     str | None,
     option(
         "--limit-rate",
+        parser=rate_text,
         metavar="RATE",
         help="Bytes a second of the whole run: 20MB, 500kB [GEODES_TASKS_RATE; default: no limit].",
     ),

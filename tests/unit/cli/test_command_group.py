@@ -96,6 +96,10 @@ def test_help_of_download_names_settings_and_exit_codes() -> None:
             ("download", "x.json", "--max-wait", "soon"),
             "Invalid value for '--max-wait': 'soon' is no",
         ),
+        (
+            ("download", "x.json", "--limit-rate", "fast"),
+            "Invalid value for '--limit-rate': 'fast' is no",
+        ),
         (("download", "x.json", "--config", "no.json"), "no.json: cannot be read: No such file"),
         (("forget", "--all", "--older-than", "soon"), "--older-than: 'soon' is no duration"),
         (("config",), "Missing command"),
