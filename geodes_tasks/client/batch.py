@@ -59,7 +59,8 @@ class Batch:
 
         Args:
             name: Name of the batch.
-            ledger: The ledger that has it; None: that of the configuration.
+            ledger: The one that has it; None: the cluster's. Without a Redis the private ledgers
+                of this user on this machine are searched.
             conf: The configuration; None: environment and files.
             folder: The download folder whose private ledger has it; None: a cluster's has it.
             is_empty: Nothing was enqueued: the ledger has no such batch, and it is done.
@@ -68,15 +69,23 @@ class Batch:
         self._conf = config.of(conf)
         self.ledger = ledger or Ledger.of(self._conf)
         self._is_empty = is_empty
+        self._is_found = bool(is_empty or ledger or folder) or ledgers.has_cluster(self._conf)
 
     def __repr__(self) -> str:
         """Name the batch, and the folder of a private ledger."""
         where = "" if self.folder is None else f", {str(self.folder)!r}"
         return f"Batch({self.id!r}{where})"
 
+    def _find(self) -> None:
+        """Find the private ledger that has the batch, where neither it nor a Redis is named."""
+        if not self._is_found:
+            with ledgers.selected(self._conf, None, self.id, lambda _: None) as found:
+                self.folder, self._is_found = found.folder, True
+
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Ledger, Steering]]:
         """Yield the ledger and the verbs over it; a private server runs meanwhile."""
+        self._find()
         if self.folder is None:
             yield self.ledger, Steering(self._conf)
             return
@@ -277,6 +286,7 @@ class Batch:
             one = Waiting(self.id, ledger, view, write, until, machine=machine)
             return one.run(timeout)
 
+        self._find()
         if self.folder is None:
             return waiting(self.ledger)
         on_load = load_view(html.console(), quiet=quiet)
@@ -294,9 +304,7 @@ class Batch:
 
 
 def batch(name: str, *, conf: Config | None = None) -> Batch:
-    """Open a batch again, in any process.
-
-    Without a Redis, the private ledgers of this user on this machine are searched.
+    """Open a batch again, in any process, as ``Batch`` does; a wrong name is an error here.
 
     Args:
         name: Its id, as ``enqueue()`` and ``geodes-tasks enqueue`` report it.
@@ -311,11 +319,9 @@ def batch(name: str, *, conf: Config | None = None) -> Batch:
         >>> geodes_tasks.batch("april").status().total
         3
     """
-    conf = config.of(conf)
-    # A handle on a misspelt name would fail at its first use, far from the mistake.
-    with ledgers.selected(conf, None, name, lambda _: None) as found:
-        found.ledger.reading.status(name)
-    return Batch(name, None, conf, found.folder)
+    found = Batch(name, conf=conf)
+    found.status()
+    return found
 
 
 def batches(*, conf: Config | None = None) -> list[Batch]:

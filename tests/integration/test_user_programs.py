@@ -146,6 +146,7 @@ def test_a_wait_that_ends_early_is_continued(standin: StandIn, conf: Config) -> 
 
     assert (done.ok, done.total) == (True, 3)
     assert [found.id for found in batches(conf=conf)] == ["april"]
+    assert Batch("april", conf=conf).status().total == 3
     assert repr(again) == f"Batch('april', '{Path(conf.download_dir).resolve()}')"
     assert len(again.to_dataframe()) == 3
     assert wrong_files(standin, items, conf.download_dir) == []
