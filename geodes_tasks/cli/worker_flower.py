@@ -58,7 +58,9 @@ def _execute_celery(command: str, arguments: list[str]) -> NoReturn:
     # Celery prints a traceback for wrong settings; here they become one line and exit code 2.
     require_cluster(config.load(), command)
     # -P keeps the working directory off sys.path (Python 3.11, cmdline.html#cmdoption-P).
-    # Celery's banner is 20 lines for a person; the log of a service needs none.
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    # Celery's banner is 20 lines for a person; the log of a service needs none. With --quiet
+    # Flower would not log its address.
+    is_service = command == "worker" and not sys.stderr.isatty()
+    quiet = ["--quiet"] if is_service else []
     words = [sys.executable, "-P", "-c", _START, "-A", "worker", *quiet, command, *arguments]
     os.execv(sys.executable, words)  # noqa: S606 - no shell
