@@ -184,7 +184,7 @@ def test_two_files_of_one_item_with_one_name(cli: CommandLine, standin: StandIn)
 
     said = cli("download", write_items([one]), "-o", "out", "--no-progress")
     line = problem_lines(said)[0]
-    layout = line.partition("of one item with '")[2].partition("'")[0]
+    layout = line.partition("of one item with --layout '")[2].partition("'")[0]
     again = cli("download", write_items([one]), "-o", "two", "--layout", layout, "--no-progress")
 
     assert f"{one['id']} wants this path, which belongs to another of its files" in line
