@@ -194,11 +194,13 @@ class Filler:
 
     def _raise_counters(self, more: int) -> None:
         """Raise each counter by the part that one download of the state has in it."""
+        # Only ends are counted for the whole ledger.
+        totals = self._keys.get("totals", ("hash", {}))[1]
         for field, value in self._keys[f"batch:{self.state}"][1].items():
             if field == "total" or field.startswith(("state:", "outcome:", "waiting:", "bytes_")):
                 amount = int(value) * more // self.have
                 self._client.hincrby(f"{self._prefix}batch:{self.state}", field, amount)
-                if field in self._keys["totals"][1]:
+                if field in totals:
                     self._client.hincrby(f"{self._prefix}totals", field, amount)
 
 
