@@ -42,7 +42,7 @@ else
 endif
 
 standin: $(STAMP) ## start a stand-in for GEODES on PORT, and print what to export; Ctrl-C ends it
-	@$(BIN)/python -m tests.standin --port $(PORT) --items 6 --size 4MiB --rate 2MiB --exports
+	@$(BIN)/python -m tests.standin --port $(PORT) --items 6 --size 4MiB --members IMG_B02.tif IMG_B04.tif IMG_B08.tif --rate 2MiB --exports
 
 test: $(STAMP) ## run the tests, JOBS at once; most of them wait most of the time
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

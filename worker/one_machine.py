@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import NoReturn
 
+from geodes_tasks.tasks.process import worker_process
 from worker import app
 
 WAIT_S = 0.1
@@ -32,6 +33,7 @@ def main(name: str, slots: str) -> NoReturn:
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.main_thread():
             thread.join()
+    worker_process().hooks.join()
     logging.shutdown()
     # Everything is recorded and requeued. Finalizing the interpreter would take 0.1 s.
     os._exit(worker.exitcode or 0)

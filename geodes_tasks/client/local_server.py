@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import BROKER_KEYS, PARENT_VARIABLE
+from geodes_tasks.tasks.hooks import Hooks
 
 GRACE_S = 1.0
 """Seconds for running downloads to end after Ctrl-C; a user at a terminal waits for them."""
@@ -87,7 +89,7 @@ class OneMachine:
             FolderBusyError: another run has the folder.
             PrivateProcessError: the server does not start.
             PrivateServerError: it started, and takes no commands.
-            ConfigError: no server to be found, or the state folder cannot be used.
+            ConfigError: no server to be found, the state folder cannot be used, or a hook cannot.
         """
         try:
             with contextlib.ExitStack() as stack:
@@ -95,7 +97,10 @@ class OneMachine:
                 self.server.use(stack)
                 ledger = Ledger.of(self.settings)
                 ledger.control.begin_run(BROKER_KEYS, self._wanted)
-                stack.callback(self._end_run)
+                # A run whose files are all present has no worker that calls the hook of its batch.
+                hooks = Hooks(self.settings)
+                hooks.batches_done(ledger)
+                stack.callback(self._end_run, hooks)
                 earlier = EarlierRuns(ledger, self.settings.keep_days)
                 earlier.start()
                 stack.callback(earlier.stop)
@@ -117,10 +122,13 @@ class OneMachine:
         """
         self._stack.__exit__(kind, error, trace)
 
-    def _end_run(self) -> None:
+    def _end_run(self, hooks: Hooks) -> None:
         # A server that was killed is reported by the failure that it caused.
         with contextlib.suppress(LedgerUnavailableError):
-            Ledger.of(self.settings).control.end_run()
+            ledger = Ledger.of(self.settings)
+            hooks.batches_done(ledger)
+            hooks.join()
+            ledger.control.end_run()
 
     def make_state(self) -> None:
         """Make the state folder, and record which download folder it belongs to."""
@@ -179,7 +187,7 @@ class OneMachine:
         """Start a worker, once; a run whose files are all present needs none."""
         if not self.workers:
             self.worker_log.write_bytes(b"")
-            self._stack.callback(self.stop_workers)
+            self._stack.push(self._finish_workers)
             self.workers.append(self._worker_process())
 
     def start_workers(self, files: int, size_bytes: int) -> None:
@@ -196,6 +204,12 @@ class OneMachine:
         while is_small and len(self.workers) < wanted:
             self.workers.append(self._worker_process())
 
+    def _finish_workers(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Stop the workers at the end of a run; without an error they finish their hooks first."""
+        has_hooks = self.settings.on_file or self.settings.on_batch
+        # Each call of a hook has a time limit of its own.
+        self.stop_workers(math.inf if has_hooks and kind is None else WORKER_PATIENCE_S)
+
     def dismiss_workers(self) -> None:
         """Send the workers SIGTERM at the end of a run, once, and do not wait for their end."""
         # A second SIGTERM would end at once what the first one lets finish.
@@ -205,13 +219,17 @@ class OneMachine:
                 # Without effect where it has ended (subprocess.Popen.send_signal).
                 worker.send_signal(signal.SIGTERM)
 
-    def stop_workers(self) -> None:
-        """Stop the workers; running downloads are released and keep their part files."""
+    def stop_workers(self, patience_s: float = WORKER_PATIENCE_S) -> None:
+        """Stop the workers; running downloads are released and keep their part files.
+
+        Args:
+            patience_s: Seconds in which each has to end before it is killed.
+        """
         self.dismiss_workers()
         with contextlib.ExitStack() as stack:
             # Each of them is ended, also when a second Ctrl-C breaks off the wait for one.
             for worker in self.workers:
-                stack.callback(end, worker, None, WORKER_PATIENCE_S)
+                stack.callback(end, worker, None, patience_s)
 
     def _worker_process(self) -> subprocess.Popen[bytes]:
         number = len(self.workers) + 1

@@ -72,7 +72,8 @@ class NameTakenError(DownloadError):
 
     template = "{path}: {item} wants this path, which belongs to {owner}"
     remedy = (
-        "Keep them apart with --layout '{collection}/{item}/{title}', two files of one item with "
+        "Keep them apart with --layout '{collection}/{item}/{title}', two versions of one product "
+        "with --layout '{item_id}/{title}', two files of one item with "
         "--layout '{item}/{key}/{title}'."
     )
 
@@ -166,7 +167,7 @@ class ArchiveError(DownloadError):
     problem: str
 
     template = "{title}: {problem}"
-    remedy = "Only sound zip archives have members: download the file whole, without --extract."
+    remedy = "Only sound zip archives have members: fetch it without --extract and --members."
 
 
 @dataclass(eq=False, repr=False)

@@ -1,8 +1,8 @@
 """Hooks: a command or a webhook for each finished file and for each finished batch.
 
 A hook that fails, hangs or is misconfigured does not affect a download: it runs in a thread of its
-own with a time limit, and its failure is one line in the log. Calls that wait when the worker ends
-are lost.
+own with a time limit, and its failure is one line in the log. Calls that wait when the worker of a
+cluster ends are lost; one-machine mode ends after them.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class Hooks:
             self._calls.task_done()
 
     def join(self) -> None:
-        """Wait until all queued calls are done; for tests and one-machine mode."""
+        """Wait until all queued calls are done."""
         self._calls.join()
 
 

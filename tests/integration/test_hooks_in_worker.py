@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from geodes_tasks import enqueue
+from tests.conftest import require_server
+from tests.integration.test_cli import CommandLine, write_items
 from tests.servers import wait_until
 from tests.standin import KiB
 
@@ -50,3 +53,24 @@ def test_hook_that_fails_harms_nothing(
 
     assert status.outcomes["DOWNLOADED"] == 3
     assert [record.attempts for record in batch.results()] == [1, 1, 1]
+
+
+def test_one_machine_ends_after_its_hooks(standin: StandIn, tmp_path: Path) -> None:
+    """A run waits for slow hooks of its last files, and reports its batch before it ends."""
+    require_server()
+    items = write_items([standin.add_item(64 * KiB) for _ in range(6)])
+    files, over = tmp_path / "files", tmp_path / "over"
+    hooks = {
+        "GEODES_TASKS_ON_FILE": f"sh -c 'sleep 0.5; echo {{title}} >> {files}'",
+        "GEODES_TASKS_ON_BATCH": f"sh -c 'echo {{total}} {{done}} >> {over}'",
+    }
+    download = partial(CommandLine(standin), "download", items, "-o", "out", **hooks)
+
+    assert download().returncode == 0
+    assert len(set(files.read_text().splitlines())) == 6
+    assert over.read_text() == "6 6\n"
+
+    # All files are present: no worker starts.
+    assert download().returncode == 0
+    assert len(files.read_text().splitlines()) == 6
+    assert over.read_text() == "6 6\n6 6\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import re
 import signal
 import threading
@@ -43,6 +44,7 @@ def options() -> argparse.ArgumentParser:
     add("--api-key", default=os.environ.get("GEODES_API_KEY") or "standin-key")
     add("--items", type=int, default=5, help="items to put into the catalogue")
     add("--size", type=byte_count, default=2 * MiB, help="size of each, such as 2MiB")
+    add("--members", nargs="*", default=[], help="names of files that make each archive a zip")
     add("--collection", default="PEPS_S2_L1C")
     add("--variants", action="store_true", help="add one item of every odd kind")
     add("--items-file", type=Path, help="where to write the items, as an ItemCollection")
@@ -56,8 +58,12 @@ def options() -> argparse.ArgumentParser:
 
 def seed(standin: StandIn, asked: argparse.Namespace) -> None:
     """Fill the catalogue, and write it to a file if asked."""
-    for _ in range(asked.items):
-        standin.add_item(asked.size, collection=asked.collection)
+    for number in range(asked.items):
+        generator = random.Random(number)
+        members = {
+            name: generator.randbytes(asked.size // len(asked.members)) for name in asked.members
+        }
+        standin.add_item(asked.size, collection=asked.collection, members=members or None)
     if asked.variants:
         variants(standin)
     if asked.items_file:
