@@ -52,6 +52,9 @@ def status(
         account = snapshot.batches[0].account or ""
         changes = [changes_section(account, ledger.account.changes(account))] if why else []
         Console().print(Picture([*sections(snapshot), *changes]))
+        if found.is_idle and not snapshot.over:
+            resume = f"`geodes-tasks download ... -o {found.folder}` continues"
+            write_line(f"no run is under way: {resume}")
 
 
 def list_batches(

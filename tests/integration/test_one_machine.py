@@ -290,10 +290,14 @@ def test_interrupted_then_completed(cli: CommandLine, standin: StandIn, tmp_path
     interrupt(process, "group")
     _, said = reap(process)
     left_running = still_running(tmp_path)
+    idle = "no run is under way: `geodes-tasks download ... -o "
+    between = cli("status", "-o", "out")
     standin.settings.rate = None
     again = cli("download", "items.json", "-o", "out")
 
     assert process.returncode == 130
+    assert idle in between.stderr
+    assert idle not in cli("status", "-o", "out").stderr
     assert "interrupted: stopping" in said
     assert "4 of 4 downloads" in said
     assert "the same command again continues" in said
