@@ -17,6 +17,7 @@ from geodes_tasks.cli.output import write_line
 from geodes_tasks.client import exit_codes
 from geodes_tasks.errors import ConfigError, SearchError, SourceError
 from geodes_tasks.model.formatting import human_bytes, printable
+from geodes_tasks.monitoring.wording import plural
 from geodes_tasks.settings import config
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers, writers
@@ -141,7 +142,7 @@ def collections(
             name, title = text_of(one.get("id")), text_of(one.get("title"))
             rows.append((items, name, "" if title == name else title))
         _print_table(("items", "collection", "title"), rows)
-        write_line(f"{len(found)} collections")
+        write_line(plural(len(found), "collection"))
     if not found:
         raise typer.Exit(exit_codes.NOTHING)
 

@@ -25,6 +25,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.monitoring.terminal import view
+from geodes_tasks.monitoring.wording import plural
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import audit
@@ -126,7 +127,7 @@ def repair(requests: list[Planned], folder: Path | None) -> None:
         else:
             machine = on_this_machine(requests, folder, conf, name, LoadView(stderr))
             run = stack.enter_context(machine)
-        write_line(f"{len(requests)} files are fetched again, batch {name}")
+        write_line(f"{plural(len(requests), 'file')} to be fetched again, batch {name}")
         run.watch(view(stderr, quiet=not stderr.is_interactive))
 
 
@@ -152,7 +153,7 @@ def audit_files(
                 line = f"{one.finding}: {one.expected.path}{detail}"
                 write_data(one.to_dict() if as_json else line)
     found = ", ".join(f"{counts[kind]} {kind}" for kind in audit.Finding if counts[kind])
-    write_line(f"{len(wanted)} files, {human_bytes(read)}: {found or 'none'}")
+    write_line(f"{plural(len(wanted), 'file')}, {human_bytes(read)}: {found or 'none'}")
     return bad
 
 

@@ -17,6 +17,7 @@ from geodes_tasks.client.planning import Planned
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3
 from geodes_tasks.model.formatting import human_bytes, human_seconds
+from geodes_tasks.monitoring.wording import plural
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports import chosen
 
@@ -124,7 +125,7 @@ class Quote:
     def lines(self) -> Iterator[str]:
         """Yield the price in one line, and a warning when it does not fit."""
         price, quota, free = self.price, self.settings.quota, self.bytes_free
-        text = f"{price.files:,} files, {human_bytes(price.bytes_total)}"
+        text = f"{plural(price.files, 'file')}, {human_bytes(price.bytes_total)}"
         if price.present:
             text += f" ({price.present:,} present, {human_bytes(price.bytes_to_fetch)} to fetch)"
         sources = []

@@ -106,8 +106,8 @@ def until(when: float | None, now: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return a number with its noun: ``1 file``, ``2 files``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """Return a number with its noun: ``1 file``, ``2,000 files``."""
+    return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def joined(parts: Iterable[str], by: str = ", ") -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 from geodes_tasks.client.item_like import ItemLike
 from geodes_tasks.errors import TooManyItemsError
 from geodes_tasks.monitoring import html
+from geodes_tasks.monitoring.wording import plural
 from geodes_tasks.pygeodes import tables
 from geodes_tasks.pygeodes.item import Collection, Item, as_item
 from geodes_tasks.settings.config import Config
@@ -211,7 +212,7 @@ class ItemSearch:
         """
         found = self.catalog.collections(query, words=full_text_search)
         if not quiet:
-            html.write_line(f"Found {len(found)} collections")
+            html.write_line(f"Found {plural(len(found), 'collection')}")
         made = [Collection.from_dict(one) for one in found]
         return (made, tables.format_collections(made, query)) if return_df else made
 
