@@ -1,15 +1,14 @@
-"""The ways of the configuration: strength of its sources, copies, pygeodes' methods."""
+"""The base of the configuration: values from their strongest source, copies, pygeodes' methods."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.fields import Field
-from geodes_tasks.settings.files import PYGEODES_FILE, config_file, read_file
+from geodes_tasks.settings.files import PYGEODES_FILE, read_file, usual_files, variables
 
 POSITIONAL = (
     "api_key", "logging_level", "download_dir", "checksum_error", "use_async_requests",
@@ -45,8 +44,7 @@ class BaseConfig:
         for name in given:
             if name not in self.fields:
                 raise TypeError(f"Config has no {name}{self.nearest(name)}")
-        usual = (path for path in (config_file(), Path(PYGEODES_FILE)) if path.is_file())
-        files = [read_file(path, self.fields) for path in usual]
+        files = [read_file(path, self.fields) for path in usual_files()]
         self._fill(*files, _environment(self.fields), given)
 
     @classmethod
@@ -150,8 +148,8 @@ class BaseConfig:
 
 
 def _environment(fields: Mapping[str, Field[Any]]) -> dict[str, str]:
-    """Return the settings in the environment; an empty variable is not set, its case is free."""
-    present = {name.upper(): value for name, value in os.environ.items() if value}
+    """Return the settings in the environment."""
+    present = variables()
     return {
         name: present[variable]
         for name, field in fields.items()

@@ -1,9 +1,10 @@
-"""Files of settings: pygeodes-config.json, config.toml, files with a key or a password."""
+"""Sources of settings: the environment, pygeodes-config.json, config.toml, files with a secret."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,16 @@ PYGEODES_FILE = "pygeodes-config.json"
 def config_file() -> Path:
     """Return the path of the user's own file, which may hold every setting."""
     return user_config_path("geodes-tasks") / "config.toml"
+
+
+def usual_files() -> list[Path]:
+    """Return the files that are read without being named, those that exist; the weakest first."""
+    return [path for path in (config_file(), Path(PYGEODES_FILE)) if path.is_file()]
+
+
+def variables() -> dict[str, str]:
+    """Return the environment by names in capitals, whose case is free; an empty one is not set."""
+    return {name.upper(): value for name, value in os.environ.items() if value}
 
 
 def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:

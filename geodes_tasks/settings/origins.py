@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodes_tasks.settings.config import Config, load
-from geodes_tasks.settings.files import PYGEODES_FILE, config_file, read_file
+from geodes_tasks.settings.files import read_file, usual_files, variables
 from geodes_tasks.settings.secret import Secret
 from geodes_tasks.settings.urls import masked
 
@@ -35,11 +35,9 @@ def settings_in_force(config: Path | None = None) -> Iterator[Setting]:
         ConfigError: a value cannot be used.
     """
     known, settings = Config.fields, load(config)
-    usual = [path for path in (Path(PYGEODES_FILE), config_file()) if path.is_file()]
     named = read_file(config, known) if config else {}
-    weaker = [(path, read_file(path, known)) for path in usual]
-    # The case of a variable is free, and an empty one is not set.
-    present = {name.upper() for name, value in os.environ.items() if value}
+    weaker = [(path, read_file(path, known)) for path in reversed(usual_files())]
+    present = variables()
     for name in known:
         found = [str(config)] if name in named else []
         found += [each for each in Config.fields[name].variables if each in present]

@@ -32,8 +32,6 @@ FREE_RATIO_BYTES = 1 << 30
 """Bytes of members up to which any ratio is accepted: products of empty pixels exist."""
 NAMED_MEMBERS = 20
 """Number of members that a message names, at most."""
-
-
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 """Methods of compression that zipfile can undo."""
 

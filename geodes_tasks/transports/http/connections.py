@@ -147,8 +147,8 @@ class _Response(http.client.HTTPResponse):
         with memoryview(piece) as room:
             size = self.fp.readinto1(room)
             size += self._reader.read_records(room[size:]) if size else 0
-        self.length -= size
-        return bytes(piece) if size == len(piece) else bytes(piece[:size])
+            self.length -= size
+            return bytes(room[:size])
 
 
 class _Watched(HTTPConnection):
