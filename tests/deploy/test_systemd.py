@@ -43,8 +43,10 @@ def analyze(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     """Copy the units as they would be where this Python is the one that has the program."""
+    # By a link: the path of the checkout may have a space, which ends a word in a unit.
+    (tmp_path / "bin").symlink_to(Path(sys.executable).parent)
     for unit in UNITS:
-        text = (FOLDER / unit).read_text().replace(INSTALLED, str(Path(sys.executable).parent))
+        text = (FOLDER / unit).read_text().replace(INSTALLED, str(tmp_path / "bin"))
         (tmp_path / unit).write_text(text)
     return tmp_path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from itertools import accumulate
@@ -169,7 +170,7 @@ def test_a_token_that_ends_in_the_middle(both: Scene, s3: S3Server, tmp_path: Pa
         "with calls.open('a') as out: out.write('x')\n"
         "print(json.dumps({'key': 'k', 'secret': 's', 'token': calls.read_text()}))\n"
     )
-    both.change(s3_credentials_command=f"{sys.executable} {script}")
+    both.change(s3_credentials_command=shlex.join([sys.executable, str(script)]))
     items = [item_on(s3, both, name, 8 * MiB) for name in ("ONE", "TWO", "THREE")]
     s3.go_wrong(end_after=int(8 * MiB * 0.3))
     both.worker("one")

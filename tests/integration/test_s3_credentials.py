@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import threading
@@ -60,7 +61,7 @@ def command(tmp_path: Path) -> Callable[[float], str]:
             "print(json.dumps({'Credentials': {'AccessKeyId': f'key-{n}', 'SecretAccessKey': 's',"
             " 'SessionToken': f'token-{n}', 'Expiration': end.isoformat()}}))\n"
         )
-        return f"{sys.executable} {script}"
+        return shlex.join([sys.executable, str(script)])
 
     return make
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -180,7 +181,7 @@ def test_q_leaves_everything_running(
 ) -> None:
     """``q`` ends the view and nothing else; the terminal echoes again."""
     batch = enqueue(standin.add_item(KiB), conf=settings)
-    shell = ["sh", "-c", f"{' '.join(COMMAND)} watch; stty -a | grep -o ' echo '; cat"]
+    shell = ["sh", "-c", f"{shlex.join(COMMAND)} watch; stty -a | grep -o ' echo '; cat"]
     terminal.run(shell, variables(settings))
     terminal.wait_for("q quit")
 
