@@ -40,7 +40,8 @@ class Terminal:
 
     def screen(self, *, colours: bool = False) -> str:
         """Give what is on the screen."""
-        command = [*self._tmux, "capture-pane", "-p", *(["-e"] if colours else [])]
+        # With the last line that was scrolled off: tmux 3.3 makes room for "Pane is dead" so.
+        command = [*self._tmux, "capture-pane", "-p", "-S", "-1", *(["-e"] if colours else [])]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def type(self, keys: str) -> None:
