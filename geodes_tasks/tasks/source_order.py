@@ -27,6 +27,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Ledger, News, SourceState
 from geodes_tasks.tasks.leased_attempt import REDIS_AWAY
+from geodes_tasks.tasks.stop_signal import STOP, StopSignal
 from geodes_tasks.transfer.retry import OUTAGE_S
 from geodes_tasks.transports import Transport
 
@@ -41,17 +42,23 @@ FAILURES_IN_A_ROW = 3
 class SourceOrder:
     """The state of each source, as this process and the fleet know it. Safe in many threads."""
 
-    def __init__(self, ledger: Ledger, avoid_s: float, probe_s: float = OUTAGE_S) -> None:
+    def __init__(
+        self, ledger: Ledger, avoid_s: float, probe_s: float = OUTAGE_S, stop: StopSignal = STOP
+    ) -> None:
         """Begin with nothing known.
 
         Args:
             ledger: Where the fleet's knowledge is.
             avoid_s: Seconds for which a source that is out of reach is tried last.
             probe_s: Seconds between two downloads that try it, of those that need it.
+            stop: Of the worker.
         """
         self._ledger, self._avoid_s, self._probe_s = ledger, avoid_s, probe_s
+        self._stop = stop
         self._failures: Counter[str] = Counter()
         """Failures in a row to connect to a source."""
+        self._in_a_row = 0
+        """Failures in a row to connect to any host, while no source answered this process."""
         self._out: set[str] = set()
         """Sources that this process has reported."""
         self._lock, self._exchange_lock = threading.Lock(), threading.Lock()
@@ -67,14 +74,13 @@ class SourceOrder:
         with self._exchange_lock:
             if time.monotonic() - self._exchanged_at >= EXCHANGE_SECONDS:
                 self._exchange()
-            known = self._known
-
-        def is_out(name: str) -> bool:
-            state = known.get(name)
-            return state is not None and state.shunned_s > 0
-
         # sorted is stable: among sources of one kind the preferred one stays first.
-        return {name: transports[name] for name in sorted(transports, key=is_out)}
+        return {name: transports[name] for name in sorted(transports, key=self._is_out)}
+
+    def _is_out(self, source: str) -> bool:
+        """Return whether a source was out of reach at the last exchange with the fleet."""
+        state = self._known.get(source)
+        return state is not None and state.shunned_s > 0
 
     def failed(self, source: str, error: Exception, *, is_probe: bool = False) -> None:
         """Report to the fleet a source that is out of reach, or one that answered after an outage.
@@ -88,12 +94,17 @@ class SourceOrder:
         if isinstance(error, UnreachableError | SourceUnreachableError):
             with self._lock:
                 self._failures[source] += 1
+                self._in_a_row += 1
+                alone = self._in_a_row >= FAILURES_IN_A_ROW
                 if self._failures[source] < FAILURES_IN_A_ROW:
                     return
             # A compute node without a way out fails at every host: the ledger ignores it as long
             # as the host gives files to other workers. S3 is out of reach for some sites for good,
             # and a worker that waits for it has the portal too.
             self._report(source, error.problem, fleet=isinstance(error, UnreachableError))
+            if alone and not self._is_out(source):
+                # Ignored, and nothing else works here: it would only spoil what others can have.
+                self._stop.rest(self._probe_s)
         elif isinstance(error, SourceUnavailableError) and error.whole:
             self._report(source, error.problem)
         elif isinstance(error, FetchError | AccountError) and not _is_before_request(error):
@@ -120,6 +131,7 @@ class SourceOrder:
             known = self._known.get(source)
             is_out = source in self._out or (known is not None and bool(known.why))
             self._failures.pop(source, None)
+            self._in_a_row = 0
             if not (is_out or is_probe):
                 return
             self._out.discard(source)

@@ -46,8 +46,8 @@ class Entry:
     route: str = "unknown"
 
     def finish(self) -> None:
-        """Note the time at which the answer ended."""
-        self.finished_at = time.time()
+        """Note the time at which the answer ended, the first time that it is called."""
+        self.finished_at = self.finished_at or time.time()
 
     def record(self) -> RequestRecord:
         """Return the line as it stands."""

@@ -202,6 +202,8 @@ class Connection(BaseHTTPRequestHandler):
             self.connection.sendall(head)
         elif self._plain(answer) and stop - answer.start <= SMALL:
             body = b"".join(answer.content.chunks(answer.start, stop))
+            # A client that has it may ask for the next before this thread runs again.
+            entry.finish()
             self._push(head + body, entry, len(body))
         elif self._plain(answer) and isinstance(answer.content, FileBody) and not self.server.tls:
             self.connection.sendall(head)

@@ -202,15 +202,31 @@ def test_one_worker_without_a_network_stops_no_other(fake_ledger: Ledger, clock:
     good, other = admitted(fake_ledger, request_of("a", PORTAL), request_of("b", PORTAL))
     claim = claimed(fake_ledger, good)
     fake_ledger.leases.finish(claim, result_of(claim))
-    cut_off = SourceOrder(fake_ledger, 60.0, 10.0)
+    stop = StopSignal()
+    cut_off = SourceOrder(fake_ledger, 60.0, 10.0, stop)
     for _ in range(5):
         cut_off.failed("geodes", REFUSED)
 
     assert isinstance(fake_ledger.leases.claim(other, "w"), Claim)
+    assert stop.takes_none
     clock.advance(10.1)
     cut_off.failed("geodes", REFUSED)
     (late,) = admitted(fake_ledger, request_of("c", PORTAL))
     assert fake_ledger.leases.claim(late, "w") is Verdict.WAITING
+
+
+def test_a_worker_that_another_source_serves_goes_on(fake_ledger: Ledger) -> None:
+    """It cannot reach the portal, others can; what S3 has it may have."""
+    (good,) = admitted(fake_ledger, request_of("a", PORTAL))
+    claim = claimed(fake_ledger, good)
+    fake_ledger.leases.finish(claim, result_of(claim))
+    stop = StopSignal()
+    order = SourceOrder(fake_ledger, 60.0, 10.0, stop)
+    for _ in range(5):
+        order.failed("geodes", REFUSED)
+        order.works("s3")
+
+    assert not stop.takes_none
 
 
 # --- while the portal is paused ------------------------------------------------------------------
