@@ -155,6 +155,11 @@ class Connection:
                 name, nearest(name, self.client.zrange(self.key("batches"), 0, -1))
             )
 
+    def is_run_over(self) -> bool:
+        """Return whether a private server has no run now; a shared one has workers in its place."""
+        with self.commands() as redis:
+            return bool(redis.get(self.key("run")) == "off")
+
     def server_time(self) -> float:
         """Return the time of Redis, the only clock that all workers share, in seconds.
 

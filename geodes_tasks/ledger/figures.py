@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
@@ -65,6 +65,8 @@ class Wait:
     """When the first of them is due, in seconds of the server's clock; None when unknown."""
     since: float | None = None
     """Since when the first of them waits, in seconds of that clock; None when unknown."""
+    last_due: Mapping[str, float] = field(default_factory=dict)
+    """When the last one of a batch is due, by batch, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,48 +188,46 @@ class Reading(Part):
     def waits(self, batches: Sequence[str]) -> list[Wait]:
         """Return for each reason how many downloads of the batches wait, since and until when.
 
-        A download in two batches counts twice. Due times are those of the whole ledger: the
-        downloads that wait for one reason wait for one account.
+        A download in two batches counts twice.
         """
-        counts: dict[str, int] = {}
+        counts, accounts = dict[str, int](), set[str]()
         with self._connection.commands() as redis:
             for name in batches:
-                for field, value in redis.hgetall(self._key("batch", name)).items():
+                counters = redis.hgetall(self._key("batch", name))
+                accounts.add(counters.get("account", ""))
+                for field, value in counters.items():
                     kind, _, reason = field.partition(":")
                     if kind == "waiting" and (number := as_count(value)) > 0:
                         counts[reason] = counts.get(reason, 0) + number
-        due = self._first_due() if counts else {}
+        dues = self._dues() if counts else []
         found = []
         for reason, count in sorted(counts.items()):
             firsts = filter(None, (self.first_waiting(name, reason) for name in batches))
             since = min((since for _, since in firsts), default=None)
-            found.append(Wait(reason, count, due.get(reason), since))
+            mine = [(name, due) for why, name, due in dues if why == reason and name in batches]
+            ends = [due for _, due in mine[:1]]
+            if not mine and len(dues) >= DUE_SAMPLE:
+                ends = [dues[-1][2]]  # none of those that are due earlier is of these batches
+            # A file on tape has no due time of its own: it is due with the next poll.
+            if reason == Reason.OFFLINE:
+                keys = [self._key("account", name) for name in accounts]
+                with self._connection.commands() as redis:
+                    taped = [f"{key}:poll" for key in keys if redis.zcard(f"{key}:tape")]
+                    polls = [redis.hget(key, "next") for key in taped]
+                ends += [as_number(then) for then in polls if then]
+            found.append(Wait(reason, count, min(ends, default=None), since, dict(mine)))
         return found
 
-    def _first_due(self) -> dict[str, float]:
+    def _dues(self) -> list[tuple[str, str, float]]:
+        """Return reason, batch and due time of the downloads that are due first, in order."""
         with self._connection.commands() as redis:
             found = redis.zrange(self._key("due"), 0, DUE_SAMPLE - 1, withscores=True)
-        reasons = self._fields([identifier for identifier, _ in found], "reason")
-        first: dict[str, float] = {}
-        for (_, due), (reason,) in zip(found, reasons, strict=True):
-            if reason:
-                first.setdefault(reason, due)
-        # A file on tape has no due time of its own: it is due with the next poll.
-        if (poll := self._next_poll()) is not None:
-            first[Reason.OFFLINE] = min(poll, first.get(Reason.OFFLINE, poll))
-        return first
-
-    def _next_poll(self) -> float | None:
-        """Return the time of the next poll for files on tape; None when none is on tape."""
-        with self._connection.commands() as redis:
-            keys = [self._key("account", n) for n in redis.smembers(self._key("accounts"))]
-            pipeline = redis.pipeline(transaction=False)
-            for key in keys:
-                pipeline.zcard(f"{key}:tape")
-                pipeline.hget(f"{key}:poll", "next")
-            found = pipeline.execute()
-        pairs = zip(found[::2], found[1::2], strict=True)
-        return min((as_number(then) for taped, then in pairs if taped and then), default=None)
+        rows = self._fields([identifier for identifier, _ in found], "reason", "batches")
+        return [
+            (reason or "", name, due)
+            for (_, due), (reason, names) in zip(found, rows, strict=True)
+            for name in (names or "").split()
+        ]
 
     def failures(self, batch: str) -> list[FailureGroup]:
         """Return the errors of a batch by class: failures first, then by number.

@@ -30,8 +30,8 @@ def expected_end(
     account: AccountState | None,
     *,
     at: float,
-    alive: int,
     is_paused: bool = False,
+    standstill: str = "",
     next_due: float = 0.0,
     on_s3: int = 0,
 ) -> End:
@@ -41,16 +41,16 @@ def expected_end(
         status: Counts of the batch.
         account: State of its account; None when unknown.
         at: The present, in seconds of the server's clock.
-        alive: Number of workers alive.
         is_paused: Whether a user must resume the batch or its account.
+        standstill: Why nothing can run; empty when something can.
         next_due: The latest known end of a wait; 0: of none.
         on_s3: Number of queued downloads that S3 serves: no unit of quota is spent for them.
     """
     tape, states = status.waiting.get(Reason.OFFLINE, 0), status.states
     if not status.unfinished or is_paused:
         return End(None)
-    if not alive:
-        return End(None, "no worker is alive")
+    if standstill:
+        return End(None, standstill)
     if status.unfinished == tape:
         return End(None, NO_TIME)
     # A running download has spent its unit of quota already; the tape spends none while it waits.

@@ -18,7 +18,7 @@ from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
 from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
-from geodes_tasks.monitoring.snapshot import Snapshot, retry_command
+from geodes_tasks.monitoring.snapshot import SilentWorker, Snapshot, retry_command
 from geodes_tasks.monitoring.wording import (
     WAIT_WORDS,
     clock,
@@ -120,7 +120,9 @@ def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
     pauses = [f"{p.kind} {p.name}" for p in snapshot.pauses_of(status) if p.until is None]
     paused = f"PAUSED: {', '.join(pauses)}" if pauses and status.unfinished else ""
     end, why = end_text(snapshot, status)
-    tone = Tone.MOVES if states.get(State.STARTED) else Tone.WAITS
+    lost = snapshot.lost.get(status.batch, 0)
+    moves = states.get(State.STARTED, 0) > lost and not snapshot.standstill
+    tone = Tone.MOVES if moves else Tone.WAITS
     if not status.unfinished:
         rest = Tone.PERSON if states.get(State.FAILURE) else Tone.PLAIN
         tone = Tone.DONE if status.ok else rest
@@ -134,7 +136,7 @@ def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
         ),
         Tone.PERSON if paused else tone,
         share,
-        (joined([paused, summary(status), why]),),
+        (joined([paused, summary(status, lost), why]),),
     )
 
 
@@ -152,7 +154,7 @@ def end_text(snapshot: Snapshot, status: BatchStatus) -> tuple[str, str]:
 
 def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
     """Yield what stands still before a user acts, each with the command to paste."""
-    if snapshot.workers is not None and not snapshot.alive and not snapshot.over:
+    if snapshot.standstill and not snapshot.is_idle and not snapshot.over:
         yield Row(("no worker is alive",), Tone.PERSON, notes=("geodes-tasks worker",))
     for worker in snapshot.workers or ():
         if worker.closed:
@@ -164,10 +166,16 @@ def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
             yield Row((text,), Tone.PERSON, notes=("start all with the same",))
     unfinished = [status for status in snapshot.batches if status.unfinished]
     pauses = dict.fromkeys(one for status in unfinished for one in snapshot.pauses_of(status))
+    keyless = {
+        status.account
+        for status in unfinished
+        for group in snapshot.failures.get(status.batch, ())
+        if group.state is State.RETRY and reaction_of(group.type) is Reaction.AUTH
+    }
     for pause in pauses:
-        # The pause for a missing key, which names an address, is shown with its error.
-        if pause.until is None and not (pause.kind == "account" and "://" in pause.reason):
-            text = f"{pause.kind} {pause.name} is paused: {pause.reason}"
+        # The pause for a missing key is shown with its error, where a batch here has it.
+        if pause.until is None and not (pause.kind == "account" and pause.name in keyless):
+            text = f"{pause.kind} {pause.name} is paused: {without_addresses(pause.reason)}"
             command = f"geodes-tasks resume --{pause.kind} {shlex.quote(pause.name)}"
             yield Row((text,), Tone.PERSON, notes=(command,))
     for status in snapshot.batches:
@@ -216,14 +224,19 @@ def hint_of(group: FailureGroup) -> str:
 
 def wait_row(snapshot: Snapshot, wait: Wait) -> Row:
     """Return the row of one reason to wait: how many, why, since when and until when."""
-    ends = [one.paused_until for one in snapshot.accounts if one.paused == wait.reason]
+    names = {status.account for status in snapshot.batches if wait.reason in status.waiting}
+    accounts = [one for one in snapshot.accounts if one.name in names]
+    ends = [one.paused_until for one in accounts if one.paused == wait.reason]
     if wait.reason == Reason.QUOTA:
-        ends += [one.quota_reopens for one in snapshot.accounts]
+        ends += [one.quota_reopens for one in accounts]
     # The first to end counts: each poll and each reopened window may start some of these.
     when = min((end for end in (wait.next_due, *ends) if end is not None), default=None)
     since = f"since {clock(wait.since, snapshot.at)}" if wait.since is not None else ""
     words = WAIT_WORDS.get(wait.reason, wait.reason)
-    if wait.reason == Reason.OFFLINE and when is not None and when > snapshot.at:
+    if snapshot.standstill:
+        # No time is promised which nothing is there to keep.
+        text = f"next when {'a run' if snapshot.is_idle else 'a worker'} starts"
+    elif wait.reason == Reason.OFFLINE and when is not None and when > snapshot.at:
         text = f"asked again at {clock(when, snapshot.at)} (in {human_seconds(when - snapshot.at)})"
     else:
         text = until(when, snapshot.at)
@@ -234,37 +247,34 @@ def worker_sections(snapshot: Snapshot) -> Iterator[Section]:
     """Yield the workers, silent ones first, with the files that they download."""
     if snapshot.workers is None and not snapshot.running:
         return
+    gone = {one.name for one in snapshot.silent}
     # The sum of the means over each attempt: the mean of a batch looks back 20 s only.
-    speed = sum(one.bytes_per_second for one in snapshot.running)
+    moving = [one for one in snapshot.running if one.worker not in gone]
+    speed = sum(one.bytes_per_second for one in moving)
     slots = sum(worker.slots for worker in snapshot.alive)
     alive = f"{plural(len(snapshot.alive), 'worker')} alive with {plural(slots, 'slot')}"
     detail = joined(
         [
             alive if snapshot.workers is not None else "",
-            f"{plural(len(snapshot.running), 'file')} at {human_bytes(speed)}/s",
+            f"{plural(len(moving), 'file')} at {human_bytes(speed)}/s",
         ]
     )
-    silent = [
-        Row(
-            (
-                f"{one.name} is silent since {clock(one.since, snapshot.at)}"
-                + (
-                    f": {plural(one.downloads, 'file')} taken over at "
-                    f"{clock(one.taken_over_at, snapshot.at)}"
-                    if one.taken_over_at
-                    else ""
-                ),
-            ),
-            Tone.WAITS,
-        )
-        for one in snapshot.silent
-    ]
-    gone = {one.name for one in snapshot.silent}
+    silent = [Row((silent_text(one, snapshot.at),), Tone.WAITS) for one in snapshot.silent]
     yield Section("workers", detail, tuple(silent))
     files = sorted(snapshot.running, key=lambda one: (one.worker, one.source, one.started))
     if files:
         rows = (file_row(one, is_silent=one.worker in gone) for one in files)
         yield Section("files", rows=tuple(rows), is_named=True)
+
+
+def silent_text(worker: SilentWorker, now: float) -> str:
+    """Return since when a worker is silent, and when its files are taken over."""
+    text = f"{worker.name} is silent since {clock(worker.since, now)}"
+    if not worker.downloads:
+        return text
+    when = worker.taken_over_at
+    end = "when another worker starts" if when is None else f"at {clock(when, now)}"
+    return f"{text}: {plural(worker.downloads, 'file')} taken over {end if when != now else 'now'}"
 
 
 def file_row(one: Running, *, is_silent: bool) -> Row:

@@ -46,7 +46,7 @@ class SilentWorker:
     """The last sign of it, in seconds of the server's clock."""
     downloads: int
     taken_over_at: float | None
-    """When other workers take its downloads over; None when it has none."""
+    """When other workers take its downloads over; None without downloads or other workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,17 @@ class Snapshot:
     """Those that registered lately, the silent ones included; None where there are none to see."""
     silent: Sequence[SilentWorker] = ()
     pauses: Sequence[Pause] = ()
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """Number of downloads that silent workers have, by batch."""
+    is_idle: bool = False
+    """Whether a private server has no run: nothing happens before the next one."""
+
+    @property
+    def standstill(self) -> str:
+        """Return why nothing can run; empty when something can."""
+        if self.is_idle:
+            return "no run is under way"
+        return "" if self.workers is None or self.alive else "no worker is alive"
 
     @property
     def over(self) -> bool:
@@ -78,6 +89,10 @@ class Snapshot:
         """Return the workers that are not silent."""
         gone = {one.name for one in self.silent}
         return [worker for worker in self.workers or () if worker.name not in gone]
+
+    def account_of(self, status: BatchStatus) -> AccountState | None:
+        """Return the account of a batch; None when it is unknown."""
+        return next((one for one in self.accounts if one.name == status.account), None)
 
     def pauses_of(self, status: BatchStatus) -> list[Pause]:
         """Return the pauses that concern a batch: its own, those of sources and of its account."""
@@ -143,7 +158,12 @@ class Snapshot:
                 for one in self.running
             ],
             "waiting": [
-                asdict(one) | {"next_due": moment(one.next_due), "since": moment(one.since)}
+                {
+                    "reason": one.reason,
+                    "count": one.count,
+                    "next_due": moment(one.next_due),
+                    "since": moment(one.since),
+                }
                 for one in self.waits
             ],
         }
@@ -199,9 +219,13 @@ class SnapshotReader:
             # The worker of a one-machine run starts when there is something to do, and ends with
             # it: that there is none yet is nothing to see to.
             workers=fleet or (None if ledger.connection.url.startswith("redis+socket") else []),
+            is_idle=ledger.connection.is_run_over(),
         )
         snapshot = replace(snapshot, silent=silent_workers(snapshot), pauses=self._pauses(snapshot))
-        return replace(snapshot, ends={one.batch: self._end(snapshot, one) for one in statuses})
+        snapshot = replace(snapshot, lost=self._lost(snapshot))
+        statuses = [replace(one, bytes_per_second=speed_now(snapshot, one)) for one in statuses]
+        ends = {one.batch: self._end(snapshot, one) for one in statuses}
+        return replace(snapshot, batches=statuses, ends=ends)
 
     def _statuses(self) -> list[BatchStatus]:
         # A batch that is forgotten while others are watched must not end the view.
@@ -214,6 +238,18 @@ class SnapshotReader:
         if unknown and not found:
             raise unknown[0]
         return found
+
+    def _lost(self, snapshot: Snapshot) -> dict[str, int]:
+        names = {worker.name for worker in snapshot.silent if worker.downloads}
+        # Only a lost worker costs these round trips: a running download does not name its batches.
+        running = {
+            one.batch: self.ledger.reading.running(one.batch)
+            for one in snapshot.batches
+            if names and one.states[State.STARTED]
+        }
+        return {
+            batch: sum(one.worker in names for one in found) for batch, found in running.items()
+        }
 
     def _pauses(self, snapshot: Snapshot) -> list[Pause]:
         by_hand = [
@@ -232,22 +268,34 @@ class SnapshotReader:
         return by_hand + accounts + outages
 
     def _end(self, snapshot: Snapshot, status: BatchStatus) -> End:
-        name = status.account or ""
-        account = next((one for one in snapshot.accounts if one.name == name), None)
+        name, account = status.batch, snapshot.account_of(status)
         limited = account is not None and (account.quota_count > 0 or account.paused_until)
-        # Of this batch's own reasons: another batch of the picture may wait for much longer.
-        # The next poll of the tape is not the end of a wait.
-        reasons = status.waiting.keys() - {Reason.OFFLINE}
-        dues = [one.next_due or 0.0 for one in snapshot.waits if one.reason in reasons]
+        # Of this batch alone: another one may wait for much longer. The next poll of the tape ends
+        # no wait.
+        dues = [
+            one.last_due.get(name, 0.0) for one in snapshot.waits if one.reason != Reason.OFFLINE
+        ]
         return expected_end(
             status,
             account,
             at=snapshot.at,
-            alive=len(snapshot.alive) + (snapshot.workers is None),
             is_paused=any(p.until is None for p in snapshot.pauses_of(status)),
+            standstill=snapshot.standstill,
             next_due=max(dues, default=0.0),
-            on_s3=self.ledger.sources.ready_on_s3(status.batch, name) if limited else 0,
+            on_s3=self.ledger.sources.ready_on_s3(name, status.account or "") if limited else 0,
         )
+
+
+def speed_now(snapshot: Snapshot, status: BatchStatus) -> float:
+    """Return the mean speed of a batch; 0 where nothing of it can move: the mean is of the past."""
+    account = snapshot.account_of(status)
+    is_running = status.states[State.STARTED] > snapshot.lost.get(status.batch, 0)
+    # A queued download starts within a second, unless its batch or its account waits.
+    is_held = any(one.kind != "source" for one in snapshot.pauses_of(status))
+    is_used_up = account is not None and account.quota_count and not account.quota_left
+    is_next = status.states[State.PENDING] and not is_held and not is_used_up
+    can_move = not snapshot.standstill and (is_running or is_next)
+    return status.bytes_per_second if can_move else 0.0
 
 
 def silent_workers(snapshot: Snapshot) -> list[SilentWorker]:
@@ -265,4 +313,13 @@ def silent_workers(snapshot: Snapshot) -> list[SilentWorker]:
         since = max([seen.get(name, 0.0), *(end - limits.lease_seconds for end in ends)])
         if snapshot.at - since > SILENT_PERIODS * limits.register_seconds:
             found.append(SilentWorker(name, since, len(ends), max(ends, default=None)))
-    return found
+    if {worker.name for worker in found}.issuperset(seen):
+        # None is left that could take a download over.
+        return [replace(worker, taken_over_at=None) for worker in found]
+    # Recovery takes a turn each few seconds: a lease that has just ended is taken over now.
+    return [
+        replace(one, taken_over_at=max(one.taken_over_at, snapshot.at))
+        if one.taken_over_at
+        else one
+        for one in found
+    ]

@@ -47,9 +47,15 @@ _ADDRESS = re.compile(r"'?https?://[^\s']+(?:', | )?")
 _LONG_ADDRESS = re.compile(r"\b(https?://[^/\s]+/)\S{40,}/([^\s/:,']+)")
 
 
-def summary(status: BatchStatus) -> str:
-    """Return a batch in a few words: ``12 of 20 done (9 downloaded, 3 resumed), 4 on tape``."""
-    states = status.states
+def summary(status: BatchStatus, lost: int = 0) -> str:
+    """Return a batch in a few words: ``12 of 20 done (9 downloaded, 3 resumed), 4 on tape``.
+
+    Args:
+        status: Its counts.
+        lost: Number of its running downloads whose workers are silent.
+    """
+    states = dict(status.states)
+    states[State.STARTED] -= lost
     outcomes = [
         f"{status.outcomes[name]} {words}"
         for name, words in OUTCOME_WORDS.items()
@@ -60,6 +66,8 @@ def summary(status: BatchStatus) -> str:
     for state in (State.STARTED, State.PENDING, State.FAILURE, State.REVOKED):
         if states[state]:
             parts.append(f"{states[state]} {STATE_WORDS[state]}")
+    if lost:
+        parts.append(f"{lost} on a silent worker")
     for reason, count in status.waiting.items():
         parts.append(f"{count} {WAIT_WORDS.get(reason, reason)}")
     return ", ".join(parts)

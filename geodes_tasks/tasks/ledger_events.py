@@ -25,8 +25,8 @@ from kombu.exceptions import OperationalError
 from geodes_tasks.ledger import Ledger, Wakeup
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
+from geodes_tasks.monitoring.picture import silent_text
 from geodes_tasks.monitoring.snapshot import Snapshot, silent_workers
-from geodes_tasks.monitoring.wording import clock
 from geodes_tasks.tasks.app import TASK, readable
 from geodes_tasks.tasks.loop_guard import LoopGuard
 
@@ -161,9 +161,7 @@ class LedgerEvents(threading.Thread):
         }
         for one in running:
             if one.worker in silent:
-                since = clock(silent[one.worker].since, now)
-                text = f"its worker is silent since {since}, taken over at"
-                text = f"{text} {clock(one.lease_end, now)}"
+                text = silent_text(silent[one.worker], now)
                 yield event_of("task-STARTED", one.download_id, one.worker, result=text)
 
     def send(self, events: list[dict[str, Any]]) -> None:

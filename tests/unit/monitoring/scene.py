@@ -82,5 +82,5 @@ def busy_snapshot() -> Snapshot:
         ],
         pauses=[Pause("batch", "pyrenees-april", "by hand")],
     )  # fmt: skip
-    ends = {one.batch: expected_end(one, ACCOUNT, at=NOW, alive=1) for one in snapshot.batches}
+    ends = {one.batch: expected_end(one, ACCOUNT, at=NOW) for one in snapshot.batches}
     return replace(snapshot, silent=silent_workers(snapshot), ends=ends)

@@ -6,11 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from geodes_tasks.ledger import Ledger, Limits, Progress, Wait
+from geodes_tasks.model.results import Decision
+from geodes_tasks.model.states import Reason
 from geodes_tasks.monitoring.expected_end import End, expected_end
-from geodes_tasks.monitoring.picture import end_text
-from geodes_tasks.monitoring.snapshot import Snapshot
-from geodes_tasks.monitoring.wording import clock
+from geodes_tasks.monitoring.picture import end_text, needs_a_person, sections, wait_row
+from geodes_tasks.monitoring.snapshot import SILENT_PERIODS, Pause, Snapshot, SnapshotReader
+from geodes_tasks.monitoring.terminal import Picture
+from geodes_tasks.monitoring.wording import clock as clock_text
+from tests.conftest import Clock
+from tests.unit.ledger.test_ledger import BATCH, ask, claimed, postponed, request_of
 from tests.unit.monitoring.scene import ACCOUNT, NOW, batch_of
 
 FREE = replace(ACCOUNT, quota_count=0, quota_reopens=None)
@@ -21,9 +28,17 @@ MOVING: dict[str, Any] = {
 }
 
 
+def picture_of(snapshot: Snapshot) -> str:
+    """Return a snapshot as a wide terminal shows it."""
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(Picture([*sections(snapshot)]))
+    return shown.get()
+
+
 def test_the_speed_bounds_the_end_where_nothing_else_does() -> None:
     """Six megabytes at 100 kB/s are over in a minute."""
-    end = expected_end(batch_of("b", started=2, pending=3, **MOVING), FREE, at=NOW, alive=1)
+    end = expected_end(batch_of("b", started=2, pending=3, **MOVING), FREE, at=NOW)
 
     assert end == End(NOW + 60)
 
@@ -31,7 +46,7 @@ def test_the_speed_bounds_the_end_where_nothing_else_does() -> None:
 def test_the_quota_bounds_the_end() -> None:
     """24 in two minutes, all spent, the next in 54 s: 60 files need three windows."""
     status = batch_of("b", started=2, pending=60, **MOVING)
-    end = expected_end(status, ACCOUNT, at=NOW, alive=1)
+    end = expected_end(status, ACCOUNT, at=NOW)
 
     assert end == End(NOW + 54 + 2 * 120, "60 files at 24/2minutes")
 
@@ -40,14 +55,14 @@ def test_what_s3_serves_needs_no_quota() -> None:
     """Downloads that S3 can serve are not counted against the window of the portal."""
     status = batch_of("b", started=2, pending=60, **MOVING)
 
-    assert expected_end(status, ACCOUNT, at=NOW, alive=1, on_s3=60) == End(NOW + 60)
+    assert expected_end(status, ACCOUNT, at=NOW, on_s3=60) == End(NOW + 60)
 
 
 def test_a_wait_bounds_the_end() -> None:
     """A download that is due in ten minutes ends no sooner."""
     status = batch_of("b", {"backoff": 1}, started=1, retry=1, **MOVING)
 
-    assert expected_end(status, FREE, at=NOW, alive=1, next_due=NOW + 600) == End(NOW + 600)
+    assert expected_end(status, FREE, at=NOW, next_due=NOW + 600) == End(NOW + 600)
 
 
 def test_a_pause_of_the_account_bounds_the_end_of_what_is_queued() -> None:
@@ -55,19 +70,22 @@ def test_a_pause_of_the_account_bounds_the_end_of_what_is_queued() -> None:
     account = replace(FREE, paused="quota", paused_until=NOW + 300)
     queued = batch_of("b", pending=3)
 
-    assert expected_end(queued, account, at=NOW, alive=1) == End(NOW + 300)
-    assert expected_end(queued, account, at=NOW, alive=1, on_s3=3) == End(None)
+    assert expected_end(queued, account, at=NOW) == End(NOW + 300)
+    assert expected_end(queued, account, at=NOW, on_s3=3) == End(None)
 
 
 def test_the_tape_hides_no_end_of_the_others() -> None:
     """One file of four on tape: the end of all is unknown, that of the other three is known."""
     status = batch_of("b", {"offline": 1}, started=3, retry=1, **MOVING | {"bytes_done": 2_000_000})
 
-    end = expected_end(status, FREE, at=NOW, alive=1)
+    end = expected_end(status, FREE, at=NOW)
 
     assert end == End(None, "the tape names no time", NOW + 60)
     snapshot = Snapshot(NOW, [status], {"b": end})
-    assert end_text(snapshot, status) == (f"about {clock(NOW + 60, NOW)}", "end without the tape")
+    assert end_text(snapshot, status) == (
+        f"about {clock_text(NOW + 60, NOW)}",
+        "end without the tape",
+    )
     assert snapshot.status_object(status)["expected_end"] is None
 
 
@@ -76,7 +94,7 @@ def test_the_tape_hides_no_end_of_the_others() -> None:
     [
         ({"success": 3}, {}, ""),
         ({"pending": 3}, {"is_paused": True}, ""),
-        ({"pending": 3}, {"alive": 0}, "no worker is alive"),
+        ({"pending": 3}, {"standstill": "no worker is alive"}, "no worker is alive"),
         ({"pending": 3, "retry": 1, "waiting": {"offline": 1}}, {}, "the tape names no time"),
         ({"started": 3}, {}, ""),
     ],
@@ -87,4 +105,116 @@ def test_an_unknown_end_is_none_and_says_why(
     """A pause, a tape, no worker, no speed yet: no time of day is made up."""
     status = batch_of("b", **fields)  # type: ignore[arg-type]  # numbers and waits
 
-    assert expected_end(status, FREE, at=NOW, **{"alive": 1} | options) == End(None, why)  # type: ignore[arg-type]
+    assert expected_end(status, FREE, at=NOW, **options) == End(None, why)  # type: ignore[arg-type]
+
+
+def test_nothing_moves_in_a_fleet_that_is_dead(fake_ledger: Ledger, clock: Clock) -> None:
+    """Killed workers have no speed, run nothing, take nothing over, and no wait ends by itself."""
+    ask(fake_ledger, request_of("runs"), request_of("queued"), request_of("waits"))
+    fake_ledger.dispatch.register("node1", 4)
+    later = Decision(True, Reason.BACKOFF, delay_s=600.0)
+    postponed(fake_ledger, claimed(fake_ledger, request_of("waits")), later)
+    claim = claimed(fake_ledger, request_of("runs"), "node1")
+    fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 5, received_bytes=500)])
+    clock.advance(SILENT_PERIODS * Limits().register_seconds + 1)
+
+    snapshot = SnapshotReader(fake_ledger, [BATCH]).read()
+    text = picture_of(snapshot)
+
+    assert fake_ledger.reading.status(BATCH).bytes_per_second > 0
+    assert snapshot.status_object(snapshot.batches[0])["bytes_per_second"] == 0
+    assert "1 queued, 1 on a silent worker" in text
+    assert "running" not in text.partition("ACCOUNTS")[0]
+    assert "0 workers alive with 0 slots, 0 files at 0 B/s" in text
+    assert "1 file taken over when another worker starts" in text
+    assert "next when a worker starts" in text
+    assert "next at" not in text
+    assert snapshot.silent[0].taken_over_at is None
+
+
+def test_a_lease_that_has_ended_is_taken_over_now(fake_ledger: Ledger, clock: Clock) -> None:
+    """No time of the past is shown for what is still to come."""
+    ask(fake_ledger, request_of("runs"))
+    claimed(fake_ledger, request_of("runs"), "node1")
+    clock.advance(Limits().lease_seconds + 1)
+    fake_ledger.dispatch.register("node2", 4)
+
+    snapshot = SnapshotReader(fake_ledger, [BATCH]).read()
+
+    assert snapshot.silent[0].taken_over_at == snapshot.at
+    assert "1 file taken over now" in picture_of(snapshot)
+
+
+def test_a_speed_of_the_past_leads_to_no_end(fake_ledger: Ledger, clock: Clock) -> None:
+    """When all that is left waits, its wait bounds the end, and the mean that sinks does not."""
+    ask(fake_ledger, request_of("a"))
+    fake_ledger.dispatch.register("node1", 4)
+    claim = claimed(fake_ledger, request_of("a"), "node1")
+    clock.advance(1.0)
+    fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 1, received_bytes=500)])
+    postponed(fake_ledger, claim, Decision(True, Reason.BACKOFF, delay_s=600.0))
+
+    snapshot = SnapshotReader(fake_ledger, [BATCH]).read()
+
+    assert fake_ledger.reading.status(BATCH).bytes_per_second > 0
+    assert snapshot.batches[0].bytes_per_second == 0
+    assert snapshot.ends[BATCH].at == pytest.approx(snapshot.at + 600, abs=1)
+
+
+def test_between_two_runs_on_one_machine_no_end_is_expected(fake_ledger: Ledger) -> None:
+    """A private server that is read between two runs has no workers, and needs none."""
+    ask(fake_ledger, request_of("a"), request_of("b"))
+    fake_ledger.connection.url = "redis+socket:///run/x.sock"
+    later = Decision(True, Reason.BACKOFF, delay_s=600.0)
+    postponed(fake_ledger, claimed(fake_ledger, request_of("a")), later)
+    fake_ledger.control.end_run()
+
+    snapshot = SnapshotReader(fake_ledger, [BATCH]).read()
+    text = picture_of(snapshot)
+
+    assert snapshot.status_object(snapshot.batches[0])["expected_end"] is None
+    assert "no run is under way" in text
+    assert "next when a run starts" in text
+    assert "geodes-tasks worker" not in text
+
+
+def test_the_waits_of_other_batches_and_accounts_are_not_those_of_a_batch(
+    fake_ledger: Ledger, clock: Clock
+) -> None:
+    """Two batches wait for one reason, each until a time of its own, in every view."""
+    fake_ledger.dispatch.register("node1", 4)
+    for batch, delay_s in (("soon", 60.0), ("late", 3600.0)):
+        ask(fake_ledger, request_of(batch), batch=batch)
+        decision = Decision(True, Reason.BACKOFF, delay_s=delay_s)
+        postponed(fake_ledger, claimed(fake_ledger, request_of(batch)), decision)
+
+    alone, both = (SnapshotReader(fake_ledger, n).read() for n in (["late"], ["soon", "late"]))
+
+    now = clock.time()
+    assert alone.waits[0].next_due == pytest.approx(now + 3600, abs=1)
+    assert both.waits[0].next_due == pytest.approx(now + 60, abs=1)
+    assert both.ends["soon"].at == pytest.approx(now + 60, abs=1)
+    assert alone.ends["late"] == both.ends["late"]
+
+
+def test_the_quota_of_another_account_ends_no_wait() -> None:
+    """The time is that of the account of the batch that waits."""
+    status = batch_of("b", {"quota": 3}, retry=3)
+    mine = replace(ACCOUNT, quota_reopens=NOW + 500)
+    other = replace(ACCOUNT, name="other", quota_reopens=NOW + 5)
+    wait = Wait("quota", 3, None)
+    snapshot = Snapshot(NOW, [status], accounts=[other, mine], waits=[wait])
+
+    assert f"next at {clock_text(NOW + 500, NOW)}" in wait_row(snapshot, wait).cells[2]
+
+
+def test_a_refused_key_is_named_to_a_batch_that_has_not_met_it() -> None:
+    """The account was paused by a batch that is forgotten: the command is there all the same."""
+    refused = "401 from https://p/x: the key was refused"
+    snapshot = Snapshot(
+        NOW, [batch_of("b", pending=3)], pauses=[Pause("account", "default", refused)]
+    )
+
+    (row,) = needs_a_person(snapshot)
+
+    assert row.notes == ("geodes-tasks resume --account default",)
