@@ -66,6 +66,8 @@ class LedgerEvents(threading.Thread):
         """Download whose task has ended to its worker."""
         self._wrong: dict[str, str] = {}
         """Download to the state in which the ledger had it at the last comparison."""
+        self._online = set[str]()
+        """Workers that events show as online."""
         self._next_tick = self._began = 0.0
 
     def run(self) -> None:
@@ -81,6 +83,8 @@ class LedgerEvents(threading.Thread):
     def note(self, event: dict[str, Any]) -> None:
         """Note what an event shows of a download."""
         kind, identifier = event["type"], event.get("uuid")
+        if kind == "worker-heartbeat":
+            self._online.add(str(event.get("hostname")))
         if not kind.startswith("task-") or identifier is None:
             return
         worker = "" if kind == "task-sent" else str(event.get("hostname", ""))
@@ -123,8 +127,9 @@ class LedgerEvents(threading.Thread):
             if shown == state:
                 continue
             wrong[identifier] = state
-            # An event of a worker may be on its way: only what stays wrong is reported.
-            if self._wrong.get(identifier) == state or not shown:
+            # An event of a worker may be on its way: only what stays wrong is reported, and what
+            # was forgotten, of which no worker has anything more to report.
+            if record is None or self._wrong.get(identifier) == state or not shown:
                 worker = (record.worker if record else None) or worker
                 worker = worker or next((one.name for one in fleet), "")
                 yield from corrections(identifier, shown, record, worker, now)
@@ -151,7 +156,7 @@ class LedgerEvents(threading.Thread):
         yield from queued
 
     def _silent(self) -> Iterator[dict[str, Any]]:
-        """Yield a new text for the downloads of workers that are silent."""
+        """Yield the end of silent workers, and a new text for each of their downloads."""
         now = self.ledger.connection.server_time()
         running = self.ledger.reading.running()
         fleet = self.ledger.dispatch.fleet()
@@ -159,6 +164,10 @@ class LedgerEvents(threading.Thread):
             one.name: one
             for one in silent_workers(Snapshot(now, [], running=running, workers=fleet))
         }
+        for name in self._online & silent.keys():
+            self._online.remove(name)
+            # Its last heartbeat has counted downloads as active that nothing runs any more.
+            yield Event("worker-offline", hostname=name, utcoffset=utcoffset(), pid=0, active=0)
         for one in running:
             if one.worker in silent:
                 text = silent_text(silent[one.worker], now)

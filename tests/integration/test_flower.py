@@ -290,6 +290,7 @@ def test_what_a_killed_worker_had_is_shown_as_waiting(
         lambda: all("silent since" in str(t["result"]) for t in flower.tasks().values()), 15.0,
         "the silence",
     )  # fmt: skip
+    (gone,) = json.loads(flower.get("/workers?json=1")[1])["data"]
     # Another worker, that takes nothing of it itself: its account is not theirs.
     batch.pause()
     worker("two", settings=short)
@@ -297,6 +298,7 @@ def test_what_a_killed_worker_had_is_shown_as_waiting(
 
     wait_until(lambda: states(flower)["STARTED"] == 0, 5.0, "the take-over in Flower")
     assert states(flower) == {"RETRY": 2}
+    assert (gone["status"], gone["active"]) == (False, 0)
 
 
 def test_a_button_that_cannot_work_says_why(
