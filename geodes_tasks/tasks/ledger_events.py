@@ -83,7 +83,7 @@ class LedgerEvents(threading.Thread):
     def note(self, event: dict[str, Any]) -> None:
         """Note what an event shows of a download."""
         kind, identifier = event["type"], event.get("uuid")
-        if kind == "worker-heartbeat":
+        if kind not in {"task-sent", "worker-offline"}:
             self._online.add(str(event.get("hostname")))
         if not kind.startswith("task-") or identifier is None:
             return
@@ -164,14 +164,15 @@ class LedgerEvents(threading.Thread):
             one.name: one
             for one in silent_workers(Snapshot(now, [], running=running, workers=fleet))
         }
-        for name in self._online & silent.keys():
-            self._online.remove(name)
-            # Its last heartbeat has counted downloads as active that nothing runs any more.
-            yield Event("worker-offline", hostname=name, utcoffset=utcoffset(), pid=0, active=0)
         for one in running:
             if one.worker in silent:
                 text = silent_text(silent[one.worker], now)
                 yield event_of("task-STARTED", one.download_id, one.worker, result=text)
+        for name in self._online & silent.keys():
+            self._online.remove(name)
+            # Last: each event about a task counts as a heartbeat of its worker (State.event in
+            # celery.events.state), and the last real one counted downloads that nothing runs now.
+            yield Event("worker-offline", hostname=name, utcoffset=utcoffset(), pid=0, active=0)
 
     def send(self, events: list[dict[str, Any]]) -> None:
         """Send events in one message."""
