@@ -8,6 +8,8 @@ from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 
 CONTINUE = "then run: geodes-tasks resume (on one machine: the same command again)."
 """How to continue after the key was replaced, on a cluster and on one machine."""
+KEY_PLACE = "put it in GEODES_API_KEY (of an account lab: GEODES_API_KEY_LAB)"
+"""Where an account looks for its key."""
 
 
 class AccountError(GeodesTasksError):
@@ -78,8 +80,8 @@ class AuthError(AccountError):
     reaction = Reaction.AUTH
     template = "{problem} from {href}: {key_name} was refused"
     remedy = (
-        "Make a new key on the portal (profile, Authentication, API Key), put it in "
-        f"GEODES_API_KEY or the file named by GEODES_API_KEY_FILE, {CONTINUE}"
+        f"Make a new key on the portal (profile, Authentication, API Key), {KEY_PLACE} "
+        f"or the file named by that variable with _FILE, {CONTINUE}"
     )
 
 
@@ -88,8 +90,8 @@ class KeyMissingError(AuthError):
 
     template = "{href} needs an API key: {key_name} {problem}"
     remedy = (
-        "Make a key on the portal (profile, Authentication, API Key), put it in GEODES_API_KEY, "
-        f"in a file named by GEODES_API_KEY_FILE or in pygeodes-config.json, {CONTINUE}"
+        f"Make a key on the portal (profile, Authentication, API Key), {KEY_PLACE}, "
+        f"in a file named by that variable with _FILE or in pygeodes-config.json, {CONTINUE}"
     )
 
 

@@ -43,8 +43,8 @@ SOON_S, DAY_S = 600.0, 72_000.0
 # The address repeats in every line and hides the reason. Each match takes the whole word, so a
 # text of many addresses takes linear time.
 _ADDRESS = re.compile(r"'?https?://[^\s']+(?:', | )?")
-
-_LONG_ADDRESS = re.compile(r"\b(https?://[^/\s]+/)\S{40,}/([^\s/:,']+)")
+# Bounded, for the same reason.
+_LONG_ADDRESS = re.compile(r"\b(https?://[^/\s]{1,200}/)\S{40,400}/([^\s/:,']+)")
 
 
 def summary(status: BatchStatus, lost: int = 0) -> str:
@@ -74,13 +74,20 @@ def summary(status: BatchStatus, lost: int = 0) -> str:
 
 
 def without_addresses(message: str) -> str:
-    """Remove the addresses that precede a colon, or are the first of several values."""
-    return _ADDRESS.sub(lambda found: "" if found[0].endswith((": ", "', ")) else found[0], message)
+    """Remove the addresses before a colon or another value; of a long other one the middle."""
+    return short_addresses(
+        _ADDRESS.sub(lambda found: "" if found[0].endswith((": ", "', ")) else found[0], message)
+    )
+
+
+def short_addresses(message: str) -> str:
+    """Return a message with the host and the end of each long address."""
+    return _LONG_ADDRESS.sub(r"\1.../\2", message)
 
 
 def in_words(word: str, error: ErrorInfo) -> str:
     """Return one line with an error and its remedy; of a long address its host and its end."""
-    message = _LONG_ADDRESS.sub(r"\1.../\2", error.message)
+    message = short_addresses(error.message)
     # Three dots show that a text was cut: they stay.
     end = "" if message.endswith((".", "?")) else "."
     return f"{word}: {message}{end} {error.hint}".rstrip()

@@ -44,6 +44,10 @@ def test_a_time_of_day_is_local_and_has_its_zone(ahead_s: float, form: str) -> N
         ("https://portal.example/a: refused", "refused"),
         ("('https://portal.example/a', 404)", "(404)"),
         ("see https://portal.example/doc", "see https://portal.example/doc"),
+        (
+            f"https://portal.example/api/download/{'URN:FEATURE:' * 5}V1/files/0123 needs a key",
+            "https://portal.example/.../0123 needs a key",
+        ),
     ],
 )
 def test_addresses_before_the_reason_are_left_out(message: str, shown: str) -> None:
