@@ -51,6 +51,8 @@ def expected_end(
         return End(None)
     if standstill:
         return End(None, standstill)
+    if status.waiting.get(Reason.PAUSED):
+        return End(None, "a source is paused")
     if status.unfinished == tape:
         return End(None, NO_TIME)
     # A running download has spent its unit of quota already; the tape spends none while it waits.

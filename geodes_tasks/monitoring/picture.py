@@ -89,8 +89,10 @@ def sections(snapshot: Snapshot) -> Iterator[Section]:
     yield Section("batches", now, rows or (Row(("no batch in the ledger yet",)),), is_named=True)
     if person := tuple(needs_a_person(snapshot)):
         yield Section("needs you", rows=person)
-    waits = [one for one in snapshot.waits if one.reason not in {Reason.AUTH, Reason.PAUSED}]
-    if waits:
+    # What waits in a batch or an account that a user must resume does not continue by itself.
+    free = [one for one in snapshot.batches if not snapshot.is_held(one)]
+    reasons = {name for one in free for name in one.waiting} - {Reason.AUTH, Reason.PAUSED}
+    if waits := [one for one in snapshot.waits if one.reason in reasons]:
         rows = tuple(wait_row(snapshot, one) for one in waits)
         yield Section("continues by itself", rows=rows)
     yield from worker_sections(snapshot)

@@ -99,6 +99,10 @@ class Snapshot:
         mine = {("batch", status.batch), ("account", status.account)}
         return [one for one in self.pauses if one.kind == "source" or (one.kind, one.name) in mine]
 
+    def is_held(self, status: BatchStatus) -> bool:
+        """Return whether a user must resume the batch or its account before it continues."""
+        return any(one.until is None and one.kind != "source" for one in self.pauses_of(status))
+
     def status_object(self, status: BatchStatus) -> dict[str, Any]:
         """Return the JSON form of ``status --json`` for one batch of the snapshot."""
         # Below a fraction of a byte the mean says nothing, and of a finished batch it is the past.
@@ -279,7 +283,7 @@ class SnapshotReader:
             status,
             account,
             at=snapshot.at,
-            is_paused=any(p.until is None for p in snapshot.pauses_of(status)),
+            is_paused=snapshot.is_held(status),
             standstill=snapshot.standstill,
             next_due=max(dues, default=0.0),
             on_s3=self.ledger.sources.ready_on_s3(name, status.account or "") if limited else 0,

@@ -50,11 +50,11 @@ def running(number: int, title: str, worker: str, lease_s: float = 59.0) -> Runn
 def busy_snapshot() -> Snapshot:
     """Return two batches with running, waiting, paused and failed downloads, and a dead worker."""
     urgent = batch_of(
-        "urgent", success=2, started=2, bytes_total=83_900_000, bytes_done=32_500_000,
-        bytes_per_second=1.8e6,
+        "urgent", {"quota": 1, "offline": 1}, success=2, started=2, retry=2,
+        bytes_total=83_900_000, bytes_done=32_500_000, bytes_per_second=1.8e6,
     )  # fmt: skip
     april = batch_of(
-        "pyrenees-april", {"quota": 3, "offline": 3}, success=4, started=1, pending=15, retry=6,
+        "pyrenees-april", {"quota": 2, "offline": 2}, success=4, started=1, pending=17, retry=4,
         failure=4, bytes_total=251_700_000, bytes_done=46_100_000,
     )  # fmt: skip
     names = [f"S2A_MSIL1C_20250402T105021_N0511_R051_{t}_20250402T143000.zip" for t in

@@ -116,7 +116,8 @@ def test_a_missing_key_needs_a_person_and_is_not_called_refused() -> None:
 
 def test_a_time_that_has_passed_is_never_shown_as_future() -> None:
     """What is due already waits for a free worker."""
-    snapshot = replace(busy_snapshot(), waits=[Wait("backoff", 1, NOW - 50)])
+    status = batch_of("b", {"backoff": 1}, retry=1)
+    snapshot = Snapshot(NOW, [status], waits=[Wait("backoff", 1, NOW - 50)])
 
     (late,) = rows(snapshot, "continues by itself")
 

@@ -96,6 +96,7 @@ def test_the_tape_hides_no_end_of_the_others() -> None:
         ({"pending": 3}, {"is_paused": True}, ""),
         ({"pending": 3}, {"standstill": "no worker is alive"}, "no worker is alive"),
         ({"pending": 3, "retry": 1, "waiting": {"offline": 1}}, {}, "the tape names no time"),
+        ({"started": 3, "retry": 1, "waiting": {"paused": 1}}, {}, "a source is paused"),
         ({"started": 3}, {}, ""),
     ],
 )
@@ -218,3 +219,26 @@ def test_a_refused_key_is_named_to_a_batch_that_has_not_met_it() -> None:
     (row,) = needs_a_person(snapshot)
 
     assert row.notes == ("geodes-tasks resume --account default",)
+
+
+def test_what_a_user_must_resume_does_not_continue_by_itself() -> None:
+    """The quota of a paused account may have opened again: its downloads wait all the same."""
+    status = batch_of("b", {"quota": 2}, pending=3, retry=2)
+    snapshot = Snapshot(NOW, [status], waits=[Wait("quota", 2, None)])
+    refused = Pause("account", "default", "the key was refused")
+    by_hand = Pause("batch", "b", "by hand")
+
+    titles = [
+        {one.title for one in sections(replace(snapshot, pauses=pauses))}
+        for pauses in ([], [refused], [by_hand])
+    ]
+
+    assert ["continues by itself" in one for one in titles] == [True, False, False]
+
+
+def test_a_source_paused_by_hand_hides_no_end() -> None:
+    """The other source serves the files: the end is as known as before."""
+    status = batch_of("b", started=1, pending=1, bytes_total=100)
+    by_hand = Pause("source", "s3", "by hand")
+
+    assert not Snapshot(NOW, [status], pauses=[by_hand]).is_held(status)
