@@ -168,9 +168,7 @@ def enqueue(
     keep_archive: options.KeepArchive = False,
     members: options.Members = None,
     portal_ranges: options.PortalRanges = False,
-    batch_name: Annotated[
-        str | None, typer.Option("--batch", help="A name for the batch, without blanks.")
-    ] = None,
+    batch_name: Annotated[str | None, typer.Option("--batch", help="A name for the batch.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is over.")] = False,
     as_json: AsJson = False,
     no_progress: options.Quiet = False,

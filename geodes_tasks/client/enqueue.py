@@ -44,7 +44,7 @@ def enqueue(
         items: ``pystac.Item``, pygeodes items, plain dicts, collections of these, or the name
             of a file that holds them.
         download_dir: Where the files go, as the workers see it; default GEODES_TASKS_DOWNLOAD_DIR.
-        batch: A name for the batch, without blanks; default is made from the time.
+        batch: A name for the batch; default is made from the time.
         include: Globs over asset keys, in place of the default choice (data, no XML).
         exclude: Globs over asset keys that are not wanted.
         layout: Template of the path below the folder, such as ``{collection}/{item}/{title}``.

@@ -19,7 +19,7 @@ from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Quote, priced
 from geodes_tasks.client.private_server import OnLoad
 from geodes_tasks.client.waiting import Waiting
-from geodes_tasks.errors import ConfigError, KeyMissingError
+from geodes_tasks.errors import KeyMissingError
 from geodes_tasks.ledger import FailureGroup, Ledger
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.formatting import human_bytes
@@ -199,13 +199,8 @@ def admitted(
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
-        ConfigError: the name has a blank; no worker may write into ``folder``; or a pattern of
-            members matches nothing.
+        ConfigError: no worker may write into ``folder``; or a pattern of members matches nothing.
     """
-    # The scripts split the batches of a download at blanks (library/records.lua): such a batch
-    # would never end.
-    if name and name.split() != [name]:
-        raise ConfigError("--batch", f"the name {name!r} has a blank", "Write - or _ in its place.")
     ledger = Ledger.of(conf)
     ledger.connection.ping()
     if folder is not None:

@@ -224,9 +224,9 @@ class Reading(Part):
             found = redis.zrange(self._key("due"), 0, DUE_SAMPLE - 1, withscores=True)
         rows = self._fields([identifier for identifier, _ in found], "reason", "batches")
         return [
-            (reason or "", name, due)
+            (reason or "", name.replace("\n", " "), due)
             for (_, due), (reason, names) in zip(found, rows, strict=True)
-            for name in (names or "").split()
+            for name in (names or "").split(" ")
         ]
 
     def failures(self, batch: str) -> list[FailureGroup]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-from geodes_tasks.client.run import admitted, failure_lines
-from geodes_tasks.errors import ConfigError
+from geodes_tasks.client.run import failure_lines
 from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.wording import in_words
-from geodes_tasks.settings import config
 
 
 def group(kind: str, count: int, state: State = State.FAILURE) -> FailureGroup:
@@ -70,10 +66,3 @@ def test_a_long_address_is_shortened() -> None:
     assert in_words("waits", error) == (
         "waits: HTTP 401 from https://geodes-portal.cnes.fr/.../2201a1: no: https://h/b. Do it."
     )
-
-
-@pytest.mark.parametrize("name", ["april 2025", "april\n", "\tapril", " "])
-def test_a_batch_whose_name_has_a_blank_is_refused(name: str) -> None:
-    """The ledger separates names by blanks: such a batch would stay queued for ever."""
-    with pytest.raises(ConfigError, match=r"batch: the name '.*' has a blank"):
-        admitted([], config.load(), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.errors import NoDataAssetError, UnknownDownloadError
-from geodes_tasks.ledger import Ledger, Refusal
+from geodes_tasks.ledger import Ledger, Progress, Refusal
 from geodes_tasks.ledger.dispatch import MESSAGES
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.reading import BLOCK
@@ -16,8 +16,10 @@ from tests.unit.ledger.test_ledger import (
     ACCOUNT,
     BATCH,
     ask,
+    assert_counts_are_right,
     claimed,
     failed,
+    nonzero,
     postponed,
     proven,
     request_of,
@@ -229,3 +231,22 @@ def test_queued_messages_are_read_page_by_page(fake_ledger: Ledger) -> None:
 
     assert list(fake_ledger.dispatch.queued_messages("queue")) == texts
     assert list(fake_ledger.dispatch.queued_messages("nothing")) == []
+
+
+@pytest.mark.parametrize("name", ["april 2025", " april", "avril  2025 "])
+def test_a_batch_whose_name_has_blanks_is_counted(fake_ledger: Ledger, name: str) -> None:
+    """What is done, running and waiting counts in it, also where another batch has the same."""
+    proven(fake_ledger, request_of("a"), batch=name)
+    ask(fake_ledger, request_of("b"), request_of("c"), batch=name)
+    ask(fake_ledger, request_of("b"), request_of("c"), batch="april")
+    claim = claimed(fake_ledger, request_of("b"))
+    fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 3)])
+    postponed(fake_ledger, claimed(fake_ledger, request_of("c")), LATER)
+
+    status = fake_ledger.reading.status(name)
+    (wait,) = fake_ledger.reading.waits([name])
+
+    assert nonzero(status.states) == {"SUCCESS": 1, "STARTED": 1, "RETRY": 1}
+    assert status.bytes_done == 7 + 3
+    assert wait.last_due.keys() == {name}
+    assert_counts_are_right(fake_ledger)

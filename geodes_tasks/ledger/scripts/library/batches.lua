@@ -34,8 +34,10 @@ local function other_batches_of(d, batch)
 end
 
 local function set_batches(d, names)
+  local listed = {}
+  for at, name in ipairs(names) do listed[at] = name:gsub(' ', '\n') end
   d.names = names
-  set(d, { batches = table.concat(names, ' ') })
+  set(d, { batches = table.concat(listed, ' ') })
 end
 
 -- Take a download out of a batch; return whether it was in it.

@@ -1,10 +1,17 @@
 -- Records of downloads, and the counters of batches and of the whole ledger.
 
+-- Return the names of batches in a list of them. It is split at blanks, so that a blank in a name is a
+-- line end in the list: no name has a line end.
+local function names_in(list)
+  local names = {}
+  for name in string.gmatch(list or '', '[^ ]+') do names[#names + 1] = name:gsub('\n', ' ') end
+  return names
+end
+
 -- Return the record of a download: its fields, with its `id` and the `names` of its batches.
 local function record(id)
   local d = load_hash(download_key(id))
-  d.id, d.names = id, {}
-  for name in string.gmatch(d.batches or '', '%S+') do d.names[#d.names + 1] = name end
+  d.id, d.names = id, names_in(d.batches)
   return d
 end
 
@@ -60,7 +67,7 @@ end
 -- Count the progress of an attempt: bytes more on disk, and bytes that came over the network.
 local function count_progress(batches, grown, came, source, collection)
   if came > 0 then add(LEDGER, 'bytes:' .. source .. ':' .. collection, came) end
-  for name in string.gmatch(batches, '%S+') do
+  for _, name in ipairs(names_in(batches)) do
     add(name, 'bytes_done', grown)
     add(name, 'speed', came)
   end
