@@ -204,6 +204,37 @@ def test_commands_are_completed_as_typer_does(shell: str, word: str) -> None:
     assert len(names[0]) == {"re": 3, "": len(MODULES), "nope": 0}[word]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["download items.json -o DIR -i data", "enqueue items.json --batch april", "status april -v"],
+)
+def test_common_options_are_parsed_without_pydantic(line: str) -> None:
+    """Arguments that are text or a path reach the command, and no library is loaded for them."""
+    words = line.split()
+    code = f"""import gc, sys
+from geodes_tasks.cli import command_group as c
+group = c.typer.main.get_group(c.app)
+context = group.make_context("geodes-tasks", {words!r})
+_, command, rest = group.resolve_command(context, {words!r})
+print("pydantic" in sys.modules, gc.isenabled(), command.make_context("", rest).params)"""
+
+    answer = subprocess.run(
+        [sys.executable, "-c", f"import gc; gc.disable(); {code}"],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+
+    assert answer.startswith("False True {")
+    expected = {
+        "download": (
+            "'output_dir': PosixPath('DIR')", "'source': ['items.json']", "'include': ['data']",
+            "'exclude': (),", "'layout': '{title}'", "'from_': 'auto'", "'slots': None",
+        ),
+        "enqueue": ("'batch_name': 'april'", "'source': ['items.json']"),
+        "status": ("'april'",),
+    }  # fmt: skip
+    assert [word for word in expected[words[0]] if word not in answer] == []
+
+
 def test_exit_codes_of_errors() -> None:
     """Scripts tell usage, nothing to do, a missing key and the rest apart."""
     codes = {
