@@ -202,6 +202,13 @@ class DownloadRecord:
             del form["members"]
         return form
 
+    def to_row(self) -> dict[str, Any]:
+        """Return the JSON form as a row of a table: the error in three columns."""
+        form = self.to_dict()
+        error = form["error"] or {}
+        form |= {f"error_{name}": error.get(name) for name in ("type", "message", "hint")}
+        return form | {name: form[name] and str(form[name]) for name in ("state", "outcome")}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStatus:

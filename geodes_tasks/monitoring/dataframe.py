@@ -28,20 +28,10 @@ def frame(records: Iterable[DownloadRecord]) -> Any:
         pandas = import_module("pandas")
     except ImportError as error:
         raise MissingPackageError("pandas", "to_dataframe()") from error
-    made = pandas.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
+    made = pandas.DataFrame([record.to_row() for record in records], columns=list(COLUMNS))
     for name in WHOLE:
         # pandas' nullable type: its int64 has no missing value and would become float.
         made[name] = made[name].astype("Int64")
     for name in TIMES:
         made[name] = pandas.to_datetime(made[name], utc=True)
     return made
-
-
-def _row(record: DownloadRecord) -> dict[str, Any]:
-    row = record.to_dict()
-    error = row["error"] or {}
-    row |= {f"error_{name}": error.get(name) for name in ("type", "message", "hint")}
-    return {
-        name: str(row[name]) if name in {"state", "outcome"} and row[name] else row[name]
-        for name in COLUMNS
-    }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib import import_module
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 from rich.console import Console
 
 from geodes_tasks.model.formatting import human_bytes, printable
-from geodes_tasks.model.results import BatchStatus, DownloadRecord
+from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, sections
 from geodes_tasks.monitoring.snapshot import Snapshot
-from geodes_tasks.monitoring.terminal import DRAW_S, View, view
+from geodes_tasks.monitoring.terminal import Redrawn, View, view
 from geodes_tasks.monitoring.wording import STATE_WORDS, WAIT_WORDS
 
 ROWS, RECORD_ROWS = 12, 50
@@ -69,7 +68,8 @@ def write_line(text: str) -> None:
 def progress_view(*, quiet: bool = False) -> View:
     """Return the display that fits here: HTML in a notebook, else a picture, lines or nothing."""
     if not quiet and in_notebook():
-        return Html()
+        cell = Cell()
+        return Redrawn(lambda snapshot: cell.draw(picture(snapshot)))
     return view(console(), quiet=quiet)
 
 
@@ -87,23 +87,6 @@ class Cell:
             self._handle = ipython.display(ipython.HTML(text), display_id=True)
         else:
             self._handle.update(ipython.HTML(text))
-
-
-class Html(View):
-    """The picture of a batch in a notebook cell."""
-
-    shows_waits = True
-
-    def __init__(self) -> None:
-        """Show nothing yet."""
-        self._drawn_at, self._cell = -DRAW_S, Cell()
-
-    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
-        """Draw the batch if the last picture is DRAW_S old, and at the end."""
-        now = time.monotonic()
-        if not status.unfinished or now - self._drawn_at >= DRAW_S:
-            self._drawn_at = now
-            self._cell.draw(picture(read()))
 
 
 def picture(snapshot: Snapshot, task_url: str = "", most: int = ROWS) -> str:

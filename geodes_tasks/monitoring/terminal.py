@@ -213,16 +213,35 @@ class Lines(View):
         self.console.print(escaped(text), highlight=False, markup=False, soft_wrap=True)
 
 
-class Drawing(View):
+class Redrawn(View):
     """The picture of ``watch``, redrawn in place until the batch is over."""
 
     shows_waits = True
 
+    def __init__(self, draw: Callable[[Snapshot], object]) -> None:
+        """Draw with this function."""
+        self._draw, self._drawn_at = draw, -DRAW_S
+
+    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
+        """Draw the batch if the last picture is DRAW_S old, and at the end."""
+        now = time.monotonic()
+        if not status.unfinished or now - self._drawn_at >= DRAW_S:
+            self._drawn_at = now
+            self._draw(read())
+
+
+class Drawing(Redrawn):
+    """The picture in a terminal."""
+
     def __init__(self, console: Console) -> None:
         """Draw on this console."""
-        self._drawn_at = -DRAW_S
         # Gone at the end: the line with the result says the same.
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = live = Live(console=console, auto_refresh=False, transient=True)
+        super().__init__(
+            lambda snapshot: live.update(
+                Picture([*sections(snapshot)], console.height - 1), refresh=True
+            )
+        )
 
     def __enter__(self) -> Self:
         """Start to draw."""
@@ -232,14 +251,6 @@ class Drawing(View):
     def __exit__(self, *_: object) -> None:
         """Remove the picture."""
         self._live.stop()
-
-    def show(self, status: BatchStatus, read: Callable[[], Snapshot]) -> None:
-        """Draw the batch if the last picture is DRAW_S old."""
-        now = time.monotonic()
-        if now - self._drawn_at >= DRAW_S and status.unfinished:
-            self._drawn_at = now
-            height = self._live.console.height - 1
-            self._live.update(Picture([*sections(read())], height), refresh=True)
 
 
 def view(console: Console, *, quiet: bool) -> View:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -54,7 +55,7 @@ def summary(status: BatchStatus, lost: int = 0) -> str:
         status: Its counts.
         lost: Number of its running downloads whose workers are silent.
     """
-    states = dict(status.states)
+    states = Counter(status.states)
     states[State.STARTED] -= lost
     outcomes = [
         f"{status.outcomes[name]} {words}"

@@ -73,8 +73,7 @@ def lines(
 def _csv(records: Iterable[DownloadRecord]) -> Iterator[str]:
     yield _csv_line([*COLUMNS, *ERROR_COLUMNS])
     for record in records:
-        data = record.to_dict()
-        data |= {f"error_{name}": word for name, word in (data["error"] or {}).items()}
+        data = record.to_row()
         # A path stays exact, for programs that open the file; it begins with "/", so that it is no
         # formula.
         yield _csv_line(

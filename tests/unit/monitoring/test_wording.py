@@ -29,6 +29,13 @@ def test_a_batch_is_summed_up_in_a_line(status: BatchStatus, text: str) -> None:
     assert summary(status) == text
 
 
+def test_states_that_nothing_is_in_may_be_left_out() -> None:
+    """A single download outside a ledger has the one state that it is in."""
+    one = BatchStatus(batch="b", total=1, states={"FAILURE": 1}, outcomes={})
+
+    assert summary(one) == "0 of 1 done, 1 failed"
+
+
 @pytest.mark.parametrize(
     ("ahead_s", "form"),
     [(60, r"\d\d:\d\d:\d\d \S+"), (3600, r"\d\d:\d\d \S+"), (9e5, r"\d\d \w+ \d\d:\d\d")],
