@@ -98,9 +98,10 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
                 "plain Celery, prefork": lambda: prefork.seconds(hrefs),
             }
         )
-        # Once: it slows down as its list of downloads grows, and takes minutes.
-        theirs = pygeodes(server.url, items, folder)
-        bench.series["pygeodes"] = Series((theirs,))
+        # Half of them, once: it slows down as its list of downloads grows, and would take minutes.
+        half = items[: COUNT // 2]
+        theirs = pygeodes(server.url, half, folder)
+        bench.series[f"pygeodes, {len(half)} files"] = Series((theirs,))
         bench.conditions["connections of the worker to Redis"] = connections(cluster, worker)
     mine = seen["geodes_tasks"]
     work = f"{COUNT} small files, time"
@@ -108,8 +109,9 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
     threaded, forked = seen["plain Celery, threads"], seen["plain Celery, prefork"]
     bench.line(work, "a plain task with as many threads", mine.over(threaded), AT_MOST, OVERHEAD)
     bench.line(work, "a plain task on prefork, a process a core", mine.over(forked))
-    faster = Series(tuple(theirs / seconds for seconds in mine.values), "times")
-    bench.line("small files, times faster", "pygeodes", faster, AT_LEAST, FASTER)
+    faster = Series(tuple(2 * theirs / seconds for seconds in mine.values), "times")
+    against = "pygeodes, twice its time for half of them"
+    bench.line("small files, times faster", against, faster, AT_LEAST, FASTER)
     bench.finish()
 
 
@@ -149,7 +151,7 @@ def ours(cluster: Cluster, items: list[Item], folder: Path) -> float:
 
 
 def pygeodes(url: str, items: list[Item], folder: Path) -> float:
-    """Download all with pygeodes' queue."""
+    """Download items with pygeodes' queue."""
     home = folder / f"pygeodes-{time.monotonic_ns()}"
     home.mkdir()
     (home / "items.json").write_text(json.dumps(items))
