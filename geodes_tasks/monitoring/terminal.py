@@ -205,6 +205,8 @@ class Lines(View):
         self._last, self._written_at = news, now
         # Read here, not before: most calls write nothing.
         snapshot = read()
+        # Its speed is that of the moment, where the counts of the ledger have a mean of the past.
+        status = next((one for one in snapshot.batches if one.batch == status.batch), status)
         row = batch_row(snapshot, status)
         _, _, end, size, speed = row.cells
         name = f"{self.name}: " if self.name else ""

@@ -19,7 +19,7 @@ from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Pause, Snapshot
 from geodes_tasks.monitoring.terminal import STYLES, Drawing, Lines, Picture, View, view
-from tests.unit.monitoring.scene import batch_of, busy_snapshot, failure_of, running
+from tests.unit.monitoring.scene import NOW, batch_of, busy_snapshot, failure_of, running
 
 NAME = "S2A_MSIL1C_20250402T105021_N0511_R051_T31TCJ_20250402T143000.zip"
 
@@ -198,6 +198,18 @@ def test_lines_are_written_when_something_changed(monkeypatch: pytest.MonkeyPatc
     assert re.fullmatch(r"\d\d:\d\d:\d\d \S+ 0 of 3 done, 3 queued; 0 B of 1.0 MB, 0 B/s", first)
     assert "1 of 3 done, 1 running, 1 queued; 500.0 kB of 1.0 MB, 83.3 kB/s" in second
     assert last.endswith("3 of 3 done; 1.0 MB of 1.0 MB")
+
+
+def test_a_line_has_the_speed_of_the_moment() -> None:
+    """The counts of the ledger have a mean of the past, the snapshot knows that nothing moves."""
+    out = console(terminal=False)
+    status = batch_of("b", {"backoff": 1}, retry=1, bytes_total=9, bytes_per_second=5e6)
+    still = Snapshot(NOW, [replace(status, bytes_per_second=0.0)])
+
+    with Lines(out) as lines:
+        lines.show(status, lambda: still)
+
+    assert text_of(out).rstrip().endswith("0 B of 9 B, 0 B/s")
 
 
 def test_a_drawing_is_gone_at_the_end() -> None:
