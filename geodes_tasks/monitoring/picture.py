@@ -89,8 +89,8 @@ def sections(snapshot: Snapshot) -> Iterator[Section]:
     yield Section("batches", now, rows or (Row(("no batch in the ledger yet",)),), is_named=True)
     if person := tuple(needs_a_person(snapshot)):
         yield Section("needs you", rows=person)
-    # What waits in a batch or an account that a user must resume does not continue by itself.
-    free = [one for one in snapshot.batches if not snapshot.is_held(one)]
+    # What a user must resume does not continue by itself, nor does anything without a worker.
+    free = [one for one in snapshot.batches if not (snapshot.standstill or snapshot.is_held(one))]
     reasons = {name for one in free for name in one.waiting} - {Reason.AUTH, Reason.PAUSED}
     if waits := [one for one in snapshot.waits if one.reason in reasons]:
         rows = tuple(wait_row(snapshot, one) for one in waits)
@@ -235,10 +235,7 @@ def wait_row(snapshot: Snapshot, wait: Wait) -> Row:
     when = min((end for end in (wait.next_due, *ends) if end is not None), default=None)
     since = f"since {clock(wait.since, snapshot.at)}" if wait.since is not None else ""
     words = WAIT_WORDS.get(wait.reason, wait.reason)
-    if snapshot.standstill:
-        # No time is promised which nothing is there to keep.
-        text = f"next when {'a run' if snapshot.is_idle else 'a worker'} starts"
-    elif wait.reason == Reason.OFFLINE and when is not None and when > snapshot.at:
+    if wait.reason == Reason.OFFLINE and when is not None and when > snapshot.at:
         text = f"asked again at {clock(when, snapshot.at)} (in {human_seconds(when - snapshot.at)})"
     else:
         text = until(when, snapshot.at)

@@ -128,8 +128,7 @@ def test_nothing_moves_in_a_fleet_that_is_dead(fake_ledger: Ledger, clock: Clock
     assert "running" not in text.partition("ACCOUNTS")[0]
     assert "0 workers alive with 0 slots, 0 files at 0 B/s" in text
     assert "1 file taken over when another worker starts" in text
-    assert "next when a worker starts" in text
-    assert "next at" not in text
+    assert "CONTINUES BY ITSELF" not in text
     assert snapshot.silent[0].taken_over_at is None
 
 
@@ -175,7 +174,7 @@ def test_between_two_runs_on_one_machine_no_end_is_expected(fake_ledger: Ledger)
 
     assert snapshot.status_object(snapshot.batches[0])["expected_end"] is None
     assert "no run is under way" in text
-    assert "next when a run starts" in text
+    assert "CONTINUES BY ITSELF" not in text
     assert "geodes-tasks worker" not in text
 
 
