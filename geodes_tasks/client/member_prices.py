@@ -29,7 +29,7 @@ from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.results import Proof
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer.callbacks import NoCallbacks
-from geodes_tasks.transfer.fallback import Source
+from geodes_tasks.transfer.fallback import Source, sources_of
 from geodes_tasks.transfer.remote_archive import SetFacts, facts_of
 
 MOST_READ = 200
@@ -108,12 +108,10 @@ class MemberPrices:
 
     def _source(self, request: Request) -> Source | None:
         """Return the source that gives a set by ranges; None where the archive is fetched whole."""
-        asset = request.asset
-        name = next((one for one in self._transports if one in asset.hrefs), None)
-        if name is None or not asset.is_ranged(name):
+        source = next(iter(sources_of(request.asset, self._transports)), None)
+        if source is None or not request.asset.is_ranged(source.name):
             return None
-        transport, href = self._transports[name], asset.hrefs[name]
-        return Source(name, transport, href) if transport.serves_ranges(href) else None
+        return source if source.transport.serves_ranges(source.href) else None
 
     def _read_all(self, sample: Sequence[tuple[Request, Source]]) -> None:
         """Read directories, several at a time, for ``READING_S`` at most."""

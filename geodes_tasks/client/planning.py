@@ -131,7 +131,7 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
     for asset in assets:
         try:
             asset = _from_source(asset, selection.source)
-            path = destination.plan(asset, selection.folder, selection.layout).path
+            path = destination.plan(asset, selection.folder, selection.layout)
             is_archive = asset.title.lower().endswith(ARCHIVE)
             if selection.unpack and (is_archive or selection.members):
                 path = _folder_of(path, asset)

@@ -33,7 +33,7 @@ def final_path(asset: Asset, folder: Path, outfile: str | Path | None = None) ->
     text = str(outfile or "")
     path = Path(text) if _HERE.match(text) else folder / Path(text).expanduser()
     if not text or text.endswith("/") or path.is_dir():
-        return destination.plan(asset, planning.folder(path)).final
+        return Path(destination.plan(asset, planning.folder(path)))
     return planning.folder(path)
 
 

@@ -48,23 +48,7 @@ class KnownDirectories(Protocol):
         ...
 
 
-class Stream(Protocol):
-    """The bytes of an archive, on disk or at a source, in any order."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return up to ``size`` bytes."""
-        ...
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Change the position and return it."""
-        ...
-
-    def tell(self) -> int:
-        """Return the position, in bytes."""
-        ...
-
-
-def open_archive(stream: Stream) -> zipfile.ZipFile:
+def open_archive(stream: io.BufferedIOBase) -> zipfile.ZipFile:
     """Open an archive; a directory that would fill the memory is not read.
 
     Raises:
@@ -80,7 +64,7 @@ class Bounded(io.BufferedIOBase):
     members are counted in the bytes before that.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: io.BufferedIOBase) -> None:
         self.stream = stream
 
     def seekable(self) -> bool:
@@ -91,10 +75,6 @@ class Bounded(io.BufferedIOBase):
         """Change the position and return it."""
         return self.stream.seek(offset, whence)
 
-    def tell(self) -> int:
-        """Return the position, in bytes."""
-        return self.stream.tell()
-
     def read(self, size: int | None = -1) -> bytes:
         """Return up to ``size`` bytes.
 
@@ -103,7 +83,7 @@ class Bounded(io.BufferedIOBase):
         """
         if size is not None and size > MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile(f"its directory has more than {MAX_DIRECTORY_BYTES} bytes")
-        content = self.stream.read(-1 if size is None else size)
+        content = self.stream.read(size)
         if content.count(MEMBER_MARK) > MAX_MEMBERS:
             raise zipfile.BadZipFile(f"it has more than {MAX_MEMBERS} members")
         return content
@@ -185,7 +165,7 @@ def check_readable(infos: Iterable[zipfile.ZipInfo], title: str) -> None:
 
 
 def checked(
-    archive: zipfile.ZipFile, stream: Stream, asset: Asset, folder_name: str
+    archive: zipfile.ZipFile, stream: io.BufferedIOBase, asset: Asset, folder_name: str
 ) -> dict[str, zipfile.ZipInfo]:
     """Return the members by their path below a folder; nothing is written yet.
 

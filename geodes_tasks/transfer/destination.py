@@ -12,7 +12,6 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError, HostileNameError
@@ -44,21 +43,8 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9])\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """The final path of one file."""
-
-    path: str
-    """Absolute path of the verified file; inside the download folder, links not resolved."""
-
-    @property
-    def final(self) -> Path:
-        """The same path as a Path."""
-        return Path(self.path)
-
-
-def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destination:
-    """Return the final path of an asset.
+def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> str:
+    """Return the final path of an asset: absolute, below the download folder, links not resolved.
 
     Args:
         asset: Asset to download; its ``fields`` fill the layout.
@@ -90,7 +76,7 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> Destinatio
     if size > PATH_BYTES:
         problem = f"its whole path has {size} bytes, the most is {PATH_BYTES}"
         raise HostileNameError(_name(asset), problem)
-    return Destination(path)
+    return path
 
 
 def _name(asset: Asset) -> str:

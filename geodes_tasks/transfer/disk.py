@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -67,6 +67,15 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
             raise DiskError(str(self._path), error.strerror or str(error)) from error
 
 
+@contextlib.contextmanager
+def closing(descriptor: int) -> Iterator[int]:
+    """Close a descriptor at the end of the block."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def open_folder(folder: Path, *, make: bool = False) -> int:
     """Return a descriptor of a folder that is no link.
 
@@ -83,11 +92,8 @@ def open_folder(folder: Path, *, make: bool = False) -> int:
     hidden = [at for at, name in enumerate(parts[:-1]) if name == PART_FOLDER]
     if not hidden:
         return os.open(folder, _FOLDER)
-    parent = os.open(Path(*parts[: hidden[-1]]), os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with closing(os.open(Path(*parts[: hidden[-1]]), os.O_RDONLY | os.O_DIRECTORY)) as parent:
         return open_below(parent, parts[hidden[-1] :], make=make)
-    finally:
-        os.close(parent)
 
 
 def open_below(folder: int, names: Iterable[str], *, make: bool = False) -> int:
@@ -217,10 +223,9 @@ def sync_folder(folder: Path) -> None:
     Source: fsync(2), "Calling fsync() does not necessarily ensure that the entry in the directory
     containing the file has also reached disk."
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # Some network file systems refuse to sync a folder (EINVAL); the rename itself is done.
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Some network file systems refuse to sync a folder (EINVAL); the rename itself is done.
+    with (
+        closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY)) as descriptor,
+        contextlib.suppress(OSError),
+    ):
+        os.fsync(descriptor)

@@ -23,7 +23,7 @@ from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.archive_directory import KnownDirectories
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import disk_errors
-from geodes_tasks.transfer.fallback import Source
+from geodes_tasks.transfer.fallback import sources_of
 from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import Unpacked
 from geodes_tasks.transports import Transport
@@ -124,10 +124,10 @@ def _by_ranges(
         ArchiveError, HostileNameError, NoMemberError: it cannot be unpacked.
         GeodesTasksError: as for a file; members that are complete stay.
     """
-    for name in (name for name in transports if name in asset.hrefs):
+    for source in sources_of(asset, transports):
+        name = source.name
         if not asset.is_ranged(name):
             break
-        source = Source(name, transports[name], asset.hrefs[name])
         opened = RemoteArchive(asset, source, callbacks, directories, is_fresh=is_fresh)
         with opened as remote:
             try:

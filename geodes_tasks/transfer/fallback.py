@@ -44,6 +44,15 @@ class Source:
     href: str
 
 
+def sources_of(asset: Asset, transports: Mapping[str, Transport]) -> list[Source]:
+    """Return the sources that have an asset, in the order of the transports."""
+    return [
+        Source(name, transport, asset.hrefs[name])
+        for name, transport in transports.items()
+        if name in asset.hrefs
+    ]
+
+
 class Fallback:
     """Iterator over the sources of one file that ends when one of them has given the file.
 
@@ -63,11 +72,7 @@ class Fallback:
             HrefRefusedError: no transport is of a source that has the asset.
         """
         self._asset, self._part, self._callbacks = asset, part, callbacks
-        self._left = [
-            Source(name, transports[name], asset.hrefs[name])
-            for name in transports
-            if name in asset.hrefs
-        ]
+        self._left = sources_of(asset, transports)
         self._current: Source | None = None
         self._start_bytes = 0
         """Bytes in the part file when the current source was opened, or broke for the last time."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geodes_tasks.transfer.destination import NAME_BYTES, PART_FOLDER
 from geodes_tasks.transfer.disk import (
+    closing,
     create,
     disk_errors,
     open_file,
@@ -61,7 +62,9 @@ class Leftovers:
         with (
             disk_errors(self.final),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            _entries(self.folder) as entries,
+            # Opened as no link: files elsewhere are not swept up.
+            closing(open_folder(self.folder)) as folder,
+            os.scandir(folder) as entries,
         ):
             for entry in entries:
                 if not entry.name.startswith(prefix):
@@ -104,17 +107,6 @@ class Leftovers:
         """
         for path in list(self):
             remove_any(path)
-
-
-@contextlib.contextmanager
-def _entries(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """Read the entries of a folder that is no link: files elsewhere are not swept up."""
-    descriptor = open_folder(folder)
-    try:
-        with os.scandir(descriptor) as entries:
-            yield entries
-    finally:
-        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -163,11 +155,8 @@ def write_etag(part: Path, etag: str, folder: int) -> None:
     """
     path = etag_path(part)
     path.unlink(missing_ok=True)  # of this attempt, before it began anew
-    descriptor = create(path.name, folder)
-    try:
+    with closing(create(path.name, folder)) as descriptor:
         os.write(descriptor, etag.encode()[:ETAG_BYTES])
-    finally:
-        os.close(descriptor)
 
 
 def remove(part: Path) -> None:

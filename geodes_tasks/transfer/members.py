@@ -30,8 +30,8 @@ from geodes_tasks.transfer.archive_directory import (
 )
 from geodes_tasks.transfer.callbacks import NoCallbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
-from geodes_tasks.transfer.disk import disk_errors, open_folder
-from geodes_tasks.transfer.fallback import Source
+from geodes_tasks.transfer.disk import closing, disk_errors, open_folder
+from geodes_tasks.transfer.fallback import sources_of
 from geodes_tasks.transfer.publish import link_new, warn_of_other_name
 from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import extract_file, is_member
@@ -48,8 +48,7 @@ def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfil
         GeodesTasksError: what the transports raise.
     """
     error: NoRangesError | SourceUnavailableError = NoRangesError(asset.title)
-    for name in (name for name in transports if name in asset.hrefs):
-        source = Source(name, transports[name], asset.hrefs[name])
+    for source in sources_of(asset, transports):
         with contextlib.ExitStack() as stack:
             stack.enter_context(named_errors(asset.title))
             opened = stack.enter_context(RemoteArchive(asset, source, NoCallbacks()))
@@ -174,11 +173,8 @@ def _extracted(
             continue
         if found is None:
             found = hidden.joinpath(*parts)
-            opened = open_folder(hidden)
-            try:
+            with closing(open_folder(hidden)) as opened:
                 extract_file(archive, member, opened, "/".join(parts), lambda: None)
-            finally:
-                os.close(opened)
         final.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link_new(found, final)

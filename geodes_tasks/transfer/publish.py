@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geodes_tasks.errors import DiskError
+from geodes_tasks.transfer.disk import closing
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +28,12 @@ def parent_of(folder: int, final: Path) -> Iterator[int]:
     Raises:
         DiskError: another folder, or a link, has its name now.
     """
-    parent = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
-    try:
+    with closing(os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)) as parent:
         # rename(2) takes names relative to an open folder: no link that is put in the way of the
         # path after this check leads the file elsewhere.
         if not os.path.samestat(os.fstat(parent), final.parent.stat()):
             raise DiskError(str(final.parent), "it was exchanged during the transfer")
         yield parent
-    finally:
-        os.close(parent)
 
 
 def link_new(path: Path, name: Path) -> None:

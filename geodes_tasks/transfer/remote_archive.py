@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import io
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -76,7 +77,7 @@ def facts_of(
         return SetFacts(remote.size_bytes, size, len(spans), unmatched, some_names(files))
 
 
-class RemoteArchive:
+class RemoteArchive(io.BufferedIOBase):
     """A zip archive at one source, as the file object that ``zipfile`` reads.
 
     Use: construct a ``ZipFile`` of it, which reads the directory; then :meth:`plan`; then read the
@@ -109,11 +110,6 @@ class RemoteArchive:
         self._size = asset.size_bytes
         self._etag: str | None = None
         self._tail, self._tail_at = b"", 0
-        self._directories = directories
-        if directories and asset.size_bytes and not is_fresh:
-            tail = directories.find(asset)[-asset.size_bytes :]
-            self._tail, self._tail_at = tail, asset.size_bytes - len(tail)
-            self.knows_directory = bool(tail)
         self._starts: list[int] = []
         self._ends: list[int] = []
         """First bytes, and bytes behind the last, of the ranges that hold members."""
@@ -121,14 +117,11 @@ class RemoteArchive:
         self._chunks: Iterator[bytes] = iter(())
         self._rest = b""
         self._at = self._end = self._position = 0
-
-    def __enter__(self) -> RemoteArchive:
-        """Return the archive itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close the connection."""
-        self.close()
+        self._directories = directories
+        if directories and asset.size_bytes and not is_fresh:
+            tail = directories.find(asset)[-asset.size_bytes :]
+            self._tail, self._tail_at = tail, asset.size_bytes - len(tail)
+            self.knows_directory = bool(tail)
 
     @property
     def size_bytes(self) -> int:
@@ -168,10 +161,6 @@ class RemoteArchive:
         """Return True."""
         return True
 
-    def tell(self) -> int:
-        """Return the position, in bytes."""
-        return self._position
-
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Change the position; nothing is requested."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
@@ -180,7 +169,7 @@ class RemoteArchive:
             raise OSError("before the start of the archive")
         return self._position
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         """Read up to ``size`` bytes, fewer only at the end of the archive.
 
         Raises:
@@ -190,7 +179,7 @@ class RemoteArchive:
             GeodesTasksError: what the transport and the callbacks raise.
         """
         first = self._position
-        last = self.size_bytes if size < 0 else min(first + size, self.size_bytes)
+        last = self.size_bytes if size is None or size < 0 else min(first + size, self.size_bytes)
         if first >= last:
             return b""
         if not self._starts and (not self._tail or first < self._tail_at):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import zipfile
@@ -22,7 +23,6 @@ from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
 from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.archive_directory import (
-    Stream,
     check_readable,
     checked,
     named_errors,
@@ -31,6 +31,7 @@ from geodes_tasks.transfer.archive_directory import (
 )
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.disk import (
+    closing,
     create,
     disk_errors,
     open_below,
@@ -128,7 +129,7 @@ class Unpacked:
     def unpack(
         self,
         asset: Asset,
-        stream: Stream,
+        stream: io.BufferedIOBase,
         token: str,
         progress: Callable[[], None],
         confirm: Callable[[], None],
@@ -178,11 +179,9 @@ class Unpacked:
             stack.callback(remove_any, leftovers.folder / name)
             with disk_errors(self.final):
                 make_folder(leftovers.folder)
-                hidden = open_folder(leftovers.folder)
-                stack.callback(os.close, hidden)
+                hidden = stack.enter_context(closing(open_folder(leftovers.folder)))
                 remove_any(leftovers.folder / name)
-                growing = open_below(hidden, [name], make=True)
-                stack.callback(os.close, growing)
+                growing = stack.enter_context(closing(open_below(hidden, [name], make=True)))
                 kept = members.values() if asset.members else ()
                 right = {one.path for one in kept if self._has(one, progress)}
             left = [one for one in files.items() if one[0] not in right]
@@ -242,19 +241,19 @@ class Unpacked:
         progress: Callable[[], None],
     ) -> None:
         """Move members into the final folder, through no link in it."""
-        with contextlib.ExitStack() as stack:
-            parent = stack.enter_context(parent_of(hidden, self.final))
-            folder = open_below(parent, [self.final.name], make=True)
-            stack.callback(os.close, folder)
+        with (
+            parent_of(hidden, self.final) as parent,
+            closing(open_below(parent, [self.final.name], make=True)) as folder,
+        ):
             # A folder that lost files, or was damaged: what is right stays, and so does what a
             # user added, as the .aux.xml files of GDAL.
             for member in members:
                 if not self._has(member, progress):
+                    *parents, name = member.path.split("/")
                     with (
-                        _folder_of(growing, member.path) as source,
-                        _folder_of(folder, member.path, make=True) as target,
+                        closing(open_below(growing, parents)) as source,
+                        closing(open_below(folder, parents, make=True)) as target,
                     ):
-                        name = member.path.rpartition("/")[2]
                         os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
 
     def drop_archive(self) -> None:
@@ -291,16 +290,6 @@ def is_member(path: Path, member: MemberFile, progress: Callable[[], None]) -> b
     return f"{actual:08x}" == member.crc32
 
 
-@contextlib.contextmanager
-def _folder_of(folder: int, path: str, *, make: bool = False) -> Iterator[int]:
-    """Open the folder of a path below an open folder; no link is followed."""
-    descriptor = open_below(folder, path.split("/")[:-1], make=make)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def extract_file(
     archive: zipfile.ZipFile,
     info: zipfile.ZipInfo,
@@ -314,12 +303,13 @@ def extract_file(
         zipfile.BadZipFile: its bytes are not those of the directory.
         OSError: the folder does not take it.
     """
+    *parents, name = path.split("/")
     if info.is_dir():
-        os.close(open_below(growing, path.split("/"), make=True))
+        os.close(open_below(growing, [*parents, name], make=True))
         return
     with (
-        _folder_of(growing, path, make=True) as folder,
-        os.fdopen(create(path.rpartition("/")[2], folder), "wb") as stream,
+        closing(open_below(growing, parents, make=True)) as folder,
+        os.fdopen(create(name, folder), "wb") as stream,
     ):
         for piece in _pieces(archive, info):
             stream.write(piece)
