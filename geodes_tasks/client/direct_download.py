@@ -23,7 +23,7 @@ from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import Snapshot
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import publish, retry
-from geodes_tasks.transfer.callbacks import NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transports.http import key_check
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def patiently(
     return retry.until_success(lambda: act(decision), wait_after)
 
 
-class _ShownDownload(NoCallbacks):
+class _ShownDownload(Callbacks):
     """Shows one download as a batch of one, and pays for it where the quota is shared."""
 
     def __init__(self, asset: Asset, settings: Config, picture: View) -> None:

@@ -28,7 +28,7 @@ from geodes_tasks.ledger import Cost, Ledger, Request
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.results import Proof
 from geodes_tasks.settings.config import Config
-from geodes_tasks.transfer.callbacks import NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.fallback import Source, sources_of
 from geodes_tasks.transfer.remote_archive import SetFacts, facts_of
 
@@ -147,7 +147,7 @@ class MemberPrices:
         return ConfigError("--members", problem, NoMemberError.remedy)
 
 
-class _Budget(NoCallbacks):
+class _Budget(Callbacks):
     """Allows requests for directories, and counts those to the portal against its quota."""
 
     def __init__(self, settings: Config, ledger: Ledger | None) -> None:

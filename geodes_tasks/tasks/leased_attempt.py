@@ -27,6 +27,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, clock
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, REDIRECT
 from geodes_tasks.tasks.stop_signal import StopSignal
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.retry import until_available
 
 Answer = TypeVar("Answer")
@@ -42,7 +43,7 @@ REDIS_AWAY = (LedgerUnavailableError, LedgerForbiddenError)
 """Errors of Redis that pass: a server that restarts, and a Redis user whose rights come back."""
 
 
-class LeasedAttempt:
+class LeasedAttempt(Callbacks):
     """One attempt under a lease; implements the callbacks of the transfer.
 
     The attempt's thread only writes numbers and reads a flag here. The lease keeper's thread renews

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from geodes_tasks.errors import GeodesTasksError
 
 
-class Callbacks(Protocol):
+class Callbacks:
     """Functions that a download calls; each may raise an error, which ends the download.
 
-    A transfer knows neither Redis nor Celery. A worker spends quota and renews its lease here, a
-    notebook draws a bar.
+    These allow everything. A transfer knows neither Redis nor Celery: in its subclasses a worker
+    spends quota and renews its lease, and a notebook draws a bar.
     """
 
     def before_open(self, source: str) -> None:
@@ -22,7 +20,6 @@ class Callbacks(Protocol):
         Args:
             source: ``geodes`` or ``s3``.
         """
-        ...
 
     def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
         """Record progress, or stop the download.
@@ -33,31 +30,12 @@ class Callbacks(Protocol):
             done_bytes: Number of bytes on disk, those of earlier attempts included.
             received_bytes: Number of bytes that came over the network since the last call.
         """
-        ...
 
     def source_failed(self, source: str, error: GeodesTasksError) -> None:
         """Record why a source failed, where that error is not the one the download ends with.
 
         The download continues from another source, or raises the error of another source.
         """
-        ...
 
     def confirm(self) -> None:
         """Check that the file may still be published; called just before it gets its final name."""
-        ...
-
-
-class NoCallbacks:
-    """Callbacks that allow everything; a base for classes that need only some of them."""
-
-    def before_open(self, source: str) -> None:
-        """Allow the request."""
-
-    def progress(self, done_bytes: int, received_bytes: int = 0) -> None:
-        """Continue."""
-
-    def source_failed(self, source: str, error: GeodesTasksError) -> None:
-        """Continue from another source."""
-
-    def confirm(self) -> None:
-        """Allow the publication."""

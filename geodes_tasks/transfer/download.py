@@ -24,7 +24,7 @@ from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import audit, multi_object
 from geodes_tasks.transfer.archive_directory import KnownDirectories
-from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import numbered
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.download_archive import download_archive
@@ -75,7 +75,7 @@ def download(
         TooLargeError: the volume can never take it; the part file has been deleted.
         GeodesTasksError: what the transports and ``callbacks`` raise.
     """
-    callbacks = callbacks or NoCallbacks()
+    callbacks = callbacks or Callbacks()
     token = token or str(time.time_ns() // 1_000_000)
     if asset.unpack:
         options: dict[str, Any] = {"callbacks": callbacks, "token": token, "suspect": suspect}

@@ -28,7 +28,7 @@ from geodes_tasks.transfer.archive_directory import (
     selected,
     some_names,
 )
-from geodes_tasks.transfer.callbacks import NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
 from geodes_tasks.transfer.disk import closing, disk_errors, open_folder
 from geodes_tasks.transfer.fallback import sources_of
@@ -51,7 +51,7 @@ def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfil
     for source in sources_of(asset, transports):
         with contextlib.ExitStack() as stack:
             stack.enter_context(named_errors(asset.title))
-            opened = stack.enter_context(RemoteArchive(asset, source, NoCallbacks()))
+            opened = stack.enter_context(RemoteArchive(asset, source, Callbacks()))
             try:
                 archive = stack.enter_context(open_archive(opened))
             except (NoRangesError, SourceUnavailableError) as failed:

@@ -24,7 +24,7 @@ from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import manifest
-from geodes_tasks.transfer.callbacks import Callbacks, NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, refused_name
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers, make_folder
@@ -166,7 +166,7 @@ class ProductFolder:
         )
 
 
-class MemberCallbacks(NoCallbacks):
+class MemberCallbacks(Callbacks):
     """Callbacks of one file of a product: its progress is added to that of the files before."""
 
     def __init__(self, callbacks: Callbacks, before_bytes: int) -> None:

@@ -59,7 +59,7 @@ class PartFile:
         self.offset = 0
         """Number of bytes written."""
         self._fd = self._folder_fd = -1
-        self._writer: HashingWriter | None = None
+        self._writer: HashingWriter  # only between enter and exit
 
     def __enter__(self) -> Self:
         """Create the file, and the folders above it.
@@ -93,13 +93,11 @@ class PartFile:
             self.discard()
 
     def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
         if self._folder_fd >= 0:
             os.close(self._folder_fd)
             self._folder_fd = -1
         if self._fd >= 0:
+            self._writer.close()
             os.close(self._fd)
             self._fd = -1
             _count(self.folder, -1)
@@ -174,7 +172,7 @@ class PartFile:
 
     def expect(self, size_bytes: int | None) -> None:
         """Choose how to write by the expected size: large files in blocks, hashed in a thread."""
-        if self._writer is not None and (size_bytes or 0) >= THREAD_MIN_BYTES:
+        if (size_bytes or 0) >= THREAD_MIN_BYTES:
             self._writer = BlockWriter(self._fd, self.algorithm)
 
     def write(self, chunk: bytes) -> None:
@@ -183,14 +181,12 @@ class PartFile:
         Raises:
             DiskError: the disk does not take it.
         """
-        assert self._writer is not None  # noqa: S101 - only between enter and exit
         with disk_errors(self.final):
             self._writer.write(chunk)
         self.offset += len(chunk)
 
     def restart(self) -> None:
         """Remove all bytes and start again at byte 0."""
-        assert self._writer is not None  # noqa: S101 - only between enter and exit
         self._writer.close()
         with disk_errors(self.final):
             os.ftruncate(self._fd, 0)
@@ -246,7 +242,6 @@ class PartFile:
         Raises:
             DiskError: the disk does not take the last of them.
         """
-        assert self._writer is not None  # noqa: S101 - only between enter and exit
         with disk_errors(self.final):
             self._writer.flush()
         return Checksum(self.algorithm, self._writer.hexdigest())
@@ -257,7 +252,6 @@ class PartFile:
         Raises:
             DiskError: the disk does not take them.
         """
-        assert self._writer is not None  # noqa: S101 - only between enter and exit
         with disk_errors(self.final):
             self._writer.sync()
 

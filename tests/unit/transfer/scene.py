@@ -11,6 +11,7 @@ from geodes_tasks.errors import GeodesTasksError, TruncatedBodyError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.download import download
 from geodes_tasks.transfer.leftovers import ADOPT_MIN_BYTES
 from geodes_tasks.transfer.partfile import THREAD_MIN_BYTES, PartFile
@@ -25,7 +26,7 @@ HALF = 100 * KiB
 
 
 @dataclass
-class Recorder:
+class Recorder(Callbacks):
     """Callbacks that record each call, and raise the errors that a test sets."""
 
     progress_error: Exception | None = None

@@ -26,7 +26,7 @@ from geodes_tasks.model.results import Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import audit, members
 from geodes_tasks.transfer.audit import Expected, Finding
-from geodes_tasks.transfer.callbacks import NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
 from geodes_tasks.transfer.fallback import GAIN_BYTES
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_renamed_is_the_disks_refusal(
 def test_a_product_that_lost_a_file_is_not_published(final: Path, loss: str) -> None:
     """What another attempt adopted or changed before the rename is not this attempt's any more."""
 
-    class Loses(NoCallbacks):
+    class Loses(Callbacks):
         def confirm(self) -> None:
             """Lose something, after the last check of the lease."""
             (folder,) = (final.parent / PART_FOLDER).glob("*.folder")

@@ -25,7 +25,7 @@ from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import members
 from geodes_tasks.transfer.audit import Expected, Finding, audit
-from geodes_tasks.transfer.callbacks import NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from tests.conftest import KiB, MemoryTransport, asset_of, some_bytes
 
 BANDS = ("*_B04_10m.jp2", "*_B08_10m.jp2")
@@ -65,7 +65,7 @@ class _Pipe:
         )  # fmt: skip
 
 
-class Counted(NoCallbacks):
+class Counted(Callbacks):
     """Callbacks that count requests, and end the attempt before a publication."""
 
     def __init__(self, lost_at: int = 0) -> None:

@@ -27,7 +27,7 @@ from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import archive_directory, members
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer.audit import Expected, Finding, audit
-from geodes_tasks.transfer.callbacks import NoCallbacks
+from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER
 from tests.conftest import KiB, MemoryTransport, asset_of, some_bytes
 
@@ -330,7 +330,7 @@ def test_a_file_has_the_name_of_the_folder(folder: Path) -> None:
     assert transport.opened == []
 
 
-class Stopped(NoCallbacks):
+class Stopped(Callbacks):
     """Callbacks of a download that is stopped while it unpacks."""
 
     def __init__(self, size: int) -> None:
