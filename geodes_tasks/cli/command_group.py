@@ -123,7 +123,9 @@ def _value_of(parameter: Any, typers: Any, make: Any, context: Any, value: Any) 
     """Return the value of a parameter; ``typers`` parses what ``make`` cannot."""
     if value and make and not parameter.callback:
         return make(value)
-    if parameter.required or value != parameter.default:
+    # The text of a choice equals its StrEnum, and is none.
+    is_default = value == parameter.default and type(value) is type(parameter.default)
+    if parameter.required or not is_default:
         return typers(context, value)
     if value is None and (parameter.multiple or parameter.nargs == -1):
         return ()  # click's value of a parameter that takes many and has none

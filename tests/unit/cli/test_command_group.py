@@ -22,6 +22,7 @@ from geodes_tasks.errors import (
     NoItemsError,
     UnknownBatchError,
 )
+from geodes_tasks.monitoring.reports import Format
 
 QUICK = 1.5
 """Time of `--help` and `--version` as a share of the time to import typer and rich, at most."""
@@ -233,6 +234,17 @@ print("pydantic" in sys.modules, gc.isenabled(), command.make_context("", rest).
         "status": ("'april'",),
     }  # fmt: skip
     assert [word for word in expected[words[0]] if word not in answer] == []
+
+
+@pytest.mark.parametrize("words", [[], ["--format", "jsonl"], ["--format", "csv"]])
+def test_a_choice_is_of_its_type_when_the_default_is_given_too(words: list[str]) -> None:
+    """`--format jsonl`, which is the default, writes the same report as no option."""
+    command = loaded("report")
+
+    form = command.make_context("report", ["april", *words]).params["form"]
+
+    assert isinstance(form, Format)
+    assert form == (words or ["", "jsonl"])[1]
 
 
 def test_exit_codes_of_errors() -> None:
