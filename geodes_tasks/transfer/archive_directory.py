@@ -135,9 +135,14 @@ def selected(
     for pattern in patterns:
         matched = glob_matches(files, pattern)
         if not matched:
-            raise NoMemberError(title, printable(pattern), some_names(files))
+            raise no_member(files, pattern, title)
         found |= matched
     return found
+
+
+def no_member(files: Mapping[str, zipfile.ZipInfo], pattern: str, title: str) -> NoMemberError:
+    """Return the error of a name or pattern that none of some files has."""
+    return NoMemberError(title, printable(pattern), some_names(files))
 
 
 def some_names(files: Mapping[str, zipfile.ZipInfo]) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from geodes_tasks.errors import (
     HostileNameError,
-    NoMemberError,
     NoRangesError,
     SourceUnavailableError,
 )
@@ -24,9 +23,9 @@ from geodes_tasks.transfer.archive_directory import (
     Bounded,
     check_readable,
     named_errors,
+    no_member,
     open_archive,
     selected,
-    some_names,
 )
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
@@ -89,7 +88,7 @@ def matching(archive: zipfile.ZipFile, pattern: str, title: str) -> list[str]:
         with contextlib.suppress(re.error):
             if found := [name for name in archive.namelist() if re.fullmatch(expression, name)]:
                 return found
-    raise _no_member(archive, pattern, title)
+    raise no_member(archive.NameToInfo, pattern, title)
 
 
 def named(archive: zipfile.ZipFile, names: Sequence[str], title: str) -> Sequence[str]:
@@ -100,12 +99,8 @@ def named(archive: zipfile.ZipFile, names: Sequence[str], title: str) -> Sequenc
     """
     missing = [name for name in names if name not in archive.NameToInfo]
     if missing:
-        raise _no_member(archive, missing[0], title)
+        raise no_member(archive.NameToInfo, missing[0], title)
     return names
-
-
-def _no_member(archive: zipfile.ZipFile, pattern: str, title: str) -> NoMemberError:
-    return NoMemberError(title, printable(pattern), some_names(archive.NameToInfo))
 
 
 def globbed(archive: zipfile.ZipFile, patterns: Sequence[str], title: str) -> list[str]:
@@ -114,8 +109,7 @@ def globbed(archive: zipfile.ZipFile, patterns: Sequence[str], title: str) -> li
     Raises:
         NoMemberError: a glob matches none.
     """
-    files = {info.filename: info for info in archive.infolist()}
-    return list(selected(files, patterns, title))
+    return list(selected(archive.NameToInfo, patterns, title))
 
 
 def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> list[Path]:
