@@ -386,7 +386,7 @@ def test_watching_ends_with_the_downloads(
 ) -> None:
     """``watch_downloads`` shows another process at work, and ends when that is done."""
     process = script()
-    wait_until(lambda: standin.downloads(), 30)
+    wait_until(lambda: len(standin.downloads()) > 1, 30)
     begun = time.monotonic()
 
     Profile.watch_downloads(refresh_rate=0.3, conf=alone)
