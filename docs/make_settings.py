@@ -35,7 +35,8 @@ command line and keywords. An empty variable counts as not set.
 
 `config.toml` has the lower-case names of the settings, without `GEODES_TASKS_` (the first ones as
 below): `api_key = "..."`, `quota = "50/hour"`, `allowed_hosts = ["mirror.example"]`.
-`pygeodes-config.json` may have these names too. No file is ever written.
+The file of the current folder, which may be a stranger's, has pygeodes' settings only; one that
+is named may have all. No file is ever written.
 
 A second account `lab` has its key in `GEODES_API_KEY_LAB`, or in the file that
 `GEODES_API_KEY_LAB_FILE` names: [Several accounts](quota.md#several-accounts).

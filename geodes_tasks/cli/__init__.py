@@ -55,7 +55,7 @@ def _use_utf8() -> None:
     (https://docs.python.org/3/library/os.html#python-utf-8-mode).
     """
     if sys.getfilesystemencoding() != "utf-8":
-        words = [sys.executable, "-X", "utf8", "-m", "geodes_tasks", *sys.argv[1:]]
+        words = [sys.executable, "-P", "-X", "utf8", "-m", "geodes_tasks", *sys.argv[1:]]
         os.execve(sys.executable, words, os.environ | {"PYTHONUTF8": "1"})  # noqa: S606 - itself
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Self
 
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings.fields import Field
-from geodes_tasks.settings.files import PYGEODES_FILE, read_file, usual_files, variables
+from geodes_tasks.settings.files import (
+    PYGEODES_FILE,
+    PYGEODES_NAMES,
+    read_file,
+    read_usual,
+    variables,
+)
 
-POSITIONAL = (
-    "api_key", "logging_level", "download_dir", "checksum_error", "use_async_requests",
-    "nb_max_items", "aws_access_key_id", "aws_secret_access_key", "aws_session_token",
-    "region_name",
-)  # fmt: skip
-"""Order of pygeodes' positional arguments."""
-S3_PARAMETERS = POSITIONAL[6:]
+S3_PARAMETERS = PYGEODES_NAMES[6:]
 FUNCTIONS: dict[str, Callable[[], Any]] = {}
 """Functions that return S3 credentials, by the setting that names each."""
 
@@ -36,7 +36,7 @@ class BaseConfig:
             TypeError: there is no such name.
             ConfigError: a value cannot be used; its setting is named, the value is not quoted.
         """
-        given = dict(zip(POSITIONAL, positional, strict=False)) | given
+        given = dict(zip(PYGEODES_NAMES, positional, strict=False)) | given
         if function := given.pop("s3_credentials", None):
             name = getattr(function, "__name__", "credentials").strip("<>")
             given["s3_credentials_command"] = name = f"{function.__module__}:{name}"
@@ -44,7 +44,7 @@ class BaseConfig:
         for name in given:
             if name not in self.fields:
                 raise TypeError(f"Config has no {name}{self.nearest(name)}")
-        files = [read_file(path, self.fields) for path in usual_files()]
+        files = [values for _, values in read_usual(self.fields)]
         self._fill(*files, _environment(self.fields), given)
 
     @classmethod
@@ -117,7 +117,7 @@ class BaseConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that pygeodes has, by its names; secrets as plain text."""
-        return {name: getattr(self, name) for name in POSITIONAL}
+        return {name: getattr(self, name) for name in PYGEODES_NAMES}
 
     @property
     def s3_parameters(self) -> dict[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -19,6 +19,12 @@ logger = logging.getLogger(__name__)
 
 PYGEODES_FILE = "pygeodes-config.json"
 """The file that pygeodes reads from the current folder."""
+PYGEODES_NAMES = (
+    "api_key", "logging_level", "download_dir", "checksum_error", "use_async_requests",
+    "nb_max_items", "aws_access_key_id", "aws_secret_access_key", "aws_session_token",
+    "region_name",
+)  # fmt: skip
+"""The settings of pygeodes, in the order of its positional arguments."""
 
 
 def config_file() -> Path:
@@ -26,9 +32,27 @@ def config_file() -> Path:
     return user_config_path("geodes-tasks") / "config.toml"
 
 
-def usual_files() -> list[Path]:
-    """Return the files that are read without being named, those that exist; the weakest first."""
-    return [path for path in (config_file(), Path(PYGEODES_FILE)) if path.is_file()]
+def read_usual(known: Collection[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the files that are read without being named, the weakest first, with their settings.
+
+    The current folder may be a stranger's: its file has the settings of pygeodes only, none that
+    runs a command or names a host to which the key goes.
+
+    Raises:
+        ConfigError: a file cannot be read, or is no table of settings.
+    """
+    own, of_folder = config_file(), Path(PYGEODES_FILE)
+    if own.is_file():
+        yield own, read_file(own, known)
+    if of_folder.is_file():
+        values = read_file(of_folder, known)
+        if refused := sorted(values.keys() - set(PYGEODES_NAMES)):
+            logger.warning(
+                "%s in the current folder may have the settings of pygeodes only: %s ignored; put "
+                "them into %s, or name the file: --config %s",
+                PYGEODES_FILE, ", ".join(refused), own, PYGEODES_FILE,
+            )  # fmt: skip
+        yield of_folder, {name: values[name] for name in PYGEODES_NAMES if name in values}
 
 
 def variables() -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodes_tasks.settings.config import Config, load
-from geodes_tasks.settings.files import read_file, usual_files, variables
+from geodes_tasks.settings.files import read_file, read_usual, variables
 from geodes_tasks.settings.secret import Secret
 from geodes_tasks.settings.urls import masked
 
@@ -36,7 +36,7 @@ def settings_in_force(config: Path | None = None) -> Iterator[Setting]:
     """
     known, settings = Config.fields, load(config)
     named = read_file(config, known) if config else {}
-    weaker = [(path, read_file(path, known)) for path in reversed(usual_files())]
+    weaker = list(reversed(list(read_usual(known))))
     present = variables()
     for name in known:
         found = [str(config)] if name in named else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,30 @@ def test_broken_file(content: str, problem: str) -> None:
 
     with pytest.raises(ConfigError, match=f"{PYGEODES_FILE}: {problem}"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("on_file", "touch planted"),
+        ("portal_url", "https://portal.invalid"),
+        ("s3_credentials_command", "os:abort"),
+        ("allowed_hosts", ["evil.invalid"]),
+        ("redis_url", "redis://evil.invalid"),
+    ],
+)
+def test_a_file_of_the_current_folder_commands_nothing(
+    name: str, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be a stranger's: nothing runs a command, and the key goes to no other host."""
+    without = load()
+    pygeodes_file(**{name: value, "nb_max_items": 5})
+
+    settings = load()
+
+    assert getattr(settings, name) == getattr(without, name)
+    assert (settings.nb_max_items, name in caplog.text) == (5, True)
+    assert getattr(load(Path(PYGEODES_FILE)), name) != getattr(settings, name)
 
 
 def test_missing_file_named_by_hand() -> None:
