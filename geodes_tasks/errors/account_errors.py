@@ -8,7 +8,10 @@ from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 
 CONTINUE = "then run: geodes-tasks resume (on one machine: the same command again)."
 """How to continue after the key was replaced, on a cluster and on one machine."""
-KEY_PLACE = "put it in GEODES_API_KEY (of an account lab: GEODES_API_KEY_LAB)"
+KEY_PLACE = (
+    "put it in GEODES_API_KEY (of an account lab: GEODES_API_KEY_LAB), "
+    "or in the file that GEODES_API_KEY_FILE (GEODES_API_KEY_LAB_FILE) names"
+)
 """Where an account looks for its key."""
 
 
@@ -80,8 +83,7 @@ class AuthError(AccountError):
     reaction = Reaction.AUTH
     template = "{problem} from {href}: {key_name} was refused"
     remedy = (
-        f"Make a new key on the portal (profile, Authentication, API Key), {KEY_PLACE} "
-        f"or the file named by that variable with _FILE, {CONTINUE}"
+        f"Make a new key on the portal (profile, Authentication, API Key), {KEY_PLACE}, {CONTINUE}"
     )
 
 
@@ -91,7 +93,7 @@ class KeyMissingError(AuthError):
     template = "{href} needs an API key: {key_name} {problem}"
     remedy = (
         f"Make a key on the portal (profile, Authentication, API Key), {KEY_PLACE}, "
-        f"in a file named by that variable with _FILE or in pygeodes-config.json, {CONTINUE}"
+        f"or in pygeodes-config.json, {CONTINUE}"
     )
 
 
