@@ -29,6 +29,7 @@ from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
+from geodes_tasks.tasks.app import Sender
 
 Result = TypeVar("Result")
 
@@ -294,6 +295,7 @@ class Batch:
                 # What an interrupted wait has left belongs to this run too.
                 with OneMachine(self._conf, self.folder, on_load, wanted=[self.id]) as machine:
                     ledger = Ledger.of(machine.settings)
+                    Sender(machine.settings).send(ledger.dispatch.release())
                     return waiting(ledger, machine)
             except FolderBusyError:
                 # The run of another process has the folder, and works on this batch too.

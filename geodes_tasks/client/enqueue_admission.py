@@ -167,7 +167,6 @@ def admit(
         account: The account whose limits count.
         ledger: The ledger that admits them.
         sender: Sends the wake-up messages; the first as soon as a worker has something to do.
-            A worker that ``on_work`` starts sends those of what it finds at its start.
         rank: Priority and weight of the batch; None leaves them as they are.
         on_work: Called once, when a worker has something to do.
 
@@ -179,7 +178,7 @@ def admit(
     check_batch_name(batch)
     if rank is not None:
         ledger.control.prioritize(batch, rank.priority, rank.weight)
-    receipt, has_begun, needs_call = Receipt(batch), False, True
+    receipt, has_begun = Receipt(batch), False
     with _rare_collections():
         for number, block in enumerate(_blocks(planned)):
             _admit_block(block, account, ledger, receipt)
@@ -187,19 +186,14 @@ def admit(
                 ledger.admission.set_owner(batch, current_owner())
             if not has_begun and any(receipt.admissions[name] for name in _WORK):
                 has_begun = True
-                if on_work is None:
-                    _call(ledger, sender)
-                else:
+                _call(ledger, sender)
+                if on_work is not None:
                     on_work()
-                    needs_call = False
-                    continue
-            needs_call = True
     ledger.admission.end(batch)
     if receipt.admissions:
         status = ledger.reading.status(batch)
         receipt.downloads, receipt.bytes_total = status.total, status.bytes_total
-    if needs_call:
-        _call(ledger, sender)
+    _call(ledger, sender)
     if ledger.connection.replicas_confirm() is False:
         logger.warning(
             "no replica of Redis confirmed batch %s within a second: if the primary is lost now, "
