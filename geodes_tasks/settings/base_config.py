@@ -44,8 +44,9 @@ class BaseConfig:
         for name in given:
             if name not in self.fields:
                 raise TypeError(f"Config has no {name}{self.nearest(name)}")
-        files = [values for _, values in read_usual(self.fields)]
-        self._fill(*files, _environment(self.fields), given)
+        stronger = _environment(self.fields), given
+        files = read_usual(self.fields, _merged(*stronger))
+        self._fill(*(values for _, values in files), *stronger)
 
     @classmethod
     def from_file(cls, file: str | Path = PYGEODES_FILE) -> Self:
@@ -63,9 +64,7 @@ class BaseConfig:
 
     def _fill(self, *sources: Mapping[str, Any]) -> None:
         """Set every setting from its strongest source, the last one that has it."""
-        values = {
-            name: value for source in sources for name, value in source.items() if value is not None
-        }
+        values = _merged(*sources)
         self.__dict__["given"] = frozenset(values)
         for name, field in self.fields.items():
             if name in values:
@@ -145,6 +144,13 @@ class BaseConfig:
 
         found = difflib.get_close_matches(name, cls.fields, 1)
         return f"; did you mean {found[0]}?" if found else ""
+
+
+def _merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return each value of the last source that has it; None is none."""
+    return {
+        name: value for source in sources for name, value in source.items() if value is not None
+    }
 
 
 def _environment(fields: Mapping[str, Field[Any]]) -> dict[str, str]:

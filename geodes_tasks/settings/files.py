@@ -32,11 +32,17 @@ def config_file() -> Path:
     return user_config_path("geodes-tasks") / "config.toml"
 
 
-def read_usual(known: Collection[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def read_usual(
+    known: Collection[str], stronger: Collection[str] = ()
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the files that are read without being named, the weakest first, with their settings.
 
     The current folder may be a stranger's: its file has the settings of pygeodes only, none that
     runs a command or names a host to which the key goes.
+
+    Args:
+        known: Names of all settings.
+        stronger: Names that a stronger source has: that they are refused here makes no difference.
 
     Raises:
         ConfigError: a file cannot be read, or is no table of settings.
@@ -46,11 +52,11 @@ def read_usual(known: Collection[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield own, read_file(own, known)
     if of_folder.is_file():
         values = read_file(of_folder, known)
-        if refused := sorted(values.keys() - set(PYGEODES_NAMES)):
+        if refused := sorted(values.keys() - {*PYGEODES_NAMES, *stronger}):
             logger.warning(
                 "%s in the current folder may have the settings of pygeodes only: %s ignored; put "
-                "them into %s, or name the file: --config %s",
-                PYGEODES_FILE, ", ".join(refused), own, PYGEODES_FILE,
+                "them into %s",
+                PYGEODES_FILE, ", ".join(refused), own,
             )  # fmt: skip
         yield of_folder, {name: values[name] for name in PYGEODES_NAMES if name in values}
 

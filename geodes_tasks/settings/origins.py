@@ -36,7 +36,8 @@ def settings_in_force(config: Path | None = None) -> Iterator[Setting]:
     """
     known, settings = Config.fields, load(config)
     named = read_file(config, known) if config else {}
-    weaker = list(reversed(list(read_usual(known))))
+    # Read a second time: what is refused was logged by the first.
+    weaker = list(reversed(list(read_usual(known, known))))
     present = variables()
     for name in known:
         found = [str(config)] if name in named else []

@@ -202,9 +202,7 @@ class Connection(BaseHTTPRequestHandler):
             self.connection.sendall(head)
         elif self._plain(answer) and stop - answer.start <= SMALL:
             body = b"".join(answer.content.chunks(answer.start, stop))
-            # A client that has it may ask for the next before this thread runs again.
-            entry.finish()
-            self._push(head + body, entry, len(body))
+            self._push(head + body, entry, len(body), is_all=True)
         elif self._plain(answer) and isinstance(answer.content, FileBody) and not self.server.tls:
             self.connection.sendall(head)
             self._send_file(answer.content, answer.start, stop, entry)
@@ -242,9 +240,13 @@ class Connection(BaseHTTPRequestHandler):
         if answer.framing is Framing.CHUNKED and answer.last_chunk:
             self.connection.sendall(b"0\r\n\r\n")
 
-    def _push(self, data: bytes | memoryview, entry: Entry, body_bytes: int) -> None:
-        """Send bytes, counted first: a client that has them may look at the log at once."""
+    def _push(
+        self, data: bytes | memoryview, entry: Entry, body_bytes: int, *, is_all: bool = False
+    ) -> None:
+        """Send bytes, noted first: a client that has them may read the log, or go on, at once."""
         entry.bytes_sent += body_bytes
+        if is_all:
+            entry.finish()
         try:
             self.connection.sendall(data)
         except OSError:

@@ -84,7 +84,10 @@ def test_a_file_of_the_current_folder_commands_nothing(
 
     assert getattr(settings, name) == getattr(without, name)
     assert (settings.nb_max_items, name in caplog.text) == (5, True)
+    caplog.clear()
     assert getattr(load(Path(PYGEODES_FILE)), name) != getattr(settings, name)
+    # It was named, so nothing of it is ignored.
+    assert not caplog.text
 
 
 def test_missing_file_named_by_hand() -> None:

@@ -70,6 +70,13 @@ def claimed(ledger: Ledger, download_id: str) -> Claim:
     return claim
 
 
+def portal_gives_a_file(ledger: Ledger) -> None:
+    """Have another worker download a file from the portal."""
+    (good,) = admitted(ledger, request_of("a", PORTAL))
+    claim = claimed(ledger, good)
+    ledger.leases.finish(claim, result_of(claim))
+
+
 # --- the order -------------------------------------------------------------------------------
 
 
@@ -199,9 +206,8 @@ def test_an_answer_in_between_is_no_outage(fake_ledger: Ledger) -> None:
 
 def test_one_worker_without_a_network_stops_no_other(fake_ledger: Ledger, clock: Clock) -> None:
     """While the portal gives files to another worker, a worker that cannot reach it is alone."""
-    good, other = admitted(fake_ledger, request_of("a", PORTAL), request_of("b", PORTAL))
-    claim = claimed(fake_ledger, good)
-    fake_ledger.leases.finish(claim, result_of(claim))
+    portal_gives_a_file(fake_ledger)
+    (other,) = admitted(fake_ledger, request_of("b", PORTAL))
     stop = StopSignal()
     cut_off = SourceOrder(fake_ledger, 60.0, 10.0, stop)
     for _ in range(5):
@@ -217,9 +223,7 @@ def test_one_worker_without_a_network_stops_no_other(fake_ledger: Ledger, clock:
 
 def test_a_worker_that_another_source_serves_goes_on(fake_ledger: Ledger) -> None:
     """It cannot reach the portal, others can; what S3 has it may have."""
-    (good,) = admitted(fake_ledger, request_of("a", PORTAL))
-    claim = claimed(fake_ledger, good)
-    fake_ledger.leases.finish(claim, result_of(claim))
+    portal_gives_a_file(fake_ledger)
     stop = StopSignal()
     order = SourceOrder(fake_ledger, 60.0, 10.0, stop)
     for _ in range(5):
