@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from geodes_tasks.client.doctor_portal import clock_check, portal_checks, s3_checks
+from geodes_tasks.client.doctor_portal import clock_check, key_file_checks, portal_checks, s3_checks
 from geodes_tasks.client.ledgers import has_cluster
 from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.errors import ConfigError, GeodesTasksError
@@ -34,6 +34,7 @@ def examine(settings: Config) -> Iterator[Check]:
     parts: tuple[Callable[[Config], Iterator[Check]], ...] = (
         redis_checks,
         portal_checks,
+        key_file_checks,
         s3_checks,
         folder_checks,
     )

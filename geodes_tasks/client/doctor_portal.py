@@ -52,6 +52,10 @@ def portal_checks(settings: Config) -> Iterator[Check]:
         check = key_check(of_account(settings, account))
         is_default = account == settings.account
         yield check if is_default else replace(check, name=f"key of account {account}")
+
+
+def key_file_checks(settings: Config) -> Iterator[Check]:
+    """Check that no other user may read a file with a key; the portal need not answer."""
     for file in loose_key_files(settings):
         text = f"{file} holds a key and other users may read it"
         yield Check("key file", Level.WARNING, text, f"chmod 600 {file}")

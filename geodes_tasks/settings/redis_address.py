@@ -94,13 +94,15 @@ def _problem_of(url: str) -> str:
         return "it does not begin with redis://, rediss:// or sentinel://"
     if parts.scheme == "redis+socket":
         return "" if parts.path.strip("/") else "it names no socket"
+    if not url[len(parts.scheme) :].startswith("://"):
+        return f"`//` is missing behind {parts.scheme}:"
+    database = parts.path.removeprefix("/")
+    if database and not database.isdecimal():
+        return f"{database!r} is no number"
     sentinel = sentinel_address(url)
     if not (sentinel.hosts if sentinel else parts.hostname and parts.port != 0):
         return "it names no host"
-    if parts.netloc.endswith(":"):
-        return "it lacks its port"
-    database = parts.path.removeprefix("/")
-    return "" if not database or database.isdecimal() else f"{database!r} is no number"
+    return "it lacks its port" if parts.netloc.endswith(":") else ""
 
 
 def sentinel_address(url: str) -> SentinelAddress | None:

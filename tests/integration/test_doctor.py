@@ -194,6 +194,18 @@ def test_key_that_is_refused(standin: StandIn, settings: Config, how: str) -> No
     assert KEY not in key.text
 
 
+def test_a_loose_key_file_is_named_though_the_portal_is_away(tmp_path: Path) -> None:
+    """Who may read a file with a key does not depend on the network."""
+    loose = tmp_path / "key"
+    loose.write_text(KEY)
+    loose.chmod(0o644)
+
+    found = checked(config.load(portal_url="http://127.0.0.1:1", api_key_file=loose))
+
+    assert found["portal"].level is Level.PROBLEM
+    assert found["key file"].mend == f"chmod 600 {loose}"
+
+
 def test_no_key(standin: StandIn, settings: Config) -> None:
     """Without a key nothing is sent, and the setting is named; on a cluster workers need it."""
     alone = config.load(portal_url=standin.url)

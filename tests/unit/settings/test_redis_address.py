@@ -47,6 +47,9 @@ def test_right_addresses_are_taken_as_they_are(url: str) -> None:
         ("sentinel:///0?master_name=g", "names no host"),
         ("sentinel://;/0?master_name=g", "names no host"),
         ("", "does not begin with"),
+        ("redis:h:6379", "`//` is missing"),
+        ("sentinel:h:26379", "`//` is missing"),
+        ("sentinel://h/x?master_name=g", "'x' is no number"),
     ],
 )
 def test_wrong_addresses_are_one_line(url: str, problem: str) -> None:
