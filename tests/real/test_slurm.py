@@ -152,6 +152,8 @@ def last_status(job: Job) -> dict[str, Any]:
 
 def test_a_job_downloads_everything(site: Site) -> None:
     """On two nodes: all files are there, no worker was killed, and no password was in sight."""
+    # Slow enough that the second worker is ready before the first has everything.
+    site.standin.settings.rate = 8 * KiB
     site.seed(6, 64 * KiB)
     job = site.submit(nodes=2)
     seen: set[str] = set()
