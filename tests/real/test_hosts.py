@@ -18,7 +18,7 @@ from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.settings.config import Config
 from tests.real.hosts import HostWorker, LateRelay, Network, OpenRedis, running
-from tests.servers import wait_until
+from tests.servers import ServerError, wait_until
 from tests.standin import StandIn
 from tests.tools import need
 
@@ -82,10 +82,13 @@ def workers_on(
 
 def settled(batch: Batch, workers: list[HostWorker], timeout_s: float) -> list[DownloadRecord]:
     """Wait until a batch is over, and return its records."""
-    logs = "".join(f"--- {one.name}\n{one.text[-2500:]}\n" for one in workers)
-    wait_until(
-        lambda: not batch.status().unfinished, timeout_s, f"{batch.status().to_dict()}\n{logs}"
-    )
+    try:
+        wait_until(lambda: not batch.status().unfinished, timeout_s, batch.id)
+    except ServerError as error:
+        # As it is now, not as it was when the wait began.
+        logs = "".join(f"--- {one.name}\n{one.text[-2500:]}\n" for one in workers)
+        error.add_note(f"{batch.status().to_dict()}\n{logs}")
+        raise
     return batch.results()
 
 
@@ -197,6 +200,8 @@ def test_a_host_without_the_folder(
 ) -> None:
     """A host that cannot write takes no work and says so; the others do it all."""
     folder = Path(site.download_dir)
+    # Slow enough that each host takes some of them.
+    portal.settings.rate = MiB // 4
     items = [portal.add_item(MiB // 2) for _ in range(16)]
     workers = workers_on(network, site, tmp_path)
     workers[-1] = HostWorker(
