@@ -10,7 +10,6 @@ import ast
 import inspect
 import itertools
 import sys
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,14 +177,12 @@ def _cell(text: str) -> str:
 def known(base: type[GeodesTasksError]) -> list[type[GeodesTasksError]]:
     """Return every class below a base that is raised, in the order of the vocabulary."""
     classes = (getattr(errors, name) for name in errors.__all__)
-    # A class without fields groups others and is not raised; AttemptEndedError has a section.
+    # The classes below the base group others and are not raised; AttemptEndedError has a section.
+    groups = {GeodesTasksError, *GeodesTasksError.__subclasses__(), AttemptEndedError}
     return [
         one
         for one in classes
-        if isinstance(one, type)
-        and issubclass(one, base)
-        and is_dataclass(one)
-        and one is not AttemptEndedError
+        if isinstance(one, type) and issubclass(one, base) and one not in groups
     ]
 
 

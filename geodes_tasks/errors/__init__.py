@@ -4,168 +4,23 @@ The text of an error names what failed and why, with both values; its ``hint`` s
 This package imports nothing else of ``geodes_tasks``.
 """
 
-from geodes_tasks.errors.account_errors import (
-    AccountError,
-    AccountPausedError,
-    AuthError,
-    ForbiddenError,
-    KeyMissingError,
-    QuotaError,
-    ThrottledError,
-)
-from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
-from geodes_tasks.errors.download_errors import (
-    ArchiveError,
-    AttemptEndedError,
-    BatchFailedError,
-    CatalogueMismatchError,
-    ChecksumMismatchError,
-    DiskError,
-    DownloadCancelledError,
-    DownloadError,
-    HostileNameError,
-    HrefRefusedError,
-    ItemError,
-    ItemNotFoundError,
-    LeaseLostError,
-    NameTakenError,
-    NoDataAssetError,
-    NoMemberError,
-    NotAFileError,
-    OutsideRootsError,
-    SizeMismatchError,
-    TooLargeError,
-    WorkerStoppingError,
-)
-from geodes_tasks.errors.ledger_errors import (
-    DamagedRecordError,
-    LedgerError,
-    LedgerForbiddenError,
-    LedgerSchemaError,
-    LedgerStuckError,
-    LedgerUnavailableError,
-    PrivateProcessError,
-    PrivateServerError,
-)
-from geodes_tasks.errors.remedies import for_reader, write_for_shell
-from geodes_tasks.errors.source_errors import (
-    CatalogueUnavailableError,
-    FetchError,
-    FolderError,
-    LicenceError,
-    NoRangesError,
-    NotFoundError,
-    OfflineError,
-    ProxyFailedError,
-    RedirectUnreachableError,
-    ServerError,
-    SourcePausedError,
-    SourceUnavailableError,
-    SourceUnreachableError,
-    StalledError,
-    TransferError,
-    TruncatedBodyError,
-    UnexpectedAnswerError,
-    UnreachableError,
-    UntrustedServerError,
-)
-from geodes_tasks.errors.usage_errors import (
-    BatchUnfinishedError,
-    ConfigError,
-    DeploymentError,
-    FolderBusyError,
-    MissingPackageError,
-    NoGeodesError,
-    NoItemsError,
-    SearchError,
-    SourceError,
-    TooManyItemsError,
-    UnknownAccountError,
-    UnknownBatchError,
-    UnknownDownloadError,
-    UnknownNameError,
-    UnknownSourceError,
-    UsageError,
-)
+# ruff: noqa: F403 - a new error is named once, where it is defined
+from geodes_tasks.errors.account_errors import *
+from geodes_tasks.errors.base_error import GeodesTasksError as GeodesTasksError
+from geodes_tasks.errors.base_error import Reaction as Reaction
+from geodes_tasks.errors.download_errors import *
+from geodes_tasks.errors.ledger_errors import *
+from geodes_tasks.errors.remedies import for_reader as for_reader
+from geodes_tasks.errors.remedies import write_for_shell as write_for_shell
+from geodes_tasks.errors.source_errors import *
+from geodes_tasks.errors.usage_errors import *
 
-__all__ = [
-    "Reaction",
-    "reaction_of",
-    "for_reader",
-    "write_for_shell",
-    "GeodesTasksError",
-    "UsageError",
-    "ConfigError",
-    "SourceError",
-    "NoItemsError",
-    "SearchError",
-    "TooManyItemsError",
-    "NoGeodesError",
-    "MissingPackageError",
-    "DeploymentError",
-    "UnknownNameError",
-    "UnknownBatchError",
-    "UnknownAccountError",
-    "UnknownSourceError",
-    "UnknownDownloadError",
-    "BatchUnfinishedError",
-    "FolderBusyError",
-    "AccountError",
-    "QuotaError",
-    "AccountPausedError",
-    "ThrottledError",
-    "AuthError",
-    "KeyMissingError",
-    "ForbiddenError",
-    "FetchError",
-    "TransferError",
-    "UnreachableError",
-    "ProxyFailedError",
-    "UntrustedServerError",
-    "RedirectUnreachableError",
-    "StalledError",
-    "ServerError",
-    "TruncatedBodyError",
-    "UnexpectedAnswerError",
-    "SourceUnavailableError",
-    "SourceUnreachableError",
-    "FolderError",
-    "SourcePausedError",
-    "OfflineError",
-    "NotFoundError",
-    "LicenceError",
-    "NoRangesError",
-    "CatalogueUnavailableError",
-    "DownloadError",
-    "BatchFailedError",
-    "ItemError",
-    "ItemNotFoundError",
-    "NoDataAssetError",
-    "HostileNameError",
-    "NameTakenError",
-    "HrefRefusedError",
-    "OutsideRootsError",
-    "ChecksumMismatchError",
-    "SizeMismatchError",
-    "CatalogueMismatchError",
-    "ArchiveError",
-    "NoMemberError",
-    "DiskError",
-    "TooLargeError",
-    "NotAFileError",
-    "AttemptEndedError",
-    "LeaseLostError",
-    "DownloadCancelledError",
-    "WorkerStoppingError",
-    "LedgerError",
-    "LedgerUnavailableError",
-    "LedgerStuckError",
-    "LedgerSchemaError",
-    "LedgerForbiddenError",
-    "DamagedRecordError",
-    "PrivateProcessError",
-    "PrivateServerError",
-]
+_CLASSES = {
+    name: found
+    for name, found in list(globals().items())
+    if isinstance(found, type) and issubclass(found, GeodesTasksError)
+}
+__all__ = ["Reaction", "reaction_of", "for_reader", "write_for_shell", *_CLASSES]
 
 
 def reaction_of(kind: str) -> Reaction:
@@ -175,7 +30,4 @@ def reaction_of(kind: str) -> Reaction:
         >>> reaction_of("ServerError")
         <Reaction.TRANSIENT: 'transient'>
     """
-    found = globals().get(kind)
-    if isinstance(found, type) and issubclass(found, GeodesTasksError):
-        return found.reaction
-    return Reaction.FINAL
+    return _CLASSES.get(kind, GeodesTasksError).reaction

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 
 CONTINUE = "then run: geodes-tasks resume (on one machine: the same command again)."
@@ -19,7 +17,6 @@ class AccountError(GeodesTasksError):
     """The portal gives nothing to this account now, or does not give this file to it."""
 
 
-@dataclass(eq=False, repr=False)
 class QuotaError(AccountError):
     """The quota of the account is used up (HTTP 403, or 200 with JSON, in GEODES)."""
 
@@ -36,7 +33,6 @@ class QuotaError(AccountError):
     remedy = "Nothing to do: the account continues by itself when its window reopens."
 
 
-@dataclass(eq=False, repr=False)
 class AccountPausedError(AccountError):
     """S3 did not give the file, and the account is paused at the portal."""
 
@@ -49,7 +45,6 @@ class AccountPausedError(AccountError):
     remedy = "Nothing to do: the download continues when the account does."
 
 
-@dataclass(eq=False, repr=False)
 class ThrottledError(AccountError):
     """The server answered HTTP 429 or SlowDown, or any status with Retry-After."""
 
@@ -71,7 +66,6 @@ class ThrottledError(AccountError):
         return f"{self.href}: {what} ({wait})"
 
 
-@dataclass(eq=False, repr=False)
 class AuthError(AccountError):
     """The key or the credentials were refused."""
 
@@ -97,7 +91,6 @@ class KeyMissingError(AuthError):
     )
 
 
-@dataclass(eq=False, repr=False)
 class ForbiddenError(AccountError):
     """The portal refuses this file to a key that it accepts elsewhere."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, dataclass_transform
 
 from geodes_tasks.errors.remedies import for_reader
 
@@ -32,20 +32,24 @@ class Reaction(StrEnum):
     """A retry cannot help."""
 
 
+@dataclass_transform(eq_default=False)
 class GeodesTasksError(Exception):
     """Base of every error that this package raises on purpose.
 
-    A subclass is a dataclass (``eq=False, repr=False``) whose fields are the values of the error.
+    A subclass becomes a dataclass by itself; its fields are the values of the error.
     """
-
-    # Not frozen: contextlib sets __traceback__, add_note sets __notes__, and unpickling sets
-    # __dict__; each of them fails on a frozen exception.
 
     reaction: Reaction = Reaction.FINAL
     remedy: str = ""
     """What to do now, in one line and in the words of a shell, as the ledger keeps it."""
     template: ClassVar[str] = ""
     """The text of the error, with its fields in braces."""
+
+    def __init_subclass__(cls) -> None:
+        """Make a dataclass of the subclass."""
+        # Not frozen: contextlib sets __traceback__, add_note sets __notes__, and unpickling sets
+        # __dict__; each of them fails on a frozen exception.
+        dataclass(eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:
         """Set ``args`` to the values of all fields, in order, and note what to do."""

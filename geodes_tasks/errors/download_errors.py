@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 
 
@@ -11,7 +9,6 @@ class DownloadError(GeodesTasksError):
     """This download cannot be made, proven or written as planned."""
 
 
-@dataclass(eq=False, repr=False)
 class BatchFailedError(DownloadError):
     """Not every download of a batch is done: ``status.raise_for_status()`` raises it."""
 
@@ -32,7 +29,6 @@ class BatchFailedError(DownloadError):
 # --- items that can never be downloaded ----------------------------------------------------------
 
 
-@dataclass(eq=False, repr=False)
 class ItemError(DownloadError):
     """An item cannot be turned into a download."""
 
@@ -61,7 +57,6 @@ class HostileNameError(ItemError):
     remedy = "Choose your own names, for example --layout '{collection}/{item_id}/{checksum}'."
 
 
-@dataclass(eq=False, repr=False)
 class NameTakenError(DownloadError):
     """Two different files have the same path."""
 
@@ -83,7 +78,6 @@ class NameTakenError(DownloadError):
         super().__post_init__()
 
 
-@dataclass(eq=False, repr=False)
 class HrefRefusedError(DownloadError):
     """An href that this program does not open."""
 
@@ -94,7 +88,6 @@ class HrefRefusedError(DownloadError):
     template = "{href}: {problem}"
 
 
-@dataclass(eq=False, repr=False)
 class OutsideRootsError(DownloadError):
     """The file of a download would be in a folder where this worker may not write."""
 
@@ -112,7 +105,6 @@ class OutsideRootsError(DownloadError):
 # --- bytes ---------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False, repr=False)
 class ChecksumMismatchError(DownloadError):
     """The bytes received do not hash to the checksum in the catalogue."""
 
@@ -128,7 +120,6 @@ class ChecksumMismatchError(DownloadError):
     remedy = "Nothing to do: the bytes were deleted, and the file is fetched again from byte 0."
 
 
-@dataclass(eq=False, repr=False)
 class SizeMismatchError(DownloadError):
     """The server sent more bytes than the catalogue announces."""
 
@@ -143,7 +134,6 @@ class SizeMismatchError(DownloadError):
     remedy = ChecksumMismatchError.remedy
 
 
-@dataclass(eq=False, repr=False)
 class CatalogueMismatchError(DownloadError):
     """Two whole copies agree with each other but not with the catalogue."""
 
@@ -159,7 +149,6 @@ class CatalogueMismatchError(DownloadError):
     remedy = "The catalogue is wrong about this file: check the copy, and report it to the portal."
 
 
-@dataclass(eq=False, repr=False)
 class ArchiveError(DownloadError):
     """The file is no zip archive, is damaged, or lacks a member."""
 
@@ -170,7 +159,6 @@ class ArchiveError(DownloadError):
     remedy = "Only sound zip archives have members: fetch it without --extract and --members."
 
 
-@dataclass(eq=False, repr=False)
 class NoMemberError(DownloadError):
     """A glob over members matches none of the archive."""
 
@@ -186,7 +174,6 @@ class NoMemberError(DownloadError):
 # --- this worker's disk --------------------------------------------------------------------------
 
 
-@dataclass(eq=False, repr=False)
 class DiskError(DownloadError):
     """The download folder cannot take the file: full, over quota, read-only, stale."""
 
@@ -208,7 +195,6 @@ class TooLargeError(DiskError):
     )
 
 
-@dataclass(eq=False, repr=False)
 class NotAFileError(DownloadError):
     """A folder, or something else that is no regular file, has the final name."""
 
@@ -223,7 +209,6 @@ class NotAFileError(DownloadError):
 # --- the end of an attempt from outside ----------------------------------------------------------
 
 
-@dataclass(eq=False, repr=False)
 class AttemptEndedError(DownloadError):
     """The attempt must stop now; nothing about it is recorded."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 
 
@@ -11,7 +9,6 @@ class LedgerError(GeodesTasksError):
     """The ledger cannot be read or written."""
 
 
-@dataclass(eq=False, repr=False)
 class LedgerUnavailableError(LedgerError):
     """Redis does not answer."""
 
@@ -37,7 +34,6 @@ class LedgerStuckError(LedgerUnavailableError):
     )
 
 
-@dataclass(eq=False, repr=False)
 class LedgerSchemaError(LedgerError):
     """The ledger has unfinished downloads that another version of geodes-tasks wrote."""
 
@@ -58,7 +54,6 @@ class LedgerSchemaError(LedgerError):
     )
 
 
-@dataclass(eq=False, repr=False)
 class LedgerForbiddenError(LedgerError):
     """Redis answers but does not permit the command to this user of Redis."""
 
@@ -73,7 +68,6 @@ class LedgerForbiddenError(LedgerError):
     )
 
 
-@dataclass(eq=False, repr=False)
 class DamagedRecordError(LedgerError):
     """The record of a download cannot be read: another program has written to the ledger."""
 
@@ -83,7 +77,6 @@ class DamagedRecordError(LedgerError):
     remedy = "Enqueue the item again."
 
 
-@dataclass(eq=False, repr=False)
 class PrivateProcessError(LedgerError):
     """The private server or worker of this machine did not start, or ended by itself."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from geodes_tasks.errors.base_error import GeodesTasksError, Reaction
 
 
@@ -11,7 +9,6 @@ class FetchError(GeodesTasksError):
     """A source did not deliver the file, a part of it, or an answer about it."""
 
 
-@dataclass(eq=False, repr=False)
 class TransferError(FetchError):
     """The transfer broke: refused, reset, cut, stalled, or a server error."""
 
@@ -51,7 +48,6 @@ class UntrustedServerError(UnreachableError):
     )
 
 
-@dataclass(eq=False, repr=False)
 class RedirectUnreachableError(UnreachableError):
     """The portal redirects to a host to which no connection was made."""
 
@@ -73,7 +69,6 @@ class ServerError(TransferError):
     """The server answered with a 5xx status."""
 
 
-@dataclass(eq=False, repr=False)
 class TruncatedBodyError(FetchError):
     """The body ended before the announced size; the part file is kept."""
 
@@ -88,7 +83,6 @@ class TruncatedBodyError(FetchError):
     remedy = "It is retried by itself, from the byte reached if the server supports that."
 
 
-@dataclass(eq=False, repr=False)
 class UnexpectedAnswerError(FetchError):
     """The answer is not the file and has no known meaning."""
 
@@ -102,7 +96,6 @@ class UnexpectedAnswerError(FetchError):
     remedy = "It is retried by itself; if it keeps failing, open the address in a browser."
 
 
-@dataclass(eq=False, repr=False)
 class SourceUnavailableError(FetchError):
     """This source cannot give the file, another may: no credentials, denied, no such key."""
 
@@ -135,7 +128,6 @@ class FolderError(SourceUnavailableError):
     remedy = "Nothing to do: the file is fetched from the portal, or the whole folder from S3."
 
 
-@dataclass(eq=False, repr=False)
 class SourcePausedError(FetchError):
     """Every usable source that has the file is paused."""
 
@@ -153,7 +145,6 @@ class SourcePausedError(FetchError):
         super().__post_init__()
 
 
-@dataclass(eq=False, repr=False)
 class OfflineError(FetchError):
     """The file is on tape only."""
 
@@ -166,7 +157,6 @@ class OfflineError(FetchError):
     remedy = "Nothing to do: the download waits, and starts by itself when the file is online."
 
 
-@dataclass(eq=False, repr=False)
 class NotFoundError(FetchError):
     """The portal does not have the file."""
 
@@ -187,7 +177,6 @@ class LicenceError(NotFoundError):
     remedy = "Accept the licence on the portal, then: geodes-tasks retry BATCH --class LicenceError"
 
 
-@dataclass(eq=False, repr=False)
 class NoRangesError(FetchError):
     """The server gives the archive only as a whole."""
 
@@ -197,7 +186,6 @@ class NoRangesError(FetchError):
     remedy = "Download the whole archive, then extract its members."
 
 
-@dataclass(eq=False, repr=False)
 class CatalogueUnavailableError(FetchError):
     """The catalogue gave no answer, or none in JSON, after several attempts."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from geodes_tasks.errors.base_error import GeodesTasksError
 from geodes_tasks.errors.remedies import for_reader
 
@@ -12,7 +10,6 @@ class UsageError(GeodesTasksError):
     """The request cannot be carried out; change it and make it again."""
 
 
-@dataclass(eq=False, repr=False)
 class ConfigError(UsageError):
     """A setting cannot be used."""
 
@@ -34,7 +31,6 @@ class ConfigError(UsageError):
         super().__post_init__()
 
 
-@dataclass(eq=False, repr=False)
 class SourceError(UsageError):
     """A SOURCE of items cannot be read."""
 
@@ -63,7 +59,6 @@ class SearchError(SourceError):
     )
 
 
-@dataclass(eq=False, repr=False)
 class TooManyItemsError(UsageError):
     """A search finds more items than are allowed."""
 
@@ -74,7 +69,6 @@ class TooManyItemsError(UsageError):
     remedy = "Narrow the search, or allow more: Config(nb_max_items=...)."
 
 
-@dataclass(eq=False, repr=False)
 class NoGeodesError(UsageError):
     """An item cannot download itself before a Geodes object exists."""
 
@@ -82,7 +76,6 @@ class NoGeodesError(UsageError):
     remedy = "Make one first: geodes = Geodes(Config(api_key=...))"
 
 
-@dataclass(eq=False, repr=False)
 class MissingPackageError(UsageError):
     """A function needs a package that is not among the dependencies."""
 
@@ -99,7 +92,6 @@ class MissingPackageError(UsageError):
         super().__post_init__()
 
 
-@dataclass(eq=False, repr=False)
 class DeploymentError(UsageError):
     """The secrets or files of a deployment cannot be written."""
 
@@ -110,7 +102,6 @@ class DeploymentError(UsageError):
     remedy = "Run the command as the owner of the folder, or name a folder that does not exist yet."
 
 
-@dataclass(eq=False, repr=False)
 class UnknownNameError(UsageError):
     """No account, batch or source has this name; nothing was changed."""
 
@@ -152,7 +143,6 @@ class UnknownSourceError(UnknownNameError):
     remedy = "The sources are geodes and s3."
 
 
-@dataclass(eq=False, repr=False)
 class UnknownDownloadError(UnknownNameError):
     """A batch has no download of this name."""
 
@@ -162,7 +152,6 @@ class UnknownDownloadError(UnknownNameError):
     remedy = "Give the id of an item, a file name or the id of a download, as in the report."
 
 
-@dataclass(eq=False, repr=False)
 class BatchUnfinishedError(UsageError):
     """A batch has unfinished downloads, so it was not removed."""
 
@@ -174,7 +163,6 @@ class BatchUnfinishedError(UsageError):
     remedy = "Wait until it is finished, or cancel and forget it (`geodes-tasks forget --force`)."
 
 
-@dataclass(eq=False, repr=False)
 class FolderBusyError(UsageError):
     """Another run downloads into the same folder."""
 
