@@ -78,7 +78,7 @@ chaos: $(STAMP) ## a long soak: workers killed, Redis restarted, faults
 soak: $(STAMP) ## SECONDS of faults and outages on two workers: memory, descriptors, threads and keys do not grow
 	SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -m chaos tests/fault/test_soak.py -s
 
-mutants: $(STAMP) ## change the code in 300 ways and see whether a test fails; ONLY=transfer for one subject
+mutants: $(STAMP) ## change the code in 300 ways and see whether a test fails; ONLY=lua for one subject
 	$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
 chart: $(STAMP) ## render the Helm chart's example of plain manifests

@@ -1,9 +1,9 @@
 """Change the code in small ways and see whether a test fails: ``make mutants``.
 
-A sample is drawn with a fixed seed from the rooms whose promises matter most. Each mutant is one
-change of one place, run in a copy of the tree against the tests of its subject. A mutant that no
-test notices survives: it is listed with its change. `tests/mutants_known.txt` names those that
-change nothing that a user could notice, with the reason.
+A fixed sample is drawn from the rooms whose promises matter most. Each mutant is one change of
+one place, run in a copy of the tree against the tests of its subject. A mutant that no test
+notices survives: it is listed by its name. `tests/mutants_known.txt` names those that change
+nothing that a user could notice, with the reason; they are not run and count as survivors.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import itertools
+import copy
 import os
-import random
 import re
 import shutil
 import signal
@@ -21,40 +20,43 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from queue import Queue
 
 ROOT = Path(__file__).parents[1]
 KNOWN = ROOT / "tests" / "mutants_known.txt"
 SUBJECTS = {
-    "geodes_tasks/transfer": (
-        "tests/unit/transfer",
+    "transfer": (
+        "geodes_tasks/transfer",
+        "tests/unit/transfer/test_*.py",
         "tests/integration/test_extract.py",
         "tests/integration/test_members.py",
     ),
-    "geodes_tasks/model": ("tests/unit/model",),
-    "geodes_tasks/transports/http": (
-        "tests/unit/transports",
-        "tests/integration/test_http_client.py",
+    "model": ("geodes_tasks/model", "tests/unit/model/test_*.py"),
+    "http": (
+        "geodes_tasks/transports/http",
+        "tests/unit/transports/**/test_*.py",
         "tests/integration/test_message_or_file.py",
         "tests/integration/test_availability.py",
+        "tests/integration/test_http_client.py",
         "tests/integration/test_http_transport.py",
     ),
-    "geodes_tasks/stac": ("tests/unit/stac", "tests/integration/test_search.py"),
-    "geodes_tasks/ledger/scripts": ("tests/unit/ledger",),
+    "stac": ("geodes_tasks/stac", "tests/unit/stac/test_*.py", "tests/integration/test_search.py"),
+    "lua": ("geodes_tasks/ledger/scripts", "tests/unit/ledger/test_*.py"),
 }
-"""Folders that mutants are drawn from, each with the tests of its subject."""
+"""Each subject: the folder that mutants are drawn from, then its tests, the quick ones first."""
 LEAST_KILLED = 0.85
-"""Share of the mutants that must be killed."""
+"""Share of the mutants of each subject that must be killed."""
 SEED = 20_261_128
 """Seed of the sample: any fixed number."""
-PATIENCE = 6
-"""Times the time of the unchanged code after which a run counts as killed: a mutant may loop for
-ever. A ratio, so that a busy machine kills none."""
+PATIENCE = 4
+"""Times the time of the unchanged code after which a run is ended: a mutant may loop for ever."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
@@ -63,10 +65,6 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult,
 }  # fmt: skip
-MUTATED = (
-    ast.Compare, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Continue, ast.Return,
-    ast.Raise, ast.AugAssign, ast.Expr,
-)  # fmt: skip
 LUA = (
     (r" == ", " ~= "), (r" ~= ", " == "), (r" < ", " <= "), (r" > ", " >= "), (r" <= ", " < "),
     (r" >= ", " > "), (r" and ", " or "), (r" or ", " and "), (r"\bnot ", ""), (r" \+ ", " - "),
@@ -78,57 +76,60 @@ LUA = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one file."""
+    """One change of one file: the bytes from `start` to `end` become `text`."""
 
     subject: str
     path: str
-    line: int
+    function: str
     before: str
     after: str
+    start: int
+    end: int
     text: str
-    """The whole file with the change."""
+    occurrence: int = 1
+    """Which of the changes of the function that read the same."""
 
     @property
     def name(self) -> str:
-        """Return what identifies the mutant while lines above it come and go."""
-        return f"{self.path}: {self.before} -> {self.after}"
+        """Return what identifies the mutant while lines around its function come and go."""
+        which = f"#{self.occurrence}" if self.occurrence > 1 else ""
+        return f"{self.path}: {self.function}{which}: {self.before} -> {self.after}"
+
+    @property
+    def rank(self) -> str:
+        """Return its place in the sample, which no other mutant has an influence on."""
+        return sha256(f"{SEED} {self.name}".encode()).hexdigest()
 
 
-Draft = Callable[[], Mutant | None]
-"""A mutant that is made when it is drawn."""
+def python_mutants(subject: str, path: str) -> Iterator[Mutant]:
+    """Yield the mutants of the functions of a Python module."""
+    source = (ROOT / path).read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def visit(node: ast.AST, names: tuple[str, ...], inside: bool) -> Iterator[Mutant]:
+        if isinstance(node, ast.JoinedStr):  # its parts have no positions of their own
+            return
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names, inside = (*names, node.name), isinstance(node, ast.FunctionDef)
+        elif inside and isinstance(node, ast.expr | ast.stmt):
+            after = _mutated(copy.deepcopy(node))
+            if after is not None:
+                text = f"({after})" if isinstance(node, ast.expr) else after
+                start = starts[node.lineno - 1] + node.col_offset
+                end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+                before = _short(ast.unparse(node))
+                function = ".".join(names)
+                yield Mutant(subject, path, function, before, _short(after), start, end, text)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, names, inside)
+
+    yield from visit(ast.parse(source), (), inside=False)
 
 
-def python_mutants(subject: str, path: Path) -> Iterator[Draft]:
-    """Yield a draft of each mutant of a Python module."""
-    tree = ast.parse(path.read_text())
-    in_function = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef)
-        for part in function.body
-        for node in ast.walk(part)
-    }
-    for index, node in enumerate(ast.walk(tree)):
-        if isinstance(node, MUTATED) and id(node) in in_function:
-            yield partial(python_mutant, subject, path, index)
-
-
-def python_mutant(subject: str, path: Path, index: int) -> Mutant | None:
-    """Return the mutant at a node of a module; None where nothing can be changed."""
-    tree = ast.parse(path.read_text())
-    nodes = list(ast.walk(tree))
-    node = nodes[index]
-    before, line = ast.unparse(node), getattr(node, "lineno", 0)
-    after = _mutated(node, nodes)
-    if after is None:
-        return None
-    text = ast.unparse(ast.fix_missing_locations(tree))
-    name = path.relative_to(ROOT).as_posix()
-    return Mutant(subject, name, line, _short(before), _short(after), text)
-
-
-def _mutated(node: ast.AST, nodes: list[ast.AST]) -> str | None:
-    """Change a node in place and return its new text; None when there is nothing to change."""
+def _mutated(node: ast.AST) -> str | None:
+    """Return the text of a node after a change of it; None when there is nothing to change."""
     match node:
         case ast.Compare(ops=[operator]) if type(operator) in COMPARISONS:
             node.ops = [COMPARISONS[type(operator)]()]
@@ -137,33 +138,20 @@ def _mutated(node: ast.AST, nodes: list[ast.AST]) -> str | None:
         case ast.BinOp(op=operator) if type(operator) in ARITHMETIC:
             node.op = ARITHMETIC[type(operator)]()
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return ast.unparse(operand) if _replace(node, operand, nodes) else None
+            return ast.unparse(operand)
         case ast.Constant(value=bool(value)):
             node.value = not value
         case ast.Continue():
-            return "break" if _replace(node, ast.Break(), nodes) else None
+            return "break"
         case ast.Return(value=ast.expr()) if ast.unparse(node) != "return None":
-            node.value = ast.Constant(None)
+            return "return None"
         case ast.Raise() | ast.AugAssign():
-            return "pass" if _replace(node, ast.Pass(), nodes) else None
+            return "pass"
         case ast.Expr(value=ast.Call()) if not ast.unparse(node).startswith(("logger.", "super()")):
-            return "pass" if _replace(node, ast.Pass(), nodes) else None
+            return "pass"
         case _:
             return None
     return ast.unparse(node)
-
-
-def _replace(old: ast.AST, new: ast.AST, nodes: list[ast.AST]) -> bool:
-    """Put another node in the place of one."""
-    for parent in nodes:
-        for field, value in ast.iter_fields(parent):
-            if value is old:
-                setattr(parent, field, new)
-                return True
-            if isinstance(value, list) and old in value:
-                value[value.index(old)] = new
-                return True
-    return False
 
 
 def _short(text: str) -> str:
@@ -171,128 +159,133 @@ def _short(text: str) -> str:
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 
-def lua_mutants(subject: str, path: Path) -> Iterator[Draft]:
-    """Yield a draft of each mutant of a script."""
-    lines = path.read_text().splitlines()
-    for number, line in enumerate(lines):
-        if line.lstrip().startswith("--"):
-            continue
-        for pattern, replacement in LUA:
+def lua_mutants(subject: str, path: str) -> Iterator[Mutant]:
+    """Yield the mutants of a script."""
+    start, function = 0, "script"
+    for line in (ROOT / path).read_text().splitlines():
+        if begun := re.match(r"(?:local )?function ([\w.]+)", line):
+            function = begun[1]
+        for pattern, replacement in () if line.lstrip().startswith("--") else LUA:
             for found in re.finditer(pattern, line):
                 after = line[: found.start()] + found.expand(replacement) + line[found.end() :]
-                text = "\n".join([*lines[:number], after, *lines[number + 1 :], ""])
-                name = path.relative_to(ROOT).as_posix()
-                before, now = line.strip(), after.strip()
-                yield partial(Mutant, subject, name, number + 1, before, now, text)
+                before, end = line.strip(), start + len(line.encode())
+                yield Mutant(subject, path, function, before, after.strip(), start, end, after)
+        start += len(line.encode()) + 1
+        if line == "end":
+            function = "script"
 
 
-def sample(count: int, only: str) -> list[Mutant]:
-    """Return the mutants of the fixed sample, the same share of each subject's; or a part of it."""
-    every = {subject: list(drafts_of(subject)) for subject in SUBJECTS}
-    total = sum(map(len, every.values()))
-    drawn: list[Mutant] = []
-    for subject, drafts in every.items():
-        if only not in subject:
-            continue
-        share = round(count * len(drafts) / total)
-        random.Random(SEED).shuffle(drafts)
-        made = (draft() for draft in drafts)
-        drawn += itertools.islice((mutant for mutant in made if mutant is not None), share)
-    return drawn
+def sample(count: int) -> list[Mutant]:
+    """Return the fixed sample: a mutant that an edit adds or removes moves one other at most."""
+    return sorted(every_mutant(), key=lambda mutant: mutant.rank)[:count]
 
 
-def drafts_of(subject: str) -> Iterator[Draft]:
-    """Yield a draft of each mutant of a subject."""
-    for path in sorted((ROOT / subject).rglob("*")):
-        if path.suffix == ".py":
-            yield from python_mutants(subject, path)
-        elif path.suffix == ".lua":
-            yield from lua_mutants(subject, path)
+def every_mutant() -> Iterator[Mutant]:
+    """Yield every mutant of every subject."""
+    kinds = {".py": python_mutants, ".lua": lua_mutants}
+    for subject, (folder, *_) in SUBJECTS.items():
+        for file in sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in kinds):
+            seen: Counter[str] = Counter()
+            for mutant in kinds[file.suffix](subject, file.relative_to(ROOT).as_posix()):
+                seen[mutant.name] += 1
+                yield Mutant(**vars(mutant) | {"occurrence": seen[mutant.name]})
 
 
-def passes(tree: Path, tests: Iterable[str], timeout_s: float | None = None) -> bool:
-    """Run tests in a copy of the tree; what does not end in time does not pass."""
+def tests_of(mutants: Sequence[Mutant], tree: Path) -> list[str]:
+    """Return the files of tests for mutants of one subject, those of their own modules first."""
+    stems = [Path(mutant.path).stem for mutant in mutants]
+    patterns = [
+        *(f"tests/unit/**/test_{stem}.py" for stem in stems),
+        *SUBJECTS[mutants[0].subject][1:],
+        *(f"tests/integration/**/test_{stem}.py" for stem in stems),
+    ]
+    files = (path for pattern in patterns for path in sorted(tree.glob(pattern)))
+    return list(dict.fromkeys(path.relative_to(tree).as_posix() for path in files))
+
+
+def run(tree: Path, tests: list[str], timeout_s: float | None = None) -> str:
+    """Return how tests end in a copy of the tree: survived, killed or timeout."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    child = subprocess.Popen(
-        command, cwd=tree, env=environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        return child.wait(timeout_s) == 0
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # servers of its tests, too
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(
+            command, cwd=tree, env=environment, start_new_session=True,
+            stdout=output, stderr=output,
+        )  # fmt: skip
+        try:
+            if child.wait(timeout_s) == 0:
+                return "survived"
+        except subprocess.TimeoutExpired:
+            return "timeout"
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # servers of its tests, too
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        output.seek(0)
+        return "timeout" if b"Failed: Timeout (>" in output.read() else "killed"
 
 
-def survives(mutant: Mutant, tree: Path, timeout_s: float) -> bool:
-    """Run the tests of the subject on the mutant in a copy of the tree."""
+def seconds_unchanged(tree: Path, tests: list[str]) -> float:
+    """Return how long tests take on the unchanged code, on which they must pass."""
+    began = time.monotonic()
+    if run(tree, tests) != "survived":  # then every mutant would count as killed
+        sys.exit(f"these tests fail on the unchanged code: {' '.join(tests)}")
+    return time.monotonic() - began
+
+
+def run_mutant(mutant: Mutant, trees: Queue[Path], timeout_s: float) -> str:
+    """Return how the tests end with a mutant in a copy of the tree."""
+    tree = trees.get()
     target = tree / mutant.path
-    original = target.read_text()
-    own = sorted(tree.glob(f"tests/*/**/test_{target.stem}.py"))
-    tests = [*(path.relative_to(tree).as_posix() for path in own), *SUBJECTS[mutant.subject]]
-    target.write_text(mutant.text)
+    original = target.read_bytes()
+    changed = original[: mutant.start] + mutant.text.encode() + original[mutant.end :]
+    target.write_bytes(changed)
     try:
-        return passes(tree, tests, timeout_s)
+        return run(tree, tests_of([mutant], tree), timeout_s)
     finally:
-        target.write_text(original)
+        target.write_bytes(original)
+        trees.put(tree)
 
 
 def main() -> int:
-    """Run the sample; return 1 when fewer than LEAST_KILLED are killed."""
+    """Run the sample; return 1 when too few of a subject's mutants are killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--only", default="", help="a part of the subject's folder")
-    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--only", default="", help=f"one subject: {', '.join(SUBJECTS)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    known = {
-        line.partition("  # ")[0]
-        for line in KNOWN.read_text().splitlines()
-        if line and not line.startswith("#")
-    }
-    mutants = [one for one in sample(options.count, options.only) if one.name not in known]
+    if options.only not in ("", *SUBJECTS):
+        parser.error(f"no subject {options.only!r}; there are {', '.join(SUBJECTS)}")
+    known = {line.partition("  # ")[0] for line in KNOWN.read_text().splitlines()}
+    unknown = known - {"", *(mutant.name for mutant in every_mutant())}
+    for name in sorted(name for name in unknown if not name.startswith("#")):
+        print(f"no such mutant any more, in {KNOWN.name}: {name}")
+    chosen = [one for one in sample(options.count) if one.subject.startswith(options.only)]
+    began, few = time.monotonic(), False
     trees: Queue[Path] = Queue()
-    began, survivors = time.monotonic(), []
-    with tempfile.TemporaryDirectory() as scratch:
-        for job in range(options.jobs):
-            tree = Path(scratch) / str(job)
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
+        copies = [Path(scratch) / str(job) for job in range(options.jobs)]
+        for tree in copies:
             skipped = shutil.ignore_patterns(".git", ".venv", "site", ".*_cache", "__pycache__")
             shutil.copytree(ROOT, tree, ignore=skipped)
             trees.put(tree)
-
-        timeouts: dict[str, float] = {}
-        for subject in dict.fromkeys(mutant.subject for mutant in mutants):
-            started = time.monotonic()
-            if not passes(tree, SUBJECTS[subject]):  # then every mutant would count as killed
-                sys.exit(f"{subject}: its tests fail on the unchanged code")
-            timeouts[subject] = PATIENCE * (time.monotonic() - started)
-
-        def run(mutant: Mutant) -> tuple[Mutant, bool]:
-            tree = trees.get()
-            try:
-                return mutant, survives(mutant, tree, timeouts[mutant.subject])
-            finally:
-                trees.put(tree)
-
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for mutant, alive in pool.map(run, mutants):
-                if alive:
-                    survivors.append(mutant)
-                    print(f"survived {mutant.path}:{mutant.line}\n  - {mutant.before}")
-                    print(f"  + {mutant.after}", flush=True)
-    for subject in SUBJECTS:
-        ran = [one for one in mutants if one.subject == subject]
-        alive_here = [one for one in survivors if one.subject == subject]
-        if ran:
-            killed = len(ran) - len(alive_here)
-            print(f"{subject:30} {killed:4} of {len(ran):4} killed, {killed / len(ran):.0%}")
-    share = 1 - len(survivors) / max(len(mutants), 1)
-    seconds = time.monotonic() - began
-    print(f"{share:.1%} of {len(mutants)} killed in {seconds:.0f} s; {len(known)} known")
-    return int(share < LEAST_KILLED)
+        for subject in dict.fromkeys(mutant.subject for mutant in chosen):
+            mutants = [one for one in chosen if one.subject == subject]
+            tests = tests_of(mutants, tree)
+            limit = PATIENCE * max(pool.map(seconds_unchanged, copies, [tests] * len(copies)))
+            new = [one for one in mutants if one.name not in known]
+            results: Counter[str] = Counter(known=len(mutants) - len(new))
+            tested = partial(run_mutant, trees=trees, timeout_s=limit)
+            for one, end in zip(new, pool.map(tested, new), strict=True):
+                results[end] += 1
+                if end != "killed":
+                    print(f"{end}: {one.name}", flush=True)
+            share = (results["killed"] + results["timeout"]) / len(mutants)
+            figures = ", ".join(f"{number} {end}" for end, number in sorted(results.items()))
+            print(f"{subject}: {share:.0%} of {len(mutants)}: {figures}", flush=True)
+            few = few or share < LEAST_KILLED
+    print(f"{len(chosen)} mutants in {time.monotonic() - began:.0f} s")
+    return int(few)
 
 
 if __name__ == "__main__":
