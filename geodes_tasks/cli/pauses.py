@@ -17,6 +17,7 @@ from geodes_tasks.cli.options import (
 from geodes_tasks.cli.output import write_line
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import ConfigError
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.settings import config
 
 KINDS = ("account", "batch", "source")
@@ -95,7 +96,7 @@ def limit(
         given = None if number == "auto" else int(number)
         in_force = Steering(found.conf).limit(account, given)
         by_hand = ", by hand" if given else ""
-        write_line(f"{account}: at most {in_force} transfers at once{by_hand}")
+        write_line(f"{account}: at most {plural(in_force, 'transfer')} at once{by_hand}")
         write_effect(found)
 
 

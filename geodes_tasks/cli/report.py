@@ -10,6 +10,7 @@ import typer
 from geodes_tasks.cli.options import BatchName, OutputDir, open_batch, open_ledger
 from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.model.footprint import footprint
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.monitoring.reports import Format, lines
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers
@@ -50,6 +51,6 @@ def report(
             write_data(line)
     if left_out:
         write_line(
-            f"{len(left_out)} items are left out: their place and time are not in the ledger, "
-            f"the first is {left_out[0]}. Name the files they came from: --items FILE"
+            f"{plural(len(left_out), 'item')} left out, the first is {left_out[0]}: the ledger has "
+            "no place and time of them. Name the files they came from: --items FILE"
         )

@@ -16,8 +16,7 @@ from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import write_line
 from geodes_tasks.client import exit_codes
 from geodes_tasks.errors import ConfigError, SearchError, SourceError
-from geodes_tasks.model.formatting import human_bytes, printable
-from geodes_tasks.monitoring.wording import plural
+from geodes_tasks.model.formatting import human_bytes, plural, printable
 from geodes_tasks.settings import config
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers, writers
@@ -221,19 +220,15 @@ def confirmed(wanted: Search, settings: config.Config, *, ask_above: int, yes: b
     say_found(matched)
     if not yes and matched is not None and matched > ask_above:
         if not sys.stdin.isatty():
-            problem = f"the search finds {matched} items, more than {ask_above}"
+            problem = f"the search finds {plural(matched, 'item')}, more than {ask_above}"
             raise ConfigError("--ask-above", problem, "Narrow the search, or say --yes.")
-        typer.confirm(f"Download {matched} items?", abort=True, err=True)
+        typer.confirm(f"Download {plural(matched, 'item')}?", abort=True, err=True)
     return catalog.search(wanted)
-
-
-def _items(count: int) -> str:
-    return f"{count} item{'' if count == 1 else 's'}"
 
 
 def say_found(matched: int | None) -> None:
     """Print the number of items found."""
-    number = "an unknown number of items" if matched is None else _items(matched)
+    number = "an unknown number of items" if matched is None else plural(matched, "item")
     write_line(f"found {number}")
 
 
@@ -254,8 +249,9 @@ def _show(catalog: Catalog, wanted: Search, most: int) -> int:
         where, name = text_of(item.get("collection")), stac_assets.item_name(item)
         rows.append((day[:16].replace("T", " "), cloud[:5], size, where, name))
     _print_table(("acquired", "cloud %", "size", "collection", "item"), rows)
-    of = "" if matched is None else f" of {matched:,}"
-    write_line(f"{len(found)}{of} items; -o FILE writes all of them, --count only counts")
+    whole = plural(len(found) if matched is None else matched, "item")
+    shown = "" if matched is None else f"{len(found)} of "
+    write_line(f"{shown}{whole}; -o FILE writes all of them, --count only counts")
     return len(found)
 
 
@@ -276,7 +272,7 @@ def _write(items: Iterable[Item], output: Path | None) -> int:
         written = writers.write(items, output)
     except OSError as error:
         raise ConfigError("--output", str(error)) from error
-    write_line(f"{_items(written)} in {output}")
+    write_line(f"{plural(written, 'item')} in {output}")
     return written
 
 

@@ -32,7 +32,7 @@ from geodes_tasks.errors import (
     LedgerUnavailableError,
     UnknownBatchError,
 )
-from geodes_tasks.model.formatting import seconds_of
+from geodes_tasks.model.formatting import plural, seconds_of
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.wording import summary
@@ -90,7 +90,7 @@ def retry(
         _confirm("retry", chosen, yes=yes)
         for status in chosen:
             begun = steering.retry(status.batch, kinds or (), items or ())
-            write_line(f"{status.batch}: {begun} downloads start again")
+            write_line(f"{status.batch}: {plural(begun, 'download')} queued again")
         write_effect(found)
 
 
@@ -170,10 +170,8 @@ def forget(
                 write_error(error)
                 kept += 1
             else:
-                later = f"; {swept.left} more go when a worker has swept up after them"
-                write_line(
-                    f"{name}: forgotten with {swept.removed} records{later if swept.left else ''}"
-                )
+                later = f"; {swept.left} more when a worker has cleaned up" if swept.left else ""
+                write_line(f"{name}: forgotten with {plural(swept.removed, 'record')}{later}")
     raise typer.Exit(KEPT if kept else 0)
 
 
@@ -211,10 +209,10 @@ def _confirm(word: str, chosen: Sequence[BatchStatus], *, yes: bool) -> None:
         write_line(f"{status.batch}: owner {status.owner or 'unknown'}, {summary(status)}")
     if len(chosen) > SHOWN:
         write_line(f"and {len(chosen) - SHOWN} more")
-    several = len(chosen) > 1
-    what = f"{len(chosen)} batches" if several else f"the batch {chosen[0].batch!r}"
+    what = f"{len(chosen)} batches" if len(chosen) > 1 else f"the batch {chosen[0].batch!r}"
     if others:
-        what += f", {len(others)} of them not yours ({me})" if several else f", not yours ({me})"
+        count = f"{len(others)} of them " if len(chosen) > 1 else ""
+        what += f", {count}not yours ({me})"
     if not sys.stdin.isatty():
         line = shlex.join(["geodes-tasks", *sys.argv[1:], "--yes"])
         raise ConfigError("--yes", f"to {word} {what} needs a confirmation", f"Type: {line}")

@@ -22,10 +22,9 @@ from geodes_tasks.client.run import admitted, on_this_machine
 from geodes_tasks.client.steering import repair_requests
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import human_bytes, plural
 from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.monitoring.terminal import view
-from geodes_tasks.monitoring.wording import plural
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import audit

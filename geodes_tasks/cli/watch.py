@@ -17,6 +17,7 @@ from geodes_tasks.client import exit_codes
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger, Withdrawn
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
@@ -145,8 +146,8 @@ class KeyActions:
         """Return the question that the key `y` confirms: verb, batches, owners and counts."""
         self._confirmed = act
         batches = ", ".join(
-            f"{status.batch} of {status.owner or 'unknown'} ({status.unfinished} downloads)"
-            for status in snapshot.batches[:CONFIRMED]
+            f"{one.batch} of {one.owner or 'unknown'} ({plural(one.unfinished, 'download')})"
+            for one in snapshot.batches[:CONFIRMED]
         )
         more = len(snapshot.batches) - CONFIRMED
         others = f" and {more} more" if more > 0 else ""
@@ -164,7 +165,7 @@ class KeyActions:
 
     def _retry(self) -> str:
         begun = sum(self.steering.retry(name) for name in self.names)
-        return f"{begun} failed downloads start again; {KEYS}"
+        return f"{plural(begun, 'failed download')} queued again; {KEYS}"
 
     def _cancel(self) -> str:
         return f"{sum(map(self.steering.cancel, self.names), Withdrawn())}; {KEYS}"

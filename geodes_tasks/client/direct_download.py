@@ -17,7 +17,7 @@ from geodes_tasks.client import single_downloads
 from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction
 from geodes_tasks.ledger import Ledger, Running
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, download_id
-from geodes_tasks.model.formatting import human_seconds
+from geodes_tasks.model.formatting import human_seconds, plural
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import Snapshot
@@ -163,7 +163,9 @@ class _ShownDownload(Callbacks):
             return
         if wait_s := self._ledger.account.spend(self._account).wait_s:
             limits = self._ledger.connection.limits
-            used = f"{limits.quota_count} downloads in the last {limits.quota_seconds:g} s"
+            used = (
+                f"{plural(limits.quota_count, 'download')} in the last {limits.quota_seconds:g} s"
+            )
             raise QuotaError(href, used, wait_s, True)
 
     def done(self, result: DownloadResult) -> None:

@@ -15,7 +15,7 @@ from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger, WorkerState
 from geodes_tasks.ledger.checks import Check, Level, default_user_check, server_checks
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import human_bytes, plural
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import disk
@@ -86,7 +86,7 @@ def _workers(ledger: Ledger) -> Iterator[Check]:
         )  # fmt: skip
         return
     slots = sum(worker.slots for worker in fleet)
-    yield Check("workers", Level.OK, f"{len(fleet)} alive with {slots} slots")
+    yield Check("workers", Level.OK, f"{len(fleet)} alive with {plural(slots, 'slot')}")
     for worker in fleet:
         if worker.closed:
             text = f"{worker.name} cannot write to {worker.closed}: nothing for there starts on it"

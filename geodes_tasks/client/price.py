@@ -16,8 +16,7 @@ from geodes_tasks.client.member_prices import MemberPrices
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3
-from geodes_tasks.model.formatting import human_bytes, human_seconds
-from geodes_tasks.monitoring.wording import plural
+from geodes_tasks.model.formatting import human_bytes, human_seconds, plural
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports import chosen
 
@@ -147,8 +146,8 @@ class Quote:
             ways = {"by ranges": price.by_ranges, "whole": price.whole}
             text = ", ".join(f"{count:,} {way}" for way, count in ways.items() if count)
             if price.estimated:
-                read = price.by_ranges - price.estimated
-                text += f"; bytes and requests are an estimate from {read:,} directories"
+                read = plural(price.by_ranges - price.estimated, "directory", "directories")
+                text += f"; bytes and requests are an estimate from {read}"
             yield f"members of archives: {text}"
         if free is not None and free < price.bytes_to_fetch:
             yield (

@@ -22,7 +22,7 @@ from geodes_tasks.client.waiting import Waiting
 from geodes_tasks.errors import KeyMissingError
 from geodes_tasks.ledger import FailureGroup, Ledger
 from geodes_tasks.model.asset import GEODES
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import human_bytes, plural
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.terminal import View
@@ -76,7 +76,7 @@ class Run:
         """Return one line about the rest of an interrupted batch."""
         status = self.batch.status()
         size = human_bytes(max(status.bytes_total - status.bytes_done, 0))
-        return f"{status.unfinished} of {status.total} downloads ({size}) are left"
+        return f"{status.unfinished} of {plural(status.total, 'download')} ({size}) left"
 
     def stop(self) -> None:
         """Stop the private workers, if there are some: they release their downloads."""

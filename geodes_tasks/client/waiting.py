@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from geodes_tasks.client.local_server import OneMachine
+from geodes_tasks.client.steering import BY_HAND
 from geodes_tasks.errors import for_reader
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import SnapshotReader
@@ -74,17 +76,20 @@ class Waiting:
         with self.view:
             while True:
                 status = reading.status(self.batch)
-                for key, line in self._problems(status):
+                is_over = not status.unfinished or self._is_stuck(status)
+                # A command ends with the errors of what is left, and these are the same lines.
+                is_named_later = is_over and self.until == "key"
+                for key, line in () if is_named_later else self._problems(status):
                     if key not in self._written:
                         self._written.add(key)
                         self.write(line)
                 self.view.show(status, snapshots.read)
                 if self.machine is not None and not status.unfinished:
                     self.machine.dismiss_workers()
-                if not status.unfinished or self._is_stuck(status):
+                if is_over:
                     return status
                 if time.monotonic() >= deadline:
-                    left = f"{status.unfinished} of {status.total} downloads are unfinished"
+                    left = f"{status.unfinished} of {plural(status.total, 'download')} unfinished"
                     raise TimeoutError(f"batch {self.batch}: {left} after {timeout:g} s")
                 if self.machine is not None:
                     self.machine.check()
@@ -104,7 +109,9 @@ class Waiting:
         if not status.unfinished or now < self._read_at + ACCOUNT_S:
             return
         self._read_at = now
-        if (paused := self._pause(status)) and "waits auth" not in self._written:
+        paused = self._pause(status)
+        # What runs meets the refusal itself, and its error says more than the pause.
+        if paused and not (paused[0] == "waits auth" and status.states[State.STARTED]):
             yield paused
         waited = self.machine is None and now - self._began >= NO_WORKER_S
         if waited and not self.ledger.dispatch.workers():
@@ -120,7 +127,9 @@ class Waiting:
             if account.name == name and account.paused and account.paused_until is None:
                 command = f"geodes-tasks resume --account {shlex.quote(name)}"
                 line = f"account {name} is paused ({account.paused}); resume it: {command}."
-                return "account", for_reader(line)
+                # Without an end only a user or a refused key pauses an account.
+                reason = "account" if account.paused == BY_HAND else "waits auth"
+                return reason, for_reader(line)
         return None
 
     def _is_stuck(self, status: BatchStatus) -> bool:

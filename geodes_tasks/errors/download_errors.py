@@ -20,8 +20,8 @@ class BatchFailedError(DownloadError):
     unfinished: int
 
     template = (
-        "batch {batch}: of {total} downloads {failed} failed, {cancelled} were cancelled, "
-        "{unfinished} are unfinished"
+        "batch {batch}: {failed} failed, {cancelled} cancelled, {unfinished} unfinished "
+        "of {total} in all"
     )
     remedy = "batch.failures() has the failed ones with their errors; batch.retry() retries them."
 

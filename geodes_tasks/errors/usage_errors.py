@@ -65,7 +65,7 @@ class TooManyItemsError(UsageError):
     found: int
     allowed: int
 
-    template = "the search finds {found} items, {allowed} are allowed"
+    template = "the search finds {found} items, the limit is {allowed}"
     remedy = "Narrow the search, or allow more: Config(nb_max_items=...)."
 
 
@@ -159,7 +159,7 @@ class BatchUnfinishedError(UsageError):
     unfinished: int
     """Number of downloads in state PENDING, STARTED or RETRY."""
 
-    template = "batch {batch!r} is kept: {unfinished} downloads are unfinished"
+    template = "batch {batch!r} is kept: it has unfinished downloads ({unfinished})"
     remedy = "Wait until it is finished, or cancel and forget it (`geodes-tasks forget --force`)."
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from geodes_tasks.ledger.account import Accounts
 from geodes_tasks.ledger.connection import Connection, Part
+from geodes_tasks.model.formatting import plural
 
 LEFT_OVER_BLOCK = 50
 """Downloads of earlier runs that one script ends: some milliseconds of Redis."""
@@ -27,8 +28,8 @@ class Withdrawn:
 
     def __str__(self) -> str:
         """Return the counts as a sentence."""
-        also = f", {self.left} go on as another batch asks for them" if self.left else ""
-        return f"{self.cancelled} downloads are cancelled{also}"
+        also = f", {self.left} kept for another batch" if self.left else ""
+        return f"{plural(self.cancelled, 'download')} cancelled{also}"
 
 
 class Control(Part):

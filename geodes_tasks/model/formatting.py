@@ -22,6 +22,11 @@ def instant(seconds: float) -> datetime:
     return datetime.fromtimestamp(min(max(seconds, 0.0), LATEST_S), UTC)
 
 
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun: ``1 file``, ``2,000 files``, ``3 batches``."""
+    return f"{count} {noun}" if count == 1 else f"{count:,} {nouns or f'{noun}s'}"
+
+
 def human_bytes(count: float | None) -> str:
     """Return a number of bytes in decimal units: ``764.2 MB``; None is ``unknown size``."""
     if count is None:

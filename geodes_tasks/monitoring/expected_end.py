@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from geodes_tasks.ledger import AccountState
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 
@@ -69,7 +70,7 @@ def expected_end(
     else:
         end = max(next_due, at) if next_due and not states[State.STARTED] else None
     if quota is not None and end is not None and quota >= end:
-        end, why = quota, f"{requests} files at {account.quota if account else ''}"
+        end, why = quota, f"{plural(requests, 'file')} at {account.quota if account else ''}"
     return End(None, NO_TIME, end) if tape else End(end, why)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from geodes_tasks.ledger import Change
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import human_bytes, plural
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.monitoring.picture import Row, Section, Tone
 from geodes_tasks.monitoring.snapshot import moment
@@ -66,7 +66,7 @@ def history_sections(record: DownloadRecord) -> Iterator[Section]:
         for entry in record.history
     )
     if attempts:
-        yield Section("failed attempts", f"{record.attempts} attempts in all", attempts)
+        yield Section("failed attempts", f"{plural(record.attempts, 'attempt')} in all", attempts)
 
 
 def changes_section(account: str, changes: Sequence[Change]) -> Section:

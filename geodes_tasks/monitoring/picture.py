@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from geodes_tasks.errors import Reaction, for_reader, reaction_of
 from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
-from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds
+from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds, plural
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import SilentWorker, Snapshot, retry_command
@@ -23,7 +23,6 @@ from geodes_tasks.monitoring.wording import (
     WAIT_WORDS,
     clock,
     joined,
-    plural,
     summary,
     until,
     without_addresses,

@@ -121,11 +121,6 @@ def until(when: float | None, now: float) -> str:
     return f"next at {clock(when, now)} (in {human_seconds(when - now)})"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a number with its noun: ``1 file``, ``2,000 files``."""
-    return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def joined(parts: Iterable[str], by: str = ", ") -> str:
     """Return the parts that are not empty, joined."""
     return by.join(filter(None, parts))

@@ -16,6 +16,7 @@ from geodes_tasks.client.item_like import ItemsLike, SourceName, check_items, ch
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model import checksum as checksums
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import dataframe, html
@@ -182,7 +183,7 @@ class DownloadQueue:
                 self._status = Batch(self.id, conf=self.settings, is_empty=True).status()
                 return self._status
             try:
-                self._write(f"{run.receipt.downloads} downloads to {self.download_dir}")
+                self._write(f"{plural(run.receipt.downloads, 'download')} to {self.download_dir}")
                 view = html.progress_view(quiet=self.quiet)
                 status = run.watch(view, write=self._write)
                 self.results, self._status = run.batch.results(), status
@@ -230,7 +231,7 @@ class DownloadQueue:
                 problems += [problem for problem in audited if problem is not None]
         for problem in problems:
             self._write(str(problem))
-        self._write(f"{count - len(problems)} of {count} files are as they should be")
+        self._write(f"{count - len(problems)} of {plural(count, 'file')} correct")
         return problems
 
 

@@ -13,6 +13,7 @@ from geodes_tasks.client import direct_download, ledgers
 from geodes_tasks.client.item_like import ItemLike, ItemsLike, check_texts
 from geodes_tasks.errors import GeodesTasksError, NoDataAssetError
 from geodes_tasks.model.asset import GEODES
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import html
@@ -175,7 +176,7 @@ class Geodes(ItemSearch):
             finals = [archives.planned(one, self.folder) for one in wanted]
             return [Path(one.path) if one and one.download_id in done else None for one in finals]
         if len(outfiles) != len(wanted):
-            raise ValueError(f"{len(wanted)} items, and names for {len(outfiles)} of them")
+            raise ValueError(f"{len(outfiles)} names for {plural(len(wanted), 'item')}")
         # One at a time: two items may be given one name, and the second must see the first.
         paths: list[Path | None] = []
         for item, outfile in zip(wanted, outfiles, strict=True):

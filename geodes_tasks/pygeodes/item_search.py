@@ -7,8 +7,8 @@ from typing import Any, Literal, overload
 
 from geodes_tasks.client.item_like import ItemLike
 from geodes_tasks.errors import TooManyItemsError
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.monitoring import html
-from geodes_tasks.monitoring.wording import plural
 from geodes_tasks.pygeodes import tables
 from geodes_tasks.pygeodes.item import Collection, Item, as_item
 from geodes_tasks.settings.config import Config
@@ -114,16 +114,19 @@ class ItemSearch:
             # One request of its own: the count decides before hundreds of pages are fetched.
             matched = self.catalog.count(search)
             if not quiet:
-                number = "an unknown number of" if matched is None else matched
-                html.write_line(f"Found {number} items matching your query")
+                number = (
+                    "an unknown number of items" if matched is None else plural(matched, "item")
+                )
+                html.write_line(f"Found {number} matching your query")
             if matched is not None and matched > self.conf.nb_max_items:
                 raise TooManyItemsError(matched, self.conf.nb_max_items)
             found = list(self.catalog.search(search))
         else:
             found, matched = self.catalog.page(search, page)
             if not quiet:
-                of = "" if matched is None else f" of {matched}"
-                html.write_line(f"Page {page}: {len(found)}{of} items matching your query")
+                whole = plural(len(found) if matched is None else matched, "item")
+                shown = "" if matched is None else f"{len(found)} of "
+                html.write_line(f"Page {page}: {shown}{whole} matching your query")
         items = [Item.from_dict(one) for one in found]
         return (items, tables.format_items(items, query)) if return_df else items
 

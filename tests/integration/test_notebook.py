@@ -84,7 +84,7 @@ def test_the_notebook_runs(portal: StandIn, executed: Any, tmp_path: Path) -> No
     shown = outputs(content)
     assert "Found 4 items" in shown
     assert "4 of 4 done (3 downloaded, 1 already here)" in shown
-    assert "4 of 4 files are as they should be" in shown
+    assert "4 of 4 files correct" in shown
     assert "color: #22883f" in shown
     assert "stderr" not in {one.get("name") for c in content.cells for one in c.get("outputs", ())}
     folder = tmp_path / "work"

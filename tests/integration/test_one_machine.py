@@ -348,7 +348,7 @@ def test_a_closed_terminal_is_ctrl_c(
         begun.send_signal(signal.SIGHUP)
         _, said = reap(begun)
         code = begun.returncode
-        assert said.splitlines()[-1].endswith("are left; the same command again continues")
+        assert said.splitlines()[-1].endswith(" left; the same command again continues")
 
     assert code == 130
     assert still_running(tmp_path) == {}

@@ -132,7 +132,7 @@ def test_waiting_has_an_end(standin: StandIn, settings: Config) -> None:
     """Nobody works: waiting ends at its timeout, says how much is left, and cancels nothing."""
     batch = enqueue(standin.add_item(KiB), conf=settings)
 
-    with pytest.raises(TimeoutError, match=r"1 of 1 downloads are unfinished after 0\.2 s"):
+    with pytest.raises(TimeoutError, match=r"1 of 1 download unfinished after 0\.2 s"):
         batch.wait(timeout=0.2)
 
     assert batch.status().unfinished == 1
@@ -230,7 +230,7 @@ def test_a_batch_is_steered_by_its_handle(standin: StandIn, settings: Config) ->
     pauses = set(Ledger.of(settings).control.pauses())
     resumed = [mine.resume(), mine.resume()]
 
-    assert cancelled == ["1 downloads are cancelled", "0 downloads are cancelled"]
+    assert cancelled == ["1 download cancelled", "0 downloads cancelled"]
     assert (revoked, begun[0]) == (1, 1)
     assert mine.status().states[State.PENDING] == 2
     assert (paused, resumed) == ([True, False], [True, False])

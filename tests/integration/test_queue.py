@@ -314,7 +314,7 @@ def test_check_integrity_says_what_is_wrong(
     ]
     assert findings[0].item_id == items[0]["id"]
     assert "no such file" in findings[2].detail
-    assert "1 of 4 files are as they should be" in capfd.readouterr().err
+    assert "1 of 4 files correct" in capfd.readouterr().err
 
 
 def test_check_integrity_before_the_first_run(standin: StandIn, alone: Config) -> None:

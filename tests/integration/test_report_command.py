@@ -109,8 +109,7 @@ def test_stac_without_the_items_says_what_it_lacks(
 
     assert json.loads(said.stdout)["features"] == []
     assert (
-        f"1 items are left out: their place and time are not in the ledger, the first is \
-{item['id']}"
+        f"1 item left out, the first is {item['id']}: the ledger has no place and time of them"
         in said.stderr
     )
 

@@ -382,7 +382,7 @@ def test_too_many_items_are_not_fetched(portal: StandIn) -> None:
     conf = Config(portal_url=portal.url, nb_max_items=50)
     geodes = Geodes(conf)
 
-    with pytest.raises(TooManyItemsError, match="finds 100 items, 50 are allowed"):
+    with pytest.raises(TooManyItemsError, match="finds 100 items, the limit is 50"):
         geodes.search_items(start="2025", get_all=True)
 
     assert len(searches(portal)) == 1

@@ -68,10 +68,10 @@ def test_retry_by_item_and_by_class(
     rest = command(settings, "retry", "mine", "--failed")
     ended = batch.wait(20)
 
-    assert by_item.stderr == "mine: 2 downloads start again\n"
-    assert by_class.stderr == "mine: 1 downloads start again\n"
-    assert again.stderr == "mine: 0 downloads start again\n"
-    assert rest.stderr == "mine: 1 downloads start again\n"
+    assert by_item.stderr == "mine: 2 downloads queued again\n"
+    assert by_class.stderr == "mine: 1 download queued again\n"
+    assert again.stderr == "mine: 0 downloads queued again\n"
+    assert rest.stderr == "mine: 1 download queued again\n"
     assert ended.states[State.SUCCESS] == 4
 
 
@@ -85,7 +85,7 @@ def test_cancel_spares_what_another_batch_asks_for(
 
     said = command(settings, "cancel", "mine").stderr
 
-    assert said == "mine: 1 downloads are cancelled, 1 go on as another batch asks for them\n"
+    assert said == "mine: 1 download cancelled, 1 kept for another batch\n"
     assert [record.state for record in other.results()] == [State.PENDING]
 
 
@@ -96,7 +96,7 @@ def test_cancel_some_of_a_batch(standin: StandIn, settings: Config, ledger: Ledg
 
     said = [command(settings, "cancel", "mine", items[1]["id"]).stderr for _ in range(2)]
 
-    assert said == ["mine: 1 downloads are cancelled\n", "mine: 0 downloads are cancelled\n"]
+    assert said == ["mine: 1 download cancelled\n", "mine: 0 downloads cancelled\n"]
     assert [record.state for record in batch.results()] == [
         State.PENDING,
         State.REVOKED,
@@ -159,7 +159,7 @@ def test_forget_an_unfinished_batch(
     wait_until(lambda: records(ledger) == 1, 20.0)
 
     assert kept.returncode == 3
-    assert "batch 'mine' is kept: 2 downloads are unfinished" in kept.stderr
+    assert "batch 'mine' is kept: it has unfinished downloads (2)" in kept.stderr
     assert forced.returncode == 0
     assert "mine: forgotten with" in forced.stderr
     assert other.status().states[State.STARTED] == 1
@@ -180,8 +180,8 @@ def test_forget_by_age(standin: StandIn, settings: Config, ledger: Ledger) -> No
     young = command(settings, "forget", "young", "--older-than", "30d")
 
     assert said.returncode == 3
-    assert "old: forgotten with 1 records\n" in said.stderr
-    assert "batch 'busy' is kept: 1 downloads are unfinished" in said.stderr
+    assert "old: forgotten with 1 record\n" in said.stderr
+    assert "batch 'busy' is kept: it has unfinished downloads (1)" in said.stderr
     assert (young.returncode, young.stderr) == (0, "no batch is that old\n")
     assert set(ledger.reading.batches()) == {"busy", "young"}
 
@@ -375,7 +375,7 @@ def test_all_is_every_batch_of_the_ledger(
 
     assert first.returncode == second.returncode == 0
     assert sorted(first.stderr.splitlines()) == [
-        "first: 1 downloads are cancelled", "second: 1 downloads are cancelled",
+        "first: 1 download cancelled", "second: 1 download cancelled",
     ]  # fmt: skip
     assert second.stderr == ""
 
@@ -393,7 +393,7 @@ def test_a_person_is_asked(standin: StandIn, settings: Config, ledger: Ledger) -
             terminal.wait_for("mine: owner alice@lab, 0 of 1 done, 1 queued", "Cancel the batch")
             terminal.type(f"{answer}\n")
             terminal.wait_for(
-                "nothing was changed" if answer == "n" else "mine: 1 downloads are cancelled"
+                "nothing was changed" if answer == "n" else "mine: 1 download cancelled"
             )
         seen.append(batch.status().states[State.REVOKED])
 
@@ -415,7 +415,7 @@ def test_cancel_by_class(standin: StandIn, settings: Config, worker: WorkerFacto
 
     said = command(settings, "cancel", "mine", "--class", "OfflineError")
 
-    assert said.stderr == "mine: 1 downloads are cancelled\n"
+    assert said.stderr == "mine: 1 download cancelled\n"
     states = {record.item_id: record.state for record in batch.results()}
     assert states[tape["id"]] is State.REVOKED
     assert states[slow["id"]] is State.RETRY
@@ -435,7 +435,7 @@ def test_the_limit_of_an_account_by_hand(
     why = command(settings, "status", "mine", "--why").stdout
     rows = ledger.account.changes("default")
 
-    assert (low.returncode, low.stderr) == (0, "default: at most 1 transfers at once, by hand\n")
+    assert (low.returncode, low.stderr) == (0, "default: at most 1 transfer at once, by hand\n")
     assert (high.returncode, typo.returncode) == (2, 2)
     assert high.stderr.startswith("error: N: 99 is not between 1 and 4. GEODES_TASKS_MAX_CONC")
     assert "Did you mean default?" in typo.stderr

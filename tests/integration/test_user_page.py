@@ -263,7 +263,7 @@ def test_more_except_clauses_of_pygeodes_catch(standin: StandIn, conf: Config) -
 
     with pytest.raises(exceptions.DataAssetMissingException, match="has no assets"):
         geodes.download_item_archive(empty)
-    with pytest.raises(exceptions.TooManyResultsException, match="finds 2 items, 1 are allowed"):
+    with pytest.raises(exceptions.TooManyResultsException, match="finds 2 items, the limit is 1"):
         geodes.search_items(query={"dataset": {"eq": "PEPS_S2_L1C"}}, get_all=True)
     with pytest.raises(exceptions.InvalidURLException, match=r"(?i)portal_url"):
         Geodes(conf, base_url="not an address")

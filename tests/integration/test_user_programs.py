@@ -273,6 +273,6 @@ def test_a_status_raises_for_what_failed(standin: StandIn, conf: Config) -> None
     status = one.wait(60, quiet=True)
 
     assert not status.ok
-    with pytest.raises(BatchFailedError, match="of 1 downloads 1 failed, 0 were cancelled, 0 are"):
+    with pytest.raises(BatchFailedError, match="1 failed, 0 cancelled, 0 unfinished of 1"):
         status.raise_for_status()
     assert [record.error.type for record in one.failures() if record.error] == ["LicenceError"]

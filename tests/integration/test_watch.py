@@ -93,7 +93,7 @@ def test_keys_pause_what_is_shown_and_resume_it(
     terminal.wait_for("p pause")
 
     terminal.type("p")
-    terminal.wait_for("(1 downloads)? y confirms")
+    terminal.wait_for("(1 download)? y confirms")
     terminal.type("n")
     terminal.wait_for("nothing changed")
     spared = ledger.control.pauses()
@@ -147,7 +147,7 @@ def test_key_retries_what_failed(
     standin.clear_faults(gone)
 
     terminal.type("t")
-    terminal.wait_for("1 failed downloads start again")
+    terminal.wait_for("1 failed download queued again")
 
     wait_until(lambda: batch.status().states[State.SUCCESS] == 1, 20.0)
     assert batch.status().waiting == {"offline": 1}

@@ -92,7 +92,7 @@ def test_waiting_can_be_bounded(
     monkeypatch.setattr(waiting, "POLL_S", 0.001)
     batch = Batch("b", fake_ledger)
 
-    with pytest.raises(TimeoutError, match=r"batch b: 1 of 1 downloads are unfinished after 0 s"):
+    with pytest.raises(TimeoutError, match=r"batch b: 1 of 1 download unfinished after 0 s"):
         batch.wait(timeout=0)
 
     assert fake_ledger.reading.status("b").states[State.PENDING] == 1

@@ -8,8 +8,10 @@ import pytest
 
 from geodes_tasks.client import waiting
 from geodes_tasks.client.waiting import LAST, Until, Waiting, is_ending
+from geodes_tasks.model.results import Decision
+from geodes_tasks.model.states import Reason
 from geodes_tasks.monitoring.terminal import View
-from tests.unit.ledger.test_ledger import ask, claimed, request_of
+from tests.unit.ledger.test_ledger import ask, claimed, postponed, request_of
 from tests.unit.monitoring.test_terminal import status_of
 
 if TYPE_CHECKING:
@@ -90,7 +92,22 @@ def test_no_worker_is_reported_and_ends_nothing(
     monkeypatch.setattr(waiting, "ACCOUNT_S", 0.0)
     lines: list[str] = []
 
-    with pytest.raises(TimeoutError, match="1 of 1 downloads are unfinished after 1 s"):
+    with pytest.raises(TimeoutError, match="1 of 1 download unfinished after 1 s"):
         Waiting("ours", fake_ledger, View(), lines.append, until).run(1)
 
     assert lines == ["no worker is alive: start one with `geodes-tasks worker`; waiting"]
+
+
+@pytest.mark.parametrize(("until", "lines"), [("key", 0), ("blocked", 1)])
+def test_a_missing_key_is_reported_once(fake_ledger: Ledger, until: Until, lines: int) -> None:
+    """A command names the errors at its end: only the others need a line while they wait."""
+    one = request_of("one")
+    ask(fake_ledger, one, batch="ours")
+    paused = Decision(True, Reason.AUTH, counted=False, pause="key refused")
+    postponed(fake_ledger, claimed(fake_ledger, one), paused)
+    written: list[str] = []
+
+    status = Waiting("ours", fake_ledger, View(), written.append, until).run(5)
+
+    assert status.waiting == {"auth": 1}
+    assert len(written) == lines
