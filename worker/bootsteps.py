@@ -51,6 +51,10 @@ With gossip each worker receives the events of every other one; mingle makes the
 longer."""
 
 
+BROKER_SHOWN = ("transport", "hostname", "port", "virtual_host", "userid")
+"""Parts of the broker's address that everyone may see who may ask a worker."""
+
+
 class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
     """Recovery, pollers and, on one machine, the watch of the parent process."""
 
@@ -108,6 +112,15 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def info(self, parent: Consumer) -> dict[str, Any]:
+        """Return what ``celery inspect stats`` and Flower show of the broker.
+
+        It replaces the answer of Celery's own step, which has the transport's options: the password
+        of Sentinels is one of them.
+        """
+        known = parent.connection.info() if parent.connection else {}
+        return {"broker": {name: known.get(name) for name in BROKER_SHOWN}}
 
     def start(self, parent: Consumer) -> None:
         """Adapt the connection just made, and compare the ledger's id."""

@@ -149,10 +149,12 @@ def test_each_user_can_do_its_work(
     for words in (["pause"], ["resume"], ["retry", "b"], ["cancel", "b"]):
         ran(client, *words)
     flower = server.settings("flower", settings)
-    inspect = [sys.executable, "-m", "celery", "-A", "worker", "inspect", "ping", "--timeout", "10"]
+    inspect = [*(sys.executable, "-m", "celery"), "-A", "worker", "inspect", "stats", "-t", "10"]
     env = os.environ | config.environment(flower)
     asked = subprocess.run(inspect, capture_output=True, text=True, env=env, check=False)
     assert "1 node online" in asked.stdout, asked.stdout + asked.stderr
+    assert '"userid": "worker"' in asked.stdout
+    assert "transport_options" not in asked.stdout  # with the passwords of Sentinels
     one.stop()
     assert one.returncode == 0, one.text
     users = ("worker", "client", "viewer", "flower")
