@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -13,16 +14,21 @@ from geodes_tasks.settings import config
 
 _START = """
 import sys
+from contextlib import nullcontext
 import worker
+from celery.utils import imports
+imports.cwd_in_path = nullcontext
 from celery.__main__ import main
 sys.argv[0] = "celery"
 main()
 """
-"""Python that starts Celery with the installed `worker`.
+"""Python that starts Celery with the installed `worker`, and runs no module of the folder.
 
-Celery puts the working directory first on ``sys.path`` (celery.utils.imports.cwd_in_path), and so
-does ``python -m``: a file worker.py there would be imported in its place.
+Celery puts the working directory first on ``sys.path`` while it imports a task
+(celery.utils.imports.cwd_in_path), and so does ``python -m``.
 """
+_CONF = "flowerconfig.py"
+"""File that Flower runs where no ``--conf`` names another one."""
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -46,7 +52,12 @@ def worker(context: typer.Context) -> None:
 
 def flower(context: typer.Context) -> None:
     """Start Flower for the cluster of GEODES_TASKS_REDIS_URL."""
-    _execute_celery("flower", context.args)
+    named = [word.lstrip("-").partition("=")[0] for word in context.args]
+    if "conf" in named or "FLOWER_CONF" in os.environ:
+        _execute_celery("flower", context.args)
+    if Path(_CONF).exists():  # a Python file, and the folder may be a stranger's
+        typer.echo(f"{_CONF} is not read: to read it add --conf={_CONF}", err=True)
+    _execute_celery("flower", [f"--conf={os.devnull}", *context.args])
 
 
 def _execute_celery(command: str, arguments: list[str]) -> NoReturn:

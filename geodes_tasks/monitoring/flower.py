@@ -71,7 +71,7 @@ class _Guard:
     def __call__(self) -> None:
         # Flower reads its command line, then the conf file, then its command line again.
         self.readings += 1
-        if self.readings > 1 or not Path(self.options.conf).is_file():
+        if self.readings > 1 or not Path(self.options.conf).exists():
             protect(self.options)
             self.on_ready()
 
