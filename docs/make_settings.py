@@ -6,13 +6,17 @@ python docs/make_settings.py --check [FILE]   only checks that it is up to date
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import made_page
 
 from geodes_tasks.settings.config import Config
+from geodes_tasks.settings.secret import Secret, secret_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +56,23 @@ def page() -> str:
 
 
 def _rows() -> Iterator[str]:
+    texts = descriptions()
     for name, info in Config.fields.items():
         variables = " or ".join(f"`{variable}`" for variable in names(name))
-        yield f"| {variables} | {_cell(info)} | {info.description} |"
+        yield f"| {variables} | {_cell(info)} | {texts[name]} |"
+
+
+def descriptions() -> dict[str, str]:
+    """Return the sentence below each setting in the source of the configuration."""
+    tree = ast.parse(inspect.getsource(Config))
+    config = next(one for one in ast.walk(tree) if isinstance(one, ast.ClassDef))
+    return {
+        ast.unparse(field.targets[0]): " ".join(str(below.value.value).split())
+        for field, below in pairwise(config.body)
+        if isinstance(field, ast.Assign)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
 
 
 def names(field: str) -> list[str]:
@@ -66,7 +84,7 @@ def _cell(info: Field[Any]) -> str:
     if callable(info.default):
         return "the platform's state folder"
     if info.default in (None, (), ""):
-        return SECRET if info.is_secret else NOTHING
+        return SECRET if info.parse in (secret_word, Secret.of) else NOTHING
     return f"`{info.default:g}`" if isinstance(info.default, float) else f"`{info.default}`"
 
 

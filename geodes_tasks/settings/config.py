@@ -74,7 +74,7 @@ class RedisAddress(Field[Secret]):
 
 
 class Config(BaseConfig):
-    """The configuration; the description of each field is its documentation.
+    """The configuration.
 
     Takes pygeodes' names (``api_key``, ``download_dir``, ``nb_max_items``, ...), in pygeodes' order
     too, and all others by keyword. A value that is not given comes from the environment, then from
@@ -88,148 +88,106 @@ class Config(BaseConfig):
         Quota(count=50, seconds=3600.0)
     """
 
-    api_key = Field(None, secret_word, "Key of the portal account.", "GEODES_API_KEY")
-    api_key_file = Field(
-        None,
-        optional(Path),
-        "File that holds the key; read again when it changes.",
-        "GEODES_API_KEY_FILE",
-    )
-    aws_access_key_id = Field(
-        None,
-        secret_word,
-        "S3 credentials; the other steps of the AWS chain work too.",
-        "AWS_ACCESS_KEY_ID",
-    )
-    aws_secret_access_key = Field(None, secret_word, "S3 credentials.", "AWS_SECRET_ACCESS_KEY")
-    aws_session_token = Field(None, secret_word, "S3 credentials.", "AWS_SESSION_TOKEN")
-    s3_credentials_command = Field(
-        "",
-        text,
-        "Command that prints fresh S3 credentials as JSON (key, secret, token, expiry), or "
-        "`module:function` that returns them.",
-    )
-    s3_again_seconds = Field(
-        300.0, positive, "Seconds for which workers skip S3 that could not be reached."
-    )
-    region_name = Field(
-        "us-east-1", text, "S3 region, for signatures.", "AWS_REGION", "AWS_DEFAULT_REGION"
-    )
-    portal_url = Field(
-        "https://geodes-portal.cnes.fr",
-        web_url,
-        "The portal. Plain http is accepted for loopback only.",
-    )
+    api_key = Field(None, secret_word, "GEODES_API_KEY")
+    """Key of the portal account."""
+    api_key_file = Field(None, optional(Path), "GEODES_API_KEY_FILE")
+    """File that holds the key; read again when it changes."""
+    aws_access_key_id = Field(None, secret_word, "AWS_ACCESS_KEY_ID")
+    """S3 credentials; the other steps of the AWS chain work too."""
+    aws_secret_access_key = Field(None, secret_word, "AWS_SECRET_ACCESS_KEY")
+    """S3 credentials."""
+    aws_session_token = Field(None, secret_word, "AWS_SESSION_TOKEN")
+    """S3 credentials."""
+    s3_credentials_command = Field("", text)
+    """Command that prints fresh S3 credentials as JSON (key, secret, token, expiry), or
+    `module:function` that returns them.
+    """
+    s3_again_seconds = Field(300.0, positive)
+    """Seconds for which workers skip S3 that could not be reached."""
+    region_name = Field("us-east-1", text, "AWS_REGION", "AWS_DEFAULT_REGION")
+    """S3 region, for signatures."""
+    portal_url = Field("https://geodes-portal.cnes.fr", web_url)
+    """The portal. Plain http is accepted for loopback only."""
     # Both above redis_url, which is parsed with them.
     ca_bundle = Field(
-        None,
-        optional(Path),
-        "Certificates to trust, also for rediss://; not set: those of this system. TLS is "
-        "always verified.",
-        "GEODES_TASKS_CA_BUNDLE",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
+        None, optional(Path), "GEODES_TASKS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"
     )
-    redis_password_file = Field(
-        None,
-        optional(Path),
-        "File that holds the password for GEODES_TASKS_REDIS_URL; read at the start.",
-    )
-    redis_url = RedisAddress(
-        "redis://127.0.0.1:6379/0",
-        Secret.of,
-        "Redis of the cluster: redis://, rediss://, "
-        "sentinel://H1:26379;H2:26379/0?master_name=NAME, or redis+socket:///path.",
-    )
-    download_dir = Field(".", folder, "Folder that files are downloaded into.")
-    download_roots = Field(
-        (),
-        roots,
-        "A worker writes below these folders only (colon-separated); not set: below its "
-        "GEODES_TASKS_DOWNLOAD_DIR.",
-    )
-    s3_endpoint_url = Field(
-        "https://s3.datalake.cnes.fr", web_url, "The S3 datalake of CNES, or another."
-    )
+    """Certificates to trust, also for rediss://; not set: those of this system. TLS is always
+    verified.
+    """
+    redis_password_file = Field(None, optional(Path))
+    """File that holds the password for GEODES_TASKS_REDIS_URL; read at the start."""
+    redis_url = RedisAddress("redis://127.0.0.1:6379/0", Secret.of)
+    """Redis of the cluster: redis://, rediss://, sentinel://H1:26379;H2:26379/0?master_name=NAME,
+    or redis+socket:///path.
+    """
+    download_dir = Field(".", folder)
+    """Folder that files are downloaded into."""
+    download_roots = Field((), roots)
+    """A worker writes below these folders only (colon-separated); not set: below its
+    GEODES_TASKS_DOWNLOAD_DIR.
+    """
+    s3_endpoint_url = Field("https://s3.datalake.cnes.fr", web_url)
+    """The S3 datalake of CNES, or another."""
     # XDG Base Directory Specification: state lives apart from configuration and cache.
-    state_dir = Field(
-        functools.partial(user_state_path, "geodes-tasks"),
-        Path,
-        "Folder in which one-machine mode keeps its ledger, and a worker the id of the ledger "
-        "that it used last.",
-    )
-    account = Field(
-        "default",
-        matching(ACCOUNT_NAME, "1 to 64 letters, digits, `_`, `.` or `-`"),
-        "Name of the account, the unit of limits.",
-    )
+    state_dir = Field(functools.partial(user_state_path, "geodes-tasks"), Path)
+    """Folder in which one-machine mode keeps its ledger, and a worker the id of the ledger that it
+    used last.
+    """
+    account = Field("default", matching(ACCOUNT_NAME, "1 to 64 letters, digits, `_`, `.` or `-`"))
+    """Name of the account, the unit of limits."""
     # GEODES counts 50 downloads in an hour for each account (GEODES section 3.3).
-    quota = Field("50/hour", Quota.parse, "Downloads that the account may start: 50/hour, or off.")
-    max_concurrent = Field(
-        4,
-        number(int, least=1),
-        "Concurrency limit: parallel transfers per account, over all workers.",
-    )
-    rate = Field(
-        None,
-        parse_rate,
-        "Bytes a second of one worker with all its processes, HTTP and S3 together: 20MB, "
-        "500kB, off.",
-    )
-    lease_seconds = Field(
-        60.0,
-        number(float, least=1),
-        "If a worker does not renew its lease for this long, its downloads are given to other "
-        "workers.",
-    )
-    connect_seconds = Field(15.0, positive, "Timeout of a connection attempt.")
-    first_byte_seconds = Field(120.0, positive, "Timeout of the first byte of an answer.")
-    stall_seconds = Field(
-        60.0, positive, "Timeout between two chunks of a body; a slow transfer is not cut."
-    )
-    offline_poll_seconds = Field(
-        600.0, positive, "Seconds between two polls for files on tape; one is for all."
-    )
-    keep_days = Field(
-        None,
-        optional(positive),
-        "Days for which finished batches are kept; one-machine mode: 30.",
-    )
-    probe_seconds = Field(
-        60.0, positive, "Seconds between two tests whether a used-up quota is back."
-    )
-    max_attempts = Field(8, number(int, least=1), "Counted attempts before FAILURE.")
-    backoff_seconds = Field(
-        2.0, positive, "Seconds to the first retry; doubled each time, up to 300."
-    )
-    grace_seconds = Field(
-        10.0,
-        number(float, least=0),
-        "Seconds that a stopping worker leaves to running downloads.",
-    )
-    on_file = Field("", text, "Command or webhook for each finished file.")
-    on_batch = Field("", text, "Command or webhook for each finished batch.")
-    hook_seconds = Field(60.0, positive, "Timeout of such a command or webhook.")
-    log_format = Field(
-        "text",
-        one_of("text", "json"),
-        "Form of a worker's log: `text`, or `json`, an object a line.",
-    )
-    allowed_hosts = Field(
-        (), hosts, "Other hosts whose hrefs are opened (comma-separated); no key is sent to them."
-    )
+    quota = Field("50/hour", Quota.parse)
+    """Downloads that the account may start: 50/hour, or off."""
+    max_concurrent = Field(4, number(int, least=1))
+    """Concurrency limit: parallel transfers per account, over all workers."""
+    rate = Field(None, parse_rate)
+    """Bytes a second of one worker with all its processes, HTTP and S3 together: 20MB, 500kB, off.
+    """
+    lease_seconds = Field(60.0, number(float, least=1))
+    """If a worker does not renew its lease for this long, its downloads are given to other workers.
+    """
+    connect_seconds = Field(15.0, positive)
+    """Timeout of a connection attempt."""
+    first_byte_seconds = Field(120.0, positive)
+    """Timeout of the first byte of an answer."""
+    stall_seconds = Field(60.0, positive)
+    """Timeout between two chunks of a body; a slow transfer is not cut."""
+    offline_poll_seconds = Field(600.0, positive)
+    """Seconds between two polls for files on tape; one is for all."""
+    keep_days = Field(None, optional(positive))
+    """Days for which finished batches are kept; one-machine mode: 30."""
+    probe_seconds = Field(60.0, positive)
+    """Seconds between two tests whether a used-up quota is back."""
+    max_attempts = Field(8, number(int, least=1))
+    """Counted attempts before FAILURE."""
+    backoff_seconds = Field(2.0, positive)
+    """Seconds to the first retry; doubled each time, up to 300."""
+    grace_seconds = Field(10.0, number(float, least=0))
+    """Seconds that a stopping worker leaves to running downloads."""
+    on_file = Field("", text)
+    """Command or webhook for each finished file."""
+    on_batch = Field("", text)
+    """Command or webhook for each finished batch."""
+    hook_seconds = Field(60.0, positive)
+    """Timeout of such a command or webhook."""
+    log_format = Field("text", one_of("text", "json"))
+    """Form of a worker's log: `text`, or `json`, an object a line."""
+    allowed_hosts = Field((), hosts)
+    """Other hosts whose hrefs are opened (comma-separated); no key is sent to them."""
     key_prefix = Field(
-        "geodes:",
-        matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits, `_`, `.`, `:` or `-`"),
-        "Prefix of every key in Redis.",
+        "geodes:", matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits, `_`, `.`, `:` or `-`")
     )
+    """Prefix of every key in Redis."""
 
-    nb_max_items = Field(
-        800_000_000, number(int, least=1), "Items that a search with `get_all` may find."
-    )
-    logging_level = Field("INFO", text, "Of pygeodes; nothing depends on it.")
-    checksum_error = Field(True, boolean, "Of pygeodes; checksums are always verified.")
-    use_async_requests = Field(True, boolean, "Of pygeodes; nothing depends on it.")
+    nb_max_items = Field(800_000_000, number(int, least=1))
+    """Items that a search with `get_all` may find."""
+    logging_level = Field("INFO", text)
+    """Of pygeodes; nothing depends on it."""
+    checksum_error = Field(True, boolean)
+    """Of pygeodes; checksums are always verified."""
+    use_async_requests = Field(True, boolean)
+    """Of pygeodes; nothing depends on it."""
 
     _key_variable = "GEODES_API_KEY"
 

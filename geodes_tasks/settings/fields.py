@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.secret import Secret, secret_word
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
@@ -17,20 +16,16 @@ Number = TypeVar("Number", int, float)
 class Field(Generic[T]):
     """One setting, a descriptor: a value is parsed when it is set."""
 
-    def __init__(
-        self, default: object, parse: Callable[[Any], T], description: str, *variables: str
-    ) -> None:
+    def __init__(self, default: object, parse: Callable[[Any], T], *variables: str) -> None:
         """Describe the setting.
 
         Args:
             default: Parsed like every other value; a function is called for it.
             parse: Returns the value of a text, or of what a keyword or TOML gives. Raises
                 ValueError with a text that does not quote a secret.
-            description: Its documentation.
             variables: Its own variables in the environment, the strongest first.
         """
-        self.default, self.parse, self.description = default, parse, description
-        self.variables = variables
+        self.default, self.parse, self.variables = default, parse, variables
 
     def __set_name__(self, owner: Any, name: str) -> None:
         """Take the name in the class, and register there."""
@@ -68,11 +63,6 @@ class Field(Generic[T]):
     def set_default(self, config: object) -> None:
         """Set the default."""
         self.__set__(config, self.default() if callable(self.default) else self.default)
-
-    @property
-    def is_secret(self) -> bool:
-        """Return whether the value is hidden where settings are shown."""
-        return self.parse in (secret_word, Secret.of)
 
 
 def text(value: object) -> str:
