@@ -28,7 +28,7 @@ from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import numbered
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.download_archive import download_archive
-from geodes_tasks.transfer.fallback import Fallback, Source
+from geodes_tasks.transfer.fallback import Fallback
 from geodes_tasks.transfer.fetch import Fetch
 from geodes_tasks.transfer.partfile import PartFile
 from geodes_tasks.transfer.unpack import Unpacked
@@ -116,7 +116,7 @@ def download(
             callbacks.confirm()
             part.leftovers.sweep()
             return _published(fetch, checksum, None if replace else names)
-    return _download_members(asset, final, sources.folder, callbacks, token)
+    return multi_object.download_product(asset, final, sources.folder, callbacks, token, download)
 
 
 def discard(asset: Asset, final: Path, token: str) -> None:
@@ -226,36 +226,3 @@ def _published(fetch: Fetch, checksum: Checksum, names: Iterator[Path] | None) -
         sources=dict(fetch.received),
         proof=proof,
     )
-
-
-# --- a product of many objects -----------------------------------------------------------------
-
-
-def _download_members(
-    asset: Asset, final: Path, source: Source, callbacks: Callbacks, token: str
-) -> DownloadResult:
-    """Fetch all objects below an address into one folder, published when all are verified.
-
-    Raises:
-        HostileNameError: an object would leave the folder.
-        NotAFileError: the final name is taken.
-        GeodesTasksError: as for one file; what was fetched is kept for the next attempt.
-    """
-    product = multi_object.ProductFolder(asset, final, asset.content, token, source.name)
-    callbacks.before_open(source.name)
-    members = product.ordered(source.transport.members(source.href))
-    product.create()
-    for member in members:
-        if not product.has(member):
-            result = download(
-                product.asset_of(member),
-                product.path / member.name,
-                {source.name: source.transport},
-                callbacks=multi_object.MemberCallbacks(callbacks, product.done_bytes),
-                token=token,
-            )
-            product.received_bytes += result.bytes_transferred
-        product.add(member)
-        callbacks.progress(product.done_bytes)
-    callbacks.confirm()
-    return product.publish()

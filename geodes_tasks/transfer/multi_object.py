@@ -1,8 +1,6 @@
 """Products of many objects: one download, one folder, and every file in it verified.
 
 Each file is verified by its size, and by its checksum where a manifest of the product lists it.
-Like a part file the folder has a temporary name and one owner, a next attempt adopts it by renaming
-it, and it is published whole or not at all.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from geodes_tasks.errors import (
@@ -27,143 +26,105 @@ from geodes_tasks.transfer import manifest
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, refused_name
 from geodes_tasks.transfer.disk import disk_errors
-from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers, make_folder
+from geodes_tasks.transfer.fallback import Source
+from geodes_tasks.transfer.growing_folder import growing_folder
+from geodes_tasks.transfer.leftovers import Leftovers
 from geodes_tasks.transports import Member
 
 
-class ProductFolder:
-    """The files of one attempt at a product of many objects."""
+def download_product(
+    asset: Asset,
+    final: Path,
+    source: Source,
+    callbacks: Callbacks,
+    token: str,
+    download: Callable[..., DownloadResult],
+) -> DownloadResult:
+    """Fetch all objects below an address into one folder, published when all are verified.
 
-    def __init__(self, asset: Asset, final: Path, content: str, token: str, source: str) -> None:
-        """Compute the name of the folder; nothing is created yet.
+    Args:
+        asset: Product to fetch.
+        final: Path of the folder.
+        source: Where the address is that of a folder.
+        callbacks: Called by the transfer.
+        token: A number higher than that of every earlier attempt.
+        download: Fetches and verifies one file.
 
-        Args:
-            asset: Product to fetch.
-            final: Path of the folder once all its files are verified.
-            content: Identity of the content; folders of other content are never adopted.
-            token: Token of the attempt, a number higher than that of all attempts before it.
-            source: Name of the source of its objects.
-        """
-        self.asset, self.final, self.source = asset, final, source
-        self.done_bytes = 0
-        """Bytes of the files that are verified."""
-        self.received_bytes = 0
-        """Bytes that came over the network."""
-        self._leftovers = Leftovers(final, content, int(token))
-        parent = self._leftovers.folder
-        self.path = parent / f"{self._leftovers.stem}.{token}.{FOLDER_ENDING}"
-        self._sizes: dict[str, int] = {}
-        self._known: dict[str, Checksum] = {}
-        self._verified = 0
-
-    def create(self) -> None:
-        """Create the folder, or adopt the one that a dead attempt left.
-
-        Raises:
-            NotAFileError: the final name is taken.
-            DiskError: it cannot be created.
-        """
-        with disk_errors(self.final):
-            if self.final.exists():
-                raise NotAFileError(str(self.final), "folder")
-            make_folder(self.path.parent)
-            for folder in self._leftovers.folders():
-                with contextlib.suppress(OSError):
-                    folder.rename(self.path)
-                    return
-            self.path.mkdir(exist_ok=True)
-
-    def ordered(self, members: Sequence[Member]) -> list[Member]:
-        """Return the objects in the order to fetch them: manifests first, then by name.
-
-        Raises:
-            HostileNameError: an object would leave the folder; nothing must be fetched.
-        """
+    Raises:
+        HostileNameError: an object would leave the folder; nothing was fetched.
+        LeaseLostError: another attempt has adopted the folder.
+        NotAFileError: the final name is taken.
+        GeodesTasksError: as for one file; what was fetched is kept for the next attempt.
+    """
+    callbacks.before_open(source.name)
+    members = _ordered(asset, source.transport.members(source.href))
+    if final.exists():
+        raise NotAFileError(str(final), "folder")
+    known: dict[str, Checksum] = {}
+    done_bytes = received_bytes = 0
+    with growing_folder(final, asset.content, token, is_kept=True) as growing:
         for member in members:
-            if problem := refused_name(member.name):
-                raise HostileNameError(self.asset.item_id, f"an object of it {problem}")
-        return sorted(members, key=lambda one: (not manifest.is_manifest(one.name), one.name))
+            path, checksum = growing.path / member.name, known.get(member.name)
+            # The download reads a file that is there to compare its checksum.
+            if checksum is not None or not _has_size(path, member.size_bytes):
+                result = download(
+                    replace(
+                        asset, title=member.name, hrefs={source.name: member.href},
+                        size_bytes=member.size_bytes, checksum=checksum,
+                    ),
+                    path,
+                    {source.name: source.transport},
+                    callbacks=MemberCallbacks(callbacks, done_bytes),
+                    token=token,
+                )  # fmt: skip
+                received_bytes += result.bytes_transferred
+            with disk_errors(path):
+                known |= manifest.checksums_of(growing.path, member.name, member.size_bytes)
+            done_bytes += member.size_bytes
+            callbacks.progress(done_bytes)
+        callbacks.confirm()
+        if not all(_has_size(growing.path / one.name, one.size_bytes) for one in members):
+            raise LeaseLostError(str(final))
+        # Folders of part files that broken attempts left below this one.
+        for folder in list(growing.path.rglob(PART_FOLDER)):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not growing.publish():
+            raise NotAFileError(str(final), "folder")
+    Leftovers(final, asset.content, int(token)).sweep()
+    with contextlib.suppress(OSError):
+        growing.path.parent.rmdir()
+    with disk_errors(final):
+        proof = proof_of(final)
+    others = [one for one in members if not manifest.is_manifest(one.name)]
+    return DownloadResult(
+        outcome=Outcome.DOWNLOADED if received_bytes == done_bytes else Outcome.RESUMED,
+        path=str(final),
+        size_bytes=done_bytes,
+        checksum=None,
+        verified=bool(known) and all(one.name in known for one in others),
+        bytes_transferred=received_bytes,
+        source=source.name,
+        sources={source.name: received_bytes} if received_bytes else {},
+        proof=proof,
+    )
 
-    def asset_of(self, member: Member) -> Asset:
-        """Return one object as an asset, with its checksum if a manifest listed it."""
-        return Asset(
-            item_id=self.asset.item_id,
-            collection=self.asset.collection,
-            key=self.asset.key,
-            title=member.name,
-            hrefs={self.source: member.href},
-            size_bytes=member.size_bytes,
-            checksum=self._known.get(member.name),
-        )
 
-    def has(self, member: Member) -> bool:
-        """Return whether an object without checksum is there, with the right size.
+def _ordered(asset: Asset, members: Sequence[Member]) -> list[Member]:
+    """Return the objects in the order to fetch them: manifests first, then by name.
 
-        One with a checksum is left to the download, which reads the file.
-        """
-        path = self.path / member.name
-        if member.name in self._known:
-            return False
-        with disk_errors(path):
-            try:
-                return path.stat().st_size == member.size_bytes
-            except FileNotFoundError:
-                return False
+    Raises:
+        HostileNameError: an object would leave the folder.
+    """
+    for member in members:
+        if problem := refused_name(member.name):
+            raise HostileNameError(asset.item_id, f"an object of it {problem}")
+    return sorted(members, key=lambda one: (not manifest.is_manifest(one.name), one.name))
 
-    def add(self, member: Member) -> None:
-        """Count an object whose file is verified, and read it if it is a manifest.
 
-        Raises:
-            DiskError: it cannot be read.
-        """
-        self._verified += member.name in self._known or manifest.is_manifest(member.name)
-        with disk_errors(self.path / member.name):
-            self._known |= manifest.checksums_of(self.path, member.name, member.size_bytes)
-        self._sizes[member.name] = member.size_bytes
-        self.done_bytes += member.size_bytes
-
-    def publish(self) -> DownloadResult:
-        """Rename the folder to its final name, in one step, when every file is in it.
-
-        Raises:
-            LeaseLostError: another attempt has adopted this folder.
-            NotAFileError: something else has the final name.
-            DiskError: the disk does not take it.
-        """
-        with disk_errors(self.final):
-            try:
-                sizes = {name: (self.path / name).stat().st_size for name in self._sizes}
-            except FileNotFoundError as error:
-                raise LeaseLostError(str(self.final)) from error
-            if sizes != self._sizes:
-                raise LeaseLostError(str(self.final))
-            # Folders of part files that broken attempts left below this one.
-            for folder in list(self.path.rglob(PART_FOLDER)):
-                shutil.rmtree(folder, ignore_errors=True)
-            try:
-                self.path.rename(self.final)
-            except OSError as error:
-                # rename(2) replaces an empty folder; ENOTEMPTY or ENOTDIR is another product.
-                if self.final.exists():
-                    raise NotAFileError(str(self.final), "folder") from error
-                raise
-            proof = proof_of(self.final)
-        self._leftovers.sweep()
-        with contextlib.suppress(OSError):
-            self.path.parent.rmdir()
-        return DownloadResult(
-            outcome=(
-                Outcome.DOWNLOADED if self.received_bytes == self.done_bytes else Outcome.RESUMED
-            ),
-            path=str(self.final),
-            size_bytes=self.done_bytes,
-            checksum=None,
-            verified=bool(self._known) and self._verified == len(self._sizes),
-            bytes_transferred=self.received_bytes,
-            source=self.source,
-            sources={self.source: self.received_bytes} if self.received_bytes else {},
-            proof=proof,
-        )
+def _has_size(path: Path, size_bytes: int) -> bool:
+    """Return whether a file is there with the right size."""
+    with disk_errors(path):
+        return path.is_file() and path.stat().st_size == size_bytes
 
 
 class MemberCallbacks(Callbacks):

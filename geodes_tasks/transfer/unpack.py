@@ -7,7 +7,6 @@ folder of part files, so that the folder is proven again without the archive.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from geodes_tasks.errors import ArchiveError, DiskError, NotAFileError, TooLargeError
+from geodes_tasks.errors import ArchiveError, NotAFileError, TooLargeError
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
@@ -36,16 +35,10 @@ from geodes_tasks.transfer.disk import (
     disk_errors,
     open_below,
     open_file,
-    open_folder,
     space_of,
 )
-from geodes_tasks.transfer.leftovers import (
-    FOLDER_ENDING,
-    Leftovers,
-    make_folder,
-    remove_any,
-    stem,
-)
+from geodes_tasks.transfer.growing_folder import GrowingFolder, growing_folder
+from geodes_tasks.transfer.leftovers import stem
 from geodes_tasks.transfer.publish import parent_of
 
 LIST_BYTES = 64 << 20
@@ -102,18 +95,11 @@ class Unpacked:
                     raise NotAFileError(str(self.final), "file")
                 return None
             found = multi_object.proof_of(self.final)
-            if found == known or self.damaged(progress) == "":
+            if found == known:
                 return found
-        return None
-
-    def damaged(self, progress: Callable[[], None]) -> str | None:
-        """Return the first file that is missing or wrong; None without a list, "" without such.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
-        members = self.members()
-        return None if members is None else first_damaged(self.final, members, progress)
+            members = self.members()
+            is_right = members is not None and not first_damaged(self.final, members, progress)
+        return found if is_right else None
 
     def members(self) -> list[MemberFile] | None:
         """Return the files that the folder should have; None when there is no list."""
@@ -158,8 +144,6 @@ class Unpacked:
             NotAFileError: a file has the name of the folder.
             DiskError, TooLargeError: the volume does not take it.
         """
-        leftovers = Leftovers(self.final, self.content, int(token))
-        name = f"{leftovers.stem}.{token}.{FOLDER_ENDING}"
         with contextlib.ExitStack() as stack:
             stack.enter_context(named_errors(asset.title))
             archive = stack.enter_context(open_archive(stream))
@@ -175,36 +159,29 @@ class Unpacked:
             }
             if not members:
                 raise ArchiveError(asset.title, "has no files")
-            leftovers.sweep()
-            stack.callback(remove_any, leftovers.folder / name)
+            growing = stack.enter_context(
+                growing_folder(self.final, self.content, token, is_kept=False)
+            )
+            kept = members.values() if asset.members else ()
             with disk_errors(self.final):
-                make_folder(leftovers.folder)
-                hidden = stack.enter_context(closing(open_folder(leftovers.folder)))
-                remove_any(leftovers.folder / name)
-                growing = stack.enter_context(closing(open_below(hidden, [name], make=True)))
-                kept = members.values() if asset.members else ()
-                right = {one.path for one in kept if self._has(one, progress)}
+                right = {
+                    one.path for one in kept if is_member(self.final / one.path, one, progress)
+                }
             left = [one for one in files.items() if one[0] not in right]
             left.sort(key=lambda one: one[1].header_offset)
             plan(archive, [info for _, info in left])
             for path, info in left:
                 with disk_errors(self.final / path):
-                    extract_file(archive, info, growing, path, progress)
-                if asset.members and path in members:
+                    extract_file(archive, info, growing.descriptor, path, progress)
+                if asset.members:
                     confirm()
-                    with disk_errors(self.final):
-                        self._publish(hidden, growing, [members[path]], progress)
+                    self._add(growing, [members[path]], progress)
+            if not asset.members:
+                confirm()
+                if not growing.publish():
+                    self._add(growing, members.values(), progress)
             with disk_errors(self.final):
-                if not asset.members:
-                    confirm()
-                    if not self._renamed(hidden, growing, name):
-                        self._publish(hidden, growing, members.values(), progress)
-                part = f"{self.list_path.name}.part"
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(part, dir_fd=hidden)
-                with os.fdopen(create(part, hidden), "w", encoding="utf-8") as listed:
-                    json.dump([astuple(one) for one in members.values()], listed)
-                os.replace(part, self.list_path.name, src_dir_fd=hidden, dst_dir_fd=hidden)
+                self._write_list(growing.hidden, members.values())
         return len(right)
 
     def _check_space(self, size_bytes: int) -> None:
@@ -218,31 +195,13 @@ class Unpacked:
     def _has(self, member: MemberFile, progress: Callable[[], None]) -> bool:
         return is_member(self.final / member.path, member, progress)
 
-    def _renamed(self, hidden: int, growing: int, name: str) -> bool:
-        """Rename the growing folder to its final name; return False where that is taken."""
-        with parent_of(hidden, self.final) as parent:
-            named = os.stat(name, dir_fd=hidden, follow_symlinks=False)
-            if not os.path.samestat(named, os.fstat(growing)):
-                raise DiskError(str(self.final.parent), "it was exchanged during the transfer")
-            try:
-                # rename(2) replaces an empty folder; ENOTEMPTY or ENOTDIR is another one.
-                os.rename(name, self.final.name, src_dir_fd=hidden, dst_dir_fd=parent)
-            except OSError as error:
-                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-                    raise
-                return False
-        return True
-
-    def _publish(
-        self,
-        hidden: int,
-        growing: int,
-        members: Iterable[MemberFile],
-        progress: Callable[[], None],
+    def _add(
+        self, growing: GrowingFolder, members: Iterable[MemberFile], progress: Callable[[], None]
     ) -> None:
         """Move members into the final folder, through no link in it."""
         with (
-            parent_of(hidden, self.final) as parent,
+            disk_errors(self.final),
+            parent_of(growing.hidden, self.final) as parent,
             closing(open_below(parent, [self.final.name], make=True)) as folder,
         ):
             # A folder that lost files, or was damaged: what is right stays, and so does what a
@@ -251,10 +210,18 @@ class Unpacked:
                 if not self._has(member, progress):
                     *parents, name = member.path.split("/")
                     with (
-                        closing(open_below(growing, parents)) as source,
+                        closing(open_below(growing.descriptor, parents)) as source,
                         closing(open_below(folder, parents, make=True)) as target,
                     ):
                         os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
+
+    def _write_list(self, hidden: int, members: Iterable[MemberFile]) -> None:
+        part = f"{self.list_path.name}.part"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part, dir_fd=hidden)
+        with os.fdopen(create(part, hidden), "w", encoding="utf-8") as listed:
+            json.dump([astuple(one) for one in members], listed)
+        os.replace(part, self.list_path.name, src_dir_fd=hidden, dst_dir_fd=hidden)
 
     def drop_archive(self) -> None:
         """Remove the archive, unless it has a name of its own."""

@@ -218,7 +218,7 @@ def test_no_list_of_members_is_written_or_read_through_a_link(
 
     assert victim.read_text() == "precious"
     assert not unpacked.list_path.is_symlink()
-    assert unpacked.damaged(lambda: None) == ""
+    assert unpacked.proof(None, lambda: None)
 
 
 def test_a_list_of_members_that_is_no_file_is_none(tmp_path: Path) -> None:
