@@ -94,22 +94,8 @@ def download(
         part.expect(asset.size_bytes)
         part.reserve(asset.size_bytes or 0, resumes=True)
         fetch, sources = Fetch(asset, part, callbacks), Fallback(asset, transports, part, callbacks)
-        if fetch.adopt_whole():
-            sources.finish()
-        for source in sources:
-            with sources.or_next(source):
-                offset, etag = fetch.resume_point(source)
-                callbacks.before_open(source.name)
-                opened = source.transport.open(source.href, offset=offset, etag=etag, asset=asset)
-                with opened as body:
-                    if not fetch.begin(body, source, has_other=sources.has_next):
-                        sources.repeat(source)
-                        continue
-                    for chunk in body.chunks:
-                        fetch.write(chunk)
-                    fetch.check_size(source)
-                if sources.has_next:
-                    fetch.check_digest()
+        if not fetch.adopt_whole():
+            sources.fetch_by(fetch.fetch)
         if sources.folder is None:
             checksum = _verified(fetch, suspect)
             part.sync()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.archive_directory import KnownDirectories
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import disk_errors
-from geodes_tasks.transfer.fallback import sources_of
+from geodes_tasks.transfer.fallback import Source, sources_of
 from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import Unpacked
 from geodes_tasks.transports import Transport
@@ -64,14 +65,22 @@ def download_archive(
         files = tuple(folder.members() or ()) if asset.members else ()
         size = sum(one.size_bytes for one in files) if files else size
         return DownloadResult.present(asset, final, size, current, files)
-    archive = folder.archive_of(asset)
-    if asset.members and not archive.is_file():
-        fetched = _by_ranges(asset, folder, transports, callbacks, token, directories)
-        if isinstance(fetched, DownloadResult):
-            return fetched
-        transports = fetched
+    archive, order = folder.archive_of(asset), dict(transports)
+    by_ranges = sources_of(asset, transports) if asset.members and not archive.is_file() else []
+    for source in itertools.takewhile(lambda one: asset.is_ranged(one.name), by_ranges):
+        try:
+            return _members(asset, folder, source, callbacks, token, directories)
+        except (NoRangesError, SourceUnavailableError) as error:
+            callbacks.source_failed(source.name, error)
+        except ArchiveError as error:
+            if not isinstance(error.__cause__, zipfile.BadZipFile):
+                raise
+            # The checksum of the whole archive decides whether it or the transfer is damaged.
+            callbacks.source_failed(source.name, error)
+            order[source.name] = order.pop(source.name)
+            break
     plain = dataclasses.replace(asset, unpack=Unpack.NO, members=())
-    result = download(plain, archive, transports)
+    result = download(plain, archive, order)
     if archive.is_dir() and asset.members:
         raise ArchiveError(asset.title, "is a folder at its source, which has no directory")
     if archive.is_dir():
@@ -92,6 +101,52 @@ def download_archive(
     return _unpacked_result(asset, folder, result)
 
 
+def _members(
+    asset: Asset,
+    folder: Unpacked,
+    source: Source,
+    callbacks: Callbacks,
+    token: str,
+    directories: KnownDirectories | None,
+    *,
+    is_fresh: bool = False,
+) -> DownloadResult:
+    """Fetch only the members, from a source that serves ranges.
+
+    Raises:
+        ArchiveError, HostileNameError, NoMemberError: it cannot be unpacked.
+        NoRangesError, SourceUnavailableError: this source cannot give them.
+        GeodesTasksError: as for a file; members that are complete stay.
+    """
+    with RemoteArchive(asset, source, callbacks, directories, is_fresh=is_fresh) as remote:
+        try:
+            kept = folder.unpack(
+                asset,
+                remote,
+                token,
+                lambda: callbacks.progress(remote.received_bytes),
+                callbacks.confirm,
+                remote.plan,
+            )
+        except ArchiveError as error:
+            if not remote.knows_directory or not isinstance(error.__cause__, zipfile.BadZipFile):
+                raise
+            # The archive changed, or the directory that was kept is damaged.
+            return _members(asset, folder, source, callbacks, token, directories, is_fresh=True)
+    result = DownloadResult(
+        outcome=Outcome.RESUMED if kept else Outcome.DOWNLOADED,
+        path=str(folder.final),
+        size_bytes=0,
+        checksum=None,
+        verified="crc32",
+        bytes_transferred=remote.received_bytes,
+        source=source.name,
+        sources={source.name: remote.received_bytes},
+        proof=Proof(0, 0, 0),
+    )
+    return _unpacked_result(asset, folder, result)
+
+
 def _unpacked_result(asset: Asset, folder: Unpacked, result: DownloadResult) -> DownloadResult:
     """Return the result of an archive for the folder, or the set of members, that it became."""
     with disk_errors(folder.final):
@@ -104,67 +159,3 @@ def _unpacked_result(asset: Asset, folder: Unpacked, result: DownloadResult) -> 
     return dataclasses.replace(
         result, size_bytes=size, checksum=None, verified="crc32", members=files
     )
-
-
-def _by_ranges(
-    asset: Asset,
-    folder: Unpacked,
-    transports: Mapping[str, Transport],
-    callbacks: Callbacks,
-    token: str,
-    directories: KnownDirectories | None,
-    *,
-    is_fresh: bool = False,
-) -> DownloadResult | Mapping[str, Transport]:
-    """Fetch only the members, from the first source that serves ranges.
-
-    Where none does, return the transports from which the whole archive is to be fetched.
-
-    Raises:
-        ArchiveError, HostileNameError, NoMemberError: it cannot be unpacked.
-        GeodesTasksError: as for a file; members that are complete stay.
-    """
-    for source in sources_of(asset, transports):
-        name = source.name
-        if not asset.is_ranged(name):
-            break
-        opened = RemoteArchive(asset, source, callbacks, directories, is_fresh=is_fresh)
-        with opened as remote:
-            try:
-                kept = folder.unpack(
-                    asset,
-                    remote,
-                    token,
-                    lambda: callbacks.progress(remote.received_bytes),
-                    callbacks.confirm,
-                    remote.plan,
-                )
-            except (NoRangesError, SourceUnavailableError) as error:
-                callbacks.source_failed(name, error)
-                continue
-            except ArchiveError as error:
-                if not isinstance(error.__cause__, zipfile.BadZipFile):
-                    raise
-                # The archive changed, or the directory that was kept is damaged.
-                if remote.knows_directory:
-                    return _by_ranges(
-                        asset, folder, transports, callbacks, token, directories, is_fresh=True
-                    )
-                # The checksum of the whole archive decides whether it or the transfer is damaged.
-                callbacks.source_failed(name, error)
-                others = {one: transports[one] for one in transports if one != name}
-                return others if others.keys() & asset.hrefs.keys() else transports
-            received = remote.received_bytes
-        result = DownloadResult(
-            outcome=Outcome.RESUMED if kept else Outcome.DOWNLOADED,
-            path=str(folder.final),
-            size_bytes=0,
-            checksum=None,
-            verified="crc32",
-            bytes_transferred=received,
-            source=name,
-            sources={name: received},
-            proof=Proof(0, 0, 0),
-        )
-        return _unpacked_result(asset, folder, result)
-    return transports

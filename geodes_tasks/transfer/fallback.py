@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from geodes_tasks.errors import (
@@ -54,10 +54,7 @@ def sources_of(asset: Asset, transports: Mapping[str, Transport]) -> list[Source
 
 
 class Fallback:
-    """Iterator over the sources of one file that ends when one of them has given the file.
-
-    Use: ``for source in fallback: with fallback.or_next(source): ...``.
-    """
+    """The sources of one file, tried until one of them has given it."""
 
     def __init__(
         self,
@@ -73,58 +70,39 @@ class Fallback:
         """
         self._asset, self._part, self._callbacks = asset, part, callbacks
         self._left = sources_of(asset, transports)
-        self._current: Source | None = None
         self._start_bytes = 0
         """Bytes in the part file when the current source was opened, or broke for the last time."""
-        self._is_repeated = False
         self._errors: list[GeodesTasksError] = []
         self.folder: Source | None = None
         """The source for which the address is a folder of many files, which are the asset."""
         if not self._left:
             raise no_source(asset)
 
-    def __iter__(self) -> Iterator[Source]:
-        """Yield the sources in the order to open them."""
-        while self._left:
-            source = self._left.pop(0)
-            if source is not self._current:
-                self._current, self._start_bytes = source, self._part.offset
-            yield source
+    def fetch_by(self, fetch: Callable[[Source, bool], None]) -> None:
+        """Fetch the file from the first source that gives it.
 
-    @property
-    def has_next(self) -> bool:
-        """Return whether another source is left."""
-        return bool(self._left)
-
-    def finish(self) -> None:
-        """End the iteration: the file is complete."""
-        self._left.clear()
-
-    def repeat(self, source: Source) -> None:
-        """Open the same source once more, before another one."""
-        self._is_repeated = True
-        self._left.insert(0, source)
-
-    @contextlib.contextmanager
-    def or_next(self, source: Source) -> Iterator[None]:
-        """End the iteration after the block; continue from another source where the block fails.
+        Args:
+            fetch: Called with a source, and whether another one is left.
 
         Raises:
             GeodesTasksError: no source is left. Of several errors the one is raised that tells
                 the user most. Errors of the attempt, the disk and the ledger are raised at once.
         """
-        self._is_repeated = False
-        try:
-            yield
-        except _NOT_OF_A_SOURCE:
-            raise
-        except FolderError as error:
-            self._open_folder(source, error)
-        except GeodesTasksError as error:
-            self._continue_after(source, error)
-        else:
-            if not self._is_repeated:
-                self.finish()
+        last = None
+        while self._left:
+            source = self._left.pop(0)
+            if source is not last:
+                last, self._start_bytes = source, self._part.offset
+            try:
+                fetch(source, bool(self._left))
+            except _NOT_OF_A_SOURCE:
+                raise
+            except FolderError as error:
+                self._open_folder(source, error)
+            except GeodesTasksError as error:
+                self._continue_after(source, error)
+            else:
+                return
 
     def _open_folder(self, source: Source, error: FolderError) -> None:
         """Find the asset in the folder that its address is; continue from another source if not."""

@@ -53,8 +53,6 @@ class Fetch:
         self._leftover: Path | None = None
         """Part file to adopt when the body continues its bytes."""
         self._trusts_leftovers = True
-        self._must_restart = False
-        """Whether the next body must start at byte 0."""
         self._expected: int | None = None
         """Size of the file in bytes, by the catalogue or else by the body; None if unknown."""
         self._limit: int | None = None
@@ -75,16 +73,39 @@ class Fetch:
         self.has_resumed, self.is_one_body = True, False
         return True
 
-    def resume_point(self, source: Source) -> tuple[int, str | None]:
+    def fetch(self, source: Source, has_other: bool) -> None:
+        """Fetch the missing bytes from one source.
+
+        Args:
+            source: Where the asset is.
+            has_other: Whether another source is left, which may have what this one has not.
+
+        Raises:
+            ChecksumMismatchError: the bytes are wrong and were removed; another source is left.
+            GeodesTasksError: what the transport and the callbacks raise.
+        """
+        point = self._resume_point(source)
+        while True:
+            offset, etag = point
+            self.callbacks.before_open(source.name)
+            opened = source.transport.open(source.href, offset=offset, etag=etag, asset=self.asset)
+            with opened as body:
+                if self._begin(body, source, has_other=has_other):
+                    for chunk in body.chunks:
+                        self._write(chunk)
+                    self._check_size(source)
+                    break
+            point = 0, None
+        if has_other:
+            self._check_digest()
+
+    def _resume_point(self, source: Source) -> tuple[int, str | None]:
         """Return the offset and the validator for the next request.
 
-        Nothing is copied yet: bytes of a dead attempt are adopted by :meth:`begin`, once the
-        server has proven that it continues them.
+        Nothing is copied yet: bytes of a dead attempt are adopted once the server has proven that
+        it continues them.
         """
         self.source, self._leftover = source.name, None
-        if self._must_restart:
-            self._must_restart = False
-            return 0, None
         if not self.part.offset and self._trusts_leftovers:
             longest, size = self.part.leftovers.longest(), self.asset.size_bytes
             # A leftover that is not shorter than the file is of no use: its last bytes are wrong.
@@ -105,16 +126,10 @@ class Fetch:
 
     # --- with a body -----------------------------------------------------------------------------
 
-    def begin(self, body: Body, source: Source, *, has_other: bool) -> bool:
+    def _begin(self, body: Body, source: Source, *, has_other: bool) -> bool:
         """Prepare the part file for a body; return False when it continues other bytes.
 
-        In that case the body must be closed and the source opened again: :meth:`resume_point`
-        then returns byte 0.
-
-        Args:
-            body: Body as the transport opened it.
-            source: Its source.
-            has_other: Whether another source is left.
+        In that case the source must be opened again, at byte 0.
 
         Raises:
             SourceUnavailableError: the object has another size there, and another source is left.
@@ -125,17 +140,14 @@ class Fetch:
             problem = f"it has {total} bytes there, the catalogue says {size}"
             raise SourceUnavailableError(source.name, source.href, problem)
         if body.offset:
-            # 206 may start elsewhere than requested, and those bytes would be written to the
-            # wrong place (RFC 9110 14.4).
-            if self.asset.checksum is None and None not in {total, size} and total != size:
-                self._must_restart = True
-                return False
-            if self._leftover is not None and not self.part.offset:
+            is_same = self.asset.checksum is not None or None in {total, size} or total == size
+            if is_same and self._leftover is not None and not self.part.offset:
                 self.part.adopt(self._leftover, self.callbacks.progress)
                 self.has_resumed = self.part.offset > 0
-            if self.part.offset != body.offset:
+            # 206 may start elsewhere than requested, and those bytes would be written to the
+            # wrong place (RFC 9110 14.4).
+            if not is_same or self.part.offset != body.offset:
                 self._restart()
-                self._must_restart = True
                 return False
         elif self.part.offset:
             self._restart()
@@ -164,7 +176,7 @@ class Fetch:
         body.lengthen(size)
         return size
 
-    def write(self, chunk: bytes) -> None:
+    def _write(self, chunk: bytes) -> None:
         """Write and hash one chunk, and report it.
 
         Raises:
@@ -202,7 +214,7 @@ class Fetch:
             self._restart()
             raise
 
-    def check_size(self, source: Source) -> None:
+    def _check_size(self, source: Source) -> None:
         """Check that the body brought all bytes.
 
         Raises:
@@ -215,7 +227,7 @@ class Fetch:
         if self.part.digest() != self.asset.checksum:
             raise TruncatedBodyError(source.href, expected, self.part.offset)
 
-    def check_digest(self) -> None:
+    def _check_digest(self) -> None:
         """Remove wrong bytes while another source may have the right ones.
 
         Raises:
