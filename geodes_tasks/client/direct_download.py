@@ -112,13 +112,12 @@ def patiently(
     Raises:
         GeodesTasksError: what ``act`` raised last.
     """
-    policy = retry.Policy(settings.max_attempts, settings.backoff_seconds)
     decision, attempts = None, 0
 
     def wait_after(error: GeodesTasksError) -> float:
         nonlocal decision, attempts
         attempts += 1
-        decision = retry.decide(error, attempts, seed, policy)
+        decision = retry.decide(error, attempts, seed, settings)
         if not decision.retry or error.reaction in _NO_USE:
             answer = key_check.KeyCheck(settings).classify(error, settings.account)
             raise answer from (None if answer is error else error)

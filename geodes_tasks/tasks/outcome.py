@@ -132,7 +132,7 @@ def _retry_or_fail(
         error,
         claim.attempt,
         claim.download_id,
-        process.policy,
+        process.settings,
         was_missing=claim.was_missing,
     )
     process.source_order.failed(attempt.server_of(source, error), error, is_probe=claim.probes)

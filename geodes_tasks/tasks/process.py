@@ -69,14 +69,8 @@ class WorkerProcess:
         self.keys = KeyCheck(settings)
         self.hooks = Hooks(settings)
         self.folders = AllowedFolders(settings.allowed_folders)
-        self.policy = retry.Policy(
-            settings.max_attempts,
-            settings.backoff_seconds,
-            settings.offline_poll_seconds,
-            settings.probe_seconds,
-        )
         self.source_order = SourceOrder(
-            self.ledger, settings.s3_again_seconds, self.policy.outage_s
+            self.ledger, settings.s3_again_seconds, retry.outage_s(settings)
         )
         self.volumes = RefusedVolumes(STOP, self._publish_closed)
         self._lock = threading.Lock()
@@ -135,7 +129,7 @@ class WorkerProcess:
         self.source_order.failed(attempt.server_of(source, error), error)
         if attempt.server_of(source) != GEODES:
             return
-        decision = retry.decide(self.classify(attempt, error), 1, "", self.policy)
+        decision = retry.decide(self.classify(attempt, error), 1, "", self.settings)
         if decision.pause is not None:
             with contextlib.suppress(*REDIS_AWAY):
                 self.ledger.account.pause(
@@ -220,7 +214,7 @@ class WorkerProcess:
         """Record that an attempt ends with this worker; return whether the ledger accepted it."""
         claim, error = attempt.claim, WorkerStoppingError(attempt.claim.download_id)
         try:
-            decision = retry.decide(error, claim.attempt, "", self.policy)
+            decision = retry.decide(error, claim.attempt, "", self.settings)
             entry = attempt.history_entry("", error)
             self.sender.send(self.ledger.leases.postpone(claim, error, decision, entry))
         except (GeodesTasksError, OperationalError) as problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from geodes_tasks.errors import (
@@ -28,19 +28,16 @@ from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.asset import GEODES, REDIRECT
 from geodes_tasks.model.results import Complaint, Decision
 from geodes_tasks.model.states import Reason
+from geodes_tasks.settings.config import Config
 
 Answer = TypeVar("Answer")
 
 BACKOFF_CAP_S = 300.0
 """Longest back-off, in seconds."""
-QUOTA_PROBE_S = 60.0
-"""Seconds an account is paused when the portal refuses for its quota and names no time."""
 THROTTLE_S = 20.0
 """Seconds an account is paused after a 429 that names no time."""
 FIRST_OFFLINE = 0.25
 """Fraction of the poll period after which a file on tape is polled for the first time."""
-OFFLINE_S = 600.0
-"""Seconds between two polls for files on tape, by default."""
 OUTAGE_S = 10.0
 """Seconds between two tries to reach a host that cannot be reached, at most."""
 DISK_S = 15.0
@@ -100,23 +97,9 @@ def until_available(
 # --- decide ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Settings that decisions depend on."""
-
-    max_attempts: int = 8
-    """Number of counted attempts after which a download fails."""
-    backoff_s: float = 2.0
-    """Seconds to wait after the first failure; doubled after each further one."""
-    offline_poll_s: float = OFFLINE_S
-    """Seconds between two polls for files on tape, and before the second try after HTTP 404."""
-    probe_s: float = QUOTA_PROBE_S
-    """Seconds between two requests that test whether the portal gives files again."""
-
-    @property
-    def outage_s(self) -> float:
-        """Seconds between two tries to reach a host that cannot be reached."""
-        return min(OUTAGE_S, self.probe_s)
+def outage_s(settings: Config) -> float:
+    """Return the seconds between two tries to reach a host that cannot be reached."""
+    return min(OUTAGE_S, settings.probe_seconds)
 
 
 def backoff(attempt: int, first_s: float, seed: str) -> float:
@@ -136,7 +119,7 @@ def jittered(wait_s: float, attempt: int, seed: str) -> float:
 
 
 def decide(
-    error: BaseException, attempt: int, seed: str, policy: Policy, *, was_missing: bool = False
+    error: BaseException, attempt: int, seed: str, settings: Config, *, was_missing: bool = False
 ) -> Decision:
     """Return what happens to a download after an error: fail, or wait for a reason and a time.
 
@@ -145,7 +128,7 @@ def decide(
             package or of a library, and is retried like a transient error.
         attempt: Number of counted attempts so far, this one included.
         seed: Seed of the jitter: the id of the download.
-        policy: Config.
+        settings: How often and how long.
         was_missing: Whether the attempt before ended with HTTP 404 too.
     """
     if isinstance(error, WorkerStoppingError):
@@ -155,20 +138,22 @@ def decide(
         reason = Reason(error.why) if error.why in set(Reason) else Reason.AUTH
         return Decision(True, reason, counted=False, held=GEODES)
     reaction = error.reaction if isinstance(error, GeodesTasksError) else Reaction.TRANSIENT
-    if type(error) is NotFoundError and not was_missing and attempt < policy.max_attempts:
+    if type(error) is NotFoundError and not was_missing and attempt < settings.max_attempts:
         # A portal that is updated answers 404 for some minutes for files that it has.
         wait_s = error.retry_after_s
-        return Decision(True, Reason.BACKOFF, policy.offline_poll_s if wait_s is None else wait_s)
+        return Decision(
+            True, Reason.BACKOFF, settings.offline_poll_seconds if wait_s is None else wait_s
+        )
     if reaction is Reaction.FINAL:
         return Decision(False)
     if isinstance(error, UnreachableError | SourceUnreachableError):
         # No server received a request, so no attempt is counted.
-        wait = jittered(policy.outage_s, attempt, seed)
+        wait = jittered(outage_s(settings), attempt, seed)
         host = REDIRECT + error.host if isinstance(error, RedirectUnreachableError) else None
         return Decision(True, Reason.OUTAGE, wait, counted=False, held=host)
     if reaction in {Reaction.TRANSIENT, Reaction.CORRUPT}:
-        return _after_bytes(error, attempt, seed, policy)
-    return _waiting(error, reaction, policy)
+        return _after_bytes(error, attempt, seed, settings)
+    return _waiting(error, reaction, settings)
 
 
 def not_of_the_account(decision: Decision) -> Decision:
@@ -177,21 +162,21 @@ def not_of_the_account(decision: Decision) -> Decision:
     return replace(decision, delay_s=delay, pause=None, pause_s=None, probe_s=None, complaint=None)
 
 
-def _after_bytes(error: BaseException, attempt: int, seed: str, policy: Policy) -> Decision:
-    if attempt >= policy.max_attempts:
+def _after_bytes(error: BaseException, attempt: int, seed: str, settings: Config) -> Decision:
+    if attempt >= settings.max_attempts:
         return Decision(False)
     suspect = None
     if isinstance(error, ChecksumMismatchError) and error.whole:
         suspect = checksums.parse(error.actual)
-    wait = backoff(attempt, policy.backoff_s, seed)
+    wait = backoff(attempt, settings.backoff_seconds, seed)
     # A broken connection is no answer of the portal: it lowers no concurrency limit.
     return Decision(True, Reason.BACKOFF, wait, suspect=suspect)
 
 
-def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decision:
+def _waiting(error: BaseException, reaction: Reaction, settings: Config) -> Decision:
     """Return the decision on an error of the account, the tape or the disk: not counted."""
     if reaction is Reaction.QUOTA:
-        return _out_of_quota(error, policy)
+        return _out_of_quota(error, settings)
     if isinstance(error, ThrottledError):
         wait = THROTTLE_S if error.retry_after_s is None else max(error.retry_after_s, 1.0)
         complaint = Complaint.THROTTLED if error.status == 429 else None
@@ -208,13 +193,13 @@ def _waiting(error: BaseException, reaction: Reaction, policy: Policy) -> Decisi
         return Decision(True, Reason.AUTH, 0.0, False, pause=str(error))
     if reaction is Reaction.OFFLINE:
         # The time of the first poll, in bulk; bringing a file back from tape takes minutes.
-        return Decision(True, Reason.OFFLINE, policy.offline_poll_s * FIRST_OFFLINE, False)
+        return Decision(True, Reason.OFFLINE, settings.offline_poll_seconds * FIRST_OFFLINE, False)
     if isinstance(error, SourcePausedError):
         return Decision(True, Reason.PAUSED, counted=False, held=error.source)
     return Decision(True, Reason.DISK, DISK_S, False)
 
 
-def _out_of_quota(error: BaseException, policy: Policy) -> Decision:
+def _out_of_quota(error: BaseException, settings: Config) -> Decision:
     """Return the pause of an account without quota, and its probes if the portal refused."""
     # Only a refusal by the portal needs probes: the own window reopens at a known time.
     wait_s = getattr(error, "wait_s", None)
@@ -224,7 +209,7 @@ def _out_of_quota(error: BaseException, policy: Policy) -> Decision:
         Reason.QUOTA,
         counted=False,
         pause=Reason.QUOTA,
-        pause_s=wait_s or policy.probe_s,
-        probe_s=None if own else policy.probe_s,
+        pause_s=wait_s or settings.probe_seconds,
+        probe_s=None if own else settings.probe_seconds,
         complaint=None if own else Complaint.REFUSED,
     )

@@ -14,8 +14,9 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks import process
-from geodes_tasks.transfer.retry import Policy, decide
+from geodes_tasks.transfer.retry import decide
 from worker.recovery import Recovery
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def test_no_call_scans_a_long_queue(
     claim = long.leases.claim(mailbox.sent[0], "w")
     assert isinstance(claim, Claim)
     error = QuotaError("href", "exceeds quota limit")
-    long.leases.postpone(claim, error, decide(error, 1, "", Policy()), ENTRY)
+    long.leases.postpone(claim, error, decide(error, 1, "", Config()), ENTRY)
     recovery.recover()
     for shun in (60.0, 0.0):
         long.sources.exchange({"s3": News(offered=True, shun=shun)})

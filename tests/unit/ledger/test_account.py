@@ -9,7 +9,8 @@ from geodes_tasks.ledger import Claim, Ledger, News, Request, TapeAnswer, Verdic
 from geodes_tasks.ledger.offline import NO_QUOTA, NOT_SAID
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import State
-from geodes_tasks.transfer.retry import Policy, decide
+from geodes_tasks.settings.config import Config
+from geodes_tasks.transfer.retry import decide
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import (
     ACCOUNT,
@@ -25,7 +26,7 @@ from tests.unit.ledger.test_ledger import (
     with_limits,
 )
 
-POLICY = Policy(offline_poll_s=400.0, probe_s=60.0)
+POLICY = Config(offline_poll_seconds=400.0, probe_seconds=60.0)
 THROTTLED = ThrottledError("href", 1.0)
 OFFLINE = OfflineError("href", 410)
 REFUSED = QuotaError("href", "exceeds quota limit")

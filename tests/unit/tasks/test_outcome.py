@@ -17,6 +17,7 @@ from geodes_tasks.errors import (
     WorkerStoppingError,
 )
 from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks import outcome
 from geodes_tasks.transfer import retry
 from geodes_tasks.transfer.destination import PART_FOLDER
@@ -171,4 +172,4 @@ def test_a_file_without_a_source_in_use_fails_with_its_reason(bench: Bench) -> N
 )
 def test_how_long_a_download_waits_is_told(error: Exception, text: str) -> None:
     """Flower makes a time of day of the seconds."""
-    assert outcome.wait_text(retry.decide(error, 1, "id", retry.Policy())) == text
+    assert outcome.wait_text(retry.decide(error, 1, "id", Config())) == text

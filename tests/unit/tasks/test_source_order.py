@@ -21,10 +21,11 @@ from geodes_tasks.errors import (
 from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request, SourceState, Verdict
 from geodes_tasks.model.states import Reason
 from geodes_tasks.monitoring.snapshot import SnapshotReader
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from geodes_tasks.tasks.source_order import EXCHANGE_SECONDS, SourceOrder
 from geodes_tasks.tasks.stop_signal import StopSignal
-from geodes_tasks.transfer.retry import Policy, decide
+from geodes_tasks.transfer.retry import decide
 from geodes_tasks.transports import Transport
 from tests.conftest import Clock, MemoryTransport, asset_of
 from tests.unit.ledger.test_ledger import result_of
@@ -331,7 +332,7 @@ def test_what_s3_does_not_give_waits_for_the_portal(fake_ledger: Ledger) -> None
 
     with pytest.raises(AccountPausedError, match=r"the account waits \(quota\)") as caught:
         attempt.before_open("geodes")
-    decision = decide(caught.value, 1, here, Policy())
+    decision = decide(caught.value, 1, here, Config())
     sent = fake_ledger.leases.postpone(claim, caught.value, decision, ENTRY)
 
     assert (decision.reason, sent, released(fake_ledger)) == (Reason.QUOTA, [], set())
@@ -361,7 +362,7 @@ def test_s3_goes_on_while_one_download_tries_the_quota(fake_ledger: Ledger, cloc
     )
     refused = QuotaError("href", "exceeds quota limit")
     claim = claimed(fake_ledger, other)
-    fake_ledger.leases.postpone(claim, refused, decide(refused, 1, other, Policy()), ENTRY)
+    fake_ledger.leases.postpone(claim, refused, decide(refused, 1, other, Config()), ENTRY)
     fake_ledger.sources.exchange({"s3": News(offered=True)})
     clock.advance(61.0)
 

@@ -10,11 +10,12 @@ from geodes_tasks import errors
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.model.results import Complaint, Decision
 from geodes_tasks.model.states import Reason
+from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import retry
-from geodes_tasks.transfer.retry import BACKOFF_CAP_S, Policy, backoff, decide, jittered
+from geodes_tasks.transfer.retry import BACKOFF_CAP_S, backoff, decide, jittered
 from tests.conftest import md5
 
-POLICY = Policy(max_attempts=3, backoff_s=2.0, offline_poll_s=600.0)
+POLICY = Config(max_attempts=3, probe_seconds=60.0)
 WRONG = str(md5(b"wrong"))
 RIGHT = str(md5(b"right"))
 
@@ -80,7 +81,7 @@ TABLE: list[tuple[BaseException, Decision]] = [
     ),
     (
         errors.QuotaError("h", "the portal says so"),
-        paused(Reason.QUOTA, retry.QUOTA_PROBE_S, Complaint.REFUSED),
+        paused(Reason.QUOTA, 60.0, Complaint.REFUSED),
     ),
     (errors.ThrottledError("h", 30.0), throttled(30.0)),
     (errors.ThrottledError("h", 0.0), throttled(1.0)),
