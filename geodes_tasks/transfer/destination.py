@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError, HostileNameError
@@ -100,7 +100,7 @@ def check_layout(layout: str) -> None:
 
 
 def _filled(layout: str, asset: Asset, name: str) -> str:
-    values = _values(asset)
+    values = asset.fields
 
     def value(match: re.Match[str]) -> str:
         field = match[1]
@@ -113,18 +113,6 @@ def _filled(layout: str, asset: Asset, name: str) -> str:
         return _SEPARATORS.sub("_", values[field])
 
     return _FIELD.sub(value, layout)
-
-
-def _values(asset: Asset) -> Mapping[str, str]:
-    """Return the fields of the item with those of the asset itself."""
-    own = {
-        "title": asset.title,
-        "key": asset.key,
-        "collection": asset.collection,
-        "item_id": asset.item_id.replace(":", "_"),
-        "checksum": asset.checksum.digest if asset.checksum else "",
-    }
-    return own | dict(asset.fields)
 
 
 def refused_name(relative: str) -> str | None:

@@ -199,15 +199,6 @@ def test_layout_of_broken_braces(layout: str) -> None:
         planned("a.zip", layout)
 
 
-def test_asset_without_fields() -> None:
-    """The asset's own fields work where the item's were not kept."""
-    bare = asset(fields={})
-
-    final = Path(plan(bare, FOLDER, "{collection}/{item_id}/{checksum}/{key}"))
-
-    assert final == FOLDER / "PEPS_S2_L1C" / "URN_X" / MD5 / "k_a.zip"
-
-
 def test_relative_folder_is_made_absolute(monkeypatch: Any, tmp_path: Path) -> None:
     """The final path does not depend on a later change of folder, and follows no link."""
     (tmp_path / "real").mkdir()
@@ -241,7 +232,7 @@ NAMES = st.lists(NASTY | st.text(max_size=5), max_size=6).map("".join) | st.text
 @given(NAMES, NAMES, st.sampled_from([DEFAULT_LAYOUT, "{collection}/{title}", "{title}{title}"]))
 def test_every_path_is_inside_the_folder(title: str, collection: str, layout: str) -> None:
     """Whatever the title and the values, the path is inside the folder or the name is refused."""
-    wanted = asset(title, {"collection": collection})
+    wanted = asset(title, {"collection": collection, "title": title})
     try:
         final = Path(plan(wanted, FOLDER, layout))
     except HostileNameError as error:
