@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -70,6 +70,11 @@ class S3Request:
     condition: Mapping[str, str] = field(default_factory=dict)
     """Headers that select a part or a version."""
     query: Mapping[str, str] = field(default_factory=dict)
+
+    def part(self, span: str, etag: str | None) -> S3Request:
+        """Return the request for a range of bytes, of the version that a validator names."""
+        condition = {"Range": f"bytes={span}"} | ({"If-Match": etag} if etag else {})
+        return replace(self, condition=condition)
 
     @property
     def interruption(self) -> TransferError:

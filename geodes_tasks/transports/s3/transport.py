@@ -61,31 +61,26 @@ class S3Transport:
         asset: Asset | None = None,  # noqa: ARG002 - an S3 server names its errors by status
     ) -> Iterator[Body]:
         """Open an object, at ``offset`` where the server proves that it resumes."""
-        address, shown, etag = Address.parse(href), redact(href), strong_etag(etag)
-        endpoint = self._endpoint(address, shown)
-        with self._calls.begin() as call:
-            wanted = S3Request(endpoint, f"/{address.bucket}/{address.key}", shown, call)
+        with self._request(href) as (address, wanted):
             if address.key.endswith("/"):
-                raise FolderError("s3", shown, "it is a folder there")
+                raise FolderError("s3", wanted.shown, "it is a folder there")
             try:
-                response, start, total = self._response(wanted, offset, etag)
+                response, start, total = self._response(wanted, offset, strong_etag(etag))
             except SourceUnavailableError as error:
                 if error.problem != NO_OBJECT or not self._listed(wanted, address, 1):
                     raise
-                raise FolderError("s3", shown, "it is a folder there") from error
+                raise FolderError("s3", wanted.shown, "it is a folder there") from error
             # Closed, a response whose body was not read to its end ends its connection.
             with closing(response):
-                reader = BodyReader(response, shown, call, offset=start)
-                yield Body(start, total, strong_etag(response.headers.get("ETag")), reader.pieces())
+                yield _body(response, wanted, start, total)
 
     def _response(
         self, wanted: S3Request, offset: int, etag: str | None
     ) -> tuple[BaseHTTPResponse, int, int | None]:
         """Return a response, the byte it starts at, and the size of the whole object."""
         if offset:
-            condition = {"Range": f"bytes={offset}-"} | ({"If-Match": etag} if etag else {})
             try:
-                response = self._requests().get(replace(wanted, condition=condition))
+                response = self._requests().get(wanted.part(f"{offset}-", etag))
             except ConditionError:
                 pass
             else:
@@ -110,29 +105,22 @@ class S3Transport:
         self, href: str, first: int, length: int, *, etag: str | None, asset: Asset
     ) -> Iterator[Body]:
         """Open exactly ``length`` bytes from ``first``, in one request."""
-        address, shown, etag = Address.parse(href), redact(href), strong_etag(etag)
-        condition = {"Range": f"bytes={first}-{first + length - 1}"}
-        condition |= {"If-Match": etag} if etag else {}
-        with self._calls.begin() as call:
-            path, endpoint = f"/{address.bucket}/{address.key}", self._endpoint(address, shown)
-            wanted = S3Request(endpoint, path, shown, call, condition=condition)
+        etag, last = strong_etag(etag), first + length - 1
+        with self._request(href) as (_, wanted):
             try:
-                response = self._requests().get(wanted)
+                response = self._requests().get(wanted.part(f"{first}-{last}", etag))
             except ConditionError as error:
                 raise NoRangesError(asset.title) from error
             with closing(response):
-                headers, reader = response.headers, BodyReader(response, shown, call, offset=first)
-                total = resumed_total(headers, reader.length, first, etag, length)
+                bytes_left = response.length_remaining
+                total = resumed_total(response.headers, bytes_left, first, etag, length)
                 if total is None:
                     raise NoRangesError(asset.title)
-                yield Body(first, total, strong_etag(headers.get("ETag")), reader.pieces())
+                yield _body(response, wanted, first, total)
 
     def members(self, href: str) -> Sequence[Member]:
         """List the objects below a folder; a folder of none or of too many is an error."""
-        address, shown = Address.parse(href), redact(href)
-        endpoint = self._endpoint(address, shown)
-        with self._calls.begin() as call:
-            wanted = S3Request(endpoint, "/", shown, call)
+        with self._request(href) as (address, wanted):
             found = self._listed(wanted, address, MOST_MEMBERS + 1)
         members = [
             Member(key.removeprefix(address.prefix), address.below(key), size)
@@ -140,8 +128,16 @@ class S3Transport:
             if not key.endswith("/")
         ]
         if not members or len(found) > MOST_MEMBERS:
-            raise SourceUnavailableError("s3", shown, f"a folder of {len(members)} objects")
+            raise SourceUnavailableError("s3", wanted.shown, f"a folder of {len(members)} objects")
         return members
+
+    @contextmanager
+    def _request(self, href: str) -> Iterator[tuple[Address, S3Request]]:
+        """Yield the address of an object and the request for it, which ``abort`` interrupts."""
+        address, shown = Address.parse(href), redact(href)
+        endpoint = self._endpoint(address, shown)
+        with self._calls.begin() as call:
+            yield address, S3Request(endpoint, f"/{address.bucket}/{address.key}", shown, call)
 
     def _listed(self, wanted: S3Request, address: Address, most: int) -> list[tuple[str, int]]:
         """Return key and size of the first objects of a folder."""
@@ -204,3 +200,9 @@ class S3Transport:
             problem = f"{host} is not the S3 endpoint; allow it with GEODES_TASKS_ALLOWED_HOSTS"
             raise SourceUnavailableError("s3", shown, problem)
         return address.endpoint
+
+
+def _body(response: BaseHTTPResponse, wanted: S3Request, start: int, total: int | None) -> Body:
+    """Return the body of a response that starts at a byte of the object."""
+    reader = BodyReader(response, wanted.shown, wanted.call, offset=start)
+    return Body(start, total, strong_etag(response.headers.get("ETag")), reader.pieces())
