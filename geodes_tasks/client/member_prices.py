@@ -124,10 +124,9 @@ class MemberPrices:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, request: Request, source: Source) -> None:
-        directories = self._ledger.directories if self._ledger is not None else None
         name = Path(request.path).name
         try:
-            facts = facts_of(request.asset, name, source, self._budget, directories)
+            facts = facts_of(request.asset, name, source, self._budget)
         except GeodesTasksError as error:
             # The worker meets the same error, and reports it with the item.
             is_whole = isinstance(error, SourceUnavailableError) and error.whole
@@ -153,6 +152,7 @@ class _Budget(Callbacks):
     def __init__(self, settings: Config, ledger: Ledger | None) -> None:
         self._account = settings.account
         self._ledger = ledger
+        self.directories = ledger.directories if ledger is not None else None
         self.closed: set[str] = set()
         """Sources that cannot be reached, or refuse the account."""
 

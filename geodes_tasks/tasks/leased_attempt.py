@@ -60,6 +60,7 @@ class LeasedAttempt(Callbacks):
     ) -> None:
         """Begin now, in the calling thread."""
         self.claim, self.ledger, self.stop = claim, ledger, stop
+        self.directories = ledger.directories
         self.thread = threading.get_ident()
         """Id of the thread that downloads, whose connection can be aborted."""
         self.on_progress = on_progress

@@ -74,7 +74,6 @@ def _attempt(self: celery.Task) -> dict[str, Any]:
                 token=claim.token,
                 proof=claim.proof,
                 suspect=claim.suspect,
-                directories=process.ledger.directories,
             )
         except Exception as error:  # noqa: BLE001 - every failure becomes a state, none is lost
             outcome.end(process, row, attempt, error)

@@ -13,7 +13,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 from geodes_tasks.errors import ArchiveError, HostileNameError, NoMemberError
 from geodes_tasks.model.asset import Asset
@@ -34,27 +34,6 @@ NAMED_MEMBERS = 20
 """Number of members that a message names, at most."""
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 """Methods of compression that zipfile can undo."""
-
-
-class KnownDirectories(Protocol):
-    """Directories of archives that earlier downloads have read."""
-
-    def find(self, asset: Asset) -> bytes:
-        """Return the end of an archive from its directory on; b"" where it must be requested."""
-        ...
-
-    def keep(self, asset: Asset, content: bytes) -> None:
-        """Keep the end of an archive from its directory on."""
-        ...
-
-
-def open_archive(stream: io.BufferedIOBase) -> zipfile.ZipFile:
-    """Open an archive; a directory that would fill the memory is not read.
-
-    Raises:
-        BadZipFile: it is no zip archive, or its directory is without measure.
-    """
-    return zipfile.ZipFile(cast("IO[bytes]", Bounded(stream)))
 
 
 class Bounded(io.BufferedIOBase):
@@ -90,10 +69,16 @@ class Bounded(io.BufferedIOBase):
 
 
 @contextlib.contextmanager
-def named_errors(title: str) -> Iterator[None]:
-    """Raise the errors of ``zipfile`` in this block as ArchiveError."""
+def open_archive(stream: io.BufferedIOBase, title: str) -> Iterator[zipfile.ZipFile]:
+    """Open an archive; a directory that would fill the memory is not read.
+
+    Raises:
+        ArchiveError: it is no sound zip archive, or its directory is without measure: also in
+            place of the errors of ``zipfile`` in the block.
+    """
     try:
-        yield
+        with zipfile.ZipFile(cast("IO[bytes]", Bounded(stream))) as archive:
+            yield archive
     except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
         raise ArchiveError(title, f"is no sound zip archive: {error}") from error
     except OSError as error:

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.model.asset import Asset
+
+
+class KnownDirectories(Protocol):
+    """Directories of archives that earlier downloads have read."""
+
+    def find(self, asset: Asset) -> bytes:
+        """Return the end of an archive from its directory on; b"" where it must be requested."""
+        ...
+
+    def keep(self, asset: Asset, content: bytes) -> None:
+        """Keep the end of an archive from its directory on."""
+        ...
 
 
 class Callbacks:
@@ -11,6 +26,9 @@ class Callbacks:
     These allow everything. A transfer knows neither Redis nor Celery: in its subclasses a worker
     spends quota and renews its lease, and a notebook draws a bar.
     """
+
+    directories: KnownDirectories | None = None
+    """Directories of archives that the caller keeps; None where it keeps none."""
 
     def before_open(self, source: str) -> None:
         """Allow one request to a source, and spend quota for it.

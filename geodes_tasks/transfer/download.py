@@ -23,7 +23,6 @@ from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import audit, multi_object
-from geodes_tasks.transfer.archive_directory import KnownDirectories
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import numbered
 from geodes_tasks.transfer.disk import disk_errors
@@ -47,7 +46,6 @@ def download(
     proof: Proof | None = None,
     suspect: Checksum | None = None,
     replace: bool = True,
-    directories: KnownDirectories | None = None,
 ) -> DownloadResult:
     """Fetch one asset, verify it, and publish it at its final path.
 
@@ -65,7 +63,6 @@ def download(
         suspect: Digest of an earlier whole copy that did not agree with the catalogue.
         replace: Whether other bytes at ``final`` are replaced. If not, they stay, and the file is
             published with ``-1``, ``-2``, ... before its suffix: the result has its path.
-        directories: Those of archives that earlier downloads have read.
 
     Raises:
         ChecksumMismatchError, SizeMismatchError: the part file has been deleted.
@@ -80,9 +77,7 @@ def download(
     if asset.unpack:
         options: dict[str, Any] = {"callbacks": callbacks, "token": token, "suspect": suspect}
         whole = partial(download, **options)
-        return download_archive(
-            asset, final, transports, callbacks, token, proof, whole, directories
-        )
+        return download_archive(asset, final, transports, callbacks, token, proof, whole)
     names = iter((final,)) if replace else numbered(final)
     for final in names:
         if (present := _present(asset, final, proof, callbacks)) is not None:

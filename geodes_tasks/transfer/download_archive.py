@@ -21,7 +21,6 @@ from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import multi_object
-from geodes_tasks.transfer.archive_directory import KnownDirectories
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.fallback import Source, sources_of
@@ -38,7 +37,6 @@ def download_archive(
     token: str,
     proof: Proof | None,
     download: Callable[[Asset, Path, Mapping[str, Transport]], DownloadResult],
-    directories: KnownDirectories | None = None,
 ) -> DownloadResult:
     """Fetch and verify an archive, then unpack it; a folder that is there and right is kept.
 
@@ -52,7 +50,6 @@ def download_archive(
         token: A number higher than that of every earlier attempt.
         proof: Of the folder as it was last verified.
         download: Fetches and verifies one file.
-        directories: Those of archives that earlier downloads have read.
 
     Raises:
         ArchiveError, HostileNameError, NoMemberError: it cannot be unpacked; nothing of it is left.
@@ -69,7 +66,7 @@ def download_archive(
     by_ranges = sources_of(asset, transports) if asset.members and not archive.is_file() else []
     for source in itertools.takewhile(lambda one: asset.is_ranged(one.name), by_ranges):
         try:
-            return _members(asset, folder, source, callbacks, token, directories)
+            return _members(asset, folder, source, callbacks, token)
         except (NoRangesError, SourceUnavailableError) as error:
             callbacks.source_failed(source.name, error)
         except ArchiveError as error:
@@ -107,7 +104,6 @@ def _members(
     source: Source,
     callbacks: Callbacks,
     token: str,
-    directories: KnownDirectories | None,
     *,
     is_fresh: bool = False,
 ) -> DownloadResult:
@@ -118,7 +114,7 @@ def _members(
         NoRangesError, SourceUnavailableError: this source cannot give them.
         GeodesTasksError: as for a file; members that are complete stay.
     """
-    with RemoteArchive(asset, source, callbacks, directories, is_fresh=is_fresh) as remote:
+    with RemoteArchive(asset, source, callbacks, is_fresh=is_fresh) as remote:
         try:
             kept = folder.unpack(
                 asset,
@@ -132,7 +128,7 @@ def _members(
             if not remote.knows_directory or not isinstance(error.__cause__, zipfile.BadZipFile):
                 raise
             # The archive changed, or the directory that was kept is damaged.
-            return _members(asset, folder, source, callbacks, token, directories, is_fresh=True)
+            return _members(asset, folder, source, callbacks, token, is_fresh=True)
     result = DownloadResult(
         outcome=Outcome.RESUMED if kept else Outcome.DOWNLOADED,
         path=str(folder.final),

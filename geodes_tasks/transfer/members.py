@@ -22,7 +22,6 @@ from geodes_tasks.model.results import MemberFile
 from geodes_tasks.transfer.archive_directory import (
     Bounded,
     check_readable,
-    named_errors,
     no_member,
     open_archive,
     selected,
@@ -49,10 +48,9 @@ def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfil
     error: NoRangesError | SourceUnavailableError = NoRangesError(asset.title)
     for source in sources_of(asset, transports):
         with contextlib.ExitStack() as stack:
-            stack.enter_context(named_errors(asset.title))
             opened = stack.enter_context(RemoteArchive(asset, source, Callbacks()))
             try:
-                archive = stack.enter_context(open_archive(opened))
+                archive = stack.enter_context(open_archive(opened, asset.title))
             except (NoRangesError, SourceUnavailableError) as failed:
                 error = failed
                 continue
@@ -69,11 +67,7 @@ def local(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         ArchiveError: no zip archive.
     """
-    with (
-        named_errors(path.name),
-        path.open("rb") as stream,
-        open_archive(stream) as archive,
-    ):
+    with path.open("rb") as stream, open_archive(stream, path.name) as archive:
         yield archive
 
 

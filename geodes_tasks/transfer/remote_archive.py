@@ -15,11 +15,9 @@ from geodes_tasks.errors import NoRangesError, SourceUnavailableError, TransferE
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.transfer.archive_directory import (
     MAX_DIRECTORY_BYTES,
-    KnownDirectories,
     check_readable,
     checked,
     glob_matches,
-    named_errors,
     open_archive,
     some_names,
 )
@@ -53,7 +51,6 @@ def facts_of(
     folder_name: str,
     source: Source,
     callbacks: Callbacks,
-    directories: KnownDirectories | None,
 ) -> SetFacts:
     """Read the directory of an archive at a source, and return the facts of a set of its members.
 
@@ -62,9 +59,8 @@ def facts_of(
         GeodesTasksError: as for :class:`RemoteArchive`.
     """
     with (
-        named_errors(asset.title),
-        RemoteArchive(asset, source, callbacks, directories) as remote,
-        open_archive(remote) as archive,
+        RemoteArchive(asset, source, callbacks) as remote,
+        open_archive(remote, asset.title) as archive,
     ):
         files = checked(archive, remote, asset, folder_name)
         matches = {pattern: glob_matches(files, pattern) for pattern in asset.members}
@@ -89,7 +85,6 @@ class RemoteArchive(io.BufferedIOBase):
         asset: Asset,
         source: Source,
         callbacks: Callbacks,
-        directories: KnownDirectories | None = None,
         *,
         is_fresh: bool = False,
     ) -> None:
@@ -98,8 +93,7 @@ class RemoteArchive(io.BufferedIOBase):
         Args:
             asset: The archive.
             source: Where it is.
-            callbacks: Called by the transfer.
-            directories: May know its directory, and keep it.
+            callbacks: Called by the transfer; they may know its directory, and keep it.
             is_fresh: Whether the directory is requested though it is known.
         """
         self._asset, self._source, self._callbacks = asset, source, callbacks
@@ -117,9 +111,8 @@ class RemoteArchive(io.BufferedIOBase):
         self._chunks: Iterator[bytes] = iter(())
         self._rest = b""
         self._at = self._end = self._position = 0
-        self._directories = directories
-        if directories and asset.size_bytes and not is_fresh:
-            tail = directories.find(asset)[-asset.size_bytes :]
+        if callbacks.directories and asset.size_bytes and not is_fresh:
+            tail = callbacks.directories.find(asset)[-asset.size_bytes :]
             self._tail, self._tail_at = tail, asset.size_bytes - len(tail)
             self.knows_directory = bool(tail)
 
@@ -144,8 +137,9 @@ class RemoteArchive(io.BufferedIOBase):
         """
         infos = archive.infolist()
         # zipfile looks for a comment further in front than where the directory begins.
-        if self._directories and not self.knows_directory and not archive.comment:
-            self._directories.keep(self._asset, self._tail[archive.start_dir - self._tail_at :])
+        directories = self._callbacks.directories
+        if directories and not self.knows_directory and not archive.comment:
+            directories.keep(self._asset, self._tail[archive.start_dir - self._tail_at :])
         bounds = sorted({archive.start_dir, *(info.header_offset for info in infos)})
         chosen = {info.header_offset for info in wanted}
         self._starts, self._ends = [], []

@@ -24,7 +24,6 @@ from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.archive_directory import (
     check_readable,
     checked,
-    named_errors,
     open_archive,
     selected,
 )
@@ -145,8 +144,7 @@ class Unpacked:
             DiskError, TooLargeError: the volume does not take it.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(named_errors(asset.title))
-            archive = stack.enter_context(open_archive(stream))
+            archive = stack.enter_context(open_archive(stream, asset.title))
             files = checked(archive, stream, asset, self.final.name)
             if asset.members:
                 files = selected(files, asset.members, asset.title)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -126,14 +127,14 @@ def test_a_folder_that_cannot_be_renamed_is_the_disks_refusal(
     final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error of the rename is never taken for success."""
-    rename = Path.rename
+    rename = os.rename
 
-    def refuse(path: Path, target: Path) -> Path:
-        if target == final:
+    def refuse(source: str, target: str, **folders: int) -> None:
+        if target == final.name:
             raise PermissionError(13, "Permission denied")
-        return rename(path, target)
+        rename(source, target, **folders)
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
 
     with pytest.raises(DiskError, match="Permission denied"):
         download(PRODUCT, final, {"geodes": FolderTransport(FILES)})

@@ -179,7 +179,8 @@ def test_a_directory_that_is_kept_is_not_requested(folder: Path, kind: str) -> N
     """The second set of an archive costs the range of its members alone."""
     content = zipped(kind=kind)
     s3, callbacks, kept = MemoryTransport(content), Counted(), Kept()
-    options: Any = {"callbacks": callbacks, "directories": kept}
+    options: Any = {"callbacks": callbacks}
+    callbacks.directories = kept
     transfer.download(set_of(content, BANDS[0]), folder, {"s3": s3}, **options)
     before = s3.sent_bytes
 
@@ -195,7 +196,8 @@ def test_a_directory_that_is_kept_is_not_requested(folder: Path, kind: str) -> N
 def test_a_wrong_directory_that_is_kept_is_requested_anew(folder: Path, harm: str) -> None:
     """The members prove it wrong; then the archive's own directory is read, and kept."""
     content, callbacks, kept = zipped(), Counted(), Kept()
-    options: Any = {"callbacks": callbacks, "directories": kept}
+    options: Any = {"callbacks": callbacks}
+    callbacks.directories = kept
     s3 = MemoryTransport(content)
     transfer.download(set_of(content, BANDS[1]), folder, {"s3": s3}, **options)
     right = kept.content
@@ -219,9 +221,12 @@ def test_a_directory_with_a_comment_is_not_kept(folder: Path) -> None:
     target = io.BytesIO(b"#!/bin/sh\n" * 20 + zipped())
     with zipfile.ZipFile(target, "a") as archive:
         archive.comment = b"c" * 65_535
-    content, kept = target.getvalue(), Kept()
+    content, kept, callbacks = target.getvalue(), Kept(), Counted()
+    callbacks.directories = kept
 
-    transfer.download(set_of(content), folder, {"s3": MemoryTransport(content)}, directories=kept)
+    transfer.download(
+        set_of(content), folder, {"s3": MemoryTransport(content)}, callbacks=callbacks
+    )
 
     assert files(folder) == WANTED
     assert kept.content == b""
