@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import os
 import re
@@ -41,6 +42,9 @@ UNCLASSIFIED, NOTHING, ACCOUNT = 1, 4, 7
 MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+OF_CELERY = {"worker", "flower"}
+"""Commands that pass all options on."""
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 PLAIN = {str: str, Path: Path, list[str]: list}
 """Types of parameters of which every text is a value, and what makes one of it."""
 
@@ -64,7 +68,7 @@ class CommandGroup(TyperGroup):
         """Return the command that the first argument names, with the arguments that follow."""
         if args[0] == "watch-downloads":
             args = ["watch", *args[1:]]  # its name in pygeodes
-        if "" in args and args[0] not in {"worker", "flower"}:
+        if "" in args and args[0] not in OF_CELERY:
             at = shlex.join(args[: args.index("")])
             raise typer.BadParameter(f"the argument after `{at}` is empty, as an unset variable is")
         args = with_one_box(args)
@@ -91,15 +95,20 @@ def with_one_box(args: list[str]) -> list[str]:
 
 
 def loaded(name: str) -> Any:
-    """Return a command with its options; its module is imported now."""
-    one = typer.Typer(context_settings=HELP_OPTIONS)
-    import_module(f"geodes_tasks.cli.{MODULES[name]}").register(one)
-    group: Any = typer.main.get_group(one)
-    command = group.commands[name]
-    # `worker` and `flower` pass all options on, and Celery has a -v of its own.
-    if not command.allow_extra_args:
-        # An option of every command too: users add it after what they have typed already.
-        command.params.append(_verbose_option())
+    """Return a command with its options; its module is imported now.
+
+    The function of its name is the command; the last part of the docstring has examples.
+    """
+    one = typer.Typer(add_completion=False, context_settings=HELP_OPTIONS)
+    module = import_module(f"geodes_tasks.cli.{MODULES[name]}")
+    function = getattr(module, name.replace("-", "_"))
+    text, word, examples = inspect.cleandoc(function.__doc__).partition("\n\nExample")
+    settings = PASS_ON if name in OF_CELERY else None
+    epilog = " ".join(f"{word}{examples}".split())
+    one.command(name, help=text, epilog=epilog, context_settings=settings)(function)
+    command: Any = typer.main.get_command(one)
+    # An option of every command too: users add it after what they have typed already.
+    command.params.append(_verbose_option())
     parse_without_pydantic(command)
     return command
 
@@ -226,7 +235,7 @@ def run() -> int:
         return app(prog_name="geodes-tasks", standalone_mode=False) or 0
     except usage_error as error:
         path = error.ctx.command_path if error.ctx else "geodes-tasks"
-        text = error.format_message().replace("Value error, ", "").rstrip(".?")
+        text = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".?")
         write_line(f"error: {text}. Type `{path} --help` for arguments and options.")
         return USAGE
     except typer.Abort:

@@ -33,9 +33,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Steer": {
         "retry": ("steer", "Retry failed downloads."),
         "cancel": ("steer", "Cancel a batch or some of its downloads."),
-        "pause": ("pauses", "Pause an account, a batch or a source."),
-        "resume": ("pauses", "Resume what was paused."),
-        "limit": ("pauses", "Set the concurrency limit of an account by hand."),
+        "pause": ("steer", "Pause an account, a batch or a source."),
+        "resume": ("steer", "Resume what was paused."),
+        "limit": ("steer", "Set the concurrency limit of an account by hand."),
         "forget": ("steer", "Remove batches and their records; files stay."),
     },
     "Set up and operate": {

@@ -10,16 +10,13 @@ from geodes_tasks.cli.command_table import COMPLETE_VARIABLE
 from geodes_tasks.cli.output import write_data
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    epilog = 'Example: eval "$(geodes-tasks completion bash)" as a line of ~/.bashrc'
-    app.command(epilog=epilog)(completion)
-
-
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="The shell.")],
 ) -> None:
-    """Print the completion script of a shell: commands, options, batches and formats."""
+    """Print the completion script of a shell: commands, options, batches and formats.
+
+    Example: eval "$(geodes-tasks completion bash)" as a line of ~/.bashrc
+    """
     script = typer.completion.get_completion_script(  # type: ignore[attr-defined] # re-exported
         prog_name="geodes-tasks", complete_var=COMPLETE_VARIABLE, shell=shell
     )

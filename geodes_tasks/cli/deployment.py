@@ -15,12 +15,6 @@ Folder = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command()(secrets)
-    app.command("deploy-files")(deploy_files)
-
-
 def secrets(
     folder: Folder,
     prefix: Annotated[

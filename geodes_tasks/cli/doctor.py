@@ -19,15 +19,13 @@ PROBLEMS = 1
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Exit codes: 0 no problem, 1 problems")(doctor)
-
-
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:
-    """Check Redis, workers, key, quota, S3, folder, clocks and TLS; no download is spent."""
+    """Check Redis, workers, key, quota, S3, folder, clocks and TLS; no download is spent.
+
+    Exit codes: 0 no problem, 1 problems
+    """
     checks, console = [], Console()
     for check in examine(config.load()):
         checks.append(check)

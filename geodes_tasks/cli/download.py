@@ -33,7 +33,6 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.formatting import human_bytes
-from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.monitoring.wording import summary
@@ -43,22 +42,6 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.readers import Found
 from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.destination import DEFAULT_LAYOUT
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    epilog = (
-        "Examples: geodes-tasks download items.json -o DIR; "
-        "geodes-tasks download -c PEPS_S2_L1C --tile T31TCJ --start 2025-04-01 -o DIR. "
-        "Exit codes: 0 done, 2 usage, 3 some failed, 4 nothing to download, 5 only transient "
-        "failures, 6 still on tape, 7 key or quota, 130 interrupted."
-    )
-    app.command(epilog=epilog)(download)
-    epilog = (
-        "Examples: geodes-tasks enqueue items.json -o /data/april --batch april; "
-        "geodes-tasks search -c PEPS_S2_L1C -o - | geodes-tasks enqueue - -o /data/april --wait"
-    )
-    app.command(epilog=epilog)(enqueue)
 
 
 def download(
@@ -96,6 +79,11 @@ def download(
     """Download items on this machine; nothing needs installing or configuring first.
 
     The same command again continues where the last one stopped.
+
+    Examples: geodes-tasks download items.json -o DIR;
+    geodes-tasks download -c PEPS_S2_L1C --tile T31TCJ --start 2025-04-01 -o DIR. Exit codes: 0
+    done, 2 usage, 3 some failed, 4 nothing to download, 5 only transient failures, 6 still on tape,
+    7 key or quota, 130 interrupted.
     """
     settings = config.load(
         config_file, download_dir=output_dir, max_concurrent=slots, rate=limit_rate
@@ -136,9 +124,8 @@ def download(
         remedy = "Free space, make the folder writable, or choose another one with -o."
         raise ConfigError("--output-dir", str(error), remedy) from error
     checked = runs.check_key(planned, settings)
-    on_load, folder = load_view(stderr, quiet=no_progress), selection.folder
     try:
-        with runs.on_this_machine(checked, folder, settings, None, on_load, _show_price) as run:
+        with runs.begun(checked, selection.folder, settings, on_price=_show_price) as run:
             _check_receipt(run, as_json=as_json)
             try:
                 picture = view(stderr, quiet=no_progress)
@@ -181,6 +168,9 @@ def enqueue(
     """Queue items for the workers of a cluster, and print the batch.
 
     The cluster is that of GEODES_TASKS_REDIS_URL. Enqueueing is idempotent.
+
+    Examples: geodes-tasks enqueue items.json -o /data/april --batch april;
+    geodes-tasks search -c PEPS_S2_L1C -o - | geodes-tasks enqueue - -o /data/april --wait
     """
     settings = config.load(config_file, download_dir=output_dir, account=account)
     ledgers.require_cluster(settings, "enqueue")

@@ -18,11 +18,6 @@ PORT = 9808
 """The default TCP port of the exporter."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog="Example: geodes-tasks metrics --port 9808")(metrics)
-
-
 def metrics(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port.")] = PORT,
     address: Annotated[

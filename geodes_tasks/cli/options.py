@@ -10,13 +10,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from geodes_tasks.cli.output import stderr, write_line
+from geodes_tasks.cli.output import write_line
 from geodes_tasks.client import exit_codes, ledgers
 from geodes_tasks.client.batch import Batch, batches
 from geodes_tasks.client.ledgers import OpenLedger
 from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.model.formatting import seconds_of
-from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.settings import config
 from geodes_tasks.settings.quota import parse_rate
 
@@ -180,8 +179,7 @@ def open_ledger(output_dir: Path | None, batch: str | None = None) -> Iterator[O
     Raises:
         ConfigError, UnknownBatchError: there is no such ledger.
     """
-    conf, on_load = config.load(), LoadView(stderr)
-    with ledgers.selected(conf, output_dir, batch, write_line, on_load) as found:
+    with ledgers.selected(config.load(), output_dir, batch, write_line) as found:
         yield found
 
 
@@ -201,9 +199,3 @@ def open_batch(name: str | None, found: OpenLedger) -> Batch:
     opened = Batch(name or known[0], found.ledger, found.conf)
     opened.status()
     return opened
-
-
-def write_effect(found: OpenLedger) -> None:
-    """Write when a change takes effect, where no run is under way."""
-    if found.is_idle:
-        write_line(f"takes effect at the next `geodes-tasks download ... -o {found.folder}`")

@@ -16,15 +16,6 @@ from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    epilog = (
-        "Examples: geodes-tasks report april -f csv > april.csv; "
-        "geodes-tasks report april -f md5sums | (cd DIR && md5sum -c)"
-    )
-    app.command(epilog=epilog)(report)
-
-
 def report(
     batch_name: BatchName = None,
     form: Annotated[Format, typer.Option("--format", "-f", help="The format.")] = Format.JSONL,
@@ -34,7 +25,11 @@ def report(
     ] = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Write one record for each download, or a summary of them."""
+    """Write one record for each download, or a summary of them.
+
+    Examples: geodes-tasks report april -f csv > april.csv;
+    geodes-tasks report april -f md5sums | (cd DIR && md5sum -c)
+    """
     # Records have the product's name as their item, or the id of the item.
     given = {
         name: footprint(item)

@@ -71,17 +71,6 @@ Output = Annotated[
 ]  # fmt: skip
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    epilog = (
-        "Examples: geodes-tasks search -c PEPS_S2_L1C --tile T31TCJ --start 2025-04 -o items.json; "
-        "geodes-tasks search --id S2A_MSIL1C_X -o - | geodes-tasks download -. "
-        "Exit codes: 0 found, 2 usage, 3 cut off by the portal, 4 nothing found."
-    )
-    app.command(epilog=epilog)(search)
-    app.command(epilog="Example: geodes-tasks collections 'sentinel2 theia'")(collections)
-
-
 def search(
     collection: Collections = None,
     ids: Ids = None,
@@ -100,6 +89,10 @@ def search(
     """Search for items: a table at a terminal, one ItemCollection in a pipe, or a file.
 
     What it writes is a SOURCE for `download` and `enqueue`.
+
+    Examples: geodes-tasks search -c PEPS_S2_L1C --tile T31TCJ --start 2025-04 -o items.json;
+    geodes-tasks search --id S2A_MSIL1C_X -o - | geodes-tasks download -. Exit codes: 0 found, 2
+    usage, 3 cut off by the portal, 4 nothing found.
     """
     settings = config.load(config_file)
     wanted = search_of(
@@ -130,7 +123,10 @@ def collections(
     as_json: AsJson = False,
     config_file: ConfigFile = None,
 ) -> None:
-    """List the collections of the portal; with words, those that have them all."""
+    """List the collections of the portal; with words, those that have them all.
+
+    Example: geodes-tasks collections 'sentinel2 theia'
+    """
     found = Catalog(config.load(config_file)).collections(words=text)
     if as_json:
         print(json.dumps(found))  # noqa: T201 - data goes to stdout

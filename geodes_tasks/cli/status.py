@@ -16,12 +16,6 @@ from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.monitoring.terminal import Picture
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command(epilog="Example: geodes-tasks status april --json")(status)
-    app.command("batches", epilog="Example: geodes-tasks batches")(list_batches)
-
-
 def status(
     batch_name: BatchName = None,
     item: Annotated[
@@ -33,7 +27,10 @@ def status(
     as_json: AsJson = False,
     output_dir: OutputDir = None,
 ) -> None:
-    """Show what is done, running and waiting, and why: the picture of `watch`, once."""
+    """Show what is done, running and waiting, and why: the picture of `watch`, once.
+
+    Example: geodes-tasks status april --json
+    """
     with open_ledger(output_dir, batch_name) as found:
         batch, ledger = open_batch(batch_name, found), found.ledger
         if item is not None:
@@ -57,13 +54,16 @@ def status(
             write_line(f"no run is under way: {resume}")
 
 
-def list_batches(
+def batches(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON list: the object of `status --json` of each.")
     ] = False,
     output_dir: OutputDir = None,
 ) -> None:
-    """List the batches, the newest first: end expected, bytes, owner, age and states."""
+    """List the batches, the newest first: end expected, bytes, owner, age and states.
+
+    Example: geodes-tasks batches
+    """
     with open_ledger(output_dir) as found:
         names = found.ledger.reading.batches()
         if not names and not as_json:

@@ -18,12 +18,11 @@ from geodes_tasks.client.enqueue_admission import new_batch_name
 from geodes_tasks.client.ledgers import OpenLedger
 from geodes_tasks.client.local_server import known_folders
 from geodes_tasks.client.planning import Planned
-from geodes_tasks.client.run import admitted, on_this_machine
+from geodes_tasks.client.run import begun
 from geodes_tasks.client.steering import repair_requests
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes, plural
-from geodes_tasks.monitoring.loading import LoadView
 from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
@@ -31,16 +30,7 @@ from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import BAD, Audited, Expected
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    epilog = (
-        "Examples: geodes-tasks verify DIR --repair --open; geodes-tasks verify --against md5sums. "
-        "Exit codes: 0 all are right, 3 some are wrong or missing, 4 nothing to verify."
-    )
-    app.command(name="verify", epilog=epilog)(verify_command)
-
-
-def verify_command(
+def verify(
     target: Annotated[
         str | None, argument(metavar="DIR|BATCH", help="[default: the newest batch]")
     ] = None,
@@ -62,7 +52,11 @@ def verify_command(
     ] = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Read files again and compare them with their checksums."""
+    """Read files again and compare them with their checksums.
+
+    Examples: geodes-tasks verify DIR --repair --open; geodes-tasks verify --against md5sums. Exit
+    codes: 0 all are right, 3 some are wrong or missing, 4 nothing to verify.
+    """
     if against is not None:
         if again:
             raise ConfigError("--repair", "needs the ledger: leave --against out")
@@ -88,17 +82,16 @@ def verify_command(
 @contextlib.contextmanager
 def open_ledger(conf: Config, folder: Path | None, target: str | None) -> Iterator[OpenLedger]:
     """Yield the private ledger of a folder where it has one, else the one that a batch is in."""
+    is_private = folder in known_folders(conf)
     if folder is None:
-        with ledgers.selected(conf, None, target, write_line, LoadView(stderr)) as found:
-            yield found
-    elif folder in known_folders(conf):
-        with ledgers.opened(conf, folder, LoadView(stderr)) as found:
-            yield found
-    elif ledgers.has_cluster(conf):
-        yield OpenLedger(conf)
+        opened = ledgers.selected(conf, None, target, write_line)
+    elif is_private or ledgers.has_cluster(conf):
+        opened = ledgers.opened(conf, folder if is_private else None)
     else:
         write_line(f"nothing was downloaded to {folder}")
         raise typer.Exit(exit_codes.NOTHING)
+    with opened as found:
+        yield found
 
 
 def of_batch(ledger: Ledger, name: str | None) -> list[Expected]:
@@ -120,12 +113,7 @@ def of_folder(ledger: Ledger, folder: Path) -> list[Expected]:
 def repair(requests: list[Planned], folder: Path | None) -> None:
     """Fetch files again, here with a folder, else by the cluster, and wait until they are there."""
     name, conf = f"repair-{new_batch_name()}", config.load()
-    with contextlib.ExitStack() as stack:
-        if folder is None:
-            run = admitted(requests, conf, name)
-        else:
-            machine = on_this_machine(requests, folder, conf, name, LoadView(stderr))
-            run = stack.enter_context(machine)
+    with begun(requests, folder, conf, name) as run:
         write_line(f"{plural(len(requests), 'file')} to be fetched again, batch {name}")
         run.watch(view(stderr, quiet=not stderr.is_interactive))
 

@@ -34,11 +34,6 @@ PAGES = {"e": ("batches", "needs you", "continues by itself"), "f": ("batches", 
 """Key to the titles of the sections that it alone shows."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command(epilog=f"Example: geodes-tasks watch april. On a terminal, {KEYS}.")(watch)
-
-
 def watch(
     batch: BatchNames = None,
     once: Annotated[bool, typer.Option("--once", help="Draw once, then end.")] = False,
@@ -47,7 +42,10 @@ def watch(
     ] = False,
     output_dir: OutputDir = None,
 ) -> None:
-    """Watch batches until they are finished; keys pause, resume, retry and cancel."""
+    """Watch batches until they are finished; keys pause, resume, retry and cancel.
+
+    Example: geodes-tasks watch april. On a terminal, `?` names the keys.
+    """
     with open_ledger(output_dir, batch[0] if batch else None) as found:
         reader = SnapshotReader(found.ledger, chosen(found.ledger, batch or []))
         if as_json:

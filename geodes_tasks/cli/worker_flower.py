@@ -29,29 +29,22 @@ Celery puts the working directory first on ``sys.path`` while it imports a task
 """
 _CONF = "flowerconfig.py"
 """File that Flower runs where no ``--conf`` names another one."""
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    epilog = (
-        "Options go to Celery: -c 4 (transfers of this worker), -n NAME@%h, -l INFO, "
-        "--pidfile FILE; `celery worker --help` lists them."
-    )
-    app.command(context_settings=_PASS_ON, epilog=epilog)(worker)
-    epilog = (
-        "Options go to Flower: --port=5555, --address, --basic-auth=USER:PASSWORD, --url-prefix."
-    )
-    app.command(context_settings=_PASS_ON, epilog=epilog)(flower)
 
 
 def worker(context: typer.Context) -> None:
-    """Start a worker for the cluster of GEODES_TASKS_REDIS_URL."""
+    """Start a worker for the cluster of GEODES_TASKS_REDIS_URL.
+
+    Options go to Celery, and `celery worker --help` lists them:
+    -c 4 (transfers of this worker), -n NAME@%h, -l INFO, --pidfile FILE.
+    """
     _execute_celery("worker", context.args)
 
 
 def flower(context: typer.Context) -> None:
-    """Start Flower for the cluster of GEODES_TASKS_REDIS_URL."""
+    """Start Flower for the cluster of GEODES_TASKS_REDIS_URL.
+
+    Options go to Flower: --port=5555, --address, --basic-auth=USER:PASSWORD, --url-prefix.
+    """
     named = [word.lstrip("-").partition("=")[0] for word in context.args]
     if "conf" in named or "FLOWER_CONF" in os.environ:
         _execute_celery("flower", context.args)

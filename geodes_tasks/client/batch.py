@@ -25,7 +25,6 @@ from geodes_tasks.ledger.reading import BLOCK
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.monitoring import dataframe, html
-from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
@@ -289,11 +288,10 @@ class Batch:
         self._find()
         if self.folder is None:
             return waiting(self.ledger)
-        on_load = load_view(html.console(), quiet=quiet)
         while True:
             try:
                 # What an interrupted wait has left belongs to this run too.
-                with OneMachine(self._conf, self.folder, on_load, wanted=[self.id]) as machine:
+                with OneMachine(self._conf, self.folder, wanted=[self.id]) as machine:
                     ledger = Ledger.of(machine.settings)
                     Sender(machine.settings).send(ledger.dispatch.release())
                     return waiting(ledger, machine)

@@ -88,7 +88,7 @@ def enqueue(
     )  # fmt: skip
     planned = planning.plan(readers.items_of(items), selection)
     private = None if ledgers.has_cluster(conf) else folder
-    with ledgers.opened_for(conf, private) as found:
+    with ledgers.opened(conf, private, is_new=True) as found:
         if private is not None:
             # One error now, in place of the same error for every download.
             disk.probe(private)

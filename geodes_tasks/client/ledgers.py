@@ -9,7 +9,6 @@ from pathlib import Path
 
 from geodes_tasks.client import planning
 from geodes_tasks.client.local_server import OneMachine, known_folders
-from geodes_tasks.client.private_server import OnLoad
 from geodes_tasks.errors import ConfigError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import nearest
@@ -72,22 +71,22 @@ class OpenLedger:
 
 
 @contextlib.contextmanager
-def opened(
-    conf: Config, folder: Path, on_load: OnLoad | None = None, *, is_new: bool = False
-) -> Iterator[OpenLedger]:
+def opened(conf: Config, folder: Path | None, *, is_new: bool = False) -> Iterator[OpenLedger]:
     """Yield the private ledger of a folder: through the server of a run, else one for the moment.
 
     Args:
         conf: The user's configuration.
-        folder: The download folder.
-        on_load: Receives the progress of a server that loads its file.
+        folder: The download folder; None for the cluster's ledger.
         is_new: Make a ledger where the folder has none.
 
     Raises:
         ConfigError: the folder has none, or no server is to be found.
         PrivateProcessError: the server does not start.
     """
-    machine = OneMachine(conf, folder, on_load)
+    if folder is None:
+        yield OpenLedger(conf)
+        return
+    machine = OneMachine(conf, folder)
     if is_new:
         machine.make_state()
     with machine.opened() as ledger:
@@ -97,22 +96,11 @@ def opened(
 
 
 @contextlib.contextmanager
-def opened_for(conf: Config, folder: Path | None) -> Iterator[OpenLedger]:
-    """Yield the cluster's ledger, or with a folder its private one, which may be new."""
-    if folder is None:
-        yield OpenLedger(conf)
-        return
-    with opened(conf, folder, is_new=True) as found:
-        yield found
-
-
-@contextlib.contextmanager
 def selected(
     conf: Config,
     output_dir: Path | None,
     batch: str | None,
     write: Callable[[str], None],
-    on_load: OnLoad | None = None,
 ) -> Iterator[OpenLedger]:
     """Yield the ledger that a command means.
 
@@ -124,7 +112,6 @@ def selected(
         output_dir: The folder that the user named, if any.
         batch: The batch that the user named, if any.
         write: Receives a line that names a folder which the user did not.
-        on_load: Receives the progress of a server that loads its file.
 
     Raises:
         ConfigError: there is no such ledger, or several have a batch of this name.
@@ -146,7 +133,7 @@ def selected(
     else:
         folder = _folder_of(conf, known, batch) if batch else known[0]
         write(f"on this machine: {folder}")
-    with opened(conf, folder, on_load) as found:
+    with opened(conf, folder) as found:
         yield found
 
 
@@ -168,7 +155,7 @@ def _folder_of(conf: Config, known: list[Path], batch: str) -> Path:
 
 
 @contextlib.contextmanager
-def ledger_of(conf: Config, folder: Path, on_load: OnLoad | None = None) -> Iterator[Ledger | None]:
+def ledger_of(conf: Config, folder: Path) -> Iterator[Ledger | None]:
     """Yield the ledger of a folder: the cluster's, the running or the last private one.
 
     None where nothing was ever downloaded to the folder in one-machine mode.
@@ -176,5 +163,5 @@ def ledger_of(conf: Config, folder: Path, on_load: OnLoad | None = None) -> Iter
     if has_cluster(conf):
         yield Ledger.of(conf)
         return
-    with OneMachine(conf, folder, on_load).opened() as ledger:
+    with OneMachine(conf, folder).opened() as ledger:
         yield ledger

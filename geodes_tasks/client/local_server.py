@@ -22,7 +22,7 @@ from typing import Self
 
 from geodes_tasks.client.child_process import end, tail, try_lock
 from geodes_tasks.client.earlier_runs import EarlierRuns
-from geodes_tasks.client.private_server import OnLoad, PrivateServer
+from geodes_tasks.client.private_server import PrivateServer
 from geodes_tasks.errors import (
     ConfigError,
     FolderBusyError,
@@ -55,7 +55,6 @@ class OneMachine:
         self,
         settings: Config,
         folder: Path,
-        on_load: OnLoad | None = None,
         *,
         wanted: Sequence[str] = (),
     ) -> None:
@@ -64,7 +63,6 @@ class OneMachine:
         Args:
             settings: The user's configuration.
             folder: The download folder.
-            on_load: Receives the progress of the server while it loads its file.
             wanted: Batches of earlier runs that this run continues.
         """
         self._wanted = wanted
@@ -72,7 +70,7 @@ class OneMachine:
         self.folder = folder
         self.state = settings.state_dir.expanduser() / digest
         own = settings.replace(download_dir=folder)
-        self.server = PrivateServer(own, self.state, on_load)
+        self.server = PrivateServer(own, self.state)
         self._stack = contextlib.ExitStack()
         self.workers: list[subprocess.Popen[bytes]] = []
         self._is_dismissed = False

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -25,7 +25,8 @@ from geodes_tasks.errors import (
     PrivateServerError,
 )
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.connection import SCHEMA, Loading
+from geodes_tasks.ledger.connection import SCHEMA
+from geodes_tasks.model.formatting import human_seconds
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.secret import Secret
 
@@ -36,6 +37,8 @@ START_S = 20.0
 """Seconds in which a private server has to answer; loading its file may take any time."""
 LOAD_POLL_S = 0.2
 """Seconds between two requests for the progress of a server that loads its file."""
+LOAD_SHOWN_S, LOAD_LINE_S = 1.0, 5.0
+"""Seconds of loading before a line says so, for most take less; seconds between two lines."""
 STOP_S = 10.0
 """Seconds in which a server has to end before it is killed."""
 ORPHAN_S = 60.0
@@ -48,9 +51,6 @@ while [ -S "$2" ] && [ "${left:=$3}" -gt 0 ]; do sleep 1; left=$((left - 1)); do
 [ ! -S "$2" ] || kill "$1"
 """
 """Shell script: wait for the end of a process, then stop its server if that has its socket yet."""
-
-OnLoad = Callable[[Loading | None], None]
-"""Receives the progress of a private server that loads its file; None at the end of it."""
 
 
 def server_binary() -> str:
@@ -81,15 +81,13 @@ class PrivateServer:
     Processes share it: the first one starts it, the last one stops it.
     """
 
-    def __init__(self, settings: Config, state: Path, on_load: OnLoad | None = None) -> None:
+    def __init__(self, settings: Config, state: Path) -> None:
         """Prepare; nothing is started yet.
 
         Args:
             settings: Of the run; ``settings`` here is a copy with the server's own address.
             state: The folder of its data; its name is part of the socket's name.
-            on_load: Called while the server loads its file.
         """
-        self._on_load: OnLoad = on_load or (lambda _: None)
         self.state = state
         self._own = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -198,10 +196,7 @@ class PrivateServer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        try:
-            return self._await(self._process)
-        finally:
-            self._on_load(None)
+        return self._await(self._process)
 
     def _end_orphan(self, left: Path) -> None:
         """Stop the server of a killed process and wait for its end, also while it loads its file.
@@ -233,15 +228,20 @@ class PrivateServer:
             PrivateProcessError: it ended, or does not answer at all.
         """
         connection = Ledger.of(self.settings).connection
-        deadline = time.monotonic() + START_S
+        begun = time.monotonic()
+        deadline, shown_at = begun + START_S, begun + LOAD_SHOWN_S
         while server.poll() is None and time.monotonic() < deadline:
             try:
                 if self.socket.exists():
                     loading = connection.loading()
                     if loading is None:
                         return connection.schema()
-                    self._on_load(loading)
-                    deadline = time.monotonic() + START_S
+                    if (now := time.monotonic()) >= shown_at:
+                        shown_at = now + LOAD_LINE_S
+                        left = human_seconds(loading.left_s)
+                        text = "loading what earlier runs recorded: %.0f %%, %s left"
+                        logger.warning(text, loading.percent, left)
+                    deadline = now + START_S
                     time.sleep(LOAD_POLL_S)
             except LedgerStuckError:
                 raise

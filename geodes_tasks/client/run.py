@@ -13,11 +13,9 @@ from pathlib import Path
 from geodes_tasks.client import enqueue_admission
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.enqueue_admission import Rank, Receipt
-from geodes_tasks.client.ledgers import has_cluster
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Quote, priced
-from geodes_tasks.client.private_server import OnLoad
 from geodes_tasks.client.waiting import Waiting
 from geodes_tasks.errors import KeyMissingError
 from geodes_tasks.ledger import FailureGroup, Ledger
@@ -136,43 +134,27 @@ def check_key(planned: Iterable[Planned], conf: Config) -> Iterable[Planned]:
 @contextlib.contextmanager
 def begun(
     planned: Iterable[Planned],
-    folder: Path,
+    folder: Path | None,
     conf: Config,
     name: str | None = None,
-    on_load: OnLoad | None = None,
+    on_price: Callable[[Quote], None] | None = None,
 ) -> Iterator[Run]:
-    """Admit downloads where the settings say: to a cluster's Redis, else to this machine.
+    """Admit downloads to this machine, whose worker starts when it has work, or to a cluster.
+
+    Args:
+        planned: What to download.
+        folder: The download folder on this machine; None for the cluster of the settings.
+        conf: The user's configuration.
+        name: Name of the batch; None makes one.
+        on_price: As for :func:`admitted`.
 
     Raises:
         FolderBusyError, PrivateProcessError, ConfigError, LedgerUnavailableError: it cannot begin.
     """
-    if has_cluster(conf):
-        yield admitted(planned, conf, name)
+    if folder is None:
+        yield admitted(planned, conf, name, on_price=on_price)
         return
-    with on_this_machine(planned, folder, conf, name, on_load) as run:
-        yield run
-
-
-@contextlib.contextmanager
-def on_this_machine(
-    planned: Iterable[Planned],
-    folder: Path,
-    conf: Config,
-    name: str | None = None,
-    on_load: OnLoad | None = None,
-    on_price: Callable[[Quote], None] | None = None,
-) -> Iterator[Run]:
-    """Start the private server, admit; the worker starts when there is something to do.
-
-    Args:
-        planned: What to download.
-        folder: The download folder.
-        conf: The user's configuration.
-        name: Name of the batch; None makes one.
-        on_load: Receives the progress of the server while it loads what earlier runs recorded.
-        on_price: As for :func:`admitted`.
-    """
-    with OneMachine(conf, folder, on_load) as machine:
+    with OneMachine(conf, folder) as machine:
         yield admitted(planned, machine.settings, name, machine, on_price=on_price)
 
 

@@ -20,7 +20,6 @@ from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import dataframe, html
-from geodes_tasks.monitoring.loading import load_view
 from geodes_tasks.monitoring.wording import summary
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.settings.config import Config
@@ -169,15 +168,15 @@ class DownloadQueue:
             True
         """
         planned: Iterable[Planned] = self._planned()
-        on_load = load_view(html.console(), quiet=self.quiet)
-        if not ledgers.has_cluster(self.settings):
+        folder = None if ledgers.has_cluster(self.settings) else self.download_dir
+        if folder is not None:
             # One error now, in place of the same error for every download.
-            disk.probe(self.download_dir)
+            disk.probe(folder)
             planned = runs.check_key(planned, self.settings)
             if self._status is not None:
                 # In a cluster the batch lives on between two runs; a private one ends with its run.
                 self.id = enqueue_admission.new_batch_name()
-        with runs.begun(planned, self.download_dir, self.settings, self.id, on_load) as run:
+        with runs.begun(planned, folder, self.settings, self.id) as run:
             if not run.receipt.downloads:
                 self._write("nothing to download: there are no items")
                 self._status = Batch(self.id, conf=self.settings, is_empty=True).status()
@@ -218,8 +217,7 @@ class DownloadQueue:
             []
         """
         count, problems = 0, list[FileProblem]()
-        on_load = load_view(html.console(), quiet=self.quiet)
-        with ledgers.ledger_of(self.settings, self.download_dir, on_load) as ledger:
+        with ledgers.ledger_of(self.settings, self.download_dir) as ledger:
             for planned in self._planned():
                 count += len(planned.requests) + len(planned.refusals)
                 problems += [

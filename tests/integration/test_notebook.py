@@ -129,7 +129,7 @@ except KeyboardInterrupt:
 
     shown = outputs(content)
     assert "INTERRUPTED" in shown
-    assert "are left; run() continues" in shown
+    assert "left; run() continues" in shown
     assert "'SUCCESS': 4" in shown
     assert len(list((tmp_path / "work" / "files").glob("*.zip"))) == 4
 

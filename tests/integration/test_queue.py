@@ -184,7 +184,7 @@ def test_two_queues_in_one_folder_are_told_apart(standin: StandIn, alone: Config
     queue = DownloadQueue(fill(standin, 1), conf=alone)
 
     with (
-        runs.on_this_machine([], Path(alone.download_dir).absolute(), alone),
+        runs.begun([], Path(alone.download_dir).absolute(), alone),
         pytest.raises(FolderBusyError, match=f"process {os.getpid()}"),
     ):
         queue.run()
@@ -197,7 +197,7 @@ def test_a_batch_name_can_be_used_again(standin: StandIn, alone: Config) -> None
 
     for _ in range(2):
         planned = planning.plan(readers.items_of(items), selection)
-        with runs.on_this_machine(planned, selection.folder, alone, "mine") as run:
+        with runs.begun(planned, selection.folder, alone, "mine") as run:
             status = run.watch(View())
 
     assert dict(status.outcomes) == {"DOWNLOADED": 0, "RESUMED": 0, "ALREADY_PRESENT": 2}
@@ -266,7 +266,7 @@ def test_ctrl_c_and_a_new_process(standin: StandIn, script: Any, tmp_path: Path)
     assert first.returncode == 130
     assert "INTERRUPTED" in out
     assert "of 4 downloads" in err
-    assert "are left; run() continues" in err
+    assert "left; run() continues" in err
     standin.settings.change(rate=None)
     second = script()
     out, err = second.communicate(timeout=60)

@@ -430,9 +430,8 @@ def run(portal: StandIn, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give what runs the command ``search`` against the portal."""
     monkeypatch.setenv("GEODES_TASKS_PORTAL_URL", portal.url)
     app = typer.Typer()
-    cli_search.register(app)
-    app.callback()(lambda: None)
-    return lambda *words: CliRunner().invoke(app, ["search", *words])
+    app.command()(cli_search.search)
+    return lambda *words: CliRunner().invoke(app, words)
 
 
 @pytest.mark.parametrize("output", [(), ("-o", "-")], ids=["piped", "dash"])

@@ -13,7 +13,12 @@ import time
 import pytest
 
 from geodes_tasks.cli import command_group
-from geodes_tasks.cli.command_group import MODULES, exit_code_of, loaded, with_one_box
+from geodes_tasks.cli.command_group import (
+    MODULES,
+    exit_code_of,
+    loaded,
+    with_one_box,
+)
 from geodes_tasks.cli.command_table import COMMANDS, completed_commands, help_text
 from geodes_tasks.errors import (
     ConfigError,
@@ -42,9 +47,8 @@ def test_each_command_is_in_its_module(name: str) -> None:
     command = loaded(name)
     options = {word for one in command.params for word in one.opts}
 
-    assert command.name == name
     assert command.help
-    assert "-v" in options or command.allow_extra_args
+    assert "-v" in options
 
 
 def test_help_lists_every_command() -> None:
@@ -103,7 +107,7 @@ def test_help_of_download_names_settings_and_exit_codes() -> None:
         ),
         (("download", "x.json", "--config", "no.json"), "no.json: cannot be read: No such file"),
         (("forget", "--all", "--older-than", "soon"), "--older-than: 'soon' is no duration"),
-        (("config",), "Missing command"),
+        (("config",), "Missing argument 'show'"),
         (("enqueue", "items.json"), "GEODES_TASKS_REDIS_URL: `enqueue` needs the Redis"),
         (("worker",), "GEODES_TASKS_REDIS_URL: `worker` needs the Redis"),
         (("watch-downloads",), "GEODES_TASKS_REDIS_URL: is not set, and nothing was downloaded"),
