@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from geodes_tasks.errors import GeodesTasksError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
-from geodes_tasks.ledger.dispatch import WORKER_SECONDS
+from geodes_tasks.ledger.dead_workers import WORKER_SECONDS
 from geodes_tasks.settings import config
 
 

@@ -10,6 +10,8 @@ from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.figures import as_count, as_number
 from geodes_tasks.ledger.leases import Claim
 from geodes_tasks.ledger.limits import Limits
+from geodes_tasks.ledger.offline import NOT_SAID
+from geodes_tasks.model.states import Reason, State
 from geodes_tasks.settings.quota import Quota
 
 _PORTAL = "portal_left", "portal_at"
@@ -157,7 +159,12 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        self._connection.run("refund_quota", account, request)
+        key = self._key("account", account)
+        with self._connection.commands() as redis:
+            was_spent = redis.zrem(f"{key}:spent", request)
+            # Another download may have found the window used up. A refusal by the portal stays.
+            if was_spent and not redis.hexists(key, "probe"):
+                self._end_quota_pause(account)
 
     def end_probe(self, claim: Claim) -> None:
         """Resume the account: the portal gave its file to the download that probed for quota.
@@ -165,7 +172,22 @@ class Accounts(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        self._connection.run("end_quota_probe", claim.download_id, claim.token)
+        key = self._key("account", claim.account)
+        with self._connection.commands() as redis:
+            known = redis.hmget(self._key("download", claim.download_id), "state", "token")
+            has_lease = known == [State.STARTED, claim.token]
+            if has_lease and redis.hget(key, "probe") == claim.download_id:
+                redis.hdel(key, "probe", "probed")
+                self._end_quota_pause(claim.account)
+
+    def _end_quota_pause(self, account: str) -> bool:
+        """End a pause for the quota before its time. Return whether there was one."""
+        key = self._key("account", account)
+        with self._connection.commands() as redis:
+            is_paused: bool = redis.hget(key, "paused") == Reason.QUOTA
+            if is_paused:
+                redis.hdel(key, "paused", "paused_until")
+        return is_paused
 
     def gave_since(self, claim: Claim) -> bool:
         """Check whether the portal gave a file to an attempt that began after this one.
@@ -214,7 +236,12 @@ class Accounts(Part):
         Returns:
             Whether that ended a pause that a refusal by the portal began.
         """
-        return bool(self._connection.run("record_portal_quota", account, left, asked))
+        key = self._key("account", account)
+        with self._connection.commands() as redis:
+            redis.hset(key, mapping={"portal_left": left, "portal_at": asked})
+            # One download tries then, for the number may be wrong.
+            ends_pause = left not in {0, NOT_SAID} and redis.hexists(key, "probe")
+        return bool(ends_pause) and self._end_quota_pause(account)
 
     def changes(self, account: str) -> list[Change]:
         """Return the changes of an account's concurrency limit, the newest first."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from geodes_tasks.errors import GeodesTasksError, NameTakenError
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.dispatch import error_json
+from geodes_tasks.ledger.error_texts import error_json
 from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import GEODES, S3, Asset, download_id

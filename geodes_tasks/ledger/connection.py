@@ -20,10 +20,10 @@ from geodes_tasks.errors import (
     LedgerUnavailableError,
     UnknownBatchError,
 )
+from geodes_tasks.ledger.former_schema import take_over
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.script_loader import script_text
 from geodes_tasks.model.formatting import nearest
-from geodes_tasks.model.states import ACTIVE
 from geodes_tasks.settings.urls import masked
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ END_S = 15.0
 
 WAIT_MS = 1000
 """Milliseconds that an enqueue waits for a replica of Redis to confirm."""
-TAKE_OVER_BLOCK = 500
-"""Entries of the older schema that one script takes over: some milliseconds of Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +175,14 @@ class Connection:
             LedgerUnavailableError: Redis does not answer.
             LedgerSchemaError: unfinished downloads of another schema are there.
         """
-        if (schema := self.schema()) != SCHEMA and self._taken_over(schema) != SCHEMA:
+        if (schema := self.schema()) == SCHEMA:
+            return
+        taken_over = False
+        if schema == FORMER_SCHEMA:
+            # A user who may only read sees it refused, until one who may write takes it over.
+            with contextlib.suppress(LedgerForbiddenError), self.commands() as client:
+                taken_over = take_over(client, self.key, SCHEMA)
+        if not taken_over:
             raise LedgerSchemaError(masked(self.url), schema, SCHEMA)
 
     def schema(self) -> str:
@@ -188,37 +193,6 @@ class Connection:
         """
         with self.commands():
             return str(self.client.get(self.key("schema")) or self._begin())
-
-    def _taken_over(self, schema: str) -> str:
-        """Return the schema after the ledger was taken over where nothing in it is unfinished."""
-        if schema != FORMER_SCHEMA:
-            return schema
-        unfinished = (f"state:{state}" for state in ACTIVE)
-        with self.commands(), contextlib.suppress(redis.exceptions.NoPermissionError):
-            if any(int(count or 0) for count in self.client.hmget(self.key("totals"), *unfinished)):
-                return schema
-            for batch in self.client.zrange(self.key("batches"), 0, -1):
-                self._list_errors(batch)
-            self._take_over_litter()
-            self.client.set(self.key("schema"), SCHEMA)
-            return SCHEMA
-        return schema
-
-    def _take_over_litter(self) -> None:
-        """Turn the older list of litter, ``<id> <token>`` each, into a sorted set."""
-        new, old = self.key("litter"), self.key("litter:old")
-        if self.client.type(new) == "list":
-            self.client.rename(new, old)
-        while entries := self.client.lpop(old, TAKE_OVER_BLOCK):
-            pairs = (entry.split() for entry in entries)
-            self.client.zadd(new, {identifier: int(token) for identifier, token in pairs})
-
-    def _list_errors(self, batch: str) -> None:
-        """List the errors of a batch: the older version kept no such list."""
-        key, first = self.key("batch", batch, "downloads"), 0
-        while ids := self.client.zrange(key, first, first + TAKE_OVER_BLOCK - 1):
-            self.run("list_errors", batch, *ids)
-            first += TAKE_OVER_BLOCK
 
     def loading(self) -> Loading | None:
         """Return how far the server is with loading its file; None when it takes commands.

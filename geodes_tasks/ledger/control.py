@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from geodes_tasks.ledger.account import Accounts
 from geodes_tasks.ledger.connection import Connection, Part
+from geodes_tasks.ledger.figures import as_count
 from geodes_tasks.model.formatting import plural
 
 LEFT_OVER_BLOCK = 50
@@ -108,7 +109,11 @@ class Control(Part):
 
     def resume(self, kind: str, name: str) -> bool:
         """Resume a batch or a source. Return whether it was paused."""
-        return bool(self._connection.run("resume_batch_or_source", kind, name))
+        with self._connection.commands() as redis:
+            was_paused = bool(redis.hdel(self._key("holds"), f"{kind}:{name}"))
+        if kind == "batch":
+            self._connection.run("rejoin_rings", name)
+        return was_paused
 
     def pauses(self) -> dict[tuple[str, str], str]:
         """Return the reason of each pause of a batch or a source, by kind and name."""
@@ -126,4 +131,9 @@ class Control(Part):
             priority: No download of a lower one starts while a higher one has any ready.
             weight: Its turns for one turn of a batch of weight 1 and the same priority.
         """
-        self._connection.run("set_priority", batch, priority, weight)
+        rank = {"priority": priority, "weight": weight}
+        with self._connection.commands() as redis:
+            before = redis.hget(self._key("batch", batch), "priority")
+            redis.hset(self._key("batch", batch), mapping=rank)
+        if as_count(before) != priority:
+            self._connection.run("rejoin_rings", batch)

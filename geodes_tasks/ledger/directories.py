@@ -31,15 +31,22 @@ class Directories(Part):
         if asset.checksum is None:
             return b""
         with contextlib.suppress(*_AWAY, ValueError, zlib.error):
-            text = self._connection.run("find_directory", str(asset.checksum))
-            return zlib.decompress(base64.b64decode(text))
+            with self._connection.commands() as redis:
+                text = redis.hget(self._key("directories"), str(asset.checksum))
+            return zlib.decompress(base64.b64decode(text)) if text else b""
         return b""
 
     def keep(self, asset: Asset, content: bytes) -> None:
         """Keep the end of an archive from its directory on, where there is room."""
         # The client decodes all answers as UTF-8.
         text = base64.b64encode(zlib.compress(content, 9))
-        if asset.checksum is not None and len(text) <= MAX_BYTES:
-            checksum = str(asset.checksum)
-            with contextlib.suppress(*_AWAY):
-                self._connection.run("keep_directory", checksum, text, MOST_KEPT, KEPT_S)
+        if asset.checksum is None or len(text) > MAX_BYTES:
+            return
+        key = self._key("directories")
+        with contextlib.suppress(*_AWAY), self._connection.commands() as redis:
+            if redis.hlen(key) < MOST_KEPT or redis.hexists(key, str(asset.checksum)):
+                pipeline = redis.pipeline()
+                pipeline.hset(key, str(asset.checksum), text)
+                # For as long as the first one has left.
+                pipeline.expire(key, KEPT_S, nx=True)
+                pipeline.execute()

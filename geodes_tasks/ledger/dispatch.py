@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger.connection import Part
+from geodes_tasks.ledger.dead_workers import end_dead_leases, remove_dead_workers
 from geodes_tasks.ledger.figures import as_count
+from geodes_tasks.ledger.key_repair import follow_clock, remove_rubbish
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.model import json as jsontext
-from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.version import __version__
 
 UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 """Exceptions that reading a damaged record raises."""
 SEPARATOR = ":"
 """Between names that a worker publishes; neither an account nor a root can hold it."""
-WORKER_SECONDS = 30.0
-"""Seconds of silence after which a worker no longer counts as alive."""
 
 MOST_SENT, MESSAGES = 10_000, 500
 """Downloads with a message on its way that one look for lost ones reads; messages of the broker,
@@ -109,11 +105,12 @@ class Dispatch(Part):
         """
         limits = self._connection.limits
         turn = int(1000 * TURN_PERIODS * limits.register_seconds)
-        return bool(
-            self._connection.run(
-                "register_worker", worker, slots, __version__, limits.lease_seconds, turn
-            )
+        is_chosen, back_s = self._connection.run(
+            "register_worker", worker, slots, __version__, limits.lease_seconds, turn
         )
+        if float(back_s):
+            follow_clock(self._connection, float(back_s))
+        return bool(is_chosen)
 
     def recover(self, worker: str = "", slots: int = 0) -> tuple[int, int]:
         """End the leases of dead workers and wake what is due, in blocks.
@@ -131,27 +128,14 @@ class Dispatch(Part):
         """
         if worker and not self.register(worker, slots):
             return 0, 0
-        limits, run = self._connection.limits, self._connection.run
-        poison = ErrorInfo(
-            "WorkerLostError",
-            # The script puts numbers there.
-            "%d of %d attempts ended as their worker died or went silent",
-            "Look at the logs of the workers in its history, then: geodes-tasks retry BATCH",
-        )
-        run("repair_keys")
-        ended = self._in_blocks(
-            "end_dead_leases", limits.lease_seconds, limits.max_attempts, info_json(poison)
-        )
-        woken = self._in_blocks("wake_due_downloads")
-        run("remove_dead_workers", WORKER_SECONDS, RECOVERY_BLOCK)
-        return ended, woken
-
-    def _in_blocks(self, script: str, *args: object) -> int:
-        total, more = 0, True
+        remove_rubbish(self._connection)
+        ended = end_dead_leases(self._connection)
+        woken, more = 0, True
         while more:
-            count, more = self._connection.run(script, RECOVERY_BLOCK, *args)
-            total += int(count)
-        return total
+            count, more = self._connection.run("wake_due_downloads", RECOVERY_BLOCK)
+            woken += int(count)
+        remove_dead_workers(self._connection)
+        return ended, woken
 
     def unregister(self, worker: str) -> None:
         """Remove the registration of a worker.
@@ -161,7 +145,7 @@ class Dispatch(Part):
         """
         with self._connection.commands() as redis:
             redis.zadd(self._key("workers"), {worker: 0})
-        self._connection.run("remove_dead_workers", WORKER_SECONDS, RECOVERY_BLOCK)
+        remove_dead_workers(self._connection)
 
     def accounts(self) -> list[str]:
         """Return the names of all accounts."""
@@ -290,18 +274,3 @@ class Dispatch(Part):
             yield from page
             if len(page) < MESSAGES:
                 return
-
-
-def info_json(info: ErrorInfo) -> str:
-    """Return the JSON text in which the ledger keeps an error."""
-    return json.dumps({"type": info.type, "message": info.message, "hint": info.hint})
-
-
-def error_json(error: BaseException) -> str:
-    """Return the JSON text of an error, with the values to build it again."""
-    info = ErrorInfo.of(error)
-    form: dict[str, Any] = {"type": info.type, "message": info.message, "hint": "", "values": []}
-    # Only our own errors are raised again from their values; a foreign one may hold a socket.
-    if isinstance(error, GeodesTasksError):
-        form |= {"hint": error.remedy, "values": list(error.args)}
-    return json.dumps(form, default=str)

@@ -19,7 +19,6 @@ _LIBRARY = (
     "ready_lists",
     "release",
     "leases",
-    "recovery",
     "admission",
 )
 """Files of the library. The order of definitions follows from their use, not from this order."""

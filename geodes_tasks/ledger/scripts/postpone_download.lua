@@ -1,12 +1,13 @@
 -- Record that a download waits after its attempt, and why; one that was cancelled ends.
 -- ARGV: id, token, report (JSON), window, concurrent, quota count, quota seconds
 --   report: reason, delay, counted, error, entry, suspect, bytes, source, sources, collection
+--     dead, deaths: its worker is gone, as this number of its workers
 --     pause: why the whole account waits, for pause_seconds, or until a person resumes it
 --     held: the source that this download waits for now; S3 may serve what waits for a redirect
 --     complaint: throttled | broken | refused: what the portal's answer means for the account
 -- Returns {'lost'} or {'ok', '1' when a release finds more to send messages for}.
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
-local d = end_lease(id, token)
+local d = end_lease(id, token, report.dead)
 if not d then return { 'lost' } end
 if d.cancel then
   -- The failed attempt has not removed its part files.
@@ -17,6 +18,7 @@ else
     held = registered_sources(held .. (string.match(d.sources or '', '%+s3$') or ''))
   end
   local values = { reason = report.reason, error = report.error, suspect = report.suspect,
+    deaths = report.deaths,
     attempts = number(d.attempts) - (report.counted and 0 or 1),
     sources = held,
     history = report.entry and longer_history(d, cjson.decode(report.entry)) }

@@ -217,18 +217,35 @@ def test_a_clock_set_back_ends_no_living_lease(fake_ledger: Ledger, clock: Clock
     assert fake_ledger.leases.renew(progress) == [Renewal.OK]
 
 
-@pytest.mark.parametrize("count", [RECOVERY_BLOCK, RECOVERY_BLOCK + 50])
-def test_dead_leases_end_in_blocks(ledger: Ledger, count: int) -> None:
-    """One script ends a block of them and says that more is left; a look ends all."""
+def test_dead_leases_end_one_by_one(ledger: Ledger) -> None:
+    """However many workers died, one script ends one attempt; a look ends all."""
     ledger = wide(ledger)
+    count = RECOVERY_BLOCK + 50
     dead(ledger, count)
-    script = "end_dead_leases", RECOVERY_BLOCK, 60, 8, "{}"
 
-    ended, more = ledger.connection.run(*script)
-    rest, _ = ledger.dispatch.recover()
+    ended, _ = ledger.dispatch.recover()
 
-    assert (ended, more, rest) == (RECOVERY_BLOCK, 1, count - RECOVERY_BLOCK)
+    assert ended == count
     assert ledger.reading.status(BATCH).states[State.RETRY] == count
+
+
+def test_a_lease_renewed_after_it_was_found_dead_goes_on(ledger: Ledger) -> None:
+    """The script looks at the lease again: an attempt that renews in between is not ended."""
+    request = request_of("slow")
+    ask(ledger, request)
+    claim = claimed(ledger, request)
+    report = '{"dead":true,"reason":"worker-lost","delay":0,"counted":true}'
+
+    answer = ledger.connection.run(
+        "postpone_download",
+        claim.download_id,
+        claim.token,
+        report,
+        *ledger.connection.limits.args(),
+    )
+
+    assert answer == ["lost"]
+    assert ledger.leases.renew([Progress(claim.download_id, claim.token, 1)]) == [Renewal.OK]
 
 
 def test_what_is_due_wakes_in_blocks(ledger: Ledger) -> None:

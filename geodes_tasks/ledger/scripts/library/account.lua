@@ -50,15 +50,10 @@ local function probes_left(probe)
   return (probe == 'due' or call('HGET', download_key(probe), 'state') ~= 'STARTED') and 1 or 0
 end
 
--- End a pause for the quota before its time.
-local function end_quota_pause(a)
-  if a.paused == 'quota' then clear(a, 'paused', 'paused_until') end
-end
-
 -- The download that tried got its file: the account goes on.
 local function quota_is_back(a)
   clear(a, 'probe', 'probed')
-  end_quota_pause(a)
+  if a.paused == 'quota' then clear(a, 'paused', 'paused_until') end
 end
 
 -- End the try of a download. An answer without meaning for the quota makes the next try wait;

@@ -1,16 +1,14 @@
 -- Leases: one worker's right to a download for a time, and how attempts end.
 
--- Return the record of a download whose lease the caller has, nil where it has it no more: another
--- worker has claimed it, or a script has ended it.
-local function leased(id, token)
+-- Return the record of a download whose lease the caller has, and give the lease back; nil where it
+-- has it no more: another worker has claimed it, or a script has ended it. A lease that `is_dead` is
+-- ended for a worker that is gone, unless it was renewed meanwhile.
+local function end_lease(id, token, is_dead)
   local d = record(id)
-  return d.state == 'STARTED' and d.token == token and d or nil
-end
-
--- The same, for an attempt that ends: it gives its lease back.
-local function end_lease(id, token)
-  local d = leased(id, token)
-  if d then call('ZREM', account_key(d.account, ':leases'), id) end
+  local leases = account_key(d.account, ':leases')
+  if d.state ~= 'STARTED' or d.token ~= token then return nil end
+  if is_dead and number(call('ZSCORE', leases, id)) > now then return nil end
+  call('ZREM', leases, id)
   return d
 end
 

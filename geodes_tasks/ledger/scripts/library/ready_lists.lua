@@ -82,14 +82,6 @@ local function enter_ring(name, account)
   call('ZADD', ring, call('ZRANGEBYSCORE', unpack(range))[2] or first, name)
 end
 
--- Put a batch into the rings anew, after its priority, its pause or a ring was changed.
-local function rejoin_rings(name)
-  for _, account in ipairs(all_accounts()) do
-    call('ZREM', ring_key(account), name)
-    if has_ready(name, account) then enter_ring(name, account) end
-  end
-end
-
 -- Put a download into a ready list of its newest batch: at the head when it is `first`.
 local function enqueue(d, first)
   local key = ready_key(served_batch(d), d.account, known_sources(d.sources))
