@@ -38,7 +38,7 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 MEAN_SECONDS = 20.0
-"""Seconds that a mean speed looks back, as in ``scripts/library/counters.lua``."""
+"""Seconds that a mean speed looks back, as in ``scripts/library/records.lua``."""
 
 
 def mean_speed(text: str | None, now: float) -> float:
