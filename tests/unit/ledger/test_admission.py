@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model import footprint
-from tests.unit.ledger.test_ledger import ask, record_of, request_of
+from tests.unit.ledger.test_ledger import (
+    BATCH,
+    ask,
+    assert_counts_are_right,
+    claimed,
+    record_of,
+    request_of,
+    result_of,
+)
 
 ITEM = {
     "id": "URN:X:V1",
@@ -25,3 +33,15 @@ def test_the_footprint_of_an_item_is_kept_with_its_first_file(fake_ledger: Ledge
     assert kept == footprint.footprint(ITEM)
     assert "43.5" in str(kept)
     assert [record_of(fake_ledger, one).footprint for one in (second, bare)] == [None, None]
+
+
+def test_the_real_size_replaces_the_expected_one(fake_ledger: Ledger) -> None:
+    """The bytes to fetch of a set of members are an estimate until its files are there."""
+    request = request_of(size_bytes=100)
+    ask(fake_ledger, request)
+
+    claim = claimed(fake_ledger, request)
+    fake_ledger.leases.finish(claim, result_of(claim, size_bytes=130))
+
+    assert fake_ledger.reading.status(BATCH).bytes_total == 130
+    assert_counts_are_right(fake_ledger)

@@ -20,6 +20,7 @@ from tests.unit.ledger.test_ledger import (
     result_of,
     sent_ids,
     state_of,
+    with_limits,
 )
 
 OUT_S = 60.0
@@ -192,3 +193,13 @@ def test_a_file_whose_path_was_another_ones_meanwhile_is_retried(ledger: Ledger)
 
     assert begun == 1
     assert state_of(ledger, first) is State.PENDING
+
+
+def test_an_attempt_knows_the_host_in_place_of_the_portal(ledger: Ledger) -> None:
+    """Its answers are not the portal's, so they pause no account."""
+    elsewhere = request_of("elsewhere", hrefs={"geodes": "https://data.invalid/1"})
+    portals = request_of("portals")
+    ask(with_limits(ledger, portal_url="https://portal.invalid"), elsewhere, portals)
+
+    assert claimed(ledger, elsewhere).host == "data.invalid"
+    assert claimed(ledger, portals).host == ""

@@ -20,7 +20,13 @@ from geodes_tasks.model.results import (
     MemberFile,
     Proof,
 )
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import Outcome, State
+
+FAILED = DownloadRecord(
+    item_id="i", collection="c", asset_key="a", state=State.FAILURE, outcome=None, path="/a",
+    size_bytes=1, checksum=None, verified=False, bytes_transferred=0, attempts=1, source=None,
+    started_at=None, finished_at=None, error=ErrorInfo("E", "m", "h"), footprint="{}",
+)  # fmt: skip
 
 
 def test_a_proof_is_read_back(tmp_path: Path) -> None:
@@ -50,13 +56,7 @@ def test_an_error_of_another_package_has_no_hint() -> None:
 
 def test_a_record_as_json() -> None:
     """The JSON form has the fields of the record in order, without the footprint."""
-    record = DownloadRecord(
-        item_id="i", collection="c", asset_key="a", state=State.FAILURE, outcome=None, path="/a",
-        size_bytes=1, checksum=None, verified=False, bytes_transferred=0, attempts=1, source=None,
-        started_at=None, finished_at=None, error=ErrorInfo("E", "m", "h"), footprint="{}",
-    )  # fmt: skip
-
-    form = json.loads(json.dumps(record.to_dict()))
+    form = json.loads(json.dumps(FAILED.to_dict()))
 
     assert list(form)[:4] == ["item_id", "collection", "asset_key", "state"]
     assert (form["state"], form["error"]) == (
@@ -65,7 +65,7 @@ def test_a_record_as_json() -> None:
     )
     assert "footprint" not in form
     assert "members" not in form
-    assert "members" in replace(record, members=(MemberFile("a", 1, "0" * 8),)).to_dict()
+    assert "members" in replace(FAILED, members=(MemberFile("a", 1, "0" * 8),)).to_dict()
 
 
 def test_unfinished_downloads_are_counted() -> None:
@@ -112,3 +112,13 @@ def test_a_file_that_was_there_is_verified_as_far_as_the_catalogue_knows() -> No
     ]
 
     assert [one.verified for one in results] == [True, False, "crc32"]
+
+
+def test_a_row_has_plain_words_and_nothing_where_nothing_is_known() -> None:
+    """A table of pandas, or a CSV, shows no class of ours and no word None."""
+    row = FAILED.to_row()
+    ended = replace(FAILED, state=State.SUCCESS, outcome=Outcome.DOWNLOADED).to_row()
+
+    assert (type(row["state"]), row["state"], row["outcome"]) == (str, "FAILURE", None)
+    assert (type(ended["outcome"]), ended["outcome"]) == (str, "DOWNLOADED")
+    assert (row["error_type"], ended["error_hint"]) == ("E", "h")
