@@ -153,6 +153,21 @@ def test_success_with_places_to_spare_raises_nothing(fake_ledger: Ledger, clock:
     assert places(ledger) == 4
 
 
+def test_success_without_a_complaint_changes_nothing(fake_ledger: Ledger) -> None:
+    """At the limit of the settings there is nothing to rise to, and no change is reported."""
+    ledger = with_limits(fake_ledger, concurrent=2)
+    requests = iter(many(ledger, 12))
+    busy = [claimed(ledger, next(requests)) for _ in range(2)]
+
+    for request in requests:
+        done = busy.pop(0)
+        ledger.leases.finish(done, result_of(done))
+        busy.append(claimed(ledger, request))
+
+    assert ledger.account.changes(ACCOUNT) == []
+    assert places(ledger) == 2
+
+
 def test_broken_connections_lower_no_limit(fake_ledger: Ledger) -> None:
     """Only the portal's own answer 429 lowers the limit: a bad network is no such answer."""
     ledger = with_limits(fake_ledger, concurrent=8)

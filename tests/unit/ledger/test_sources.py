@@ -203,3 +203,17 @@ def test_an_attempt_knows_the_host_in_place_of_the_portal(ledger: Ledger) -> Non
 
     assert claimed(ledger, elsewhere).host == "data.invalid"
     assert claimed(ledger, portals).host == ""
+
+
+def test_workers_share_what_they_found(ledger: Ledger, clock: Clock) -> None:
+    """A source that failed is tried last for its time, by all, with the reason."""
+    ledger.sources.exchange({"s3": News(shun=OUT_S, avoid=90.0, why="no route to host")})
+    clock.advance(30.0)
+    known = ledger.sources.exchange({})
+    clock.advance(61.0)
+    later = ledger.sources.exchange({})
+
+    assert known["s3"].why == "no route to host"
+    assert known["s3"].shunned_s == pytest.approx(60.0, abs=5.0)
+    assert known["geodes"].shunned_s == 0.0
+    assert later["s3"].shunned_s == 0.0
