@@ -1346,6 +1346,38 @@ def test_a_page_that_echoes_the_signature(status: str) -> None:
     assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    "echo",
+    [
+        b'{"message": "the token hush/77+x has expired"}',
+        b'{"message": "the token hush\\/77+x has expired"}',
+        b"<title>the token hush%2F77%2Bx has expired</title>",
+        b"<Error><Message>?a=1&amp;sig=hush%2f77%2bx is none</Message></Error>",
+    ],
+)
+def test_a_message_that_quotes_a_part_of_the_signature(echo: bytes) -> None:
+    """A value of the query alone is as secret as the whole query, however it is encoded."""
+    with Scripted(answer(echo, status="403 Forbidden")) as mirror:
+        transport = transport_for("https://portal.example", allowed_hosts=("127.0.0.1",))
+        with pytest.raises(GeodesTasksError) as caught:
+            fetch(transport, f"{mirror.url}/f?a=1&sig=hush/77%2Bx")
+
+    assert "hush" not in f"{caught.value} {caught.value!r}"
+    assert "HTTP 403" in str(caught.value)
+
+
+@pytest.mark.parametrize("echo", ["k/e+y&1", r"k\/e+y&1", "k%2Fe%2By%261", "k/e+y&amp;1"])
+def test_a_page_that_quotes_the_key_in_another_encoding(echo: str) -> None:
+    """JSON, HTML and addresses write some characters in a way of their own."""
+    page = f'{{"message": "your key {echo} is strange"}}'.encode()
+    with Scripted(answer(page, status="500 Oops")) as portal:
+        transport = transport_for(portal.url, api_key="k/e+y&1")
+        with pytest.raises(GeodesTasksError) as caught:
+            fetch(transport, f"{portal.url}/f")
+
+    assert "your key *** is strange" in str(caught.value)
+
+
 def test_neither_key_nor_query_is_ever_told(
     standin: StandIn, href: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,9 +7,11 @@ to another host, nor make a worker connect to hosts inside its network (CWE-918)
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from contextlib import suppress
-from urllib.parse import urlsplit, urlunsplit
+from html import escape
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from geodes_tasks.errors import HrefRefusedError
 from geodes_tasks.model.formatting import escaped
@@ -25,6 +27,9 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 LOOPBACK = "127.0.0.1"
 """Address of this machine, for the names that mean it."""
 
+SECRET_LENGTH = 6
+"""Characters of the shortest value in a query that counts as a secret."""
+
 Origin = tuple[str, str, int]
 """Scheme, host in lower case, port."""
 
@@ -38,6 +43,25 @@ def redact(url: str) -> str:
     except ValueError:
         return "(an address that cannot be read)"
     return escaped(urlunsplit((parts.scheme, netloc, parts.path, "", "")))
+
+
+def query_secrets(url: str) -> set[str]:
+    """Return the parts of an address that may be a signature: its query and the values in it."""
+    query = url.partition("#")[0].partition("?")[2]
+    values = (pair.partition("=")[2] for pair in query.split("&"))
+    return {query, *(value for value in values if len(value) >= SECRET_LENGTH)} - {""}
+
+
+def scrubbed(text: str, secrets: set[str]) -> str:
+    """Return a text of a server without secrets that it quotes, whatever encoding it uses."""
+    # Error pages echo headers and addresses, and this text goes to logs and Redis.
+    forms = set[str]()
+    for secret in secrets:
+        plain = unquote(secret)
+        forms |= {secret, plain, quote(plain, safe=""), plain.replace("/", r"\/")}
+    forms |= {escape(form) for form in forms}
+    pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    return re.sub(pattern, "***", text, flags=re.IGNORECASE) if pattern else text
 
 
 def origin(url: str) -> Origin:

@@ -48,10 +48,8 @@ class ApiKey:
             return self._settings.key_name()
         return "the key"
 
-    def scrubbed(self, text: str) -> str:
-        """Return a text of a server with the key replaced by asterisks."""
-        # Error pages may echo the headers of the request, and this text goes to logs and Redis.
+    def secrets(self) -> set[str]:
+        """Return the key, which no message may show; nothing where there is none."""
         with suppress(ConfigError):
-            key = (self._settings.key() or "").strip()
-            return text.replace(key, "***") if key else text
-        return text
+            return {(self._settings.key() or "").strip()} - {""}
+        return set()

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from html import escape
 from typing import NamedTuple
 
 from geodes_tasks.errors import (
@@ -26,7 +25,13 @@ from geodes_tasks.transports.abort import Call
 from geodes_tasks.transports.base import Body, Member
 from geodes_tasks.transports.body_reader import BodyReader
 from geodes_tasks.transports.http import messages, responses
-from geodes_tasks.transports.http.addresses import Origin, origin, redact
+from geodes_tasks.transports.http.addresses import (
+    Origin,
+    origin,
+    query_secrets,
+    redact,
+    scrubbed,
+)
 from geodes_tasks.transports.http.exchange import MAX_MESSAGE_BYTES, Exchange
 from geodes_tasks.transports.http.http_client import HttpClient
 
@@ -206,11 +211,8 @@ class HttpTransport:
     def _failure(self, exchange: Exchange, first: bytes) -> GeodesTasksError:
         """Read the message of the server after its ``first`` bytes; return the error for it."""
         response = exchange.response
-        body = self._client.key.scrubbed(_text(first + exchange.message()))
-        # Error pages may echo the address, and its query may be a signature.
-        for address in (exchange.href, str(response.url)):
-            if query := address.partition("?")[2]:
-                body = body.replace(query, "***").replace(escape(query), "***")
+        secrets = query_secrets(exchange.href) | query_secrets(str(response.url))
+        body = scrubbed(_text(first + exchange.message()), secrets | self._client.key.secrets())
         answer = responses.Answer(
             href=exchange.shown,
             status=response.status_code,

@@ -21,7 +21,7 @@ from geodes_tasks.errors import (
     TransferError,
 )
 from geodes_tasks.transports.body_reader import cause_name
-from geodes_tasks.transports.http.addresses import redact
+from geodes_tasks.transports.http.addresses import redact, scrubbed
 from geodes_tasks.transports.http.responses import gist, parse_retry_after
 
 MESSAGE_BYTES = 64 * 1024
@@ -72,8 +72,13 @@ class S3Refusal:
     """What the server says for people; empty for nothing."""
 
     @classmethod
-    def read(cls, response: BaseHTTPResponse) -> S3Refusal:
-        """Read an answer and close it; a message that breaks off says less."""
+    def read(cls, response: BaseHTTPResponse, token: str | None = None) -> S3Refusal:
+        """Read an answer and close it; a message that breaks off says less.
+
+        Args:
+            response: The answer.
+            token: Session token of the request, which the message may quote.
+        """
         start = b""
         # The connection ends the read at its timeout, however slowly the bytes come.
         with response, suppress(wire.HTTPError, OSError):
@@ -90,7 +95,9 @@ class S3Refusal:
             fields.get("Region"),
             redact(headers.get("Location", "")),
             parse_retry_after(headers.get("Retry-After"), now=datetime.now(UTC)),
-            gist(unescape(message.group(1))) if message else "",
+            gist(scrubbed(unescape(message.group(1)), {token} if token else set()))
+            if message
+            else "",
         )
 
     def error(self, href: str) -> GeodesTasksError:

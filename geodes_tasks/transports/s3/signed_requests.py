@@ -115,7 +115,7 @@ class SignedRequests:
             response = self._send(request, credentials, region)
             if response.status in {200, 206}:
                 return response
-            refusal = S3Refusal.read(response)
+            refusal = S3Refusal.read(response, credentials.token)
             if _CONDITION.get(refusal.status) in request.condition:
                 raise ConditionError
             # Once only: two regions that name each other would be followed for ever.
