@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import Any
 
 from celery import Celery, bootsteps, signals
 from celery.worker import WorkController
 from celery.worker.consumer import Consumer
-from kombu.asynchronous import get_event_loop
 
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_accounts
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
 from geodes_tasks.tasks.stop_signal import STOP
+from geodes_tasks.tasks.task_events import Dispatcher
 from worker import preflight
 from worker.json_log import use_json
+from worker.message_consumer import use_own_loop
 from worker.parent_watch import ParentWatch
 from worker.printable_log import escape_codes
 from worker.recovery import Recovery
@@ -30,6 +30,7 @@ def install(app: Celery) -> None:
     """Add the steps to an application."""
     app.steps["worker"].add(DownloadsStep)
     app.steps["consumer"].add(MessagesStep)
+    signals.worker_init.connect(use_own_loop, weak=False)
     signals.worker_shutting_down.connect(_on_stop, weak=False)
     signals.after_setup_logger.connect(_quiet_celery, weak=False)
     if config.load().log_format == "json":
@@ -105,10 +106,9 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
 
 
 class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
-    """Adapts each connection to the broker.
+    """Looks after each new connection to the broker.
 
-    kombu is kept from restoring messages: the ledger sends again what was not claimed. A new
-    connection is also when a worker can find that Redis lost the ledger.
+    Events are sent together; and now a worker can find that Redis lost the ledger.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -123,14 +123,9 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
         return {"broker": {name: known.get(name) for name in BROKER_SHOWN}}
 
     def start(self, parent: Consumer) -> None:
-        """Adapt the connection just made, and compare the ledger's id."""
-        channel = parent.task_consumer.channel
-        # With do_restore kombu puts the messages of running downloads back into the queue when a
-        # connection breaks, or pickles them into a temporary file when it cannot
-        # (kombu.transport.virtual.QoS.restore_unacked_once).
-        channel.do_restore = False
-        _stay_while_closed(channel.qos)
-        _wake_when_free(channel.qos)
+        """Keep events to send them together, and compare the ledger's id."""
+        if isinstance(parent.event_dispatcher, Dispatcher):
+            parent.event_dispatcher.buffer(parent.timer)
         # The private server of one-machine mode has an address of its own in each run.
         if PARENT_VARIABLE not in os.environ:
             preflight.report_lost_ledger(config.load())
@@ -141,39 +136,3 @@ def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG0
     grace_s = config.load().grace_seconds
     logger.info("%s: no new work; downloads under way have %g s to end", sig, grace_s)
     STOP.set(grace_s)
-    # A signal handler runs within the loop's poll, which PEP 475 restarts with the time that is
-    # left, up to a second. Only another thread can wake it.
-    threading.Thread(target=_wake_loop, name="wake", daemon=True).start()
-
-
-def _stay_while_closed(window: Any) -> None:
-    """Keep the broker's client from reading messages while the worker takes no new work."""
-    has_room = window.can_consume
-
-    def can_consume() -> bool:
-        return not STOP.takes_none and bool(has_room())
-
-    window.can_consume = can_consume
-
-
-def _wake_when_free(window: Any) -> None:
-    """Wake the loop for the next message as soon as a busy worker has a free slot.
-
-    Without this the loop reads at the next tick of a timer, up to 0.1 s later: as long as a small
-    file takes.
-    """
-    acknowledge = window.ack
-
-    def ack(tag: str) -> None:
-        was_full = not window.can_consume()
-        acknowledge(tag)
-        if was_full:
-            _wake_loop()
-
-    window.ack = ack
-
-
-def _wake_loop() -> None:
-    if (loop := get_event_loop()) is not None:
-        # Any callback wakes the loop; this one does nothing.
-        loop.call_soon(int)  # type: ignore[no-untyped-call] # kombu has no types

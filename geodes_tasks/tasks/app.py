@@ -58,8 +58,8 @@ def celery_settings(settings: Config) -> dict[str, Any]:
         # Workers reconnect without limit, at start and later; Celery gives up after 100 tries.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # A message that cannot be parsed ends no worker.
-        "worker_consumer": "worker.guarded_consumer:GuardedConsumer",
+        # One message a free slot, without Celery's event loop; a malformed one ends no worker.
+        "worker_consumer": "worker.message_consumer:MessageConsumer",
         # A lost connection ends no download: the lease continues, the record waits for Redis.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Results are the ledger's records; a second copy in Celery's store would become stale.
@@ -82,7 +82,8 @@ def celery_settings(settings: Config) -> dict[str, Any]:
         # stop. A pool set here wins over `--pool prefork`, so `make` reads the command line.
         "worker_pool": "threads",
         "worker_concurrency": 16,
-        # Events for Flower, which never watches the private server of one-machine mode.
+        # For Flower, which never watches the private server of one-machine mode.
+        "worker_enable_remote_control": is_monitored(),
         "worker_send_task_events": is_monitored(),
         "task_send_sent_event": is_monitored(),
         "task_track_started": True,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any
 import celery
 from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher
-from kombu.asynchronous import get_event_loop
 
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import progress_text
@@ -32,45 +30,38 @@ MOST = 100
 
 
 class Dispatcher(EventDispatcher):  # type: ignore[misc] # celery has no types
-    """Sends the events of a worker in batches.
-
-    Celery flushes at every turn of its loop, which is once or twice a task.
-    """
+    """Sends the events of a worker in batches."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Prepare; only the worker's own dispatcher may buffer events."""
+        """Prepare; sends each event at once until ``buffer`` is called."""
         super().__init__(*args, **kwargs)
-        self._sent_at, self._is_due = 0.0, False
-        if self.buffer_group:
-            self.buffer_limit = MOST
-            self.app.events.worker = self
+        self._timer: Any = None
+        self._is_due = False
 
-    def flush(self, errors: bool = True, groups: bool = True) -> None:
-        """Send the buffered events; later if some were sent within ``PERIOD_S``."""
-        loop, now = get_event_loop(), time.monotonic()
-        full = any(len(events) >= self.buffer_limit for events in self._group_buffer.values())
-        if loop is None or full or now >= self._sent_at + PERIOD_S:
-            self.flush_now(errors, groups)
-        elif not self._is_due:
+    def buffer(self, timer: Any) -> None:
+        """Keep the events of tasks, and send them together after ``PERIOD_S``.
+
+        Args:
+            timer: Of Celery's worker.
+        """
+        self.buffer_group, self.buffer_limit = frozenset({"task"}), MOST
+        self.on_send_buffered, self._timer = self._flush_later, timer
+        self.app.events.worker = self
+
+    def _flush_later(self) -> None:
+        if not self._is_due:
             self._is_due = True
-            # Not call_later at once: only the loop's own thread may set its timers. A timer that
-            # raises is logged by kombu's hub, and the next event sets a new one.
-            loop.call_soon(loop.call_later, self._sent_at + PERIOD_S - now, self._flush_due)  # type: ignore[no-untyped-call] # kombu says none
+            self._timer.call_after(PERIOD_S, self._flush_due)
 
     def _flush_due(self) -> None:
         self._is_due = False
-        self.flush_now()
+        self.flush()
 
     def publish_many(self, kind: str, all_fields: Sequence[dict[str, Any]], producer: Any) -> None:
         """Send many events of one kind in one message, over a given producer."""
         events = [self._prepare_event(kind, fields) for fields in all_fields]
         with self.mutex:
             self._publish(events, producer, "task.multi")
-
-    def flush_now(self, errors: bool = True, groups: bool = True) -> None:
-        """Send the buffered events. Safe in any thread."""
-        self._sent_at = time.monotonic()
-        super().flush(errors, groups)
 
     def extend_buffer(self, other: EventDispatcher) -> None:
         """Take over the events that an earlier connection could not send."""
@@ -94,7 +85,7 @@ class Events(CeleryEvents):  # type: ignore[misc] # celery has no types
         Flower applies events in the order in which they arrive.
         """
         if self.worker is not None:
-            self.worker.flush_now()
+            self.worker.flush()
         with super().default_dispatcher(*args, **kwargs) as dispatcher:
             yield dispatcher
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import shutil
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from geodes_tasks.model.states import State
 from geodes_tasks.settings.secret import Secret
 from tests.bench import peers
 from tests.bench.harness import AT_MOST, Bench, Meter, Series, last_json, scaled, timed
 from tests.bench.link import can_be_slow, slow_loopback
 from tests.bench.s3server import ACCESS, BUCKET, PROGRAMS, SECRET, S3FileServer, program
-from tests.bench.scene import Cluster
+from tests.bench.scene import POLL_S, Cluster
 from tests.bench.test_big_file import afresh, fill
 from tests.bench.test_memory import peak_mib
 from tests.standin.bodies import FileBody, GiB, MiB
@@ -26,6 +30,8 @@ from tests.standin.spec import ItemSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.bench.scene import Item
 
 pytestmark = [
     pytest.mark.bench,
@@ -40,13 +46,18 @@ EIGHT = scaled(256 * 8) // 8 * MiB
 """Bytes of each of eight objects that are fetched at once."""
 OVER_PLAIN, OVER_LINK = 1.15, 1.02
 """Times the slower of md5sum and the fastest peer for one large object; over a slow link."""
-OVER_FASTEST, OVER_PROVEN, OVER_CPU = 1.2, 0.85, 1.1
-"""Times the fastest peer, the fastest peer and md5sum, and the processor seconds of s5cmd and
-md5sum."""
+OVER_FASTEST, OVER_PROVEN, OVER_CPU, OVER_WORKER = 1.2, 0.85, 1.1, 1.5
+"""Times the fastest peer, the fastest peer and md5sum, the processor seconds of s5cmd and md5sum,
+and the fastest peer where the objects go through a worker."""
 LINK = "1gbit"
 TRANSFERS, MEMORY_MIB = 8, 400.0
 PEERS = Path(peers.__file__).parent
 Row = tuple[str, str, int]
+WORKER = "geodes_tasks, a worker"
+SECRETS: dict[str, Any] = {
+    "aws_access_key_id": Secret(ACCESS),
+    "aws_secret_access_key": Secret(SECRET),
+}
 PROCESSOR_WAYS = ("geodes_tasks", "s5cmd and md5sum")
 """What the processor seconds of eight at once are compared of; each takes minutes."""
 
@@ -106,9 +117,17 @@ def compare(
         runs["s5cmd and md5sum"] = functools.partial(one_and_other, runs["s5cmd"], folder)
     if what == "eight":
         runs = {name: run for name, run in runs.items() if name in PROCESSOR_WAYS}
-    meter = Meter(server.pid)
-    runs = {name: meter.around(name, run) for name, run in runs.items()}
-    seen = bench.in_turn(named(f"{server.kind}, {what}", afresh_in(folder / "out", runs)))
+    with contextlib.ExitStack() as stack:
+        if what == "small":
+            cluster = stack.enter_context(
+                Cluster(folder, s3_endpoint_url=server.url, max_concurrent=THREADS, **SECRETS)
+            )
+            cluster.worker(THREADS)
+            items = [stored_item(server, row, folder / what, n) for n, row in enumerate(rows)]
+            runs[WORKER] = functools.partial(through_worker, cluster, items, folder / "out")
+        meter = Meter(server.pid)
+        runs = {name: meter.around(name, run) for name, run in runs.items()}
+        seen = bench.in_turn(named(f"{server.kind}, {what}", afresh_in(folder / "out", runs)))
     note(bench, server.kind, what, seen, meter, over_plain)
 
 
@@ -146,6 +165,9 @@ def note(
     else:
         against, reach = f"{names}, which verify nothing", OVER_FASTEST
     bench.line(row, against, ours.over(best), AT_MOST, reach)
+    if WORKER in series:
+        through = series[WORKER].over(best)
+        bench.line(f"{row}, through a worker", against, through, AT_MOST, OVER_WORKER)
     if "s5cmd and md5sum" in series:
         both = ours.over(series["s5cmd and md5sum"])
         limit = (AT_MOST, OVER_PROVEN) if what == "small" else ()
@@ -169,6 +191,26 @@ def stored(folder: Path, server: S3FileServer, what: str, count: int, size: int)
         server.put(f"{what}/{source.name}", source)
         rows.append((f"s3://{BUCKET}/{what}/{source.name}", md5_of(source), size))
     return rows
+
+
+def stored_item(server: S3FileServer, row: Row, folder: Path, number: int) -> Item:
+    """Make the item of a stored object."""
+    key = row[0].partition(f"//{BUCKET}/")[2]
+    body = FileBody(folder / key.rpartition("/")[2])
+    spec = ItemSpec(body=body, quicklook=False, endpoint_url=f"{server.url}/{BUCKET}/{key}")
+    return build(spec, "http://127.0.0.1:9", number)[0]
+
+
+def through_worker(cluster: Cluster, items: list[Item], out: Path) -> float:
+    """Give the seconds from the first claim to the last record of a worker that runs."""
+    batch = cluster.enqueue(items, out)
+    while batch.status().unfinished:
+        time.sleep(POLL_S)
+    records = batch.results()
+    assert all(one.state is State.SUCCESS and one.bytes_transferred for one in records), records[0]
+    began = min(datetime.fromisoformat(str(one.started_at)) for one in records)
+    ended = max(datetime.fromisoformat(str(one.finished_at)) for one in records)
+    return (ended - began).total_seconds()
 
 
 def md5_of(path: Path) -> str:
@@ -226,26 +268,14 @@ def test_s3_memory(folder: Path) -> None:
     bench = Bench(
         "s3_memory", f"memory of a worker, {TRANSFERS} S3 transfers of {LARGE // MiB} MiB"
     )
-    secrets: dict[str, Any] = {
-        "aws_access_key_id": Secret(ACCESS),
-        "aws_secret_access_key": Secret(SECRET),
-    }
     with S3FileServer(folder / "server") as server:
         bench.conditions = {"server": server.kind, "bytes": LARGE, "transfers": TRANSFERS}
         source = folder / "large.bin"
         fill(source, LARGE)
         server.put("large.bin", source)
-        items = [
-            build(
-                ItemSpec(
-                    body=FileBody(source), quicklook=False,
-                    endpoint_url=f"{server.url}/{BUCKET}/large.bin",
-                ),
-                "http://127.0.0.1:9", number,
-            )[0]
-            for number in range(TRANSFERS)
-        ]  # fmt: skip
-        with Cluster(folder, s3_endpoint_url=server.url, **secrets) as cluster:
+        row = (f"s3://{BUCKET}/large.bin", "", LARGE)
+        items = [stored_item(server, row, folder, number) for number in range(TRANSFERS)]
+        with Cluster(folder, s3_endpoint_url=server.url, **SECRETS) as cluster:
             worker = cluster.worker(TRANSFERS)
             cluster.seconds(items)
             most = peak_mib(worker)

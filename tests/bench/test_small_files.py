@@ -14,7 +14,7 @@ import pytest
 
 from tests.bench import peers
 from tests.bench.fileserver import FileServer
-from tests.bench.harness import AT_LEAST, AT_MOST, ROOT, Bench, Series, last_json, scaled
+from tests.bench.harness import AT_LEAST, AT_MOST, ROOT, Bench, Series, last_json, scaled, timed
 from tests.bench.scene import KEY, POLL_S, Cluster, href_of, publish
 from tests.servers import Process, RedisServer
 from tests.standin.bodies import KiB
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 COUNT, SIZE, SLOTS = scaled(2000, 100), 64 * KiB, 16
-OVERHEAD, FASTER = 1.5, 20.0
+OVERHEAD, FASTER, ONE_COMMAND = 1.5, 20.0, 1.0
 PEERS = Path(peers.__file__).parent
 
 
@@ -113,6 +113,60 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
     against = "pygeodes, twice its time for half of them"
     bench.line("small files, times faster", against, faster, AT_LEAST, FASTER)
     bench.finish()
+
+
+def test_one_command(folder: Path) -> None:
+    """A command that brings its own server and workers is as fast as bare tasks without proof."""
+    bench = Bench(
+        "one_command", f"{COUNT} files of {SIZE // KiB} KiB by one command, start included"
+    )
+    www = folder / "www"
+    www.mkdir()
+    with FileServer(www) as server:
+        items = publish(www, server.url, COUNT, SIZE)
+        hrefs = [href_of(one) for one in items]
+        (folder / "items.json").write_text(json.dumps(items))
+        bench.conditions = {"server": server.called, "files": COUNT, "bytes of each": SIZE}
+        seen = bench.in_turn(
+            {
+                "geodes_tasks": lambda: command(server.url, folder),
+                "plain Celery, prefork": lambda: started(hrefs, folder),
+            }
+        )
+    work = f"{COUNT} small files by one command"
+    ratio = seen["geodes_tasks"].over(seen["plain Celery, prefork"])
+    bench.line(
+        work, "starting Celery on prefork, and a plain task each", ratio, AT_MOST, ONE_COMMAND
+    )
+    bench.finish()
+
+
+def command(url: str, folder: Path) -> float:
+    """Download all by one command, to a folder that is empty and unknown."""
+    home = folder / f"command-{time.monotonic_ns()}"
+    environment = os.environ | {
+        "GEODES_TASKS_PORTAL_URL": url,
+        "GEODES_API_KEY": KEY,
+        "GEODES_TASKS_QUOTA": "off",
+        "GEODES_TASKS_STATE_DIR": str(home / "state"),
+    }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    download = [sys.executable, "-m", "geodes_tasks", "download", str(folder / "items.json")]
+    seconds = timed([*download, "-o", str(home / "files")], env=environment)
+    assert sum(1 for path in (home / "files").rglob("*.zip") if path.is_file()) == COUNT
+    shutil.rmtree(home)
+    return seconds
+
+
+def started(hrefs: Sequence[str], folder: Path) -> float:
+    """Start Redis and plain Celery, a process a core, and have it fetch all."""
+    began = time.perf_counter()
+    plain = PlainCelery(folder / f"plain-{time.monotonic_ns()}", "prefork", os.cpu_count() or 2)
+    try:
+        plain.seconds(hrefs)
+        return time.perf_counter() - began
+    finally:
+        plain.stop()
 
 
 def connections(cluster: Cluster, worker: WorkerProcess) -> int:

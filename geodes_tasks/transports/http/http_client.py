@@ -175,7 +175,8 @@ class HttpClient:
         while len(seen) <= MAX_HOPS:
             request = self._prepared(url, came_from, headers, body)
             # Load balancers redirect to the same address until their cookie comes back.
-            request.prepare_cookies(cookies)
+            if came_from:
+                request.prepare_cookies(cookies)
             step = url, str(request.headers.get("Cookie", ""))
             if step in seen:
                 break

@@ -12,36 +12,6 @@ from geodes_tasks.tasks import app
 from worker import bootsteps
 
 
-class Window:
-    """What a broker's client counts: messages handed out and not acknowledged yet."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.held = most, most
-
-    def can_consume(self) -> bool:
-        """Tell whether one more may be taken."""
-        return self.held < self.most
-
-    def ack(self, tag: str) -> None:
-        """Forget one."""
-        self.held -= 1
-
-
-def test_a_slot_that_becomes_free_asks_for_the_next_message(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Busy to the last slot, the loop is woken; with slots to spare it listens anyway."""
-    woken: list[int] = []
-    window = Window(2)
-    monkeypatch.setattr(bootsteps, "_wake_loop", lambda: woken.append(window.held))
-    bootsteps._wake_when_free(window)
-
-    window.ack("first")
-    window.ack("second")
-
-    assert woken == [1]
-
-
 @pytest.mark.parametrize(
     ("loglevel", "celery_says_it"), [(logging.DEBUG, True), (logging.INFO, False)]
 )
