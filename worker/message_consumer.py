@@ -59,7 +59,7 @@ class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types
         signals.worker_shutting_down.connect(self._wake)
 
     def loop(self, *args: Any) -> None:
-        """Give each free slot a message until the worker stops.
+        """Run until the worker stops: read a message for each free slot.
 
         Raises:
             ConnectionError: the broker is lost; Celery connects again and calls this anew.
