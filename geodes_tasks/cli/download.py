@@ -91,7 +91,7 @@ def download(
     # One folder, one ledger, under whatever name it was given.
     folder = Path(settings.download_dir).resolve()
     settings = settings.replace(download_dir=folder)
-    selection = planning.selection_of(
+    selection = planning.Selection(
         planning.folder(folder), include=include or (), exclude=exclude or (), layout=layout,
         source=from_, extract=extract, keep_archive=keep_archive, members=members or (),
         portal_ranges=portal_ranges,
@@ -175,7 +175,7 @@ def enqueue(
     settings = config.load(config_file, download_dir=output_dir, account=account)
     ledgers.require_cluster(settings, "enqueue")
     named_key(settings.account)
-    selection = planning.selection_of(
+    selection = planning.Selection(
         planning.folder(settings.download_dir), include=include or (), exclude=exclude or (),
         layout=layout, source=from_, extract=extract, keep_archive=keep_archive,
         members=members or (), portal_ranges=portal_ranges,

@@ -82,7 +82,7 @@ def enqueue(
         named_key(account)
         conf = conf.replace(account=account)
     folder = ledgers.folder_of(conf, download_dir)
-    selection = planning.selection_of(
+    selection = planning.Selection(
         folder, include=include, exclude=exclude, layout=layout, source=source, extract=extract,
         keep_archive=keep_archive, members=members, portal_ranges=portal_ranges,
     )  # fmt: skip

@@ -37,24 +37,46 @@ class Selection:
 
     folder: Path
     """The download folder, absolute."""
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     layout: str = destination.DEFAULT_LAYOUT
     source: str = AUTO
     """``auto``, or the only source to use."""
-    unpack: Unpack = Unpack.NO
+    extract: bool = False
     """Whether zip archives become folders."""
-    members: tuple[str, ...] = ()
+    keep_archive: bool = False
+    members: Sequence[str] = ()
     """Globs over the members of zip archives that are wanted; none for whole files."""
     portal_ranges: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a layout that no item could fill.
+        """Refuse what no item could fit, and an option without the one that it belongs to.
 
         Raises:
-            ConfigError: the layout cannot be used.
+            ConfigError: one of them cannot be used.
+            TypeError: globs are one text in place of a list of texts.
         """
+        for name in ("include", "exclude", "members"):
+            check_texts(name, getattr(self, name))
+        for pattern in self.members:
+            if not pattern or not pattern.isprintable():
+                problem = f"{printable(pattern)!r} matches no name"
+                hint = "Give a glob, as in --members '*_B04_10m.jp2'."
+                raise ConfigError("--members", problem, hint)
+        if self.keep_archive and self.unpack is Unpack.NO:
+            problem = "is for archives that are unpacked"
+            raise ConfigError("--keep-archive", problem, "Add --extract, or leave it out.")
+        if self.portal_ranges and not self.members:
+            problem = "is for members of archives"
+            raise ConfigError("--portal-ranges", problem, "Add --members, or leave it out.")
         destination.check_layout(self.layout)
+
+    @property
+    def unpack(self) -> Unpack:
+        """Return what becomes of a zip archive."""
+        if not (self.extract or self.members):
+            return Unpack.NO
+        return Unpack.KEEP if self.keep_archive else Unpack.DROP
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +157,12 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
             is_archive = asset.title.lower().endswith(ARCHIVE)
             if selection.unpack and (is_archive or selection.members):
                 path = _folder_of(path, asset)
+                # The order in which patterns are given is no part of the identity of a set.
+                wanted = tuple(sorted(set(selection.members)))
                 asset = replace(
                     asset,
                     unpack=selection.unpack,
-                    members=selection.members,
+                    members=wanted,
                     portal_ranges=selection.portal_ranges,
                 )
             # The fields of the layout refer to the whole item.
@@ -164,44 +188,6 @@ def _folder_of(archive: str, asset: Asset) -> str:
     if problem := destination.refused_name(name):
         raise HostileNameError(asset.item_id, f"folder name {printable(name)!r} {problem}")
     return path
-
-
-def selection_of(
-    folder: Path,
-    *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    layout: str = destination.DEFAULT_LAYOUT,
-    source: str = AUTO,
-    extract: bool = False,
-    keep_archive: bool = False,
-    members: Sequence[str] = (),
-    portal_ranges: bool = False,
-) -> Selection:
-    """Return what the options of a command, or the arguments of a function, select.
-
-    Raises:
-        ConfigError: an option without the one that it belongs to, or one that cannot be used.
-        TypeError: globs are one text in place of a list of texts.
-    """
-    for name, globs in {"include": include, "exclude": exclude, "members": members}.items():
-        check_texts(name, globs)
-    for pattern in members:
-        if not pattern or not pattern.isprintable():
-            problem = f"{printable(pattern)!r} matches no name"
-            raise ConfigError("--members", problem, "Give a glob, as in --members '*_B04_10m.jp2'.")
-    if keep_archive and not (extract or members):
-        problem = "is for archives that are unpacked"
-        raise ConfigError("--keep-archive", problem, "Add --extract, or leave it out.")
-    if portal_ranges and not members:
-        problem = "is for members of archives"
-        raise ConfigError("--portal-ranges", problem, "Add --members, or leave it out.")
-    unpack = Unpack.KEEP if keep_archive else Unpack.DROP if extract or members else Unpack.NO
-    # Sorted: the order in which patterns are given is no part of the identity of a set.
-    wanted = tuple(sorted(set(members)))
-    return Selection(
-        folder, tuple(include), tuple(exclude), layout, source, unpack, wanted, portal_ranges
-    )
 
 
 def _from_source(asset: Asset, source: str) -> Asset:

@@ -116,7 +116,7 @@ class DownloadQueue:
         self.results: list[DownloadRecord] = []
         """One record a file, as the last ``run()`` left it."""
         self._status: BatchStatus | None = None
-        self._selection = planning.selection_of(
+        self._selection = planning.Selection(
             self.download_dir, include=include, exclude=exclude, layout=layout, source=source,
             extract=extract, keep_archive=keep_archive, members=members,
             portal_ranges=portal_ranges,

@@ -254,14 +254,14 @@ def test_the_plan_of_a_long_list_is_an_estimate(
     monkeypatch.setattr(member_prices, "MOST_READ", 5)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     conf = settings.replace(download_dir=tmp_path / "f")
-    selection = planning.selection_of(tmp_path / "f", members=[PATTERN])
+    selection = planning.Selection(tmp_path / "f", members=[PATTERN])
 
     plan = dry_run(planning.plan(iter(portal.items), selection), conf)
 
     first, second = list(plan.quote.lines())
     assert first.startswith("20 files, 16.4 MB: 20 from S3; ")
     assert second.endswith("20 by ranges; bytes and requests are an estimate from 5 directories")
-    unread = planning.selection_of(tmp_path / "f", members=["*_B99.jp2"])
+    unread = planning.Selection(tmp_path / "f", members=["*_B99.jp2"])
     with pytest.raises(ConfigError, match=r"\(5 that were read of 20\); P00\.zip has P00\.SAFE"):
         dry_run(planning.plan(iter(portal.items), unread), conf)
 
@@ -272,7 +272,7 @@ def test_the_plan_where_no_directory_can_be_read(
     """A datalake out of reach ends nothing: the plan counts whole archives, as an estimate."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     conf = settings.replace(download_dir=tmp_path / "f", s3_endpoint_url="http://127.0.0.1:1")
-    selection = planning.selection_of(tmp_path / "f", members=["*_B99.jp2"])
+    selection = planning.Selection(tmp_path / "f", members=["*_B99.jp2"])
 
     plan = dry_run(planning.plan(iter(portal.items), selection), conf)
 

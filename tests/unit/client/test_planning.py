@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geodes_tasks.client.item_like import check_items
-from geodes_tasks.client.planning import Selection, plan, selection_of
+from geodes_tasks.client.planning import Selection, plan
 from geodes_tasks.errors import ConfigError
 from tests.unit.client.test_enqueue_admission import item_of
 
@@ -60,7 +60,7 @@ def test_items_without_data_are_no_mistake_of_the_selection(tmp_path: Path) -> N
 def test_one_text_is_no_list_of_globs(name: str, tmp_path: Path) -> None:
     """The letters of a text, of which `*` is one, are not taken for globs."""
     with pytest.raises(TypeError, match=rf"{name} is a list, such as \['\*.zip'\]"):
-        selection_of(tmp_path, **{name: "*.zip"})  # type: ignore[arg-type] # the mistake
+        Selection(tmp_path, **{name: "*.zip"})  # type: ignore[arg-type] # the mistake
 
 
 @pytest.mark.parametrize("items", [None, 42, b"x", object(), [None], [{}, 42], (object(),)])
