@@ -8,40 +8,27 @@ import select
 import sys
 import termios
 import tty
-from collections.abc import Iterator
-
-
-class Keyboard:
-    """Keys of one terminal, or of none."""
-
-    def __init__(self, descriptor: int | None) -> None:
-        """Read from the terminal of a file descriptor; with None no key ever comes."""
-        self.descriptor = descriptor
-
-    def key(self, timeout_s: float) -> str:
-        """Return the next key; empty if none comes within ``timeout_s`` seconds."""
-        ready, _, _ = select.select(
-            [] if self.descriptor is None else [self.descriptor], [], [], timeout_s
-        )
-        if self.descriptor is None or not ready:
-            return ""
-        typed = os.read(self.descriptor, 32)
-        if not typed:
-            self.descriptor = None  # the terminal is gone
-        # Arrows and the like are several bytes that begin with escape: no key of ours.
-        return "" if typed.startswith(b"\x1b") else typed[:1].decode(errors="ignore").lower()
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def keyboard() -> Iterator[Keyboard]:
-    """Yield the keys of standard input, without echo, when it is a terminal."""
-    if not sys.stdin.isatty():
-        yield Keyboard(None)
-        return
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    try:
-        tty.setcbreak(descriptor)
-        yield Keyboard(descriptor)
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+def keyboard() -> Iterator[Callable[[float], str]]:
+    """Yield a function that waits so many seconds for a key, and returns it or an empty text.
+
+    Without a terminal at standard input no key ever comes.
+    """
+    terminals = [sys.stdin.fileno()] if sys.stdin.isatty() else []
+
+    def key(timeout_s: float) -> str:
+        ready, _, _ = select.select(terminals, [], [], timeout_s)
+        typed = os.read(ready[0], 32) if ready else b""
+        if ready and not typed:
+            terminals.clear()  # it is gone
+        # Arrows and the like are several bytes that begin with escape: no key of ours.
+        return "" if typed.startswith(b"\x1b") else typed[:1].decode(errors="ignore").lower()
+
+    with contextlib.ExitStack() as stack:
+        for one in terminals:
+            stack.callback(termios.tcsetattr, one, termios.TCSADRAIN, termios.tcgetattr(one))
+            tty.setcbreak(one)
+        yield key

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from geodes_tasks.cli.options import AsJson, ConfigFile
-from geodes_tasks.cli.output import write_line
+from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.client import exit_codes
 from geodes_tasks.errors import ConfigError, SearchError, SourceError
 from geodes_tasks.model.formatting import human_bytes, plural, printable
@@ -104,7 +104,7 @@ def search(
     catalog = Catalog(settings)
     if count:
         matched = catalog.count(wanted)
-        print("unknown" if matched is None else matched)  # noqa: T201 - data goes to stdout
+        write_data("unknown" if matched is None else matched)
         return
     if output is None and sys.stdout.isatty():
         written = _show(catalog, wanted, limit or SHOWN_ITEMS)
@@ -129,7 +129,7 @@ def collections(
     """
     found = Catalog(config.load(config_file)).collections(words=text)
     if as_json:
-        print(json.dumps(found))  # noqa: T201 - data goes to stdout
+        write_data(found)
     else:
         rows = []
         for one in sorted(found, key=lambda one: text_of(one.get("id"))):
@@ -257,7 +257,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())  # noqa: T201 - data goes to stdout
+        write_data("  ".join(cells).rstrip())
 
 
 def _write(items: Iterable[Item], output: Path | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from geodes_tasks.cli.keyboard import Keyboard, keyboard
+from geodes_tasks.cli.keyboard import keyboard
 from geodes_tasks.cli.options import BatchNames, OutputDir, open_ledger
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import exit_codes
@@ -74,14 +75,13 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
 def in_lines(reader: SnapshotReader) -> Snapshot:
     """Write a line a batch now and then, until all are over."""
     views = {name: Lines(Console(stderr=True), name) for name in reader.batches}
-    idle = Keyboard(None)
     while True:
         snapshot = reader.read()
         for status in snapshot.batches:
             views[status.batch].show(status, lambda: snapshot)  # noqa: B023 - called at once
         if snapshot.over:
             return snapshot
-        idle.key(PERIOD_S)
+        time.sleep(PERIOD_S)
 
 
 def live(reader: SnapshotReader, actions: KeyActions) -> Snapshot:
@@ -89,7 +89,7 @@ def live(reader: SnapshotReader, actions: KeyActions) -> Snapshot:
     # The alternate screen, as less(1) and htop(1) use it: nothing stays above after a resize, and
     # the shell's own lines are back at the end.
     snapshot = reader.read()
-    with keyboard() as keys, Live(console=stderr, auto_refresh=False, screen=True) as screen:
+    with keyboard() as key, Live(console=stderr, auto_refresh=False, screen=True) as screen:
         while True:
             text, style = actions.note, actions.style
             try:
@@ -103,7 +103,7 @@ def live(reader: SnapshotReader, actions: KeyActions) -> Snapshot:
                 one for one in sections(snapshot) if one.title in (actions.titles or one.title)
             ]
             screen.update(Picture(drawn, stderr.height, note), refresh=True)
-            if snapshot.over or actions.press(keys.key(PERIOD_S), snapshot):
+            if snapshot.over or actions.press(key(PERIOD_S), snapshot):
                 return snapshot
 
 

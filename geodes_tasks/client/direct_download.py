@@ -86,9 +86,10 @@ def download(
             suspect["suspect"] = last.suspect
         return transfer.download(asset, final, usable, callbacks=shown, replace=False, **suspect)
 
-    with single_downloads.recorded(settings, asset, final) as results:
-        result = patiently(attempt, settings, download_id(str(final), asset), notify)
-        results.append(result)
+    seed = download_id(str(final), asset)
+    result = single_downloads.recorded(
+        settings, asset, final, lambda: patiently(attempt, settings, seed, notify)
+    )
     shown.done(result)
     if result.path != str(final):
         publish.warn_of_other_name(final, asset.title, Path(result.path))

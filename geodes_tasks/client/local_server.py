@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from geodes_tasks.client.child_process import end, tail, try_lock
-from geodes_tasks.client.earlier_runs import EarlierRuns
+from geodes_tasks.client.earlier_runs import cleaned_up
 from geodes_tasks.client.private_server import PrivateServer
 from geodes_tasks.errors import (
     ConfigError,
@@ -99,9 +99,7 @@ class OneMachine:
                 hooks = Hooks(self.settings)
                 hooks.batches_done(ledger)
                 stack.callback(self._end_run, hooks)
-                earlier = EarlierRuns(ledger, self.settings.keep_days)
-                earlier.start()
-                stack.callback(earlier.stop)
+                stack.enter_context(cleaned_up(ledger, self.settings.keep_days))
                 self._stack = stack.pop_all()
         except OSError as error:
             raise ConfigError("GEODES_TASKS_STATE_DIR", str(error)) from error

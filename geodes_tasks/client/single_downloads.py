@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,24 +21,21 @@ MOST_BYTES = 4_000_000
 """Bytes of the file from which the next download begins a new one; the one before is kept."""
 
 
-@contextlib.contextmanager
-def recorded(conf: Config, asset: Asset, final: Path) -> Iterator[list[DownloadResult]]:
-    """Record a download of this process: its start, and its end when the block ends.
-
-    The block puts the result into the list that is yielded.
-    """
+def recorded(
+    conf: Config, asset: Asset, final: Path, fetch: Callable[[], DownloadResult]
+) -> DownloadResult:
+    """Return the result of a download of this process, and record its start and its end."""
     record = _started(asset, final)
     _append(conf, record)
-    results: list[DownloadResult] = []
     end = replace(record, state=State.REVOKED)
     try:
-        yield results
-        for result in results:
-            end = replace(
-                record, state=State.SUCCESS, outcome=result.outcome, path=result.path,
-                size_bytes=result.size_bytes, verified=result.verified, source=result.source,
-                bytes_transferred=result.bytes_transferred, sources=dict(result.sources),
-            )  # fmt: skip
+        result = fetch()
+        end = replace(
+            record, state=State.SUCCESS, outcome=result.outcome, path=result.path,
+            size_bytes=result.size_bytes, verified=result.verified, source=result.source,
+            bytes_transferred=result.bytes_transferred, sources=dict(result.sources),
+        )  # fmt: skip
+        return result
     except Exception as error:
         end = replace(record, state=State.FAILURE, error=ErrorInfo.of(error))
         raise

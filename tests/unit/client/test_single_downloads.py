@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from geodes_tasks.client import single_downloads
 from geodes_tasks.errors import NotFoundError
-from geodes_tasks.model.results import DownloadResult, Proof
+from geodes_tasks.model.results import DownloadRecord, DownloadResult, Proof
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
@@ -29,10 +30,14 @@ RESULT = DownloadResult(
 
 def test_a_download_is_running_and_then_done(conf: Config) -> None:
     """Another process sees it from its start; its end has path, bytes and times."""
-    with single_downloads.recorded(conf, asset_of(b"content"), Path("/data/a.zip")) as results:
-        (running,) = single_downloads.read(conf)
-        results.append(RESULT)
-    (done,) = single_downloads.read(conf)
+    seen: list[DownloadRecord] = []
+
+    def fetch() -> DownloadResult:
+        seen.extend(single_downloads.read(conf))
+        return RESULT
+
+    single_downloads.recorded(conf, asset_of(b"content"), Path("/data/a.zip"), fetch)
+    (running,), (done,) = seen, single_downloads.read(conf)
 
     assert (running.state, running.finished_at) == (State.STARTED, None)
     assert (done.state, done.outcome, done.path) == (State.SUCCESS, "DOWNLOADED", "/data/a-1.zip")
@@ -42,16 +47,13 @@ def test_a_download_is_running_and_then_done(conf: Config) -> None:
 
 def test_failures_and_interruptions_are_told_apart(conf: Config) -> None:
     """An error is kept with its class; Ctrl-C leaves a cancelled download."""
-    with (
-        pytest.raises(NotFoundError),
-        single_downloads.recorded(conf, asset_of(b"content"), Path("/data/a.zip")),
-    ):
-        raise NotFoundError("https://x/a.zip", 404)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        single_downloads.recorded(conf, asset_of(b"other", "b.zip"), Path("/data/b.zip")),
-    ):
-        raise KeyboardInterrupt
+    missing = Mock(side_effect=NotFoundError("https://x/a.zip", 404))
+    ctrl_c = Mock(side_effect=KeyboardInterrupt)
+
+    with pytest.raises(NotFoundError):
+        single_downloads.recorded(conf, asset_of(b"content"), Path("/data/a.zip"), missing)
+    with pytest.raises(KeyboardInterrupt):
+        single_downloads.recorded(conf, asset_of(b"other", "b.zip"), Path("/data/b.zip"), ctrl_c)
     failed, stopped = single_downloads.read(conf)
 
     assert failed.error is not None
@@ -78,8 +80,7 @@ def test_the_file_stays_small(conf: Config, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(single_downloads, "MOST_BYTES", 100)
     for number in range(4):
         asset = asset_of(b"content", f"{number}.zip")
-        with single_downloads.recorded(conf, asset, Path(f"/data/{number}.zip")) as results:
-            results.append(RESULT)
+        single_downloads.recorded(conf, asset, Path(f"/data/{number}.zip"), lambda: RESULT)
 
     assert len(list(conf.state_dir.iterdir())) == 2
     assert 1 <= len(single_downloads.read(conf)) <= 2
@@ -90,7 +91,6 @@ def test_a_state_folder_that_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     conf = config.load(state_dir=tmp_path / "file" / "state")
 
-    with single_downloads.recorded(conf, asset_of(b"content"), Path("/data/a.zip")) as results:
-        results.append(RESULT)
+    single_downloads.recorded(conf, asset_of(b"content"), Path("/data/a.zip"), lambda: RESULT)
 
     assert single_downloads.read(conf) == []
