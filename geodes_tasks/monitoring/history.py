@@ -27,6 +27,7 @@ def history_sections(record: DownloadRecord) -> Iterator[Section]:
     state = STATE_WORDS[record.state]
     if record.reason:
         state = WAIT_WORDS.get(record.reason, record.reason)
+    times = {"started": record.started_at, "ended": record.finished_at, "due": record.due_at}
     facts = {
         "state": joined([state, OUTCOME_WORDS.get(record.outcome, "") if record.outcome else ""]),
         "item": record.item_id,
@@ -35,17 +36,7 @@ def history_sections(record: DownloadRecord) -> Iterator[Section]:
             [human_bytes(record.size_bytes), f"{human_bytes(record.bytes_transferred)} received"]
         ),
         "checksum": joined([record.checksum or "", "" if record.verified else "not verified"]),
-        "times": joined(
-            [
-                f"{word} {local_time(text)}"
-                for word, text in (
-                    ("started", record.started_at),
-                    ("ended", record.finished_at),
-                    ("due", record.due_at),
-                )
-                if text
-            ]
-        ),
+        "times": joined(f"{word} {local_time(text)}" for word, text in times.items() if text),
         "error": joined([record.error.message, record.error.hint] if record.error else [], ". "),
     }
     rows = tuple(Row((name, text)) for name, text in facts.items() if text)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from geodes_tasks.model.formatting import human_bytes, printable
+from geodes_tasks.model.formatting import escaped, human_bytes, printable
 from geodes_tasks.model.results import DownloadRecord
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import COMMANDS, Row, Section, Tone, sections
@@ -61,8 +61,8 @@ def console() -> Console:
 
 
 def write_line(text: str) -> None:
-    """Write one line to the user."""
-    console().print(text, highlight=False, markup=False, soft_wrap=True)
+    """Write one line to the user; what a terminal would obey is escaped."""
+    console().print(escaped(text, "\n"), highlight=False, markup=False, soft_wrap=True)
 
 
 def progress_view(*, quiet: bool = False) -> View:

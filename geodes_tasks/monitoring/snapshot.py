@@ -311,19 +311,18 @@ def silent_workers(snapshot: Snapshot) -> list[SilentWorker]:
     for row in snapshot.running:
         lease_ends.setdefault(row.worker, []).append(row.lease_end)
     seen = {worker.name: worker.seen for worker in snapshot.workers or ()}
-    found = []
+    silent = []
     for name in sorted({*seen, *lease_ends}):
         ends = lease_ends.get(name, [])
         since = max([seen.get(name, 0.0), *(end - limits.lease_seconds for end in ends)])
         if snapshot.at - since > SILENT_PERIODS * limits.register_seconds:
-            found.append(SilentWorker(name, since, len(ends), max(ends, default=None)))
-    if {worker.name for worker in found}.issuperset(seen):
-        # None is left that could take a download over.
-        return [replace(worker, taken_over_at=None) for worker in found]
-    # Recovery takes a turn each few seconds: a lease that has just ended is taken over now.
+            silent.append((name, since, ends))
+    # None is left that could take a download over.
+    is_last = {name for name, _, _ in silent}.issuperset(seen)
     return [
-        replace(one, taken_over_at=max(one.taken_over_at, snapshot.at))
-        if one.taken_over_at
-        else one
-        for one in found
+        # Recovery takes a turn each few seconds: a lease that has just ended is taken over now.
+        SilentWorker(
+            name, since, len(ends), None if is_last or not ends else max(*ends, snapshot.at)
+        )
+        for name, since, ends in silent
     ]
