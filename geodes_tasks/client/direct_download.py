@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks import transports as transport_table
 from geodes_tasks.client import single_downloads
-from geodes_tasks.errors import GeodesTasksError, QuotaError, Reaction
+from geodes_tasks.errors import GeodesTasksError, Reaction
 from geodes_tasks.ledger import Ledger, Running
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, download_id
-from geodes_tasks.model.formatting import human_seconds, plural
+from geodes_tasks.model.formatting import human_seconds
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import Snapshot
@@ -162,11 +162,7 @@ class _ShownDownload(Callbacks):
         if self._ledger is None or source != GEODES or PREVIEW_ROUTE in href:
             return
         if wait_s := self._ledger.account.spend(self._account).wait_s:
-            limits = self._ledger.connection.limits
-            used = (
-                f"{plural(limits.quota_count, 'download')} in the last {limits.quota_seconds:g} s"
-            )
-            raise QuotaError(href, used, wait_s, True)
+            raise self._ledger.connection.limits.used_up(href, wait_s)
 
     def done(self, result: DownloadResult) -> None:
         """Show the end."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from geodes_tasks.errors import QuotaError
 from geodes_tasks.model import json as jsontext
+from geodes_tasks.model.formatting import plural
 from geodes_tasks.settings.config import Config
 
 
@@ -46,6 +48,11 @@ class Limits:
     def register_seconds(self) -> float:
         """Return the seconds between two times that a worker registers."""
         return min(max(self.lease_seconds / 4, 0.5), 5.0)
+
+    def used_up(self, href: str, wait_s: float) -> QuotaError:
+        """Return the error for a request that the quota of the settings does not allow now."""
+        used = f"{plural(self.quota_count, 'download')} in the last {self.quota_seconds:g} s"
+        return QuotaError(href, used, wait_s, True)
 
     @classmethod
     def parse(cls, text: str | None) -> Limits | None:

@@ -19,14 +19,12 @@ from geodes_tasks.errors import (
     LeaseLostError,
     LedgerForbiddenError,
     LedgerUnavailableError,
-    QuotaError,
     RedirectUnreachableError,
     UnreachableError,
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, clock
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, REDIRECT
-from geodes_tasks.model.formatting import plural
 from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.retry import until_available
@@ -111,10 +109,7 @@ class LeasedAttempt(Callbacks):
             return
         spent = self._wait_for_redis(lambda: account.spend(self.claim.account))
         if spent.wait_s:
-            used = (
-                f"{plural(limits.quota_count, 'download')} in the last {limits.quota_seconds:g} s"
-            )
-            raise QuotaError(self.claim.asset.hrefs[source], used, spent.wait_s, True)
+            raise limits.used_up(self.claim.asset.hrefs[source], spent.wait_s)
         self._request = spent.request
 
     def progress(self, done_bytes: int, received_bytes: int = 0) -> None:

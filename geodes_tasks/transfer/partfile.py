@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -69,7 +67,6 @@ class PartFile:
         """
         with disk_errors(self.final):
             self._fd = self._create()
-        _count(self.folder, 1)
         self._writer = HashingWriter(self._fd, self.algorithm)
         return self
 
@@ -100,7 +97,6 @@ class PartFile:
             self._writer.close()
             os.close(self._fd)
             self._fd = -1
-            _count(self.folder, -1)
 
     # --- space -----------------------------------------------------------------------------------
 
@@ -327,18 +323,5 @@ class PartFile:
 
     def _remove_folder(self) -> None:
         # rmdir(2) fails while other attempts, of this process or another, have files in it.
-        if self.folder not in _in_use:
-            with contextlib.suppress(OSError):
-                self.folder.rmdir()
-
-
-_in_use: Counter[Path] = Counter()
-"""Number of open part files of this process by folder: such a folder is not removed."""
-_in_use_lock = threading.Lock()
-
-
-def _count(folder: Path, change: int) -> None:
-    with _in_use_lock:
-        _in_use[folder] += change
-        if not _in_use[folder]:
-            del _in_use[folder]
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
