@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from xml.parsers import expat
+from xml.etree import ElementTree
 
 from geodes_tasks.model.checksum import Checksum
 
-MANIFEST_BYTES = 16 * 1024 * 1024
-"""Size in bytes up to which a manifest is read; the largest of the Sentinels have some 100 kB."""
+MANIFEST_BYTES = 4 * 1024 * 1024
+"""Size in bytes up to which a manifest is read, in some ten times the memory; the largest of the
+Sentinels have some 100 kB."""
 
 _MANIFEST = re.compile(r"(?:^|/)(?:manifest\.safe|md5sums?(?:\.txt)?|[^/]+\.md5)\Z", re.IGNORECASE)
 _SUM_LINE = re.compile(r"\\?([0-9a-fA-F]{32})[ \t]+\*?(?:\./)?")
 _ALGORITHMS = {"md5": "md5", "sha-256": "sha256", "sha256": "sha256", "sha3-256": "sha3_256"}
 """Names of checksums in SAFE manifests, in lower case, to those of hashlib."""
-_FEED_CHARACTERS = 1024 * 1024
-"""Number of characters that are parsed at once. Expat before 2.6.0 scans a long token again with
-each call (CVE-2023-52425), so many small calls would take quadratic time."""
-_DIGEST_CHARACTERS = 256
-"""Number of characters of a checksum element that are kept; no digest with its blanks is longer."""
 
 
 def is_manifest(name: str) -> bool:
@@ -72,7 +68,7 @@ def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
         manifest: Its name below the folder: the names within are relative to its own folder.
     """
     if manifest.lower().endswith(".safe"):
-        pairs = _SafeManifest().parse(text)
+        pairs = [(name, checksum) for name, checksum in _checksums_in_safe(text) if name]
     else:
         # Lines of md5sum: digest, two blanks or a blank and `*`, name; the name may have blanks.
         lines = [line.lstrip() for line in io.StringIO(text)]
@@ -83,55 +79,18 @@ def checksums_in(text: str, manifest: str) -> dict[str, Checksum]:
     return {f"{parent}/{name}" if parent else name: checksum for name, checksum in pairs}
 
 
-class _RefusedManifestError(Exception):
-    """Raised for a document type: its entities could expand to gigabytes ("billion laughs")."""
-
-
-class _SafeManifest:
-    """Parser that collects the checksums of a SAFE manifest, element by element."""
-
-    def __init__(self) -> None:
-        self._found: list[tuple[str, Checksum]] = []
-        self._href, self._algorithm, self._digest = "", "", ""
-        self._checksum: Checksum | None = None
-
-    def parse(self, text: str) -> list[tuple[str, Checksum]]:
-        """Return names and checksums; none when the text is broken or has a document type."""
-        parser = expat.ParserCreate()
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = self._refuse
-        try:
-            for begin in range(0, len(text), _FEED_CHARACTERS):
-                parser.Parse(text[begin : begin + _FEED_CHARACTERS], False)
-            parser.Parse("", True)
-        except (expat.ExpatError, UnicodeError, _RefusedManifestError):
-            return []
-        return self._found
-
-    def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        name = tag.rpartition(":")[2]
-        if name == "byteStream":
-            self._href, self._checksum = "", None
-        elif name == "fileLocation":
-            self._href = attributes.get("href", "").removeprefix("./")
-        elif name == "checksum":
-            self._digest = ""
-            self._algorithm = _ALGORITHMS.get(attributes.get("checksumName", "").lower(), "")
-
-    def _characters(self, data: str) -> None:
-        if self._algorithm and len(self._digest) < _DIGEST_CHARACTERS:
-            self._digest += data[:_DIGEST_CHARACTERS]
-
-    def _end(self, tag: str) -> None:
-        name = tag.rpartition(":")[2]
-        if name == "checksum" and self._algorithm:
+def _checksums_in_safe(text: str) -> Iterator[tuple[str, Checksum]]:
+    """Yield names and checksums of a SAFE manifest; none when it is broken or has entities."""
+    if "<!DOCTYPE" in text:
+        return  # its entities could expand to gigabytes ("billion laughs")
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 - no entities
+    except (ElementTree.ParseError, UnicodeError):
+        return
+    for stream in root.iterfind(".//{*}byteStream"):
+        location = stream.find("{*}fileLocation")
+        href = "" if location is None else location.get("href", "").removeprefix("./")
+        for checksum in stream.iterfind("{*}checksum"):
+            algorithm = _ALGORITHMS.get(checksum.get("checksumName", "").lower(), "")
             with contextlib.suppress(ValueError):  # not a digest of that algorithm
-                self._checksum = Checksum(self._algorithm, self._digest.strip().lower())
-            self._algorithm = ""
-        elif name == "byteStream" and self._href and self._checksum is not None:
-            self._found.append((self._href, self._checksum))
-
-    def _refuse(self, *_: object) -> None:
-        raise _RefusedManifestError
+                yield href, Checksum(algorithm, (checksum.text or "").strip().lower())
