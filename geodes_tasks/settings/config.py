@@ -266,6 +266,15 @@ def environment_name(field: str) -> str:
     return Config.fields[field].variables[0]
 
 
+def text_of(name: str, value: object) -> str:
+    """Return the value of a field as its environment variable has it; empty for none."""
+    if name == "quota" and value is None:
+        return "off"
+    if isinstance(value, tuple):
+        return (os.pathsep if name == "download_roots" else ",").join(map(str, value))
+    return "" if value is None else str(value)
+
+
 def environment(settings: Config) -> dict[str, str]:
     """Return the variables from which a child process reads the same settings, secrets included."""
     found = {}
@@ -273,10 +282,6 @@ def environment(settings: Config) -> dict[str, str]:
         value = getattr(settings, name)
         if isinstance(value, Path):
             value = value.expanduser().absolute()
-        if isinstance(value, tuple):
-            value = (os.pathsep if name == "download_roots" else ",").join(map(str, value))
-        if name == "quota" and value is None:
-            value = "off"
-        if value not in (None, ""):
-            found[environment_name(name)] = str(value)
+        if written := text_of(name, value):
+            found[environment_name(name)] = written
     return found

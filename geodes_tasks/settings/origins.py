@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from geodes_tasks.settings.config import Config, load
+from geodes_tasks.settings.config import Config, load, text_of
 from geodes_tasks.settings.files import read_file, read_usual, variables
 from geodes_tasks.settings.secret import Secret
 from geodes_tasks.settings.urls import masked
@@ -47,17 +46,12 @@ def settings_in_force(config: Path | None = None) -> Iterator[Setting]:
 
 
 def _shown(name: str, value: object) -> str | None:
-    if name == "quota":
-        return "off" if value is None else str(value)
-    if value in (None, "", ()):
-        return None
+    shown = text_of(name, value)
     if name == "redis_url":
-        return masked(str(value))
+        return masked(shown)
     if isinstance(value, Secret):
         return "***"
-    if isinstance(value, tuple):
-        return (os.pathsep if name == "download_roots" else ",").join(map(str, value))
     # The path of a webhook is the secret of most services.
-    if name.startswith("on_") and str(value).startswith(("http://", "https://")):
-        return "/".join([*str(value).split("/")[:3], "***"])
-    return str(value)
+    if name.startswith("on_") and shown.startswith(("http://", "https://")):
+        return "/".join([*shown.split("/")[:3], "***"])
+    return shown or None
