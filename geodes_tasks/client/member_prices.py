@@ -29,8 +29,8 @@ from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.results import Proof
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer.callbacks import Callbacks
-from geodes_tasks.transfer.fallback import Source, sources_of
 from geodes_tasks.transfer.remote_archive import SetFacts, facts_of
+from geodes_tasks.transports import Source, sources_of
 
 MOST_READ = 200
 """Number of directories that are read before a run, at most: two seconds from S3."""

@@ -27,7 +27,7 @@ from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import numbered
 from geodes_tasks.transfer.disk import disk_errors
 from geodes_tasks.transfer.download_archive import download_archive
-from geodes_tasks.transfer.fallback import Fallback
+from geodes_tasks.transfer.fallback import fetch_from_any
 from geodes_tasks.transfer.fetch import Fetch
 from geodes_tasks.transfer.partfile import PartFile
 from geodes_tasks.transfer.unpack import Unpacked
@@ -88,16 +88,15 @@ def download(
     with PartFile(final, asset.content, token, algorithm) as part:
         part.expect(asset.size_bytes)
         part.reserve(asset.size_bytes or 0, resumes=True)
-        fetch, sources = Fetch(asset, part, callbacks), Fallback(asset, transports, part, callbacks)
-        if not fetch.adopt_whole():
-            sources.fetch_by(fetch.fetch)
-        if sources.folder is None:
+        fetch = Fetch(asset, part, callbacks)
+        folder = None if fetch.adopt_whole() else fetch_from_any(fetch, transports)
+        if folder is None:
             checksum = _verified(fetch, suspect)
             part.sync()
             callbacks.confirm()
             part.leftovers.sweep()
             return _published(fetch, checksum, None if replace else names)
-    return multi_object.download_product(asset, final, sources.folder, callbacks, token, download)
+    return multi_object.download_product(asset, final, folder, callbacks, token, download)
 
 
 def discard(asset: Asset, final: Path, token: str) -> None:

@@ -23,10 +23,9 @@ from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import disk_errors
-from geodes_tasks.transfer.fallback import Source, sources_of
 from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import Unpacked
-from geodes_tasks.transports import Transport
+from geodes_tasks.transports import Source, Transport, sources_of
 
 
 def download_archive(

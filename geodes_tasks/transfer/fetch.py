@@ -21,10 +21,9 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.disk import size_of
-from geodes_tasks.transfer.fallback import Source
 from geodes_tasks.transfer.leftovers import read_etag
 from geodes_tasks.transfer.partfile import PartFile
-from geodes_tasks.transports import Body
+from geodes_tasks.transports import Body, Source
 
 CHECK_BYTES = 64 * 1024 * 1024
 """Number of bytes of a body of unknown size after which the free space is checked again."""
@@ -73,7 +72,7 @@ class Fetch:
         self.has_resumed, self.is_one_body = True, False
         return True
 
-    def fetch(self, source: Source, has_other: bool) -> None:
+    def fetch(self, source: Source, *, has_other: bool) -> None:
         """Fetch the missing bytes from one source.
 
         Args:

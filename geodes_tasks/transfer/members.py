@@ -29,11 +29,10 @@ from geodes_tasks.transfer.archive_directory import (
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
 from geodes_tasks.transfer.disk import closing, disk_errors, open_folder
-from geodes_tasks.transfer.fallback import sources_of
 from geodes_tasks.transfer.publish import link_new, warn_of_other_name
 from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import extract_file, is_member
-from geodes_tasks.transports import Transport
+from geodes_tasks.transports import Transport, sources_of
 
 
 @contextlib.contextmanager

@@ -26,10 +26,9 @@ from geodes_tasks.transfer import manifest
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, refused_name
 from geodes_tasks.transfer.disk import disk_errors
-from geodes_tasks.transfer.fallback import Source
 from geodes_tasks.transfer.growing_folder import growing_folder
 from geodes_tasks.transfer.leftovers import Leftovers
-from geodes_tasks.transports import Member
+from geodes_tasks.transports import Member, Source
 
 
 def download_product(

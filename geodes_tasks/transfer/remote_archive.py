@@ -22,7 +22,7 @@ from geodes_tasks.transfer.archive_directory import (
     some_names,
 )
 from geodes_tasks.transfer.callbacks import Callbacks
-from geodes_tasks.transfer.fallback import Source
+from geodes_tasks.transports import Source
 
 TAIL_BYTES = 32 * 1024
 """Bytes at the end of an archive that the first request reads: the directory of a Sentinel-2

@@ -7,6 +7,7 @@ run over every entry.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 
 from geodes_tasks.errors import HrefRefusedError
@@ -15,7 +16,10 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.base import Body, Member, Transport
 from geodes_tasks.transports.s3.credentials import has_credentials
 
-__all__ = ["TRANSPORTS", "Body", "Member", "Transport", "chosen", "create", "no_source"]
+__all__ = [
+    "TRANSPORTS", "Body", "Member", "Source", "Transport", "chosen", "create", "no_source",
+    "sources_of",
+]  # fmt: skip
 
 # Strings, so that each transport loads its libraries only where it is used.
 TRANSPORTS: Mapping[str, str] = {
@@ -43,6 +47,25 @@ def chosen(settings: Config) -> list[str]:
     """
     usable = has_credentials(settings)
     return [name for name in TRANSPORTS if name != "s3" or usable]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source of one asset: where it is there, and how it is opened."""
+
+    name: str
+    """``geodes`` or ``s3``."""
+    transport: Transport
+    href: str
+
+
+def sources_of(asset: Asset, transports: Mapping[str, Transport]) -> list[Source]:
+    """Return the sources that have an asset, in the order of the transports."""
+    return [
+        Source(name, transport, asset.hrefs[name])
+        for name, transport in transports.items()
+        if name in asset.hrefs
+    ]
 
 
 def no_source(asset: Asset) -> HrefRefusedError:
