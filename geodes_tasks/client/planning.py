@@ -166,7 +166,7 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
                     portal_ranges=selection.portal_ranges,
                 )
             # The fields of the layout refer to the whole item.
-            asset = replace(asset, fields={})
+            asset = replace(asset, fields=dict)
             planned.requests.append(Request(asset, path, kept))
             kept = None
         except (ItemError, ConfigError) as error:

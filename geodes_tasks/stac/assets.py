@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,9 +19,9 @@ from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.json import OBJECT
 from geodes_tasks.stac.asset_proof import HREF_TAIL, checksum_of, datatype_of, size_of
 from geodes_tasks.stac.item_properties import (
-    LayoutFields,
     collection_of,
     identifier_of,
+    layout_fields,
     mapping_of,
     property_of,
     text_of,
@@ -179,7 +180,7 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
         hrefs={S3: endpoint} | {source: href} if endpoint else {source: href},
         size_bytes=size_of(asset, checksum),
         checksum=checksum,
-        fields=LayoutFields(item, key, title, name, checksum),
+        fields=partial(layout_fields, item, key, title, name, checksum),
     )
 
 

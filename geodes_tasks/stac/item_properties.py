@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from geodes_tasks.model.checksum import Checksum
@@ -101,42 +100,23 @@ def collection_of(item: Mapping[str, Any]) -> str:
     return text_of(item.get("collection")) or text_of(property_of(item, "dataset"))
 
 
-class LayoutFields(Mapping[str, str]):
-    """The fields of an item for ``--layout``, computed when a template uses one: most use none."""
-
-    def __init__(
-        self, item: Mapping[str, Any], key: str, title: str, name: str, checksum: Checksum | None
-    ) -> None:
-        self._item, self._key, self._title, self._name = item, key, title, name
-        self._checksum = checksum
-
-    @cached_property
-    def _all(self) -> dict[str, str]:
-        properties = properties_of(self._item)
-        scalars = {name: text_of(value) for name, value in properties.items()}
-        item_id = text_of(self._item.get("id")) or identifier_of(self._item)
-        return {name: text for name, text in scalars.items() if text} | {
-            "collection": collection_of(self._item),
-            "item": identifier_of(self._item),
-            "item_id": _UNFIT.sub("_", item_id),
-            "title": self._title,
-            "name": self._name,
-            "key": self._key,
-            "checksum": self._checksum.digest if self._checksum else "",
-            **_date(properties.get("start_datetime") or properties.get("datetime")),
-        }
-
-    def __getitem__(self, name: str) -> str:
-        return self._all[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all)
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def __repr__(self) -> str:
-        return repr(self._all)
+def layout_fields(
+    item: Mapping[str, Any], key: str, title: str, name: str, checksum: Checksum | None
+) -> dict[str, str]:
+    """Return the fields of an item and one of its assets for ``--layout``."""
+    properties = properties_of(item)
+    scalars = {each: text_of(value) for each, value in properties.items()}
+    item_id = text_of(item.get("id")) or identifier_of(item)
+    return {each: text for each, text in scalars.items() if text} | {
+        "collection": collection_of(item),
+        "item": identifier_of(item),
+        "item_id": _UNFIT.sub("_", item_id),
+        "title": title,
+        "name": name,
+        "key": key,
+        "checksum": checksum.digest if checksum else "",
+        **_date(properties.get("start_datetime") or properties.get("datetime")),
+    }
 
 
 def _date(value: object) -> dict[str, str]:

@@ -60,7 +60,7 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> str:
         relative = asset.title
     else:
         check_layout(layout)
-        relative = _filled(layout, asset, _name(asset))
+        relative = _filled(layout, asset)
     for segment in relative.split("/"):
         if problem := _problem(relative, segment):
             raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
@@ -80,7 +80,7 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> str:
 
 
 def _name(asset: Asset) -> str:
-    return printable(asset.fields.get("item") or asset.item_id or "item without id")
+    return printable(asset.fields().get("item") or asset.item_id or "item without id")
 
 
 # --- the layout --------------------------------------------------------------------------------
@@ -99,17 +99,17 @@ def check_layout(layout: str) -> None:
         raise ConfigError("layout", f"{shown!r} must name a path inside the download folder", _HINT)
 
 
-def _filled(layout: str, asset: Asset, name: str) -> str:
-    values = asset.fields
+def _filled(layout: str, asset: Asset) -> str:
+    values = asset.fields()
 
     def value(match: re.Match[str]) -> str:
         field = match[1]
         if field not in values:
-            known = ", ".join(sorted(values))
-            problem = f"unknown field {{{printable(field)}}}; {name} has: {printable(known, 2000)}"
+            known = printable(", ".join(sorted(values)), 2000)
+            problem = f"unknown field {{{printable(field)}}}; {_name(asset)} has: {known}"
             raise ConfigError("layout", problem, _HINT)
         if not values[field]:
-            raise HostileNameError(name, f"has no value for {{{field}}} of the layout")
+            raise HostileNameError(_name(asset), f"has no value for {{{field}}} of the layout")
         return _SEPARATORS.sub("_", values[field])
 
     return _FIELD.sub(value, layout)

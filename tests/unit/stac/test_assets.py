@@ -134,22 +134,22 @@ def test_fields_for_the_layout() -> None:
         "eo:cloud_cover": "67.5",
         "latest": "true",
     }
-    assert expected.items() <= asset.fields.items()
-    assert "keywords" not in asset.fields
+    assert expected.items() <= asset.fields().items()
+    assert "keywords" not in asset.fields()
 
 
 def test_fields_without_dates() -> None:
     """Where an item is silent the usual fields are there, and empty."""
     (asset,) = stac_assets.assets(item(start_datetime="soon"))
 
-    assert asset.fields["year"] == asset.fields["month"] == asset.fields["day"] == ""
+    assert asset.fields()["year"] == asset.fields()["month"] == asset.fields()["day"] == ""
 
 
 def test_datetime_stands_in_for_start_datetime() -> None:
     """Without a start of acquisition the item's datetime gives the day."""
     (asset,) = stac_assets.assets(item(start_datetime=None))
 
-    assert asset.fields["day"] == "03"
+    assert asset.fields()["day"] == "03"
 
 
 def test_old_property_names() -> None:
@@ -164,8 +164,8 @@ def test_old_property_names() -> None:
     (asset,) = stac_assets.assets(old)
 
     assert asset.hrefs["s3"] == ENDPOINT
-    assert asset.fields["year"] == "2020"
-    assert asset.fields["grid:code"] == "T31TCH"
+    assert asset.fields()["year"] == "2020"
+    assert asset.fields()["grid:code"] == "T31TCH"
 
 
 @pytest.mark.parametrize("last", ["accessService:endpointURL", "geodes:endpoint_url"])
@@ -443,7 +443,7 @@ def test_file_names_of_other_catalogues(title: str, href: str, expected: tuple[s
     """A label is no file name: the end of the href is, and ``{name}`` of a layout is always."""
     asset = only(title=title, href=href, description=None)
 
-    assert (asset.title, asset.fields["name"]) == expected
+    assert (asset.title, asset.fields()["name"]) == expected
 
 
 def test_a_local_name_that_the_catalogue_gives() -> None:
@@ -452,7 +452,7 @@ def test_a_local_name_that_the_catalogue_gives() -> None:
 
     asset = only(title="Zipped product", href=href, description=None, **{"file:local_path": path})
 
-    assert asset.title == asset.fields["name"] == "S2A_MSIL2A.SAFE.zip"
+    assert asset.title == asset.fields()["name"] == "S2A_MSIL2A.SAFE.zip"
 
 
 def test_files_of_one_name_are_kept_apart_as_the_error_says(tmp_path: Path) -> None:
@@ -487,8 +487,8 @@ def test_number_too_long_to_write() -> None:
     """A number that Python refuses to write in digits is no name and no field."""
     (asset,) = stac_assets.assets(item(identifier=10**5000, area=10**5000))
 
-    assert asset.fields["item"] == URN
-    assert "area" not in asset.fields
+    assert asset.fields()["item"] == URN
+    assert "area" not in asset.fields()
 
 
 def test_s3_href() -> None:
@@ -665,5 +665,5 @@ def test_any_json_gives_assets_or_an_item_error(
         assert assets
         for asset in assets:
             assert asset.hrefs
-            assert all(isinstance(value, str) for value in asset.fields.values())
+            assert all(isinstance(value, str) for value in asset.fields().values())
             assert type(asset).from_dict(asset.to_dict()) == asset

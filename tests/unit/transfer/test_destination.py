@@ -39,7 +39,7 @@ def asset(title: str = "a.zip", fields: dict[str, str] | None = None) -> Asset:
         title=title,
         hrefs={},
         checksum=Checksum("md5", MD5),
-        fields=FIELDS | {"title": title} if fields is None else fields,
+        fields=lambda: FIELDS | {"title": title} if fields is None else fields,
     )
 
 
