@@ -193,10 +193,18 @@ class Space:
         """Bytes that downloads may still write; negative when too little is free already."""
         return self.free_bytes - self.reserved_bytes
 
-    @property
-    def capacity_bytes(self) -> int:
-        """Size in bytes of the largest file that the empty volume can take."""
-        return self.total_bytes - self.reserved_bytes
+    def check_capacity(self, final: Path, size_bytes: int) -> None:
+        """Check that the empty volume can take what a download writes.
+
+        Raises:
+            TooLargeError: it never can; the final path is named.
+        """
+        if self.is_known and size_bytes > self.total_bytes - self.reserved_bytes:
+            problem = (
+                f"{size_bytes} bytes needed, the whole volume has {self.total_bytes} bytes, "
+                f"of which {self.reserved_bytes} are kept free"
+            )
+            raise TooLargeError(str(final), problem)
 
 
 def space_of(folder: Path) -> Space:

@@ -118,12 +118,7 @@ class PartFile:
         missing = size_bytes - self.offset
         if not space.is_known or space.usable_bytes >= missing:
             return
-        if size_bytes > space.capacity_bytes:
-            problem = (
-                f"{size_bytes} bytes needed, the whole volume has {space.total_bytes} bytes, "
-                f"of which {space.reserved_bytes} are kept free"
-            )
-            raise TooLargeError(str(self.final), problem)
+        space.check_capacity(self.final, size_bytes)
         longest = size_of(leftover) if (leftover := self.leftovers.longest()) else 0
         if resumes and longest > 0 and space.usable_bytes >= max(longest, size_bytes - longest):
             return

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from geodes_tasks.errors import ArchiveError, NotAFileError, TooLargeError
+from geodes_tasks.errors import ArchiveError, NotAFileError
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.checksum import READ_BYTES
 from geodes_tasks.model.results import MemberFile, Proof
@@ -149,7 +149,9 @@ class Unpacked:
             if asset.members:
                 files = selected(files, asset.members, asset.title)
             check_readable(files.values(), asset.title)
-            self._check_space(sum(info.file_size for info in files.values()))
+            with disk_errors(self.final):
+                space = space_of(next(one for one in self.final.parents if one.exists()))
+            space.check_capacity(self.final, sum(info.file_size for info in files.values()))
             members = {
                 path: MemberFile(path, info.file_size, f"{info.CRC:08x}")
                 for path, info in files.items()
@@ -181,14 +183,6 @@ class Unpacked:
             with disk_errors(self.final):
                 self._write_list(growing.hidden, members.values())
         return len(right)
-
-    def _check_space(self, size_bytes: int) -> None:
-        """Raise TooLargeError where the volume can never take so many bytes."""
-        with disk_errors(self.final):
-            space = space_of(next(one for one in self.final.parents if one.exists()))
-        if space.is_known and size_bytes > space.capacity_bytes:
-            problem = f"{size_bytes} bytes needed, the volume has {space.total_bytes}"
-            raise TooLargeError(str(self.final), problem)
 
     def _has(self, member: MemberFile, progress: Callable[[], None]) -> bool:
         return is_member(self.final / member.path, member, progress)
