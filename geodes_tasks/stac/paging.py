@@ -107,7 +107,7 @@ class Results(Iterator[Item]):
     def _part(self, part: Part, number: int) -> Iterator[Item]:
         counted: int | None = None
         distinct, wanted = 0, part.get("ids")
-        for page, window in self._pages(part):
+        for page, is_whole in self._pages(part):
             items = page.items
             if wanted is not None:
                 # A portal that does not know `ids` finds all its items.
@@ -122,32 +122,31 @@ class Results(Iterator[Item]):
                     distinct, self._seen[identity] = distinct + 1, number
                 if known is None:
                     yield item
-            if wanted is None and window.begin is None and page.matched is not None:
+            if wanted is None and is_whole and page.matched is not None:
                 # What is published meanwhile is not missing: the smallest count is right.
                 counted = min(page.matched, page.matched if counted is None else counted)
         self.missing += max((counted or 0) - distinct, 0)
 
-    def _pages(self, part: Part) -> Iterator[tuple[Page, _Window]]:
-        """Yield the pages of a search and, where the portal cuts it off, of what continues it."""
-        window: _Window | None = _Window(part)
-        while window is not None:
-            number, size, last, rest = 1, PAGE_ITEMS, None, None
+    def _pages(self, part: Part) -> Iterator[tuple[Page, bool]]:
+        """Yield the pages of a search and, where the portal cuts it off, of what continues it.
+
+        With each page comes whether it is one of the search itself, which counts all its items.
+        """
+        begin: Any = None
+        while True:
+            number, size, last = 1, PAGE_ITEMS, None
             ids: set[int] = set()
             while True:
                 problem = "its window of results ends" if number * size > WINDOW_ITEMS else ""
                 try:
-                    page = None if problem else self._fetch(window.part, number, size)
+                    page = None if problem else self._fetch(part, number, size)
                 except SearchError as error:
-                    if number == 1 and window.begin is None:
+                    if number == 1 and begin is None:
                         raise
                     page, problem = None, error.problem
                 if page is None:
-                    rest = window.after(last)
-                    if rest is None:
-                        self.is_cut = True
-                        logger.warning("the portal refuses further pages: %s", problem)
                     break
-                yield page, window
+                yield page, begin is None
                 known = len(ids)
                 ids.update(map(identity_of, page.items))
                 if page.items and len(ids) == known:
@@ -162,31 +161,26 @@ class Results(Iterator[Item]):
                 if len(ids) == known or (
                     is_short if page.matched is None else len(ids) >= page.matched
                 ):
-                    break
-                number, last = number + 1, window.value(page.items[-1])
-            window = rest
+                    return
+                number, last = number + 1, _sort_value(part, page.items[-1])
+            if last is None or last == begin:
+                self.is_cut = True
+                logger.warning("the portal refuses further pages: %s", problem)
+                return
+            part, begin = _continued(part, last), last
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A search as far as the portal pages through it."""
+def _sort_value(part: Part, item: Item) -> Any:
+    """Return the value of the first sort field of an item."""
+    name = part["sortBy"][0]["field"].removeprefix("properties.")
+    return property_of(item, name) or item.get(name)
 
-    part: Part
-    begin: Any = None
-    """Value of the first sort field at which it continues a search; None for its beginning."""
 
-    def value(self, item: Item) -> Any:
-        """Return the value of the first sort field of an item."""
-        name = self.part["sortBy"][0]["field"].removeprefix("properties.")
-        return property_of(item, name) or item.get(name)
-
-    def after(self, last: Any) -> _Window | None:
-        """Return the search for what follows a value; None where that would lead no further."""
-        if last is None or last == self.begin:
-            return None
-        field = self.part["sortBy"][0]
-        name = field["field"].removeprefix("properties.")
-        operator = "gte" if field["direction"] == "asc" else "lte"
-        query = dict(self.part.get("query") or {})
-        query[name] = {**query.get(name, {}), operator: last}
-        return _Window({**self.part, "query": query}, last)
+def _continued(part: Part, last: Any) -> Part:
+    """Return the search for what follows a value of the first sort field."""
+    field = part["sortBy"][0]
+    name = field["field"].removeprefix("properties.")
+    operator = "gte" if field["direction"] == "asc" else "lte"
+    query = dict(part.get("query") or {})
+    query[name] = {**query.get(name, {}), operator: last}
+    return {**part, "query": query}
