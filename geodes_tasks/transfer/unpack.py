@@ -164,9 +164,7 @@ class Unpacked:
             )
             kept = members.values() if asset.members else ()
             with disk_errors(self.final):
-                right = {
-                    one.path for one in kept if is_member(self.final / one.path, one, progress)
-                }
+                right = {one.path for one in kept if self._has(one, progress)}
             left = [one for one in files.items() if one[0] not in right]
             left.sort(key=lambda one: one[1].header_offset)
             plan(archive, [info for _, info in left])
