@@ -46,6 +46,7 @@ SUBJECTS = {
         "tests/integration/test_availability.py",
         "tests/integration/test_http_client.py",
         "tests/integration/test_http_transport.py",
+        "tests/integration/test_s3_transport.py",
     ),
     "stac": ("geodes_tasks/stac", "tests/unit/stac/test_*.py", "tests/integration/test_search.py"),
     "lua": ("geodes_tasks/ledger/scripts", "tests/unit/ledger/test_*.py"),

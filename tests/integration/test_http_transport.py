@@ -22,6 +22,7 @@ from geodes_tasks.errors import (
     HrefRefusedError,
     KeyMissingError,
     LicenceError,
+    NoRangesError,
     NotFoundError,
     OfflineError,
     ProxyFailedError,
@@ -755,6 +756,7 @@ def test_hrefs_that_are_not_opened(address: str, match: str) -> None:
         fetch(transport, address)
 
     assert "secret" not in str(caught.value)
+    assert not caught.value.href.startswith("None")  # it names what the catalogue has
 
 
 @pytest.mark.parametrize("port", ["", ":80", ":{port}"])
@@ -1304,6 +1306,48 @@ def test_breaking_off_disturbs_no_one_else() -> None:
             transport.abort(threading.get_ident())
 
     assert len(server.connections) == 1
+
+
+def read_range(server: Scripted, etag: str | None) -> tuple[int, int | None, bytes]:
+    """Read four bytes from byte 5; give where they start, the size of the object, and them."""
+    asset = asset_of(b"0123456789")
+    href = f"{server.url}/f"
+    with transport_for(server.url).open_range(href, 5, 4, etag=etag, asset=asset) as body:
+        return body.offset, body.total_bytes, b"".join(body.chunks)
+
+
+def test_a_range_is_exactly_what_was_requested() -> None:
+    """A part of an archive comes alone, in one request with the validator of the others."""
+    part = answer(
+        b"5678", "Content-Range: bytes 5-8/10", 'ETag: "v1"', status="206 Partial Content"
+    )
+    with Scripted(part) as server:
+        found = read_range(server, '"v1"')
+
+    assert found == (5, 10, b"5678")
+    assert len(server.requests) == 1
+    assert "range: bytes=5-8" in server.requests[0].lower()
+    assert 'if-range: "v1"' in server.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        answer(b"0123456789", 'ETag: "v1"'),
+        answer(b"5678", "Content-Range: bytes 4-7/10", 'ETag: "v1"', status="206 Partial Content"),
+        answer(b"56789", "Content-Range: bytes 5-9/10", 'ETag: "v1"', status="206 Partial Content"),
+        answer(b"5678", "Content-Range: bytes 5-8/10", 'ETag: "v2"', status="206 Partial Content"),
+        answer(b"5678", 'ETag: "v1"', status="206 Partial Content"),
+        answer(
+            b"5678", "Content-Range: bytes 5-8/10", 'ETag: "v1"', "Content-Encoding: gzip",
+            status="206 Partial Content",
+        ),
+    ],
+)  # fmt: skip
+def test_a_range_that_is_another_one_is_not_taken(other: bytes) -> None:
+    """Neither the whole file, nor other bytes, nor those of another version."""
+    with Scripted(other) as server, pytest.raises(NoRangesError):
+        read_range(server, '"v1"')
 
 
 # --- secrets ------------------------------------------------------------------------------------

@@ -95,6 +95,16 @@ def test_first_words_count_less_than_the_md5(
         assert fetched(server, final, asset_for(content, "a.json")) == content
 
 
+def test_a_text_that_comes_in_pieces_is_proven_by_its_md5(final: Path) -> None:
+    """The first piece alone looks like a message; the whole is the file."""
+    content = b'{"type": "Feature", "bytes": "' + b"x" * 2000 + b'"}'
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (content[:700], content[700:], b"")
+    )
+    with Scripted(answer(chunks, "Transfer-Encoding: chunked", length=False)) as server:
+        assert fetched(server, final, asset_for(content)) == content
+
+
 def test_a_long_text_is_proven_by_its_md5(final: Path) -> None:
     """A text that is longer than any message streams to its end."""
     content = b'{"a": [' + b"1," * 300_000 + b"1]}"

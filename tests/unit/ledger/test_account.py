@@ -8,7 +8,7 @@ from geodes_tasks.errors import OfflineError, QuotaError, ThrottledError, Transf
 from geodes_tasks.ledger import Claim, Ledger, News, Request, TapeAnswer, Verdict
 from geodes_tasks.ledger.offline import NO_QUOTA, NOT_SAID
 from geodes_tasks.model.results import Decision
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import Reason, State
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer.retry import decide
 from tests.conftest import Clock
@@ -367,6 +367,24 @@ def test_a_request_that_never_reached_the_portal_is_returned(fake_ledger: Ledger
 
     assert 55 < full.wait_s < 65
     assert [ledger.account.spend(ACCOUNT).wait_s > 0 for _ in range(2)] == [False, True]
+
+
+def test_a_full_window_that_has_room_again_pauses_nothing(fake_ledger: Ledger) -> None:
+    """The own window was full when the attempt looked; meanwhile a request came back."""
+    ledger = with_limits(fake_ledger, quota_count=1, quota_seconds=600.0)
+    first, second = many(ledger, 2)
+    spent = ledger.account.spend(ACCOUNT)
+    full = Decision(True, Reason.QUOTA, counted=False, pause=Reason.QUOTA, pause_s=600.0)
+
+    ledger.leases.postpone(claimed(ledger, first), REFUSED, full, ENTRY)
+    while_full = ledger.leases.claim(second.download_id, "w")
+    ledger.control.resume_account(ACCOUNT)
+    claim = claimed(ledger, second)
+    ledger.account.refund(ACCOUNT, spent.request)
+    ledger.leases.postpone(claim, REFUSED, full, ENTRY)
+
+    assert while_full is Verdict.WAITING
+    assert claimed(ledger, first).portal_pause == ""
 
 
 def test_whether_the_key_gave_a_file_since(fake_ledger: Ledger, clock: Clock) -> None:

@@ -79,10 +79,12 @@ def test_after_an_outage_of_the_portal_one_download_tries(ledger: Ledger, clock:
     (first,) = sent_ids(ledger)
     claim = claimed(ledger, next(one for one in alone if one.download_id == first))
     meanwhile = sent_ids(ledger)
+    others = {ledger.leases.claim(one, "w") for one in ids(alone) - {first}}
     (known,) = [outage for outage in ledger.sources.outages() if outage == "geodes"]
     after = finished(ledger, claim)
 
     assert (claim.probes, meanwhile, known) == (True, [], "geodes")
+    assert others == {Verdict.WAITING}
     assert after == ids(alone) - {first}
     assert ledger.sources.outages() == {}
 
@@ -149,6 +151,20 @@ def test_a_redirect_that_leads_nowhere_stops_only_what_it_alone_serves(
     sent_ids(ledger)
     claim = claimed(ledger, request)
     assert (claim.redirect, claim.host) == (MIRROR, "")
+
+
+def test_what_a_redirect_serves_needs_the_portal_first(ledger: Ledger, clock: Clock) -> None:
+    """While the portal is away nobody can be redirected by it."""
+    (request,) = many(ledger, 1)
+    held = Decision(True, Reason.OUTAGE, 5.0, counted=False, held=MIRROR)
+    postponed(ledger, claimed(ledger, request), held)
+
+    ledger.sources.exchange({"geodes": OUT, MIRROR: News(shun=0.0)})
+    clock.advance(6.0)
+    ledger.dispatch.recover("w", slots=4)
+
+    assert sent_ids(ledger) == []
+    assert ledger.leases.claim(request.download_id, "w") is Verdict.WAITING
 
 
 def test_one_worker_alone_does_not_stop_a_source_for_all(ledger: Ledger, clock: Clock) -> None:
