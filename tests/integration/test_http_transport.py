@@ -987,8 +987,8 @@ def test_redirects_that_are_not_followed(target: str, match: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "localhost", "localhost.", "LOCALHOST", "a.localhost", "127.0.0.1.", "127.1", "2130706433",
-        "0x7f000001", "0177.0.0.1", "0", "[::1]", "[::ffff:7f00:1]",
+        "localhost", "localhost.", "LOCALHOST", "a.localhost", "127.0.0.1", "127.0.0.1.", "127.1",
+        "2130706433", "0x7f000001", "0177.0.0.1", "0", "[::1]", "[::ffff:7f00:1]",
     ],
 )  # fmt: skip
 def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
@@ -1281,6 +1281,23 @@ def test_a_wait_is_broken_off_from_outside(mode: str, tls: bool) -> None:
 
         timer.join()
         assert time.monotonic() - began < 5
+
+
+def test_the_wait_for_a_silent_proxy_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is connected and makes no tunnel holds up no worker that stops."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        url = "https://portal.example"
+        transport = transport_for(url, connect_seconds=20, first_byte_seconds=20)
+        timer = threading.Timer(0.5, transport.abort, [threading.get_ident()])
+        timer.start()
+        began = time.monotonic()
+
+        with pytest.raises(TransferError):
+            fetch(transport, f"{url}/f")
+
+        timer.join()
+        assert time.monotonic() - began < 10
 
 
 def test_a_body_without_length_that_is_broken_off_is_not_complete(
