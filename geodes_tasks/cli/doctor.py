@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from geodes_tasks.cli.options import AsJson
 from geodes_tasks.cli.output import write_data
 from geodes_tasks.client.doctor import examine
 from geodes_tasks.ledger.checks import Level
@@ -20,7 +19,7 @@ STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check Redis, workers, key, quota, S3, folder, clocks and TLS; no download is spent.
 

@@ -73,7 +73,7 @@ def download(
     tile: searches.Tile = None,
     query: searches.Query = None,
     ask_above: searches.AskAbove = searches.ASK_ABOVE,
-    yes: searches.Yes = False,
+    yes: options.Yes = False,
     max_wait: options.MaxWait = None,
 ) -> None:
     """Download items on this machine; nothing needs installing or configuring first.

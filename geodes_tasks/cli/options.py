@@ -43,7 +43,7 @@ def rate_text(text: str) -> str:
     return text
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 BatchName = Annotated[
     str | None,
     argument(

@@ -61,7 +61,6 @@ Query = Annotated[
     ),
 ]
 AskAbove = Annotated[int, typer.Option("--ask-above", min=0, help="Ask first above so many items.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Output = Annotated[
     Path | None,
     typer.Option(

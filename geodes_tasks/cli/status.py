@@ -54,12 +54,7 @@ def status(
             write_line(f"no run is under way: {resume}")
 
 
-def batches(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON list: the object of `status --json` of each.")
-    ] = False,
-    output_dir: OutputDir = None,
-) -> None:
+def batches(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
     """List the batches, the newest first: end expected, bytes, owner, age and states.
 
     Example: geodes-tasks batches

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from geodes_tasks.cli.keyboard import keyboard
-from geodes_tasks.cli.options import BatchNames, OutputDir, open_ledger
+from geodes_tasks.cli.options import AsJson, BatchNames, OutputDir, open_ledger
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import exit_codes
 from geodes_tasks.client.steering import Steering
@@ -38,12 +38,12 @@ PAGES = {"e": ("batches", "needs you", "continues by itself"), "f": ("batches", 
 def watch(
     batch: BatchNames = None,
     once: Annotated[bool, typer.Option("--once", help="Draw once, then end.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write one JSON object, then end.")
-    ] = False,
+    as_json: AsJson = False,
     output_dir: OutputDir = None,
 ) -> None:
     """Watch batches until they are finished; keys pause, resume, retry and cancel.
+
+    With --json the state of the moment is written, and the command ends.
 
     Example: geodes-tasks watch april. On a terminal, `?` names the keys.
     """

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from geodes_tasks.client.child_process import end, is_listening, tail, try_lock
@@ -126,7 +125,7 @@ class PrivateServer:
             fcntl.flock(users, fcntl.LOCK_SH)
             stack.callback(self._leave, users)
             # Closed in reverse order: the failure is explained before the server is stopped.
-            stack.push(self._explain)
+            stack.enter_context(self._explained())
             if is_first:
                 self._start()
 
@@ -265,24 +264,24 @@ class PrivateServer:
             with self._guard:
                 self._guard.kill()
 
-    def _explain(
-        self,
-        kind: type[BaseException] | None,  # noqa: ARG002 - the signature of ExitStack.push
-        error: BaseException | None,
-        trace: TracebackType | None,  # noqa: ARG002
-    ) -> None:
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
         """Replace a failure of the ledger by one that names the state of the private server.
 
         Raises:
             PrivateServerError: in place of the failure.
         """
-        if not isinstance(error, LedgerUnavailableError) or isinstance(error, PrivateServerError):
-            return
-        if isinstance(error, LedgerStuckError):
-            problem = f"takes no changes: {error.problem}"
-        else:
+        try:
+            yield
+        except PrivateServerError:
+            raise
+        except LedgerStuckError as error:
+            raise PrivateServerError(
+                str(self.state), f"takes no changes: {error.problem}"
+            ) from error
+        except LedgerUnavailableError as error:
             problem = f"{self._ending()}; {self.log} ends with: {tail(self.log)}"
-        raise PrivateServerError(str(self.state), problem) from error
+            raise PrivateServerError(str(self.state), problem) from error
 
     def _ending(self) -> str:
         """Describe how the server ended, where it has."""
