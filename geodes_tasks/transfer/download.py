@@ -33,6 +33,8 @@ from geodes_tasks.transfer.partfile import PartFile
 from geodes_tasks.transfer.unpack import Unpacked
 from geodes_tasks.transports import Transport
 
+EXPECTED_BYTES = 1 << 40
+"""Bytes that are expected of a file at its final name where the catalogue has no size: 1 TiB."""
 DEFAULT_ALGORITHM = "md5"
 
 
@@ -136,6 +138,8 @@ def _present(
             size, current = proof.size_bytes, proof
         elif not stat.S_ISREG(found.st_mode):
             raise NotAFileError(str(final), "special file")
+        elif _is_hollow(found, asset.size_bytes) and Proof.of(found) != proof:
+            return None
         else:
             # Where there is a checksum it decides: sizes in catalogues are wrong at times.
             size_bytes = None if asset.checksum else asset.size_bytes
@@ -145,6 +149,16 @@ def _present(
                 return None
             size, current = found.st_size, Proof.of(found)
     return DownloadResult.present(asset, final, size, current)
+
+
+def _is_hollow(found: os.stat_result, expected_bytes: int | None) -> bool:
+    """Return whether a file has mostly holes, and more than twice the bytes that are expected.
+
+    A sparse file of terabytes costs a user who plants it nothing, and takes hours to read.
+    """
+    # A block of st_blocks has 512 bytes (stat(2)). Files on compressed volumes have few, too.
+    is_sparse = found.st_blocks * 512 < found.st_size // 2
+    return is_sparse and found.st_size > 2 * (expected_bytes or EXPECTED_BYTES)
 
 
 # --- verify and publish ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geodes_tasks.errors import SearchError
+from geodes_tasks.stac import catalog
 from geodes_tasks.stac.paging import Page
 from geodes_tasks.stac.query import Search, moment, order, tile_code
 
@@ -211,3 +212,32 @@ def test_counts_are_read_where_they_are(
     page = Page.of(answer)
 
     assert (page.matched, page.limit) == (matched, limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_named"),
+    [
+        ("urn:1", True),
+        ("SENTINEL2A_L2A_T31TCJ_C", True),
+        ("SENTINEL2A_L2A_T31TCJ_C_V2-0.zip", True),
+        ("a/folder/SENTINEL2A_L2A_T31TCJ_C_V2-0", True),
+        ("SENTINEL2A_L2A_T31TCJ_C_V1-0.zip", False),
+        ("SENTINEL2A_L2A_T31TCJ_D_V2-0.zip", False),
+        ("SENTINEL2A_L2A_T31TCJ", False),
+    ],
+)
+def test_a_version_in_a_name_is_that_of_the_item(name: str, is_named: bool) -> None:
+    """A product of THEIA has its version in the name of its archive alone."""
+    item = {
+        "id": "urn:1",
+        "properties": {"identifier": "SENTINEL2A_L2A_T31TCJ_C"},
+        "assets": {"x": {"title": "SENTINEL2A_L2A_T31TCJ_C_V2-0.zip"}},
+    }
+    other = {
+        "id": "urn:2",
+        "properties": {"identifier": "SENTINEL2A_L2A_T31TCJ_E"},
+        "assets": {"x": {"title": "SENTINEL2A_L2A_T31TCJ_C_V2-0.zip"}},
+    }
+
+    assert catalog._is_named(item, name) is is_named
+    assert not catalog._is_named(other, name)

@@ -8,7 +8,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,20 @@ def test_a_product_folder_that_changed_is_no_file_to_replace(final: Path, change
         download(PRODUCT, final, {"geodes": FolderTransport(FILES)}, proof=proof)
 
     assert (final / change).read_bytes() == b"mine"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("size_bytes", [len(CONTENT), None])
+def test_a_sparse_file_of_terabytes_is_replaced_unread(final: Path, size_bytes: int | None) -> None:
+    """Whoever may write to the folder can plant one for nothing; reading it would take hours."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with final.open("wb") as planted:
+        planted.truncate(3 << 40)
+    asset = replace(ASSET, size_bytes=size_bytes)
+
+    result = download(asset, final, {"geodes": MemoryTransport(CONTENT)})
+
+    assert (result.outcome, final.read_bytes()) == (Outcome.DOWNLOADED, CONTENT)
 
 
 def test_a_folder_where_a_checksum_promises_a_file(final: Path) -> None:

@@ -497,6 +497,23 @@ def test_members_for_a_user_who_waits_share_a_range(folder: Path) -> None:
     assert len(s3.opened) == 3
 
 
+def test_a_member_whose_name_is_taken_gets_another_one_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file that was there stays, and the log names both."""
+    content, name = zipped(), f"{IMAGE}_B04_10m.jp2"
+    taken = folder / name
+    taken.parent.mkdir(parents=True)
+    taken.write_bytes(b"of the user")
+
+    with members.remote(set_of(content), {"s3": MemoryTransport(content)}) as archive:
+        (path,) = members.extract(archive, [name], folder)
+
+    assert (taken.read_bytes(), path.read_bytes()) == (b"of the user", WANTED[name])
+    assert f"{taken} exists" in caplog.text
+    assert path.name in caplog.text
+
+
 def test_memory_does_not_depend_on_the_size_of_members(folder: Path) -> None:
     """A member of 64 MB is inflated piece by piece."""
     content = zipped({"a_B04_10m.jp2": bytes(64_000 * KiB)})
