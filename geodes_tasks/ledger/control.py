@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from geodes_tasks.ledger.account import Accounts
 from geodes_tasks.ledger.connection import Connection, Part
-from geodes_tasks.ledger.figures import as_count
+from geodes_tasks.ledger.figures import as_count, count_unfinished
+from geodes_tasks.ledger.source_health import hosts_in
+from geodes_tasks.model import json as jsontext
+from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import plural
+from geodes_tasks.model.states import Reason
 
 LEFT_OVER_BLOCK = 50
 """Downloads of earlier runs that one script ends: some milliseconds of Redis."""
@@ -54,12 +58,70 @@ class Control(Part):
         with self._connection.commands() as redis:
             if wanted:
                 redis.sadd(self._key("wanted"), *wanted)
-            self._connection.run("begin_run", *broker_keys)
-            # Interrupted here, recovery finds that these messages are lost.
-            for account in redis.smembers(self._key("accounts")):
+            redis.set(self._key("run"), "on")
+            accounts = redis.smembers(self._key("accounts"))
+            continued = redis.smembers(self._key("wanted"))
+            self._set_aside(set(redis.zrange(self._key("batches"), 0, -1)) - continued, accounts)
+            for account in accounts:
+                self._reset(self._key("account", account))
+                # Interrupted here, recovery finds that these messages are lost.
                 sent = self._key("account", account, "sent")
                 while ids := redis.zrange(sent, 0, LEFT_OVER_BLOCK - 1):
-                    self._connection.run("resend_downloads", account, -1, *ids)
+                    self._connection.run(
+                        "requeue_downloads", f"account:{account}:sent", "inf", *ids
+                    )
+            for batch in continued:
+                self._connection.run("rejoin_rings", batch)
+            if hosts := redis.hget(self._key("sources"), "hosts"):
+                redis.delete(self._key("sources"))
+                redis.hset(self._key("sources"), "hosts", hosts)
+            ended = "wanted", "workers", "slots", "slots_of", "recoverer", *broker_keys
+            redis.unlink(*map(self._key, ended))
+
+    def _set_aside(self, batches: Collection[str], accounts: Collection[str]) -> None:
+        """Mark batches as those of earlier runs: nothing that is ready in them starts."""
+        if not batches:
+            return
+        with self._connection.commands() as redis:
+            hosts = hosts_in(redis.hgetall(self._key("sources")))
+            lists = [one + s3 for one in (GEODES, *hosts) for s3 in ("", f"+{S3}")] + [S3]
+            pipeline = redis.pipeline(transaction=False)
+            for batch in batches:
+                pipeline.hgetall(self._key("batch", batch))
+            for batch, counters in zip(batches, pipeline.execute(), strict=True):
+                if count_unfinished(counters):
+                    pipeline.hsetnx(self._key("left_over"), batch, "-inf")
+                for account in accounts:
+                    keys = [self._key("batch", batch, "ready", one, account) for one in lists]
+                    pipeline.unlink(*keys)
+            pipeline.sadd(self._key("earlier"), *batches)
+            pipeline.execute()
+
+    def _reset(self, account: str) -> None:
+        """Stop the attempts of an account; remove all but what a user set by hand, by its key."""
+        with self._connection.commands() as redis:
+            fields, kept = redis.hgetall(account), dict[str, str]()
+            if "by_hand" in fields:
+                kept = {"by_hand": "1", "paused": fields.get("paused", "")}
+                kept["paused_until"] = "resume"
+            if "limit_by_hand" in fields:
+                kept |= {name: fields.get(name, "") for name in ("limit_by_hand", "places")}
+            pipeline = redis.pipeline()
+            pipeline.unlink(account, *(f"{account}:{part}" for part in ("ring", "poll", "changes")))
+            if kept:
+                pipeline.hset(account, mapping=kept)
+            pipeline.execute()
+            report = {"reason": Reason.WORKER_STOPPED, "delay": 0, "counted": True}
+            for identifier in redis.zrange(f"{account}:leases", 0, -1):
+                token = redis.hget(self._key("download", identifier), "token")
+                self._connection.run(
+                    "end_attempt",
+                    identifier,
+                    token or "",
+                    jsontext.compact(report),
+                    *self._connection.limits.args(),
+                )
+            redis.unlink(f"{account}:leases")
 
     def end_run(self) -> None:
         """End the run of a private server: what is enqueued or retried now is for the next one."""
@@ -77,7 +139,25 @@ class Control(Part):
         Returns:
             Whether more are left.
         """
-        return bool(self._connection.run("end_left_overs", most))
+        left_over = self._key("left_over")
+        with self._connection.commands() as redis:
+            batches = redis.hgetall(left_over)
+            for batch, last in list(batches.items())[:1]:
+                # By score, not by rank: downloads leave the batch when the new run enqueues them.
+                key = self._key("batch", batch, "downloads")
+                rows = redis.zrangebyscore(key, last, "+inf", 0, most, withscores=True)
+                ids = [identifier for identifier, _ in rows]
+                if is_last := len(rows) < most:
+                    del batches[batch]
+                else:
+                    # Two may have one score: the others with the last one end in this block too.
+                    ids += redis.zrangebyscore(key, rows[-1][1], rows[-1][1])
+                self._connection.run("end_left_overs", *ids)
+                if is_last:
+                    redis.hdel(left_over, batch)
+                else:
+                    redis.hset(left_over, batch, f"({rows[-1][1]}")
+        return bool(batches)
 
     def cancel(self, downloads: Sequence[str]) -> int:
         """Cancel downloads: running ones stop at their next renewal. Return how many."""

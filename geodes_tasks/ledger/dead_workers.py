@@ -85,12 +85,11 @@ def _end_attempt(
             f"{deaths + 1} of {attempts} attempts ended as their worker died or went silent",
             "Look at the logs of the workers in its history, then: geodes-tasks retry BATCH",
         )
-        script, report["error"] = "fail_download", info_json(poison)
+        report["error"] = info_json(poison)
     else:
-        script = "postpone_download"
         report |= {"reason": Reason.WORKER_LOST, "delay": 0, "counted": True}
     text, limits = jsontext.compact(report), connection.limits.args()
-    return bool(connection.run(script, identifier, token or "", text, *limits)[0] == "ok")
+    return bool(connection.run("end_attempt", identifier, token or "", text, *limits)[0] == "ok")
 
 
 def _remove_lease(connection: Connection, leases: str, identifier: str) -> None:

@@ -130,10 +130,10 @@ class Dispatch(Part):
             return 0, 0
         remove_rubbish(self._connection)
         ended = end_dead_leases(self._connection)
-        woken, more = 0, True
-        while more:
-            count, more = self._connection.run("wake_due_downloads", RECOVERY_BLOCK)
-            woken += int(count)
+        woken, now = 0, self._connection.server_time()
+        with self._connection.commands() as redis:
+            while due := redis.zrangebyscore(self._key("due"), "-inf", now, 0, RECOVERY_BLOCK):
+                woken += int(self._connection.run("requeue_downloads", "due", now, *due))
         remove_dead_workers(self._connection)
         return ended, woken
 
@@ -222,9 +222,10 @@ class Dispatch(Part):
     def resend(self, account: str, older_than_s: float, downloads: Iterable[str]) -> int:
         """Requeue downloads whose message of so many seconds ago is lost. Return how many."""
         left, requeued = list(downloads), 0
+        latest, sent = self._connection.server_time() - older_than_s, f"account:{account}:sent"
         for first in range(0, len(left), RECOVERY_BLOCK):
             block = left[first : first + RECOVERY_BLOCK]
-            requeued += int(self._connection.run("resend_downloads", account, older_than_s, *block))
+            requeued += int(self._connection.run("requeue_downloads", sent, latest, *block))
         return requeued
 
     def count_loop_failures(self, failures: Mapping[str, int]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from geodes_tasks.model.results import ErrorInfo
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import ACTIVE, State
 
 LARGEST = 2**63 - 1
 """Bytes of the largest file that a POSIX file offset reaches (off_t, 64 bits)."""
@@ -53,6 +53,22 @@ def counts_by_state(counters: Mapping[str, int]) -> dict[str, int]:
 
     counts = {str(state): counters.get(f"state:{state}", 0) for state in State}
     return counts | {State.RETRY: total("waiting"), State.SUCCESS: total("outcome")}
+
+
+def batch_states(counters: Mapping[str, str]) -> dict[str, int]:
+    """Return how many downloads of a batch are in each state, from its counters.
+
+    Scripts count no download in PENDING: those are the rest of the total.
+    """
+    counts = counts_by_state({name: as_count(value) for name, value in counters.items()})
+    others = sum(counts.values()) - counts[State.PENDING]
+    return counts | {str(State.PENDING): max(as_count(counters.get("total")) - others, 0)}
+
+
+def count_unfinished(counters: Mapping[str, str]) -> int:
+    """Return how many downloads of a batch have not ended, from its counters."""
+    states = batch_states(counters)
+    return sum(states[state] for state in ACTIVE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from geodes_tasks.ledger.figures import as_number
 
 KEYS = {
     "accounts": "set", "batches": "zset", "due": "zset", "workers": "zset", "forgotten": "set",
-    "hosts": "set", "totals": "hash", "paths": "hash", "holds": "hash", "litter": "zset",
+    "sources": "hash", "totals": "hash", "paths": "hash", "holds": "hash", "litter": "zset",
     "slots": "string", "slots_of": "hash", "limits": "string", "fence": "string",
     "hooks": "string", "schema": "string", "since:turn": "zset", "looked": "string",
     "settles": "string", "directories": "hash",
@@ -76,8 +76,10 @@ def follow_clock(connection: Connection, back_s: float) -> None:
             scores[f"{name}:leases"] = now + connection.limits.lease_seconds + 0.001
             scores |= {f"{name}:sent": now, f"{name}:spent": now}
             fields |= {name: _OF_ACCOUNT, f"{name}:poll": ("next", "till")}
-        for source in ("geodes", "s3", *redis.smembers(key("hosts"))):
-            fields[key("source", source)] = _OF_SOURCE
+        sources = redis.hgetall(key("sources"))
+        fields[key("sources")] = tuple(
+            name for name in sources if name.partition(":")[0] in _OF_SOURCE
+        )
         for name, latest in scores.items():
             late = redis.zrangebyscore(
                 name, f"({latest}", "+inf", 0, MOST_CORRECTED, withscores=True
@@ -86,6 +88,6 @@ def follow_clock(connection: Connection, back_s: float) -> None:
                 corrected = {one: score - back_s for one, score in late}
                 redis.zadd(name, corrected, xx=True, lt=True)
         for name, names in fields.items():
-            for field, text in zip(names, redis.hmget(name, names), strict=True):
+            for field, text in zip(names, redis.hmget(name, names) if names else (), strict=True):
                 if (then := as_number(text)) > now:
                     redis.hset(name, field, then - back_s)

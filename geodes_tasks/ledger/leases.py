@@ -259,15 +259,15 @@ class Leases(Part):
             "complaint": decision.complaint,
             "held": decision.held,
         }
-        return self._record(claim, "postpone_download", fields)
+        return self._record(claim, "end_attempt", fields)
 
     def fail(self, claim: Claim, error: BaseException, entry: dict[str, Any]) -> list[Wakeup]:
         """Record that the download ended with an error. Returns and raises as ``finish``."""
-        return self._record(claim, "fail_download", _failed(claim, error, entry))
+        return self._record(claim, "end_attempt", _failed(claim, error, entry))
 
     def revoke(self, claim: Claim) -> list[Wakeup]:
         """Record that a cancelled attempt has stopped. Returns and raises as ``finish``."""
-        return self._record(claim, "fail_download", {})
+        return self._record(claim, "end_attempt", {})
 
     def _record(self, claim: Claim, script: str, fields: dict[str, Any]) -> list[Wakeup]:
         status, *more = self._connection.run(

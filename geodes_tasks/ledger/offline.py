@@ -6,16 +6,18 @@ and records the answer.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.figures import as_number
+from geodes_tasks.ledger.figures import as_count, as_number
 
 ASK_SECONDS = 60.0
 """The seconds that the right to poll lasts after an answer; then a dead poller is replaced."""
 BLOCK = 1000
 """The number of downloads read in one round trip."""
+MOST_DOUBLED, LONGEST_WAIT_S = 12, 86_400.0
+"""Times that a wait is doubled, and its seconds, at most."""
 NOT_SAID, NO_QUOTA = -1, -2
 """Instead of a number of requests left: the portal names none; it has no quota."""
 
@@ -67,18 +69,45 @@ class OfflineFiles(Part):
         Returns:
             The number that start; -1 when another worker has the right to poll by now.
         """
-        fields = {
-            # The script pushes each to the head of the queue: the last one pushed starts first.
-            "online": answer.online[::-1],
-            "offline": answer.offline,
-            "unknown": answer.unknown,
-            "wait": wait_s,
+        now, poll = self._connection.server_time(), self._key("account", account, "poll")
+        with self._connection.commands() as redis:
+            if redis.hget(poll, "holder") != worker:
+                return -1
+            redis.hset(poll, "till", now + ASK_SECONDS)
+            tape = self._key("account", account, "tape")
+            tries = self._tries(tape, [*answer.online, *answer.unknown, *answer.offline])
+            pipeline = redis.pipeline()
+            for identifier in (one for one in answer.offline if tries.get(one, 0) > 1):
+                pipeline.hset(self._key("download", identifier), "gone", 1)
+            # Twice the portal said that it was online, and it was not: it asks for its file later.
+            online = [one for one in answer.online if tries.get(one, 0) <= 1]
+            late = {*answer.online, *answer.unknown} - {*online}
+            for identifier in late & tries.keys():
+                times = min(tries[identifier] or 1, MOST_DOUBLED)
+                due = f"{now + min(wait_s * 2 ** (times - 1), LONGEST_WAIT_S):.3f}"
+                pipeline.zadd(self._key("due"), {identifier: due})
+                pipeline.hset(self._key("download", identifier), "due", due)
+                pipeline.zrem(tape, identifier)
+            pipeline.execute()
+        # Each goes to the head of the queue: the last one starts first.
+        waiting = f"account:{account}:tape"
+        return int(self._connection.run("requeue_downloads", waiting, now, *online[::-1]))
+
+    def _tries(self, tape: str, downloads: Sequence[str]) -> dict[str, int]:
+        """Return how many times each download found its file offline, of those still on tape."""
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for identifier in downloads:
+                pipeline.zscore(tape, identifier)
+                pipeline.hmget(self._key("download", identifier), "state", "gone")
+            found = pipeline.execute(raise_on_error=False)
+        rows = zip(downloads, found[::2], found[1::2], strict=True)
+        # A row may be an error of the server: the key holds another type.
+        return {
+            one: as_count(row[1])
+            for one, since, row in rows
+            if since is not None and isinstance(row, list) and row[0]
         }
-        return int(
-            self._connection.run(
-                "record_tape_answer", account, worker, ASK_SECONDS, json.dumps(fields)
-            )
-        )
 
     def end(self, account: str, worker: str, first_s: float, longest_s: float, came: int) -> None:
         """Return the right to poll: the next poll is later each time, soon after ``came`` files."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from geodes_tasks.errors import DamagedRecordError, for_reader
 from geodes_tasks.ledger.dispatch import UNREADABLE
-from geodes_tasks.ledger.figures import as_count, as_number, as_whole, counts_by_state
+from geodes_tasks.ledger.figures import as_count, as_number, as_whole, batch_states
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
@@ -78,7 +78,7 @@ def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatu
         if (created := counters.get("created"))
         else None,
         total=as_count(counters.get("total")),
-        states=counts_by_state(counts),
+        states=batch_states(counters),
         outcomes={str(outcome): counts.get(f"outcome:{outcome}", 0) for outcome in Outcome},
         waiting={
             name.removeprefix("waiting:"): count

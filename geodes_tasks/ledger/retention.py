@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dispatch import UNREADABLE
+from geodes_tasks.ledger.figures import as_count, as_number, count_unfinished
 from geodes_tasks.ledger.records import as_status
+from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
@@ -105,13 +107,17 @@ class Retention(Part):
             BatchUnfinishedError: it is unfinished; nothing was changed.
             LedgerUnavailableError: Redis does not answer; call it again.
         """
-        answer, _, count = self._connection.run("forget_batch", batch, int(unfinished)).partition(
-            ":"
-        )
-        if answer == "unknown":
+        now = self._connection.server_time()
+        with self._connection.commands() as redis:
+            counters = redis.hgetall(self._key("batch", batch))
+        if not counters:
             raise self._connection.unknown_batch(batch)
-        if answer == "unfinished":
-            raise BatchUnfinishedError(batch, int(count))
+        if (left := count_unfinished(counters)) and not unfinished:
+            raise BatchUnfinishedError(batch, left)
+        if as_count(counters.get("total")):
+            # Hooks are called for it although it is forgotten.
+            self._note_end(batch, counters, now)
+        self._connection.run("forget_batch", batch)
 
     def forget_older(self, days: float) -> None:
         """Remove the batches that finished more days ago than this.
@@ -187,7 +193,33 @@ class Retention(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        self._connection.run("end_batches", OPEN_BLOCK)
+        now = self._connection.server_time()
+        with self._connection.commands() as redis:
+            names = redis.srandmember(self._key("open"), OPEN_BLOCK)
+            pipeline = redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.hgetall(self._key("batch", name))
+            # A key of another type is an error in its row.
+            rows = zip(names, pipeline.execute(raise_on_error=False), strict=True)
+        for name, counters in rows:
+            is_begun = isinstance(counters, dict) and as_count(counters.get("total"))
+            if (
+                is_begun
+                and as_number(counters.get("admitting")) < now
+                and not count_unfinished(counters)
+            ):
+                self._note_end(name, counters, now)
+
+    def _note_end(self, batch: str, counters: dict[str, str], now: float) -> None:
+        """Record the end of a batch, once; hooks get its counters as they are now."""
+        with self._connection.commands() as redis:
+            # SREM answers 1 to one caller only.
+            if not redis.srem(self._key("open"), batch):
+                return
+            redis.hset(self._key("batch", batch), "finished", f"{now:.3f}")
+            since = redis.get(self._key("hooks"))
+            if since and as_number(counters.get("created")) >= as_number(since):
+                redis.hset(self._key("over"), batch, jsontext.compact(counters))
 
     def newly_finished(self) -> list[BatchStatus]:
         """Return the batches that finished and were not returned yet, to any worker.

@@ -6,12 +6,12 @@ download tries whether it is back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.figures import as_number
+from geodes_tasks.model.asset import GEODES, S3
 
 
 @dataclass(slots=True)
@@ -28,14 +28,17 @@ class News:
     offered: bool = False
     """True when this worker can use it."""
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the form that the script reads: no field without a finding."""
-        fields: dict[str, object] = {"offered": True} if self.offered else {}
-        if self.shun is None:
-            return fields
-        avoid = max(self.avoid, self.shun)
-        found = {"shun": self.shun, "avoid": avoid, "why": self.why, "fleet": self.fleet}
-        return fields | found
+    def fields(self, source: str, worked: float, now: float) -> dict[str, object]:
+        """Return the fields of a source that change; it gave a file last at ``worked``."""
+        fields: dict[str, object] = {f"offered:{source}": now} if self.offered else {}
+        if self.shun == 0:
+            fields |= dict.fromkeys((f"{one}:{source}" for one in ("until", "why", "avoid")), "")
+            fields[f"worked:{source}"] = now
+        elif self.shun and not (self.fleet and now - worked < self.shun):
+            fields |= {f"until:{source}": now + self.shun, f"wait:{source}": self.shun}
+            fields |= {f"avoid:{source}": now + max(self.avoid, self.shun)}
+            fields[f"why:{source}"] = self.why
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,26 @@ class SourceHealth(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        findings = {source: one.to_dict() for source, one in news.items()}
-        answer = self._connection.run("exchange_source_news", json.dumps(findings))
-        # A script returns a flat list: source, seconds left, reason, source, ...
-        rows = zip(*(iter(answer),) * 3, strict=True)
-        return {source: SourceState(as_number(rest), why) for source, rest, why in rows}
+        key = self._key("sources")
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.hgetall(key)
+            (seconds, microseconds), known = pipeline.execute()
+            now, fields = seconds + microseconds / 1e6, dict[str, object]()
+            for source, one in news.items():
+                worked = as_number(known.get(f"worked:{source}"))
+                fields |= one.fields(source, worked, now)
+            if fields:
+                redis.hset(key, mapping=fields)
+        known |= {name: str(value) for name, value in fields.items()}
+        return {
+            source: SourceState(
+                max(as_number(known.get(f"avoid:{source}")) - now, 0.0),
+                known.get(f"why:{source}", ""),
+            )
+            for source in (S3, GEODES, *hosts_in(known))
+        }
 
     def ready_on_s3(self, batch: str, account: str) -> int:
         """Return the number of ready downloads of a batch that S3 serves, if a worker can use it.
@@ -69,7 +87,7 @@ class SourceHealth(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            if not redis.hexists(self._key("source", "s3"), "offered"):
+            if not redis.hexists(self._key("sources"), f"offered:{S3}"):
                 return 0
             # The lists of keys.lua: what only the portal serves has one of its own.
             lists = [(batch, "ready", sources, account) for sources in ("s3", "geodes+s3")]
@@ -82,9 +100,11 @@ class SourceHealth(Part):
             LedgerUnavailableError: Redis does not answer.
         """
         with self._connection.commands() as redis:
-            names = ["geodes", "s3", *sorted(redis.smembers(self._key("hosts")))]
-            pipeline = redis.pipeline(transaction=False)
-            for name in names:
-                pipeline.hget(self._key("source", name), "until")
-            found = pipeline.execute()
-        return {name: as_number(until) for name, until in zip(names, found, strict=True) if until}
+            known = redis.hgetall(self._key("sources"))
+        untils = {name: known.get(f"until:{name}") for name in (GEODES, S3, *hosts_in(known))}
+        return {name: as_number(until) for name, until in untils.items() if until}
+
+
+def hosts_in(sources: Mapping[str, str]) -> list[str]:
+    """Return the hosts other than portal and datalake, from the fields of ``sources``."""
+    return sorted(sources.get("hosts", "").split("\n")[:-1])

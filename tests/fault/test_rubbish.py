@@ -46,7 +46,7 @@ KINDS = {
     f"account:{ACCOUNT}:leases": "zset",
     f"account:{ACCOUNT}:sent": "zset",
     f"account:{ACCOUNT}:spent": "zset",
-    "source:geodes": "hash",
+    "sources": "hash",
     "accounts": "set",
     "due": "zset",
     "since:turn": "zset",
@@ -73,12 +73,10 @@ FIELDS = {
         " probed told told_at told_period granted learned guessed window refilled quota_asked"
     ),
     f"account:{ACCOUNT}:poll": "next holder till period asked",
-    "batch:b": "total state:PENDING bytes_total bytes_done priority weight turns created",
-    "totals": (
-        "total state:PENDING state:STARTED state:RETRY bytes_total bytes_done outcome:DOWNLOADED"
-    ),
+    "batch:b": "total bytes_total bytes_done priority weight turns created",
+    "totals": ("total state:STARTED state:RETRY bytes_total bytes_done outcome:DOWNLOADED"),
     "worker:w@host": "slots version",
-    "source:geodes": "bytes seconds at until why offered",
+    "sources": "until:geodes avoid:geodes why:geodes worked:geodes offered:s3 hosts",
     "holds": "zzz source: batch:",
     "paths": "x",
 }

@@ -237,7 +237,7 @@ def test_a_lease_renewed_after_it_was_found_dead_goes_on(ledger: Ledger) -> None
     report = '{"dead":true,"reason":"worker-lost","delay":0,"counted":true}'
 
     answer = ledger.connection.run(
-        "postpone_download",
+        "end_attempt",
         claim.download_id,
         claim.token,
         report,
@@ -249,7 +249,7 @@ def test_a_lease_renewed_after_it_was_found_dead_goes_on(ledger: Ledger) -> None
 
 
 def test_what_is_due_wakes_in_blocks(ledger: Ledger) -> None:
-    """One script wakes a block of downloads and says that more is left; a look wakes all."""
+    """One script wakes a block of downloads; a look wakes all, and none twice."""
     ledger = wide(ledger)
     count = RECOVERY_BLOCK + 50
     requests = [request_of(f"d{number}") for number in range(count)]
@@ -259,10 +259,12 @@ def test_what_is_due_wakes_in_blocks(ledger: Ledger) -> None:
     due = ledger.connection.key("due")
     ledger.connection.client.zadd(due, {one.download_id: 1 for one in requests})
 
-    first = ledger.connection.run("wake_due_downloads", RECOVERY_BLOCK)
+    block = [one.download_id for one in requests[:RECOVERY_BLOCK]]
+    first = ledger.connection.run("requeue_downloads", "due", "1", *block)
     _, rest = ledger.dispatch.recover()
 
-    assert (first, rest) == ([RECOVERY_BLOCK, 1], 50)
+    assert (first, rest) == (RECOVERY_BLOCK, 50)
+    assert ledger.connection.run("requeue_downloads", "due", "1", *block) == 0
 
 
 def test_forgetting_costs_the_same_for_each_record_with_much_litter(ledger: Ledger) -> None:

@@ -12,13 +12,7 @@
 --   accepted                 when the last download began to which the portal gave a file
 --   window, refilled         messages in the broker at most, as drained so far; the last refill
 
--- Return the hash of an account, read once.
-local loaded = {}
-
-local function load_account(name)
-  loaded[name] = loaded[name] or load_hash(account_key(name))
-  return loaded[name]
-end
+local function load_account(name) return load_once(account_key(name)) end
 
 local function is_paused(a) return a.paused_until == 'resume' or number(a.paused_until) > now end
 

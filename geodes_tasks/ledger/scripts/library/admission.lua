@@ -30,7 +30,7 @@ local function begin_download(d, entry, account)
   count_in_batches(d, 'bytes_total', number(entry.size) - number(d.size))
   if d.done then set_done(d, 0) end
   move(d, 'PENDING', { spec = entry.spec, path = entry.path, size = entry.size, attempts = 0,
-    account = account, sources = registered_sources(entry.sources) })
+    account = account, sources = known_sources(entry.sources) })
   clear(d, 'error', 'finished', 'started', 'source', 'bytes', 'bytes:s3', 'bytes:geodes', 'suspect',
     'cancel', 'history', 'deaths', 'verified', 'checksum', 'members', 'gone', 'offline_since')
   call('HSET', P .. 'paths', entry.path, d.id)

@@ -49,17 +49,7 @@ local function detach(d, name)
   return true
 end
 
--- Record the end of a batch, once; hooks hear of it also when the batch is forgotten meanwhile.
-local function note_end(name)
-  if call('SREM', P .. 'open', name) == 0 then return end
-  call('HSET', batch_key(name), 'finished', now_text)
-  local counters, since = load_hash(batch_key(name)), call('GET', P .. 'hooks')
-  if since and number(counters.created) >= number(since) then
-    call('HSET', P .. 'over', name, cjson.encode(counters))
-  end
-end
-
--- Batches of earlier runs on a private server: see begin_run.lua. A shared ledger has none.
+-- Batches of earlier runs on a private server: see ledger/control. A shared ledger has none.
 local private = nil
 
 local function is_private()

@@ -24,16 +24,16 @@
 --   account:<name>:poll      hash    the worker that polls for them, and the time of the next poll
 --   account:<name>:changes   list    why the concurrency limit changed, the newest first
 --   holds                    hash    paused sources and batches
---   source:<name>            hash    until, why, wait: it is out of reach; worked: when it last gave a
---                            file; offered: a worker can use it. Names: geodes, s3, and `hosts`
---   hosts                    set     the hosts other than portal and datalake that downloads need
+--   sources                  hash    of each source, `geodes`, `s3` or another host: until:<name>, why:,
+--                            wait:, avoid: it is out of reach; worked:<name>: when it last gave a file;
+--                            offered:<name>: a worker can use it. `hosts`: the other hosts, a line each
 --   accounts                 set     every account
 --   due                      zset    waiting downloads by the time they go on
 --   since:<reason>           zset    the same and those not taken yet, by the time since when
 --   forgotten                set     batches whose records are still to be removed
 --   forgotten:<name>         zset    these records, of a batch and the time when it was forgotten
 --   run                      string  on a private server: on, or off between two runs
---   earlier                  set     batches of earlier runs on a private server, see begin_run.lua
+--   earlier                  set     batches of earlier runs on a private server, see ledger/control
 --   left_over                hash    those with unfinished downloads, by the score of the last one ended
 --   wanted                   set     batches enqueued or retried between two runs, for the next one
 --   kept                     zset    records of forgotten batches that keep the stat of a file
@@ -98,6 +98,14 @@ local function load_hash(key)
   for i = 1, #values, 2 do object[values[i]] = values[i + 1] end
   object.key = key
   return object
+end
+
+-- The same, read once in a run of a script.
+local loaded = {}
+
+local function load_once(key)
+  loaded[key] = loaded[key] or load_hash(key)
+  return loaded[key]
 end
 
 -- Set fields of a hash, and of the object read from it.

@@ -18,10 +18,9 @@ local function web_host(sources) return string.match(sources, '^(.*)%+s3$') or s
 local function by_portal(host) return host == 'geodes' or string.sub(host, 1, 8) == 'geodes->' end
 
 -- The portal and the other hosts that serve downloads.
-local hosts = nil
-
 local function web_hosts()
-  hosts = hosts or { 'geodes', unpack(call('SMEMBERS', P .. 'hosts')) }
+  local hosts = { 'geodes' }
+  for host in string.gmatch(load_once(P .. 'sources').hosts or '', '[^\n]+') do hosts[#hosts + 1] = host end
   return hosts
 end
 
@@ -35,27 +34,25 @@ local function source_sets()
   return sets
 end
 
+-- Return the sources of a download as its ready list is named. A host that is met for the first time
+-- gets its lists.
 local function known_sources(sources)
-  if sources == 'geodes' or sources == 'geodes+s3' then return sources end
-  for _, set_of in ipairs(source_sets()) do
-    if set_of == sources then return sources end
+  local host = web_host(sources or '')
+  if host == 'geodes' or sources == 's3' then return sources end
+  local hosts = web_hosts()
+  for _, known in ipairs(hosts) do
+    if known == host then return sources end
   end
-  return 'geodes'
-end
-
--- Return the sources of a record; a host that is met for the first time gets its ready lists.
-local function registered_sources(sources)
-  if sources and known_sources(sources) ~= sources and #web_hosts() <= MOST_HOSTS then
-    call('SADD', P .. 'hosts', web_host(sources))
-    hosts = nil
-  end
-  return known_sources(sources)
+  if host == '' or #hosts > MOST_HOSTS then return 'geodes' end
+  local all = load_once(P .. 'sources')
+  set(all, { hosts = (all.hosts or '') .. host .. '\n' })
+  return sources
 end
 
 -- Return where the https address of a download leads: `geodes`, or the name of another host.
 local function host_of(d)
-  local host = web_host(d.sources or 's3')
-  return (host == 'geodes' or host == 's3') and 'geodes' or web_host(known_sources(d.sources))
+  local host = web_host(known_sources(d.sources))
+  return host == 's3' and 'geodes' or host
 end
 
 local function ready_keys(name, account)
@@ -112,7 +109,6 @@ end
 -- Take a batch out of the ledger; its downloads are removed block by block (remove_forgotten.lua).
 local function drop_batch(name)
   local key, rest = batch_key(name), name .. ':' .. now_text
-  if number(call('HGET', key, 'total')) > 0 then note_end(name) end
   if call('EXISTS', key .. ':downloads') == 1 then
     call('RENAME', key .. ':downloads', P .. 'forgotten:' .. rest)
     call('SADD', P .. 'forgotten', rest)

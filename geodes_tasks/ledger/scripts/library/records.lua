@@ -21,6 +21,8 @@ local sums = {}
 local LEDGER = ''
 
 local function add(batch, counter, amount)
+  -- What waits for its turn is the rest of the total.
+  if counter == 'state:PENDING' then return end
   local counters = sums[batch] or {}
   counters[counter], sums[batch] = (counters[counter] or 0) + amount, counters
 end
@@ -73,9 +75,6 @@ local function count_progress(batches, grown, came, source, collection)
   end
 end
 
--- A number among the arguments costs Redis as much as half a command: it is printed with 17 digits.
-local TEXTS = { [1] = '1', [-1] = '-1' }
-
 -- Write what was added. A batch that was forgotten stays so.
 local function write_sums()
   for name, counters in pairs(sums) do
@@ -85,7 +84,7 @@ local function write_sums()
     if name ~= LEDGER then is_there, speed = unpack(call('HMGET', key, 'created', 'speed')) end
     if is_there then
       for counter, amount in pairs(counters) do
-        if amount ~= 0 then call('HINCRBY', key, counter, TEXTS[amount] or amount) end
+        if amount ~= 0 then call('HINCRBY', key, counter, amount) end
       end
       if came then call('HSET', key, 'speed', next_speed(speed, came)) end
     end

@@ -19,7 +19,8 @@ end
 
 -- Record that a source gave a file: it is in reach.
 local function source_works(source)
-  call('HSET', P .. 'source:' .. source, 'worked', now_text, 'until', '', 'why', '', 'avoid', '')
+  call('HSET', P .. 'sources', 'worked:' .. source, now_text, 'until:' .. source, '', 'why:' .. source, '',
+    'avoid:' .. source, '')
 end
 
 -- Return what an account may start now: `datalake`: S3 works and a worker can use it; for each set of
@@ -28,16 +29,15 @@ end
 -- what needs that source. A source that was out of reach for its time is `probing`: one download tries
 -- whether it is back. `batch_paused` is of one batch, where it is asked for.
 local function open_lists(a, batch)
-  local paused, open = is_paused(a), { why = {}, probing = {} }
+  local paused, open, all = is_paused(a), { why = {}, probing = {} }, load_once(P .. 'sources')
   if paused and a.by_hand then return { why = { geodes = 'paused' } } end
   open.geodes_paused, open.s3_paused, open.batch_paused =
     unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3', 'batch:' .. (batch or '')))
-  local out_until, offered = unpack(call('HMGET', P .. 'source:s3', 'until', 'offered'))
-  local reachable = not open.s3_paused and number(out_until) <= now
-  open.datalake = reachable and number(offered) > now - OFFER_SECONDS
-  open.probing.s3 = (out_until or '') ~= '' and reachable
+  local reachable = not open.s3_paused and number(all['until:s3']) <= now
+  open.datalake = reachable and number(all['offered:s3']) > now - OFFER_SECONDS
+  open.probing.s3 = (all['until:s3'] or '') ~= '' and reachable
   for _, host in ipairs(web_hosts()) do
-    local until_time = call('HGET', P .. 'source:' .. host, 'until') or ''
+    local until_time = all['until:' .. host] or ''
     local is_out = number(until_time) > now
     open.probing[host] = until_time ~= '' and not is_out
     open.why[host] = until_time ~= '' and 'outage' or nil
@@ -58,9 +58,9 @@ end
 
 -- Return whether a download tries if a source is back; the next one does so after a wait.
 local function begins_probe(open, source)
-  local key = P .. 'source:' .. source
+  local all = load_once(P .. 'sources')
   if open.probing[source] then
-    call('HSET', key, 'until', stamp(now + number(call('HGET', key, 'wait'), 10)))
+    set(all, { ['until:' .. source] = stamp(now + number(all['wait:' .. source], 10)) })
   end
   return open.probing[source]
 end

@@ -57,7 +57,7 @@ local function revoke(d)
   leave_litter(d)
 end
 
--- End a download that an earlier run on a private server left unfinished; see begin_run.lua.
+-- End a download that an earlier run on a private server left unfinished; see ledger/control.
 -- Returns whether it was one: no batch of this run has it, so nothing would ever start it.
 local function end_left_over(d)
   if not ACTIVE[d.state] or not is_private() then return false end

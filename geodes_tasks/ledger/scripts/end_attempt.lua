@@ -1,7 +1,9 @@
--- Record that a download waits after its attempt, and why; one that was cancelled ends.
+-- Record that an attempt ended without a file: the download waits, has failed or was cancelled.
 -- ARGV: id, token, report (JSON), window, concurrent, quota count, quota seconds
---   report: reason, delay, counted, error, entry, suspect, bytes, source, sources, collection
+--   report: error, entry, bytes, source, sources, collection, suspect; without an error and a reason it
+--       was cancelled
 --     dead, deaths: its worker is gone, as this number of its workers
+--     reason, delay, counted: why and how long it waits, none when it has failed; an attempt counts
 --     pause: why the whole account waits, for pause_seconds, or until a person resumes it
 --     held: the source that this download waits for now; S3 may serve what waits for a redirect
 --     complaint: throttled | broken | refused: what the portal's answer means for the account
@@ -9,25 +11,28 @@
 local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limits_from(4)
 local d = end_lease(id, token, report.dead)
 if not d then return { 'lost' } end
-if d.cancel then
-  -- The failed attempt has not removed its part files.
+local a = load_account(d.account)
+local is_cancelled = d.cancel or not (report.error or report.reason)
+local values = { error = report.error, suspect = report.suspect, deaths = report.deaths,
+  history = report.entry and not is_cancelled and longer_history(d, cjson.decode(report.entry)) or nil }
+count_transfer(d, report, values)
+if is_cancelled then
   revoke(d)
+elseif not report.reason then
+  values.finished = now_text
+  move(d, 'FAILURE', values)
+  if report.dead then leave_litter(d) end
 else
   local held = report.held == 'geodes' and host_of(d) or report.held
   if held and held ~= 'geodes' and by_portal(held) then
-    held = registered_sources(held .. (string.match(d.sources or '', '%+s3$') or ''))
+    held = known_sources(held .. (string.match(d.sources or '', '%+s3$') or ''))
   end
-  local values = { reason = report.reason, error = report.error, suspect = report.suspect,
-    deaths = report.deaths,
-    attempts = number(d.attempts) - (report.counted and 0 or 1),
-    sources = held,
-    history = report.entry and longer_history(d, cjson.decode(report.entry)) }
-  count_transfer(d, report, values)
+  values.reason, values.sources = report.reason, held
+  values.attempts = number(d.attempts) - (report.counted and 0 or 1)
   move(d, 'RETRY', values)
   -- The own window may have room again by now: a request that never reached the portal came back.
   local has_room = report.pause == 'quota' and not report.complaint
     and quota_left(d.account, limits.quota_count, limits.quota_seconds) > 0
-  local a = load_account(d.account)
   if report.pause and not has_room then pause_account(a, report.pause, report.pause_seconds) end
   if report.complaint == 'throttled' then
     halve_concurrency(a, limits.concurrent, number(d.started))
