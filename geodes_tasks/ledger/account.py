@@ -11,6 +11,7 @@ from geodes_tasks.ledger.figures import as_count, as_number
 from geodes_tasks.ledger.leases import Claim
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.offline import NOT_SAID
+from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.settings.quota import Quota
 
@@ -117,6 +118,37 @@ class Accounts(Part):
         with self._connection.commands() as redis:
             key = self._key("account", account)
             return bool(redis.hdel(key, "paused", "paused_until", "by_hand", "probe"))
+
+    def reset(self, name: str) -> None:
+        """Stop the attempts of an account, and remove all of it but what a user set by hand.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; call it again.
+        """
+        account = self._key("account", name)
+        with self._connection.commands() as redis:
+            fields, kept = redis.hgetall(account), dict[str, str]()
+            if "by_hand" in fields:
+                kept = {"by_hand": "1", "paused": fields.get("paused", "")}
+                kept["paused_until"] = "resume"
+            if "limit_by_hand" in fields:
+                kept |= {name: fields.get(name, "") for name in ("limit_by_hand", "places")}
+            pipeline = redis.pipeline()
+            pipeline.unlink(account, *(f"{account}:{part}" for part in ("ring", "poll", "changes")))
+            if kept:
+                pipeline.hset(account, mapping=kept)
+            pipeline.execute()
+            report = {"reason": Reason.WORKER_STOPPED, "delay": 0, "counted": True}
+            for identifier in redis.zrange(f"{account}:leases", 0, -1):
+                token = redis.hget(self._key("download", identifier), "token")
+                self._connection.run(
+                    "end_attempt",
+                    identifier,
+                    token or "",
+                    jsontext.compact(report),
+                    *self._connection.limits.args(),
+                )
+            redis.unlink(f"{account}:leases")
 
     def set_limit(self, account: str, number: int | None) -> None:
         """Set the concurrency limit of an account by hand; with None 429 and success move it again.

@@ -9,10 +9,8 @@ from geodes_tasks.ledger.account import Accounts
 from geodes_tasks.ledger.connection import Connection, Part
 from geodes_tasks.ledger.figures import as_count, count_unfinished
 from geodes_tasks.ledger.source_health import hosts_in
-from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import plural
-from geodes_tasks.model.states import Reason
 
 LEFT_OVER_BLOCK = 50
 """Downloads of earlier runs that one script ends: some milliseconds of Redis."""
@@ -63,7 +61,7 @@ class Control(Part):
             continued = redis.smembers(self._key("wanted"))
             self._set_aside(set(redis.zrange(self._key("batches"), 0, -1)) - continued, accounts)
             for account in accounts:
-                self._reset(self._key("account", account))
+                self._accounts.reset(account)
                 # Interrupted here, recovery finds that these messages are lost.
                 sent = self._key("account", account, "sent")
                 while ids := redis.zrange(sent, 0, LEFT_OVER_BLOCK - 1):
@@ -96,32 +94,6 @@ class Control(Part):
                     pipeline.unlink(*keys)
             pipeline.sadd(self._key("earlier"), *batches)
             pipeline.execute()
-
-    def _reset(self, account: str) -> None:
-        """Stop the attempts of an account; remove all but what a user set by hand, by its key."""
-        with self._connection.commands() as redis:
-            fields, kept = redis.hgetall(account), dict[str, str]()
-            if "by_hand" in fields:
-                kept = {"by_hand": "1", "paused": fields.get("paused", "")}
-                kept["paused_until"] = "resume"
-            if "limit_by_hand" in fields:
-                kept |= {name: fields.get(name, "") for name in ("limit_by_hand", "places")}
-            pipeline = redis.pipeline()
-            pipeline.unlink(account, *(f"{account}:{part}" for part in ("ring", "poll", "changes")))
-            if kept:
-                pipeline.hset(account, mapping=kept)
-            pipeline.execute()
-            report = {"reason": Reason.WORKER_STOPPED, "delay": 0, "counted": True}
-            for identifier in redis.zrange(f"{account}:leases", 0, -1):
-                token = redis.hget(self._key("download", identifier), "token")
-                self._connection.run(
-                    "end_attempt",
-                    identifier,
-                    token or "",
-                    jsontext.compact(report),
-                    *self._connection.limits.args(),
-                )
-            redis.unlink(f"{account}:leases")
 
     def end_run(self) -> None:
         """End the run of a private server: what is enqueued or retried now is for the next one."""

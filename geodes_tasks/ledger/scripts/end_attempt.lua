@@ -17,6 +17,8 @@ local values = { error = report.error, suspect = report.suspect, deaths = report
   history = report.entry and not is_cancelled and longer_history(d, cjson.decode(report.entry)) or nil }
 count_transfer(d, report, values)
 if is_cancelled then
+  -- An attempt that ended without an error has removed its part files: none are left for sweeping.
+  if not (report.error or report.reason) then clear(d, 'token') end
   revoke(d)
 elseif not report.reason then
   values.finished = now_text
