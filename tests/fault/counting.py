@@ -26,6 +26,8 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
                 counted[f"waiting:{row['reason']}"] += 1
             case State.SUCCESS:
                 counted[f"outcome:{row['outcome']}"] += 1
+            case State.PENDING:
+                pass  # the rest of the total: no counter of its own
             case state:
                 counted[f"state:{state}"] += 1
         if row["state"] == State.FAILURE:

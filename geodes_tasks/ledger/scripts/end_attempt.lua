@@ -17,9 +17,9 @@ local values = { error = report.error, suspect = report.suspect, deaths = report
   history = report.entry and not is_cancelled and longer_history(d, cjson.decode(report.entry)) or nil }
 count_transfer(d, report, values)
 if is_cancelled then
-  -- An attempt that ended without an error has removed its part files: none are left for sweeping.
-  if not (report.error or report.reason) then clear(d, 'token') end
   revoke(d)
+  -- An attempt that ended without an error has removed its part files: none are left for sweeping.
+  if not (report.error or report.reason) then call('ZREM', P .. 'litter', d.id) end
 elseif not report.reason then
   values.finished = now_text
   move(d, 'FAILURE', values)
