@@ -88,7 +88,7 @@ def test_a_restart_keeps_the_ledger(server: SecuredServer, settings: Config) -> 
 
     assert [len(before[0]), len(before[2])] == [1, 40]
     counts = {name: n for name, n in before[1].items() if name.startswith(("state:", "out"))}
-    assert counts == {"state:STARTED": 1, "outcome:DOWNLOADED": 3}
+    assert counts == {"state:PENDING": 36, "state:STARTED": 1, "outcome:DOWNLOADED": 3}
     assert kept(server, settings) == before
     assert "NOPERM" not in server.text
 

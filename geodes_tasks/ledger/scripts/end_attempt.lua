@@ -12,7 +12,7 @@ local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limit
 local d = end_lease(id, token, report.dead)
 if not d then return { 'lost' } end
 local a = load_account(d.account)
-local is_cancelled = d.cancel or not (report.error or report.reason)
+local is_cancelled = d.cancel and report.reason or not (report.error or report.reason)
 local values = { error = report.error, suspect = report.suspect, deaths = report.deaths,
   history = report.entry and not is_cancelled and longer_history(d, cjson.decode(report.entry)) or nil }
 count_transfer(d, report, values)
