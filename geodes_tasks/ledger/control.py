@@ -70,8 +70,9 @@ class Control(Part):
                     )
             for batch in continued:
                 self._connection.run("rejoin_rings", batch)
-            if hosts := redis.hget(self._key("sources"), "hosts"):
-                redis.delete(self._key("sources"))
+            hosts = redis.hget(self._key("sources"), "hosts")
+            redis.delete(self._key("sources"))
+            if hosts:
                 redis.hset(self._key("sources"), "hosts", hosts)
             ended = "wanted", "workers", "slots", "slots_of", "recoverer", *broker_keys
             redis.unlink(*map(self._key, ended))
