@@ -15,6 +15,7 @@ from geodes_tasks.errors import SearchError
 from geodes_tasks.stac import catalog
 from geodes_tasks.stac.paging import Page
 from geodes_tasks.stac.query import Search, moment, order, tile_code
+from geodes_tasks.transports.http.exchange import Reply
 
 POINT = {"type": "Point", "coordinates": [1.5, 43.5]}
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
@@ -239,5 +240,21 @@ def test_a_version_in_a_name_is_that_of_the_item(name: str, is_named: bool) -> N
         "assets": {"x": {"title": "SENTINEL2A_L2A_T31TCJ_C_V2-0.zip"}},
     }
 
+    untitled = item | {"assets": {"SENTINEL2A_L2A_T31TCJ_C_V2-0.zip": {}}}
+
     assert catalog._is_named(item, name) is is_named
+    assert catalog._is_named(untitled, name) is is_named
     assert not catalog._is_named(other, name)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+def test_a_search_that_the_portal_refuses_is_not_repeated(status: int) -> None:
+    """Every attempt would have the same answer."""
+    with pytest.raises(SearchError, match=f"HTTP {status}"):
+        catalog._refusal("https://p", Reply(status, {}, b"{}"), {})
+
+
+@pytest.mark.parametrize("status", [302, 408, 425, 429, 500, 502, 503, 504, 507])
+def test_a_portal_that_is_busy_is_tried_again(status: int) -> None:
+    """Its answer tells nothing of the search."""
+    assert catalog._refusal("https://p", Reply(status, {}, b"{}"), {}) == f"HTTP {status}"

@@ -230,3 +230,23 @@ def test_a_file_system_without_advice_does(fd: int, monkeypatch: pytest.MonkeyPa
     out.close()
 
     assert held(fd) == content
+
+
+def test_an_error_of_a_flush_under_way_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux reports a failed write once: the last sync after it would succeed."""
+    reported = threading.Event()
+
+    def fail_late(_: int) -> None:
+        reported.wait(10)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail_late)
+    with (tmp_path / "file").open("wb") as stream:
+        flusher = hashing_writer._Flusher(stream.fileno())
+        flusher.written(hashing_writer.FLUSH_BYTES)
+        threading.Timer(0.2, reported.set).start()
+
+        with pytest.raises(OSError, match="Input/output error"):
+            flusher.finish()
