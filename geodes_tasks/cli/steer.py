@@ -176,7 +176,7 @@ def forget(
         for status in chosen:
             name = status.batch
             try:
-                swept = steering.forget(name, unfinished=force)
+                steering.forget(name, unfinished=force)
             except UnknownBatchError:
                 write_line(f"{name}: was forgotten meanwhile")
             except BatchUnfinishedError as error:
@@ -184,8 +184,8 @@ def forget(
                 write_error(error)
                 kept += 1
             else:
-                later = f"; {swept.left} more when a worker has cleaned up" if swept.left else ""
-                write_line(f"{name}: forgotten with {plural(swept.removed, 'record')}{later}")
+                what = plural(status.total, "download")
+                write_line(f"{name}: forgotten with its {what}; files stay")
     raise typer.Exit(KEPT if kept else 0)
 
 

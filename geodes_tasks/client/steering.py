@@ -13,7 +13,7 @@ from geodes_tasks.errors import (
     UnknownNameError,
     UnknownSourceError,
 )
-from geodes_tasks.ledger import Forgotten, Ledger, Request, Withdrawn
+from geodes_tasks.ledger import Ledger, Request, Withdrawn
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.results import BatchStatus
@@ -206,7 +206,7 @@ class Steering:
         blocks = _blocks(wanted)
         return sum((self.ledger.control.withdraw(batch, block) for block in blocks), Withdrawn())
 
-    def forget(self, batch: str, *, unfinished: bool = False) -> Forgotten:
+    def forget(self, batch: str, *, unfinished: bool = False) -> None:
         """Remove a batch from the ledger, and the records that no other batch has.
 
         Files stay; a file that is enqueued again is hashed once. Records of running downloads
@@ -224,12 +224,11 @@ class Steering:
         if unfinished:
             self._withdraw(batch, self.ledger.reading.downloads(batch))
         self.ledger.retention.forget(batch, unfinished=unfinished)
-        swept = self.ledger.retention.sweep()
+        self.ledger.retention.sweep()
         if not self.ledger.reading.batches():
             # With its last batch a private ledger is empty: it keeps no stats of files either.
             self.ledger.retention.forget_stats()
         self._sender.send(self.ledger.dispatch.release())
-        return swept
 
 
 def _blocks(ids: Iterable[str]) -> Iterator[list[str]]:

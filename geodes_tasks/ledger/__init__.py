@@ -33,7 +33,7 @@ from geodes_tasks.ledger.offline import OfflineFiles, TapeAnswer
 from geodes_tasks.ledger.reading import Reading
 from geodes_tasks.ledger.records import Running
 from geodes_tasks.ledger.redis_client import Client, connect
-from geodes_tasks.ledger.retention import Forgotten, Retention
+from geodes_tasks.ledger.retention import Retention
 from geodes_tasks.ledger.source_health import News, SourceHealth, SourceState
 from geodes_tasks.settings.config import Config
 
@@ -72,7 +72,6 @@ __all__ = [
     "Totals",
     "Wait",
     # retention
-    "Forgotten",
 ]
 
 

@@ -134,7 +134,8 @@ def test_forget_a_finished_batch(
     fetched = len(standin.downloads())
     again = enqueue(items, conf=settings, batch="again").wait(30)
 
-    assert (first.returncode, first.stderr) == (0, "mine: forgotten with 5 records\n")
+    assert first.returncode == 0
+    assert first.stderr == "mine: forgotten with its 5 downloads; files stay\n"
     assert second.returncode == 2
     assert second.stderr.startswith("error: batch 'mine' is not in the ledger. Check the name")
     assert between == 0
@@ -161,7 +162,7 @@ def test_forget_an_unfinished_batch(
     assert kept.returncode == 3
     assert "batch 'mine' is kept: it has unfinished downloads (2)" in kept.stderr
     assert forced.returncode == 0
-    assert "mine: forgotten with" in forced.stderr
+    assert "mine: forgotten with its" in forced.stderr
     assert other.status().states[State.STARTED] == 1
     assert [path.name for path in Path(settings.download_dir).rglob("*.part")] != []
 
@@ -180,7 +181,7 @@ def test_forget_by_age(standin: StandIn, settings: Config, ledger: Ledger) -> No
     young = command(settings, "forget", "young", "--older-than", "30d")
 
     assert said.returncode == 3
-    assert "old: forgotten with 1 record\n" in said.stderr
+    assert "old: forgotten with its 1 download; files stay\n" in said.stderr
     assert "batch 'busy' is kept: it has unfinished downloads (1)" in said.stderr
     assert (young.returncode, young.stderr) == (0, "no batch is that old\n")
     assert set(ledger.reading.batches()) == {"busy", "young"}
