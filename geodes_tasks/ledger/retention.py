@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger.connection import Part
@@ -107,17 +108,18 @@ class Retention(Part):
             BatchUnfinishedError: it is unfinished; nothing was changed.
             LedgerUnavailableError: Redis does not answer; call it again.
         """
-        now = self._connection.server_time()
-        with self._connection.commands() as redis:
-            counters = redis.hgetall(self._key("batch", batch))
-        if not counters:
-            raise self._connection.unknown_batch(batch)
-        if (left := count_unfinished(counters)) and not unfinished:
-            raise BatchUnfinishedError(batch, left)
-        if as_count(counters.get("total")):
-            # Hooks are called for it although it is forgotten.
-            self._note_end(batch, counters, now)
-        self._connection.run("forget_batch", batch)
+        is_forgotten = False
+        while not is_forgotten:
+            with self._connection.commands() as redis:
+                counters = redis.hgetall(self._key("batch", batch))
+            if not counters:
+                raise self._connection.unknown_batch(batch)
+            if (left := count_unfinished(counters)) and not unfinished:
+                raise BatchUnfinishedError(batch, left)
+            if as_count(counters.get("total")):
+                # Hooks are called for it although it is forgotten.
+                self._note_end(batch, left)
+            is_forgotten = bool(self._connection.run("forget_batch", batch, left))
 
     def forget_older(self, days: float) -> None:
         """Remove the batches that finished more days ago than this.
@@ -208,15 +210,30 @@ class Retention(Part):
                 and as_number(counters.get("admitting")) < now
                 and not count_unfinished(counters)
             ):
-                self._note_end(name, counters, now)
+                self._note_end(name)
 
-    def _note_end(self, batch: str, counters: dict[str, str], now: float) -> None:
-        """Record the end of a batch, once; hooks get its counters as they are now."""
+    def _note_end(self, batch: str, most_unfinished: int = 0) -> None:
+        """Record the end of a batch, once, unless downloads came into it meanwhile.
+
+        Hooks get its counters as they are then.
+        """
+        key, now = self._key("batch", batch), self._connection.server_time()
+        counters: dict[str, str] = {}
+
+        def note(pipeline: Any) -> None:
+            counters.clear()
+            counters.update(pipeline.hgetall(key))
+            pipeline.multi()
+            if counters and count_unfinished(counters) <= most_unfinished:
+                # SREM answers 1 to one caller only.
+                pipeline.srem(self._key("open"), batch)
+                pipeline.hset(key, "finished", f"{now:.3f}")
+
         with self._connection.commands() as redis:
-            # SREM answers 1 to one caller only.
-            if not redis.srem(self._key("open"), batch):
+            # WATCH: it is called again when the counters change before the last command.
+            is_noted, *_ = redis.transaction(note, key) or (0,)
+            if not is_noted:
                 return
-            redis.hset(self._key("batch", batch), "finished", f"{now:.3f}")
             since = redis.get(self._key("hooks"))
             if since and as_number(counters.get("created")) >= as_number(since):
                 redis.hset(self._key("over"), batch, jsontext.compact(counters))

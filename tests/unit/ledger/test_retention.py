@@ -70,6 +70,51 @@ def test_forgetting_twice_is_forgetting_once(fake_ledger: Ledger) -> None:
     assert fake_ledger.retention.sweep() == Forgotten()
 
 
+def test_a_batch_that_grows_while_it_is_forgotten_is_kept(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague enqueues into it between the look and the removal: nothing of theirs is lost."""
+    proven(fake_ledger, request_of())
+    run = fake_ledger.connection.run
+
+    def run_late(script: str, *args: object) -> object:
+        if script == "forget_batch":
+            monkeypatch.undo()
+            ask(fake_ledger, request_of("late"))
+        return run(script, *args)
+
+    monkeypatch.setattr(fake_ledger.connection, "run", run_late)
+
+    with pytest.raises(BatchUnfinishedError):
+        fake_ledger.retention.forget(BATCH)
+
+    assert fake_ledger.reading.status(BATCH).total == 2
+
+
+def test_a_batch_that_grows_while_its_end_is_noted_is_open(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end is noted when the download that came late has ended, too."""
+    proven(fake_ledger, request_of())
+    server_time = fake_ledger.connection.server_time
+    calls: list[int] = []
+
+    def late() -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            monkeypatch.undo()
+            ask(fake_ledger, request_of("late"))
+        return server_time()
+
+    monkeypatch.setattr(fake_ledger.connection, "server_time", late)
+    fake_ledger.retention.end_batches()
+
+    client, key = fake_ledger.connection.client, fake_ledger.connection.key
+    assert len(calls) == 2
+    assert client.smembers(key("open")) == {BATCH}
+    assert client.hget(key("batch", BATCH), "finished") is None
+
+
 def test_an_unfinished_batch_is_kept(fake_ledger: Ledger) -> None:
     """What is queued, runs or waits keeps its batch; nothing is changed by the asking."""
     ask(fake_ledger, request_of("a"), request_of("b"))
