@@ -46,7 +46,7 @@ def problem_lines(said: Finished) -> list[str]:
     """Give the lines that name a problem; there must be no traceback around them."""
     assert "Traceback" not in said.stderr
     assert said.stdout == ""
-    problem = re.compile(r"error: |waits |(\d+ )?(failed|refused): ")
+    problem = re.compile(r"error: |waits |(\d+ )?(failed|refused|waits): ")
     return [line for line in said.stderr.splitlines() if problem.match(line)]
 
 
