@@ -28,6 +28,8 @@ BLOCK = 50
 """Downloads in one call of the operations that take many, as in the clients' own blocks."""
 SLOW_MS = 20
 """Milliseconds from which a command of Redis is in its SLOWLOG."""
+STALLED = 0.01
+"""Share of an operation's calls that a machine with other guests may stop for as long."""
 OWN = ("config", "info", "ping", "slowlog", "client", "hello", "select", "auth")
 """Commands of the measurement itself."""
 
@@ -49,7 +51,7 @@ class Measured:
     count: int
     costs: dict[str, Cost] = field(default_factory=dict)
     slow: list[str] = field(default_factory=list)
-    """A line for each operation with entries in SLOWLOG."""
+    """A line for each operation of which more than ``STALLED`` of the calls are in SLOWLOG."""
     ping_ms: float = 0.0
     """The longest that the second client waited, in milliseconds."""
 
@@ -96,7 +98,7 @@ def measure(ledger: Ledger, second: Any, count: int) -> Measured:
             operation()
             found.costs[name] = cost(client)
             slow = [row["duration"] / 1000 for row in client.slowlog_get(128)]
-            if slow:
+            if len(slow) > found.costs[name].calls * STALLED:
                 found.slow.append(f"{name}: {len(slow)} calls, the longest {max(slow):.0f} ms")
     found.ping_ms = pinger.longest_s * 1000
     return found
