@@ -22,6 +22,7 @@ from celery.worker.loops import asynloop
 from kombu.transport.virtual import Message
 from kombu.utils.json import loads
 
+from geodes_tasks.tasks.loop_guard import LoopGuard
 from geodes_tasks.tasks.stop_signal import STOP
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ REST_S = 0.2
 
 
 class NoMessageError(ConnectionError):
-    """The broker's list held something that is no message; Celery connects again."""
+    """The broker gave something that is no message, or no command; Celery connects again."""
 
 
 def use_own_loop(sender: WorkController, **_: Any) -> None:
@@ -56,6 +57,7 @@ class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types
         self._reading: Any = None
         """The connection on which Redis is asked for a message."""
         super().__init__(*args, **kwargs)
+        self._refusals = LoopGuard(logger, "reading messages", expected=self.channel_errors)
         signals.worker_shutting_down.connect(self._wake)
 
     def loop(self, *args: Any) -> None:
@@ -114,6 +116,12 @@ class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types
             if STOP.deadline:  # closed by `_wake`
                 return None
             raise
+        except self.channel_errors as error:
+            # The key is no list, or the primary is a replica by now: over a new connection again.
+            client.connection.disconnect()
+            self._refusals.failed(error)
+            self._ended.wait(WAIT_S)
+            return None
         return answer[1] if answer else None
 
     def _message(self, text: str | bytes) -> Any:
@@ -197,9 +205,13 @@ class _Commands(threading.Thread):
                 return
 
     def check(self) -> None:
-        """Raise the error with which the thread has ended, if it has."""
+        """Check that the thread runs.
+
+        Raises:
+            NoMessageError: the connection is lost, or something that is no command arrived.
+        """
         if self._error is not None:
-            raise self._error
+            raise NoMessageError(type(self._error).__name__) from self._error
 
     def stop(self) -> None:
         """End the thread, before its connection is closed."""

@@ -98,6 +98,29 @@ def test_text_that_is_no_message(scene: Scene) -> None:
     assert "a malformed message was dropped" in one.text
 
 
+def test_rubbish_among_commands_ends_no_worker(scene: Scene) -> None:
+    """What is not even JSON on the channels of remote control costs a new connection."""
+    one, ledger = scene.worker("one"), scene.ledger.connection
+
+    for text in ("not json", "{}", "[1]"):
+        heard = ledger.client.publish(ledger.key("/0.celery.pidbox"), text)
+        goes_on(scene)
+        assert heard
+
+    assert one.alive, scene.logs
+
+
+def test_a_queue_that_is_no_list_ends_no_worker(scene: Scene) -> None:
+    """The broker refuses each question for a message, until the key is one again."""
+    one, ledger = scene.worker("one"), scene.ledger.connection
+    ledger.client.set(ledger.key(QUEUE), "rubbish")
+    scene.until(lambda: "WRONGTYPE" in one.text, 30, "the refusals")
+    ledger.client.delete(ledger.key(QUEUE))
+
+    goes_on(scene)
+    assert one.alive, scene.logs
+
+
 def test_rubbish_ends_no_download(scene: Scene) -> None:
     """What is under way when rubbish comes goes on, and is fetched once."""
     scene.standin.settings.rate = 256 * KiB
