@@ -16,6 +16,7 @@ from typing import Any
 
 from celery import signals
 from celery.bootsteps import RUN
+from celery.utils import timer2
 from celery.worker import WorkController, state
 from celery.worker.consumer import Consumer
 from celery.worker.loops import asynloop
@@ -45,6 +46,28 @@ def use_own_loop(sender: WorkController, **_: Any) -> None:
     # keeps the lock of their queue (billiard).
     if sender.app.conf.worker_pool == "threads":
         sender.use_eventloop = False
+
+
+class Timer(timer2.Timer):  # type: ignore[misc] # celery has no types
+    """Celery's timer thread, which ends at once and survives a sleep that the system refuses.
+
+    Celery ends the whole worker then (celery.utils.timer2), and sleeps to the end of a stop.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Prepare; the thread starts with the first entry."""
+        super().__init__(*args, **kwargs)
+        self._is_over = threading.Event()
+
+    def _next_entry(self) -> None:
+        """Call what is due, and wait for what is next."""
+        if delay_s := super()._next_entry():
+            self._is_over.wait(delay_s)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._is_over.set()
+        super().stop()
 
 
 class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types

@@ -60,6 +60,7 @@ def celery_settings(settings: Config) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         # One message a free slot, without Celery's event loop; a malformed one ends no worker.
         "worker_consumer": "worker.message_consumer:MessageConsumer",
+        "worker_timer": "worker.message_consumer:Timer",
         # A lost connection ends no download: the lease continues, the record waits for Redis.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Results are the ledger's records; a second copy in Celery's store would become stale.
