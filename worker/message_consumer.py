@@ -49,24 +49,34 @@ def use_own_loop(sender: WorkController, **_: Any) -> None:
 
 
 class Timer(timer2.Timer):  # type: ignore[misc] # celery has no types
-    """Celery's timer thread, which ends at once and survives a sleep that the system refuses.
+    """Celery's timer thread, which waits for what changes where Celery's sleeps.
 
-    Celery ends the whole worker then (celery.utils.timer2), and sleeps to the end of a stop.
+    The sleep, of up to a second, delays entries that come meanwhile, and a stop; where the system
+    refuses it, Celery ends the whole worker (celery.utils.timer2).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Prepare; the thread starts with the first entry."""
         super().__init__(*args, **kwargs)
-        self._is_over = threading.Event()
+        self._is_over = False
+        self._changed = threading.Event()
+        """Set when an entry has come, and at the end."""
+
+    def _do_enter(self, *args: Any, **kwargs: Any) -> Any:
+        entry = super()._do_enter(*args, **kwargs)
+        self._changed.set()
+        return entry
 
     def _next_entry(self) -> None:
-        """Call what is due, and wait for what is next."""
-        if delay_s := super()._next_entry():
-            self._is_over.wait(delay_s)
+        """Call what is due, or wait until something may be."""
+        self._changed.clear()
+        if (delay_s := super()._next_entry()) and not self._is_over:
+            self._changed.wait(delay_s)
 
     def stop(self) -> None:
         """End the thread."""
-        self._is_over.set()
+        self._is_over = True
+        self._changed.set()
         super().stop()
 
 
@@ -148,7 +158,7 @@ class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types
         return answer[1] if answer else None
 
     def _message(self, text: str | bytes) -> Any:
-        """Return what was in the broker's list; None for something that is no message."""
+        """Return what was in the broker's list; None, which the handler drops, for no message."""
         try:
             message = Message(loads(text), self.connection.default_channel)  # type: ignore[no-untyped-call] # kombu has no types
         except MALFORMED:
@@ -202,6 +212,8 @@ class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types
 
     def _end_wait(self) -> None:
         self._ended.set()
+        if self.hub is not None:
+            self.hub.call_soon(int)  # any callback wakes Celery's loop; this one does nothing
         # Read only: PEP 475 restarts a wait after the handler of a signal.
         if (opened := getattr(self._reading, "_sock", None)) is not None:
             with contextlib.suppress(OSError):

@@ -132,7 +132,7 @@ class Accounts(Part):
                 kept = {"by_hand": "1", "paused": fields.get("paused", "")}
                 kept["paused_until"] = "resume"
             if "limit_by_hand" in fields:
-                kept |= {name: fields.get(name, "") for name in ("limit_by_hand", "places")}
+                kept |= {one: fields.get(one, "") for one in ("limit_by_hand", "places")}
             pipeline = redis.pipeline()
             pipeline.unlink(account, *(f"{account}:{part}" for part in ("ring", "poll", "changes")))
             if kept:
