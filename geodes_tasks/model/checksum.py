@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +92,10 @@ def new_hash(algorithm: str, content: bytes = b"") -> hashlib._Hash:
     return hashlib.new(algorithm, content, usedforsecurity=False)
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def hash_file(
     path: Path, algorithm: str, on_progress: Callable[[int], None] | None = None
 ) -> Checksum:
@@ -106,7 +111,8 @@ def hash_file(
     """
     hasher, done = new_hash(algorithm), 0
     buffer = memoryview(bytearray(READ_BYTES))
-    with path.open("rb", buffering=0) as stream:
+    # A FIFO that took the place of the file since its stat would be waited for, without an end.
+    with open(path, "rb", buffering=0, opener=_without_waiting) as stream:
         while size := stream.readinto(buffer):
             hasher.update(buffer[:size])
             done += size

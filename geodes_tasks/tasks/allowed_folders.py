@@ -14,6 +14,9 @@ from pathlib import Path
 
 from geodes_tasks.errors import OutsideRootsError
 
+_ABOVE = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
+"""Flags of open(2) for a folder that is passed through: with O_PATH it need not be readable."""
+
 
 class AllowedFolders:
     """Folders below which files may be written."""
@@ -28,12 +31,37 @@ class AllowedFolders:
         Raises:
             OutsideRootsError: the path is relative, no path at all, or outside all folders.
         """
-        with contextlib.suppress(ValueError):  # realpath: "embedded null byte"
+        # realpath: "embedded null byte"; a link that became a folder meanwhile (EINVAL).
+        with contextlib.suppress(ValueError, OSError):
             # Symbolic links are resolved first, so that one below a folder cannot lead out of it.
-            # Links that are changed after this check: `transfer` publishes relative to the folder
-            # that it opened, and only while this path still leads there.
+            # Links that are changed after this check: see ``check_open``.
             real = Path(os.path.realpath(path))
             allowed = [os.path.realpath(folder) for folder in self.folders]
             if Path(path).is_absolute() and any(map(real.is_relative_to, allowed)):
                 return Path(path)
-        raise OutsideRootsError(path, os.pathsep.join(map(str, self.folders)))
+        raise self._refusal(path)
+
+    def check_open(self, path: str, descriptor: int) -> None:
+        """Check that an open folder is one of the folders, or below one.
+
+        The names on a path may be links by now, and folders a moment later: what is open stays.
+
+        Raises:
+            OutsideRootsError: it is elsewhere; its path is named as it was given.
+            OSError: a folder above it cannot be opened.
+        """
+        roots = [folder.stat() for folder in self.folders if folder.exists()]
+        current = os.dup(descriptor)
+        try:
+            while not any(os.path.samestat(os.fstat(current), root) for root in roots):
+                above = os.open("..", _ABOVE, dir_fd=current)
+                is_top = os.path.samestat(os.fstat(above), os.fstat(current))
+                os.close(current)
+                current = above
+                if is_top:
+                    raise self._refusal(path)
+        finally:
+            os.close(current)
+
+    def _refusal(self, path: str) -> OutsideRootsError:
+        return OutsideRootsError(path, os.pathsep.join(map(str, self.folders)))

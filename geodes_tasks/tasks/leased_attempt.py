@@ -75,6 +75,8 @@ class LeasedAttempt(Callbacks):
         """Called when a source sends its first byte."""
         self.check_path: Callable[[], object] = str
         """Called before the file gets its name; raises where it may not be written any more."""
+        self.check_open: Callable[[int], None] = lambda _: None
+        """Called with the open folder of the file; raises where it is elsewhere by now."""
         self.source = ""
         self.renewed_at = claim.sent_at
         """Time of the last request that granted or renewed the lease, by the ledger's clock."""
@@ -86,6 +88,14 @@ class LeasedAttempt(Callbacks):
         """Why the attempt must end; set by the lease keeper."""
 
     # --- the callbacks, in the order in which a transfer calls them -------------------------------
+
+    def check_folder(self, descriptor: int) -> None:
+        """Check that the worker may write to an open folder.
+
+        Raises:
+            OutsideRootsError: it may not; a name on the path became a link since the path was read.
+        """
+        self.check_open(descriptor)
 
     def before_open(self, source: str) -> None:
         """Spend one request of the account's own window; only the portal counts requests.

@@ -13,12 +13,14 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, cast
 
 from geodes_tasks.errors import ArchiveError, HostileNameError, NoMemberError
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.transfer.destination import refused_name
+from geodes_tasks.transfer.disk import open_file
 
 MAX_MEMBERS = 500_000
 """Number of members of an archive, at most: a Zarr store has some 100,000 files."""
@@ -32,8 +34,13 @@ FREE_RATIO_BYTES = 1 << 30
 """Bytes of members up to which any ratio is accepted: products of empty pixels exist."""
 NAMED_MEMBERS = 20
 """Number of members that a message names, at most."""
-METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
-"""Methods of compression that zipfile can undo."""
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Methods of compression that are undone. zipfile decompresses bzip2 and LZMA without a limit: of
+1.6 kB come 4 GB in memory, whatever size the directory says."""
+ENCRYPTED_FLAG = 1
+"""Number of the bit that marks an encrypted member (APPNOTE.TXT 4.4.4), as a mask."""
+MAX_OFFSET = 1 << 62
+"""Position in an archive that is asked for, at most: the system takes 63 bits (lseek(2))."""
 
 
 class Bounded(io.BufferedIOBase):
@@ -51,7 +58,14 @@ class Bounded(io.BufferedIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Change the position and return it."""
+        """Change the position and return it.
+
+        Raises:
+            BadZipFile: it is beyond the end of any file.
+        """
+        # A field of zip64 has 64 bits: the position would be a ValueError.
+        if abs(offset) > MAX_OFFSET:
+            raise zipfile.BadZipFile("an offset is beyond the end of any file")
         return self.stream.seek(offset, whence)
 
     def read(self, size: int | None = -1) -> bytes:
@@ -79,7 +93,9 @@ def open_archive(stream: io.BufferedIOBase, title: str) -> Iterator[zipfile.ZipF
     try:
         with zipfile.ZipFile(cast("IO[bytes]", Bounded(stream))) as archive:
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
+    except (
+        zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError, UnicodeDecodeError,
+    ) as error:  # fmt: skip
         raise ArchiveError(title, f"is no sound zip archive: {error}") from error
     except OSError as error:
         # zipfile seeks where the archive says, before its start too (lseek(2), EINVAL).
@@ -90,6 +106,17 @@ def open_archive(stream: io.BufferedIOBase, title: str) -> Iterator[zipfile.ZipF
         ) from error
     except KeyError as error:
         raise ArchiveError(title, str(error.args[0])) from error
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file ends as a zip archive does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_file(path) as stream, contextlib.suppress(zipfile.BadZipFile):
+        return zipfile.is_zipfile(stream)
+    return False
 
 
 def glob_matches(files: Mapping[str, zipfile.ZipInfo], pattern: str) -> dict[str, zipfile.ZipInfo]:
@@ -138,19 +165,24 @@ def some_names(files: Mapping[str, zipfile.ZipInfo]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def is_readable(info: zipfile.ZipInfo) -> bool:
+    """Return whether a member can be decompressed."""
+    return not info.flag_bits & ENCRYPTED_FLAG and info.compress_type in METHODS
+
+
 def check_readable(infos: Iterable[zipfile.ZipInfo], title: str) -> None:
     """Check that members can be decompressed.
 
     Raises:
-        ArchiveError: one is encrypted, or compressed by a method that Python does not have.
+        ArchiveError: one is encrypted, or compressed by another method than deflate.
     """
     for info in infos:
         name = printable(info.filename)
-        if info.flag_bits & 1:
+        if info.flag_bits & ENCRYPTED_FLAG:
             raise ArchiveError(title, f"its member {name!r} is encrypted")
         if info.compress_type not in METHODS:
             # Numbers of methods: APPNOTE.TXT 4.4.5; 9 is Deflate64, which Windows uses above 2 GB.
-            problem = f"is compressed by method {info.compress_type}, which cannot be undone"
+            problem = f"is compressed by method {info.compress_type}, which is not undone here"
             raise ArchiveError(title, f"its member {name!r} {problem}")
 
 

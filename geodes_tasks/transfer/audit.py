@@ -5,26 +5,27 @@ What a file should be comes from the catalogue, the ledger, a report or an ``md5
 
 from __future__ import annotations
 
+import collections
 import json
 import multiprocessing
 import os
 import re
 import stat
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from geodes_tasks.errors import SourceError
+from geodes_tasks.errors import ArchiveError, SourceError
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.results import DownloadRecord, MemberFile, Proof
 from geodes_tasks.model.states import State
 from geodes_tasks.transfer import manifest, multi_object
-from geodes_tasks.transfer.unpack import Unpacked, first_damaged
+from geodes_tasks.transfer.archive_directory import is_readable, open_archive
+from geodes_tasks.transfer.unpack import Unpacked, first_damaged, pieces_of
 
 CHUNK = 8
 """Number of files that a process takes at once, when there are many."""
@@ -119,16 +120,17 @@ def audit_opened(expected: Expected) -> Audited:
     is_zip = expected.path.lower().endswith(".zip") and Path(expected.path).is_file()
     if result.finding in BAD or not is_zip:
         return result
+    size, name = result.size_bytes, ""
     try:
-        with zipfile.ZipFile(expected.path) as archive:
-            wrong = archive.testzip()
-    except (NotImplementedError, RuntimeError):
-        return result  # encrypted, or packed in a way that Python cannot read
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        return Audited(expected, Finding.UNREADABLE, result.size_bytes, f"no zip archive: {error}")
-    if wrong is None:
-        return result
-    return Audited(expected, Finding.UNREADABLE, result.size_bytes, f"{wrong} in it is damaged")
+        with Path(expected.path).open("rb") as stream, open_archive(stream, "it") as archive:
+            for info in archive.infolist():
+                name = printable(info.filename)
+                if is_readable(info):
+                    collections.deque(pieces_of(archive, info), maxlen=0)
+    except (OSError, ArchiveError) as error:
+        detail = f"{name} in it is damaged" if name else f"no zip archive: {error}"
+        return Audited(expected, Finding.UNREADABLE, size, detail)
+    return result
 
 
 def inspect(

@@ -30,6 +30,15 @@ class Callbacks:
     directories: KnownDirectories | None = None
     """Directories of archives that the caller keeps; None where it keeps none."""
 
+    def check_folder(self, descriptor: int) -> None:
+        """Check that something may be created in an open folder.
+
+        Called before the first file of a download is created there, and before it is published.
+
+        Args:
+            descriptor: Of the folder itself, whatever has its name by now.
+        """
+
     def before_open(self, source: str) -> None:
         """Allow one request to a source, and spend quota for it.
 

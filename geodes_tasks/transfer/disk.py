@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -18,6 +18,9 @@ from geodes_tasks.transfer.destination import PART_FOLDER
 
 RESERVE_BYTES = 16 * 1024 * 1024
 """Number of bytes that are left free on the volume; 1 % of the volume where that is less."""
+
+FolderCheck = Callable[[int], None]
+"""Called with the descriptor of an open folder; raises where it may not be written."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Flags of open(2) for a folder that is no link."""
@@ -76,14 +79,10 @@ def closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_folder(folder: Path, *, make: bool = False) -> int:
+def open_folder(folder: Path) -> int:
     """Return a descriptor of a folder that is no link.
 
     In a product that grows in a folder of part files no link is followed on the way from there.
-
-    Args:
-        folder: The folder.
-        make: Create what is missing of it in such a product.
 
     Raises:
         OSError: there is none, or a name is that of a link: ENOTDIR, as open(2) has it.
@@ -93,7 +92,7 @@ def open_folder(folder: Path, *, make: bool = False) -> int:
     if not hidden:
         return os.open(folder, _FOLDER)
     with closing(os.open(Path(*parts[: hidden[-1]]), os.O_RDONLY | os.O_DIRECTORY)) as parent:
-        return open_below(parent, parts[hidden[-1] :], make=make)
+        return open_below(parent, parts[hidden[-1] :])
 
 
 def open_below(folder: int, names: Iterable[str], *, make: bool = False) -> int:

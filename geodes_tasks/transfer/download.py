@@ -6,7 +6,6 @@ import dataclasses
 import os
 import stat
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import audit, multi_object
+from geodes_tasks.transfer.archive_directory import is_archive
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import numbered
 from geodes_tasks.transfer.disk import disk_errors
@@ -87,7 +87,7 @@ def download(
         if replace or not os.path.lexists(final):
             break
     algorithm = asset.checksum.algorithm if asset.checksum else DEFAULT_ALGORITHM
-    with PartFile(final, asset.content, token, algorithm) as part:
+    with PartFile(final, asset.content, token, algorithm, callbacks.check_folder) as part:
         part.expect(asset.size_bytes)
         part.reserve(asset.size_bytes or 0, resumes=True)
         fetch = Fetch(asset, part, callbacks)
@@ -172,6 +172,7 @@ def _verified(fetch: Fetch, suspect: Checksum | None) -> Checksum:
         CatalogueMismatchError: two whole copies have the same other one; the part file is kept
             under another name, as the catalogue must be wrong.
         UnexpectedAnswerError: a file named as a zip archive is none; it has been deleted.
+        DiskError: it cannot be read.
     """
     asset, part = fetch.asset, fetch.part
     actual = part.digest()
@@ -183,9 +184,12 @@ def _verified(fetch: Fetch, suspect: Checksum | None) -> Checksum:
         raise ChecksumMismatchError(*digests, fetch.is_one_body)
     # Without a checksum the end of a zip archive is all that can be checked.
     is_zip = asset.title.lower().endswith(".zip")
-    if asset.checksum is None and is_zip and not zipfile.is_zipfile(part.path):
-        part.discard()
-        raise UnexpectedAnswerError(asset.key, 200, "the body is no zip archive")
+    if asset.checksum is None and is_zip:
+        with disk_errors(part.final):
+            is_right = is_archive(part.path)
+        if not is_right:
+            part.discard()
+            raise UnexpectedAnswerError(asset.key, 200, "the body is no zip archive")
     return actual
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +24,10 @@ from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import multi_object
 from geodes_tasks.transfer.callbacks import Callbacks
-from geodes_tasks.transfer.disk import disk_errors
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.disk import closing, disk_errors, open_file
+from geodes_tasks.transfer.leftovers import part_folder
+from geodes_tasks.transfer.publish import parent_of
 from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import Unpacked
 from geodes_tasks.transports import Source, Transport, sources_of
@@ -81,20 +86,34 @@ def download_archive(
         raise ArchiveError(asset.title, "is a folder at its source, which has no directory")
     if archive.is_dir():
         # The datalake has some products as folders: there is nothing to unpack.
-        with disk_errors(final):
-            archive.rename(final)
+        with (
+            disk_errors(final),
+            closing(part_folder(final.parent / PART_FOLDER, callbacks.check_folder)) as hidden,
+            parent_of(hidden, final, callbacks.check_folder) as parent,
+        ):
+            holder = parent if archive.parent == final.parent else hidden
+            os.rename(archive.name, final.name, src_dir_fd=holder, dst_dir_fd=parent)
     else:
         try:
             size = result.size_bytes
-            with archive.open("rb") as stream:
+            with _opened(archive) as stream:
                 folder.unpack(
-                    asset, stream, token, lambda: callbacks.progress(size), callbacks.confirm
-                )
+                    asset, stream, token, lambda: callbacks.progress(size),
+                    callbacks.confirm, callbacks.check_folder,
+                )  # fmt: skip
         except (ArchiveError, HostileNameError, NoMemberError, TooLargeError, NotAFileError):
             folder.drop_archive()
             raise
     folder.drop_archive()
     return _unpacked_result(asset, folder, result)
+
+
+def _opened(archive: Path) -> io.BufferedReader:
+    """Open a verified archive; one with a name of its own may be a link of the user's."""
+    if archive.parent.name != PART_FOLDER:
+        return archive.open("rb")
+    with disk_errors(archive):
+        return io.BufferedReader(open_file(archive))
 
 
 def _members(
@@ -121,6 +140,7 @@ def _members(
                 token,
                 lambda: callbacks.progress(remote.received_bytes),
                 callbacks.confirm,
+                callbacks.check_folder,
                 remote.plan,
             )
         except ArchiveError as error:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geodes_tasks.errors import DiskError, LeaseLostError
-from geodes_tasks.transfer.disk import closing, disk_errors, open_below, open_folder
-from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers, make_folder, remove_any
+from geodes_tasks.transfer.disk import FolderCheck, closing, disk_errors, open_below
+from geodes_tasks.transfer.leftovers import FOLDER_ENDING, Leftovers, part_folder, remove_any
 from geodes_tasks.transfer.publish import parent_of
 
 
@@ -26,6 +26,8 @@ class GrowingFolder:
     hidden: int
     """Descriptor of the folder of part files, in which it grows."""
     descriptor: int
+    check: FolderCheck
+    """Called with the open folder of the final path before it is published there."""
 
     def publish(self) -> bool:
         """Rename the folder to its final name, in one step; return False where that is taken.
@@ -34,7 +36,7 @@ class GrowingFolder:
             LeaseLostError: another attempt has adopted this folder.
             DiskError: the disk does not take it, or something else has the temporary name.
         """
-        with disk_errors(self.final), parent_of(self.hidden, self.final) as parent:
+        with disk_errors(self.final), parent_of(self.hidden, self.final, self.check) as parent:
             try:
                 named = os.stat(self.path.name, dir_fd=self.hidden, follow_symlinks=False)
                 if not os.path.samestat(named, os.fstat(self.descriptor)):
@@ -53,7 +55,7 @@ class GrowingFolder:
 
 @contextlib.contextmanager
 def growing_folder(
-    final: Path, content: str, token: str, *, is_kept: bool
+    final: Path, content: str, token: str, check: FolderCheck, *, is_kept: bool
 ) -> Iterator[GrowingFolder]:
     """Create the folder of an attempt, and close it at the end of the block.
 
@@ -61,6 +63,7 @@ def growing_folder(
         final: Path of the folder once all its files are verified.
         content: Identity of the content; folders of other content are never adopted.
         token: Token of the attempt, a number higher than that of all attempts before it.
+        check: Called with the open folder of the final path before something is created in it.
         is_kept: Whether the files stay for the next attempt, which adopts the folder.
 
     Raises:
@@ -74,11 +77,10 @@ def growing_folder(
             remove_any(path)
             stack.callback(remove_any, path)
         with disk_errors(final):
-            make_folder(path.parent)
-            hidden = stack.enter_context(closing(open_folder(path.parent)))
+            hidden = stack.enter_context(closing(part_folder(path.parent, check)))
             for earlier in leftovers.folders() if is_kept else ():
                 with contextlib.suppress(OSError):
                     earlier.rename(path)
                     break
             descriptor = stack.enter_context(closing(open_below(hidden, [path.name], make=True)))
-        yield GrowingFolder(final, path, hidden, descriptor)
+        yield GrowingFolder(final, path, hidden, descriptor, check)

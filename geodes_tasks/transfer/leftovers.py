@@ -10,11 +10,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from geodes_tasks.errors import DiskError
 from geodes_tasks.transfer.destination import NAME_BYTES, PART_FOLDER
 from geodes_tasks.transfer.disk import (
+    FolderCheck,
     closing,
     create,
     disk_errors,
+    open_below,
     open_file,
     open_folder,
     size_of,
@@ -109,29 +112,50 @@ class Leftovers:
             remove_any(path)
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder of part files, writable for all users who may write to its parent.
+def part_folder(folder: Path, check: FolderCheck) -> int:
+    """Return a descriptor of a folder of part files, which is created where it is missing.
+
+    No link in its place is followed. All users who may write to its parent may write to it.
+
+    Args:
+        folder: The folder.
+        check: Called with the descriptor of the folder above it, before anything is created there.
 
     Raises:
-        OSError: it cannot be created, or something else has its name.
+        DiskError, NotAFileError: it cannot be created, or something else has its name.
+        OSError: the folder above it cannot be opened or created.
+        GeodesTasksError: what ``check`` raises.
     """
-    if PART_FOLDER in folder.parts[:-2]:
-        os.close(open_folder(folder.parent, make=True))
-    else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with closing(_parent(folder.parent, check)) as parent, disk_errors(folder):
+        # The umask decides on files. With 022 it would also close this folder to the users who
+        # share the parent: they adopt and remove the parts of each other.
+        shared = stat.S_IMODE(os.fstat(parent).st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
+        # An attempt that ends removes the empty folder, possibly between our mkdir and open.
+        for _ in range(100):
+            with contextlib.suppress(FileNotFoundError):
+                return open_below(parent, [folder.name])
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder.name, dir_fd=parent)
+                if shared & (stat.S_IWGRP | stat.S_IWOTH):
+                    with closing(open_below(parent, [folder.name])) as made:
+                        os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | shared)
+    raise DiskError(str(folder), "the folder vanishes as soon as it is made")
+
+
+def _parent(folder: Path, check: FolderCheck) -> int:
+    """Return a descriptor of the folder of a final file; it is created where it is missing."""
+    parts = folder.parts
+    hidden = [at for at, name in enumerate(parts) if name == PART_FOLDER]
+    # A product that grows in a folder of part files: no link is followed on the way from there.
+    top, below = (folder, ()) if not hidden else (Path(*parts[: hidden[-1]]), parts[hidden[-1] :])
     try:
-        folder.mkdir()
-    except FileExistsError:
-        # Another attempt may have removed it since.
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISDIR(folder.lstat().st_mode):
-                raise
-        return
-    # The umask decides on files. With 022 it would also close this folder to the users who share
-    # the parent: they adopt and remove the parts of each other.
-    shared = stat.S_IMODE(folder.parent.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
-    if shared & (stat.S_IWGRP | stat.S_IWOTH):
-        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | shared)
+        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        top.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    with closing(descriptor):
+        check(descriptor)
+        return open_below(descriptor, below, make=True)
 
 
 def etag_path(part: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from geodes_tasks.model.checksum import Checksum
+from geodes_tasks.transfer.disk import open_file
 
 MANIFEST_BYTES = 4 * 1024 * 1024
 """Size in bytes up to which a manifest is read, in some ten times the memory; the largest of the
@@ -39,7 +40,10 @@ def checksums_of(folder: Path, name: str, size_bytes: int) -> dict[str, Checksum
     """
     if not is_manifest(name) or size_bytes > MANIFEST_BYTES:
         return {}
-    return checksums_in((folder / name).read_text("utf-8", "replace"), name)
+    # Something else may have its place by now: a link, a FIFO, a file of gigabytes.
+    with open_file(folder / name) as stream:
+        text = stream.read(MANIFEST_BYTES).decode("utf-8", "replace")
+    return checksums_in(text, name)
 
 
 def checksums_below(folder: Path, sizes: Mapping[str, int]) -> dict[str, Checksum]:

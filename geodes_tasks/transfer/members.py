@@ -28,7 +28,7 @@ from geodes_tasks.transfer.archive_directory import (
 )
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER, numbered, refused_name
-from geodes_tasks.transfer.disk import closing, disk_errors, open_folder
+from geodes_tasks.transfer.disk import closing, disk_errors, open_below
 from geodes_tasks.transfer.publish import link_new, warn_of_other_name
 from geodes_tasks.transfer.remote_archive import RemoteArchive
 from geodes_tasks.transfer.unpack import extract_file, is_member
@@ -124,47 +124,54 @@ def extract(archive: zipfile.ZipFile, names: Iterable[str], folder: Path) -> lis
         HostileNameError: its name cannot be a file name everywhere.
         DiskError: the folder does not take it.
     """
-    with disk_errors(folder):
+    with disk_errors(folder), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         # Not in the folder of part files: a download that ends may remove it at any time.
-        with tempfile.TemporaryDirectory(prefix=f"{PART_FOLDER}-members-", dir=folder) as hidden:
-            wanted = [archive.getinfo(name) for name in names if not name.endswith("/")]
-            check_readable(wanted, folder.name)
-            source = archive.fp.stream if isinstance(archive.fp, Bounded) else None
-            if isinstance(source, RemoteArchive):
-                source.plan(archive, wanted)
-            # In the order of the archive neighbours are read of one range.
-            paths = {
-                info.filename: _extracted(archive, info, Path(hidden), folder)
-                for info in sorted(wanted, key=lambda info: info.header_offset)
-            }
-            return [paths[info.filename] for info in wanted]
+        prefix = f"{PART_FOLDER}-members-"
+        hidden = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=folder))
+        wanted = [archive.getinfo(name) for name in names if not name.endswith("/")]
+        check_readable(wanted, folder.name)
+        source = archive.fp.stream if isinstance(archive.fp, Bounded) else None
+        if isinstance(source, RemoteArchive):
+            source.plan(archive, wanted)
+        top = stack.enter_context(closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY)))
+        opened = stack.enter_context(closing(open_below(top, [Path(hidden).name])))
+        # In the order of the archive neighbours are read of one range.
+        paths = {
+            info.filename: _extracted(archive, info, opened, folder, top)
+            for info in sorted(wanted, key=lambda info: info.header_offset)
+        }
+        return [paths[info.filename] for info in wanted]
 
 
 def _extracted(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, hidden: Path, folder: Path
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, hidden: int, folder: Path, top: int
 ) -> Path:
-    name = member.filename
+    name, real = member.filename, folder.resolve()
     # As ZipFile.extract does: neither a root nor `..` leads out of the folder (CVE-2007-4559
     # describes what archives without this check can overwrite).
     parts = [part for part in name.split("/") if part not in {"", ".", ".."}]
     if problem := refused_name("/".join(parts)):
         raise HostileNameError(folder.name, f"the member {printable(name)!r} {problem}")
-    wanted, found = folder.joinpath(*parts), None
-    if not wanted.parent.resolve().is_relative_to(folder.resolve()):
+    wanted, is_extracted = folder.joinpath(*parts), False
+    parent = wanted.parent.resolve()
+    if not parent.is_relative_to(real):
         raise HostileNameError(folder.name, f"the member {printable(name)!r} is behind a link")
     for final in numbered(wanted):
         if is_member(final, MemberFile("", member.file_size, f"{member.CRC:08x}"), lambda: None):
             break
         if os.path.lexists(final):
             continue
-        if found is None:
-            found = hidden.joinpath(*parts)
-            with closing(open_folder(hidden)) as opened:
-                extract_file(archive, member, opened, "/".join(parts), lambda: None)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            link_new(found, final)
+        if not is_extracted:
+            extract_file(archive, member, hidden, "/".join(parts), lambda: None)
+            is_extracted = True
+        # A link that was put in the way since the check is not followed.
+        with (
+            closing(open_below(hidden, parts[:-1])) as source,
+            closing(open_below(top, parent.relative_to(real).parts, make=True)) as target,
+            contextlib.suppress(FileExistsError),
+        ):
+            link_new(parts[-1], source, final.name, target)
             break
     if final != wanted:
         warn_of_other_name(wanted, name, final)

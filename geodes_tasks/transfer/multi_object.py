@@ -61,7 +61,9 @@ def download_product(
         raise NotAFileError(str(final), "folder")
     known: dict[str, Checksum] = {}
     done_bytes = received_bytes = 0
-    with growing_folder(final, asset.content, token, is_kept=True) as growing:
+    with growing_folder(
+        final, asset.content, token, callbacks.check_folder, is_kept=True
+    ) as growing:
         for member in members:
             path, checksum = growing.path / member.name, known.get(member.name)
             # The download reads a file that is there to compare its checksum.
@@ -132,6 +134,10 @@ class MemberCallbacks(Callbacks):
     def __init__(self, callbacks: Callbacks, before_bytes: int) -> None:
         """Take the callbacks of the product, and the bytes of its files before this one."""
         self._callbacks, self._before_bytes = callbacks, before_bytes
+
+    def check_folder(self, descriptor: int) -> None:
+        """Allow a folder if the product's callbacks do."""
+        self._callbacks.check_folder(descriptor)
 
     def before_open(self, source: str) -> None:
         """Allow the request if the product's callbacks do."""

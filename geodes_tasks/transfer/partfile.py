@@ -19,12 +19,12 @@ from geodes_tasks.errors import DiskError, LeaseLostError, TooLargeError
 from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.results import Proof
 from geodes_tasks.transfer import disk
-from geodes_tasks.transfer.disk import disk_errors, size_of, space_of, sync_folder
+from geodes_tasks.transfer.disk import FolderCheck, disk_errors, size_of, space_of, sync_folder
 from geodes_tasks.transfer.hashing_writer import BlockWriter, HashingWriter
 from geodes_tasks.transfer.leftovers import (
     Leftovers,
     etag_path,
-    make_folder,
+    part_folder,
     remove,
     remove_any,
     write_etag,
@@ -40,7 +40,14 @@ THREAD_MIN_BYTES = 8 * 1024 * 1024
 class PartFile:
     """The bytes of one attempt, hashed as they are written."""
 
-    def __init__(self, final: Path, content: str, token: str, algorithm: str) -> None:
+    def __init__(
+        self,
+        final: Path,
+        content: str,
+        token: str,
+        algorithm: str,
+        check: FolderCheck = lambda _: None,
+    ) -> None:
         """Compute the name of the part file; nothing is created yet.
 
         Args:
@@ -48,8 +55,10 @@ class PartFile:
             content: Identity of the content; parts of other content are never adopted.
             token: Token of the attempt, a number higher than that of all attempts before it.
             algorithm: Name of the hash, as hashlib knows it.
+            check: Called with the open folder of the final file before something is created or
+                published in it; raises where that may not be.
         """
-        self.final, self.algorithm = final, algorithm
+        self.final, self.algorithm, self._check = final, algorithm, check
         self.leftovers = Leftovers(final, content, int(token))
         """Part files of earlier attempts at the same content."""
         self.folder = self.leftovers.folder
@@ -64,6 +73,7 @@ class PartFile:
 
         Raises:
             DiskError, NotAFileError: it cannot be created.
+            GeodesTasksError: what the check of its folder raises.
         """
         with disk_errors(self.final):
             self._fd = self._create()
@@ -71,13 +81,12 @@ class PartFile:
         return self
 
     def _create(self) -> int:
-        # An attempt that ends removes the empty folder, possibly between our mkdir and open.
+        # An attempt that ends removes the empty folder, possibly just after we opened it.
         for _ in range(100):
+            self._folder_fd = part_folder(self.folder, self._check)
             with contextlib.suppress(FileNotFoundError):
-                self._folder_fd = disk.open_folder(self.folder)
                 return disk.create(self.path.name, self._folder_fd)
             self._close()
-            make_folder(self.folder)
         raise DiskError(str(self.folder), "the folder vanishes as soon as it is made")
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -257,7 +266,7 @@ class PartFile:
         with disk_errors(self.final):
             try:
                 # rename(2) replaces in one step: a reader sees the old file or the whole new one.
-                with parent_of(self._folder_fd, self.final) as parent:
+                with parent_of(self._folder_fd, self.final, self._check) as parent:
                     names = self.path.name, self.final.name
                     os.replace(*names, src_dir_fd=self._folder_fd, dst_dir_fd=parent)
             except FileNotFoundError as error:
@@ -275,8 +284,8 @@ class PartFile:
         """
         with disk_errors(name):
             try:
-                with parent_of(self._folder_fd, self.final):
-                    link_new(self.path, name)
+                with parent_of(self._folder_fd, self.final, self._check) as parent:
+                    link_new(self.path.name, self._folder_fd, name.name, parent)
             except FileExistsError:
                 return None
             except FileNotFoundError as error:

@@ -29,6 +29,7 @@ from geodes_tasks.transfer.archive_directory import (
 )
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.disk import (
+    FolderCheck,
     closing,
     create,
     disk_errors,
@@ -118,6 +119,7 @@ class Unpacked:
         token: str,
         progress: Callable[[], None],
         confirm: Callable[[], None],
+        check: FolderCheck = lambda _: None,
         plan: Callable[[zipfile.ZipFile, Sequence[zipfile.ZipInfo]], object] = lambda *_: None,
     ) -> int:
         """Unpack the archive; files that the folder has already, with the right bytes, stay.
@@ -131,6 +133,7 @@ class Unpacked:
             token: Token of the attempt.
             progress: Called after each piece. May raise to stop.
             confirm: Called just before the folder, or a member, gets its name.
+            check: Called with the open parent of the folder before something is created in it.
             plan: Called with the members that are read next.
 
         Returns:
@@ -160,7 +163,7 @@ class Unpacked:
             if not members:
                 raise ArchiveError(asset.title, "has no files")
             growing = stack.enter_context(
-                growing_folder(self.final, self.content, token, is_kept=False)
+                growing_folder(self.final, self.content, token, check, is_kept=False)
             )
             kept = members.values() if asset.members else ()
             with disk_errors(self.final):
@@ -191,7 +194,7 @@ class Unpacked:
         """Move members into the final folder, through no link in it."""
         with (
             disk_errors(self.final),
-            parent_of(growing.hidden, self.final) as parent,
+            parent_of(growing.hidden, self.final, growing.check) as parent,
             closing(open_below(parent, [self.final.name], make=True)) as folder,
         ):
             # A folder that lost files, or was damaged: what is right stays, and so does what a
@@ -217,8 +220,9 @@ class Unpacked:
         """Remove the archive, unless it has a name of its own."""
         with contextlib.suppress(OSError):
             self._dropped.unlink()
-        with contextlib.suppress(OSError):
-            (self._dropped.parent / PART_FOLDER).rmdir()
+        for folder in (self._dropped.parent / PART_FOLDER, self._dropped.parent):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def first_damaged(folder: Path, members: Sequence[MemberFile], progress: Callable[[], None]) -> str:
@@ -237,10 +241,14 @@ def is_member(path: Path, member: MemberFile, progress: Callable[[], None]) -> b
     Raises:
         OSError: it cannot be read.
     """
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != member.size_bytes:
+    try:
+        stream = open_file(path)
+    except (FileNotFoundError, NotADirectoryError):
         return False
     actual = 0
-    with path.open("rb") as stream:
+    with stream:
+        if os.fstat(stream.fileno()).st_size != member.size_bytes:
+            return False
         while piece := stream.read(READ_BYTES):
             actual = zlib.crc32(piece, actual)
             progress()
@@ -268,14 +276,14 @@ def extract_file(
         closing(open_below(growing, parents, make=True)) as folder,
         os.fdopen(create(name, folder), "wb") as stream,
     ):
-        for piece in _pieces(archive, info):
+        for piece in pieces_of(archive, info):
             stream.write(piece)
             progress()
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+def pieces_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     """Yield the bytes of a member, whose CRC-32 zipfile compares at the end.
 
     Raises:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from geodes_tasks.errors import OutsideRootsError
+from geodes_tasks.errors import GeodesTasksError, OutsideRootsError
+from geodes_tasks.model.asset import Unpack
 from geodes_tasks.tasks.allowed_folders import AllowedFolders
+from geodes_tasks.transfer.callbacks import Callbacks
+from geodes_tasks.transfer.destination import PART_FOLDER
+from geodes_tasks.transfer.download import download
+from tests.conftest import MemoryTransport, asset_of, some_bytes
+from tests.unit.transfer.test_edges import FILES, PRODUCT, FolderTransport
+from tests.unit.transfer.test_unpack import MEMBERS, zipped
+
+CONTENT, ZIP = some_bytes(100_000), zipped(MEMBERS)
+KINDS: dict[str, tuple[Any, Any]] = {
+    "file": (asset_of(CONTENT, "a.bin"), MemoryTransport(CONTENT)),
+    "product": (PRODUCT, FolderTransport(FILES)),
+    "archive": (asset_of(ZIP, "S2A.zip", unpack=Unpack.DROP), MemoryTransport(ZIP)),
+    "members": (
+        asset_of(ZIP, "S2A.zip", unpack=Unpack.DROP, members=("*",)),
+        MemoryTransport(ZIP),
+    ),
+}
 
 
 def test_below_any_of_them(tmp_path: Path) -> None:
@@ -45,3 +66,95 @@ def test_a_root_may_be_a_link_itself(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(tmp_path / "pool7")
 
     assert AllowedFolders((tmp_path / "data",)).checked(f"{tmp_path}/data/a") == tmp_path / "data/a"
+
+
+class Flipped(Callbacks):
+    """A colleague exchanges the folder for a link to one elsewhere, and back, at given moments."""
+
+    def __init__(self, roots: AllowedFolders, final: Path, elsewhere: Path, states: Any) -> None:
+        self.roots, self.final, self._elsewhere = roots, final, elsewhere
+        self._states = itertools.chain(states, itertools.repeat(states[-1]))
+        self.flip()
+
+    def flip(self) -> None:
+        """Let the name of the folder lead to itself or to the other one."""
+        folder, aside = self.final.parent, self.final.parent.with_name("aside")
+        if folder.is_symlink():
+            folder.unlink()
+            aside.rename(folder)
+        if next(self._states):
+            folder.rename(aside)
+            folder.symlink_to(self._elsewhere)
+
+    def before_open(self, source: str) -> None:
+        """Flip before a request."""
+        self.flip()
+
+    def confirm(self) -> None:
+        """Check as a worker does, then flip."""
+        self.roots.checked(str(self.final))
+        self.flip()
+
+    def check_folder(self, descriptor: int) -> None:
+        """Check as a worker does."""
+        self.roots.check_open(str(self.final), descriptor)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("states", list(itertools.product([False, True], repeat=3)))
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_folder_that_changes_between_two_checks(
+    tmp_path: Path, kind: str, states: tuple[bool, ...], replace: bool
+) -> None:
+    """Whichever of the moments a link stands in its place, no file gets a name elsewhere."""
+    asset, transport = KINDS[kind]
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    final = root / "c" / asset.title.removesuffix(".zip")
+    (root / "c").mkdir(parents=True)
+    elsewhere.mkdir()
+    roots = AllowedFolders((root,))
+    callbacks = Flipped(roots, final, elsewhere, states)
+
+    error: Exception | None = None
+    try:
+        sources = {"geodes": transport}
+        download(asset, final, sources, callbacks=callbacks, token="1", replace=replace)
+    except GeodesTasksError as raised:
+        error = raised
+
+    assert not [path for path in elsewhere.rglob("*") if path.name != PART_FOLDER]
+    assert error or final.exists()
+    assert error is None or "writes below" in str(error) or "exchanged" in str(error)
+
+
+def test_an_open_folder_is_judged_by_where_it_is(tmp_path: Path) -> None:
+    """Below a root, a root itself, or one that a link below another root leads to."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one / "deep" / "er", two, tmp_path / "other"):
+        folder.mkdir(parents=True)
+    (one / "link").symlink_to(two)
+    roots = AllowedFolders((one, two, tmp_path / "missing"))
+
+    def check(folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            roots.check_open(f"{one}/a", descriptor)
+        finally:
+            os.close(descriptor)
+
+    for folder in (one, one / "deep" / "er", two, one / "link"):
+        check(folder)
+    for folder in (tmp_path, tmp_path / "other", Path("/")):
+        with pytest.raises(OutsideRootsError, match=r"one/a: .*writes below"):
+            check(folder)
+
+
+def test_a_link_that_becomes_a_folder_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between lstat and readlink, which then says EINVAL: refused by name."""
+    (tmp_path / "link").symlink_to("x")
+    monkeypatch.setattr(os, "readlink", lambda _: os.fsdecode(os.read(-1, 1)))
+
+    with pytest.raises(OutsideRootsError, match="link/a"):
+        AllowedFolders((tmp_path,)).checked(f"{tmp_path}/link/a")

@@ -7,6 +7,7 @@ import os
 import stat
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,9 +56,9 @@ class Journal(Recorder):
             self.steps.append("name")
             replace(source, target, **folders)
 
-        def watched_link(source: Path, target: Path, *, follow_symlinks: bool = True) -> None:
+        def watched_link(source: Path, target: Path, **options: Any) -> None:
             self.steps.append("name")
-            link(source, target, follow_symlinks=follow_symlinks)
+            link(source, target, **options)
 
         monkeypatch.setattr(os, "fsync", watched_fsync)
         monkeypatch.setattr(os, "replace", watched_replace)

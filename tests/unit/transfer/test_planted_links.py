@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from geodes_tasks.errors import DiskError, HostileNameError, NotAFileError
+from geodes_tasks.errors import DiskError, GeodesTasksError, HostileNameError, NotAFileError
 from geodes_tasks.model.asset import Unpack
+from geodes_tasks.model.checksum import hash_file
 from geodes_tasks.model.states import Outcome
-from geodes_tasks.transfer import members
+from geodes_tasks.transfer import manifest, members
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
 from geodes_tasks.transfer.leftovers import Leftovers, etag_path, read_etag
 from geodes_tasks.transfer.partfile import THREAD_MIN_BYTES
-from geodes_tasks.transfer.unpack import Unpacked
-from tests.conftest import MemoryTransport, asset_of
+from geodes_tasks.transfer.unpack import Unpacked, extract_file
+from tests.conftest import MemoryTransport, asset_of, md5
 from tests.unit.transfer.scene import (
     ASSET,
     CONTENT,
@@ -262,3 +265,52 @@ def test_no_member_is_extracted_through_a_link(tmp_path: Path, outside: Path) ->
         members.extract(archive, archive.namelist(), tmp_path / "here")
 
     assert not list(outside.iterdir())
+
+
+def test_no_member_is_extracted_through_a_link_that_comes_later(
+    tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a member is exchanged for a link while the member is read."""
+    (tmp_path / "S2A.zip").write_bytes(ZIP)
+    here = tmp_path / "here"
+    read = extract_file
+
+    def read_and_plant(*args: Any) -> None:
+        read(*args)
+        if not (here / "S2A.SAFE").is_symlink():
+            plant(here, "S2A.SAFE", outside)
+
+    monkeypatch.setattr(members, "extract_file", read_and_plant)
+    with members.local(tmp_path / "S2A.zip") as archive, pytest.raises(GeodesTasksError):
+        members.extract(archive, archive.namelist(), here)
+
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("planted", ["link", "fifo", "huge"])
+def test_a_manifest_that_was_exchanged_gives_no_checksum(
+    tmp_path: Path, outside: Path, planted: str
+) -> None:
+    """A link to a file elsewhere, a FIFO that would be waited for, a file of terabytes."""
+    path = tmp_path / "md5sum.txt"
+    (outside / "sums").write_text(f"{'0' * 32}  secret.tif\n")
+    if planted == "link":
+        path.symlink_to(outside / "sums")
+    elif planted == "fifo":
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, 1 << 40)
+
+    found: object = {}
+    with contextlib.suppress(FileNotFoundError):
+        found = manifest.checksums_of(tmp_path, path.name, 50)
+
+    assert found == {}
+
+
+def test_a_fifo_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    """It can take the place of the file between its stat and its reading."""
+    os.mkfifo(tmp_path / "a.tif")
+
+    assert hash_file(tmp_path / "a.tif", "md5") == md5(b"")

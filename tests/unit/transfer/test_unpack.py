@@ -26,7 +26,7 @@ from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer import archive_directory, members
 from geodes_tasks.transfer import download as transfer
-from geodes_tasks.transfer.audit import Expected, Finding, audit
+from geodes_tasks.transfer.audit import Expected, Finding, audit, audit_opened
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER
 from tests.conftest import KiB, MemoryTransport, asset_of, some_bytes
@@ -266,6 +266,48 @@ def test_an_offset_before_the_start_is_damage(folder: Path, tmp_path: Path) -> N
         members.local(tmp_path / "a.zip") as archive,
     ):
         members.extract(archive, archive.namelist(), tmp_path / "here")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_could_fill_the_memory_is_not_decompressed(
+    folder: Path, tmp_path: Path, method: int
+) -> None:
+    """Python decompresses bzip2 and LZMA at once: a kilobyte of them takes gigabytes of memory."""
+    content = zipped({"a": b"a" * 100}, method)
+    whole = tmp_path / "a.zip"
+    whole.write_bytes(content)
+
+    with pytest.raises(ArchiveError, match=f"'a' is compressed by method {method}, which is not"):
+        fetched(content, folder)
+    with members.local(whole) as opened, pytest.raises(ArchiveError, match="by method"):
+        members.extract(opened, ["a"], tmp_path / "out")
+
+    assert beside(folder) == []
+    assert audit_opened(Expected(str(whole))).finding is Finding.UNPROVABLE
+
+
+def test_an_offset_that_no_file_has_is_damage(folder: Path) -> None:
+    """A field of zip64 has 64 bits, one more than a position in a file."""
+    with zipfile.ZipFile(target := io.BytesIO(), "w") as archive:
+        archive.writestr("a", b"a" * 100)
+        archive.filelist[0].header_offset = (1 << 64) - 1
+
+    with pytest.raises(ArchiveError, match="beyond the end of any file"):
+        fetched(target.getvalue(), folder)
+
+    assert beside(folder) == []
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"\xed\xa0\x80"])
+def test_a_name_that_is_no_text_is_damage(folder: Path, name: bytes) -> None:
+    """The flag says UTF-8, and the bytes are none."""
+    content = zipped({"\u00e9" * (len(name) // 2) + "a" * (len(name) % 2): b"x"})
+    right = ("\u00e9" * (len(name) // 2) + "a" * (len(name) % 2)).encode()
+
+    with pytest.raises(ArchiveError, match="is no sound zip archive: 'utf-8' codec"):
+        fetched(content.replace(right, name), folder)
+
+    assert beside(folder) == []
 
 
 def test_members_larger_than_the_volume_are_refused(folder: Path) -> None:
