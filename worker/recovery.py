@@ -102,7 +102,7 @@ class Recovery(threading.Thread):
         slots = 0 if STOP.takes_none else self.slots
         self._recovers = self.ledger.dispatch.register(self.worker, slots)
         ended, _ = self.ledger.dispatch.recover() if self._recovers else (0, 0)
-        # Last: the script removes the record of this worker if its key holds no hash.
+        # Last: to register removes the record of this worker if its key holds no hash.
         before = self.ledger.dispatch.publish(
             self.worker, self.accounts, self._process, self.folders
         )

@@ -218,7 +218,21 @@ class Connection:
             LedgerUnavailableError: Redis does not answer.
             LedgerForbiddenError: this user may not write to the ledger.
         """
-        return str(self.run("read_ledger_id", uuid.uuid4().hex))
+        key = self.key("ledger_id")
+
+        def make(pipeline: Any) -> None:
+            known = pipeline.get(key)
+            pipeline.multi()
+            if not known:
+                # Two writes, so that the append-only file has them as one transaction, like the
+                # scripts: a server that drops the records at its restart drops the id with them,
+                # where a single write would survive.
+                pipeline.set(key, "")
+                pipeline.set(key, uuid.uuid4().hex)
+            pipeline.get(key)
+
+        with self.commands() as client:
+            return str(client.transaction(make, key)[-1])
 
     def replicas_confirm(self) -> bool | None:
         """Wait up to ``WAIT_MS`` for a replica to have all that was written so far.

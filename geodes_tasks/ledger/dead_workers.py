@@ -113,14 +113,21 @@ def remove_dead_workers(connection: Connection) -> None:
         LedgerUnavailableError: Redis does not answer.
     """
     now, key = connection.server_time(), connection.key
-    workers, slots_of = key("workers"), key("slots_of")
+    workers = key("workers")
     with connection.commands() as redis:
         redis.zremrangebyscore(workers, f"({now + FAR_S}", "+inf")
         for worker in redis.zrangebyscore(workers, "-inf", now - WORKER_SECONDS):
             pipeline = redis.pipeline()
             pipeline.delete(key("worker", worker))
-            pipeline.hdel(slots_of, worker)
+            pipeline.hdel(key("slots_of"), worker)
             pipeline.zrem(workers, worker)
             pipeline.execute()
+    sum_slots(connection)
+
+
+def sum_slots(connection: Connection) -> None:
+    """Sum the slots of all workers: when one has other slots than before, and at each recovery."""
+    with connection.commands() as redis:
         # A worker that registers between the two is in the sum of the next turn.
-        redis.set(key("slots"), sum(map(as_count, redis.hvals(slots_of))))
+        slots = redis.hvals(connection.key("slots_of"))
+        redis.set(connection.key("slots"), sum(map(as_count, slots)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from geodes_tasks.errors import LedgerStuckError
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.dead_workers import end_dead_leases, remove_dead_workers
-from geodes_tasks.ledger.figures import as_count
+from geodes_tasks.ledger.dead_workers import end_dead_leases, remove_dead_workers, sum_slots
+from geodes_tasks.ledger.figures import as_count, as_number
 from geodes_tasks.ledger.key_repair import follow_clock, remove_rubbish
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.model import json as jsontext
@@ -29,6 +31,9 @@ RECOVERY_BLOCK = 50
 TURN_PERIODS = 1.2
 """Periods of registering after which a worker that recovered is replaced when it is silent: a
 little more than one, so that a living one keeps its turn."""
+SHORTEST_SILENCE_S, SETTLES_S = 2, 3
+"""Seconds without any worker, at least, after which no lease could be renewed (where leases are
+short, workers register each half second); seconds for which leases are spared then."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,14 +108,46 @@ class Dispatch(Part):
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        limits = self._connection.limits
+        with contextlib.suppress(LedgerStuckError):
+            return self._register(worker, slots)
+        # Another program wrote one of these keys.
+        remove_rubbish(self._connection, worker)
+        return self._register(worker, slots)
+
+    def _register(self, worker: str, slots: int) -> bool:
+        limits, key, recoverer = self._connection.limits, self._key, self._key("recoverer")
         turn = int(1000 * TURN_PERIODS * limits.register_seconds)
-        is_chosen, back_s = self._connection.run(
-            "register_worker", worker, slots, __version__, limits.lease_seconds, turn
-        )
-        if float(back_s):
-            follow_clock(self._connection, float(back_s))
-        return bool(is_chosen)
+        with self._connection.commands() as redis:
+            # Each of the two is a transaction: what was seen last is earlier than this time, and of
+            # two workers that register at once one recovers.
+            pipeline = redis.pipeline()
+            pipeline.time()
+            pipeline.get(key("looked"))
+            pipeline.hget(key("slots_of"), worker)
+            (seconds, microseconds), looked, known = pipeline.execute()
+            now, last = seconds + microseconds / 1e6, as_number(looked)
+            pipeline.set(key("looked"), now)
+            if last > 0 and now - last > max(limits.lease_seconds / 2, SHORTEST_SILENCE_S):
+                pipeline.set(key("settles"), now + SETTLES_S)
+            pipeline.zadd(key("workers"), {worker: now})
+            pipeline.hset(key("worker", worker), "version", __version__)
+            pipeline.hset(key("slots_of"), worker, slots)
+            if is_set_back := last > now + 1:
+                # It would expire that much later.
+                pipeline.delete(recoverer)
+            pipeline.set(recoverer, worker, nx=True, px=turn)
+            pipeline.get(recoverer)
+            chosen = pipeline.execute()[-1]
+            # One that has stopped is no worker any more, one that died is replaced when the key
+            # expires. Two that replace it at once both recover, this once: a script does each step.
+            is_chosen = chosen == worker or redis.zscore(key("workers"), chosen) is None
+            if is_chosen:
+                redis.set(recoverer, worker, px=turn)
+        if known != str(slots):
+            sum_slots(self._connection)
+        if is_set_back:
+            follow_clock(self._connection, last - now)
+        return is_chosen
 
     def recover(self, worker: str = "", slots: int = 0) -> tuple[int, int]:
         """End the leases of dead workers and wake what is due, in blocks.

@@ -11,7 +11,7 @@ KEYS = {
     "sources": "hash", "totals": "hash", "paths": "hash", "holds": "hash", "litter": "zset",
     "slots": "string", "slots_of": "hash", "limits": "string", "fence": "string",
     "hooks": "string", "schema": "string", "since:turn": "zset", "looked": "string",
-    "settles": "string", "directories": "hash",
+    "settles": "string", "directories": "hash", "recoverer": "string", "ledger_id": "string",
 }  # fmt: skip
 """Keys that programs read without a script, with their types."""
 PARTS = {
@@ -25,8 +25,12 @@ _OF_ACCOUNT = "paused_until", "probed", "lowered", "quota_asked"
 _OF_SOURCE = "until", "avoid", "worked", "offered"
 
 
-def remove_rubbish(connection: Connection) -> None:
+def remove_rubbish(connection: Connection, worker: str = "") -> None:
     """Remove keys of another type than ours, and build anew what can be built anew.
+
+    Args:
+        connection: To the ledger.
+        worker: Name of one whose record is looked at too.
 
     Raises:
         LedgerUnavailableError: Redis does not answer.
@@ -34,7 +38,8 @@ def remove_rubbish(connection: Connection) -> None:
     key, mend = connection.key, connection.key("mend")
     later = f"({connection.server_time() + FAR_S}"
     with connection.commands() as redis:
-        _remove_other_types(connection, {key(name): kind for name, kind in KEYS.items()})
+        own = {key("worker", worker): "hash"}
+        _remove_other_types(connection, {key(name): kind for name, kind in KEYS.items()} | own)
         accounts = [key("account", account) for account in redis.smembers(key("accounts"))]
         parts = {one + part: kind for one in accounts for part, kind in PARTS.items()}
         _remove_other_types(connection, parts)

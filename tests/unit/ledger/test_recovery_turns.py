@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -56,6 +57,27 @@ def test_one_worker_recovers_for_all(ledger: Ledger) -> None:
 
     assert turns == [True, False, True, False]
     assert ledger.dispatch.workers() == {"a": 4, "b": 4, "c": 4}
+
+
+def test_of_workers_that_register_at_once_one_recovers(ledger: Ledger) -> None:
+    """A fleet starts in one moment: one of it is chosen, and the next look has all its slots."""
+    with ThreadPoolExecutor(16) as threads:
+        turns = list(
+            threads.map(lambda number: ledger.dispatch.register(f"w{number}", 4), range(64))
+        )
+    ledger.dispatch.recover()
+
+    assert sum(turns) == 1
+    assert ledger.connection.client.get(ledger.connection.key("slots")) == "256"
+
+
+def test_of_workers_that_ask_at_once_each_gets_the_same_id(ledger: Ledger) -> None:
+    """An id that one worker has is never replaced by that of another one."""
+    with ThreadPoolExecutor(16) as threads:
+        ids = set(threads.map(lambda _: ledger.connection.ledger_id(), range(64)))
+
+    assert len(ids) == 1
+    assert ledger.connection.ledger_id() in ids
 
 
 def test_a_dead_recoverer_is_replaced_within_a_period(ledger: Ledger) -> None:
