@@ -174,7 +174,8 @@ class Config(BaseConfig):
     log_format = Field("text", one_of("text", "json"))
     """Form of a worker's log: `text`, or `json`, an object a line."""
     allowed_hosts = Field((), hosts)
-    """Other hosts whose hrefs are opened (comma-separated); no key is sent to them."""
+    """Other hosts whose hrefs are opened (comma-separated), with all their ports or, as
+    ``host:port``, with one; no key is sent to them."""
     key_prefix = Field(
         "geodes:", matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits, `_`, `.`, `:` or `-`")
     )

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -54,7 +55,7 @@ from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
 from tests.standin.bodies import MiB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.standin import Item
@@ -788,9 +789,55 @@ def test_addresses_that_lead_inside(inside: str) -> None:
     """Private, shared, link-local and reserved ones, and IPv6 that a gateway turns into such."""
     policy = AddressPolicy(load(portal_url="https://portal.example"))
 
-    assert not policy.may_reach("stranger.example", inside)
-    assert policy.may_reach("portal.example", inside)
-    assert policy.may_reach("stranger.example", "64:ff9b::8.8.8.8")
+    assert not policy.may_reach("stranger.example", 443, inside)
+    assert policy.may_reach("portal.example", 443, inside)
+    assert policy.may_reach("stranger.example", 443, "64:ff9b::8.8.8.8")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "is_allowed"),
+    [
+        ("portal.example", 443, True), ("portal.example", 6379, False),
+        ("s3.example", 9000, True), ("s3.example", 443, False), ("s3.example", 6379, False),
+        ("one.example", 8443, True), ("one.example", 443, False), ("one.example", 6379, False),
+        ("all.example", 443, True), ("all.example", 6379, True),
+        ("10.0.0.5", 8443, True), ("10.0.0.5", 6379, False),
+    ],
+)  # fmt: skip
+def test_a_port_of_an_allowed_host_is_no_other_port(host: str, port: int, is_allowed: bool) -> None:
+    """A redirect to a host inside reaches the port that the settings name, and no neighbour."""
+    policy = AddressPolicy(
+        load(
+            portal_url="https://portal.example", s3_endpoint_url="https://s3.example:9000",
+            allowed_hosts=("one.example:8443", "all.example", "10.0.0.5:8443"),
+        )
+    )  # fmt: skip
+
+    assert policy.may_reach(host, port, "10.0.0.5") == is_allowed
+    if host == "10.0.0.5":
+        with contextlib.nullcontext() if is_allowed else pytest.raises(HrefRefusedError):
+            policy.check_redirect("https://portal.example/f", f"https://{host}:{port}/f")
+
+
+def test_a_redirect_reaches_no_other_port_of_an_allowed_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The name of an allowed host resolves to this machine: its other services get no request."""
+    monkeypatch.setattr(socket, "getaddrinfo", partial(_as_loopback, socket.getaddrinfo))
+    with Scripted(FILE) as inside:
+        away = answer(b"", f"Location: https://mirror.example:{inside.port}/f", status="302 Found")
+        with Scripted(away) as mirror:
+            allowed = (f"127.0.0.1:{mirror.port}", f"mirror.example:{mirror.port}")
+            transport = transport_for("https://portal.example", allowed_hosts=allowed)
+
+            with pytest.raises(HrefRefusedError, match="private network"):
+                fetch(transport, mirror.url + "/f")
+
+        assert not inside.requests
+
+
+def _as_loopback(resolve: Callable[..., Any], host: str, *args: Any, **options: Any) -> Any:
+    return resolve("127.0.0.1" if host == "mirror.example" else host, *args, **options)
 
 
 def test_a_redirect_to_the_datalake_is_followed() -> None:

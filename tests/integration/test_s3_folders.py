@@ -24,9 +24,10 @@ from geodes_tasks.transfer.audit import Expected, Finding, audit
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.manifest import checksums_in
 from geodes_tasks.transports import Member, Transport
-from geodes_tasks.transports.s3.transport import S3Transport
+from geodes_tasks.transports.s3.transport import MOST_PAGES, S3Transport
 from tests.conftest import MemoryTransport, md5, some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
+from tests.integration.scripted import Scripted, answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
-def transport_to(server: S3Server) -> S3Transport:
+def transport_to(server: S3Server | Scripted) -> S3Transport:
     """Make a transport with credentials for a server."""
     secrets: dict[str, Any] = {"aws_access_key_id": "key-id", "aws_secret_access_key": "secret"}
     return S3Transport(load(s3_endpoint_url=server.url, **secrets))
@@ -279,3 +280,28 @@ def test_lists_of_md5_sums() -> None:
 
     assert set(checksums_in(text, "MD5SUMS")) == {"a.tif", "b c.tif"}
     assert set(checksums_in(text, "sub/md5sum.txt")) == {"sub/a.tif", "sub/b c.tif"}
+
+
+def test_a_list_without_an_end() -> None:
+    """A page is never the last and holds one object, or none: a fixed number of them is read."""
+    for objects in ("", "<Contents><Key>k/a</Key><Size>1</Size></Contents>"):
+        pages = [
+            answer(f"<L>{objects}<NextContinuationToken>{n}</NextContinuationToken></L>".encode())
+            for n in range(MOST_PAGES + 50)
+        ]
+        with Scripted(*pages) as server:
+            transport = transport_to(server)
+            with pytest.raises(SourceUnavailableError, match=f"over {MOST_PAGES} pages"):
+                transport.members("s3://b/k")
+
+        assert len(server.requests) == MOST_PAGES
+
+
+@pytest.mark.parametrize("size", ["-5", "many", "9" * 30, "9" * 5000])
+def test_a_size_that_no_object_has(size: str) -> None:
+    """It would be announced, reserved on the disk, and added to the bytes of the batch."""
+    page = f"<L><Contents><Key>k/a</Key><Size>{size}</Size></Contents></L>".encode()
+    with Scripted(answer(page)) as server:
+        transport = transport_to(server)
+        with pytest.raises(SourceUnavailableError, match="its list cannot be read"):
+            transport.members("s3://b/k")

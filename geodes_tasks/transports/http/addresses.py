@@ -88,9 +88,8 @@ class AddressPolicy:
         _, datalake, port = origin(settings.s3_endpoint_url)
         hosts = {host.lower() for host in (*settings.allowed_hosts, trusted) if host}
         self._allowed = frozenset(hosts | {f"{datalake}:{port}"})
-        self._may_be_inside = {
-            self._portal[1], *hosts, *(host.rpartition(":")[0] for host in self._allowed)
-        }  # fmt: skip
+        # With their ports: the other services of such a host are not to be reached.
+        self._may_be_inside = self._allowed | {f"{self._portal[1]}:{self._portal[2]}"}
 
     def secured(self, url: str) -> str:
         """Return plain http to the portal's own host as https: catalogues behind TLS write it."""
@@ -122,7 +121,7 @@ class AddressPolicy:
         return self.is_portal(url) and (scheme == "https" or is_loopback(host))
 
     def is_allowed(self, url: str) -> bool:
-        """Return whether ``allowed_hosts`` names the host, with or without its port."""
+        """Return whether ``allowed_hosts`` names the host: without a port, or with this one."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         return host in self._allowed or f"{host}:{origin(url)[2]}" in self._allowed
@@ -159,13 +158,14 @@ class AddressPolicy:
         if downgrade and not is_loopback(urlsplit(source).hostname):
             raise _refused(target, f"{redact(source)} redirects from https to plain http")
 
-    def may_reach(self, host: str, address: str) -> bool:
-        """Return whether a connection to a host may lead to this IP address.
+    def may_reach(self, host: str, port: int, address: str) -> bool:
+        """Return whether a connection to a port of a host may lead to this IP address.
 
         The portal and the allowed hosts may have any address, any other host only a public one,
         or loopback when the portal itself is on loopback.
         """
-        if host.lower() in self._may_be_inside:
+        name = host.lower()
+        if name in self._may_be_inside or f"{name}:{port}" in self._may_be_inside:
             return True
         # A link-local IPv6 address carries its zone after a percent sign (RFC 4007 section 11).
         ip = ipaddress.ip_address(address.partition("%")[0])
@@ -184,7 +184,7 @@ class AddressPolicy:
     def _check_form(self, url: str) -> None:
         """Refuse an address with an invalid form, a password, or plain http over a network."""
         try:
-            scheme, host, _ = origin(url)
+            scheme, host, port = origin(url)
         except ValueError as error:
             raise _refused(url, f"this is no web address ({error})") from None
         if scheme not in _PORTS:
@@ -194,9 +194,9 @@ class AddressPolicy:
         # RFC 9110 section 4.2.4: a user part in an untrusted address hides the real host.
         if "@" in urlsplit(url).netloc:
             raise _refused(url, "it carries a user name or password")
-        self._check_literal(host)
+        self._check_literal(host, port)
 
-    def _check_literal(self, host: str) -> None:
+    def _check_literal(self, host: str, port: int) -> None:
         """Refuse an IP address inside a private network; a name is checked after the connection.
 
         All spellings that a resolver, or a proxy, takes for an address are one: ``127.1``,
@@ -208,7 +208,7 @@ class AddressPolicy:
         with suppress(OSError, ValueError):  # "embedded null character"
             address = socket.inet_ntoa(socket.inet_aton(address))
         with suppress(ValueError):
-            if not self.may_reach(host, address):
+            if not self.may_reach(host, port, address):
                 raise refused_inside(host)
 
 

@@ -169,7 +169,8 @@ class _Watched(HTTPConnection):
         policy = self._watch.policy
         # Behind a proxy the peer is the proxy, which the environment of the user names.
         is_direct = self.proxy is None and not hasattr(self, "_socks_options")
-        if is_direct and policy and not policy.may_reach(self.host, sock.getpeername()[0]):
+        peer = sock.getpeername()[0]
+        if is_direct and policy and not policy.may_reach(self.host, int(self.port), peer):
             sock.close()
             raise refused_inside(self.host)
         self._watch.calls.watch(sock)

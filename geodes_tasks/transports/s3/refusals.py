@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from geodes_tasks.errors import (
     TransferError,
 )
 from geodes_tasks.transports.body_reader import cause_name
-from geodes_tasks.transports.http.addresses import redact, scrubbed
+from geodes_tasks.transports.http.addresses import SECRET_LENGTH, redact, scrubbed
 from geodes_tasks.transports.http.responses import gist, parse_retry_after
 
 MESSAGE_BYTES = 64 * 1024
@@ -72,20 +73,22 @@ class S3Refusal:
     """What the server says for people; empty for nothing."""
 
     @classmethod
-    def read(cls, response: BaseHTTPResponse, token: str | None = None) -> S3Refusal:
+    def read(cls, response: BaseHTTPResponse, secrets: Iterable[str | None] = ()) -> S3Refusal:
         """Read an answer and close it; a message that breaks off says less.
 
         Args:
             response: The answer.
-            token: Session token of the request, which the message may quote.
+            secrets: Signature and credentials of the request, which the server may quote in any
+                field.
         """
         start = b""
         # The connection ends the read at its timeout, however slowly the bytes come.
         with response, suppress(wire.HTTPError, OSError):
             start = response.read(MESSAGE_BYTES, decode_content=False)
-        headers, text = response.headers, start.decode("utf-8", "replace")
+        hidden = {secret for secret in secrets if secret and len(secret) >= SECRET_LENGTH}
+        headers, text = response.headers, scrubbed(start.decode("utf-8", "replace"), hidden)
         if region := headers.get("x-amz-bucket-region"):
-            text = f"<Region>{region}</Region>{text}"
+            text = f"<Region>{scrubbed(region, hidden)}</Region>{text}"
         # Of several fields of one name the first counts.
         fields = dict(reversed(_FIELD.findall(text)))
         message = _MESSAGE.search(text)
@@ -93,11 +96,9 @@ class S3Refusal:
             response.status,
             fields.get("Code", str(response.status)),
             fields.get("Region"),
-            redact(headers.get("Location", "")),
+            scrubbed(redact(headers.get("Location", "")), hidden),
             parse_retry_after(headers.get("Retry-After"), now=datetime.now(UTC)),
-            gist(scrubbed(unescape(message.group(1)), {token} if token else set()))
-            if message
-            else "",
+            gist(scrubbed(unescape(message.group(1)), hidden)) if message else "",
         )
 
     def error(self, href: str) -> GeodesTasksError:

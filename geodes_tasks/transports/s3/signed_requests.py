@@ -112,10 +112,11 @@ class SignedRequests:
         while True:
             credentials = self._credentials(request)
             region = self._regions.get(bucket, self._settings.region_name)
-            response = self._send(request, credentials, region)
+            response, signature = self._send(request, credentials, region)
             if response.status in {200, 206}:
                 return response
-            refusal = S3Refusal.read(response, credentials.token)
+            secrets = (signature, credentials.secret, credentials.token)
+            refusal = S3Refusal.read(response, secrets)
             if _CONDITION.get(refusal.status) in request.condition:
                 raise ConditionError
             # Once only: two regions that name each other would be followed for ever.
@@ -150,8 +151,10 @@ class SignedRequests:
             raise request.unavailable("there are no S3 credentials")
         return found
 
-    def _send(self, request: S3Request, credentials: Credentials, region: str) -> BaseHTTPResponse:
-        """Send a request and return its response, whatever the status."""
+    def _send(
+        self, request: S3Request, credentials: Credentials, region: str
+    ) -> tuple[BaseHTTPResponse, str]:
+        """Send a request; return its response, whatever the status, and its signature."""
         endpoint, attempts, query = request.endpoint, 0, encoded_query(request.query)
         if region != self._settings.region_name and _OF_AWS.match(endpoint):
             # AWS has a host for each region; other servers have one for all.
@@ -162,12 +165,12 @@ class SignedRequests:
         start = endpoint if pool.proxy is not None and pool.scheme == "http" else ""
         while True:
             attempts += 1
-            signature = signed_headers(credentials, region, host, path, query, datetime.now(UTC))
+            signed = signed_headers(credentials, region, host, path, query, datetime.now(UTC))
             try:
-                return pool.urlopen(
+                response = pool.urlopen(
                     "GET",
                     f"{start}{path}?{query}" if query else start + path,
-                    headers={**_AGENT, **signature, **request.condition},
+                    headers={**_AGENT, **signed, **request.condition},
                     retries=False,
                     redirect=False,
                     assert_same_host=False,
@@ -175,6 +178,7 @@ class SignedRequests:
                     preload_content=False,
                     enforce_content_length=False,  # the reader of the body counts
                 )
+                return response, signed["Authorization"].rpartition("=")[2]
             except HTTPError as error:
                 if request.call.broken_off:
                     raise request.interruption from None

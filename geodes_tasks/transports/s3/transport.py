@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 MOST_MEMBERS = 20_000
 """Number of objects in a folder, at most; a larger one is no product."""
+MOST_PAGES = 100
+"""Number of pages of the list of one folder, at most: a server may give empty ones without end."""
+MOST_SIZE_BYTES = 1 << 62
+"""Size in bytes of an object, at most: S3 has objects of 50 TB, files have less than 8 EiB."""
 PAGE_MEMBERS = 1_000
 """Number of objects in one page of a list, at most (ListObjectsV2 gives no more)."""
 MAX_PAGE_BYTES = 16 << 20
@@ -144,7 +148,7 @@ class S3Transport:
         query = {"list-type": "2", "prefix": address.prefix, "encoding-type": "url"}
         query["max-keys"] = str(min(most, PAGE_MEMBERS))
         found: list[tuple[str, int]] = []
-        while len(found) < most:
+        for _ in range(MOST_PAGES):
             page_request = replace(wanted, path=f"/{address.bucket}/", query=query)
             with self._requests().get(page_request) as response:
                 reader = BodyReader(response, wanted.shown, wanted.call, offset=0)
@@ -154,16 +158,18 @@ class S3Transport:
                 # XML has no way to write some characters of keys, so they come encoded.
                 decode = unquote_plus if page.findtext("{*}EncodingType") == "url" else str
                 found += [
-                    (decode(one.findtext("{*}Key", "")), int(one.findtext("{*}Size", "0")))
+                    (decode(one.findtext("{*}Key", "")), _size(one.findtext("{*}Size", "0")))
                     for one in page.iterfind("{*}Contents")
                 ]
             except (ElementTree.ParseError, ValueError) as error:
-                raise SourceUnavailableError("s3", wanted.shown, "its list is no XML") from error
+                raise SourceUnavailableError(
+                    "s3", wanted.shown, "its list cannot be read"
+                ) from error
             token = page.findtext("{*}NextContinuationToken")
-            if not token or token == query.get("continuation-token"):
-                break
+            if len(found) >= most or not token or token == query.get("continuation-token"):
+                return found[:most]
             query["continuation-token"] = token
-        return found[:most]
+        raise SourceUnavailableError("s3", wanted.shown, f"its list has over {MOST_PAGES} pages")
 
     def check_access(self) -> None:
         """Check that the datalake accepts the credentials; raise the reason where it does not."""
@@ -200,6 +206,17 @@ class S3Transport:
             problem = f"{host} is not the S3 endpoint; allow it with GEODES_TASKS_ALLOWED_HOSTS"
             raise SourceUnavailableError("s3", shown, problem)
         return address.endpoint
+
+
+def _size(text: str) -> int:
+    """Parse the size of an object.
+
+    Raises:
+        ValueError: no size that a file can have.
+    """
+    if not 0 <= (size := int(text)) <= MOST_SIZE_BYTES:
+        raise ValueError("no size")
+    return size
 
 
 def _body(response: BaseHTTPResponse, wanted: S3Request, start: int, total: int | None) -> Body:
