@@ -37,6 +37,7 @@ SUBJECTS = {
         "tests/unit/transfer/test_*.py",
         "tests/integration/test_extract.py",
         "tests/integration/test_members.py",
+        "tests/integration/test_s3_folders.py",
     ),
     "model": ("geodes_tasks/model", "tests/unit/model/test_*.py"),
     "http": (

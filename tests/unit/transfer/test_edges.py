@@ -129,6 +129,17 @@ def test_a_sparse_file_of_terabytes_is_replaced_unread(final: Path, size_bytes: 
     assert (result.outcome, final.read_bytes()) == (Outcome.DOWNLOADED, CONTENT)
 
 
+def test_a_file_of_thrice_the_size_in_the_catalogue_is_read(final: Path) -> None:
+    """Sizes in catalogues are wrong at times: it has few holes, so its checksum decides."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    final.write_bytes(CONTENT)
+    source = MemoryTransport(CONTENT)
+
+    result = download(replace(ASSET, size_bytes=len(CONTENT) // 3), final, {"geodes": source})
+
+    assert (result.outcome, source.opened) == (Outcome.ALREADY_PRESENT, [])
+
+
 def test_a_folder_where_a_checksum_promises_a_file(final: Path) -> None:
     """With a checksum a folder is never present, whatever proof there is."""
     proof = product_at(final)

@@ -145,6 +145,17 @@ def test_only_the_members_are_fetched(folder: Path, compression: int, kind: str)
     assert result.size_bytes == sum(map(len, WANTED.values()))
 
 
+def test_the_first_member_comes_by_a_range(folder: Path) -> None:
+    """Its header is at byte 0 of the archive."""
+    content = zipped()
+    s3 = {"s3": MemoryTransport(content)}
+
+    result = transfer.download(set_of(content, "manifest.safe"), folder, s3)
+
+    assert files(folder) == {SAFE: CONTENTS[SAFE]}
+    assert result.bytes_transferred < 40 * KiB
+
+
 def test_a_set_that_is_there_is_not_fetched_again(folder: Path) -> None:
     """With its proof a stat of each file is enough; without it their CRC-32s are computed."""
     content = zipped()
@@ -158,6 +169,19 @@ def test_a_set_that_is_there_is_not_fetched_again(folder: Path) -> None:
     assert known.outcome is unknown.outcome is Outcome.ALREADY_PRESENT
     assert known.members == unknown.members == first.members
     assert len(s3.opened) == requests
+
+
+def test_an_archive_that_is_there_whole_gives_its_members(folder: Path) -> None:
+    """No source is asked for them, and the archive stays."""
+    content = zipped()
+    folder.parent.mkdir()
+    folder.with_name("S2A.zip").write_bytes(content)
+    s3 = MemoryTransport(content)
+
+    transfer.download(set_of(content), folder, {"s3": s3})
+
+    assert s3.opened == []
+    assert (files(folder), folder.with_name("S2A.zip").read_bytes()) == (WANTED, content)
 
 
 def test_two_sets_of_one_archive_share_a_folder(folder: Path) -> None:
@@ -285,14 +309,18 @@ def test_the_portal_gives_the_whole_archive_for_one_unit(folder: Path) -> None:
 
 @pytest.mark.parametrize("has_ranges", [True, False])
 def test_portal_ranges(folder: Path, has_ranges: bool) -> None:
-    """Ranges are used where the portal proves them, else the whole archive is fetched."""
-    content = zipped()
-    portal = MemoryTransport(content, resumes=has_ranges)
+    """Ranges are used where the portal proves them, else one request fetches the whole archive."""
+    content, callbacks = zipped(), Counted()
+    portal = {"geodes": MemoryTransport(content, resumes=has_ranges)}
 
-    result = transfer.download(set_of(content, portal_ranges=True), folder, {"geodes": portal})
+    result = transfer.download(
+        set_of(content, portal_ranges=True), folder, portal, callbacks=callbacks
+    )
 
     assert files(folder) == WANTED
     assert (result.bytes_transferred < len(content)) is has_ranges
+    # A range that is known to fail would cost a unit of quota.
+    assert has_ranges or (len(portal["geodes"].opened), callbacks.requests) == (1, ["geodes"])
 
 
 def test_s3_without_ranges_or_out_of_reach_is_not_the_end(folder: Path) -> None:
@@ -480,6 +508,16 @@ def test_globs(folder: Path, pattern: str, expected: list[str]) -> None:
             transfer.download(asset, folder, s3)
 
     assert list(files(folder)) == expected
+
+
+def test_patterns_of_pygeodes() -> None:
+    """A regular expression or else a glob of whole names; without a match the error has names."""
+    with zipfile.ZipFile(io.BytesIO(zipped())) as archive:
+        assert members.matching(archive, r".+_B0[48]_.+\.jp2", "S2A.zip") == list(WANTED)
+        assert members.matching(archive, "*.safe", "S2A.zip") == [SAFE]
+        for pattern in ("manifest.safe", r".+\.tif", "(*"):
+            with pytest.raises(NoMemberError, match=r"manifest\.safe"):
+                members.matching(archive, pattern, "S2A.zip")
 
 
 def test_members_for_a_user_who_waits_share_a_range(folder: Path) -> None:
