@@ -115,6 +115,32 @@ def test_a_product_folder_that_changed_is_no_file_to_replace(final: Path, change
     assert (final / change).read_bytes() == b"mine"
 
 
+def test_a_product_whose_name_a_file_has_is_not_fetched(final: Path) -> None:
+    """The file is named and stays."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    final.write_bytes(b"mine")
+    source, callbacks = FolderTransport(FILES), Recorder()
+
+    with pytest.raises(NotAFileError, match="folder"):
+        download(PRODUCT, final, {"geodes": source}, callbacks=callbacks)
+
+    assert (final.read_bytes(), callbacks.received) == (b"mine", 0)
+
+
+def test_a_product_that_another_attempt_took_over_is_not_published(final: Path) -> None:
+    """An attempt that was suspended finds its folder without the files that it fetched."""
+
+    class Robbed(Callbacks):
+        def confirm(self) -> None:
+            for path in final.parent.rglob("one.tif"):
+                path.unlink()
+
+    with pytest.raises(LeaseLostError):
+        download(PRODUCT, final, {"geodes": FolderTransport(FILES)}, callbacks=Robbed())
+
+    assert not final.exists()
+
+
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("size_bytes", [len(CONTENT), None])
 def test_a_sparse_file_of_terabytes_is_replaced_unread(final: Path, size_bytes: int | None) -> None:
