@@ -26,6 +26,8 @@ from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import members
 from geodes_tasks.transfer.audit import Expected, Finding, audit
 from geodes_tasks.transfer.callbacks import Callbacks
+from geodes_tasks.transfer.remote_archive import RemoteArchive, facts_of
+from geodes_tasks.transports import Source
 from tests.conftest import KiB, MemoryTransport, asset_of, some_bytes
 
 BANDS = ("*_B04_10m.jp2", "*_B08_10m.jp2")
@@ -508,6 +510,38 @@ def test_globs(folder: Path, pattern: str, expected: list[str]) -> None:
             transfer.download(asset, folder, s3)
 
     assert list(files(folder)) == expected
+
+
+def test_what_a_set_would_cost(folder: Path) -> None:
+    """Of an archive in which no pattern has a match nothing is fetched, and each is named."""
+    content = zipped()
+    source = Source("s3", MemoryTransport(content), "s3://b/S2A.zip")
+
+    some = facts_of(set_of(content, *BANDS, "*.tif"), "S2A", source, Callbacks())
+    none = facts_of(set_of(content, "*.tif"), "S2A", source, Callbacks())
+
+    assert (some.ranges, set(some.unmatched)) == (1, {"*.tif"})
+    assert 0 < some.fetched_bytes < len(content) == some.archive_bytes
+    assert (none.ranges, none.fetched_bytes, set(none.unmatched)) == (0, 0, {"*.tif"})
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_bytes_outside_the_members_are_not_fetched(folder: Path, end: int) -> None:
+    """A member that is not where the directory says is damage, not a request for other bytes."""
+    content = zipped()
+    s3 = MemoryTransport(content)
+
+    with (
+        RemoteArchive(set_of(content), Source("s3", s3, "s3://b/S2A.zip"), Callbacks()) as remote,
+        zipfile.ZipFile(remote) as archive,
+    ):
+        (span,) = remote.plan(archive, [archive.getinfo(f"{IMAGE}_B04_10m.jp2")])
+        requests = len(s3.opened)
+        remote.seek(span[end] - (1 - end))
+        with pytest.raises(zipfile.BadZipFile, match="not where"):
+            remote.read(1)
+
+    assert len(s3.opened) == requests
 
 
 def test_patterns_of_pygeodes() -> None:
