@@ -121,6 +121,7 @@ def test_a_folder_that_is_there_is_not_unpacked_again(folder: Path) -> None:
 
     assert known.outcome is unknown.outcome is Outcome.ALREADY_PRESENT
     assert known.proof == unknown.proof == first.proof
+    assert known.size_bytes == unknown.size_bytes == len(content)
     assert silent.opened == mute.opened == []
 
 
