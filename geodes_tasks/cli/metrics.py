@@ -7,12 +7,13 @@ import threading
 from typing import Annotated
 
 import typer
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest
 
 from geodes_tasks.cli.options import OutputDir, open_ledger
 from geodes_tasks.cli.output import write_data, write_line
 from geodes_tasks.errors import ConfigError, LedgerUnavailableError
 from geodes_tasks.monitoring.metrics import LedgerCollector
+from geodes_tasks.monitoring.metrics_server import MetricsServer
 
 PORT = 9808
 """The default TCP port of the exporter."""
@@ -43,9 +44,11 @@ def metrics(
             write_data(generate_latest(registry).decode().rstrip("\n"))
             return
         try:
-            server, thread = start_http_server(port, addr=address, registry=registry)
+            server = MetricsServer(address, port, registry)
         except OSError as error:
             raise ConfigError("--port", f"{address}:{port}: {error.strerror}") from error
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
+import socket
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +20,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from geodes_tasks import enqueue
+from geodes_tasks.ledger import Ledger
+from geodes_tasks.monitoring import metrics_server
 from geodes_tasks.monitoring.metrics import LedgerCollector
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 from tests.integration.test_watch import variables
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from geodes_tasks.ledger import Ledger
     from geodes_tasks.settings.config import Config
     from tests.conftest import WorkerFactory
     from tests.standin import StandIn
@@ -183,3 +187,53 @@ def test_every_view_and_prometheus_show_one_steady_speed(
     assert batches == pytest.approx([steady] * 2, rel=0.15)
     assert rates == pytest.approx([steady] * 2, rel=0.15)
     assert files_ == pytest.approx([steady] * 2, rel=0.3)
+
+
+def test_slow_requests_end_and_block_no_scrape(settings: Config) -> None:
+    """Each letter extends no deadline: connections end, are few, and the memory stays."""
+    ledger, patch = Ledger.of(settings), pytest.MonkeyPatch()
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LedgerCollector(ledger))
+    patch.setattr(metrics_server, "MOST_CONNECTIONS", 5)
+    patch.setattr(metrics_server, "CONNECTION_SECONDS", 1.0)
+    server = metrics_server.MetricsServer("127.0.0.1", 0, registry)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    slow = [socket.create_connection(("127.0.0.1", server.server_port), 5) for _ in range(12)]
+    try:
+        began, left = time.monotonic(), set(slow)
+        while left and time.monotonic() - began < 20:
+            for one in list(left):
+                try:
+                    one.sendall(b"G")
+                except OSError:
+                    left.discard(one)
+            time.sleep(0.1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=5) as got:
+            text = got.read().decode()
+    finally:
+        for one in slow:
+            one.close()
+        server.shutdown()
+        server.server_close()
+        patch.undo()
+
+    assert not left
+    assert "geodes_tasks_ledger_up 1.0" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("127.0.0.1", 200), ("LOCALHOST:9808", 200), ("[::1]:9808", 200),
+        ("evil.example", 403), ("localhost.evil.example", 403), ("[", 403), ("127.0.0.1@evil", 403),
+    ],
+)  # fmt: skip
+def test_a_page_of_another_site_reads_no_metrics(exporter: Process, host: str, status: int) -> None:
+    """Its name can be made to resolve to this machine: the exporter knows its own names."""
+    address = re.search(r"http://(\S+)/metrics", exporter.text)
+    assert address is not None
+    connection = http.client.HTTPConnection(address[1], timeout=5)
+    connection.request("GET", "/metrics", headers={"Host": host})
+
+    assert connection.getresponse().status == status
