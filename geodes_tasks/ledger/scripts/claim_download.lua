@@ -19,7 +19,7 @@ if ENDED[d.state] then return { 'finished' } end
 if d.state == 'STARTED' then return { 'running' } end
 if d.state == 'RETRY' and is_waiting(id, d.reason, d.account) then return { 'early' } end
 local sources, a = known_sources(d.sources), load_account(d.account)
-local open = open_lists(a, served_batch(d))
+local open = open_lists(a, d.names[#d.names])
 local server = server_of(open, sources)
 if not open[sources] or (by_portal(server) and probes_left(a.probe) < 1) or open.batch_paused
     or call('ZCARD', leases) >= concurrency(a, concurrent) then
@@ -28,24 +28,18 @@ if not open[sources] or (by_portal(server) and probes_left(a.probe) < 1) or open
   return { 'waiting' }
 end
 
-local was_lost = d.reason == 'worker-lost'
-
--- Return the notes for the worker; the attempt may be the one that tries for all others.
-local function begin_notes()
-  local last_error, portal = decoded(d.error) or {}, by_portal(server) and 'geodes'
-  local is_probe = begins_probe(open, server) or portal and begins_probe(open, portal)
-  local notes = is_probe and 'probe' or ''
-  if portal and a.probe then
-    set(a, { probe = id, probed = now_text })
-    notes = 'probe'
-  end
-  if host_of(d) ~= 'geodes' then notes = notes .. ' host:' .. host_of(d) end
-  if last_error.type == 'NotFoundError' then notes = notes .. ' missing' end
-  if was_lost then notes = notes .. ' taken-over' end
-  if open.geodes_paused then notes = notes .. ' held:geodes' end
-  if open.s3_paused then notes = notes .. ' held:s3' end
-  return notes
+-- The notes for the worker; the attempt may be the one that tries for all others.
+local portal, error_before = by_portal(server) and 'geodes', decoded(d.error) or {}
+local notes = (begins_probe(open, server) or portal and begins_probe(open, portal)) and 'probe' or ''
+if portal and a.probe then
+  set(a, { probe = id, probed = now_text })
+  notes = 'probe'
 end
+if host_of(d) ~= 'geodes' then notes = notes .. ' host:' .. host_of(d) end
+if error_before.type == 'NotFoundError' then notes = notes .. ' missing' end
+if d.reason == 'worker-lost' then notes = notes .. ' taken-over' end
+if open.geodes_paused then notes = notes .. ' held:geodes' end
+if open.s3_paused then notes = notes .. ' held:s3' end
 
 -- Never lower than the clock, so that tokens go on rising when Redis has lost its last second.
 local token = string.format('%.0f', math.max(number(call('GET', P .. 'fence')) + 1, math.floor(now * 1000)))
@@ -53,4 +47,4 @@ call('SET', P .. 'fence', token)
 move(d, 'STARTED', { attempts = number(d.attempts) + 1, token = token, worker = worker, started = now_text })
 call('ZADD', leases, stamp(now + lease_seconds), id)
 return { 'granted', token, d.attempts, d.spec or '', d.path or '', d.proof or '', d.suspect or '',
-  d.account, begin_notes(), server == 's3' and open.why[web_host(sources)] or '' }
+  d.account, notes, server == 's3' and open.why[web_host(sources)] or '' }

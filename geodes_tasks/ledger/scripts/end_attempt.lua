@@ -49,5 +49,5 @@ else
     make_ready(d, true)
   end
 end
-end_probe(d)
-return answer_with_room(d, limits)
+end_probe(a, d)
+return answer_with_room(a, limits)

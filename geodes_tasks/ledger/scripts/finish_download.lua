@@ -25,5 +25,5 @@ if server and by_portal(server) then
   if server ~= 'geodes' then source_works('geodes') end
   call('HSET', a.key, 'accepted', d.started)
 end
-end_probe(d, report.source or 'nowhere')
-return answer_with_room(d, limits)
+end_probe(a, d, report.source or 'nowhere')
+return answer_with_room(a, limits)

@@ -4,7 +4,7 @@ local name = ARGV[1]
 local own = call('HGET', batch_key(name), 'account')
 if own then call('SADD', P .. 'accounts', own) end
 for _, account in ipairs(all_accounts()) do
-  call('ZREM', ring_key(account), name)
+  call('ZREM', account_key(account, ':ring'), name)
   if has_ready(name, account) then enter_ring(name, account) end
 end
 return redis.status_reply('OK')

@@ -15,7 +15,7 @@ local function renew(id, token, bytes, source, received, speed, collection)
   local grown, came = bytes - number(done), received - number(counted)
   if bytes ~= '-1' and (grown ~= 0 or came > 0) then
     call('HSET', key, 'done', bytes, 'counted', received, 'speed', speed)
-    count_progress(batches or '', grown, came, source, collection)
+    count_progress(names_in(batches), grown, came, source, collection)
   end
   if source ~= '' and source ~= known_source then call('HSET', key, 'source', source) end
   return 'ok'

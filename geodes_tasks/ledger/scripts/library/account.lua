@@ -12,7 +12,7 @@
 --   accepted                 when the last download began to which the portal gave a file
 --   window, refilled         messages in the broker at most, as drained so far; the last refill
 
-local function load_account(name) return load_once(account_key(name)) end
+local function load_account(name) return load_hash(account_key(name)) end
 
 local function is_paused(a) return a.paused_until == 'resume' or number(a.paused_until) > now end
 
@@ -44,18 +44,16 @@ local function probes_left(probe)
   return (probe == 'due' or call('HGET', download_key(probe), 'state') ~= 'STARTED') and 1 or 0
 end
 
--- The download that tried got its file: the account goes on.
-local function quota_is_back(a)
-  clear(a, 'probe', 'probed')
-  if a.paused == 'quota' then clear(a, 'paused', 'paused_until') end
-end
-
--- End the try of a download. An answer without meaning for the quota makes the next try wait;
--- `source` served its file, `nowhere` when nothing had to be fetched, nil for no file.
-local function end_probe(d, source)
-  local a = load_account(d.account)
+-- End the try of a download. When it got its file from the portal, the account goes on. An answer
+-- without meaning for the quota makes the next try wait. `source` served its file, `nowhere` when nothing
+-- had to be fetched, nil for no file.
+local function end_probe(a, d, source)
   if a.probe ~= d.id then return end
-  if source == 'geodes' then return quota_is_back(a) end
+  if source == 'geodes' then
+    clear(a, 'probe', 'probed')
+    if a.paused == 'quota' then clear(a, 'paused', 'paused_until') end
+    return
+  end
   set(a, { probe = 'due' })
   local left = number(a.probed) - now + number(a.probe_wait)
   if source ~= 'nowhere' and left > 0 then pause_account(a, 'quota', left) end

@@ -7,10 +7,8 @@ local function count_in_batch(d, name, sign)
   if d.state then add(name, counter_of(d), sign) end
 end
 
--- The downloads of a batch with an error, listed by it: readers find them without reading the batch.
-local function errors_key(name) return P .. 'errors:' .. name end
-
--- Return how a batch lists a download for its error; nil for one that has none.
+-- Return how a batch lists a download for its error, so that readers find it without reading the batch;
+-- nil for one that has none.
 local function error_entry(d)
   if not d.error or (d.state ~= 'FAILURE' and d.state ~= 'RETRY') then return nil end
   local info = decoded(d.error)
@@ -19,7 +17,7 @@ end
 
 local function list_error(d, name)
   local entry = error_entry(d)
-  if entry and call('EXISTS', batch_key(name)) == 1 then call('ZADD', errors_key(name), 0, entry) end
+  if entry and call('EXISTS', batch_key(name)) == 1 then call('ZADD', P .. 'errors:' .. name, 0, entry) end
 end
 
 local function is_in_batch(d, name) return call('ZSCORE', batch_key(name) .. ':downloads', d.id) end
@@ -45,7 +43,7 @@ local function detach(d, name)
   if call('ZREM', batch_key(name) .. ':downloads', d.id) == 0 then return false end
   add(name, 'total', -1)
   count_in_batch(d, name, -1)
-  call('ZREM', errors_key(name), error_entry(d) or '')
+  call('ZREM', P .. 'errors:' .. name, error_entry(d) or '')
   return true
 end
 

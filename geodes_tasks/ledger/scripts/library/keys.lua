@@ -56,10 +56,13 @@
 
 local P = KEYS[1]
 
+-- Looked up once: each command costs less.
+local send, type = redis.pcall, type
+
 -- Every command goes through here. A key of another type than ours, and a counter that is no number,
 -- is rubbish: it is removed where it is met, so that no script fails on it twice.
 local function call(...)
-  local answer = redis.pcall(...)
+  local answer = send(...)
   if type(answer) ~= 'table' or not answer.err then return answer end
   local command, key, counter = ...
   if string.find(answer.err, 'WRONGTYPE', 1, true) then
@@ -83,7 +86,7 @@ local TIME = call('TIME')
 local now = TIME[1] + TIME[2] / 1000000
 
 local function stamp(seconds) return string.format('%.3f', seconds) end
-local now_text = stamp(now)
+local now_text = TIME[1] .. '.' .. string.sub('00000' .. TIME[2], -6, -4)
 
 local function download_key(id) return P .. 'download:' .. id end
 local function batch_key(name) return P .. 'batch:' .. name end
@@ -98,14 +101,6 @@ local function load_hash(key)
   for i = 1, #values, 2 do object[values[i]] = values[i + 1] end
   object.key = key
   return object
-end
-
--- The same, read once in a run of a script.
-local loaded = {}
-
-local function load_once(key)
-  loaded[key] = loaded[key] or load_hash(key)
-  return loaded[key]
 end
 
 -- Set fields of a hash, and of the object read from it.

@@ -21,7 +21,7 @@ local function count_transfer(d, report, values)
   end
   local came, grown = received - number(d.counted), (values.done or number(d.done)) - number(d.done)
   if came <= 0 and grown == 0 then return end
-  count_progress(d.batches, grown, math.max(came, 0), report.source or '', report.collection or '')
+  count_progress(d.names, grown, math.max(came, 0), report.source or '', report.collection or '')
 end
 
 local function wait_until(d, due)

@@ -7,27 +7,26 @@ local MOST_PASSED = 100
 -- Turns in the range of one priority: more than a ledger has downloads.
 local TURNS = 1e9
 
--- The batch that a download is served for: the newest.
-local function served_batch(d) return d.names[#d.names] end
-
 -- Return where the https address of a download of these sources leads: `geodes`, or another host.
-local function web_host(sources) return string.match(sources, '^(.*)%+s3$') or sources end
+local function web_host(sources)
+  return string.sub(sources, -3) == '+s3' and string.sub(sources, 1, -4) or sources
+end
 
 -- Return whether requests to this host go to the portal: `geodes`, or `geodes->host` for downloads
 -- that the portal redirects to that host.
 local function by_portal(host) return host == 'geodes' or string.sub(host, 1, 8) == 'geodes->' end
 
+-- What is known of the sources (see source_works), as this run of a script found it.
+local all_sources = load_hash(P .. 'sources')
+
 -- The portal and the other hosts that serve downloads.
-local function web_hosts()
-  local hosts = { 'geodes' }
-  for host in string.gmatch(load_once(P .. 'sources').hosts or '', '[^\n]+') do hosts[#hosts + 1] = host end
-  return hosts
-end
+local web_hosts = { 'geodes' }
+for host in string.gmatch(all_sources.hosts or '', '[^\n]+') do web_hosts[#web_hosts + 1] = host end
 
 -- The sets of sources that can serve a download; each has a ready list.
 local function source_sets()
   local sets = {}
-  for _, host in ipairs(web_hosts()) do
+  for _, host in ipairs(web_hosts) do
     sets[#sets + 1], sets[#sets + 2] = host, host .. '+s3'
   end
   sets[#sets + 1] = 's3'
@@ -39,19 +38,18 @@ end
 local function known_sources(sources)
   local host = web_host(sources or '')
   if host == 'geodes' or sources == 's3' then return sources end
-  local hosts = web_hosts()
-  for _, known in ipairs(hosts) do
+  for _, known in ipairs(web_hosts) do
     if known == host then return sources end
   end
-  if host == '' or #hosts > MOST_HOSTS then return 'geodes' end
-  local all = load_once(P .. 'sources')
-  set(all, { hosts = (all.hosts or '') .. host .. '\n' })
+  if host == '' or #web_hosts > MOST_HOSTS then return 'geodes' end
+  web_hosts[#web_hosts + 1] = host
+  set(all_sources, { hosts = table.concat(web_hosts, '\n', 2) .. '\n' })
   return sources
 end
 
 -- Return where the https address of a download leads: `geodes`, or the name of another host.
 local function host_of(d)
-  local host = web_host(known_sources(d.sources))
+  local host = web_host(d.sources or 'geodes')
   return host == 's3' and 'geodes' or host
 end
 
@@ -64,13 +62,10 @@ end
 local function has_ready(name, account) return call('EXISTS', unpack(ready_keys(name, account))) > 0 end
 local function clear_ready(name, account) call('UNLINK', unpack(ready_keys(name, account))) end
 
--- The ring of an account: its batches with ready work, the next one first. A score is a number of turns:
--- each priority has a range of its own, and a turn of a batch of weight 3 counts a third.
-local function ring_key(account) return account_key(account, ':ring') end
-
--- Put a batch with ready work into the ring, once; its first turn comes next.
+-- Put a batch with ready work into the ring of an account, once; its first turn comes next. A score is a
+-- number of turns: each priority has a range of its own, and a turn of a batch of weight 3 counts a third.
 local function enter_ring(name, account)
-  local ring = ring_key(account)
+  local ring = account_key(account, ':ring')
   if call('ZSCORE', ring, name) then return end
   call('SADD', P .. 'accounts', account)
   call('SADD', P .. 'open', name)
@@ -81,9 +76,9 @@ end
 
 -- Put a download into a ready list of its newest batch: at the head when it is `first`.
 local function enqueue(d, first)
-  local key = ready_key(served_batch(d), d.account, known_sources(d.sources))
-  call(first and 'LPUSH' or 'RPUSH', key, d.id)
-  enter_ring(served_batch(d), d.account)
+  local newest = d.names[#d.names]
+  call(first and 'LPUSH' or 'RPUSH', ready_key(newest, d.account, known_sources(d.sources)), d.id)
+  enter_ring(newest, d.account)
 end
 
 -- The same for a record that may be damaged, or of an earlier run: such a one ends.
@@ -115,9 +110,9 @@ local function drop_batch(name)
   end
   for _, account in ipairs(all_accounts()) do
     clear_ready(name, account)
-    call('ZREM', ring_key(account), name)
+    call('ZREM', account_key(account, ':ring'), name)
   end
-  call('UNLINK', key, errors_key(name))
+  call('UNLINK', key, P .. 'errors:' .. name)
   call('ZREM', P .. 'batches', name)
   call('SREM', P .. 'earlier', name)
   call('SREM', P .. 'open', name)
@@ -138,7 +133,7 @@ end
 -- it has turns before the second one. Return them, their batch and their sources; nil when there is none.
 -- `passed` counts the batches that have no open list.
 local function next_ready(account, any_paused, open, passed, most)
-  local ring = ring_key(account)
+  local ring = account_key(account, ':ring')
   while passed[1] < MOST_PASSED do
     local name, turn, other, next_turn =
       unpack(call('ZRANGE', ring, passed[1], passed[1] + 1, 'WITHSCORES'))

@@ -67,9 +67,9 @@ local function next_speed(speed, came)
 end
 
 -- Count the progress of an attempt: bytes more on disk, and bytes that came over the network.
-local function count_progress(batches, grown, came, source, collection)
+local function count_progress(names, grown, came, source, collection)
   if came > 0 then add(LEDGER, 'bytes:' .. source .. ':' .. collection, came) end
-  for _, name in ipairs(names_in(batches)) do
+  for _, name in ipairs(names) do
     add(name, 'bytes_done', grown)
     add(name, 'speed', came)
   end
@@ -84,7 +84,9 @@ local function write_sums()
     if name ~= LEDGER then is_there, speed = unpack(call('HMGET', key, 'created', 'speed')) end
     if is_there then
       for counter, amount in pairs(counters) do
-        if amount ~= 0 then call('HINCRBY', key, counter, amount) end
+        -- Redis formats a number at length; most are 1 or -1.
+        local text = amount == 1 and '1' or amount == -1 and '-1' or amount
+        if amount ~= 0 then call('HINCRBY', key, counter, text) end
       end
       if came then call('HSET', key, 'speed', next_speed(speed, came)) end
     end

@@ -29,14 +29,14 @@ end
 -- what needs that source. A source that was out of reach for its time is `probing`: one download tries
 -- whether it is back. `batch_paused` is of one batch, where it is asked for.
 local function open_lists(a, batch)
-  local paused, open, all = is_paused(a), { why = {}, probing = {} }, load_once(P .. 'sources')
+  local paused, open, all = is_paused(a), { why = {}, probing = {} }, all_sources
   if paused and a.by_hand then return { why = { geodes = 'paused' } } end
   open.geodes_paused, open.s3_paused, open.batch_paused =
     unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3', 'batch:' .. (batch or '')))
   local reachable = not open.s3_paused and number(all['until:s3']) <= now
   open.datalake = reachable and number(all['offered:s3']) > now - OFFER_SECONDS
   open.probing.s3 = (all['until:s3'] or '') ~= '' and reachable
-  for _, host in ipairs(web_hosts()) do
+  for _, host in ipairs(web_hosts) do
     local until_time = all['until:' .. host] or ''
     local is_out = number(until_time) > now
     open.probing[host] = until_time ~= '' and not is_out
@@ -58,24 +58,23 @@ end
 
 -- Return whether a download tries if a source is back; the next one does so after a wait.
 local function begins_probe(open, source)
-  local all = load_once(P .. 'sources')
   if open.probing[source] then
-    set(all, { ['until:' .. source] = stamp(now + number(all['wait:' .. source], 10)) })
+    set(all_sources, { ['until:' .. source] = stamp(now + number(all_sources['wait:' .. source], 10)) })
   end
   return open.probing[source]
 end
 
 -- Start nothing that needs the portal for the rest of this call.
 local function close_portal(open)
-  for _, host in ipairs(web_hosts()) do
+  for _, host in ipairs(web_hosts) do
     if by_portal(host) then open[host], open[host .. '+s3'] = false, open.datalake end
   end
 end
 
 -- Return the source or host that a download of these sources is requested from first.
 local function server_of(open, sources)
-  local host = string.match(sources, '^(.*)%+s3$')
-  return host and open.datalake and open.why[host] and 's3' or host or sources
+  local host = web_host(sources)
+  return host ~= sources and open.datalake and open.why[host] and 's3' or host
 end
 
 -- Remove the ready lists of a batch with a stale id in one, where nothing of the batch waits.
@@ -106,8 +105,7 @@ end
 
 -- Return the answer of a script that ends an attempt: '1' to release downloads now. Where messages wait
 -- in the broker, few large refills cost less than many small ones.
-local function answer_with_room(d, limits)
-  local a = load_account(d.account)
+local function answer_with_room(a, limits)
   local free, window = free_messages(a, limits)
   return { 'ok', free > 0 and (not window or free >= window / 4 or a.probe) and '1' or '' }
 end

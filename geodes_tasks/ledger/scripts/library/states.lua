@@ -8,25 +8,24 @@ local function is_queued(d) return d.state == 'PENDING' or d.state == 'RETRY' en
 -- The downloads that wait, for a reason or for their turn, by the time since when.
 local function since_key(d) return P .. 'since:' .. (d.state == 'PENDING' and 'turn' or d.reason or '') end
 
--- Remove what is true of a download only as long as it is in a state.
-local function leave_state(d)
-  count_state(d, -1)
-  if is_queued(d) then call('ZREM', since_key(d), d.id) else clear(d, 'counted', 'speed') end
-  local entry = error_entry(d)
-  for _, name in ipairs(entry and d.names or {}) do call('ZREM', errors_key(name), entry) end
-  if d.state ~= 'RETRY' then return end
-  call('ZREM', P .. 'due', d.id)
-  if d.reason == 'offline' then call('ZREM', account_key(d.account, ':tape'), d.id) end
-  clear(d, 'reason', 'due')
-end
-
--- Every state change of a record goes through here: refused unless the table of moves has it.
+-- Every state change of a record goes through here: refused unless the table of moves has it. What is
+-- true of the download only as long as it is in its old state goes first.
 -- `values` are fields to set with it: RETRY comes with a `reason`, SUCCESS with an `outcome`.
 local function move(d, to, values)
   if not string.find(ALLOWED_MOVES, '\n' .. (d.state or '') .. '>' .. to .. '\n', 1, true) then
     error('BADMOVE ' .. d.id .. ' ' .. (d.state or 'unknown') .. ' to ' .. to)
   end
-  if d.state then leave_state(d) end
+  if d.state then
+    count_state(d, -1)
+    if is_queued(d) then call('ZREM', since_key(d), d.id) else clear(d, 'counted', 'speed') end
+    local entry = error_entry(d)
+    for _, name in ipairs(entry and d.names or {}) do call('ZREM', P .. 'errors:' .. name, entry) end
+  end
+  if d.state == 'RETRY' then
+    call('ZREM', P .. 'due', d.id)
+    if d.reason == 'offline' then call('ZREM', account_key(d.account, ':tape'), d.id) end
+    clear(d, 'reason', 'due')
+  end
   values = values or {}
   values.state = to
   set(d, values)
