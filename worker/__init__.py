@@ -39,5 +39,6 @@ def _send_ledger_events() -> None:
 if "flower" in sys.argv[1:]:
     # Loaded here: a worker does without, and starts sooner.
     from geodes_tasks.monitoring import flower
+    from geodes_tasks.tasks.event_receiver import Receiver
 
-    flower.configure(on_ready=_send_ledger_events)
+    flower.configure(Receiver, on_ready=_send_ledger_events)

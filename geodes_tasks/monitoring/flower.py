@@ -35,19 +35,22 @@ NAME_WIDTH = 28
 _WAIT = re.compile(r" \(waits (\d+) s\)\Z")
 
 
-def configure(on_ready: Callable[[], None] = lambda: None) -> None:
+def configure(receiver: type, on_ready: Callable[[], None] = lambda: None) -> None:
     """Set Flower's defaults, and add the page ``/batches`` to its own.
 
     The user's environment, conf file and options still win.
 
     Args:
+        receiver: Class in place of Celery's EventReceiver, which hands on whatever comes.
         on_ready: Called once Flower has read its options, before it listens.
     """
+    from flower import events
     from flower.options import options
     from flower.urls import handlers, settings
 
     from geodes_tasks.monitoring.flower_page import OwnSiteOnly, add_page
 
+    events.EventReceiver = receiver
     add_page(handlers)
     settings["transforms"] = [OwnSiteOnly]
 

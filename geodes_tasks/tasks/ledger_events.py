@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from celery import Celery
-from celery.events import Event, EventReceiver
+from celery.events import Event
 from celery.utils.time import utcoffset
 from kombu.exceptions import OperationalError
 
@@ -28,6 +28,7 @@ from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.picture import silent_text
 from geodes_tasks.monitoring.snapshot import Snapshot, silent_workers
 from geodes_tasks.tasks.app import TASK, readable
+from geodes_tasks.tasks.event_receiver import Receiver
 from geodes_tasks.tasks.loop_guard import LoopGuard
 
 logger = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ class LedgerEvents(threading.Thread):
             dispatcher._publish(events, producer, "task.multi")
 
 
-class _Receiver(EventReceiver):  # type: ignore[misc] # celery has no types
+class _Receiver(Receiver):
     """A receiver that calls ``on_tick`` about once a second, whether events come or not."""
 
     on_tick: Callable[[], None]

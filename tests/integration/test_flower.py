@@ -16,6 +16,7 @@ from html import escape, unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.events.dispatcher import EventDispatcher
 
 from geodes_tasks import enqueue
 from geodes_tasks.client.steering import Steering
@@ -24,6 +25,7 @@ from geodes_tasks.monitoring import flower as flowerconfig
 from geodes_tasks.monitoring.flower_page import OLD
 from geodes_tasks.monitoring.html import picture
 from geodes_tasks.settings import config
+from geodes_tasks.tasks.app import make
 from tests import browser
 from tests.servers import Process, free_port, wait_until
 from tests.standin import KiB
@@ -511,6 +513,38 @@ def test_pages_of_other_sites_read_nothing(flower: FlowerProcess) -> None:
         found = [(host, origin, status_of(path, host, origin)) for host, origin, _ in SITES]
 
         assert found == SITES, path
+
+
+def test_forged_events_break_no_page(settings: Config, flower: FlowerProcess) -> None:
+    """A text for a number, none for a number, a list for a name: each broke pages until the end."""
+    flower.start()
+    app = make(settings)
+    pages = ("/", "/workers?json=1", "/tasks", "/api/tasks", "/metrics", "/batches")
+    heartbeats: tuple[dict[str, Any], ...] = (
+        {"active": "<i>"},
+        {"freq": None},
+        {"processed": []},
+        {"loadavg": "x"},
+        {},
+    )
+    tasks: tuple[dict[str, Any], ...] = (
+        {"queue": {"a": 1}},
+        {"root_id": []},
+        {"retries": "x"},
+        {"runtime": float("inf")},
+        {},
+    )
+    with app.connection_for_write() as link:
+        for number in range(5):
+            with EventDispatcher(link, f"w{number}@host", app=app) as dispatcher:
+                dispatcher.send("worker-heartbeat", **{"freq": 2.0} | heartbeats[number])
+                dispatcher.send(
+                    "task-received", **{"uuid": f"u{number}", "name": "n"} | tasks[number]
+                )
+    wait_until(lambda: "u4" in flower.tasks(), 10.0, "the event that is right")
+
+    assert {page: flower.get(page)[0] for page in pages} == dict.fromkeys(pages, 200)
+    assert list(flower.tasks()) == ["u4"]
 
 
 @pytest.mark.slow
