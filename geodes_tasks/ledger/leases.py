@@ -226,13 +226,13 @@ class Leases(Part):
         is_news = result.checksum is not None and result.checksum != claim.asset.checksum
         fields = {
             "outcome": result.outcome,
-            "verified": result.verified if result.verified == "crc32" else int(result.verified),
-            "bytes": result.bytes_transferred,
+            "verified": "crc32" if result.verified == "crc32" else str(int(result.verified)),
+            "bytes": str(result.bytes_transferred),
             "source": result.source,
             "collection": claim.asset.collection,
             "sources": result.sources or None,
             "proof": str(result.proof),
-            "size": result.size_bytes,
+            "size": str(result.size_bytes),
             "checksum": str(result.checksum) if is_news else None,
             "members": jsontext.compact([astuple(one) for one in result.members])
             if result.members

@@ -10,7 +10,7 @@ local values = { outcome = report.outcome, verified = report.verified, proof = r
   finished = now_text, checksum = report.checksum, source = report.source, done = report.size,
   spec = report.spec, members = report.members }
 count_transfer(d, report, values)
-if report.size ~= number(d.size) then
+if report.size ~= d.size then
   count_in_batches(d, 'bytes_total', report.size - number(d.size))
   values.size = report.size
 end

@@ -15,9 +15,11 @@ end
 -- Add what an attempt transferred to the values that its record gets; count what no renewal has counted.
 local function count_transfer(d, report, values)
   local received = report.bytes or 0
-  values.bytes = number(d.bytes) + received
+  -- Without a sum, a text stays one: Redis formats a number at length.
+  values.bytes = d.bytes and number(d.bytes) + received or received
   for source, bytes in pairs(report.sources or { [report.source or ''] = received }) do
-    if bytes ~= 0 then values['bytes:' .. source] = number(d['bytes:' .. source]) + bytes end
+    local name = 'bytes:' .. source
+    if number(bytes) ~= 0 then values[name] = d[name] and number(d[name]) + bytes or bytes end
   end
   local came, grown = received - number(d.counted), (values.done or number(d.done)) - number(d.done)
   if came <= 0 and grown == 0 then return end
