@@ -1116,6 +1116,27 @@ def test_a_private_authority_is_trusted_when_named(secure: StandIn) -> None:
     assert fetch(transport, href) == (0, CONTENT)
 
 
+def test_a_server_without_tls_gets_no_key() -> None:
+    """Somebody on the way answers in plain text: nothing but the handshake is sent."""
+    received = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_in_plain_text() -> None:
+            with server.accept()[0] as connection:
+                received.append(connection.recv(65536))
+                connection.sendall(FILE)
+
+        thread = threading.Thread(target=answer_in_plain_text)
+        thread.start()
+        address = f"https://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match="the connection failed"):
+            fetch(transport_for(address), f"{address}/f")
+        thread.join()
+
+    assert received[0][0] == 0x16  # a handshake record (RFC 8446 section 5.1)
+    assert CANARY.encode() not in b"".join(received)
+
+
 def test_tls_records_are_gathered(secure: StandIn) -> None:
     """Records of 16 KiB that have arrived are one piece: each piece costs processor time."""
     body_there = GeneratedBody("large", 2 * MiB)

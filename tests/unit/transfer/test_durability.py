@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -226,3 +227,43 @@ def test_an_attempt_that_breaks_keeps_its_part(final: Path) -> None:
 
     (part,) = (final.parent / ".geodes-tasks").glob("*.part")
     assert part.stat().st_size == len(CONTENT) // 2
+
+
+def test_a_folder_that_cannot_be_removed_is_no_error(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EBUSY: a shared file system may hold the empty folder of part files for a while."""
+    seen: list[Path] = []
+
+    def busy(path: Path) -> None:
+        seen.append(path)
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    monkeypatch.setattr(Path, "rmdir", busy)
+    result = fetch(final, MemoryTransport(CONTENT))
+
+    assert seen
+    assert result.outcome is Outcome.DOWNLOADED
+    assert names(final) == [final.name]
+    assert final.read_bytes() == CONTENT
+
+
+def test_a_sync_that_is_interrupted_publishes_nothing(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EINTR: the bytes may not be on the disk; they stay for the next attempt."""
+    with monkeypatch.context() as patch:
+
+        def interrupted(_: int) -> None:
+            raise InterruptedError(errno.EINTR, "Interrupted system call")
+
+        patch.setattr(os, "fsync", interrupted)
+        patch.setattr(os, "fdatasync", interrupted)
+        with pytest.raises(DiskError, match="Interrupted system call"):
+            fetch(final, MemoryTransport(CONTENT))
+        assert not final.exists()
+
+    result = fetch(final, MemoryTransport(CONTENT), token=2)
+
+    assert (result.outcome, result.bytes_transferred) == (Outcome.RESUMED, 0)
+    assert final.read_bytes() == CONTENT
