@@ -15,7 +15,7 @@ if report.size ~= d.size then
   values.size = report.size
 end
 move(d, 'SUCCESS', values)
-clear(d, 'token', 'error', 'suspect', 'gone', 'offline_since')
+call('HDEL', d.key, 'token', 'error', 'suspect', 'gone', 'offline_since')
 local server, a = report.source == 'geodes' and host_of(d) or report.source, load_account(d.account)
 if server then
   source_works(server)

@@ -125,6 +125,6 @@ local function all_accounts() return call('SMEMBERS', P .. 'accounts') end
 
 -- Build the object of a JSON text; nil for any other text.
 local function decoded(text)
-  local readable, value = pcall(cjson.decode, text or '')
+  local readable, value = pcall(cjson.decode, text or 'null')
   return readable and type(value) == 'table' and value or nil
 end

@@ -3,6 +3,8 @@
 -- Return the names of batches in a list of them. It is split at blanks, so that a blank in a name is a
 -- line end in the list: no name has a line end.
 local function names_in(list)
+  -- One name: nearly always.
+  if string.find(list or '', '^[^ \n]+$') then return { list } end
   local names = {}
   for name in string.gmatch(list or '', '[^ ]+') do names[#names + 1] = name:gsub('\n', ' ') end
   return names

@@ -17,9 +17,12 @@ local function move(d, to, values)
   end
   if d.state then
     count_state(d, -1)
-    if is_queued(d) then call('ZREM', since_key(d), d.id) else clear(d, 'counted', 'speed') end
+    if is_queued(d) then call('ZREM', since_key(d), d.id) end
+    if d.counted then clear(d, 'counted', 'speed') end
     local entry = error_entry(d)
-    for _, name in ipairs(entry and d.names or {}) do call('ZREM', P .. 'errors:' .. name, entry) end
+    if entry then
+      for _, name in ipairs(d.names) do call('ZREM', P .. 'errors:' .. name, entry) end
+    end
   end
   if d.state == 'RETRY' then
     call('ZREM', P .. 'due', d.id)
@@ -31,7 +34,9 @@ local function move(d, to, values)
   set(d, values)
   count_state(d, 1)
   if is_queued(d) then call('ZADD', since_key(d), now_text, d.id) end
-  for _, name in ipairs(d.error and d.names or {}) do list_error(d, name) end
+  if d.error then
+    for _, name in ipairs(d.names) do list_error(d, name) end
+  end
 end
 
 -- Return the history of failed attempts (JSON) with one more; the oldest of more than 20 go.
