@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from geodes_tasks.errors import Reaction, for_reader, reaction_of
 from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
-from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds, plural
+from geodes_tasks.model.formatting import human_bytes, human_seconds, plural, printable
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.snapshot import SilentWorker, Snapshot, retry_command
@@ -31,6 +31,8 @@ from geodes_tasks.monitoring.wording import (
 _COMMAND = re.compile(r",? ?then(?: run)?: (?:geodes-tasks re|batch.re)[^.]*\.?| ?\(on one [^)]*\)")
 """The command in a hint: the picture has its own, with the name of the batch."""
 
+MOST_CHARACTERS = 8192
+"""Characters of a cell or a note, at most: paths have 4,095 bytes, rubbish may have more."""
 COMMANDS = "geodes-tasks ", "geodes_tasks."
 """How a note begins that is a command or a call, which views show in another type."""
 
@@ -62,9 +64,14 @@ class Row:
 
     def __post_init__(self) -> None:
         """Escape what a terminal would obey: every text of a view passes here."""
-        object.__setattr__(self, "cells", tuple(map(escaped, self.cells)))
+        object.__setattr__(
+            self, "cells", tuple(printable(cell, MOST_CHARACTERS) for cell in self.cells)
+        )
         # A command that no call in Python replaces is shown there too.
-        notes = tuple(escaped(for_reader(note) or note) for note in self.notes)
+        notes = tuple(
+            printable(for_reader(note) or note, MOST_CHARACTERS)
+            for note in (note[: MOST_CHARACTERS + 1] for note in self.notes)
+        )
         object.__setattr__(self, "notes", notes)
 
 

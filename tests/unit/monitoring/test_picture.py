@@ -12,7 +12,15 @@ from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.model.states import Reason, State
 from geodes_tasks.monitoring.history import history_sections
 from geodes_tasks.monitoring.html import picture
-from geodes_tasks.monitoring.picture import Row, Tone, account_row, batch_row, file_row, sections
+from geodes_tasks.monitoring.picture import (
+    MOST_CHARACTERS,
+    Row,
+    Tone,
+    account_row,
+    batch_row,
+    file_row,
+    sections,
+)
 from geodes_tasks.monitoring.snapshot import Pause, Snapshot, SnapshotReader
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import AGAIN_AT_ONCE, ask, claimed, failed, postponed, request_of
@@ -272,3 +280,11 @@ def test_a_one_machine_run_whose_worker_starts_needs_nobody(fake_ledger: Ledger)
 
     assert [one.title for one in sections(snapshot)] == ["batches", "accounts"]
     assert snapshot.ends["b"].why == ""
+
+
+def test_a_text_without_measure_is_cut() -> None:
+    """A tenant of Redis may write 100 MB as a name: a terminal would lay them out for minutes."""
+    row = Row(("x" * 10_000_000, "whole"), notes=("y" * 10_000_000,))
+
+    assert [len(text) for text in (*row.cells, *row.notes)] == [MOST_CHARACTERS, 5, MOST_CHARACTERS]
+    assert row.cells[0].endswith("x...")
