@@ -713,6 +713,15 @@ def test_bytes_of_a_dead_worker_stay_counted(fake_ledger: Ledger, clock: Clock) 
     assert (record.bytes_transferred, dict(record.sources)) == (5000, {"geodes": 5000})
     assert fake_ledger.reading.totals().parts("bytes") == {"geodes:C": 5000}
 
+    clock.advance(61.0)
+    fake_ledger.dispatch.recover()
+    claim = claimed(fake_ledger, request)
+    report = result_of(claim, bytes_transferred=700, sources={"geodes": 500, "s3": 200})
+    fake_ledger.leases.finish(claim, report)
+    record = record_of(fake_ledger, request)
+
+    assert (record.bytes_transferred, record.sources) == (5700, {"geodes": 5500, "s3": 200})
+
 
 def test_an_attempt_knows_that_it_is_taken_over(fake_ledger: Ledger, clock: Clock) -> None:
     """Only the attempt after that of a dead worker is told, not one after an error."""
