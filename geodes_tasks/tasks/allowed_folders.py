@@ -50,15 +50,18 @@ class AllowedFolders:
             OutsideRootsError: it is elsewhere; its path is named as it was given.
             OSError: a folder above it cannot be opened.
         """
-        roots = [folder.stat() for folder in self.folders if folder.exists()]
+        roots = list[os.stat_result]()
+        for folder in self.folders:
+            with contextlib.suppress(FileNotFoundError):
+                roots.append(folder.stat())
         current = os.dup(descriptor)
         try:
-            while not any(os.path.samestat(os.fstat(current), root) for root in roots):
+            found = os.fstat(current)
+            while not any(os.path.samestat(found, root) for root in roots):
                 above = os.open("..", _ABOVE, dir_fd=current)
-                is_top = os.path.samestat(os.fstat(above), os.fstat(current))
                 os.close(current)
-                current = above
-                if is_top:
+                current, below, found = above, found, os.fstat(above)
+                if os.path.samestat(below, found):  # the root of the file system
                     raise self._refusal(path)
         finally:
             os.close(current)
