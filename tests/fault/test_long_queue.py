@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from geodes_tasks.client import steering
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.errors import QuotaError
 from geodes_tasks.ledger import Claim, Ledger, Limits, News, Request
@@ -162,8 +163,8 @@ def test_cancelled_files_among_others_are_passed_a_hundred_at_a_time(long: Watch
     ids = list(long.reading.downloads(BATCH))
     last = ids[COUNT // 3 - 10]
     gone = [one for one in ids[: COUNT // 3] if one != last]
-    for first in range(0, len(gone), BLOCK):
-        long.control.withdraw(BATCH, gone[first : first + BLOCK])
+    for first in range(0, len(gone), steering.BLOCK):
+        long.control.withdraw(BATCH, gone[first : first + steering.BLOCK])
 
     released = long.dispatch.release()
 
