@@ -1052,6 +1052,15 @@ def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
         assert not inside.connections
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_a_redirect_to_this_machine_is_refused_before_a_connection(host: str) -> None:
+    """A proxy would make the connection, and its peer is not seen."""
+    policy = AddressPolicy(load(portal_url="https://portal.example"))
+
+    with pytest.raises(HrefRefusedError, match=r"this machine|private network"):
+        policy.check_redirect("https://portal.example/f", f"https://{host}/f")
+
+
 def test_no_redirect_leads_from_https_to_plain_http() -> None:
     """Not to an allowed host on loopback either; from loopback it is a test's own."""
     policy = AddressPolicy(load(portal_url="https://portal.example", allowed_hosts="127.0.0.1"))
