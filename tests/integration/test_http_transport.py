@@ -1046,7 +1046,7 @@ def test_a_redirect_to_this_machine_is_not_followed(host: str) -> None:
             allowed = (f"127.0.0.1:{mirror.port}",)
             transport = transport_for("https://portal.example", allowed_hosts=allowed)
 
-            with pytest.raises(HrefRefusedError, match=r"this machine|private network"):
+            with pytest.raises(HrefRefusedError, match="private network"):
                 fetch(transport, mirror.url + "/f")
 
         assert not inside.connections
@@ -1057,7 +1057,7 @@ def test_a_redirect_to_this_machine_is_refused_before_a_connection(host: str) ->
     """A proxy would make the connection, and its peer is not seen."""
     policy = AddressPolicy(load(portal_url="https://portal.example"))
 
-    with pytest.raises(HrefRefusedError, match=r"this machine|private network"):
+    with pytest.raises(HrefRefusedError, match="private network"):
         policy.check_redirect("https://portal.example/f", f"https://{host}/f")
 
 

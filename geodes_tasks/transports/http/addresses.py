@@ -151,9 +151,6 @@ class AddressPolicy:
         """
         # The portal may keep its files on any other host, and the key is not sent there.
         self._check_form(target)
-        host = urlsplit(target).hostname
-        if is_loopback(host) and not (self.is_portal(target) or self._is_trusted(target)):
-            raise _refused(target, f"{redact(source)} redirects to this machine")
         downgrade = (urlsplit(source).scheme, urlsplit(target).scheme) == ("https", "http")
         if downgrade and not is_loopback(urlsplit(source).hostname):
             raise _refused(target, f"{redact(source)} redirects from https to plain http")
