@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tracemalloc
 import zipfile
 import zlib
@@ -569,10 +570,13 @@ def test_members_for_a_user_who_waits_share_a_range(folder: Path) -> None:
     assert len(s3.opened) == 3
 
 
+@pytest.mark.parametrize("is_late", [False, True])
 def test_a_member_whose_name_is_taken_gets_another_one_with_a_warning(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, is_late: bool
 ) -> None:
-    """The file that was there stays, and the log names both."""
+    """The file that was there, or came a moment ago, stays, and the log names both."""
+    if is_late:
+        monkeypatch.setattr(os.path, "lexists", lambda _: False)
     content, name = zipped(), f"{IMAGE}_B04_10m.jp2"
     taken = folder / name
     taken.parent.mkdir(parents=True)
