@@ -58,3 +58,14 @@ def test_a_foreign_name_with_a_digit_that_is_no_number_is_left_alone(tmp_path: P
 
     with part_of(tmp_path / "a.zip", 2) as part:
         assert part.leftovers.longest() is None
+
+
+def test_part_files_are_found_where_the_download_folder_is_a_link(tmp_path: Path) -> None:
+    """It may be one to a larger volume: only the folder of part files must be none."""
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "downloads").symlink_to("volume")
+    final = tmp_path / "downloads" / "a.zip"
+    left = left_by(1, final, BYTES)
+
+    with part_of(final, 2) as part:
+        assert part.leftovers.longest() == left
