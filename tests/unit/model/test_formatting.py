@@ -142,6 +142,7 @@ def test_printable(value: str, text: str) -> None:
     [
         (f"{S2}.zip", 80, f"{S2}.zip"),
         (f"{S2}.zip", len(S2) + 4, f"{S2}.zip"),
+        ("unknown.tif", 11, "unknown.tif"),
         (f"{S2}.zip", 28, "S2A..20250402T105021..T31TCJ"),
         (f"{S2}.zip", 16, "20250402..T31TCJ"),
         ("SENTINEL2A_20250402-105021-123_L2A_T31TCJ_C_V3-0.zip", 20, "20250402_L2A_T31TCJ"),
