@@ -87,12 +87,23 @@ def open_folder(folder: Path) -> int:
     Raises:
         OSError: there is none, or a name is that of a link: ENOTDIR, as open(2) has it.
     """
-    parts = folder.parts
-    hidden = [at for at, name in enumerate(parts[:-1]) if name == PART_FOLDER]
-    if not hidden:
+    top, below = outside_part_folders(folder.parent)
+    if not below:
         return os.open(folder, _FOLDER)
-    with closing(os.open(Path(*parts[: hidden[-1]]), os.O_RDONLY | os.O_DIRECTORY)) as parent:
-        return open_below(parent, parts[hidden[-1] :])
+    with closing(os.open(top, os.O_RDONLY | os.O_DIRECTORY)) as parent:
+        return open_below(parent, (*below, folder.name))
+
+
+def outside_part_folders(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return where the last folder of part files of a path is, and the names from there on.
+
+    Example:
+        >>> outside_part_folders(Path("/data/.geodes-tasks/a.folder"))
+        (PosixPath('/data'), ('.geodes-tasks', 'a.folder'))
+    """
+    parts = folder.parts
+    hidden = [at for at, name in enumerate(parts) if name == PART_FOLDER]
+    return (Path(*parts[: hidden[-1]]), parts[hidden[-1] :]) if hidden else (folder, ())
 
 
 def open_below(folder: int, names: Iterable[str], *, make: bool = False) -> int:

@@ -20,6 +20,7 @@ from geodes_tasks.transfer.disk import (
     open_below,
     open_file,
     open_folder,
+    outside_part_folders,
     size_of,
 )
 
@@ -144,10 +145,8 @@ def part_folder(folder: Path, check: FolderCheck) -> int:
 
 def _parent(folder: Path, check: FolderCheck) -> int:
     """Return a descriptor of the folder of a final file; it is created where it is missing."""
-    parts = folder.parts
-    hidden = [at for at, name in enumerate(parts) if name == PART_FOLDER]
     # A product that grows in a folder of part files: no link is followed on the way from there.
-    top, below = (folder, ()) if not hidden else (Path(*parts[: hidden[-1]]), parts[hidden[-1] :])
+    top, below = outside_part_folders(folder)
     try:
         descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
