@@ -123,7 +123,19 @@ class Admissions(Part):
         *,
         known: bool = False,
     ) -> list[Admitted]:
-        """Admit a block of requests, all new ones of it or none; return the result of each.
+        """Admit a block of requests, and return the result of each; arguments as for ``send``."""
+        return self.send(batch, account, requests, stat, known=known)()
+
+    def send(
+        self,
+        batch: str,
+        account: str,
+        requests: Sequence[Request],
+        stat: Callable[[str], Proof | None],
+        *,
+        known: bool = False,
+    ) -> Callable[[], list[Admitted]]:
+        """Send a block of requests, of which all new ones are admitted, or none.
 
         Args:
             batch: Name of the batch; made when it is new.
@@ -134,31 +146,41 @@ class Admissions(Part):
             known: True when most were requested before: then ids are sent first, and facts of
                 new ones only.
 
+        Returns:
+            A function that waits for the result of each request; other work may be done before.
+
         Raises:
-            LedgerUnavailableError: Redis does not answer; call it again.
+            LedgerUnavailableError: Redis does not answer; call it again. Also of that function.
         """
         ids = [request.download_id for request in requests]
         in_full = set[str]() if known else set(ids)
         proofs = dict[str, str]()
-        answers, left = [""] * len(requests), list(range(len(requests)))
-        while left:
-            entries = _entries(
-                [(requests[i], ids[i]) for i in left],
-                in_full,
-                proofs,
-                self._connection.limits.portal_url,
-            )
-            values = chain.from_iterable(entries)
-            text = self._connection.run("admit_downloads", batch, account, len(entries[0]), *values)
-            for i, answer in zip(left, jsontext.parsed(text), strict=True):
-                answers[i] = answer
-            tell = [i for i in left if answers[i] == "tell"]
-            prove = [i for i in left if answers[i].startswith("prove:")]
-            in_full |= {ids[i] for i in tell}
-            found = _proofs([requests[i].path for i in prove], stat)
-            proofs |= {ids[i]: str(proof or "-") for i, proof in zip(prove, found, strict=True)}
-            left = sorted(tell + prove)
-        return list(map(_admitted, requests, ids, answers))
+        portal_url = self._connection.limits.portal_url
+
+        def sent(left: list[int]) -> Callable[[], Any]:
+            asked = [(requests[i], ids[i]) for i in left]
+            entries = _entries(asked, in_full, proofs, portal_url)
+            values = len(entries[0]), *chain.from_iterable(entries)
+            return self._connection.send("admit_downloads", batch, account, *values)
+
+        def results() -> list[Admitted]:
+            answers, left, answer = [""] * len(requests), everything, first
+            while left and answer is not None:
+                for i, text in zip(left, jsontext.parsed(answer()), strict=True):
+                    answers[i] = text
+                tell = [i for i in left if answers[i] == "tell"]
+                prove = [i for i in left if answers[i].startswith("prove:")]
+                in_full.update(ids[i] for i in tell)
+                found = _proofs([requests[i].path for i in prove], stat)
+                for i, proof in zip(prove, found, strict=True):
+                    proofs[ids[i]] = str(proof or "-")
+                left = sorted(tell + prove)
+                answer = sent(left) if left else None
+            return list(map(_admitted, requests, ids, answers))
+
+        everything = list(range(len(requests)))
+        first = sent(everything) if requests else None
+        return results
 
     def refuse(self, batch: str, account: str, refusals: Sequence[Refusal]) -> None:
         """Record requests that can never be downloaded as FAILURE, so that reports name them.

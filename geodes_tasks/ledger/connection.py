@@ -27,7 +27,7 @@ from geodes_tasks.model.formatting import nearest
 from geodes_tasks.settings.urls import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from redis.commands.core import Script
 
@@ -104,15 +104,45 @@ class Connection:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        if script not in self._scripts:
-            # With the first use: a command runs a few of them, and assembling all takes 50 ms.
-            self._scripts[script] = self.client.register_script(script_text(script))
-        known = self._scripts[script]
+        known = self._script(script)
         with self.commands():
             with contextlib.suppress(redis.exceptions.NoScriptError):
                 # The client's own script object does the same, and more that is not needed.
                 return self.client.execute_command("EVALSHA", known.sha, 1, self.prefix, *args)
             return known(keys=[self.prefix], args=list(args))
+
+    def send(self, script: str, *args: Any) -> Callable[[], Any]:
+        """Send a script that may run twice; return a function that waits for its answer.
+
+        That function runs the script again where the connection broke. Where it is not called, the
+        connection is lost.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer; also raised by the function.
+        """
+        pool, connection = self.client.connection_pool, None
+        with self.commands(), contextlib.suppress(redis.ConnectionError):
+            connection = pool.get_connection()
+            sha = self._script(script).sha
+            connection.send_command("EVALSHA", sha, 1, self.prefix, *args)
+
+        def answer() -> Any:
+            if connection is not None:
+                broken = redis.ConnectionError, redis.exceptions.NoScriptError
+                try:
+                    with self.commands(), contextlib.suppress(*broken):
+                        return connection.read_response()
+                finally:
+                    pool.release(connection)
+            return self.run(script, *args)
+
+        return answer
+
+    def _script(self, name: str) -> Script:
+        if name not in self._scripts:
+            # With the first use: a command runs a few of them, and assembling all takes 50 ms.
+            self._scripts[name] = self.client.register_script(script_text(name))
+        return self._scripts[name]
 
     @contextlib.contextmanager
     def commands(self) -> Iterator[Any]:

@@ -159,12 +159,15 @@ def _is_number(value: object) -> bool:
 
 
 def _rounded(value: Any, depth: int = 0) -> Any:
-    if type(value) is float and -LARGEST <= value <= LARGEST:
-        return round(value, DIGITS)
     # JSON has lists; other sequences come from other libraries (shapely has tuples).
     is_list = type(value) is list or (isinstance(value, Sequence) and not isinstance(value, str))
     if is_list and depth < DEEPEST:
-        return [_rounded(one, depth + 1) for one in value]
+        return [
+            round(one, DIGITS)
+            if type(one) is float and -LARGEST <= one <= LARGEST
+            else _rounded(one, depth + 1)
+            for one in value
+        ]
     return round(float(value), DIGITS) if _is_number(value) else None
 
 
@@ -182,6 +185,6 @@ def _points(coordinates: Any) -> list[list[float]]:
         return []
     # _rounded has made None of all that is no number.
     if isinstance(coordinates[0], float):
-        whole = len(coordinates) >= 2 and all(type(one) is float for one in coordinates)
+        whole = len(coordinates) >= 2 and {*map(type, coordinates)} == {float}
         return [coordinates] if whole else []
     return [point for one in coordinates for point in _points(one)]

@@ -34,13 +34,34 @@ def kill_connections(ledger: Ledger) -> None:
     other.connection.client.close()
 
 
-def test_a_connection_that_broke_meanwhile(ledger: Ledger) -> None:
-    """A new one is opened, and nothing is there twice."""
-    kill_connections(ledger)
+def test_the_results_are_read_later(ledger: Ledger) -> None:
+    """Other commands may be sent meanwhile, over the same client."""
+    results = ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
 
-    answers = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
+    assert ledger.reading.status("b").total == 3
+    assert [one.admission for one in results()] == [Admission.NEW] * 3
 
-    assert {one.admission for one in answers} == {Admission.NEW}
+
+@pytest.mark.parametrize("when", ["before it is sent", "before it is answered"])
+def test_a_connection_that_breaks(ledger: Ledger, when: str) -> None:
+    """The block is sent again; what was admitted already has joined, and nothing is there twice."""
+    if when == "before it is sent":
+        kill_connections(ledger)
+    results = ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
+    if when == "before it is answered":
+        assert ledger.reading.status("b").total == 3
+        kill_connections(ledger)
+    answers = results()
+
+    assert {one.admission for one in answers} <= {Admission.NEW, Admission.JOINED}
+    assert ledger.reading.status("b").total == 3
+
+
+def test_an_answer_that_nobody_waits_for(ledger: Ledger) -> None:
+    """Whoever asks next gets its own answer, and not that of before."""
+    ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
+
+    assert ledger.connection.client.echo("mine") == "mine"
     assert ledger.reading.status("b").total == 3
 
 
@@ -55,10 +76,14 @@ def test_a_server_that_has_forgotten_its_scripts(ledger: Ledger) -> None:
 
 
 def test_a_server_that_is_gone(tmp_path: Path) -> None:
-    """It is named."""
+    """It is named, gone before the block is sent or before the answer."""
     require_server()
     with RedisServer(tmp_path) as server:
         ledger = Ledger.of(config.load(redis_url=server.url))
+        # It does not know the script, so its first answer asks for it.
+        results = ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
         server.stop()
+        with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
+            results()
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
             ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)

@@ -205,7 +205,7 @@ def test_blocks_are_bounded_and_items_are_whole(
     """Redis is never blocked for long, and no item is cut in two."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 3)
     sizes: list[int] = []
-    real = Admissions.admit
+    real = Admissions.send
 
     def note(
         ledger: Admissions, batch: str, account: str, requests: Any, stat: Any, **known: Any
@@ -213,13 +213,46 @@ def test_blocks_are_bounded_and_items_are_whole(
         sizes.append(len(requests))
         return real(ledger, batch, account, requests, stat, **known)
 
-    monkeypatch.setattr(Admissions, "admit", note)
+    monkeypatch.setattr(Admissions, "send", note)
     pairs = [Planned([request_of(f"{n}a"), request_of(f"{n}b")]) for n in range(5)]
 
     receipt = admitted(fake_ledger, pairs)
 
     assert sizes == [4, 4, 2]
     assert receipt.downloads == 10
+
+
+def test_a_block_is_planned_while_another_is_admitted(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first block, for which workers wait, is counted before the next one is planned."""
+    monkeypatch.setattr(enqueue_admission, "BLOCK", 1)
+    seen: list[str] = []
+    real = Admissions.send
+
+    def send(*args: Any, **known: Any) -> Any:
+        seen.append("sent")
+        results = real(*args, **known)
+
+        def noted() -> Any:
+            seen.append("counted")
+            return results()
+
+        return noted
+
+    def planned() -> Iterator[Planned]:
+        for name in "abc":
+            seen.append(f"{name} planned")
+            yield Planned([request_of(name)])
+
+    monkeypatch.setattr(Admissions, "send", send)
+    receipt = admitted(fake_ledger, planned())
+
+    assert seen == [
+        "a planned", "sent", "counted", "b planned", "sent",
+        "c planned", "counted", "sent", "counted",
+    ]  # fmt: skip
+    assert receipt.downloads == 3
 
 
 def test_work_that_comes_last_is_begun(
@@ -322,14 +355,14 @@ def test_what_is_known_is_asked_for_by_its_id(
     new = request_of("e")
     admitted(fake_ledger, [Planned(known)])
     told: list[list[bool]] = []
-    real = Connection.run
+    real = Connection.send
 
     def note(ledger: Connection, script: str, *args: Any) -> Any:
         width = args[2]
         told.append([width > 2] * (len(args[3:]) // width))
         return real(ledger, script, *args)
 
-    monkeypatch.setattr(Connection, "run", note)
+    monkeypatch.setattr(Connection, "send", note)
 
     answers = fake_ledger.admission.admit(
         "b2", "acc", [*known[:2], new, *known[2:]], lambda _: None, known=True
@@ -355,13 +388,13 @@ def test_what_an_interrupted_run_left_is_told_once(
     admitted(fake_ledger, blocks)
     fake_ledger.control.begin_run([])
     sent: list[str] = []
-    real = Connection.run
+    real = Connection.send
 
     def note(ledger: Connection, script: str, *args: Any) -> Any:
         sent.append(script)
         return real(ledger, script, *args)
 
-    monkeypatch.setattr(Connection, "run", note)
+    monkeypatch.setattr(Connection, "send", note)
 
     receipt = admitted(fake_ledger, blocks)
 
