@@ -148,6 +148,28 @@ def test_many_small_files_have_a_worker_for_each_core(
     assert still_running(tmp_path) == {}
 
 
+@pytest.mark.skipif(cores() < 2, reason="one processor core")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no list of cores on this system")
+def test_each_of_several_workers_has_a_core(
+    cli: CommandLine, standin: StandIn, tmp_path: Path
+) -> None:
+    """The threads of a worker do not wait for each other on different cores."""
+    seed(standin, MANY_FILES, 2 * KiB)
+    standin.settings.rate = KiB
+    process = cli.begin("download", "items.json", "-o", "out", "-j", str(cores()))
+    wait_until(lambda: log_of(tmp_path).count(" ready.") == cores(), 30.0, "all workers")
+
+    used = [
+        {core for thread in Path(f"/proc/{pid}/task").iterdir()
+         for core in os.sched_getaffinity(int(thread.name))}
+        for pid, command in still_running(tmp_path).items() if "worker.one_machine" in command
+    ]  # fmt: skip
+    process.send_signal(signal.SIGINT)
+    reap(process)
+
+    assert sorted(map(sorted, used)) == [[core] for core in sorted(os.sched_getaffinity(0))]
+
+
 # --- ten thousand --------------------------------------------------------------------------------
 
 MANY = 10_000
@@ -452,6 +474,7 @@ def test_killed_leaves_nothing_running(cli: CommandLine, standin: StandIn, tmp_p
     wait_until(lambda: not still_running(tmp_path), STOP_S, "the end of server and worker")
 
 
+@pytest.mark.slow
 def test_killed_with_several_workers(cli: CommandLine, standin: StandIn, tmp_path: Path) -> None:
     """All workers of a killed command requeue their downloads, then the server ends."""
     items = seed(standin, MANY_FILES, 2 * KiB)
