@@ -90,6 +90,7 @@ def test_killed_worker_is_replaced_from_byte_0(cluster: Scene) -> None:
     assert cluster.leftovers() == []
 
 
+@pytest.mark.slow
 def test_killed_pool_process_is_replaced(cluster: Scene) -> None:
     """The system kills one process of a prefork pool: its download goes on in another."""
     cluster.standin.settings.change(range="good")

@@ -110,6 +110,7 @@ def test_rights_taken_away_for_a_while_cost_no_lease(cluster: Scene, server: Red
     assert "renewing leases failed: Redis at" in cluster.workers[0].text
 
 
+@pytest.mark.slow
 def test_forgotten_scripts_cost_no_lease(cluster: Scene, server: RedisServer) -> None:
     """The server forgets all scripts again and again, as after failovers: they are sent again."""
     batch = under_way(cluster, 2 * LEASE_S)
@@ -151,6 +152,7 @@ def test_a_server_replaced_by_an_empty_one_costs_what_it_had_recorded(
     assert "Exception in thread" not in cluster.logs
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_renew_takes_no_work_until_it_can(
     cluster: Scene, server: RedisServer
 ) -> None:

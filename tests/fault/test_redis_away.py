@@ -26,6 +26,7 @@ LEASE_S = 2
 AWAY_S = LEASE_S + 1.5
 
 
+@pytest.mark.slow
 def test_redis_killed_during_downloads(fragile: Scene, own_redis: RedisServer) -> None:
     """Killed, and restarted after more than a lease: no byte is fetched twice."""
     items = fragile.items(4, 6 * MiB)

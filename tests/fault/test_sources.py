@@ -268,6 +268,7 @@ def test_a_paused_key_holds_nothing_that_the_datalake_has(both: Scene, s3: S3Ser
     assert not any("WorkerLost" in error for one in states.values() for error in errors_of(one))
 
 
+@pytest.mark.slow
 def test_one_limit_for_both_sources_while_the_portal_is_paused(both: Scene, s3: S3Server) -> None:
     """When an account is paused with transfers under way, S3 adds none beyond the limit."""
     both.change(max_concurrent=4)

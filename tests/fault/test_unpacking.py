@@ -13,6 +13,7 @@ from tests.standin import RangeBehaviour
 MEMBERS = {f"P/IMG_{number:04}.tif": os.urandom(4000) for number in range(1500)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [False, True], ids=["dropped", "kept"])
 def test_a_worker_killed_while_it_unpacks_is_replaced(scene: Scene, keep: bool) -> None:
     """Killed with some files unpacked: the folder appears whole, with one request in all."""

@@ -99,6 +99,7 @@ def test_an_outage_spends_nothing(scene: Scene, door: Door, quota: Quota | None)
         assert after.quota_left == 0
 
 
+@pytest.mark.slow
 def test_a_portal_that_goes_away_and_comes_back(scene: Scene, door: Door) -> None:
     """In the middle of a batch the portal goes: one probe at a time, and it continues by itself."""
     scene.standin.settings.change(latency_s=0.2)

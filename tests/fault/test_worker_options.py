@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.fault.scene import Scene
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pool", "options"),
     [
@@ -74,6 +75,7 @@ def test_two_workers_of_one_name(scene: Scene) -> None:
     assert wrong(scene.settled(scene.enqueue(*scene.items(8, KiB)), 60)) == [], scene.logs
 
 
+@pytest.mark.slow
 def test_an_error_of_the_worker_drops_no_message(scene: Scene) -> None:
     """What is a message is never called malformed: the log has the error, and it is sent again."""
     scene.worker("one", env={"PYTHONPATH": str(broken_once(scene))})

@@ -236,6 +236,7 @@ def end(shell: subprocess.Popen[bytes]) -> None:
     shell.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_do_what_it_says(

@@ -232,6 +232,7 @@ def test_what_was_forgotten_ends_in_flower(
     wait_until(lambda: states(flower) == {"REVOKED": 3}, 5.0, "the end in Flower")
 
 
+@pytest.mark.slow
 def test_what_starts_again_is_not_shown_as_ended(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:
@@ -254,6 +255,7 @@ def test_what_starts_again_is_not_shown_as_ended(
     wait_until(lambda: states(flower) == {"STARTED": 2, "PENDING": 1}, 10.0, "both in Flower")
 
 
+@pytest.mark.slow
 def test_the_queue_is_seen_whenever_flower_starts(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:

@@ -100,6 +100,7 @@ def through(server: ManagedServer, proxy: ImpatientProxy, user: str, base: Confi
     return settings.replace(redis_url=type(settings.redis_url)(url))
 
 
+@pytest.mark.slow
 def test_downloads_through_a_proxy_that_closes_idle_connections(
     server: ManagedServer,
     proxy: ImpatientProxy,

@@ -101,6 +101,7 @@ def slow_path(folder: Path) -> str:
 # --- a server that loads its file ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_server_that_loads_is_waited_for_and_shown(
     folder: Path,
     slow_path: str,
@@ -140,6 +141,7 @@ def test_download_shows_why_nothing_moves(
     assert wrong_files(standin, items, str(folder)) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_while_it_loads_is_noticed(
     folder: Path, slow_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -381,6 +381,7 @@ def test_profile_sees_what_another_process_downloads(
     assert running[0].completed_at is None
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_downloads(
     standin: StandIn, script: Any, alone: Config, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def mypy(*arguments: str) -> list[str]:
     return said.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_programs_have_types() -> None:
     """A program of a user is strictly typed; a wrong word or type is found before it runs."""
     files = ["tests/programs/enqueue_tile.py", "tests/programs/follow_tile.py"]
