@@ -279,6 +279,6 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     if as_json:
         write_data(_status_object(run.batch))
     code = exit_codes.exit_code(status, failures)
-    if code and run.machine is not None:
+    if code and run.machine is not None and run.machine.workers:
         write_line(f"the log of this run's worker: {run.machine.worker_log}")
     raise typer.Exit(code if code or is_whole else exit_codes.SOME_FAILED)

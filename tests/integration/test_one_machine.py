@@ -411,6 +411,17 @@ def test_a_failed_run_names_its_log(cli: CommandLine, standin: StandIn) -> None:
     assert "LicenceError" in path.read_text()
 
 
+def test_a_run_without_a_worker_names_no_log(cli: CommandLine, standin: StandIn) -> None:
+    """Where every item is refused no worker starts, and there is no log to read."""
+    (item,) = seed(standin, 1, KiB)
+    write_items([item | {"assets": {}}])
+
+    done = cli("download", "items.json", "-o", "out")
+
+    assert done.returncode == 3, done.stderr
+    assert "log" not in done.stderr
+
+
 def test_interrupted_by_process_id(cli: CommandLine, standin: StandIn, tmp_path: Path) -> None:
     """SIGINT to the command alone, as ``kill -INT`` sends it, ends its server and worker too."""
     seed(standin, 2, MiB)
