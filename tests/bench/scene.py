@@ -108,9 +108,12 @@ class Cluster:
         """Stop workers and Redis."""
         self._stack.close()
 
-    def worker(self, slots: int = 16, name: str = "one") -> WorkerProcess:
-        """Start a worker, ready for messages."""
-        worker = WorkerProcess(self.settings, self.folder / "workers", name=name, concurrency=slots)
+    def worker(self, slots: int = 16, name: str = "one", core: int | None = None) -> WorkerProcess:
+        """Start a worker, ready for messages, on all processor cores or bound to one."""
+        worker = WorkerProcess(
+            self.settings, self.folder / "workers", name=name, concurrency=slots,
+            launcher=() if core is None else ("taskset", "--cpu-list", str(core)),
+        )  # fmt: skip
         self._stack.callback(worker.stop)
         return worker.start()
 

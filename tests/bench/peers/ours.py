@@ -1,6 +1,6 @@
 """Files by our engine, verified: ours.py SPEC.json FOLDER THREADS SOURCE; says its seconds.
 
-Many small files are shared by a process a core, as in one-machine mode.
+Many small files are shared by a process a core, bound to it, as in one-machine mode.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MANY_FILES = 400
 spec, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 threads, source = sys.argv[3:]
 transport = create(source, config.load())
-processes = len(os.sched_getaffinity(0)) if len(spec) >= MANY_FILES else 1
+cores = sorted(os.sched_getaffinity(0)) if len(spec) >= MANY_FILES else [0]
+processes = len(cores)
 
 
 def fetch(row: Row) -> None:
@@ -40,8 +41,14 @@ def fetch(row: Row) -> None:
     assert transfer.download(asset, folder / name, {source: transport}).verified
 
 
+def fetch_share(number: int) -> None:
+    """Fetch this process's share of the files, with its share of the threads, on its core."""
+    os.sched_setaffinity(0, {cores[number]})
+    fetch_all(spec[number::processes])
+
+
 def fetch_all(rows: list[Row]) -> None:
-    """Fetch files with this process's share of the threads."""
+    """Fetch files, several at once."""
     with ThreadPoolExecutor(int(threads) // processes) as pool:
         list(pool.map(fetch, rows))
 
@@ -51,5 +58,5 @@ if processes == 1:
     fetch_all(spec)
 else:
     with ProcessPoolExecutor(processes) as pool:
-        list(pool.map(fetch_all, [spec[number::processes] for number in range(processes)]))
+        list(pool.map(fetch_share, range(processes)))
 print(json.dumps(time.perf_counter() - began))
