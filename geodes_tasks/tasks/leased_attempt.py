@@ -73,8 +73,6 @@ class LeasedAttempt(Callbacks):
         """Called with each of these errors."""
         self.on_answer: Callable[[LeasedAttempt], None] | None = None
         """Called when a source sends its first byte."""
-        self.check_path: Callable[[], object] = str
-        """Called before the file gets its name; raises where it may not be written any more."""
         self.check_open: Callable[[int], None] = lambda _: None
         """Called with the open folder of the file; raises where it is elsewhere by now."""
         self.source = ""
@@ -154,9 +152,7 @@ class LeasedAttempt(Callbacks):
 
         Raises:
             AttemptEndedError: the lease is lost, or the worker must end before Redis is back.
-            OutsideRootsError: the path leads elsewhere by now.
         """
-        self.check_path()
         # A lease renewed within FRESH_S cannot have expired, so a small file costs no round trip.
         fresh_s = min(FRESH_S, self.ledger.connection.limits.lease_seconds / 4)
         if clock() - self.renewed_at > fresh_s:

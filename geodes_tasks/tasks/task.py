@@ -61,7 +61,6 @@ def _attempt(self: celery.Task) -> dict[str, Any]:
     outcome.log_start(claim)
     with process.keeper.keep(claim, on_progress=row.show_progress) as attempt:
         attempt.on_refusal, attempt.on_answer = process.record_refusal, process.record_answer
-        attempt.check_path = partial(process.folders.checked, claim.path)
         attempt.check_open = partial(process.folders.check_open, claim.path)
         try:
             # The path comes out of Redis: only this worker's settings allow it.

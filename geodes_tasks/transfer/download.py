@@ -96,7 +96,9 @@ def download(
             checksum = _verified(fetch, suspect)
             part.sync()
             callbacks.confirm()
-            part.leftovers.sweep()
+            # Where a kill follows the rename, no later attempt removes them.
+            if not part.leftovers.is_first:
+                part.leftovers.sweep()
             return _published(fetch, checksum, None if replace else names)
     return multi_object.download_product(asset, final, folder, callbacks, token, download)
 

@@ -54,7 +54,8 @@ class Leftovers:
         """Take the identity of a part file; nothing is read yet."""
         self.final, self.token = final, token
         self.folder, self.stem = final.parent / PART_FOLDER, stem(final, content)
-        self._is_first = False
+        self.is_first = False
+        """Whether no earlier attempt had left anything at the first scan."""
 
     def __iter__(self) -> Iterator[Path]:
         """Yield all files and folders of earlier attempts.
@@ -84,12 +85,12 @@ class Leftovers:
         Raises:
             DiskError: the folder cannot be read.
         """
-        if self._is_first:
+        if self.is_first:
             return None
         others = list(self)
         parts = [(size_of(path), path) for path in others if path.name.endswith(".part")]
         # One scan is enough when it found nothing: what comes later is no dead attempt's.
-        self._is_first = not others
+        self.is_first = not others
         best = max(parts, default=None)
         return best[1] if best and best[0] >= ADOPT_MIN_BYTES else None
 

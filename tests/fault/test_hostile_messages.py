@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import pytest
 from geodes_tasks.model.states import State
 from geodes_tasks.tasks.app import QUEUE, TASK
 from tests.fault.scene import KiB, Scene, wrong
+from tests.servers import wait_until
 
 if TYPE_CHECKING:
     from geodes_tasks.client.batch import Batch
@@ -103,9 +105,10 @@ def test_rubbish_among_commands_ends_no_worker(scene: Scene) -> None:
     one, ledger = scene.worker("one"), scene.ledger.connection
 
     for text in ("not json", "{}", "[1]"):
-        heard = ledger.client.publish(ledger.key("/0.celery.pidbox"), text)
+        heard = partial(ledger.client.publish, ledger.key("/0.celery.pidbox"), text)
+        # After each one the worker connects anew.
+        wait_until(heard, 10.0, "a worker that listens")
         goes_on(scene)
-        assert heard
 
     assert one.alive, scene.logs
 

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -719,6 +720,34 @@ def test_hashing_a_file_on_disk_can_be_stopped(final: Path) -> None:
 
 
 # --- afterwards ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["earlier attempts", "none"])
+def test_parts_of_dead_attempts_go_before_the_rename(
+    final: Path, monkeypatch: pytest.MonkeyPatch, *, earlier: bool
+) -> None:
+    """No later attempt removes them. Where the first look found none, there is no second one."""
+    if earlier:
+        broken(final)
+    scans, before, left = list[int](), list[int](), list[str]()
+    scan, rename = os.scandir, os.replace
+
+    def scandir(*args: int) -> object:
+        scans.append(1)
+        return scan(*args)
+
+    def replacing(*args: Any, **more: Any) -> None:
+        before.append(len(scans))
+        left.extend(path.name for path in (final.parent / PART_FOLDER).iterdir())
+        rename(*args, **more)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "replace", replacing)
+    fetch(final, MemoryTransport(CONTENT), token=2)
+
+    assert before[0] > 1 if earlier else before == [1]
+    assert len(left) == 1
+    assert names(final) == ["a.zip"]
 
 
 def test_success_sweeps_what_earlier_attempts_left(final: Path) -> None:
