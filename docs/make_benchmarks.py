@@ -75,7 +75,8 @@ def chapter(result: Result) -> Iterator[str]:
     )
     if result["scale"] != 1:
         yield f"\n**A quick try at {result['scale']:g} of the size, not the figures themselves.**"
-    yield "\n" + "; ".join(f"{name}: {value}" for name, value in conditions(result)) + "."
+    if under := "; ".join(f"{name}: {value}" for name, value in conditions(result)):
+        yield f"\n{under}."
     yield "\n| work | against | median (lowest to highest) | to reach | reached |"
     yield "|---|---|---|---|---|"
     for line in result["lines"]:
