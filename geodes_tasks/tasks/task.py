@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
     name=TASK,
     # Celery logs these as one line, without a traceback.
     throws=(GeodesTasksError,),
+    Request="geodes_tasks.tasks.download_request:DownloadRequest",
 )
 def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, Any]:  # noqa: ARG001
     """Fetch one asset. The arguments are for readers of Flower; the ledger knows the rest.
@@ -38,13 +40,27 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
         return _attempt(self)
     except (Ignore, GeodesTasksError) as error:
         ended = error
-    # Celery copies every frame of the traceback with the positions of all its instructions
-    # (billiard/einfo.py): half a megabyte, measured, that only a full collection frees.
-    ended.__cause__ = ended.__context__ = None
+    _free(ended)
     try:
         raise ended.with_traceback(None)
     finally:
         del ended
+
+
+def _free(ended: BaseException) -> None:
+    """Free what an error holds: the frames it came through, with the buffers of a transfer.
+
+    A frame with a name for its error stays alive until Python looks through all its objects for
+    such circles, a hundred failures later. Celery would copy each of these frames with the
+    positions of all its instructions (billiard/einfo.py), half a megabyte.
+    """
+    error: BaseException | None = ended
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        # Cut behind each, so that an error among its own causes ends the loop.
+        following = error.__cause__ or error.__context__
+        error.__cause__ = error.__context__ = None
+        error = following
 
 
 def _attempt(self: celery.Task) -> dict[str, Any]:

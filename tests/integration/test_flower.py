@@ -536,14 +536,22 @@ def test_forged_events_break_no_page(settings: Config, flower: FlowerProcess) ->
         {"runtime": float("inf")},
         {},
     )
-    with app.connection_for_write() as link:
-        for number in range(5):
-            with EventDispatcher(link, f"w{number}@host", app=app) as dispatcher:
-                dispatcher.send("worker-heartbeat", **{"freq": 2.0} | heartbeats[number])
-                dispatcher.send(
-                    "task-received", **{"uuid": f"u{number}", "name": "n"} | tasks[number]
-                )
-    wait_until(lambda: "u4" in flower.tasks(), 10.0, "the event that is right")
+
+    def send() -> None:
+        with app.connection_for_write() as link:
+            for number in range(5):
+                with EventDispatcher(link, f"w{number}@host", app=app) as dispatcher:
+                    dispatcher.send("worker-heartbeat", **{"freq": 2.0} | heartbeats[number])
+                    dispatcher.send(
+                        "task-received", **{"uuid": f"u{number}", "name": "n"} | tasks[number]
+                    )
+
+    def has_come() -> bool:
+        # It answers before it listens to events.
+        send()
+        return "u4" in flower.tasks()
+
+    wait_until(has_come, 20.0, "the event that is right")
 
     assert {page: flower.get(page)[0] for page in pages} == dict.fromkeys(pages, 200)
     assert list(flower.tasks()) == ["u4"]
