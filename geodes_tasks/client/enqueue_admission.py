@@ -242,7 +242,7 @@ def check_folder(folder: Path, ledger: Ledger) -> None:
 
 @contextlib.contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Have Python look for circles of objects less often: items make none, and are many."""
+    """Run the garbage collector less often: items are many and make no reference cycles."""
     if not _collections.acquire(blocking=False):
         yield  # another thread has changed it, and restores it
         return
@@ -313,7 +313,7 @@ def _send_block(
         refuse(taken)
 
     refuse(block.refusals)
-    results = ledger.admission.send(
+    results = ledger.admission.admit(
         receipt.batch, account, block.requests, proof_at, known=receipt.mostly_known
     )
     return count

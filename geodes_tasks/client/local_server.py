@@ -285,9 +285,9 @@ def _allowed_cores() -> list[int]:
 def _bind(worker: subprocess.Popen[bytes], core: int) -> None:
     """Have all threads of a worker use one core.
 
-    Python runs one thread at a time, and each call of the system lets another one run. Where that
-    one wakes on another core, both wait for each other: with 16 threads and small files that takes
-    nearly half of the processor time of a file (docs/benchmarks.md).
+    Each system call of a thread gives up the global interpreter lock (GIL). Where the next thread
+    wakes on another core, both contend for it: with 16 threads and small files that takes some 40 %
+    of the processor time of a file (docs/benchmarks.md).
     """
     # Threads to come inherit it from the one that starts them (sched_setaffinity(2)).
     with contextlib.suppress(OSError):

@@ -122,18 +122,6 @@ class Admissions(Part):
         stat: Callable[[str], Proof | None],
         *,
         known: bool = False,
-    ) -> list[Admitted]:
-        """Admit a block of requests, and return the result of each; arguments as for ``send``."""
-        return self.send(batch, account, requests, stat, known=known)()
-
-    def send(
-        self,
-        batch: str,
-        account: str,
-        requests: Sequence[Request],
-        stat: Callable[[str], Proof | None],
-        *,
-        known: bool = False,
     ) -> Callable[[], list[Admitted]]:
         """Send a block of requests, of which all new ones are admitted, or none.
 

@@ -122,9 +122,14 @@ class Connection:
         """
         pool, connection = self.client.connection_pool, None
         with self.commands(), contextlib.suppress(redis.ConnectionError):
-            connection = pool.get_connection()
-            sha = self._script(script).sha
-            connection.send_command("EVALSHA", sha, 1, self.prefix, *args)
+            opened, sha = pool.get_connection(), self._script(script).sha
+            try:
+                opened.send_command("EVALSHA", sha, 1, self.prefix, *args)
+            except BaseException:
+                opened.disconnect()
+                pool.release(opened)
+                raise
+            connection = opened
 
         def answer() -> Any:
             if connection is not None:

@@ -11,10 +11,10 @@ class DownloadRequest(Request):  # type: ignore[misc] # celery has no types
     """A message of the download task; named in the task's options, as Celery provides for."""
 
     def on_failure(self, exc_info: Any, *args: Any, **more: Any) -> Any:
-        """Report a failed task, then part its error from the frame that has a name for it.
+        """Report a failed task, then break the reference cycle of its error and Celery's frame.
 
-        Celery copies the frames of each error, 0.3 MB (billiard/einfo.py). In that circle the copy
-        stays until Python looks through all its objects, a hundred failures later.
+        Celery copies the frames of each error, 0.3 MB (billiard/einfo.py). In a cycle the copy
+        stays until a full garbage collection, a hundred failures later.
         """
         result = super().on_failure(exc_info, *args, **more)
         error = exc_info.exception

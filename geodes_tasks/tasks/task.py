@@ -50,8 +50,8 @@ def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, An
 def _free(ended: BaseException) -> None:
     """Free what an error holds: the frames it came through, with the buffers of a transfer.
 
-    A frame with a name for its error stays alive until Python looks through all its objects for
-    such circles, a hundred failures later. Celery would copy each of these frames with the
+    A frame and an error that it has a name for are a reference cycle, which stays until a full
+    garbage collection, a hundred failures later. Celery would copy each of these frames with the
     positions of all its instructions (billiard/einfo.py), half a megabyte.
     """
     error: BaseException | None = ended

@@ -217,7 +217,7 @@ def renewals(ledger: Ledger) -> Series:
     """Hold as many leases as a window has, and renew them; what one costs Redis."""
     ledger.admission.admit(
         "renewals", "renewals", [request(-1 - at) for at in range(BLOCK)], nothing_at
-    )
+    )()
     held = [
         ledger.leases.claim(one.download_id, "bench@host")
         for one in ledger.dispatch.release("renewals")
@@ -255,7 +255,7 @@ def grow(ledger: Ledger, length: int, wanted: int) -> Series:
     for start in range(length, wanted, BLOCK):
         block = [request(number) for number in range(start, min(start + BLOCK, wanted))]
         began = time.perf_counter()
-        ledger.admission.admit("growth", "default", block, nothing_at)
+        ledger.admission.admit("growth", "default", block, nothing_at)()
         rates.append(len(block) / (time.perf_counter() - began))
     return Series(tuple(rates[-LOTS * 20 :]), "items/s")
 

@@ -168,7 +168,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         answers = self.ledger.admission.admit(
             batch, ACCOUNT, requests, lambda _: PROOF if unchanged else None
-        )
+        )()
 
         assert {answer.download_id: answer.admission for answer in answers} == foreseen
 
@@ -488,10 +488,10 @@ def agree(ledger: Ledger, batch: str) -> None:
 def test_batch_name_used_again_after_a_new_beginning(small: Ledger) -> None:
     """A batch that is named as a forgotten one was counts each download once."""
     one = request(1, "/a")
-    small.admission.admit("b", ACCOUNT, [one], lambda _: None)
+    small.admission.admit("b", ACCOUNT, [one], lambda _: None)()
     small.control.begin_run([])
 
-    small.admission.admit("b", ACCOUNT, [one], lambda _: None)
+    small.admission.admit("b", ACCOUNT, [one], lambda _: None)()
 
     agree(small, "b")
 
@@ -500,7 +500,7 @@ def test_size_that_the_catalogue_does_not_know(small: Ledger) -> None:
     """A file of unknown size that is asked for, had, lost and asked for again counts once."""
     one = request(1, "/a", None)
     for _ in range(2):
-        small.admission.admit("b", ACCOUNT, [one], lambda _: None)
+        small.admission.admit("b", ACCOUNT, [one], lambda _: None)()
         claim = small.leases.claim(one.download_id, "w")
         assert isinstance(claim, Claim)
         small.leases.finish(claim, result_of(one))
@@ -511,11 +511,11 @@ def test_size_that_the_catalogue_does_not_know(small: Ledger) -> None:
 def test_batch_shared_by_two_accounts(small: Ledger) -> None:
     """A paused account holds up its own downloads alone, also in a batch that two share."""
     mine, other = request(1, "/a"), request(2, "/b")
-    small.admission.admit("b", "paused", [other], lambda _: None)
+    small.admission.admit("b", "paused", [other], lambda _: None)()
     small.connection.client.hset(
         small.connection.key("account", "paused"), "paused_until", "resume"
     )
 
-    small.admission.admit("b", "free", [mine], lambda _: None)
+    small.admission.admit("b", "free", [mine], lambda _: None)()
 
     assert [one.download_id for one in small.dispatch.release()] == [mine.download_id]

@@ -89,7 +89,7 @@ def long(settings: Config) -> Iterator[Watched]:
     kinds = (("geodes",), ("geodes", "s3"), ("s3",))
     requests = [request(n, *kinds[n * len(kinds) // COUNT]) for n in range(COUNT)]
     for first in range(0, COUNT, BLOCK):
-        ledger.admission.admit(BATCH, ACCOUNT, requests[first : first + BLOCK], lambda _: None)
+        ledger.admission.admit(BATCH, ACCOUNT, requests[first : first + BLOCK], lambda _: None)()
     ledger.dispatch.recover("w", 64)
     ledger.costs.clear()
     yield ledger
@@ -148,7 +148,7 @@ def test_a_cancelled_batch_costs_the_next_release_nothing(long: Watched, setting
     steering = Steering(settings)
     steering.ledger = long
     withdrawn = steering.cancel(BATCH)
-    long.admission.admit("other", ACCOUNT, [request(COUNT, "geodes")], lambda _: None)
+    long.admission.admit("other", ACCOUNT, [request(COUNT, "geodes")], lambda _: None)()
 
     released = long.dispatch.release()
 
@@ -178,7 +178,7 @@ def test_a_new_run_on_one_machine_costs_short_calls_only(long: Watched) -> None:
 
     long.control.begin_run([])
     long.control.end_left_overs()
-    long.admission.admit("new", ACCOUNT, [last], lambda _: None)
+    long.admission.admit("new", ACCOUNT, [last], lambda _: None)()
     long.dispatch.recover("w", 64)
     released = long.dispatch.release()
     while long.control.end_left_overs():

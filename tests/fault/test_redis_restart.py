@@ -43,7 +43,7 @@ def filled(server: SecuredServer, settings: Config) -> None:
     ]
     client = Ledger.of(server.settings("client", settings))
     client.connection.ping()
-    client.admission.admit("b", "default", requests, lambda _: None)
+    client.admission.admit("b", "default", requests, lambda _: None)()
     client.connection.client.close()
     worker = Ledger.of(server.settings("worker", settings))
     worker.connection.ledger_id()

@@ -107,7 +107,7 @@ class Town:
         """Ask for a file."""
         path = self.folder / f"{name}.zip"
         request = Request(asset_of(name.encode(), path.name), str(path))
-        self.ledger.admission.admit(batch, ACCOUNT, [request], lambda _: None)
+        self.ledger.admission.admit(batch, ACCOUNT, [request], lambda _: None)()
         return request
 
     def look(self) -> list[str]:

@@ -23,7 +23,7 @@ def ledger(ledger: Ledger) -> Ledger:
     """Give a ledger whose server knows the script already."""
     ledger.admission.admit(
         "a", "acc", [Request(asset_of(b"0", "0.zip"), "/data/0.zip")], lambda _: None
-    )
+    )()
     return ledger
 
 
@@ -36,7 +36,7 @@ def kill_connections(ledger: Ledger) -> None:
 
 def test_the_results_are_read_later(ledger: Ledger) -> None:
     """Other commands may be sent meanwhile, over the same client."""
-    results = ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
+    results = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
 
     assert ledger.reading.status("b").total == 3
     assert [one.admission for one in results()] == [Admission.NEW] * 3
@@ -47,7 +47,7 @@ def test_a_connection_that_breaks(ledger: Ledger, when: str) -> None:
     """The block is sent again; what was admitted already has joined, and nothing is there twice."""
     if when == "before it is sent":
         kill_connections(ledger)
-    results = ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
+    results = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
     if when == "before it is answered":
         assert ledger.reading.status("b").total == 3
         kill_connections(ledger)
@@ -59,7 +59,7 @@ def test_a_connection_that_breaks(ledger: Ledger, when: str) -> None:
 
 def test_an_answer_that_nobody_waits_for(ledger: Ledger) -> None:
     """Whoever asks next gets its own answer, and not that of before."""
-    ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
+    ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
 
     assert ledger.connection.client.echo("mine") == "mine"
     assert ledger.reading.status("b").total == 3
@@ -67,10 +67,10 @@ def test_an_answer_that_nobody_waits_for(ledger: Ledger) -> None:
 
 def test_a_server_that_has_forgotten_its_scripts(ledger: Ledger) -> None:
     """It is told the script, as after a restart."""
-    ledger.admission.admit("b", "acc", REQUESTS[:1], lambda _: None)
+    ledger.admission.admit("b", "acc", REQUESTS[:1], lambda _: None)()
     ledger.connection.client.script_flush()
 
-    answers = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
+    answers = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)()
 
     assert [str(one.admission) for one in answers] == ["joined", "new", "new"]
 
@@ -81,9 +81,9 @@ def test_a_server_that_is_gone(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         ledger = Ledger.of(config.load(redis_url=server.url))
         # It does not know the script, so its first answer asks for it.
-        results = ledger.admission.send("b", "acc", REQUESTS, lambda _: None)
+        results = ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
         server.stop()
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
             results()
         with pytest.raises(LedgerUnavailableError, match="no answer from Redis"):
-            ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)
+            ledger.admission.admit("b", "acc", REQUESTS, lambda _: None)()

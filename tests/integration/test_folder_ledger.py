@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     with OneMachine(config.load(), folder) as machine:
         requests = [request(number, "geodes") for number in range(2)]
         ledger = Ledger.of(machine.settings)
-        ledger.admission.admit("monday", "default", requests, lambda _: None)
+        ledger.admission.admit("monday", "default", requests, lambda _: None)()
     return folder
 
 
@@ -73,7 +73,7 @@ def test_a_run_shares_the_server_of_a_command(folder: Path) -> None:
         with OneMachine(config.load(), folder) as machine:
             servers = servers_in(folder.parent)
             run = Ledger.of(machine.settings)
-            run.admission.admit("tuesday", "default", [request(0, "geodes")], lambda _: None)
+            run.admission.admit("tuesday", "default", [request(0, "geodes")], lambda _: None)()
 
             seen = ledger.reading.status("tuesday").total
 

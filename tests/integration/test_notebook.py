@@ -256,7 +256,7 @@ def test_names_are_harmless(fake_ledger: Ledger) -> None:
     evil = "<script>alert(1)</script>"
     asset = asset_of(b"x", item_id=evil, key=evil, title=evil)
     request = Request(asset, f"/data/{evil}.zip")
-    fake_ledger.admission.admit("b", "acc", [request], lambda _: None)
+    fake_ledger.admission.admit("b", "acc", [request], lambda _: None)()
     fake_ledger.dispatch.release()
     claim = fake_ledger.leases.claim(request.download_id, "w")
     assert isinstance(claim, Claim)

@@ -216,7 +216,7 @@ def prove_all(folder: Path, source: str) -> None:
 
 def prove(ledger: Ledger, requests: list[Request]) -> None:
     """Record files as downloaded and proven."""
-    ledger.admission.admit("before", "default", requests, proof_at)
+    ledger.admission.admit("before", "default", requests, proof_at)()
     claims = together(
         ledger, [partial(ledger.leases.claim, one.download_id, "w") for one in requests]
     )

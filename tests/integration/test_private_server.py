@@ -266,7 +266,9 @@ def test_unfinished_downloads_end_while_the_new_run_works(
     with OneMachine(settings, folder) as machine:
         ledger = Ledger.of(machine.settings)
         for first in range(0, LEFT, 200):
-            ledger.admission.admit("old", "default", requests[first : first + 200], lambda _: None)
+            ledger.admission.admit(
+                "old", "default", requests[first : first + 200], lambda _: None
+            )()
     with OneMachine(settings, folder) as machine:
         ledger = Ledger.of(machine.settings)
         wait_until(lambda: ended_in(ledger) > LEFT // 50, 30.0, "some ended")
@@ -277,7 +279,7 @@ def test_unfinished_downloads_end_while_the_new_run_works(
         ledger = Ledger.of(machine.settings)
         before = ended_in(ledger)
         again = [*requests[:50], *requests[-50:]]
-        ledger.admission.admit("new", "default", again, lambda _: None)
+        ledger.admission.admit("new", "default", again, lambda _: None)()
         left = ledger.connection.key("left_over")
         wait_until(lambda: not ledger.connection.client.exists(left), 60.0, "all visited")
         status, after = ledger.reading.status("new"), ended_in(ledger)

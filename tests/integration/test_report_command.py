@@ -141,7 +141,7 @@ def test_the_ledger_stays_small(standin: StandIn, ledger: Ledger) -> None:
 
     def finish(items: list[Any]) -> int:
         for planned in plan(items, Selection(Path("/shared/downloads"))):
-            ledger.admission.admit(BATCH, "default", planned.requests, lambda _: None)
+            ledger.admission.admit(BATCH, "default", planned.requests, lambda _: None)()
         worker, claims = "worker@node17.cluster.example", 0
         for identifier in ledger.reading.downloads(BATCH):
             claim = ledger.leases.claim(identifier, worker)

@@ -105,7 +105,7 @@ def bring(ledger: Ledger, state: str, numbers: Sequence[int]) -> list[Request]:
     """Admit downloads to the batch of a state and bring them there, all through the ledger."""
     requests = [request_of(state, number) for number in numbers]
     for first in range(0, len(requests), 200):
-        ledger.admission.admit(state, ACCOUNT, requests[first : first + 200], lambda _: None)
+        ledger.admission.admit(state, ACCOUNT, requests[first : first + 200], lambda _: None)()
     for request in requests:
         ENDS[state](ledger, request.download_id)
     return requests

@@ -136,10 +136,10 @@ def enqueueing(ledger: Ledger) -> Iterator[tuple[str, Callable[[], object]]]:
         for number in range(BLOCK)
     ]
     admit, nothing = ledger.admission.admit, lambda _: None
-    yield "admit 50 new downloads", lambda: admit("new", ACCOUNT, new, nothing)
+    yield "admit 50 new downloads", lambda: admit("new", ACCOUNT, new, nothing)()
     yield (
         "admit 50 finished downloads again",
-        lambda: admit("again", ACCOUNT, done, lambda _: PROOF, known=True),
+        lambda: admit("again", ACCOUNT, done, lambda _: PROOF, known=True)(),
     )
     yield "refuse 50 downloads", lambda: ledger.admission.refuse("new", ACCOUNT, refused)
 

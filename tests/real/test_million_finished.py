@@ -37,7 +37,7 @@ def test_a_million_finished_files_of_earlier_runs(tmp_path: Path) -> None:
     with OneMachine(config.load(), folder) as machine:
         started_s = time.monotonic() - began
         ledger = Ledger.of(machine.settings)
-        answers = ledger.admission.admit("next", ACCOUNT, known, lambda _: PROOF)
+        answers = ledger.admission.admit("next", ACCOUNT, known, lambda _: PROOF)()
         admitted_s = time.monotonic() - began - started_s
         states = ledger.reading.totals().states
         left = ledger.reading.status(BATCH).total

@@ -124,7 +124,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupte
         with OneMachine(settings, left.folder) as machine:
             ledger = Ledger.of(machine.settings)
             for block in blocks(left.items, left.folder):
-                ledger.admission.admit(BATCH, "default", block, lambda _: None)
+                ledger.admission.admit(BATCH, "default", block, lambda _: None)()
             assert ledger.reading.status(BATCH).states[State.PENDING] == COUNT
             ledger.connection.client.close()
         print(f"\n{COUNT} downloads admitted in {time.monotonic() - began:.0f} s")

@@ -73,7 +73,7 @@ def test_waiting_ends_with_the_last_download(
     fake_ledger: Ledger, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """wait() gives the counts once nothing is queued, running or waiting."""
-    fake_ledger.admission.admit("b", "acc", [request_], lambda _: None)
+    fake_ledger.admission.admit("b", "acc", [request_], lambda _: None)()
 
     def cancel(_: float) -> None:
         fake_ledger.control.cancel([request_.download_id])
@@ -88,7 +88,7 @@ def test_waiting_can_be_bounded(
     fake_ledger: Ledger, request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the timeout the batch goes on, and the error says how much is left."""
-    fake_ledger.admission.admit("b", "acc", [request_], lambda _: None)
+    fake_ledger.admission.admit("b", "acc", [request_], lambda _: None)()
     monkeypatch.setattr(waiting, "POLL_S", 0.001)
     batch = Batch("b", fake_ledger)
 
@@ -101,7 +101,7 @@ def test_waiting_can_be_bounded(
 def test_results_are_the_records(fake_ledger: Ledger, request_: Request) -> None:
     """One record a download, in the order they were asked for."""
     other = Request(asset_of(b"other", "b.zip"), "/data/b.zip")
-    fake_ledger.admission.admit("b", "acc", [request_, other], lambda _: None)
+    fake_ledger.admission.admit("b", "acc", [request_, other], lambda _: None)()
     assert isinstance(fake_ledger.leases.claim(other.download_id, "w"), Claim)
     batch = Batch("b", fake_ledger)
 

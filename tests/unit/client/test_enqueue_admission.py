@@ -205,7 +205,7 @@ def test_blocks_are_bounded_and_items_are_whole(
     """Redis is never blocked for long, and no item is cut in two."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 3)
     sizes: list[int] = []
-    real = Admissions.send
+    real = Admissions.admit
 
     def note(
         ledger: Admissions, batch: str, account: str, requests: Any, stat: Any, **known: Any
@@ -213,7 +213,7 @@ def test_blocks_are_bounded_and_items_are_whole(
         sizes.append(len(requests))
         return real(ledger, batch, account, requests, stat, **known)
 
-    monkeypatch.setattr(Admissions, "send", note)
+    monkeypatch.setattr(Admissions, "admit", note)
     pairs = [Planned([request_of(f"{n}a"), request_of(f"{n}b")]) for n in range(5)]
 
     receipt = admitted(fake_ledger, pairs)
@@ -228,7 +228,7 @@ def test_a_block_is_planned_while_another_is_admitted(
     """Only the first block, for which workers wait, is counted before the next one is planned."""
     monkeypatch.setattr(enqueue_admission, "BLOCK", 1)
     seen: list[str] = []
-    real = Admissions.send
+    real = Admissions.admit
 
     def send(*args: Any, **known: Any) -> Any:
         seen.append("sent")
@@ -245,7 +245,7 @@ def test_a_block_is_planned_while_another_is_admitted(
             seen.append(f"{name} planned")
             yield Planned([request_of(name)])
 
-    monkeypatch.setattr(Admissions, "send", send)
+    monkeypatch.setattr(Admissions, "admit", send)
     receipt = admitted(fake_ledger, planned())
 
     assert seen == [
@@ -366,7 +366,7 @@ def test_what_is_known_is_asked_for_by_its_id(
 
     answers = fake_ledger.admission.admit(
         "b2", "acc", [*known[:2], new, *known[2:]], lambda _: None, known=True
-    )
+    )()
 
     assert [str(one.admission) for one in answers] == [
         "joined",
@@ -423,8 +423,8 @@ def test_a_changed_file_is_told_in_full(fake_ledger: Ledger) -> None:
         ),
     )
 
-    (present,) = fake_ledger.admission.admit("b2", "acc", [request], lambda _: same, known=True)
-    (again,) = fake_ledger.admission.admit("b3", "acc", [request], lambda _: changed, known=True)
+    (present,) = fake_ledger.admission.admit("b2", "acc", [request], lambda _: same, known=True)()
+    (again,) = fake_ledger.admission.admit("b3", "acc", [request], lambda _: changed, known=True)()
 
     assert (present.admission, again.admission) == (Admission.PRESENT, Admission.AGAIN)
 

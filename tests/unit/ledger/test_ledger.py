@@ -61,7 +61,7 @@ def ask(
     ledger: Ledger, *requests: Request, batch: str = BATCH, at: Proof | None = None
 ) -> list[Admitted]:
     """Admit requests; ``at`` is what a stat shows at every path."""
-    answers = ledger.admission.admit(batch, ACCOUNT, requests, lambda _: at)
+    answers = ledger.admission.admit(batch, ACCOUNT, requests, lambda _: at)()
     ledger.admission.end(batch)
     return answers
 
@@ -258,7 +258,7 @@ def test_only_files_that_were_proven_are_looked_at(fake_ledger: Ledger) -> None:
 
     old, new = request_of("old"), request_of("new")
     proven(fake_ledger, old)
-    answers = fake_ledger.admission.admit(BATCH, ACCOUNT, [new, old], stat)
+    answers = fake_ledger.admission.admit(BATCH, ACCOUNT, [new, old], stat)()
 
     assert looked == [old.path]
     assert [a.admission for a in answers] == [Admission.NEW, Admission.PRESENT]
@@ -511,7 +511,7 @@ def test_accounts_do_not_pause_each_other(fake_ledger: Ledger) -> None:
     """One user's refused key stops nobody else."""
     ours, theirs = request_of("ours"), request_of("theirs")
     ask(fake_ledger, ours)
-    fake_ledger.admission.admit("other", "other", [theirs], lambda _: None)
+    fake_ledger.admission.admit("other", "other", [theirs], lambda _: None)()
     claim = claimed(fake_ledger, ours)
     postponed(fake_ledger, claim, Decision(True, Reason.AUTH, counted=False, pause="key"))
 

@@ -61,7 +61,7 @@ class Bench:
         """Enqueue a file."""
         asset: Asset = asset_of(CONTENT, f"{name}.zip", **fields)
         request = Request(asset, str(self.folder / f"{name}.zip"))
-        self.ledger.admission.admit("b", "default", [request], lambda _: None)
+        self.ledger.admission.admit("b", "default", [request], lambda _: None)()
         return request
 
     def run(self, request: Request) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def away(*_: object) -> None:
 @pytest.fixture
 def claim(fake_ledger: Ledger) -> Claim:
     """A granted lease."""
-    fake_ledger.admission.admit("b", "acc", [REQUEST], lambda _: None)
+    fake_ledger.admission.admit("b", "acc", [REQUEST], lambda _: None)()
     answer = fake_ledger.leases.claim(REQUEST.download_id, "w")
     assert isinstance(answer, Claim)
     return answer

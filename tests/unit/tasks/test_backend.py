@@ -33,7 +33,7 @@ def result(fake_ledger: Ledger) -> Any:
 @pytest.fixture
 def claim(fake_ledger: Ledger) -> Claim:
     """A download under way."""
-    fake_ledger.admission.admit("b", "acc", [REQUEST], lambda _: None)
+    fake_ledger.admission.admit("b", "acc", [REQUEST], lambda _: None)()
     answer = fake_ledger.leases.claim(REQUEST.download_id, "w")
     assert isinstance(answer, Claim)
     return answer

@@ -1,4 +1,4 @@
-"""What a failed task leaves in memory: nothing, without a look of Python through all objects."""
+"""What a failed task leaves in memory: nothing, also before the next garbage collection."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_error_gives_back_its_frames() -> None:
     assert ended.__cause__ is ended.__context__ is None
 
 
-def test_a_failed_message_parts_from_its_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_message_is_in_no_reference_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery's frame has names for the error and for its copy of the frames."""
     seen: list[object] = []
     monkeypatch.setattr(Request, "on_failure", lambda _, info, **__: seen.append(info))

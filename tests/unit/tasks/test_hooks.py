@@ -298,7 +298,7 @@ def test_a_batch_is_over_when_all_of_it_is_in(fake_ledger: Ledger) -> None:
     """Files that are present do not end a batch of which more blocks come."""
     newly_over(fake_ledger)
     proven(fake_ledger, request_of("a"), batch="first")
-    fake_ledger.admission.admit("b", "acc", [request_of("a")], lambda _: PROOF)
+    fake_ledger.admission.admit("b", "acc", [request_of("a")], lambda _: PROOF)()
     early = newly_over(fake_ledger)
     fake_ledger.admission.end("b")
 

@@ -49,7 +49,7 @@ def request_of(name: str, hrefs: dict[str, str] | None = None) -> Request:
 
 def admitted(ledger: Ledger, *requests: Request) -> list[str]:
     """Admit requests; gives their ids."""
-    answers = ledger.admission.admit("b", ACCOUNT, requests, lambda _: None)
+    answers = ledger.admission.admit("b", ACCOUNT, requests, lambda _: None)()
     return [answer.download_id for answer in answers]
 
 
@@ -384,7 +384,7 @@ def test_s3_is_found_behind_many_batches_that_need_the_portal(fake_ledger: Ledge
     """Each call looks at a hundred batches; the next one goes on where it stopped."""
     for number in range(250):
         portal = [request_of(f"b{number}", PORTAL)]
-        fake_ledger.admission.admit(f"b{number}", ACCOUNT, portal, lambda _: None)
+        fake_ledger.admission.admit(f"b{number}", ACCOUNT, portal, lambda _: None)()
     (here,) = admitted(fake_ledger, request_of("a"))
     paused(fake_ledger)
 

@@ -44,7 +44,7 @@ def test_no_error_ends_a_poller(
     ids = {}
     for account in ("bad", "good"):
         request = Request(asset_of(b"content", f"{account}.zip"), f"/data/{account}.zip")
-        fake_ledger.admission.admit(account, account, [request], lambda _: None)
+        fake_ledger.admission.admit(account, account, [request], lambda _: None)()
         ids[account] = request.download_id
     poller = Polled(config.load(), fake_ledger, mailbox, "w@host")  # type: ignore[arg-type] # it sends
     poller.error, poller.period_s = error, 0.001

@@ -35,7 +35,7 @@ def recovery(fake_ledger: Ledger, mailbox: Mailbox) -> Recovery:
 def asked(ledger: Ledger, folder: Path = Path("/data"), name: str = "a") -> Request:
     """Ask for a file."""
     request = Request(asset_of(b"content", f"{name}.zip"), str(folder / f"{name}.zip"))
-    ledger.admission.admit("b", "acc", [request], lambda _: None)
+    ledger.admission.admit("b", "acc", [request], lambda _: None)()
     return request
 
 
