@@ -291,7 +291,6 @@ class WorkerProcess(Process):
         pool: str = "threads",
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
-        launcher: Sequence[str] = (),
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -303,12 +302,11 @@ class WorkerProcess(Process):
             pool: Of Celery.
             options: More of Celery's options.
             env: More variables; they win over the settings.
-            launcher: A program that starts it, such as ``taskset``, with its arguments.
         """
         super().__init__(folder / f"worker-{name}.log")
         self.settings, self.folder, self.name = settings, folder, name
         self._env = os.environ | config.environment(settings) | dict(env or {})
-        self._command = [*launcher, sys.executable, "-m", "celery", "-A", "worker", "worker"]
+        self._command = [sys.executable, "-m", "celery", "-A", "worker", "worker"]
         self._command += ["--pool", pool, "--concurrency", str(concurrency)]
         self._command += ["--hostname", f"{name}@%h", "--loglevel", "INFO", *options]
 

@@ -199,11 +199,6 @@ class OneMachine:
         wanted = min(cores(), self.settings.max_concurrent) if not self.settings.rate else 1
         while is_small and len(self.workers) < wanted:
             self.workers.append(self._worker_process())
-        allowed = _allowed_cores()
-        # Each core has one of them: two runs at once share all cores evenly.
-        if is_small and size_bytes and len(allowed) == len(self.workers) > 1:
-            for worker, core in zip(self.workers, allowed, strict=True):
-                _bind(worker, core)
 
     def _finish_workers(self, kind: type[BaseException] | None, *_: object) -> None:
         """Stop the workers at the end of a run; without an error they finish their hooks first."""
@@ -272,27 +267,9 @@ class OneMachine:
 
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
-    return len(_allowed_cores()) or os.cpu_count() or 1
-
-
-def _allowed_cores() -> list[int]:
-    """Return the processor cores that this process may use; none where the system has no list."""
     # Not on macOS.
     allowed = getattr(os, "sched_getaffinity", None)
-    return sorted(allowed(0)) if allowed else []
-
-
-def _bind(worker: subprocess.Popen[bytes], core: int) -> None:
-    """Have all threads of a worker use one core.
-
-    Each system call of a thread gives up the global interpreter lock (GIL). Where the next thread
-    wakes on another core, both contend for it: with 16 threads and small files that takes some 40 %
-    of the processor time of a file (docs/benchmarks.md).
-    """
-    # Threads to come inherit it from the one that starts them (sched_setaffinity(2)).
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{worker.pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {core})
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def known_folders(settings: Config) -> list[Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from redis.commands.core import Script
-
 
 SCHEMA = "2"
 """Raised when unfinished records of an older version can no longer be worked on."""
@@ -93,6 +94,8 @@ class Connection:
         self.limits = limits or Limits()
         self.prefix, self.url = prefix, url
         self._scripts: dict[str, Script] = {}
+        self._idle: defaultdict[int, list[Any]] = defaultdict(list)
+        """Connections that wait for the next script, by process."""
 
     def key(self, *parts: str) -> str:
         """Return the name of a key."""
@@ -104,12 +107,7 @@ class Connection:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        known = self._script(script)
-        with self.commands():
-            with contextlib.suppress(redis.exceptions.NoScriptError):
-                # The client's own script object does the same, and more that is not needed.
-                return self.client.execute_command("EVALSHA", known.sha, 1, self.prefix, *args)
-            return known(keys=[self.prefix], args=list(args))
+        return self.send(script, *args)()
 
     def send(self, script: str, *args: Any) -> Callable[[], Any]:
         """Send a script that may run twice; return a function that waits for its answer.
@@ -120,28 +118,38 @@ class Connection:
         Raises:
             LedgerUnavailableError: Redis does not answer; also raised by the function.
         """
-        pool, connection = self.client.connection_pool, None
-        with self.commands(), contextlib.suppress(redis.ConnectionError):
-            opened, sha = pool.get_connection(), self._script(script).sha
+        with self.commands():
+            known, connection = self._script(script), self._connection()
             try:
-                opened.send_command("EVALSHA", sha, 1, self.prefix, *args)
+                connection.send_command("EVALSHA", known.sha, 1, self.prefix, *args)
+            except redis.ConnectionError:
+                pass  # so does the read, below
             except BaseException:
-                opened.disconnect()
-                pool.release(opened)
+                self._idle[os.getpid()].append(connection)
                 raise
-            connection = opened
 
         def answer() -> Any:
-            if connection is not None:
-                broken = redis.ConnectionError, redis.exceptions.NoScriptError
+            with self.commands():
                 try:
-                    with self.commands(), contextlib.suppress(*broken):
-                        return connection.read_response()
+                    return connection.read_response()
+                except (redis.ConnectionError, redis.exceptions.NoScriptError):
+                    # Loads the script where it is missing, and connects anew, with pauses.
+                    return known(keys=[self.prefix], args=list(args))
                 finally:
-                    pool.release(connection)
-            return self.run(script, *args)
+                    # After an error it is closed; it opens itself with the next command.
+                    self._idle[os.getpid()].append(connection)
 
         return answer
+
+    def _connection(self) -> Any:
+        """Return an idle connection of this process, else a new one.
+
+        It is not given back to its pool: that, and the client above it, take 90 calls a command.
+        """
+        # A forked child inherits the sockets of its parent and must not write to them.
+        with contextlib.suppress(IndexError):
+            return self._idle[os.getpid()].pop()
+        return self.client.connection_pool.get_connection()
 
     def _script(self, name: str) -> Script:
         if name not in self._scripts:

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from geodes_tasks.errors import OutsideRootsError
+
+FRESH_S = 1.0
+"""Seconds for which it is remembered where a folder is: most files go where the last one went."""
+FOLDERS = 1000
+"""Number of folders that are remembered, at most."""
 
 _ABOVE = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
 """Flags of open(2) for a folder that is passed through: with O_PATH it need not be readable."""
@@ -24,6 +31,10 @@ class AllowedFolders:
     def __init__(self, folders: Sequence[Path]) -> None:
         """Store the folders; reads no disk yet."""
         self.folders = tuple(folders)
+        self._real: dict[str, tuple[float, str]] = {}
+        """Path of a folder to when it was resolved, and to what."""
+        self._inside: dict[tuple[int, int], float] = {}
+        """Device and inode of a folder to when it was found to be an allowed one."""
 
     def checked(self, path: str) -> Path:
         """Return the path if this worker may write there.
@@ -35,9 +46,11 @@ class AllowedFolders:
         with contextlib.suppress(ValueError, OSError):
             # Symbolic links are resolved first, so that one below a folder cannot lead out of it.
             # Links that are changed after this check: see ``check_open``.
-            real = Path(os.path.realpath(path))
-            allowed = [os.path.realpath(folder) for folder in self.folders]
-            if Path(path).is_absolute() and any(map(real.is_relative_to, allowed)):
+            parent, name = os.path.split(path)
+            is_plain = name not in {"", ".", ".."} and not is_link(path)
+            real = f"{self._resolved(parent)}/{name}" if is_plain else os.path.realpath(path)
+            allowed = (self._resolved(folder) for folder in self.folders)
+            if path.startswith(os.sep) and any(is_below(real, folder) for folder in allowed):
                 return Path(path)
         raise self._refusal(path)
 
@@ -50,6 +63,18 @@ class AllowedFolders:
             OutsideRootsError: it is elsewhere; its path is named as it was given.
             OSError: a folder above it cannot be opened.
         """
+        folder = os.fstat(descriptor)
+        # Where a folder was a moment ago: a link in the place of its name leads to another one.
+        key, now = (folder.st_dev, folder.st_ino), time.monotonic()
+        if now - self._inside.get(key, float("-inf")) < FRESH_S:
+            return
+        self._walk_up(path, descriptor)
+        if len(self._inside) >= FOLDERS:
+            self._inside.clear()
+        self._inside[key] = now
+
+    def _walk_up(self, path: str, descriptor: int) -> None:
+        """Open the folders above an open one until one is allowed; raises as ``check_open``."""
         roots = list[os.stat_result]()
         for folder in self.folders:
             with contextlib.suppress(FileNotFoundError):
@@ -66,5 +91,32 @@ class AllowedFolders:
         finally:
             os.close(current)
 
+    def _resolved(self, folder: str | Path) -> str:
+        """Return the real path of a folder, as it was up to ``FRESH_S`` ago."""
+        key, now = str(folder), time.monotonic()
+        known = self._real.get(key)
+        if known is None or now - known[0] >= FRESH_S:
+            if len(self._real) >= FOLDERS:
+                self._real.clear()
+            known = self._real[key] = now, os.path.realpath(key)
+        return known[1]
+
     def _refusal(self, path: str) -> OutsideRootsError:
         return OutsideRootsError(path, os.pathsep.join(map(str, self.folders)))
+
+
+def is_link(path: str) -> bool:
+    """Return whether a path is a symbolic link.
+
+    Raises:
+        ValueError: it is no path: it has a null character.
+    """
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Return whether a path is a folder or below it; both are resolved."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

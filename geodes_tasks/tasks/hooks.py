@@ -28,6 +28,7 @@ from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.model.results import DownloadResult
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback
+from geodes_tasks.tasks.core_binding import use_all_cores
 from geodes_tasks.tasks.loop_guard import LoopGuard
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Hook:
             if text.startswith("-") and not word.startswith("-"):
                 logger.warning("%s: not called, %r would be an option", self.name, text[:120])
                 return
+        use_all_cores()
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

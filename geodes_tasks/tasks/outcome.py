@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import UserDict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,7 +48,7 @@ def log_start(claim: Claim) -> None:
 
 def succeed(
     process: WorkerProcess, claim: Claim, result: DownloadResult, seconds: float
-) -> dict[str, Any]:
+) -> UserDict[str, Any]:
     """Record the verified file as SUCCESS; return what Flower shows as the task's result.
 
     Raises:
@@ -75,7 +76,7 @@ def succeed(
             "seconds": round(seconds, 3),
         },
     )
-    return {
+    shown = {
         "outcome": str(result.outcome),
         "path": result.path,
         "size_bytes": result.size_bytes,
@@ -86,6 +87,8 @@ def succeed(
         "sources": dict(result.sources),
         "attempts": claim.attempt,
     }
+    # Celery takes 250 calls to write a dict (celery.utils.saferepr), one for any other object.
+    return UserDict(shown)
 
 
 def end(

@@ -29,6 +29,7 @@ from geodes_tasks.settings.account_keys import of_account
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.allowed_folders import AllowedFolders
 from geodes_tasks.tasks.app import Sender
+from geodes_tasks.tasks.core_binding import CoreBinding
 from geodes_tasks.tasks.hooks import Hooks
 from geodes_tasks.tasks.lease_keeper import LeaseKeeper
 from geodes_tasks.tasks.leased_attempt import REDIS_AWAY, LeasedAttempt
@@ -73,6 +74,7 @@ class WorkerProcess:
             self.ledger, settings.s3_again_seconds, retry.outage_s(settings)
         )
         self.volumes = RefusedVolumes(STOP, self._publish_closed)
+        self.cores = CoreBinding()
         self._lock = threading.Lock()
         self._transports: dict[tuple[str, str], Transport] = {}
         """Transports opened so far, by account and source."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import UserDict
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
     throws=(GeodesTasksError,),
     Request="geodes_tasks.tasks.download_request:DownloadRequest",
 )
-def download(self: celery.Task, item: str, file: str, size: str) -> dict[str, Any]:  # noqa: ARG001
+def download(self: celery.Task, item: str, file: str, size: str) -> UserDict[str, Any]:  # noqa: ARG001
     """Fetch one asset. The arguments are for readers of Flower; the ledger knows the rest.
 
     Raises:
@@ -63,7 +64,7 @@ def _free(ended: BaseException) -> None:
         error = following
 
 
-def _attempt(self: celery.Task) -> dict[str, Any]:
+def _attempt(self: celery.Task) -> UserDict[str, Any]:
     """Claim the download of a message, transfer and record it. Raises as ``download``."""
     process, row = worker_process(), FlowerRow.of(self)
     process.worker = row.worker
@@ -75,7 +76,10 @@ def _attempt(self: celery.Task) -> dict[str, Any]:
             row.show_outcome(process.ledger)
         raise Ignore(str(claim))
     outcome.log_start(claim)
-    with process.keeper.keep(claim, on_progress=row.show_progress) as attempt:
+    with (
+        process.cores.during(claim.asset.size_bytes),
+        process.keeper.keep(claim, on_progress=row.show_progress) as attempt,
+    ):
         attempt.on_refusal, attempt.on_answer = process.record_refusal, process.record_answer
         attempt.check_open = partial(process.folders.check_open, claim.path)
         try:

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -70,13 +70,22 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
             raise DiskError(str(self._path), error.strerror or str(error)) from error
 
 
-@contextlib.contextmanager
-def closing(descriptor: int) -> Iterator[int]:
-    """Close a descriptor at the end of the block."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+class closing:  # noqa: N801 - as disk_errors, and a class for the same reason
+    """Context that closes a descriptor at its end."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        """Take an open descriptor."""
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        os.close(self._descriptor)
 
 
 def open_folder(folder: Path) -> int:
@@ -117,7 +126,7 @@ def open_below(folder: int, names: Iterable[str], *, make: bool = False) -> int:
     Raises:
         OSError: as :func:`open_folder`.
     """
-    descriptor = os.dup(folder)
+    descriptor = folder
     for name in names:
         try:
             if make:
@@ -125,9 +134,10 @@ def open_below(folder: int, names: Iterable[str], *, make: bool = False) -> int:
                     os.mkdir(name, dir_fd=descriptor)
             below = os.open(name, _FOLDER, dir_fd=descriptor)
         finally:
-            os.close(descriptor)
+            if descriptor != folder:
+                os.close(descriptor)
         descriptor = below
-    return descriptor
+    return os.dup(folder) if descriptor == folder else descriptor
 
 
 def create(name: str, folder: int) -> int:
@@ -235,15 +245,12 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def sync_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk: a rename survives a power cut only after this.
+def sync_folder(folder: int) -> None:
+    """Write the names in an open folder to the disk: a rename survives a power cut only after this.
 
     Source: fsync(2), "Calling fsync() does not necessarily ensure that the entry in the directory
     containing the file has also reached disk."
     """
     # Some network file systems refuse to sync a folder (EINVAL); the rename itself is done.
-    with (
-        closing(os.open(folder, os.O_RDONLY | os.O_DIRECTORY)) as descriptor,
-        contextlib.suppress(OSError),
-    ):
-        os.fsync(descriptor)
+    with contextlib.suppress(OSError):
+        os.fsync(folder)

@@ -56,6 +56,8 @@ class Leftovers:
         self.folder, self.stem = final.parent / PART_FOLDER, stem(final, content)
         self.is_first = False
         """Whether no earlier attempt had left anything at the first scan."""
+        self.descriptor = -1
+        """Of the folder of part files while a part file is open in it, else -1."""
 
     def __iter__(self) -> Iterator[Path]:
         """Yield all files and folders of earlier attempts.
@@ -63,14 +65,20 @@ class Leftovers:
         Raises:
             DiskError: the folder cannot be read.
         """
-        prefix = f"{self.stem}."
         with (
             disk_errors(self.final),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            # Opened as no link: files elsewhere are not swept up.
-            closing(open_folder(self.folder)) as folder,
-            os.scandir(folder) as entries,
         ):
+            if self.descriptor >= 0:
+                yield from self._below(self.descriptor)
+                return
+            # Opened as no link: files elsewhere are not swept up.
+            with closing(open_folder(self.folder)) as folder:
+                yield from self._below(folder)
+
+    def _below(self, folder: int) -> Iterator[Path]:
+        prefix = f"{self.stem}."
+        with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith(prefix):
                     continue
@@ -129,15 +137,15 @@ def part_folder(folder: Path, check: FolderCheck) -> int:
         GeodesTasksError: what ``check`` raises.
     """
     with closing(_parent(folder.parent, check)) as parent, disk_errors(folder):
-        # The umask decides on files. With 022 it would also close this folder to the users who
-        # share the parent: they adopt and remove the parts of each other.
-        shared = stat.S_IMODE(os.fstat(parent).st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
         # An attempt that ends removes the empty folder, possibly between our mkdir and open.
         for _ in range(100):
             with contextlib.suppress(FileNotFoundError):
                 return open_below(parent, [folder.name])
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder.name, dir_fd=parent)
+                # The umask decides on files. With 022 it would also close this folder to the users
+                # who share the parent: they adopt and remove the parts of each other.
+                shared = stat.S_IMODE(os.fstat(parent).st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
                 if shared & (stat.S_IWGRP | stat.S_IWOTH):
                     with closing(open_below(parent, [folder.name])) as made:
                         os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | shared)

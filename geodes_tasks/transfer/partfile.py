@@ -84,6 +84,7 @@ class PartFile:
         # An attempt that ends removes the empty folder, possibly just after we opened it.
         for _ in range(100):
             self._folder_fd = part_folder(self.folder, self._check)
+            self.leftovers.descriptor = self._folder_fd
             with contextlib.suppress(FileNotFoundError):
                 return disk.create(self.path.name, self._folder_fd)
             self._close()
@@ -101,7 +102,7 @@ class PartFile:
     def _close(self) -> None:
         if self._folder_fd >= 0:
             os.close(self._folder_fd)
-            self._folder_fd = -1
+            self._folder_fd = self.leftovers.descriptor = -1
         if self._fd >= 0:
             self._writer.close()
             os.close(self._fd)
@@ -269,9 +270,9 @@ class PartFile:
                 with parent_of(self._folder_fd, self.final, self._check) as parent:
                     names = self.path.name, self.final.name
                     os.replace(*names, src_dir_fd=self._folder_fd, dst_dir_fd=parent)
+                    return self._published(parent)
             except FileNotFoundError as error:
                 raise LeaseLostError(str(self.final)) from error
-        return self._published()
 
     def publish_new(self, name: Path) -> Proof | None:
         """Publish under a free name in the same folder; None when the name is taken.
@@ -286,22 +287,22 @@ class PartFile:
             try:
                 with parent_of(self._folder_fd, self.final, self._check) as parent:
                     link_new(self.path.name, self._folder_fd, name.name, parent)
+                    return self._published(parent)
             except FileExistsError:
                 return None
             except FileNotFoundError as error:
                 raise LeaseLostError(str(name)) from error
-        return self._published()
 
-    def _published(self) -> Proof:
-        with disk_errors(self.final):
-            proof = Proof.of(os.fstat(self._fd))
-            sync_folder(self.final.parent)
+    def _published(self, parent: int) -> Proof:
+        """Sync the open folder that has the file now, and remove what is left of all attempts."""
+        proof = Proof.of(os.fstat(self._fd))
+        sync_folder(parent)
         if self._has_etag():
             remove(self.path)
-        self._close()
         # An older attempt that was suspended may have created its part since the last scan.
         with contextlib.suppress(DiskError):
             self.leftovers.sweep()
+        self._close()
         self._remove_folder()
         return proof
 

@@ -108,12 +108,10 @@ class Cluster:
         """Stop workers and Redis."""
         self._stack.close()
 
-    def worker(self, slots: int = 16, name: str = "one", core: int | None = None) -> WorkerProcess:
-        """Start a worker, ready for messages, on all processor cores or bound to one."""
-        worker = WorkerProcess(
-            self.settings, self.folder / "workers", name=name, concurrency=slots,
-            launcher=() if core is None else ("taskset", "--cpu-list", str(core)),
-        )  # fmt: skip
+    def worker(self, slots: int = 16, name: str = "one") -> WorkerProcess:
+        """Start a worker, ready for messages."""
+        folder = self.folder / "workers"
+        worker = WorkerProcess(self.settings, folder, name=name, concurrency=slots)
         self._stack.callback(worker.stop)
         return worker.start()
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -124,8 +123,8 @@ def compare(
             cluster = stack.enter_context(
                 Cluster(folder, s3_endpoint_url=server.url, max_concurrent=THREADS, **SECRETS)
             )
-            for core in os.sched_getaffinity(0):  # as docs/cluster.md advises for small files
-                cluster.worker(THREADS // cores(), name=f"core-{core}", core=core)
+            for number in range(cores()):  # as docs/cluster.md advises for small files
+                cluster.worker(THREADS // cores(), name=f"core-{number}")
             items = [stored_item(server, row, folder / what, n) for n, row in enumerate(rows)]
             runs[WORKER] = functools.partial(through_worker, cluster, items, folder / "out")
         meter = Meter(server.pid)

@@ -81,11 +81,9 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
     with (
         FileServer(www) as server,
         Cluster(folder, server.url, max_concurrent=SLOTS) as cluster,
-        Cluster(folder / "bound", server.url, max_concurrent=SLOTS) as bound,
     ):
         items = publish(www, server.url, COUNT, SIZE)
         worker = cluster.worker(SLOTS)
-        bound.worker(SLOTS, core=min(os.sched_getaffinity(0)))
         threads = PlainCelery(folder / "threads", "threads", SLOTS)
         request.addfinalizer(threads.stop)
         prefork = PlainCelery(folder / "prefork", "prefork", os.cpu_count() or 2)
@@ -100,7 +98,6 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
             {
                 "plain Celery, threads": lambda: threads.seconds(hrefs),
                 "geodes_tasks": lambda: ours(cluster, items, folder),
-                "geodes_tasks, bound to a core": lambda: ours(bound, items, bound.folder),
                 "plain Celery, prefork": lambda: prefork.seconds(hrefs),
             }
         )
@@ -114,8 +111,6 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
     bench.line("small files a second", "(none)", mine.per(COUNT, "files/s"))
     threaded, forked = seen["plain Celery, threads"], seen["plain Celery, prefork"]
     bench.line(work, "a plain task with as many threads", mine.over(threaded), AT_MOST, OVERHEAD)
-    to_core = seen["geodes_tasks, bound to a core"].over(threaded)
-    bench.line(f"{work}, bound to a core", "a plain task with as many threads", to_core)
     bench.line(work, "a plain task on prefork, a process a core", mine.over(forked))
     faster = Series(tuple(2 * theirs / seconds for seconds in mine.values), "times")
     against = "pygeodes, twice its time for half of them"

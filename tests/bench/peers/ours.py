@@ -1,6 +1,6 @@
 """Files by our engine, verified: ours.py SPEC.json FOLDER THREADS SOURCE; says its seconds.
 
-Many small files are shared by a process a core, bound to it, as in one-machine mode.
+Many small files are shared by a process a core, bound to it, as a worker binds itself.
 """
 
 from __future__ import annotations
