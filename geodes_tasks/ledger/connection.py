@@ -12,24 +12,22 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError
 
 from geodes_tasks.errors import (
     GeodesTasksError,
     LedgerForbiddenError,
     LedgerSchemaError,
-    LedgerStuckError,
-    LedgerUnavailableError,
     UnknownBatchError,
 )
 from geodes_tasks.ledger.former_schema import take_over
 from geodes_tasks.ledger.limits import Limits
+from geodes_tasks.ledger.redis_errors import Commands, ledger_error
 from geodes_tasks.ledger.script_loader import script_text
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.settings.urls import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from redis.commands.core import Script
 
@@ -53,28 +51,6 @@ class Loading:
     percent: float
     left_s: float
     """Seconds that the server expects to need."""
-
-
-# Errors of a server that cannot work, in its own words: the client has a class for some of them
-# only, and has removed the code in front of those.
-# Source: https://github.com/redis/redis, src/server.c.
-_STUCK = (
-    "used memory > 'maxmemory'",
-    "read only replica",
-    "MISCONF",  # it cannot write its disk, so it takes no changes
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "WRONGTYPE",  # another program wrote this key; recovery of a worker removes it
-)
-_CLUSTER = (
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.MovedError,
-    redis.exceptions.ClusterCrossSlotError,
-)
-_BUSY = "BUSY "
-"""Begins the answer while a script runs: of Redis and of Valkey."""
-_FORBIDDEN = ("executing the script can't run this command", "ACL failure in script")
-"""Errors of a script that runs a command which its caller may not run; of Redis and of Valkey."""
 
 
 class Connection:
@@ -157,37 +133,13 @@ class Connection:
             self._scripts[name] = self.client.register_script(script_text(name))
         return self._scripts[name]
 
-    @contextlib.contextmanager
-    def commands(self) -> Iterator[Any]:
-        """Yield the client; raise its errors of connection and of rights as the ledger's."""
-        try:
-            yield self.client
-        except redis.RedisError as error:
-            known = self.failure(error)
-            if known is None:
-                raise
-            raise known from error
+    def commands(self) -> Commands:
+        """Return a context of the client that raises its errors as those of the ledger."""
+        return Commands(self.client, self.url)
 
     def failure(self, error: BaseException | None) -> GeodesTasksError | None:
         """Return the ledger's error for one of the client or the broker; None for any other."""
-        match error:
-            case redis.ConnectionError() | redis.TimeoutError():
-                return LedgerUnavailableError(masked(self.url), _reason(error))
-            case redis.InvalidResponse():
-                return LedgerUnavailableError(masked(self.url), "what answers there is no Redis")
-            case redis.ResponseError() if _is_of_cluster(error):
-                problem = "it runs in cluster mode; use a Redis with `cluster-enabled no`"
-                return LedgerStuckError(masked(self.url), problem)
-            case redis.exceptions.NoPermissionError():
-                return LedgerForbiddenError(masked(self.url), _reason(error))
-            case redis.exceptions.NoScriptError():
-                # Another server is at this address since the script was sent.
-                return LedgerStuckError(masked(self.url), _reason(error))
-            case redis.ResponseError() if any(word in str(error) for word in _FORBIDDEN):
-                return LedgerForbiddenError(masked(self.url), _reason(error))
-            case redis.ResponseError() if _is_stuck(str(error)):
-                return LedgerStuckError(masked(self.url), _reason(error))
-        return None
+        return ledger_error(error, self.url)
 
     def unknown_batch(self, name: str) -> UnknownBatchError:
         """Return the error for a batch that is not there, with the names most like it."""
@@ -317,34 +269,9 @@ class Connection:
         return SCHEMA
 
 
-def _is_of_cluster(error: redis.ResponseError) -> bool:
-    return isinstance(error, _CLUSTER) or "in a cluster node" in str(error)
-
-
-def _is_stuck(message: str) -> bool:
-    # In a pipeline the client puts the command in front.
-    is_busy = message.startswith(_BUSY) or f"caused error: {_BUSY}" in message
-    return is_busy or any(word in message for word in _STUCK)
-
-
 class Part:
     """Send the commands and scripts of one subject over the shared connection."""
 
     def __init__(self, connection: Connection) -> None:
         """Take the connection; sends nothing."""
         self._connection, self._key = connection, connection.key
-
-
-def _reason(error: Exception) -> str:
-    # The line in a script means nothing to a user.
-    message = str(error).partition(" script: ")[0]
-    if isinstance(error, MasterNotFoundError):
-        # redis-py lists its clients with 900 characters each, and leaves out what each failed with.
-        message, _, failed = message.partition(" : ")
-        refusals = failed.count(" - ")
-        message += (
-            f"; {refusals} Sentinels did not answer, or refused ssl= or sentinel_password="
-            if refusals
-            else "; is that the master_name in the Sentinels' settings?"
-        )
-    return message.splitlines()[0] if message else type(error).__name__

@@ -44,6 +44,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "mypy_boto3_s3": ("geodes_tasks.pygeodes.explorer",),
     "redis": (
         "geodes_tasks.ledger.redis_client",
+        "geodes_tasks.ledger.redis_errors",
         "geodes_tasks.ledger.connection",
         "geodes_tasks.ledger.script_loader",
     ),

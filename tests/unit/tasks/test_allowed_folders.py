@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from geodes_tasks.errors import GeodesTasksError, OutsideRootsError
 from geodes_tasks.model.asset import Unpack
-from geodes_tasks.tasks.allowed_folders import AllowedFolders
+from geodes_tasks.tasks.allowed_folders import FOLDERS, FRESH_S, AllowedFolders
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
@@ -158,3 +159,47 @@ def test_a_link_that_becomes_a_folder_meanwhile(
 
     with pytest.raises(OutsideRootsError, match="link/a"):
         AllowedFolders((tmp_path,)).checked(f"{tmp_path}/link/a")
+
+
+def test_where_a_folder_is_is_remembered_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most files go where the last one went; a folder that left the roots is judged anew soon."""
+    folder = tmp_path / "root" / "c"
+    folder.mkdir(parents=True)
+    roots, now = AllowedFolders((tmp_path / "root",)), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    descriptor = os.open(folder, os.O_RDONLY)
+
+    try:
+        roots.check_open(str(folder / "a"), descriptor)
+        folder.rename(tmp_path / "c")
+        roots.check_open(str(folder / "a"), descriptor)
+        now[0] += FRESH_S
+        with pytest.raises(OutsideRootsError):
+            roots.check_open(str(folder / "a"), descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_file_that_is_a_link_is_resolved(tmp_path: Path) -> None:
+    """Its folder is a root, the place it leads to is not."""
+    (tmp_path / "root").mkdir()
+    roots = AllowedFolders((tmp_path / "root",))
+    path = tmp_path / "root" / "a"
+    assert roots.checked(str(path)) == path
+
+    path.symlink_to(tmp_path / "secret")
+
+    with pytest.raises(OutsideRootsError):
+        roots.checked(str(path))
+
+
+def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
+    """A batch with a folder for each file does not fill the memory."""
+    roots = AllowedFolders((tmp_path,))
+
+    for number in range(3 * FOLDERS):
+        roots.checked(f"{tmp_path}/{number}/a")
+
+    assert len(roots._real) <= FOLDERS

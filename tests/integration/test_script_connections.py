@@ -1,0 +1,68 @@
+"""Scripts keep their connections: one for each thread that sends, in each process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from geodes_tasks.ledger import Ledger, Request
+from geodes_tasks.settings import config
+from tests.conftest import asset_of
+
+
+def connected(ledger: Ledger) -> int:
+    """Count the connections of all clients of a server but the one that asks."""
+    other = Ledger.of(config.load(redis_url=ledger.connection.url)).connection.client
+    count = int(other.info("clients")["connected_clients"]) - 1
+    other.close()
+    return count
+
+
+def admit(ledger: Ledger, batch: str, number: int) -> int:
+    """Admit some downloads by one script; give the number of its answers."""
+    assets = [asset_of(f"{batch} {n}".encode(), f"{batch}-{n}.zip") for n in range(number)]
+    asked = [Request(asset, f"/data/{asset.title}") for asset in assets]
+    return len(ledger.admission.admit(batch, "acc", asked, lambda _: None)())
+
+
+def test_one_connection_serves_one_script_after_another(ledger: Ledger) -> None:
+    """Also after a script has failed, whose connection is as good as before."""
+    admit(ledger, "first", 1)
+    before = connected(ledger)
+
+    for number in range(1, 6):
+        with pytest.raises(redis.ResponseError):
+            ledger.connection.run("admit_downloads", "no", "such", "arguments")
+        assert admit(ledger, f"b{number}", number) == number
+
+    assert connected(ledger) == before
+
+
+def test_threads_do_not_share_one(ledger: Ledger) -> None:
+    """What runs at the same time gets its own answers."""
+    numbers = [1 + n % 7 for n in range(100)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: admit(ledger, f"b{n}", numbers[n]), range(100)))
+
+    assert answers == numbers
+
+
+def test_a_forked_child_has_its_own(ledger: Ledger) -> None:
+    """Two processes that write to one socket would mix their commands."""
+    admit(ledger, "first", 1)
+
+    if not (child := os.fork()):
+        with contextlib.suppress(BaseException):
+            is_idle = bool(ledger.connection._idle[os.getpid()])
+            if not is_idle and admit(ledger, "of the child", 3) == 3:
+                os._exit(0)
+        os._exit(1)
+    answers = [admit(ledger, f"b{n}", n) for n in range(1, 30)]
+
+    assert answers == list(range(1, 30))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
