@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import requests
+from urllib3 import BaseHTTPResponse
 
 from geodes_tasks.errors import GeodesTasksError, StalledError
 from geodes_tasks.model.json import parsed
@@ -26,10 +26,12 @@ MESSAGE_SECONDS = 10.0
 class Exchange:
     """Response to a request, after its redirects."""
 
-    response: requests.Response
+    response: BaseHTTPResponse
     call: Call
     href: str
     """Address of the first request, before any redirect."""
+    url: str
+    """Address of the last request, as it was sent."""
     redirected: bool
     """True when the response came after a redirect."""
 
@@ -40,7 +42,7 @@ class Exchange:
 
     def reader(self, offset: int = 0) -> BodyReader:
         """Return a reader of the body, which starts at byte ``offset`` of the object."""
-        return BodyReader(self.response.raw, self.shown, self.call, offset=offset)
+        return BodyReader(self.response, self.shown, self.call, offset=offset)
 
     def message(self) -> bytes:
         """Read the start of an error response; less of it when it breaks or is slow."""

@@ -1,8 +1,9 @@
 """The HTTP client: every request but those of S3 is sent here, for a file or for a small question.
 
-requests drops only ``Authorization`` at a redirect and would send ``X-API-Key`` to any host, so
-each hop is checked here, and only the portal receives the key. No retries; cookies only within
-the redirects of one request.
+requests prepares addresses and finds connections, over proxies too; the requests themselves are
+sent here. A session of it would send ``X-API-Key`` to any host that a redirect names: each hop is
+checked here, and only the portal receives the key. No retries; cookies only within the redirects of
+one request.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ import ssl
 import threading
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
-from requests.exceptions import ConnectTimeout, ProxyError, ReadTimeout, RequestException, SSLError
+from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cookie_header
+from requests.exceptions import RequestException
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3 import HTTPConnectionPool
-from urllib3.exceptions import HTTPError
+from urllib3 import BaseHTTPResponse, Timeout
+from urllib3 import exceptions as wire
 
 from geodes_tasks.errors import (
     AuthError,
@@ -39,14 +39,14 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.config import Config
-from geodes_tasks.settings.trust import tls_context
 from geodes_tasks.settings.urls import is_loopback, masked
 from geodes_tasks.transports.abort import Call, Calls
 from geodes_tasks.transports.body_reader import cause_name, root_cause
 from geodes_tasks.transports.http.addresses import AddressPolicy, Origin, origin, redact
 from geodes_tasks.transports.http.api_key import ApiKey
-from geodes_tasks.transports.http.connections import Watch, hide_paths, watched
+from geodes_tasks.transports.http.connections import Watch, hide_paths
 from geodes_tasks.transports.http.exchange import Exchange, Reply
+from geodes_tasks.transports.http.pools import Pools, proxy_problem
 
 MAX_HOPS = 5
 """Number of redirects followed for one request, at most."""
@@ -55,34 +55,26 @@ MAX_REPLY_BYTES = 16 << 20
 JSON of this size, empty lists, takes 0.4 GB of memory; one of 64 MiB took 1.5 GB."""
 GZIP = 16 + zlib.MAX_WBITS
 """Window bits with which zlib reads the header of gzip (zlib.decompressobj)."""
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-
+_HEADERS = {
+    "Accept": "*/*",
+    "User-Agent": f"geodes-tasks/{__version__}",
+    "Accept-Encoding": "identity",
+}
 # Pairs, unreserved and reserved characters (RFC 3986 section 3.4): what needs no encoding.
 _VALID_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})+")
 
 
-class _WatchedAdapter(HTTPAdapter):
-    """An adapter of requests whose connections are watched and use one TLS context."""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request as it is sent; the cookies of requests read its address and its headers."""
 
-    def __init__(self, settings: Config, watch: Watch, connections: int = 10) -> None:
-        super().__init__(max_retries=0, pool_maxsize=connections)
-        self._settings, self._watch = settings, watch
-
-    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        host, tls = super().build_connection_pool_key_attributes(*args, **kwargs)
-        if host["scheme"] == "https":
-            tls["ssl_context"] = tls_context(self._settings.ca_bundle)
-        return host, tls
-
-    def cert_verify(self, conn: Any, *_: Any) -> None:
-        # requests would add the certificates of certifi, and read them for each connection.
-        conn.cert_reqs = "CERT_REQUIRED"
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        if isinstance(pool.ConnectionCls, type):
-            pool.ConnectionCls = watched(pool.ConnectionCls, self._watch)
-        return pool
+    url: str
+    target: str
+    """Path and query."""
+    headers: dict[str, str]
+    body: bytes | None
 
 
 class HttpClient:
@@ -127,16 +119,17 @@ class HttpClient:
         asked = {"Accept-Encoding": "gzip"} | dict(headers or {})
         with self.calls.begin() as call:
             exchange = self.request(url, asked, call, body, follows=False, seconds=seconds)
-            with exchange.response as response:
+            headers, status = exchange.response.headers, exchange.response.status
+            with closing(exchange.response):
                 limit_s = seconds or self._settings.first_byte_seconds
                 exchange.read_into(start, MAX_REPLY_BYTES + 1, limit_s)
-        status, content = response.status_code, bytes(start)
-        if response.headers.get("Content-Encoding", "").strip().lower() == "gzip":
+        content = bytes(start)
+        if headers.get("Content-Encoding", "").strip().lower() == "gzip":
             with suppress(zlib.error):
                 content = zlib.decompressobj(GZIP).decompress(content, MAX_REPLY_BYTES + 1)
         if len(content) > MAX_REPLY_BYTES:
             raise UnexpectedAnswerError(redact(url), status, "the answer has no end")
-        return Reply(status, response.headers, content)
+        return Reply(status, headers, content)
 
     def request(
         self,
@@ -175,9 +168,9 @@ class HttpClient:
         while len(seen) <= MAX_HOPS:
             request = self._prepared(url, came_from, headers, body)
             # Load balancers redirect to the same address until their cookie comes back.
-            if came_from:
-                request.prepare_cookies(cookies)
-            step = url, str(request.headers.get("Cookie", ""))
+            if came_from and (found := get_cookie_header(cookies, request)):  # type: ignore[no-untyped-call]
+                request.headers["Cookie"] = found
+            step = url, request.headers.get("Cookie", "")
             if step in seen:
                 break
             seen.add(step)
@@ -185,12 +178,12 @@ class HttpClient:
             query = url.partition("#")[0].partition("?")[2]
             call.query = query if _VALID_QUERY.fullmatch(query) else None
             response = self._send(request, href, call, timeouts, is_hop=bool(came_from))
-            target = _redirect(response) if follows else None
+            target = _redirect(response, request.url) if follows else None
             if target is None:
-                return Exchange(response, call, href, redirected=len(seen) > 1)
+                return Exchange(response, call, href, request.url, redirected=len(seen) > 1)
             response.close()
-            cookies.update(response.cookies)
-            url, came_from = self.policy.secured(target), str(response.url)
+            extract_cookies_to_jar(cookies, request, response)  # type: ignore[no-untyped-call]
+            url, came_from = self.policy.secured(target), request.url
         problem = f"redirects without end, last to {redact(url)}"
         if self.policy.is_portal(href):
             raise AuthError(redact(href), self.key.name(), problem)
@@ -198,57 +191,60 @@ class HttpClient:
 
     def _prepared(
         self, url: str, came_from: str, headers: Mapping[str, str], body: bytes | None
-    ) -> requests.PreparedRequest:
+    ) -> _Request:
         """Build the request, check its address, and add the key for the portal."""
         if "\\" in url:
             # WHATWG URL parsers read it as a slash, RFC 3986 parsers as a part of the user name.
             raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
         # ``Session.prepare_request`` would also add a login from ~/.netrc.
-        request = requests.PreparedRequest()
-        own = {"User-Agent": f"geodes-tasks/{__version__}", "Accept-Encoding": "identity"}
+        prepared = requests.PreparedRequest()
         try:
-            request.prepare_method("GET" if body is None else "POST")
-            request.prepare_url(url, None)
-            request.prepare_headers({"Accept": "*/*", **own, **headers})
-            if body is not None:
-                request.prepare_body(body, None)
+            prepared.prepare_url(url, None)
+            sent_to, target = str(prepared.url), prepared.path_url
         except (RequestException, ValueError) as error:
             raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)
         # The address is checked as it will be sent: two parsers may find two hosts (CWE-918).
-        sent_to = str(request.url)
         if came_from:
             self.policy.check_redirect(came_from, sent_to)
         else:
             self.policy.check_href(sent_to)
+        sent = _HEADERS | dict(headers)
         if self._with_key and self.policy.takes_key(sent_to):
-            request.headers.update(self.key.header(sent_to))
-        return request
+            sent |= self.key.header(sent_to)
+        return _Request(sent_to, target, sent, body)
 
     def _send(
         self,
-        request: requests.PreparedRequest,
+        request: _Request,
         href: str,
         call: Call,
         timeouts: tuple[float, float],
         *,
         is_hop: bool,
-    ) -> requests.Response:
-        """Send one request by its adapter, without redirects."""
-        # ``Session.send`` would keep cookies, and read the body of a response to its end
-        # before it follows a redirect.
-        url, where = str(request.url), origin(str(request.url))
+    ) -> BaseHTTPResponse:
+        """Send one request, without redirects."""
+        url, where = request.url, origin(request.url)
         if where not in self._proxies:
             # This call reads the whole environment: once for each server is enough. Loopback may
             # use plain http, and a proxy would then see the key.
             self._proxies[where] = {} if is_loopback(where[1]) else get_environ_proxies(url)
         try:
-            return self._adapter().send(
-                request,
-                stream=True,
-                timeout=timeouts,
-                proxies=self._proxies[where],
+            pool = self._connections().pool(request, self._proxies[where])
+            # A proxy without a tunnel needs the whole address (RFC 9112 section 3.2.2).
+            is_forwarded = pool.proxy is not None and pool.scheme == "http"
+            return pool.urlopen(
+                "GET" if request.body is None else "POST",
+                url.partition("#")[0] if is_forwarded else request.target,
+                body=request.body,
+                headers=request.headers,
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+                timeout=Timeout(*timeouts),
+                preload_content=False,
+                decode_content=False,
             )
-        except (RequestException, HTTPError, OSError, ValueError) as error:
+        except (RequestException, wire.HTTPError, OSError, ValueError) as error:
             kind, problem = self._named(error, url, timeouts, connected=call.connected)
             named: GeodesTasksError = kind(redact(href), problem)
             if is_hop and isinstance(named, UnreachableError):
@@ -256,21 +252,21 @@ class HttpClient:
             # A ValueError is about an address, and quotes it whole: of a proxy with its password.
             raise named from None if isinstance(error, ValueError) else root_cause(error)
 
-    def _adapter(self) -> HTTPAdapter:
-        """Return the adapter of this thread and process."""
+    def _connections(self) -> Pools:
+        """Return the connections of this thread and process."""
         # A forked child inherits the sockets of its parent and must not write to them.
         if getattr(self._local, "pid", None) != os.getpid():
             hide_paths()
-            self._local.adapter = _WatchedAdapter(self._settings, self._watch)
+            self._local.pools = Pools(self._settings, self._watch)
             self._local.pid = os.getpid()
-        adapter: HTTPAdapter = self._local.adapter
-        return adapter
+        pools: Pools = self._local.pools
+        return pools
 
     def _named(
         self, error: Exception, url: str, timeouts: tuple[float, float], *, connected: bool
     ) -> tuple[type[TransferError | HrefRefusedError], str]:
-        """Return the class and the text of the error of this package for one of requests."""
-        # The texts of requests quote whole addresses, so only the inner cause is used.
+        """Return the class and the text of the error of this package for one of a connection."""
+        # The texts of urllib3 quote whole addresses, so only the inner cause is used.
         cause, name = root_cause(error), cause_name(error)
         proxy = select_proxy(url, self._proxies[origin(url)])
         via = f"the proxy {masked(proxy)}" if proxy else ""
@@ -278,15 +274,15 @@ class HttpClient:
         broken = TransferError if connected else UnreachableError
         untrusted = "its TLS certificate is not trusted: "
         match error:
-            case SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
+            case wire.SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
                 return UntrustedServerError, untrusted + cause.verify_message
-            case ReadTimeout():
+            case wire.ReadTimeoutError():
                 # Without a connection it was the TLS handshake that did not end.
                 silent = StalledError if connected else UnreachableError
                 return silent, f"no answer within {timeouts[1]:g} s"
-            case ConnectTimeout():
+            case wire.ConnectTimeoutError() if not isinstance(error, wire.NewConnectionError):
                 return broken, f"no connection{over} within {timeouts[0]:g} s"
-            case ProxyError():
+            case wire.ProxyError():
                 # http.client: "Tunnel connection failed: 407 Proxy Authentication Required".
                 words = "".join(c if c.isprintable() else " " for c in str(cause)[:200])
                 return ProxyFailedError, f"{via}: {words if 'Tunnel' in words else name}"
@@ -300,41 +296,14 @@ class HttpClient:
         return broken, f"the connection{over} failed ({name})"
 
 
-def proxy_problem(error: ValueError, proxy: str) -> str:
-    """Return what is wrong with a proxy of the environment; its password is not in the text."""
-    problem = "is no valid address, correct the variable"
-    if "SOCKS" in str(error):
-        problem = "needs PySocks: pip install 'geodes-tasks[socks]'"
-    return f"the proxy {masked(proxy)} {problem}"
-
-
-def watched_pool(
-    url: str, settings: Config, watch: Watch, proxies: Mapping[str, str], connections: int
-) -> HTTPConnectionPool:
-    """Return connections to one server, or over the proxy that leads to it.
-
-    Raises:
-        ValueError: the address of the proxy cannot be used.
-        OSError: the certificates cannot be read.
-    """
-    adapter = _WatchedAdapter(settings, watch, connections)
-    pool: HTTPConnectionPool = adapter.get_connection_with_tls_context(
-        requests.Request("GET", url).prepare(), verify=True, proxies=proxies
-    )
-    return pool
-
-
-def _redirect(response: requests.Response) -> str | None:
-    """Return the absolute address that a redirect names; None for any other response."""
-    if not response.is_redirect:
+def _redirect(response: BaseHTTPResponse, url: str) -> str | None:
+    """Return the absolute address that a redirect of an address names; None for any other one."""
+    if response.status not in _REDIRECTS or "Location" not in response.headers:
         return None
     try:
         # Header fields are read as ISO 8859-1, and servers write UTF-8. Location may be relative
         # to the address of the request (RFC 9110 section 10.2.2).
-        return urljoin(
-            str(response.url), response.headers["Location"].encode("latin-1").decode("utf-8")
-        )
+        return urljoin(url, response.headers["Location"].encode("latin-1").decode("utf-8"))
     except ValueError as error:
         response.close()
-        shown = redact(str(response.url))
-        raise HrefRefusedError(shown, "it redirects to an invalid address") from error
+        raise HrefRefusedError(redact(url), "it redirects to an invalid address") from error

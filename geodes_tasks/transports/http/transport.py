@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ class HttpTransport:
         with self._client.calls.begin() as call:
             wanted = Wanted(href, call, asset)
             exchange, body = self._from(wanted, offset, etag) if offset else self._whole(wanted)
-            with exchange.response:
+            with closing(exchange.response):
                 yield body
 
     def serves_ranges(self, href: str) -> bool:
@@ -107,14 +107,14 @@ class HttpTransport:
         headers |= {"If-Range": etag} if etag else {}
         with self._client.calls.begin() as call:
             exchange = self._client.request(href, headers, call)
-            with exchange.response:
+            with closing(exchange.response):
                 reader, answer = exchange.reader(first), exchange.response
                 total = responses.resumed_total(answer.headers, reader.length, first, etag, length)
-                if answer.status_code == 206 and total is not None and _is_identity(answer.headers):
+                if answer.status == 206 and total is not None and _is_identity(answer.headers):
                     now_etag = responses.strong_etag(answer.headers.get("ETag"))
                     yield Body(first, total, now_etag, reader.pieces())
                     return
-                if answer.status_code not in {206, *_RANGE_REFUSED}:
+                if answer.status not in {206, *_RANGE_REFUSED}:
                     # A message in place of the file has its own error, also with status 200.
                     self._body(exchange, asset)
                 if etag is None:
@@ -142,7 +142,7 @@ class HttpTransport:
         validator = {"If-Range": etag} if etag else {}
         headers = {"Range": f"bytes={offset}-", **validator}
         exchange = self._client.request(href, headers, wanted.call)
-        status = exchange.response.status_code
+        status = exchange.response.status
         if status == 206 and (body := _rest(exchange, offset, etag, wanted.asset)):
             return exchange, body
         if status != 206 and status not in _RANGE_REFUSED:
@@ -186,7 +186,7 @@ class HttpTransport:
         Raises:
             GeodesTasksError: the response is not the file; each meaning has its class.
         """
-        headers, status = exchange.response.headers, exchange.response.status_code
+        headers, status = exchange.response.headers, exchange.response.status
         checksum, reader = asset.checksum if asset else None, exchange.reader()
         # Some servers answer 206 with all bytes to a request without a range.
         is_whole = responses.resumed_total(headers, reader.length, 0, None) is not None
@@ -211,16 +211,16 @@ class HttpTransport:
     def _failure(self, exchange: Exchange, first: bytes) -> GeodesTasksError:
         """Read the message of the server after its ``first`` bytes; return the error for it."""
         response = exchange.response
-        secrets = query_secrets(exchange.href) | query_secrets(str(response.url))
+        secrets = query_secrets(exchange.href) | query_secrets(exchange.url)
         body = scrubbed(_text(first + exchange.message()), secrets | self._client.key.secrets())
         answer = responses.Answer(
             href=exchange.shown,
-            status=response.status_code,
+            status=response.status,
             headers=response.headers,
             body=body,
             key_name=self._client.key.name(),
             of_portal=self._client.policy.is_portal(exchange.href),
-            by_portal=self._client.policy.is_portal(response.url),
+            by_portal=self._client.policy.is_portal(exchange.url),
             redirected=exchange.redirected,
         )
         return responses.failure(answer, now=datetime.now(UTC))

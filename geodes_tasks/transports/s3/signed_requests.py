@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from requests import Request
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
 from urllib3.exceptions import HTTPError, ProtocolError
@@ -29,7 +30,7 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.abort import Call, Calls
 from geodes_tasks.transports.body_reader import root_cause
 from geodes_tasks.transports.http.connections import Watch, hide_paths
-from geodes_tasks.transports.http.http_client import proxy_problem, watched_pool
+from geodes_tasks.transports.http.pools import Pools, proxy_problem
 from geodes_tasks.transports.s3.credentials import Credentials, Keyring
 from geodes_tasks.transports.s3.refusals import EXPIRED, S3Refusal, connection_failure
 from geodes_tasks.transports.s3.signature import encoded_path, encoded_query, signed_headers
@@ -199,10 +200,9 @@ class SignedRequests:
             settings, proxies = self._settings, get_environ_proxies(endpoint, None)
             bundle = settings.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
             try:
-                self._pools[endpoint] = watched_pool(
-                    endpoint, settings.replace(ca_bundle=bundle and Path(bundle)),
-                    self._watch, proxies, CONNECTIONS,
-                )  # fmt: skip
+                settings = settings.replace(ca_bundle=bundle and Path(bundle))
+                pools = Pools(settings, self._watch, CONNECTIONS)
+                self._pools[endpoint] = pools.pool(Request("GET", endpoint).prepare(), proxies)
             except ValueError as error:
                 # Not chained: the text quotes the address of the proxy with its password.
                 problem = proxy_problem(error, select_proxy(endpoint, proxies) or endpoint)
