@@ -114,6 +114,8 @@ class Claim:
         return next((one for one in self._noted("host") if one.startswith(REDIRECT)), "")
 
     def _noted(self, word: str) -> frozenset[str]:
+        if not self.notes:
+            return self.notes
         parted = (note.partition(":") for note in self.notes)
         return frozenset(rest for first, _, rest in parted if first == word)
 
@@ -240,8 +242,8 @@ class Leases(Part):
         }
         # The signature of an href is a secret, and a verified file needs it no more. A request
         # for the same item brings it again.
-        if claim.asset.unsigned() != claim.asset:
-            fields["spec"] = jsontext.compact(claim.asset.unsigned().to_dict())
+        if (unsigned := claim.asset.unsigned()) is not claim.asset:
+            fields["spec"] = jsontext.compact(unsigned.to_dict())
         return self._record(claim, "finish_download", fields)
 
     def postpone(

@@ -76,6 +76,8 @@ class WorkerProcess:
         self.volumes = RefusedVolumes(STOP, self._publish_closed)
         self.cores = CoreBinding()
         self._lock = threading.Lock()
+        self._settings_of: dict[str, Config] = {}
+        """Settings with the key of each account, which are read from the environment."""
         self._transports: dict[tuple[str, str], Transport] = {}
         """Transports opened so far, by account and source."""
 
@@ -103,10 +105,13 @@ class WorkerProcess:
         Raises:
             KeyMissingError: this worker has no usable key of the account.
         """
-        try:
-            settings = of_account(self.settings, account)
-        except ConfigError as error:
-            raise KeyMissingError(self.settings.portal_url, error.setting, error.problem) from error
+        settings = self._settings_of.get(account)
+        if settings is None:
+            try:
+                settings = self._settings_of[account] = of_account(self.settings, account)
+            except ConfigError as error:
+                portal = self.settings.portal_url
+                raise KeyMissingError(portal, error.setting, error.problem) from error
         # Looking for S3 credentials may load botocore, 0.2 s: only where an S3 href needs it.
         in_use = self.sources_in_use(settings) if S3 in hrefs else [GEODES]
         with self._lock:

@@ -21,6 +21,7 @@ from geodes_tasks.errors import (
     TruncatedBodyError,
 )
 from geodes_tasks.settings.config import Config, load
+from geodes_tasks.transports.s3 import signed_requests
 from geodes_tasks.transports.s3.address import Address
 from geodes_tasks.transports.s3.credentials import has_credentials
 from geodes_tasks.transports.s3.signed_requests import ATTEMPTS
@@ -329,6 +330,14 @@ def test_no_answer_is_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
             fetch(S3Transport(settings_for(silent.url, stall_seconds=0.2)), f"s3://{BUCKET}/k")
 
     assert time.monotonic() - began < 5
+
+
+def test_a_late_answer_is_waited_for(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection has its short limit for itself; an archive that searches may take longer."""
+    monkeypatch.setattr(signed_requests, "CONNECT_SECONDS", 0.2)
+    s3.go_wrong(latency_s=0.7)
+
+    assert fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip") == CONTENT
 
 
 # --- the way there ---------------------------------------------------------------------------

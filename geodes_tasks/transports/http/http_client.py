@@ -240,7 +240,7 @@ class HttpClient:
                 retries=False,
                 redirect=False,
                 assert_same_host=False,
-                timeout=Timeout(*timeouts),
+                timeout=Timeout(connect=timeouts[0], read=timeouts[1]),
                 preload_content=False,
                 decode_content=False,
             )

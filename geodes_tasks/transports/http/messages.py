@@ -12,6 +12,8 @@ from geodes_tasks.transports.http.responses import media_type
 SNIFFED_BYTES = 512
 """Bytes at the start of a body that are enough to see a page or a message."""
 
+# Control characters that no text has: those in front of TAB, and from SO to SUB.
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a]")
 _PREFACE = re.compile(rb"\s*(<\?[^>]*>|<!--(?:[^-]|-(?!->))*-->)")
 _HTML = re.compile(rb"\s*(<!doctype\s+html|<html|<head|<body)", re.IGNORECASE)
 _JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\]])')
@@ -44,7 +46,7 @@ def kind_of(first: bytes, media: str = "") -> str:
 
 def is_binary(start: bytes) -> bool:
     """Return whether bytes hold control characters that no text has."""
-    return any(byte < 9 or 13 < byte < 27 for byte in start[:SNIFFED_BYTES])
+    return _CONTROL.search(start, 0, SNIFFED_BYTES) is not None
 
 
 def is_message(

@@ -93,7 +93,7 @@ class SignedRequests:
     def __init__(self, settings: Config, calls: Calls) -> None:
         self._settings, self._keyring = settings, Keyring(settings)
         self._watch = Watch(None, settings.stall_seconds, calls)
-        self._timeout = Timeout(CONNECT_SECONDS, settings.stall_seconds)
+        self._timeout = Timeout(connect=CONNECT_SECONDS, read=settings.stall_seconds)
         self._lock = threading.Lock()
         self._pools: dict[str, HTTPConnectionPool] = {}
         self._regions: dict[tuple[str, str], str] = {}
