@@ -105,7 +105,9 @@ class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types
         handle = self.create_task_handler()
         self.on_ready()
         commands = _Commands(self.connection)
-        commands.start()
+        # One machine has none, and its end would wait for the one that is read there.
+        if self.app.conf.worker_enable_remote_control:
+            commands.start()
         try:
             while self.blueprint.state == RUN:
                 state.maybe_shutdown()
@@ -251,7 +253,8 @@ class _Commands(threading.Thread):
     def stop(self) -> None:
         """End the thread, before its connection is closed."""
         self._is_over.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
 
 def is_task(message: Any) -> bool:

@@ -8,6 +8,7 @@ import math
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from geodes_tasks.client import enqueue_admission
@@ -188,11 +189,14 @@ def admitted(
     if folder is not None:
         enqueue_admission.check_folder(folder, ledger)
     name = name or enqueue_admission.new_batch_name()
-    begin = machine.start_worker if machine is not None else None
+    begin: Callable[[], None] | None = machine.start_worker if machine is not None else None
     price = None
     planned, has_sets = _with_sets(planned)
     if on_price is not None or has_sets:
         planned, price = priced(planned, ledger, conf)
+        if machine is not None and price is not None:
+            missing = price.files - price.present
+            begin = partial(machine.start_workers, missing, price.bytes_to_fetch)
         if on_price is not None and price is not None and price.files:
             on_price(Quote.of(price, conf))
     receipt = enqueue_admission.admit(

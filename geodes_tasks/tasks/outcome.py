@@ -88,7 +88,9 @@ def succeed(
         "attempts": claim.attempt,
     }
     # Celery takes 250 calls to write a dict (celery.utils.saferepr), one for any other object.
-    return UserDict(shown)
+    row = UserDict[str, Any]()
+    row.data = shown
+    return row
 
 
 def end(

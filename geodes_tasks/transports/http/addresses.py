@@ -21,6 +21,9 @@ from geodes_tasks.settings.urls import is_loopback
 # The default ports of RFC 9110 sections 4.2.1 and 4.2.2.
 _PORTS = {"https": 443, "http": 80}
 
+# Nothing that is encoded, left out or read in two ways: ``%``, empty segments, those of dots.
+_PLAIN = re.compile(r"https?://[a-z0-9.-]+(:[1-9][0-9]*)?(/[A-Za-z0-9_-][A-Za-z0-9_.~:-]*)+")
+
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """Prefix under which a NAT64 gateway reaches IPv4 hosts (RFC 6052 section 2.1)."""
 
@@ -114,6 +117,10 @@ class AddressPolicy:
         # A fast path for nearly every href: the authority ends at the first slash (RFC 3986
         # section 3.2), so the same start means the same host.
         return url.startswith(self._portal_start)
+
+    def is_plain(self, url: str) -> bool:
+        """Return whether an address of the portal is sent as it is: no preparation changes it."""
+        return self._begins_as_portal(url) and _PLAIN.fullmatch(url) is not None
 
     def takes_key(self, url: str) -> bool:
         """Return whether the key may be sent: to the portal only, by https or over loopback."""

@@ -42,7 +42,7 @@ from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback, masked
 from geodes_tasks.transports.abort import Call, Calls
 from geodes_tasks.transports.body_reader import cause_name, root_cause
-from geodes_tasks.transports.http.addresses import AddressPolicy, Origin, origin, redact
+from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.http.api_key import ApiKey
 from geodes_tasks.transports.http.connections import Watch, hide_paths
 from geodes_tasks.transports.http.exchange import Exchange, Reply
@@ -93,7 +93,7 @@ class HttpClient:
         self._settings, self._with_key = settings, with_key
         self._watch = Watch(self.policy, settings.stall_seconds, self.calls)
         self._local = threading.local()
-        self._proxies: dict[Origin, dict[str, str]] = {}
+        self._proxies: dict[str, dict[str, str]] = {}
 
     def fetch(
         self,
@@ -196,13 +196,16 @@ class HttpClient:
         if "\\" in url:
             # WHATWG URL parsers read it as a slash, RFC 3986 parsers as a part of the user name.
             raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
-        # ``Session.prepare_request`` would also add a login from ~/.netrc.
-        prepared = requests.PreparedRequest()
-        try:
-            prepared.prepare_url(url, None)
-            sent_to, target = str(prepared.url), prepared.path_url
-        except (RequestException, ValueError) as error:
-            raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)
+        if self.policy.is_plain(url):
+            sent_to, target = url, url[len(_site(url)) :]
+        else:
+            # ``Session.prepare_request`` would also add a login from ~/.netrc.
+            prepared = requests.PreparedRequest()
+            try:
+                prepared.prepare_url(url, None)
+                sent_to, target = str(prepared.url), prepared.path_url
+            except (RequestException, ValueError) as error:
+                raise HrefRefusedError(redact(url), "this is no web address") from root_cause(error)
         # The address is checked as it will be sent: two parsers may find two hosts (CWE-918).
         if came_from:
             self.policy.check_redirect(came_from, sent_to)
@@ -223,13 +226,14 @@ class HttpClient:
         is_hop: bool,
     ) -> BaseHTTPResponse:
         """Send one request, without redirects."""
-        url, where = request.url, origin(request.url)
-        if where not in self._proxies:
+        url, site = request.url, _site(request.url)
+        if site not in self._proxies:
             # This call reads the whole environment: once for each server is enough. Loopback may
             # use plain http, and a proxy would then see the key.
-            self._proxies[where] = {} if is_loopback(where[1]) else get_environ_proxies(url)
+            is_local = is_loopback(origin(url)[1])
+            self._proxies[site] = {} if is_local else get_environ_proxies(url)
         try:
-            pool = self._connections().pool(request, self._proxies[where])
+            pool = self._connections().pool(request, self._proxies[site])
             # A proxy without a tunnel needs the whole address (RFC 9112 section 3.2.2).
             is_forwarded = pool.proxy is not None and pool.scheme == "http"
             return pool.urlopen(
@@ -268,7 +272,7 @@ class HttpClient:
         """Return the class and the text of the error of this package for one of a connection."""
         # The texts of urllib3 quote whole addresses, so only the inner cause is used.
         cause, name = root_cause(error), cause_name(error)
-        proxy = select_proxy(url, self._proxies[origin(url)])
+        proxy = select_proxy(url, self._proxies[_site(url)])
         via = f"the proxy {masked(proxy)}" if proxy else ""
         over = f" over {via}" if proxy else ""
         broken = TransferError if connected else UnreachableError
@@ -294,6 +298,12 @@ class HttpClient:
             case OSError() if not isinstance(error, RequestException):
                 return UntrustedServerError, f"{untrusted}{self._settings.ca_bundle}: {name}"
         return broken, f"the connection{over} failed ({name})"
+
+
+def _site(url: str) -> str:
+    """Return scheme and authority of a prepared address: what is in front of its path."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.partition("/")[0]
 
 
 def _redirect(response: BaseHTTPResponse, url: str) -> str | None:
