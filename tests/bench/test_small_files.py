@@ -14,8 +14,19 @@ import pytest
 
 from tests.bench import peers
 from tests.bench.fileserver import FileServer
-from tests.bench.harness import AT_LEAST, AT_MOST, ROOT, Bench, Series, last_json, scaled, timed
+from tests.bench.harness import (
+    AT_LEAST,
+    AT_MOST,
+    ROOT,
+    ROUNDS,
+    Bench,
+    Series,
+    last_json,
+    scaled,
+    timed,
+)
 from tests.bench.scene import KEY, POLL_S, Cluster, href_of, publish
+from tests.former import former_version
 from tests.servers import Process, RedisServer
 from tests.standin.bodies import KiB
 
@@ -28,7 +39,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 COUNT, SIZE, SLOTS = scaled(2000, 100), 64 * KiB, 16
-OVERHEAD, FASTER, ONE_COMMAND = 1.5, 20.0, 1.0
+FEW = scaled(500, 50)
+OVERHEAD, FASTER, ONE_COMMAND, PROCESSOR = 1.5, 20.0, 1.0, 0.55
 PEERS = Path(peers.__file__).parent
 
 
@@ -116,6 +128,51 @@ def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:
     against = "pygeodes, twice its time for half of them"
     bench.line("small files, times faster", against, faster, AT_LEAST, FASTER)
     bench.finish()
+
+
+def test_processor_time(folder: Path) -> None:
+    """A small file takes about half of the processor time that it took 0.1.0."""
+    bench = Bench("small_files_former", "processor time of a small file, against version 0.1.0")
+    www = folder / "www"
+    www.mkdir()
+    (folder / "former").mkdir()
+    paths = {"0.1.0": former_version(folder / "former"), "now": str(ROOT)}
+    used: dict[str, list[float]] = {name: [] for name in paths}
+    with FileServer(www) as server:
+        items = publish(www, server.url, FEW, SIZE)
+        for number in range(ROUNDS):
+            for name, path in paths.items():
+                used[name].append(cost_with(path, folder / f"{number} {name}", server.url, items))
+            bench.busy.append(os.getloadavg()[0])
+    bench.conditions = {"files": FEW, "bytes of each": SIZE, "slots": SLOTS}
+    for name, values in used.items():
+        seconds = Series(tuple(1000 * value for value in values), "ms a file")
+        bench.series[f"processor time, {name}"] = seconds
+    now, before = (Series(tuple(used[name])) for name in ("now", "0.1.0"))
+    bench.line("processor time of a small file", "0.1.0", now.over(before), AT_MOST, PROCESSOR)
+    bench.finish()
+
+
+def cost_with(path: str, folder: Path, url: str, items: list[Item]) -> float:
+    """Measure a worker of the package at this path, with a Redis of its own; seconds a file."""
+    folder.mkdir()
+    with RedisServer(folder / "redis") as redis:
+        variables = {
+            "GEODES_TASKS_REDIS_URL": redis.url,
+            "GEODES_TASKS_PORTAL_URL": url,
+            "GEODES_TASKS_S3_ENDPOINT_URL": "http://127.0.0.1:9",
+            "GEODES_API_KEY": KEY,
+            "GEODES_TASKS_DOWNLOAD_DIR": str(folder),
+            "GEODES_TASKS_DOWNLOAD_ROOTS": str(folder),
+            "GEODES_TASKS_QUOTA": "off",
+            "GEODES_TASKS_MAX_CONCURRENT": str(SLOTS),
+        }
+        spec = {"variables": variables, "items": items, "folder": str(folder), "slots": SLOTS}
+        (folder / "spec.json").write_text(json.dumps(spec | {"rounds": 2}))
+        script = str(Path(__file__).with_name("small_files_worker.py"))
+        command = [sys.executable, script, str(folder / "spec.json")]
+        found = last_json(command, env=os.environ | {"PYTHONPATH": path}, cwd=folder)
+    return min(found)
 
 
 def test_one_command(folder: Path) -> None:

@@ -15,7 +15,9 @@ from geodes_tasks.errors import OutsideRootsError, TransferError
 from geodes_tasks.ledger import Request
 from geodes_tasks.ledger.leases import Leases
 from geodes_tasks.model.states import Outcome, State
+from geodes_tasks.tasks import outcome
 from geodes_tasks.tasks.allowed_folders import AllowedFolders
+from geodes_tasks.tasks.core_binding import SMALL_BYTES
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from geodes_tasks.tasks.stop_signal import STOP
 from geodes_tasks.transfer import download as transfer
@@ -64,19 +66,26 @@ def test_messages_that_cannot_be_sent_change_nothing(
     assert bench.record(request).state is State.SUCCESS
 
 
+@pytest.mark.parametrize("small_bytes", [0, SMALL_BYTES])
 def test_a_download_is_logged_when_it_starts_and_when_it_ends(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    small_bytes: int,
 ) -> None:
-    """One line each; the last one has the duration and the speed."""
+    """The last line has the duration and the speed; a small file has that one only."""
+    monkeypatch.setattr(outcome, "SMALL_BYTES", small_bytes)
     request = bench.request()
 
     with caplog.at_level(logging.INFO):
         bench.run(request)
 
-    lines = [one.getMessage() for one in caplog.records if request.path in one.getMessage()]
-    assert re.fullmatch(rf"STARTED {re.escape(request.path)} \(attempt 1, \d+.*B\)", lines[0])
-    assert re.search(r"DOWNLOADED .*, \d+\.\d s at \d.*B/s, verified\)$", lines[-1])
-    assert len(lines) == 2
+    *started, ended = (
+        one.getMessage() for one in caplog.records if request.path in one.getMessage()
+    )
+    assert re.search(r"DOWNLOADED .*, \d+\.\d s at \d.*B/s, verified\)$", ended)
+    begin = rf"STARTED {re.escape(request.path)} \(attempt 1, \d+.*B\)"
+    assert [bool(re.fullmatch(begin, line)) for line in started] == [True] * (not small_bytes)
 
 
 def test_redis_away_at_the_end_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
