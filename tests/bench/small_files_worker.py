@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import geodes_tasks
 
@@ -23,11 +24,10 @@ def used_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main(spec: dict[str, object]) -> list[float]:
+def main(spec: dict[str, Any]) -> list[float]:
     """Give the processor seconds a file of each round but the first one, which warms up."""
-    items, folder, found = spec["items"], Path(str(spec["folder"])), list[float]()
-    assert isinstance(items, list)
-    os.environ |= spec["variables"]  # type: ignore[arg-type]
+    items, folder, found = spec["items"], Path(spec["folder"]), list[float]()
+    os.environ |= spec["variables"]
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--pool", "threads"]
     command += ["--concurrency", str(spec["slots"]), "--loglevel", "INFO"]
     log = folder / "worker.log"
@@ -38,7 +38,7 @@ def main(spec: dict[str, object]) -> list[float]:
             while " ready." not in log.read_text():
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(POLL_S)
-            for number in range(int(str(spec["rounds"])) + 1):
+            for number in range(int(spec["rounds"]) + 1):
                 before = used_s(worker.pid)
                 batch = geodes_tasks.enqueue(items, download_dir=folder / f"files-{number}")
                 while (status := batch.status()).unfinished:

@@ -171,7 +171,7 @@ def cost_with(path: str, folder: Path, url: str, items: list[Item]) -> float:
         (folder / "spec.json").write_text(json.dumps(spec | {"rounds": 2}))
         script = str(Path(__file__).with_name("small_files_worker.py"))
         command = [sys.executable, script, str(folder / "spec.json")]
-        found = last_json(command, env=os.environ | {"PYTHONPATH": path}, cwd=folder)
+        found: list[float] = last_json(command, env=os.environ | {"PYTHONPATH": path}, cwd=folder)
     return min(found)
 
 
