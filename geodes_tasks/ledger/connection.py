@@ -101,6 +101,8 @@ class Connection:
             except redis.ConnectionError:
                 pass  # so does the read, below
             except BaseException:
+                # Where it was sent: its answer must not pass for that of the next script.
+                connection.disconnect()
                 self._idle[os.getpid()].append(connection)
                 raise
 
@@ -111,8 +113,13 @@ class Connection:
                 except (redis.ConnectionError, redis.exceptions.NoScriptError):
                     # Loads the script where it is missing, and connects anew, with pauses.
                     return known(keys=[self.prefix], args=list(args))
+                except redis.ResponseError:
+                    raise
+                except BaseException:
+                    connection.disconnect()
+                    raise
                 finally:
-                    # After an error it is closed; it opens itself with the next command.
+                    # Closed, it opens itself with the next command.
                     self._idle[os.getpid()].append(connection)
 
         return answer

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
+from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.settings import config
-from tests.conftest import asset_of
+from tests.conftest import asset_of, require_server
+from tests.servers import RedisServer
 
 
 def connected(ledger: Ledger) -> int:
@@ -66,3 +70,40 @@ def test_a_forked_child_has_its_own(ledger: Ledger) -> None:
 
     assert answers == list(range(1, 30))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("where", ["send_command", "read_response"])
+def test_an_interrupted_script_leaves_no_answer_behind(ledger: Ledger, where: str) -> None:
+    """Ctrl-C may come between a command and its answer: the next script gets its own."""
+    admit(ledger, "first", 1)
+    (connection,) = ledger.connection._idle[os.getpid()]
+    real = getattr(connection, where)
+
+    def interrupted(*args: Any) -> None:
+        if where == "send_command":
+            real(*args)
+        raise KeyboardInterrupt
+
+    setattr(connection, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        admit(ledger, "interrupted", 5)
+    setattr(connection, where, real)
+
+    assert [admit(ledger, f"b{n}", n) for n in range(1, 5)] == [1, 2, 3, 4]
+    assert ledger.connection._idle[os.getpid()] == [connection]
+
+
+def test_an_outage_does_not_pile_up_connections(tmp_path: Path) -> None:
+    """Whoever asks again and again while Redis is away opens one, not one each time."""
+    require_server()
+    with RedisServer(tmp_path) as server:
+        ledger = Ledger.of(config.load(redis_url=server.url))
+        admit(ledger, "first", 1)
+        server.stop()
+        for _ in range(3):
+            with pytest.raises(LedgerUnavailableError):
+                admit(ledger, "away", 1)
+        assert len(ledger.connection._idle[os.getpid()]) <= 1
+        server.start()
+
+        assert admit(ledger, "back", 2) == 2
