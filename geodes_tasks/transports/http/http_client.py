@@ -119,17 +119,17 @@ class HttpClient:
         asked = {"Accept-Encoding": "gzip"} | dict(headers or {})
         with self.calls.begin() as call:
             exchange = self.request(url, asked, call, body, follows=False, seconds=seconds)
-            headers, status = exchange.response.headers, exchange.response.status
-            with closing(exchange.response):
+            response = exchange.response
+            with closing(response):
                 limit_s = seconds or self._settings.first_byte_seconds
                 exchange.read_into(start, MAX_REPLY_BYTES + 1, limit_s)
-        content = bytes(start)
-        if headers.get("Content-Encoding", "").strip().lower() == "gzip":
+        content, found = bytes(start), response.headers
+        if found.get("Content-Encoding", "").strip().lower() == "gzip":
             with suppress(zlib.error):
                 content = zlib.decompressobj(GZIP).decompress(content, MAX_REPLY_BYTES + 1)
         if len(content) > MAX_REPLY_BYTES:
-            raise UnexpectedAnswerError(redact(url), status, "the answer has no end")
-        return Reply(status, headers, content)
+            raise UnexpectedAnswerError(redact(url), response.status, "the answer has no end")
+        return Reply(response.status, found, content)
 
     def request(
         self,
