@@ -49,8 +49,6 @@ class Pools(HTTPAdapter):
         pool: Any = self.get_connection_with_tls_context(request, True, proxies=dict(proxies))
         if isinstance(pool.ConnectionCls, type):
             pool.ConnectionCls = watched(pool.ConnectionCls, self._watch)
-            # The certificates are those of the TLS context; requests would add certifi's.
-            pool.cert_reqs = "CERT_REQUIRED"
         watched_connections: HTTPConnectionPool = pool
         return watched_connections
 
