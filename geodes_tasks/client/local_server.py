@@ -33,6 +33,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import BROKER_KEYS, PARENT_VARIABLE
+from geodes_tasks.tasks.core_binding import usable_cores
 from geodes_tasks.tasks.hooks import Hooks
 
 GRACE_S = 1.0
@@ -267,9 +268,7 @@ class OneMachine:
 
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
-    # Not on macOS.
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
+    return len(usable_cores()) or os.cpu_count() or 1
 
 
 def known_folders(settings: Config) -> list[Path]:

@@ -48,10 +48,10 @@ class AllowedFolders:
             # Links that are changed after this check: see ``check_open``.
             parent, name = os.path.split(path)
             is_plain = name not in {"", ".", ".."} and not is_link(path)
-            real = f"{self._resolved(parent)}/{name}" if is_plain else os.path.realpath(path)
-            allowed = (self._resolved(folder) for folder in self.folders)
-            if path.startswith(os.sep) and any(is_below(real, folder) for folder in allowed):
-                return Path(path)
+            real = Path(self._resolved(parent), name) if is_plain else Path(os.path.realpath(path))
+            allowed = map(self._resolved, self.folders)
+            if (wanted := Path(path)).is_absolute() and any(map(real.is_relative_to, allowed)):
+                return wanted
         raise self._refusal(path)
 
     def check_open(self, path: str, descriptor: int) -> None:
@@ -115,8 +115,3 @@ def is_link(path: str) -> bool:
         return stat.S_ISLNK(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def is_below(path: str, folder: str) -> bool:
-    """Return whether a path is a folder or below it; both are resolved."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -25,6 +25,11 @@ FREE_S = 0.05
 """Seconds for which the kernel may move the threads, before they are bound to where it put one."""
 
 
+def is_small(size_bytes: int | None) -> bool:
+    """Return whether a file is small; one of unknown size, None, may be large."""
+    return size_bytes is not None and size_bytes <= SMALL_BYTES
+
+
 def usable_cores() -> Set[int]:
     """Return the numbers of the cores that the calling thread may use; none on macOS."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else frozenset()
@@ -60,7 +65,7 @@ class CoreBinding:
         Args:
             size_bytes: Size of the file, in bytes; None where it is not known.
         """
-        is_large = size_bytes is None or size_bytes > SMALL_BYTES
+        is_large = not is_small(size_bytes)
         with self._lock:
             self._running += 1
             self._large += is_large

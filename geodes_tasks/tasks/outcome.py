@@ -22,7 +22,7 @@ from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.model.results import Decision, DownloadResult
 from geodes_tasks.model.states import Reason
-from geodes_tasks.tasks.core_binding import SMALL_BYTES
+from geodes_tasks.tasks.core_binding import is_small
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from geodes_tasks.tasks.process import WorkerProcess
 from geodes_tasks.tasks.task_events import FlowerRow
@@ -38,8 +38,8 @@ def log_start(claim: Claim) -> None:
     of its processor time.
     """
     taken = ", taken over from a worker that died" if claim.is_taken_over else ""
-    is_small = (claim.asset.size_bytes or SMALL_BYTES + 1) <= SMALL_BYTES
-    level = logging.DEBUG if is_small and not taken else logging.INFO
+    is_brief = is_small(claim.asset.size_bytes) and not taken
+    level = logging.DEBUG if is_brief else logging.INFO
     if not logger.isEnabledFor(level):
         return
     logger.log(

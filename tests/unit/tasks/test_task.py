@@ -15,7 +15,7 @@ from geodes_tasks.errors import OutsideRootsError, TransferError
 from geodes_tasks.ledger import Request
 from geodes_tasks.ledger.leases import Leases
 from geodes_tasks.model.states import Outcome, State
-from geodes_tasks.tasks import outcome
+from geodes_tasks.tasks import core_binding
 from geodes_tasks.tasks.allowed_folders import AllowedFolders
 from geodes_tasks.tasks.core_binding import SMALL_BYTES
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
@@ -74,7 +74,7 @@ def test_a_download_is_logged_when_it_starts_and_when_it_ends(
     small_bytes: int,
 ) -> None:
     """The last line has the duration and the speed; a small file has that one only."""
-    monkeypatch.setattr(outcome, "SMALL_BYTES", small_bytes)
+    monkeypatch.setattr(core_binding, "SMALL_BYTES", small_bytes)
     request = bench.request()
 
     with caplog.at_level(logging.INFO):
