@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,10 +15,9 @@ from geodes_tasks.settings.files import (
     read_usual,
     variables,
 )
+from geodes_tasks.settings.user_calls import FUNCTIONS
 
 S3_PARAMETERS = PYGEODES_NAMES[6:]
-FUNCTIONS: dict[str, Callable[[], Any]] = {}
-"""Functions that return S3 credentials, by the setting that names each."""
 
 
 class BaseConfig:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import os
+import socket
 import threading
 import time
 import traceback
@@ -21,6 +24,7 @@ from geodes_tasks.errors import (
     TruncatedBodyError,
 )
 from geodes_tasks.settings.config import Config, load
+from geodes_tasks.transports.http.pools import SERVERS
 from geodes_tasks.transports.s3 import signed_requests
 from geodes_tasks.transports.s3.address import Address
 from geodes_tasks.transports.s3.credentials import has_credentials
@@ -432,6 +436,28 @@ def test_a_host_that_needs_no_proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     assert fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip") == CONTENT
+
+
+def test_more_endpoints_than_are_kept_open() -> None:
+    """Connections to the endpoints that were not used lately close; each can be asked again."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(Scripted(answer(CONTENT))) for _ in range(30)]
+        transport = S3Transport(settings_for("https://s3.example", allowed_hosts=("127.0.0.1",)))
+
+        for server in [*servers, servers[0]]:
+            assert fetch(transport, f"{server.url}/{BUCKET}/k") == CONTENT
+
+        gc.collect()
+        is_open = [is_connected(one) for server in servers for one in server.connections]
+        assert 1 <= sum(is_open) <= 2 * SERVERS
+
+
+def is_connected(connection: socket.socket) -> bool:
+    """Tell whether the other end of a connection has not closed it."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
 
 
 def test_without_credentials(s3: S3Server) -> None:

@@ -67,6 +67,12 @@ def scrubbed(text: str, secrets: set[str]) -> str:
     return re.sub(pattern, "***", text, flags=re.IGNORECASE) if pattern else text
 
 
+def site(url: str) -> str:
+    """Return scheme and authority of a prepared address: what is in front of its path."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.partition("/")[0]
+
+
 def origin(url: str) -> Origin:
     """Return scheme, host and port of an address; the port may be the default one.
 

@@ -10,43 +10,33 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 import threading
 import zlib
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cookie_header
 from requests.exceptions import RequestException
-from requests.utils import get_environ_proxies, select_proxy
 from urllib3 import BaseHTTPResponse, Timeout
-from urllib3 import exceptions as wire
 
 from geodes_tasks.errors import (
     AuthError,
-    GeodesTasksError,
     HrefRefusedError,
-    ProxyFailedError,
     RedirectUnreachableError,
-    StalledError,
     TransferError,
     UnexpectedAnswerError,
     UnreachableError,
-    UntrustedServerError,
 )
-from geodes_tasks.model.version import __version__
 from geodes_tasks.settings.config import Config
-from geodes_tasks.settings.urls import is_loopback, masked
 from geodes_tasks.transports.abort import Call, Calls
-from geodes_tasks.transports.body_reader import cause_name, root_cause
-from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact
+from geodes_tasks.transports.body_reader import root_cause
+from geodes_tasks.transports.http.addresses import AddressPolicy, redact, site
 from geodes_tasks.transports.http.api_key import ApiKey
-from geodes_tasks.transports.http.connections import Watch, hide_paths
+from geodes_tasks.transports.http.connections import Watch
 from geodes_tasks.transports.http.exchange import Exchange, Reply
-from geodes_tasks.transports.http.pools import Pools, proxy_problem
+from geodes_tasks.transports.http.pools import AGENT, Pools, WireRequest
 
 MAX_HOPS = 5
 """Number of redirects followed for one request, at most."""
@@ -57,24 +47,9 @@ GZIP = 16 + zlib.MAX_WBITS
 """Window bits with which zlib reads the header of gzip (zlib.decompressobj)."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-_HEADERS = {
-    "Accept": "*/*",
-    "User-Agent": f"geodes-tasks/{__version__}",
-    "Accept-Encoding": "identity",
-}
+_HEADERS = {"Accept": "*/*", **AGENT, "Accept-Encoding": "identity"}
 # Pairs, unreserved and reserved characters (RFC 3986 section 3.4): what needs no encoding.
 _VALID_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})+")
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A request as it is sent; the cookies of requests read its address and its headers."""
-
-    url: str
-    target: str
-    """Path and query."""
-    headers: dict[str, str]
-    body: bytes | None
 
 
 class HttpClient:
@@ -93,7 +68,6 @@ class HttpClient:
         self._settings, self._with_key = settings, with_key
         self._watch = Watch(self.policy, settings.stall_seconds, self.calls)
         self._local = threading.local()
-        self._proxies: dict[str, dict[str, str]] = {}
 
     def fetch(
         self,
@@ -162,7 +136,9 @@ class HttpClient:
             TransferError: the connection broke.
         """
         settings = self._settings
-        timeouts = seconds or settings.connect_seconds, seconds or settings.first_byte_seconds
+        timeout = Timeout(
+            connect=seconds or settings.connect_seconds, read=seconds or settings.first_byte_seconds
+        )
         url, came_from, cookies = self.policy.secured(href), "", RequestsCookieJar()
         seen: set[tuple[str, str]] = set()
         while len(seen) <= MAX_HOPS:
@@ -177,7 +153,7 @@ class HttpClient:
             # urllib3 writes %2f as %2F, and some servers sign the letters of the query.
             query = url.partition("#")[0].partition("?")[2]
             call.query = query if _VALID_QUERY.fullmatch(query) else None
-            response = self._send(request, href, call, timeouts, is_hop=bool(came_from))
+            response = self._send(request, href, call, timeout, is_hop=bool(came_from))
             target = _redirect(response, request.url) if follows else None
             if target is None:
                 return Exchange(response, call, href, request.url, redirected=len(seen) > 1)
@@ -191,13 +167,13 @@ class HttpClient:
 
     def _prepared(
         self, url: str, came_from: str, headers: Mapping[str, str], body: bytes | None
-    ) -> _Request:
+    ) -> WireRequest:
         """Build the request, check its address, and add the key for the portal."""
         if "\\" in url:
             # WHATWG URL parsers read it as a slash, RFC 3986 parsers as a part of the user name.
             raise HrefRefusedError(redact(url), "this is no web address (a backslash)")
         if self.policy.is_plain(url):
-            sent_to, target = url, url[len(_site(url)) :]
+            sent_to, target = url, url[len(site(url)) :]
         else:
             # ``Session.prepare_request`` would also add a login from ~/.netrc.
             prepared = requests.PreparedRequest()
@@ -214,96 +190,34 @@ class HttpClient:
         sent = _HEADERS | dict(headers)
         if self._with_key and self.policy.takes_key(sent_to):
             sent |= self.key.header(sent_to)
-        return _Request(sent_to, target, sent, body)
+        return WireRequest(sent_to, target, sent, body)
 
     def _send(
         self,
-        request: _Request,
+        request: WireRequest,
         href: str,
         call: Call,
-        timeouts: tuple[float, float],
+        timeout: Timeout,
         *,
         is_hop: bool,
     ) -> BaseHTTPResponse:
         """Send one request, without redirects."""
-        url, site = request.url, _site(request.url)
-        if site not in self._proxies:
-            # This call reads the whole environment: once for each server is enough. Loopback may
-            # use plain http, and a proxy would then see the key.
-            is_local = is_loopback(origin(url)[1])
-            self._proxies[site] = {} if is_local else get_environ_proxies(url)
         try:
-            pool = self._connections().pool(request, self._proxies[site])
-            # A proxy without a tunnel needs the whole address (RFC 9112 section 3.2.2).
-            is_forwarded = pool.proxy is not None and pool.scheme == "http"
-            return pool.urlopen(
-                "GET" if request.body is None else "POST",
-                url.partition("#")[0] if is_forwarded else request.target,
-                body=request.body,
-                headers=request.headers,
-                retries=False,
-                redirect=False,
-                assert_same_host=False,
-                timeout=Timeout(connect=timeouts[0], read=timeouts[1]),
-                preload_content=False,
-                decode_content=False,
-            )
-        except (RequestException, wire.HTTPError, OSError, ValueError) as error:
-            kind, problem = self._named(error, url, timeouts, connected=call.connected)
-            named: GeodesTasksError = kind(redact(href), problem)
-            if is_hop and isinstance(named, UnreachableError):
-                named = RedirectUnreachableError(named.href, problem, urlsplit(url).netloc)
-            # A ValueError is about an address, and quotes it whole: of a proxy with its password.
-            raise named from None if isinstance(error, ValueError) else root_cause(error)
+            return self._connections().open(request, redact(href), call, timeout)
+        except UnreachableError as error:
+            if not is_hop:
+                raise
+            host = urlsplit(request.url).netloc
+            raise RedirectUnreachableError(error.href, error.problem, host) from error.__cause__
 
     def _connections(self) -> Pools:
         """Return the connections of this thread and process."""
         # A forked child inherits the sockets of its parent and must not write to them.
         if getattr(self._local, "pid", None) != os.getpid():
-            hide_paths()
             self._local.pools = Pools(self._settings, self._watch)
             self._local.pid = os.getpid()
         pools: Pools = self._local.pools
         return pools
-
-    def _named(
-        self, error: Exception, url: str, timeouts: tuple[float, float], *, connected: bool
-    ) -> tuple[type[TransferError | HrefRefusedError], str]:
-        """Return the class and the text of the error of this package for one of a connection."""
-        # The texts of urllib3 quote whole addresses, so only the inner cause is used.
-        cause, name = root_cause(error), cause_name(error)
-        proxy = select_proxy(url, self._proxies[_site(url)])
-        via = f"the proxy {masked(proxy)}" if proxy else ""
-        over = f" over {via}" if proxy else ""
-        broken = TransferError if connected else UnreachableError
-        untrusted = "its TLS certificate is not trusted: "
-        match error:
-            case wire.SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
-                return UntrustedServerError, untrusted + cause.verify_message
-            case wire.ReadTimeoutError():
-                # Without a connection it was the TLS handshake that did not end.
-                silent = StalledError if connected else UnreachableError
-                return silent, f"no answer within {timeouts[1]:g} s"
-            case wire.ConnectTimeoutError() if not isinstance(error, wire.NewConnectionError):
-                return broken, f"no connection{over} within {timeouts[0]:g} s"
-            case wire.ProxyError():
-                # http.client: "Tunnel connection failed: 407 Proxy Authentication Required".
-                words = "".join(c if c.isprintable() else " " for c in str(cause)[:200])
-                return ProxyFailedError, f"{via}: {words if 'Tunnel' in words else name}"
-            case ValueError() if proxy:
-                # The address of the request was parsed before: this is about the proxy's.
-                return ProxyFailedError, proxy_problem(error, proxy)
-            case ValueError():
-                return HrefRefusedError, "this is no web address"
-            case OSError() if not isinstance(error, RequestException):
-                return UntrustedServerError, f"{untrusted}{self._settings.ca_bundle}: {name}"
-        return broken, f"the connection{over} failed ({name})"
-
-
-def _site(url: str) -> str:
-    """Return scheme and authority of a prepared address: what is in front of its path."""
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.partition("/")[0]
 
 
 def _redirect(response: BaseHTTPResponse, url: str) -> str | None:

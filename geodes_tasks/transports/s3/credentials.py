@@ -10,20 +10,17 @@ import json
 import logging
 import os
 import re
-import shlex
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.base_config import FUNCTIONS
+from geodes_tasks.settings import user_calls
 from geodes_tasks.settings.config import Config
 
 logger = logging.getLogger(__name__)
@@ -33,14 +30,11 @@ LIFE_SECONDS = 3600.0
 """Seconds that credentials without an expiry are taken to live, as those of CNES do."""
 EARLY_SECONDS = 120.0
 """Seconds before their expiry at which credentials are replaced; a tenth of their life if less."""
-COMMAND_SECONDS = 60.0
-"""Seconds that the command may take, at most."""
 AGAIN_SECONDS = 15.0
 """Seconds until credentials are requested again after a request that brought no new ones."""
 MOST_DURATION = 1e8
 """Seconds up to which a number is a duration: as seconds since 1970 it would be before 1974."""
 
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 # A line that a shell could read: export AWS_ACCESS_KEY_ID='...'
 _ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?(\w+)=['\"]?(.*?)['\"]?\s*$", re.MULTILINE)
 # Names as the AWS tools, its services, CNES's assumerole and people write them: in lower case,
@@ -55,11 +49,6 @@ _NAMES = {
 # Source: https://boto3.amazonaws.com/v1/documentation/api/latest/guide/credentials.html
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_FILE",
               "AWS_WEB_IDENTITY_", "AWS_CONTAINER_", "BOTO_CONFIG")  # fmt: skip
-_FILES = {
-    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
-    "AWS_CONFIG_FILE": "~/.aws/config",
-    "": "~/.boto",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,50 +71,12 @@ def supplier(settings: Config) -> Callable[[], Credentials] | None:
     """Return a function that fetches the credentials of the settings; None where they have none."""
     command = settings.s3_credentials_command.strip()
     access, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    if _FUNCTION.match(command):
-        return lambda: of_answer(_result(command))
     if command:
-        return lambda: of_answer(_output(command))
+        return lambda: of_answer(user_calls.answer(SETTING, command))
     if not access or not secret:
         return None
     token = settings.aws_session_token
     return lambda: Credentials(str(access), str(secret), str(token) if token else None)
-
-
-def _result(name: str) -> Any:
-    """Return the result of a function of the user."""
-    if name not in FUNCTIONS:
-        module, _, attribute = name.partition(":")
-        try:
-            FUNCTIONS[name] = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(SETTING, f"{name} cannot be imported here ({error})") from error
-    try:
-        return FUNCTIONS[name]()
-    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
-        # Not chained, and named by its class only: the text might quote a secret.
-        raise ConfigError(SETTING, f"the function failed ({type(error).__name__})") from None
-
-
-def _output(command: str) -> str:
-    """Return the output of a command of the user."""
-    try:
-        done = subprocess.run(
-            shlex.split(command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(SETTING, f"the command cannot be run ({error})") from error
-    except subprocess.TimeoutExpired:
-        # Not chained: the error holds what was printed so far.
-        problem = f"the command did not end within {COMMAND_SECONDS:g} s"
-        raise ConfigError(SETTING, problem) from None
-    if done.returncode:
-        raise ConfigError(SETTING, f"the command ended with {done.returncode}")
-    return done.stdout.decode("utf-8", "replace")
 
 
 def of_answer(answer: object) -> Credentials:
@@ -190,9 +141,13 @@ def has_credentials(settings: Config) -> bool:
 
 def _of_aws() -> Credentials | None:
     """Return the credentials of the AWS tools; None where they have none."""
-    files = (Path(os.environ.get(name) or usual) for name, usual in _FILES.items())
+    files = (
+        os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+        os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        "~/.boto",
+    )
     if not any(name.startswith(_VARIABLES) for name in os.environ) and not any(
-        file.expanduser().is_file() for file in files
+        Path(file).expanduser().is_file() for file in files
     ):
         return None
     from geodes_tasks.transports.s3.aws_session import chain_credentials

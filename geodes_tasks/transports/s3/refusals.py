@@ -14,14 +14,15 @@ from urllib3 import exceptions as wire
 
 from geodes_tasks.errors import (
     GeodesTasksError,
+    HrefRefusedError,
     ServerError,
     SourceUnavailableError,
     SourceUnreachableError,
-    StalledError,
     ThrottledError,
     TransferError,
+    UnreachableError,
+    UntrustedServerError,
 )
-from geodes_tasks.transports.body_reader import cause_name
 from geodes_tasks.transports.http.addresses import SECRET_LENGTH, redact, scrubbed
 from geodes_tasks.transports.http.responses import gist, parse_retry_after
 
@@ -120,15 +121,14 @@ class S3Refusal:
         return SourceUnavailableError("s3", href, problem, self.code in _OF_THE_SOURCE)
 
 
-def connection_failure(error: wire.HTTPError, href: str) -> GeodesTasksError:
-    """Return the error for a connection that brought no answer."""
+def no_answer(error: TransferError | HrefRefusedError) -> GeodesTasksError:
+    """Return the error of this source for that of a request without an answer."""
     match error:
-        case wire.NewConnectionError() | wire.ConnectTimeoutError() | wire.ProxyError():
-            problem = f"the S3 endpoint cannot be reached from here ({cause_name(error)})"
-        case wire.SSLError():
-            problem = "its TLS certificate is not trusted (GEODES_TASKS_CA_BUNDLE names others)"
-        case wire.ReadTimeoutError():
-            return StalledError(href, "no answer from the S3 endpoint")
-        case _:
-            return TransferError(href, f"the connection failed ({cause_name(error)})")
-    return SourceUnreachableError("s3", href, problem, True)
+        case HrefRefusedError():
+            problem = "the request cannot be sent, check the endpoint and the credentials"
+            return SourceUnavailableError("s3", error.href, problem, True)
+        case UnreachableError():
+            bundle = "see GEODES_TASKS_CA_BUNDLE: " * isinstance(error, UntrustedServerError)
+            problem = f"the S3 endpoint cannot be reached from here ({bundle}{error.problem})"
+            return SourceUnreachableError("s3", error.href, problem, True)
+    return error

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,20 +18,21 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from requests import Request
-from requests.utils import get_environ_proxies, select_proxy
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3 import BaseHTTPResponse, Timeout
 
-from geodes_tasks.errors import ConfigError, SourceUnavailableError, ThrottledError, TransferError
-from geodes_tasks.model.version import __version__
+from geodes_tasks.errors import (
+    ConfigError,
+    HrefRefusedError,
+    SourceUnavailableError,
+    ThrottledError,
+    TransferError,
+)
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.abort import Call, Calls
-from geodes_tasks.transports.body_reader import root_cause
-from geodes_tasks.transports.http.connections import Watch, hide_paths
-from geodes_tasks.transports.http.pools import Pools, proxy_problem
+from geodes_tasks.transports.http.connections import Watch
+from geodes_tasks.transports.http.pools import AGENT, Pools, WireRequest
 from geodes_tasks.transports.s3.credentials import Credentials, Keyring
-from geodes_tasks.transports.s3.refusals import EXPIRED, S3Refusal, connection_failure
+from geodes_tasks.transports.s3.refusals import EXPIRED, S3Refusal, no_answer
 from geodes_tasks.transports.s3.signature import encoded_path, encoded_query, signed_headers
 
 CONNECT_SECONDS = 2.0
@@ -46,7 +46,6 @@ PATIENCE_SECONDS = 3.0
 SLOW_DOWN_SECONDS = 0.5
 """Seconds to wait after a SlowDown that names no time; doubled each time."""
 
-_AGENT = {"User-Agent": f"geodes-tasks/{__version__}"}
 # HTTP status to the header that it refuses: another version, or too few bytes.
 _CONDITION = {412: "If-Match", 416: "Range"}
 _OF_AWS = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com\Z")
@@ -92,10 +91,11 @@ class SignedRequests:
 
     def __init__(self, settings: Config, calls: Calls) -> None:
         self._settings, self._keyring = settings, Keyring(settings)
-        self._watch = Watch(None, settings.stall_seconds, calls)
+        bundle = settings.ca_bundle or Path(os.environ.get("AWS_CA_BUNDLE", ""))
+        trusting = settings.replace(ca_bundle=bundle if bundle.name else None)
+        watch = Watch(None, settings.stall_seconds, calls)
+        self._pools = Pools(trusting, watch, CONNECTIONS, proxies_loopback=True)
         self._timeout = Timeout(connect=CONNECT_SECONDS, read=settings.stall_seconds)
-        self._lock = threading.Lock()
-        self._pools: dict[str, HTTPConnectionPool] = {}
         self._regions: dict[tuple[str, str], str] = {}
 
     def get(self, request: S3Request) -> BaseHTTPResponse:
@@ -156,58 +156,23 @@ class SignedRequests:
         self, request: S3Request, credentials: Credentials, region: str
     ) -> tuple[BaseHTTPResponse, str]:
         """Send a request; return its response, whatever the status, and its signature."""
-        endpoint, attempts, query = request.endpoint, 0, encoded_query(request.query)
+        endpoint, path = request.endpoint, encoded_path(request.path)
         if region != self._settings.region_name and _OF_AWS.match(endpoint):
             # AWS has a host for each region; other servers have one for all.
             endpoint = f"https://s3.{region}.amazonaws.com"
-        pool, host = self._pool(endpoint, request), urlsplit(endpoint).netloc
-        path = encoded_path(request.path)
-        # A proxy that forwards without a tunnel needs the whole address (RFC 9112 section 3.2.2).
-        start = endpoint if pool.proxy is not None and pool.scheme == "http" else ""
+        query, host = encoded_query(request.query), urlsplit(endpoint).netloc
+        target, attempts = f"{path}?{query}" if query else path, 0
         while True:
             attempts += 1
             signed = signed_headers(credentials, region, host, path, query, datetime.now(UTC))
+            wire = WireRequest(endpoint + target, target, {**AGENT, **signed, **request.condition})
             try:
-                response = pool.urlopen(
-                    "GET",
-                    f"{start}{path}?{query}" if query else start + path,
-                    headers={**_AGENT, **signed, **request.condition},
-                    retries=False,
-                    redirect=False,
-                    assert_same_host=False,
-                    timeout=self._timeout,
-                    preload_content=False,
-                    enforce_content_length=False,  # the reader of the body counts
-                )
-                return response, signed["Authorization"].rpartition("=")[2]
-            except HTTPError as error:
+                response = self._pools.open(wire, request.shown, request.call, self._timeout)
+            except (TransferError, HrefRefusedError) as error:
                 if request.call.broken_off:
                     raise request.interruption from None
                 # The server may have closed a connection that was kept open (RFC 9112 9.5).
-                if attempts == ATTEMPTS or not isinstance(error, ProtocolError):
-                    raise connection_failure(error, request.shown) from root_cause(error)
-            except ValueError as error:
-                # Not chained: the text of http.client quotes a header that it refuses.
-                problem = f"the request cannot be sent ({type(error).__name__})"
-                raise request.unavailable(problem) from None
-
-    def _pool(self, endpoint: str, request: S3Request) -> HTTPConnectionPool:
-        """Return the connections of this process to an endpoint."""
-        with self._lock:
-            if endpoint in self._pools:
-                return self._pools[endpoint]
-            hide_paths()
-            settings, proxies = self._settings, get_environ_proxies(endpoint, None)
-            bundle = settings.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
-            try:
-                settings = settings.replace(ca_bundle=bundle and Path(bundle))
-                pools = Pools(settings, self._watch, CONNECTIONS)
-                self._pools[endpoint] = pools.pool(Request("GET", endpoint).prepare(), proxies)
-            except ValueError as error:
-                # Not chained: the text quotes the address of the proxy with its password.
-                problem = proxy_problem(error, select_proxy(endpoint, proxies) or endpoint)
-                raise request.unavailable(problem) from None
-            except OSError as error:
-                problem = f"{bundle}: {error.strerror or type(error).__name__}"
-                raise request.unavailable(f"GEODES_TASKS_CA_BUNDLE: {problem}") from error
-            return self._pools[endpoint]
+                if attempts == ATTEMPTS or type(error) is not TransferError:
+                    raise no_answer(error) from error.__cause__
+            else:
+                return response, signed["Authorization"].rpartition("=")[2]
