@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator, Set
@@ -23,6 +24,10 @@ REBIND_S = (2.0, 6.0)
 in each process at another moment."""
 FREE_S = 0.05
 """Seconds for which the kernel may move the threads, before they are bound to where it put one."""
+
+CLAIM = "\0geodes-tasks-core-"
+"""Start of the name of the socket of the worker on a core. A name that starts with NUL is in no
+folder, and only one socket has it, as long as it is open (man 7 unix)."""
 
 
 def is_small(size_bytes: int | None) -> bool:
@@ -55,6 +60,8 @@ class CoreBinding:
         self._running = self._large = 0
         """Downloads under way, and those among them that are not small."""
         self._is_bound = False
+        self._claim: socket.socket | None = None
+        """Has the name of the core to which this process is bound."""
         self._change_at = 0.0
         """Time of ``time.monotonic`` from which the threads are freed, or bound."""
 
@@ -82,12 +89,32 @@ class CoreBinding:
         now = time.monotonic()
         is_due = now >= self._change_at
         if self._is_bound and (self._large or is_due):
-            self._apply(self._cores)
+            self.release()
             self._change_at = now + FREE_S
         # One download alone contends with none: the processes of a prefork pool stay free.
         elif not self._is_bound and is_due and not self._large and self._running > 1:
-            self._apply({_current_core()})
+            self._apply({self._claimed_core()})
             self._change_at = now + random.uniform(*REBIND_S)  # noqa: S311 - no secret
+
+    def release(self) -> None:
+        """Let the threads use all cores, and another worker the one that they had."""
+        if self._claim is not None:
+            self._claim.close()
+        self._apply(self._cores)
+
+    def _claimed_core(self) -> int:
+        """Return the current core, or another that no worker of this machine is bound to yet."""
+        current = _current_core()
+        for core in sorted(self._cores, key=lambda one: one != current):
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"{CLAIM}{core}")
+            except OSError:
+                claim.close()
+            else:
+                self._claim = claim
+                return core
+        return current
 
     def _apply(self, cores: Set[int]) -> None:
         """Set the cores of all threads; a new thread has those of the one that starts it."""
