@@ -111,6 +111,19 @@ def test_twenty_items_then_nothing_more(cli: CommandLine, standin: StandIn, tmp_
     assert still_running(tmp_path) == {}
 
 
+def test_a_command_for_few_files_does_not_load_celery(cli: CommandLine, standin: StandIn) -> None:
+    """The worker that it starts sends the messages: Celery is loaded once, not twice."""
+    items = write_items([standin.add_item(KiB) for _ in range(3)])
+
+    done = cli("download", items, "-o", "out", PYTHONPROFILEIMPORTTIME="1")
+
+    imports = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    assert done.returncode == 0, done.stderr
+    assert len(files_in()) == 3
+    assert imports
+    assert not [line for line in imports if "celery" in line or "kombu" in line]
+
+
 def test_wrong_bytes_under_the_right_name_are_replaced(cli: CommandLine, standin: StandIn) -> None:
     """A name proves nothing: other bytes of the same size are replaced, right ones are kept."""
     wrong, right = seed(standin, 2, 64 * KiB)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from geodes_tasks.ledger import Wakeup
+from geodes_tasks.tasks import process
 
 
 class Mailbox:
@@ -23,8 +24,9 @@ class Mailbox:
 
 @pytest.fixture(autouse=True)
 def _writes_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the worker process of these tests write below their temporary folders."""
+    """Give each test a worker process of its own, which writes below temporary folders."""
     monkeypatch.setenv("GEODES_TASKS_DOWNLOAD_ROOTS", "/")
+    monkeypatch.setattr(process, "_processes", [])
 
 
 @pytest.fixture
