@@ -1,9 +1,8 @@
-"""The HTTP client: every request but those of S3 is sent here, for a file or for a small question.
+"""The HTTP client: every request but those of S3 begins here, for a file or for a small question.
 
-requests prepares addresses and finds connections, over proxies too; the requests themselves are
-sent here. A session of it would send ``X-API-Key`` to any host that a redirect names: each hop is
-checked here, and only the portal receives the key. No retries; cookies only within the redirects of
-one request.
+requests prepares addresses, and `pools` sends. A session of requests would send ``X-API-Key`` to
+any host that a redirect names: each hop is checked here, and only the portal receives the key. No
+retries; cookies only within the redirects of one request.
 """
 
 from __future__ import annotations
