@@ -168,8 +168,8 @@ def admit(
         ledger: The ledger that admits them.
         sender: Sends the wake-up messages; the first as soon as a worker has something to do.
         rank: Priority and weight of the batch; None leaves them as they are.
-        on_work: Called once, when a worker has something to do; it starts one, which sends the
-            first messages. None where workers run.
+        on_work: Called once, when a worker has something to do: it starts one, which sends the
+            messages of a few downloads. None where workers run.
 
     Raises:
         ConfigError: the name of the batch cannot be used.
@@ -190,19 +190,23 @@ def admit(
         results()
         if not has_begun and any(receipt.admissions[name] for name in _WORK):
             has_begun = True
-            if on_work is None:
+            if not is_few:
                 _call(ledger, sender)
-            else:
+            if on_work is not None:
                 on_work()
 
-    blocks = 0
+    # A worker that starts after the only block sends the messages itself. So this process, which
+    # has one small file at times, need not load Celery: that takes a quarter of its time.
+    is_few = False
     with _rare_collections():
         try:
             # While Redis admits a block, the next one is planned: that saves a third of the time.
-            for blocks, block in enumerate(_blocks(planned), 1):
+            for number, block in enumerate(_blocks(planned)):
                 count()
+                is_only = not number and len(block.requests) + len(block.refusals) < FIRST_BLOCK
+                is_few = is_only and on_work is not None
                 under_way = _send_block(block, account, ledger, receipt)
-                if blocks == 1:
+                if number == 0:
                     # Workers wait for this one.
                     count()
                     ledger.admission.set_owner(batch, current_owner())
@@ -215,9 +219,7 @@ def admit(
     if receipt.admissions:
         status = ledger.reading.status(batch)
         receipt.downloads, receipt.bytes_total = status.total, status.bytes_total
-    # A worker that started after the last block sends the messages itself. So this process, which
-    # has one small file at times, need not load Celery: that takes a quarter of its time.
-    if on_work is None or blocks > 1:
+    if not is_few:
         _call(ledger, sender)
     if ledger.connection.replicas_confirm() is False:
         logger.warning(
