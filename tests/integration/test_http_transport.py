@@ -53,6 +53,7 @@ from tests.integration.scripted import Scripted, answer
 from tests.integration.tunnel import SocksProxy
 from tests.standin import GeneratedBody, RangeBehaviour, StandIn, read
 from tests.standin.bodies import MiB
+from tests.standin.tls import make_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -1178,6 +1179,22 @@ def test_an_unknown_certificate_is_no_fault_of_the_key(
     assert isinstance(caught.value, UnreachableError)
     assert "GEODES_TASKS_CA_BUNDLE" in caught.value.hint
     assert not secure.requests
+
+
+def test_a_replaced_bundle_is_read_without_a_restart(secure: StandIn, tmp_path: Path) -> None:
+    """A transport that trusted other certificates goes on when their file is replaced."""
+    href = secure.url + secure.path_of(secure.add_item(body=OLD))
+    (tmp_path / "other").mkdir()
+    bundle = make_certificate(tmp_path / "other")
+    transport = transport_for(secure.url, ca_bundle=bundle)
+    with pytest.raises(UntrustedServerError):
+        fetch(transport, href)
+
+    assert secure.ca_file is not None
+    bundle.write_bytes(secure.ca_file.read_bytes())
+    os.utime(bundle, (1, 1))
+
+    assert fetch(transport, href) == (0, CONTENT)
 
 
 def test_another_hosts_bad_certificate_is_its_own_fault(

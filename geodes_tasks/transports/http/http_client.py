@@ -213,7 +213,7 @@ class HttpClient:
         """Return the connections of this thread and process."""
         # A forked child inherits the sockets of its parent and must not write to them.
         if getattr(self._local, "pid", None) != os.getpid():
-            self._local.pools = Pools(self._settings, self._watch)
+            self._local.pools = Pools(self._settings.ca_bundle, self._watch)
             self._local.pid = os.getpid()
         pools: Pools = self._local.pools
         return pools

@@ -1,10 +1,11 @@
-"""Connections to servers, over the proxy that leads there: those of requests, with our limits."""
+"""Requests over connections that are kept: those of requests, with our limits and our errors."""
 
 from __future__ import annotations
 
 import ssl
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -23,7 +24,6 @@ from geodes_tasks.errors import (
     UntrustedServerError,
 )
 from geodes_tasks.model.version import __version__
-from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.trust import tls_context
 from geodes_tasks.settings.urls import is_loopback, masked
 from geodes_tasks.transports.abort import Call
@@ -53,21 +53,21 @@ class Pools(HTTPAdapter):
     """The connections of requests, watched and with one TLS context. Build it after a fork."""
 
     def __init__(
-        self, settings: Config, watch: Watch, kept: int = 10, *, proxies_loopback: bool = False
+        self, bundle: Path | None, watch: Watch, kept: int = 10, *, proxies_loopback: bool = False
     ) -> None:
         """Prepare; opens no connection.
 
         Args:
-            settings: Certificates of authorities.
+            bundle: File with certificates of authorities; None for those of the system.
             watch: Limits of each connection.
             kept: Number of connections to one server that are kept open.
             proxies_loopback: Whether the proxy of the environment leads to loopback too.
         """
         super().__init__(SERVERS, kept, max_retries=0)
-        self._settings, self._watch, self._proxies_loopback = settings, watch, proxies_loopback
+        self._bundle, self._watch, self._proxies_loopback = bundle, watch, proxies_loopback
         self._lock = threading.Lock()
         self._proxies: dict[str, dict[str, str]] = {}
-        self._pools: dict[str, HTTPConnectionPool] = {}
+        self._pools: dict[tuple[str, ssl.SSLContext | None], HTTPConnectionPool] = {}
         hide_paths()
 
     def open(
@@ -115,13 +115,15 @@ class Pools(HTTPAdapter):
         """Return what pools differ by, with our TLS context: a hook of requests."""
         host, tls = super().build_connection_pool_key_attributes(*args, **kwargs)
         if host["scheme"] == "https":
-            tls["ssl_context"] = tls_context(self._settings.ca_bundle)
+            tls["ssl_context"] = tls_context(self._bundle)
         return host, tls
 
     def _pool(self, request: Any) -> HTTPConnectionPool:
         """Return the connections for a request, which has its address as ``url``."""
         place = site(request.url)
-        if found := self._pools.get(place):
+        # A bundle that was replaced makes a new context, and so new connections.
+        key = place, None if place.startswith("http://") else tls_context(self._bundle)
+        if found := self._pools.get(key):
             return found
         with self._lock:
             if len(self._pools) >= SERVERS:
@@ -136,7 +138,7 @@ class Pools(HTTPAdapter):
             pool: Any = self.get_connection_with_tls_context(request, True, proxies=proxies)
             if isinstance(pool.ConnectionCls, type):
                 pool.ConnectionCls = watched(pool.ConnectionCls, self._watch)
-            self._pools[place] = pool
+            self._pools[key] = pool
         watched_pool: HTTPConnectionPool = pool
         return watched_pool
 
@@ -164,15 +166,14 @@ class Pools(HTTPAdapter):
                 # http.client: "Tunnel connection failed: 407 Proxy Authentication Required".
                 words = "".join(c if c.isprintable() else " " for c in str(cause)[:200])
                 return ProxyFailedError(shown, f"{via}: {words if 'Tunnel' in words else name}")
-            case ValueError() if "SOCKS" in str(error):
-                needed = f"{via} needs PySocks: pip install 'geodes-tasks[socks]'"
-                return ProxyFailedError(shown, needed)
             case ValueError() if proxy:
                 # The address of the request was parsed before: this is about the proxy's.
-                problem = f"{via} is no valid address, correct the variable"
-                return ProxyFailedError(shown, problem)
+                problem = "is no valid address, correct the variable"
+                if "SOCKS" in str(error):
+                    problem = "needs PySocks: pip install 'geodes-tasks[socks]'"
+                return ProxyFailedError(shown, f"{via} {problem}")
             case ValueError():
                 return HrefRefusedError(shown, "this is no web address")
             case OSError() if not isinstance(error, RequestException):
-                return UntrustedServerError(shown, f"{untrusted}{self._settings.ca_bundle}: {name}")
+                return UntrustedServerError(shown, f"{untrusted}{self._bundle}: {name}")
         return broken(shown, f"the connection{over} failed ({name})")

@@ -128,7 +128,8 @@ def no_answer(error: TransferError | HrefRefusedError) -> GeodesTasksError:
             problem = "the request cannot be sent, check the endpoint and the credentials"
             return SourceUnavailableError("s3", error.href, problem, True)
         case UnreachableError():
-            bundle = "see GEODES_TASKS_CA_BUNDLE: " * isinstance(error, UntrustedServerError)
+            is_untrusted = isinstance(error, UntrustedServerError)
+            bundle = "see GEODES_TASKS_CA_BUNDLE: " if is_untrusted else ""
             problem = f"the S3 endpoint cannot be reached from here ({bundle}{error.problem})"
             return SourceUnreachableError("s3", error.href, problem, True)
     return error

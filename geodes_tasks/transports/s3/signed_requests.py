@@ -91,10 +91,10 @@ class SignedRequests:
 
     def __init__(self, settings: Config, calls: Calls) -> None:
         self._settings, self._keyring = settings, Keyring(settings)
-        bundle = settings.ca_bundle or Path(os.environ.get("AWS_CA_BUNDLE", ""))
-        trusting = settings.replace(ca_bundle=bundle if bundle.name else None)
+        bundle = settings.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
         watch = Watch(None, settings.stall_seconds, calls)
-        self._pools = Pools(trusting, watch, CONNECTIONS, proxies_loopback=True)
+        trusted = Path(bundle) if bundle else None
+        self._pools = Pools(trusted, watch, CONNECTIONS, proxies_loopback=True)
         self._timeout = Timeout(connect=CONNECT_SECONDS, read=settings.stall_seconds)
         self._regions: dict[tuple[str, str], str] = {}
 
