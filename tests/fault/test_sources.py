@@ -202,7 +202,7 @@ def test_out_of_reach_is_found_out_once(both: Scene, s3: S3Server) -> None:
     assert wrong(records) == [], both.logs
     assert {one.source for one in records} == {"geodes"}
     assert first.text.count("s3 cannot be used") >= 1
-    assert first.text.count("cannot be reached from here (") - first.text.count("alone") <= 5
+    assert first.text.count("cannot be reached from here: ") - first.text.count("alone") <= 5
     assert "cannot be reached" not in second.text
     assert both.ledger.sources.exchange({})["s3"].shunned_s > 200
 

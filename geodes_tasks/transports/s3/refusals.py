@@ -130,6 +130,6 @@ def no_answer(error: TransferError | HrefRefusedError) -> GeodesTasksError:
         case UnreachableError():
             is_untrusted = isinstance(error, UntrustedServerError)
             bundle = "see GEODES_TASKS_CA_BUNDLE: " if is_untrusted else ""
-            problem = f"the S3 endpoint cannot be reached from here ({bundle}{error.problem})"
+            problem = f"the S3 endpoint cannot be reached from here: {bundle}{error.problem}"
             return SourceUnreachableError("s3", error.href, problem, True)
     return error
