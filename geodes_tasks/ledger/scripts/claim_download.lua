@@ -19,9 +19,9 @@ if ENDED[d.state] then return { 'finished' } end
 if d.state == 'STARTED' then return { 'running' } end
 if d.state == 'RETRY' and is_waiting(id, d.reason, d.account) then return { 'early' } end
 local sources, a = known_sources(d.sources), load_account(d.account)
-local open = open_lists(a, d.names[#d.names])
+local open = open_lists(a)
 local server = server_of(open, sources)
-if not open[sources] or (by_portal(server) and probes_left(a.probe) < 1) or open.batch_paused
+if not open[sources] or (by_portal(server) and probes_left(a.probe) < 1) or are_batches_paused(d)
     or call('ZCARD', leases) >= concurrency(a, concurrent) then
   call('ZREM', P .. 'due', id)
   enqueue(d, true)

@@ -26,6 +26,7 @@ for _, id in ipairs(ids) do
   local d = record(id)
   end_left_over(d)
   local others = other_batches_of(d)
+  if #others == 0 and is_queued(d) then revoke(d) end
   -- Part files are swept first: that needs the record.
   if d.state and #others == 0 and (not ENDED[d.state] or call('ZSCORE', P .. 'litter', id)) then
     stay = stay + 1

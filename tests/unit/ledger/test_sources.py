@@ -233,3 +233,21 @@ def test_workers_share_what_they_found(ledger: Ledger, clock: Clock) -> None:
     assert known["s3"].shunned_s == pytest.approx(60.0, abs=5.0)
     assert known["geodes"].shunned_s == 0.0
     assert later["s3"].shunned_s == 0.0
+
+
+def test_messages_for_s3_on_their_way_do_not_keep_the_portal_from_its_try(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """Where the broker always holds some for S3, one download tries the portal all the same."""
+    (refused,) = many(ledger, 1)
+    ends(ledger, claimed(ledger, refused), REFUSED)
+    both = everywhere(ledger, 3)
+    on_their_way = set(sent_ids(ledger))
+    clock.advance(3601.0)
+
+    tries = sent_ids(ledger)
+
+    assert on_their_way == ids(both)
+    assert tries == [refused.download_id]
+    assert sent_ids(ledger) == []
+    assert claimed(ledger, refused).probes

@@ -5,6 +5,7 @@
 --   limit_by_hand            a user set that limit: nothing but the command `limit` changes it
 --   changed, lowered, well   when it changed, when it was lowered; transfers that succeeded since
 --   probe                    the portal has refused for the quota: `due`, or the download that tries
+--   probe_sent               the download that last got a message to try
 --   probe_wait, probed       seconds between two tries; when the last one began
 --   portal_left, portal_at   requests left as the portal says (-1: it does not say, -2: no quota);
 --                            when it was asked. Shown only: it stops nothing

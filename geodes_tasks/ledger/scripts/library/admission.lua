@@ -48,8 +48,12 @@ end
 -- Admit one entry; return its answer (see admit_downloads.lua).
 local function admit(entry, batch, account)
   local d = record(entry.id)
+  if d.state and not (ACTIVE[d.state] or ENDED[d.state]) then
+    end_damaged(d)
+    d = record(entry.id)
+  end
   if ACTIVE[d.state] and not end_left_over(d) then
-    attach(d, batch)
+    if attach(d, batch) and is_ready(d) then enqueue_in(d, batch) end
     return 'joined'
   end
   if not entry.spec and d.state ~= 'SUCCESS' then return 'tell' end

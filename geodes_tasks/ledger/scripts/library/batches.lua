@@ -65,9 +65,10 @@ local function leave_earlier(d, name)
 end
 
 -- Count a download in one more batch, once. Forgotten batches drop out of its list on the way, and
--- batches of earlier runs: a download is in the last one only, however often it is enqueued.
+-- batches of earlier runs: a download is in the last one only, however often it is enqueued. Return
+-- whether it was not in this one.
 local function attach(d, name)
-  if is_in_batch(d, name) then return end
+  if is_in_batch(d, name) then return false end
   if d.batches == '' then call('ZREM', P .. 'kept', d.id) end
   local names, key = {}, batch_key(name)
   for _, other in ipairs(other_batches_of(d, name)) do
@@ -78,6 +79,15 @@ local function attach(d, name)
   call('ZADD', key .. ':downloads', call('HINCRBY', key, 'total', 1), d.id)
   count_in_batch(d, name, 1)
   list_error(d, name)
+  return true
+end
+
+-- Return whether all living batches of a download are paused.
+local function are_batches_paused(d)
+  for _, name in ipairs(d.names) do
+    if call('HEXISTS', P .. 'holds', 'batch:' .. name) == 0 and is_in_batch(d, name) then return false end
+  end
+  return true
 end
 
 local function open_batch(name, account)

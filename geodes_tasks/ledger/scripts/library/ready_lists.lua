@@ -74,11 +74,18 @@ local function enter_ring(name, account)
   call('ZADD', ring, call('ZRANGEBYSCORE', unpack(range))[2] or first, name)
 end
 
--- Put a download into a ready list of its newest batch: at the head when it is `first`.
+-- Put a download into the ready list of a batch: at the head when it is `first`.
+local function enqueue_in(d, name, first)
+  call(first and 'LPUSH' or 'RPUSH', ready_key(name, d.account, known_sources(d.sources)), d.id)
+  enter_ring(name, d.account)
+end
+
+-- The same for each living batch of a download, as any of them may be paused. Sent for one of them, it is
+-- stale in the lists of the others.
 local function enqueue(d, first)
-  local newest = d.names[#d.names]
-  call(first and 'LPUSH' or 'RPUSH', ready_key(newest, d.account, known_sources(d.sources)), d.id)
-  enter_ring(newest, d.account)
+  for _, name in ipairs(d.names) do
+    if is_in_batch(d, name) then enqueue_in(d, name, first) end
+  end
 end
 
 -- The same for a record that may be damaged, or of an earlier run: such a one ends.
@@ -94,11 +101,16 @@ local function is_waiting(id, reason, account)
   return reason == 'offline' and call('ZSCORE', account_key(account, ':tape'), id)
 end
 
+-- Return whether a download can get a message now.
+local function is_ready(d)
+  return is_queued(d) and not call('ZSCORE', account_key(d.account, ':sent'), d.id)
+    and not is_waiting(d.id, d.reason, d.account)
+end
+
 -- Serve a download for these batches alone from now on.
 local function hand_over(d, others)
   set_batches(d, others)
-  local sent = call('ZSCORE', account_key(d.account, ':sent'), d.id)
-  if is_queued(d) and not sent and not is_waiting(d.id, d.reason, d.account) then make_ready(d) end
+  if is_ready(d) then make_ready(d) end
 end
 
 -- Take a batch out of the ledger; its downloads are removed block by block (remove_forgotten.lua).

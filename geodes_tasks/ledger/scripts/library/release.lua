@@ -27,12 +27,11 @@ end
 -- sources whether its ready lists are open; and in `why`, for the portal and each other host, why
 -- nothing is requested there. A pause by hand closes all of them, any other pause the portal, an outage
 -- what needs that source. A source that was out of reach for its time is `probing`: one download tries
--- whether it is back. `batch_paused` is of one batch, where it is asked for.
-local function open_lists(a, batch)
+-- whether it is back.
+local function open_lists(a)
   local paused, open, all = is_paused(a), { why = {}, probing = {} }, all_sources
   if paused and a.by_hand then return { why = { geodes = 'paused' } } end
-  open.geodes_paused, open.s3_paused, open.batch_paused =
-    unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3', 'batch:' .. (batch or '')))
+  open.geodes_paused, open.s3_paused = unpack(call('HMGET', P .. 'holds', 'source:geodes', 'source:s3'))
   local reachable = not open.s3_paused and number(all['until:s3']) <= now
   open.datalake = reachable and number(all['offered:s3']) > now - OFFER_SECONDS
   open.probing.s3 = (all['until:s3'] or '') ~= '' and reachable
@@ -98,9 +97,9 @@ end
 local function free_messages(a, limits)
   local slots, limit = number(call('GET', P .. 'slots')), concurrency(a, limits.concurrent)
   local on_way = call('ZCARD', a.key .. ':sent')
-  if slots > limit then return limit - call('ZCARD', a.key .. ':leases') - on_way, nil, on_way end
+  if slots > limit then return limit - call('ZCARD', a.key .. ':leases') - on_way end
   local window = math.min(math.max(number(a.window, FIRST_WINDOW), 1), limits.window)
-  return math.max(window, 2 * slots) - on_way, window, on_way
+  return math.max(window, 2 * slots) - on_way, window
 end
 
 -- Return the answer of a script that ends an attempt: '1' to release downloads now. Where messages wait
@@ -114,13 +113,15 @@ end
 -- Returns {id, spec, id, spec, ...}, and whether a next call finds more.
 local function release(account, limits)
   local chosen, a = {}, load_account(account)
-  local sent, probes = a.key .. ':sent', probes_left(a.probe)
-  local free, window, on_way = free_messages(a, limits)
+  local sent = a.key .. ':sent'
+  local free, window = free_messages(a, limits)
   if free <= 0 then return chosen, false end
   local refill = window and free >= window / 4
   local open = open_lists(a)
   if not open.any then return chosen, false end
-  local to_portal = open.probing.geodes and 1 or probes - on_way
+  local to_portal = open.probing.geodes and 1 or probes_left(a.probe)
+  -- Those for S3 on their way are no reason to wait.
+  if a.probe and call('ZSCORE', sent, a.probe_sent or '') then to_portal = 0 end
   if to_portal < 1 then close_portal(open) end
   local budget = quota_left(account, limits.quota_count, limits.quota_seconds)
   local any_paused, passed = call('EXISTS', P .. 'holds') == 1, { 0 }
@@ -145,6 +146,7 @@ local function release(account, limits)
       else
         if needs_quota then budget = budget - 1 end
         if needs_portal then to_portal = to_portal - 1 end
+        if needs_portal and a.probe then set(a, { probe_sent = id }) end
         chosen[#chosen + 1], chosen[#chosen + 2] = id, spec or ''
         left, free = left - 1, free - 1
       end

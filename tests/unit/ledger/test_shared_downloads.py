@@ -1,0 +1,126 @@
+"""Downloads that are in several batches: a pause or the end of one batch concerns no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from geodes_tasks.errors import TransferError
+from geodes_tasks.ledger import Claim, Ledger, Verdict
+from geodes_tasks.model.results import Decision
+from geodes_tasks.model.states import Reason, State
+from tests.conftest import Clock
+from tests.unit.ledger.test_ledger import (
+    AGAIN_AT_ONCE,
+    BATCH,
+    ENTRY,
+    ask,
+    assert_counts_are_right,
+    claimed,
+    many,
+    postponed,
+    request_of,
+    sent_ids,
+    state_of,
+)
+
+NEXT = "next"
+
+
+@pytest.mark.parametrize("paused", [BATCH, NEXT])
+def test_a_paused_batch_stops_no_other_one(fake_ledger: Ledger, paused: str) -> None:
+    """Its downloads start for the batch that is not paused, whichever of both came first."""
+    requests = many(fake_ledger, 3)
+    fake_ledger.control.pause("batch", paused, "by hand")
+    ask(fake_ledger, *requests, batch=NEXT)
+
+    sent = sent_ids(fake_ledger)
+    answers = [fake_ledger.leases.claim(one, "w") for one in sent]
+
+    assert sorted(sent) == sorted(one.download_id for one in requests)
+    assert all(isinstance(one, Claim) for one in answers)
+    assert sent_ids(fake_ledger) == []
+    assert_counts_are_right(fake_ledger)
+
+
+@pytest.mark.parametrize("paused", [BATCH, NEXT])
+def test_what_is_tried_again_starts_for_the_batch_that_goes_on(
+    fake_ledger: Ledger, paused: str
+) -> None:
+    """A batch is paused while an attempt is under way: the next attempt is the other batch's."""
+    (request,) = many(fake_ledger, 1)
+    ask(fake_ledger, request, batch=NEXT)
+    claim = claimed(fake_ledger, request)
+    fake_ledger.control.pause("batch", paused, "by hand")
+
+    released = fake_ledger.leases.postpone(
+        claim, TransferError("href", "reset"), AGAIN_AT_ONCE, ENTRY
+    )
+
+    assert [one.download_id for one in released] == [request.download_id]
+    assert isinstance(fake_ledger.leases.claim(request.download_id, "w"), Claim)
+
+
+def test_what_only_paused_batches_have_waits(fake_ledger: Ledger) -> None:
+    """It continues when one of them does, and is sent once."""
+    (request,) = many(fake_ledger, 1)
+    ask(fake_ledger, request, batch=NEXT)
+    sent_before = sent_ids(fake_ledger)
+    for batch in (BATCH, NEXT):
+        fake_ledger.control.pause("batch", batch, "by hand")
+
+    answer = fake_ledger.leases.claim(request.download_id, "w")
+    while_paused = sent_ids(fake_ledger)
+    fake_ledger.control.resume("batch", BATCH)
+
+    assert (sent_before, while_paused) == ([request.download_id], [])
+    assert answer is Verdict.WAITING
+    assert sent_ids(fake_ledger) == [request.download_id]
+    fake_ledger.control.resume("batch", NEXT)
+    assert sent_ids(fake_ledger) == []
+
+
+def test_what_is_due_after_its_newest_batch_was_forgotten_starts_for_the_other(
+    fake_ledger: Ledger, clock: Clock
+) -> None:
+    """Nothing of a forgotten batch comes back, not even its name."""
+    (request,) = many(fake_ledger, 1)
+    ask(fake_ledger, request, batch=NEXT)
+    postponed(fake_ledger, claimed(fake_ledger, request), Decision(True, Reason.BACKOFF, 5.0))
+    fake_ledger.retention.forget(NEXT, unfinished=True)
+    clock.advance(6.0)
+
+    fake_ledger.dispatch.recover()
+
+    redis, key = fake_ledger.connection.client, fake_ledger.connection.key
+    assert sent_ids(fake_ledger) == [request.download_id]
+    assert redis.smembers(key("open")) == {BATCH}
+    assert redis.keys(key("batch", NEXT, "*")) == []
+
+
+def test_what_no_batch_has_any_more_is_cancelled(fake_ledger: Ledger) -> None:
+    """It waits for nothing when its only batch is forgotten, and goes with it."""
+    (request,) = many(fake_ledger, 1)
+    sent_ids(fake_ledger)
+    fake_ledger.retention.forget(BATCH, unfinished=True)
+
+    fake_ledger.retention.sweep()
+
+    assert fake_ledger.leases.claim(request.download_id, "w") is Verdict.UNKNOWN
+    assert fake_ledger.retention.sweep().left == 0
+
+
+def test_a_state_that_is_none_costs_the_admission_of_no_other_download(
+    fake_ledger: Ledger,
+) -> None:
+    """Another program wrote it: the download begins anew, and the block comes in whole."""
+    requests = [request_of(name) for name in ("a", "b", "c")]
+    ask(fake_ledger, requests[1])
+    key = fake_ledger.connection.key("download", requests[1].download_id)
+    fake_ledger.connection.client.hset(key, "state", "DONE")
+
+    ask(fake_ledger, *requests, batch=NEXT)
+
+    assert fake_ledger.reading.status(NEXT).total == 3
+    assert {state_of(fake_ledger, one) for one in requests} == {State.PENDING}
+    assert sorted(sent_ids(fake_ledger)) == sorted(one.download_id for one in requests)
+    assert_counts_are_right(fake_ledger)
