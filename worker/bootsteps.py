@@ -11,6 +11,7 @@ from celery.worker import WorkController
 from celery.worker.consumer import Consumer
 
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.monitoring.printable_log import escape_codes
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_accounts
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
@@ -20,7 +21,6 @@ from worker import preflight
 from worker.json_log import use_json
 from worker.message_consumer import use_own_loop
 from worker.parent_watch import ParentWatch
-from worker.printable_log import escape_codes
 from worker.recovery import Recovery
 
 logger = logging.getLogger(__name__)

@@ -36,6 +36,7 @@ from geodes_tasks.errors import (
     write_for_shell,
 )
 from geodes_tasks.model.version import __version__
+from geodes_tasks.monitoring.printable_log import escape_codes
 
 UNCLASSIFIED, NOTHING, ACCOUNT = 1, 4, 7
 """Exit codes of errors that end a command."""
@@ -200,6 +201,7 @@ def set_up_logging(verbose: int) -> None:
     # Called once for the options before the command and once for those after it.
     root = logging.getLogger()
     root.setLevel(min(level, root.level))
+    escape_codes(root)
 
 
 def _interrupt_on_hangup() -> None:

@@ -33,4 +33,4 @@ def config(
         table.add_column(column, overflow="fold")
     for one in found:
         table.add_row(*(Text(text) for text in (one.name, one.value or "", one.origin)))
-    Console().print(table)
+    Console(emoji=False).print(table)

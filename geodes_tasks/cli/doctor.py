@@ -25,7 +25,7 @@ def doctor(
 
     Exit codes: 0 no problem, 1 problems
     """
-    checks, console = [], Console()
+    checks, console = [], Console(emoji=False)
     for check in examine(config.load()):
         checks.append(check)
         if not as_json:

@@ -12,8 +12,9 @@ from geodes_tasks.model.formatting import escaped
 from geodes_tasks.model.results import ErrorInfo
 from geodes_tasks.monitoring.wording import in_words
 
-# One console for all: rich draws one live display at a time on each.
-stderr = Console(stderr=True)
+# One console for all: rich draws one live display at a time on each. Without `emoji=False`, here
+# and at every other console, it would draw a picture in place of `:id:` in a URN.
+stderr = Console(stderr=True, emoji=False)
 
 
 def write_line(text: str) -> None:

@@ -40,7 +40,7 @@ def status(
                 write_data([record.to_dict() for record in there])
             else:
                 drawn = [section for record in there for section in history_sections(record)]
-                Console().print(Picture(drawn))
+                Console(emoji=False).print(Picture(drawn))
             return
         snapshot = SnapshotReader(ledger, [batch.id]).read()
         if as_json:
@@ -48,7 +48,7 @@ def status(
             return
         account = snapshot.batches[0].account or ""
         changes = [changes_section(account, ledger.account.changes(account))] if why else []
-        Console().print(Picture([*sections(snapshot), *changes]))
+        Console(emoji=False).print(Picture([*sections(snapshot), *changes]))
         if found.is_idle and not snapshot.over:
             resume = f"`geodes-tasks download ... -o {found.folder}` continues"
             write_line(f"no run is under way: {resume}")
@@ -68,4 +68,4 @@ def batches(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
     if as_json:
         write_data(snapshot.status_objects())
     else:
-        Console().print(Picture([list_section(snapshot)]))
+        Console(emoji=False).print(Picture([list_section(snapshot)]))

@@ -52,7 +52,7 @@ def watch(
         if as_json:
             write_data(reader.read().to_dict())
         elif once:
-            Console().print(Picture([*sections(reader.read())]))
+            Console(emoji=False).print(Picture([*sections(reader.read())]))
         elif stderr.is_interactive:
             finish(live(reader, KeyActions(Steering(found.conf), reader.batches)), reader)
         else:
@@ -74,7 +74,7 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
 
 def in_lines(reader: SnapshotReader) -> Snapshot:
     """Write a line a batch now and then, until all are over."""
-    views = {name: Lines(Console(stderr=True), name) for name in reader.batches}
+    views = {name: Lines(Console(stderr=True, emoji=False), name) for name in reader.batches}
     while True:
         snapshot = reader.read()
         for status in snapshot.batches:
@@ -179,5 +179,5 @@ def finish(snapshot: Snapshot, reader: SnapshotReader) -> NoReturn:
         codes.append(exit_codes.exit_code(status, failures))
     for section in sections(snapshot):
         if section.title == "needs you":
-            Console(stderr=True).print(Picture([section]))
+            Console(stderr=True, emoji=False).print(Picture([section]))
     raise typer.Exit(next((code for code in codes if code), 0))

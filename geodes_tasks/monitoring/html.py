@@ -56,8 +56,8 @@ def console() -> Console:
     """Return the console for words to the user: stderr, but plain stdout in a notebook."""
     if in_notebook():
         # rich would draw its own HTML, and a notebook shows stderr on red, as an error.
-        return Console(file=sys.stdout, force_jupyter=False, width=100, no_color=True)
-    return Console(stderr=True)
+        return Console(file=sys.stdout, force_jupyter=False, width=100, no_color=True, emoji=False)
+    return Console(stderr=True, emoji=False)
 
 
 def write_line(text: str) -> None:

@@ -63,7 +63,8 @@ class Picture:
         if self.height is not None:
             fit(drawn, self.height - len(note))
         for block in drawn:
-            title, detail = block.section.title.upper(), f"  {block.section.detail}"
+            title, detail = escaped(block.section.title.upper()), escaped(block.section.detail)
+            detail = f"  {detail}"
             yield Text.assemble((title, "bold"), detail, no_wrap=True, overflow="ellipsis")
             yield from (row for row, _ in block.rows)
             if block.left_out:

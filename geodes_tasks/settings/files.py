@@ -89,7 +89,8 @@ def read_file(path: Path, known: Collection[str]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(str(path), "is not a JSON object")
     if unknown := sorted(set(data) - set(known)):
-        logger.warning("%s: unknown keys are ignored: %s", path, ", ".join(unknown))
+        names = ", ".join(map(repr, unknown))
+        logger.warning("%s: unknown keys are ignored: %s", path, names)
     return {
         name: value for name, value in data.items() if name in known and value not in (None, "")
     }

@@ -322,12 +322,12 @@ def test_pygeodes_own_order_and_names(tmp_path: Path) -> None:
 def test_unknown_keys_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A key that means nothing is named, and the rest of the file is used."""
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"api_key": "k", "colour": "blue"}))
+    path.write_text(json.dumps({"api_key": "k", "colour\x1b[2J": "blue"}))
 
     conf = Config.from_file(path)
 
     assert conf.has_api_key
-    assert "unknown keys are ignored: colour" in caplog.text
+    assert r"unknown keys are ignored: 'colour\x1b[2J'" in caplog.text
 
 
 def test_secrets_are_not_shown() -> None:

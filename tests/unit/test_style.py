@@ -191,3 +191,20 @@ def test_comments_say_why() -> None:
     )
 
     assert comments * 100 / sum(map(code_lines, SOURCES)) >= COMMENTS_PER_100
+
+
+def test_no_console_draws_pictures_for_words() -> None:
+    """Rich would print another text in place of `:id:` in a name."""
+    calls = [
+        (module, node)
+        for module in SOURCES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Console"
+    ]
+
+    assert calls
+    assert [
+        f"{module}:{node.lineno}"
+        for module, node in calls
+        if not any(one.arg == "emoji" for one in node.keywords)
+    ] == []

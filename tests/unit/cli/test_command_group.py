@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from geodes_tasks.cli import command_group
+from geodes_tasks.cli import command_group, output
 from geodes_tasks.cli.command_group import (
     MODULES,
     exit_code_of,
@@ -303,3 +303,31 @@ def test_version_help_and_completion_are_quick() -> None:
     assert seconds("-m", "geodes_tasks", "--version") <= limit
     assert seconds("-m", "geodes_tasks", "--help") <= limit
     assert seconds("-m", "geodes_tasks", **complete) <= limit
+
+
+URN = "urn:b:100:id"
+"""A name in which rich finds pictures (``:b:``, ``:100:``, ``:id:``)."""
+
+
+def test_no_letter_of_a_name_becomes_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    """A URN is copied from a message as it is in the catalogue."""
+    output.stderr.file, before = sys.stderr, output.stderr.file
+    try:
+        output.write_line(f"failed: {URN}")
+    finally:
+        output.stderr.file = before
+
+    assert capsys.readouterr().err == f"failed: {URN}\n"
+
+
+def test_no_line_of_a_log_passes_codes_on() -> None:
+    """What a server says reaches the terminal without codes, with each command."""
+    script = (
+        "import logging; from geodes_tasks.cli import command_group as c; c.set_up_logging(1);"
+        r"logging.getLogger('geodes_tasks.stac').warning('refused: %s', 'no\x1b]0;own\x07\x9b31m')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stderr == "refused: no\\x1b]0;own\\x07\\x9b31m\n"

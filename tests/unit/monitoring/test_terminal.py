@@ -16,7 +16,7 @@ from rich.text import Text
 from geodes_tasks.ledger import Running
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
-from geodes_tasks.monitoring.picture import sections
+from geodes_tasks.monitoring.picture import Section, sections
 from geodes_tasks.monitoring.snapshot import Pause, Snapshot
 from geodes_tasks.monitoring.terminal import STYLES, Drawing, Lines, Picture, View, view
 from tests.unit.monitoring.scene import NOW, batch_of, busy_snapshot, failure_of, running
@@ -136,6 +136,17 @@ def test_a_sentence_at_the_end_of_a_row_is_wrapped_not_cut() -> None:
     assert "in place of the file" in text
     assert re.search(r"on tape asked again at \S+ \S+ \(in 1 min 52 s\), since", text)
     assert "…" not in text
+
+
+def test_no_title_passes_codes_on() -> None:
+    """A title names an account, which another user of Redis may have written."""
+    console = Console(file=io.StringIO(), width=80, emoji=False)
+
+    console.print(Picture([Section("limit of \x9b31mx", "never \x1b]0;own\x07")]))
+
+    text = console.file.getvalue()  # type: ignore[attr-defined] # it is a StringIO
+    assert text.replace("\n", "").isprintable()
+    assert r"LIMIT OF \x9b31MX" in text
 
 
 @pytest.mark.parametrize("ground", [0.0, 1.0])

@@ -1,4 +1,4 @@
-"""A worker's log: no name of a stranger reaches the terminal as a code, or forges a line."""
+"""A log: no name of a stranger reaches the terminal as a code, or forges a line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from worker.printable_log import escape_codes
+from geodes_tasks.monitoring.printable_log import escape_codes
 
 CODES = "\x1b]0;owned\x07\x1b[2J\u202e"
 

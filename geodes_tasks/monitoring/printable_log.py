@@ -12,7 +12,7 @@ _formatter = logging.Formatter()
 
 
 def escape_codes(logger: logging.Logger, **_: object) -> None:
-    """Let no handler of a logger pass codes on; a receiver of Celery's ``after_setup_logger``."""
+    """Let no handler of a logger pass codes on; also a receiver of ``after_setup_logger``."""
     for handler in logger.handlers:
         handler.addFilter(_escape)
 
