@@ -173,7 +173,8 @@ def _verified(fetch: Fetch, suspect: Checksum | None) -> Checksum:
         ChecksumMismatchError: it is another; the part file has been deleted.
         CatalogueMismatchError: two whole copies have the same other one; the part file is kept
             under another name, as the catalogue must be wrong.
-        UnexpectedAnswerError: a file named as a zip archive is none; it has been deleted.
+        UnexpectedAnswerError: a file named as a zip archive is none, or one of which nothing is
+            known is empty; it has been deleted.
         DiskError: it cannot be read.
     """
     asset, part = fetch.asset, fetch.part
@@ -184,6 +185,9 @@ def _verified(fetch: Fetch, suspect: Checksum | None) -> Checksum:
             raise CatalogueMismatchError(*digests, str(part.quarantine()))
         part.discard()
         raise ChecksumMismatchError(*digests, fetch.is_one_body)
+    if asset.checksum is None and asset.size_bytes is None and not part.offset:
+        part.discard()
+        raise UnexpectedAnswerError(asset.key, 200, "the body is empty")
     # Without a checksum the end of a zip archive is all that can be checked.
     is_zip = asset.title.lower().endswith(".zip")
     if asset.checksum is None and is_zip:

@@ -120,6 +120,13 @@ def test_a_206_of_the_whole(final: Path, proof: bytes | None) -> None:
         assert fetched(server, final, asset_for(proof, "p.bin")) == ZIP
 
 
+def test_a_206_of_the_whole_without_its_size(final: Path) -> None:
+    """Of a file with a checksum the size need not be in the range (RFC 9110 section 14.4)."""
+    whole = f"Content-Range: bytes 0-{len(ZIP) - 1}/*"
+    with Scripted(answer(ZIP, whole, status="206 Partial Content")) as server:
+        assert fetched(server, final, asset_for(ZIP, "p.bin")) == ZIP
+
+
 def test_other_bytes_are_no_file_whatever_the_size(final: Path) -> None:
     """The right size does not make up for a wrong MD5."""
     wrong = ZIP[:-1] + b"x"
@@ -135,6 +142,40 @@ def test_a_quota_message_as_an_attachment_waits(final: Path, known: bytes | None
     header = "Content-Disposition: attachment; filename=p.zip"
     with Scripted(answer(QUOTA, header)) as server, pytest.raises(QuotaError, match="exceeded"):
         fetched(server, final, asset_for(known, size_bytes=len(ZIP)))
+
+
+ATTACHED = "Content-Disposition: attachment; filename=p.tif"
+"""What GEODES sends with every response for a file."""
+
+
+@pytest.mark.parametrize("known", [TIFF, None])
+def test_a_message_as_an_attachment_is_no_image(final: Path, known: bytes | None) -> None:
+    """A portal that marks everything as an attachment marks its messages so, too."""
+    said = asset_for(known, "p.tif")
+    with Scripted(answer(QUOTA, ATTACHED)) as server, pytest.raises(QuotaError, match="exceeded"):
+        fetched(server, final, said)
+    page = HTML.replace(b"password", b"").replace(b"Sign in", b"Maintenance")
+    with Scripted(answer(page, ATTACHED)) as server, pytest.raises(UnexpectedAnswerError):
+        fetched(server, final, said)
+
+    assert not final.exists()
+
+
+def test_a_text_as_an_attachment_is_a_file(final: Path) -> None:
+    """The header of an image has a suffix of its own, and nothing proves it."""
+    header = b"ENVI\nsamples = 10\n"
+    with Scripted(answer(header, ATTACHED, "Content-Type: text/plain")) as server:
+        assert fetched(server, final, asset_for(None, "p.hdr")) == header
+
+
+def test_an_empty_body_is_no_file_of_which_nothing_is_known(final: Path) -> None:
+    """Without size and checksum an empty answer proves nothing."""
+    with Scripted(answer(b"")) as server, pytest.raises(UnexpectedAnswerError, match="empty"):
+        fetched(server, final, asset_for(None, "p.tif"))
+    assert not final.exists()
+
+    with Scripted(answer(b"")) as server:
+        assert fetched(server, final, asset_for(b"", "p.tif", size_bytes=0)) == b""
 
 
 ERRORS = {

@@ -72,10 +72,14 @@ def is_message(
         return False
     if asset is not None and asset.size_bytes is not None and length is not None:
         return length != asset.size_bytes
-    # GEODES marks every file as an attachment (RFC 6266 section 4.2), also JSON and HTML files.
-    if headers.get("Content-Disposition", "").strip().lower().startswith("attachment"):
-        return False
+    # GEODES marks every response for a file as an attachment (RFC 6266 section 4.2): JSON and HTML
+    # files, and also its messages.
+    shown = headers.get("Content-Disposition", "").strip().lower()
+    is_attachment = shown.startswith("attachment")
     if asset is None:
-        return kind == "html" or (of_portal and (kind == "json" or media.endswith("json")))
+        is_other = kind == "html" or (of_portal and (kind == "json" or media.endswith("json")))
+        return is_other and not is_attachment
     wanted = _TEXT_SUFFIXES.get(PurePosixPath(asset.title).suffix.lower())
-    return wanted is None or (kind in {"html", "json"} and kind != wanted)
+    if wanted is None:
+        return not is_attachment or kind in {"html", "json"}
+    return kind in {"html", "json"} and kind != wanted and not is_attachment

@@ -166,7 +166,7 @@ def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:
             return NotFoundError(href, status, wait_s)
         case 423:
             return LicenceError(href, status)
-        case 403 if answer.of_portal and _QUOTA_WORDS.search(answer.body):
+        case 403 if answer.by_portal and answer.of_portal and _QUOTA_WORDS.search(answer.body):
             return _quota(answer, now)
     # RFC 9110 10.2.3 has Retry-After with 503 and 3xx, RFC 6585 with 429; front ends send it with
     # any status.
@@ -195,9 +195,9 @@ def _quota(answer: Answer, now: datetime) -> QuotaError:
 def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
     if answer.of_portal and _is_page(answer):
         # GEODES redirects a wrong key without end, or to a login page (GEODES section 3.1).
-        if answer.redirected or _LOGIN_WORDS.search(answer.body):
+        if (answer.redirected and answer.by_portal) or _LOGIN_WORDS.search(answer.body):
             return AuthError(answer.href, answer.key_name, "a login page")
-    elif answer.of_portal and _QUOTA_WORDS.search(answer.body):
+    elif answer.of_portal and answer.by_portal and _QUOTA_WORDS.search(answer.body):
         return _quota(answer, now)
     return UnexpectedAnswerError(
         answer.href, answer.status, f"a message in place of the file: {gist(answer.body)}"
@@ -205,7 +205,8 @@ def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
 
 
 def _forbidden(answer: Answer) -> GeodesTasksError:
-    lost = answer.of_portal and answer.redirected and _is_page(answer)
+    is_login = _is_page(answer) and _LOGIN_WORDS.search(answer.body)
+    lost = answer.of_portal and answer.redirected and is_login
     if (answer.of_portal and answer.by_portal) or lost:
         return AuthError(answer.href, answer.key_name, f"HTTP {answer.status}")
     # That host did not receive the key, so its refusal is not about the account.

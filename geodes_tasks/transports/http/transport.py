@@ -188,8 +188,10 @@ class HttpTransport:
         """
         headers, status = exchange.response.headers, exchange.response.status
         checksum, reader = asset.checksum if asset else None, exchange.reader()
-        # Some servers answer 206 with all bytes to a request without a range.
+        # Some servers answer 206 with all bytes to a request without a range. Of a file with a
+        # checksum their size need not be named (`bytes 0-9/*`).
         is_whole = responses.resumed_total(headers, reader.length, 0, None) is not None
+        is_whole |= bool(checksum and headers.get("Content-Range", "").startswith("bytes 0-"))
         if status != 200 and not (status == 206 and is_whole):
             raise self._failure(exchange, b"")
         # Decoded bytes would have another size and checksum than the catalogue announces

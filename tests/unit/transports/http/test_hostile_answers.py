@@ -15,7 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodes_tasks.errors import AuthError, GeodesTasksError, HrefRefusedError
+from geodes_tasks.errors import (
+    AuthError,
+    GeodesTasksError,
+    HrefRefusedError,
+    SourceUnavailableError,
+    UnexpectedAnswerError,
+)
 from geodes_tasks.settings import config
 from geodes_tasks.stac.catalog import _online
 from geodes_tasks.stac.paging import Page
@@ -227,3 +233,28 @@ def test_availability_of_the_good_among_the_bad() -> None:
 def test_any_quota_answer_is_a_number_or_none(body: bytes) -> None:
     """The answer of the portal to the question for the quota is read or given up."""
     assert type(find_number(Reply(200, {}, body).json(), "remainingQuota")) in {int, type(None)}
+
+
+PAGE = "<html><head><title>{}</title></head></html>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (403, "<Error><Code>QuotaExceeded</Code></Error>", SourceUnavailableError),
+        (403, PAGE.format("403 Forbidden"), SourceUnavailableError),
+        (403, PAGE.format("Sign in"), AuthError),
+        (200, PAGE.format("Maintenance"), UnexpectedAnswerError),
+        (200, PAGE.format("Sign in"), AuthError),
+        (200, '{"message": "quota of this bucket exceeds"}', UnexpectedAnswerError),
+    ],
+)
+def test_a_host_that_the_portal_redirects_to_says_nothing_of_the_account(
+    status: int, body: str, expected: type[Exception]
+) -> None:
+    """It got no key: only the portal's login page is about the key, wherever it stands."""
+    answer = Answer("https://h/a", status, {}, body, "the key", True, False, True)
+
+    error = responses.failure(answer, now=NOW)
+
+    assert type(error) is expected
