@@ -74,7 +74,7 @@ class Run:
     def left(self) -> str:
         """Return one line about the rest of an interrupted batch."""
         status = self.batch.status()
-        size = human_bytes(max(status.bytes_total - status.bytes_done, 0))
+        size = human_bytes(status.bytes_left)
         return f"{status.unfinished} of {plural(status.total, 'download')} ({size}) left"
 
     def stop(self) -> None:

@@ -72,7 +72,7 @@ class Waiting:
         snapshots = SnapshotReader(self.ledger, [self.batch])
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         if self.machine is not None and (first := reading.status(self.batch)).unfinished:
-            self.machine.start_workers(first.unfinished, first.bytes_total - first.bytes_done)
+            self.machine.start_workers(first.unfinished, first.bytes_left)
         with self.view:
             while True:
                 status = reading.status(self.batch)

@@ -5,8 +5,8 @@ Each change of a state is one script (``scripts/``), so that two workers never s
 in, ``dispatch`` chooses what starts next, ``leases`` claims, renews and finishes, ``control`` holds
 the verbs of users, ``account`` the limits, ``source_health`` the sources out of reach, ``offline``
 the files on tape, ``directories`` those of zip archives, ``reading`` reads, ``retention`` removes
-finished batches. ``checks`` checks the configuration of a server; ``records`` and ``figures`` hold
-the forms in which records are read.
+finished batches. ``checks`` checks the configuration of a server, ``turns`` which batches share an
+account; ``records`` and ``figures`` hold the forms in which records are read.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from geodes_tasks.ledger.records import Running
 from geodes_tasks.ledger.redis_client import Client, connect
 from geodes_tasks.ledger.retention import Retention
 from geodes_tasks.ledger.source_health import News, SourceHealth, SourceState
+from geodes_tasks.ledger.turns import Turn, turns_of
 from geodes_tasks.settings.config import Config
 
 __all__ = [
@@ -71,6 +72,9 @@ __all__ = [
     "FailureGroup",
     "Totals",
     "Wait",
+    # turns
+    "Turn",
+    "turns_of",
     # retention
 ]
 

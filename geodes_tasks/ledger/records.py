@@ -87,6 +87,7 @@ def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatu
         },
         bytes_total=as_count(counters.get("bytes_total")),
         bytes_done=as_count(counters.get("bytes_done")),
+        bytes_ended=as_count(counters.get("bytes_ended")),
         bytes_per_second=mean_speed(counters.get("speed"), now),
     )
 

@@ -228,6 +228,8 @@ class BatchStatus:
     """Reason to number of downloads in state RETRY."""
     bytes_total: int = 0
     bytes_done: int = 0
+    bytes_ended: int = 0
+    """Bytes of failed and cancelled downloads that were not fetched; in no JSON form."""
     bytes_per_second: float = 0.0
     """Mean of the last 20 seconds or so, kept by the ledger; resumed bytes do not count."""
 
@@ -235,6 +237,11 @@ class BatchStatus:
     def unfinished(self) -> int:
         """Number of downloads that are not in a terminal state."""
         return sum(self.states.get(name, 0) for name in ("PENDING", "STARTED", "RETRY"))
+
+    @property
+    def bytes_left(self) -> int:
+        """Number of bytes that unfinished downloads still have to receive."""
+        return max(self.bytes_total - self.bytes_done - self.bytes_ended, 0)
 
     @property
     def ok(self) -> bool:
@@ -253,4 +260,6 @@ class BatchStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return asdict(self)
+        form = asdict(self)
+        del form["bytes_ended"]
+        return form

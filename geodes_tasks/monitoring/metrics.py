@@ -70,7 +70,7 @@ def _under_way(snapshot: Snapshot) -> Iterator[Metric]:
 def _batches(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield what is left of the newest batches that are not over."""
     unfinished = [status for status in snapshot.batches if status.unfinished]
-    left = {one.batch: max(one.bytes_total - one.bytes_done, 0) for one in unfinished}
+    left = {one.batch: one.bytes_left for one in unfinished}
     yield _gauge("bytes_left", "Bytes that a batch still has to receive.", left, "batch")
     # A series without a value would be the year 1970: an unknown end has none.
     ends = {one.batch: at for one in unfinished if (at := snapshot.ends[one.batch].at) is not None}

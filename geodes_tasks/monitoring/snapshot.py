@@ -14,8 +14,10 @@ from geodes_tasks.ledger import (
     Ledger,
     Limits,
     Running,
+    Turn,
     Wait,
     WorkerState,
+    turns_of,
 )
 from geodes_tasks.model.formatting import instant
 from geodes_tasks.model.results import BatchStatus
@@ -107,7 +109,7 @@ class Snapshot:
         """Return the JSON form of ``status --json`` for one batch of the snapshot."""
         # Below a fraction of a byte the mean says nothing, and of a finished batch it is the past.
         name, end = status.batch, self.ends.get(status.batch)
-        form = asdict(status)
+        form = status.to_dict()
         del form["account"]
         form["bytes_per_second"] = round(status.bytes_per_second) if status.unfinished else 0
         return form | {
@@ -228,7 +230,15 @@ class SnapshotReader:
         snapshot = replace(snapshot, silent=silent_workers(snapshot), pauses=self._pauses(snapshot))
         snapshot = replace(snapshot, lost=self._lost(snapshot))
         statuses = [replace(one, bytes_per_second=speed_now(snapshot, one)) for one in statuses]
-        ends = {one.batch: self._end(snapshot, one) for one in statuses}
+        turns = {
+            one.name: turns_of(ledger.connection, one.name)
+            for one in snapshot.accounts
+            if one.quota_count
+        }
+        ends = {
+            one.batch: self._end(snapshot, one, turns.get(one.account or "", ()))
+            for one in statuses
+        }
         return replace(snapshot, batches=statuses, ends=ends)
 
     def _statuses(self) -> list[BatchStatus]:
@@ -271,7 +281,7 @@ class SnapshotReader:
         ]
         return by_hand + accounts + outages
 
-    def _end(self, snapshot: Snapshot, status: BatchStatus) -> End:
+    def _end(self, snapshot: Snapshot, status: BatchStatus, turns: Sequence[Turn]) -> End:
         name, account = status.batch, snapshot.account_of(status)
         limited = account is not None and (account.quota_count > 0 or account.paused_until)
         # Of this batch alone: another one may wait for much longer. The next poll of the tape ends
@@ -287,6 +297,7 @@ class SnapshotReader:
             standstill=snapshot.standstill,
             next_due=max(dues, default=0.0),
             on_s3=self.ledger.sources.ready_on_s3(name, status.account or "") if limited else 0,
+            turns=turns,
         )
 
 

@@ -134,6 +134,12 @@ def assert_counts_are_right(ledger: Ledger) -> None:
         assert nonzero(status.waiting) == Counter(str(r.reason) for r in records if r.reason)
         assert status.bytes_total == sum(int(row.get("size", 0)) for row in rows)
         assert status.bytes_done == sum(int(row.get("done", 0)) for row in rows)
+        unsuccessful = {State.FAILURE, State.REVOKED}
+        assert status.bytes_left == sum(
+            int(row.get("size", 0)) - int(row.get("done", 0))
+            for row in rows
+            if row["state"] not in unsuccessful
+        )
     assert_totals_are_right(ledger)
 
 

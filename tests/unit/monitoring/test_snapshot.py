@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from geodes_tasks.ledger import Ledger, Limits, Progress, Wait
+from geodes_tasks.errors import TransferError
+from geodes_tasks.ledger import Ledger, Limits, Progress, Turn, Wait, turns_of
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason
 from geodes_tasks.monitoring.expected_end import End, expected_end
@@ -17,7 +19,7 @@ from geodes_tasks.monitoring.snapshot import SILENT_PERIODS, Pause, Snapshot, Sn
 from geodes_tasks.monitoring.terminal import Picture
 from geodes_tasks.monitoring.wording import clock as clock_text
 from tests.conftest import Clock
-from tests.unit.ledger.test_ledger import BATCH, ask, claimed, postponed, request_of
+from tests.unit.ledger.test_ledger import BATCH, ENTRY, ask, claimed, postponed, request_of
 from tests.unit.monitoring.scene import ACCOUNT, NOW, batch_of
 
 FREE = replace(ACCOUNT, quota_count=0, quota_reopens=None)
@@ -56,6 +58,59 @@ def test_what_s3_serves_needs_no_quota() -> None:
     status = batch_of("b", started=2, pending=60, **MOVING)
 
     assert expected_end(status, ACCOUNT, at=NOW, on_s3=60) == End(NOW + 60)
+
+
+def test_batches_of_one_account_share_its_quota() -> None:
+    """As many of another batch come first as of this one, all of a more urgent one, no others."""
+    status = batch_of("b", started=2, pending=60, **MOVING)
+    turns = [
+        Turn("b", 60, 0, 1),
+        Turn("longer", 5000, 0, 1),
+        Turn("shorter", 10, 0, 1),
+        Turn("heavier", 5000, 0, 2),
+        Turn("urgent", 30, 1, 1),
+        Turn("later", 5000, -1, 1),
+    ]
+
+    end = expected_end(status, ACCOUNT, at=NOW, turns=turns)
+
+    # 60 of its own, and before its last one 60, 10, 120 and 30.
+    windows = math.ceil(280 / 24) - 1
+    assert end == End(NOW + 54 + windows * 120, "60 files and 220 of other batches at 24/2minutes")
+
+
+def test_the_turns_of_an_account_are_read(fake_ledger: Ledger) -> None:
+    """Only what needs a request counts, by batch, with its rank."""
+    fake_ledger.control.prioritize("second", 3, 2)
+    ask(fake_ledger, *(request_of(f"a{number}") for number in range(3)), batch="first")
+    ask(fake_ledger, *(request_of(f"b{number}") for number in range(5)), batch="second")
+
+    turns = turns_of(fake_ledger.connection, "acc")
+
+    assert turns == [Turn("second", 5, 3, 2), Turn("first", 3, 0, 1)]
+
+
+def test_no_end_is_known_while_the_portal_refuses_and_no_quota_is_set() -> None:
+    """The next try is no end: it may be refused as well."""
+    refused = replace(FREE, paused="quota", paused_until=NOW + 60, probing=True)
+    status = batch_of("b", started=0, pending=10, **MOVING)
+
+    end = expected_end(status, refused, at=NOW)
+
+    assert end == End(None, "the portal refused for its quota, and no setting names it")
+
+
+def test_what_failed_is_not_waited_for(fake_ledger: Ledger) -> None:
+    """Bytes of failed and of cancelled downloads are never fetched."""
+    requests = [request_of(name, name.encode() * 1000) for name in ("a", "b", "c", "d")]
+    ask(fake_ledger, *requests)
+    fake_ledger.leases.fail(claimed(fake_ledger, requests[0]), TransferError("h", "x"), ENTRY)
+    fake_ledger.control.cancel([requests[1].download_id])
+
+    status = fake_ledger.reading.status(BATCH)
+
+    assert (status.bytes_total, status.bytes_left) == (4000, 2000)
+    assert "bytes_ended" not in status.to_dict()
 
 
 def test_a_wait_bounds_the_end() -> None:

@@ -4,6 +4,7 @@
 local function count_in_batch(d, name, sign)
   add(name, 'bytes_total', sign * number(d.size))
   add(name, 'bytes_done', sign * number(d.done))
+  add(name, 'bytes_ended', sign * bytes_given_up(d))
   if d.state then add(name, counter_of(d), sign) end
 end
 

@@ -3,7 +3,8 @@
 --
 --   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
 --   batch:<name>             hash    counters: total, state:<S>, outcome:<O> in place of SUCCESS, waiting:<R>
---                            in place of RETRY, bytes_*; owner, speed
+--                            in place of RETRY, bytes_* (bytes_ended: of failed
+--                            and cancelled ones, not fetched); owner, speed
 --   batch:<name>:downloads   zset    its downloads in the order in which they were enqueued
 --   batch:<name>:ready:<sources>:<account>  list  its downloads that can start, by the set of
 --                            sources that can serve them: geodes, geodes+s3, s3 and, for a host

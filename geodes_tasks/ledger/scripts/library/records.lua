@@ -41,18 +41,27 @@ local function count_in_batches(d, counter, amount)
   for _, name in ipairs(d.names) do add(name, counter, amount) end
 end
 
+-- Return the bytes that a download which ended without its file will not fetch.
+local function bytes_given_up(d)
+  if d.state ~= 'FAILURE' and d.state ~= 'REVOKED' then return 0 end
+  return number(d.size) - number(d.done)
+end
+
 -- Count a download in its state or, with sign -1, no more. For the whole ledger only those that have
 -- ended: the others are in `leases` or in a set `since`, and the size of a set costs nothing.
 local function count_state(d, sign)
   local counter = counter_of(d)
   if ENDED[d.state] then add(LEDGER, counter, sign) end
   count_in_batches(d, counter, sign)
+  count_in_batches(d, 'bytes_ended', sign * bytes_given_up(d))
 end
 
 -- Record how many bytes of a download are on disk; batches keep the sum.
 local function set_done(d, bytes)
+  local given_up = bytes_given_up(d)
   count_in_batches(d, 'bytes_done', bytes - number(d.done))
   set(d, { done = bytes })
+  count_in_batches(d, 'bytes_ended', bytes_given_up(d) - given_up)
 end
 
 -- Seconds that a mean speed looks back: long against the second between two renewals.
