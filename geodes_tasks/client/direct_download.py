@@ -44,14 +44,15 @@ _NO_USE = {Reaction.AUTH, Reaction.OFFLINE, Reaction.LOCAL, Reaction.FINAL}
 """Reactions that a short wait never mends: a user has to act, or hours pass."""
 
 
-@lru_cache(maxsize=4)
 def transports(settings: Config) -> Mapping[str, Transport]:
-    """Return the transports that these settings allow, the preferred one first.
+    """Return the transports that these settings allow now, the preferred one first."""
+    return {name: _opened(name, settings) for name in transport_table.chosen(settings)}
 
-    Kept, so that the next file finds connections open; both see a fork by themselves.
-    """
-    names = transport_table.chosen(settings)
-    return {name: transport_table.create(name, settings) for name in names}
+
+@lru_cache(maxsize=8)
+def _opened(name: str, settings: Config) -> Transport:
+    """Return a transport, kept so that the next file finds connections open; it sees a fork."""
+    return transport_table.create(name, settings)
 
 
 def download(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from geodes_tasks.client import direct_download
 from geodes_tasks.errors import (
     ConfigError,
     SourceUnavailableError,
@@ -324,3 +325,55 @@ def test_boto3_is_not_loaded_where_nobody_has_credentials() -> None:
 def test_a_command_is_enough_to_choose_s3() -> None:
     """With a command S3 comes first; it is not run to find that out."""
     assert chosen(load(s3_credentials_command="/nowhere")) == ["s3", "geodes"]
+
+
+def test_a_credential_process_runs_once(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Downloads ask whether there are credentials; the program of a profile runs for one of them.
+
+    Once more after its file was changed: what it prints may be other credentials.
+    """
+    answer = json.dumps({"Version": 1, "AccessKeyId": "of-process", "SecretAccessKey": "s"})
+    program = tmp_path / "process.sh"
+    program.write_text(f"echo run >> {tmp_path}/runs\necho '{answer}'\n")
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = sh {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    conf = load(s3_endpoint_url=s3.url)
+
+    assert [chosen(conf) for _ in range(3)] == [["s3", "geodes"]] * 3
+    assert fetched(transport_to(s3)) == CONTENT
+    assert (tmp_path / "runs").read_text().split() == ["run"]
+    config.write_text(config.read_text() + "\n")
+    assert chosen(conf) == ["s3", "geodes"]
+    assert (tmp_path / "runs").read_text().split() == ["run", "run"]
+
+
+def test_a_program_that_fails_runs_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """That it fails is remembered too, and the next one to ask is told the same reason."""
+    program = tmp_path / "process.sh"
+    program.write_text(f"echo run >> {tmp_path}/runs\nexit 3\n")
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = sh {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    assert [chosen(load()) for _ in range(3)] == [["geodes"]] * 3
+    with pytest.raises(SourceUnavailableError, match="CredentialRetrievalError"):
+        fetched(S3Transport(load(s3_endpoint_url="https://s3.example")))
+
+    assert (tmp_path / "runs").read_text().split() == ["run"]
+
+
+def test_credentials_that_come_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A notebook that has fetched a file already uses S3 as soon as the AWS file is written."""
+    shared = tmp_path / "aws"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    conf = load()
+    before = direct_download.transports(conf)
+    assert list(before) == ["geodes"]
+
+    shared.write_text("[default]\naws_access_key_id = k\naws_secret_access_key = s\n")
+    after = direct_download.transports(conf)
+
+    assert list(after) == ["s3", "geodes"]
+    assert after["geodes"] is before["geodes"], "its open connections are kept"

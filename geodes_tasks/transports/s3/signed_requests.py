@@ -90,7 +90,7 @@ class SignedRequests:
     """Sends signed GET requests. Safe to use from many threads; build it after a fork."""
 
     def __init__(self, settings: Config, calls: Calls) -> None:
-        self._settings, self._keyring = settings, Keyring(settings)
+        self._settings, self._keyring = settings, Keyring.of(settings)
         bundle = settings.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
         watch = Watch(None, settings.stall_seconds, calls)
         trusted = Path(bundle) if bundle else None
