@@ -120,7 +120,7 @@ class Availability:
         """
         return KeyState.of(self._client.fetch(self._portal + QUOTA, headers=_JSON, seconds=seconds))
 
-    def accepts(self, key_name: str) -> bool | None:
+    def accepts(self, key_name: str, seconds: float | None = None) -> bool | None:
         """Return whether the portal accepts the key, from a request for the quota.
 
         None when the response is not clear, or when the key was replaced since it had this name.
@@ -128,7 +128,7 @@ class Availability:
         if self._client.key.name() != key_name:
             return None
         try:
-            return self.key_state().accepted
+            return self.key_state(seconds).accepted
         except GeodesTasksError:
             return None
 

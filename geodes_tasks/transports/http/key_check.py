@@ -12,6 +12,8 @@ from geodes_tasks.settings.config import Config
 
 KNOWN_SECONDS = 5.0
 """Seconds for which one response of the portal counts for further refusals of the same key."""
+REQUEST_SECONDS = 10.0
+"""Seconds that the portal may take for it: other refusals wait for the same response."""
 
 
 class KeyCheck:
@@ -22,7 +24,7 @@ class KeyCheck:
         self._settings = settings
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], tuple[float, bool | None]] = {}
-        """By account and key: the time of the check, on the monotonic clock, and its result."""
+        """By account and key: the time of the response, on the monotonic clock, and its result."""
 
     def classify(
         self, error: Exception, account: str, gave_since: Callable[[], bool] | None = None
@@ -55,9 +57,10 @@ class KeyCheck:
 
         # The lock covers the request, so that sixteen threads refused at once send only one.
         with self._lock:
-            now = time.monotonic()
             checked_at, accepted = self._known.get((account, key_name), (float("-inf"), None))
-            if now - checked_at >= KNOWN_SECONDS:
-                accepted = Availability(of_account(self._settings, account)).accepts(key_name)
-                self._known[account, key_name] = now, accepted
+            if time.monotonic() - checked_at >= KNOWN_SECONDS:
+                portal = Availability(of_account(self._settings, account))
+                accepted = portal.accepts(key_name, REQUEST_SECONDS)
+                # The time after the response: the others have waited for it.
+                self._known[account, key_name] = time.monotonic(), accepted
             return accepted

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from geodes_tasks.errors import AuthError, ForbiddenError, KeyMissingError, NotFoundError
 from geodes_tasks.settings.config import load
+from geodes_tasks.transports.http import key_check
+from geodes_tasks.transports.http.availability import Availability
 from geodes_tasks.transports.http.key_check import KeyCheck
 from tests.integration.scripted import Scripted, answer
 
@@ -43,3 +48,40 @@ def test_no_request_for_other_errors(error: Exception) -> None:
     check = KeyCheck(load(portal_url="https://portal.invalid", api_key=KEY))
 
     assert check.classify(error, "default", lambda: True) is error
+
+
+def test_a_slow_answer_counts_for_all_that_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A portal that thinks for longer than its answer counts is asked once, not once a thread."""
+    asked: list[float] = []
+
+    def accepts(_portal: Availability, _name: str, seconds: float) -> bool:
+        asked.append(seconds)
+        time.sleep(0.4)
+        return True
+
+    monkeypatch.setattr(Availability, "accepts", accepts)
+    monkeypatch.setattr(key_check, "KNOWN_SECONDS", 0.3)
+    check, found = KeyCheck(load(api_key=KEY)), list[Exception]()
+    threads = [
+        threading.Thread(target=lambda: found.append(check.classify(REFUSED, "default")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert asked == [key_check.REQUEST_SECONDS]
+    assert [type(one) for one in found] == [ForbiddenError] * 4
+
+
+def test_a_silent_portal_is_left_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusals of all accounts wait for the answer: it has seconds, whatever the settings."""
+    monkeypatch.setattr(key_check, "REQUEST_SECONDS", 0.3)
+    began = time.monotonic()
+    with Scripted(b"") as portal:
+        check = KeyCheck(load(portal_url=portal.url, api_key=KEY, first_byte_seconds=20.0))
+
+        assert check.classify(REFUSED, "default", lambda: False) is REFUSED
+
+    assert time.monotonic() - began < 5
