@@ -6,12 +6,12 @@ over it; the ledger keeps them, so that the workers need not request them again.
 
 from __future__ import annotations
 
-import contextlib
 import math
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 from geodes_tasks.client import direct_download
 from geodes_tasks.errors import (
@@ -72,9 +72,10 @@ class MemberPrices:
             count = min(len(found), MOST_COUNTED if counts else MOST_READ)
             sample += [found[at * len(found) // count] for at in range(count)]
         # The first alone: a portal without ranges, or a key that is refused, costs one request.
+        deadline = time.monotonic() + READING_S
         for some in (sample[:1], sample[1:]):
-            self._read_all(some)
-        if facts := self._facts.values():
+            self._read_all(some, deadline)
+        if facts := list(self._facts.values()):
             self._requests = 1 + math.ceil(sum(one.ranges for one in facts) / len(facts))
             archives = sum(one.archive_bytes for one in facts)
             self._share = sum(one.fetched_bytes for one in facts) / archives
@@ -113,15 +114,32 @@ class MemberPrices:
             return None
         return source if source.transport.serves_ranges(source.href) else None
 
-    def _read_all(self, sample: Sequence[tuple[Request, Source]]) -> None:
-        """Read directories, several at a time, for ``READING_S`` at most."""
-        with ThreadPoolExecutor(min(AT_ONCE, self._settings.max_concurrent)) as pool:
-            reads = [pool.submit(self._read, *one) for one in sample]
+    def _read_all(self, sample: Sequence[tuple[Request, Source]], deadline: float) -> None:
+        """Read directories, several at a time, until a time of the monotonic clock at most."""
+        rest, problems = iter(sample), list[Exception]()
+
+        def run() -> None:
+            try:
+                for one in rest:
+                    self._read(*one)
+            except Exception as problem:  # noqa: BLE001 - raised where it is waited for
+                problems.append(problem)
+
+        # A pool would wait for its threads, here and at the end of the process.
+        count = min(AT_ONCE, self._settings.max_concurrent, len(sample))
+        threads = [Thread(target=run, name="directories", daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
             # What takes longer is left to the workers.
-            with contextlib.suppress(TimeoutError):
-                for read in as_completed(reads, timeout=READING_S):
-                    read.result()
-            pool.shutdown(wait=False, cancel_futures=True)
+            self._budget.closed.update(self._transports)
+            for transport in self._transports.values():
+                for thread in threads:
+                    transport.abort(thread.ident or 0)
+        if problems:
+            raise problems[0]
 
     def _read(self, request: Request, source: Source) -> None:
         name = Path(request.path).name
@@ -154,7 +172,7 @@ class _Budget(Callbacks):
         self._ledger = ledger
         self.directories = ledger.directories if ledger is not None else None
         self.closed: set[str] = set()
-        """Sources that cannot be reached, or refuse the account."""
+        """Sources that cannot be reached, refuse the account, or have had their time."""
 
     def before_open(self, source: str) -> None:
         """Allow one request, or raise QuotaError; nothing waits for a quota here."""

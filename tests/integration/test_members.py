@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,14 @@ from geodes_tasks import enqueue
 from geodes_tasks.client import member_prices, planning
 from geodes_tasks.client.dry_run import dry_run
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.utils.profile import DownloadQueue
-from tests.conftest import KEY, KiB, some_bytes
+from tests.conftest import KEY, KiB, asset_of, some_bytes
 from tests.integration.s3_server import BUCKET, S3Server
+from tests.integration.scripted import Scripted
+from tests.servers import wait_until
 from tests.standin import RangeBehaviour, StandIn
 from tests.standin.bodies import read
 
@@ -278,6 +283,24 @@ def test_the_plan_where_no_directory_can_be_read(
 
     assert plan.quote.price.bytes_total == sum(len(read(portal.body(i))) for i in portal.items)
     assert "an estimate from 0 directories" in list(plan.quote.lines())[1]
+
+
+def test_a_silent_datalake_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for directories is kept: requests without an answer are broken off, all of them."""
+    monkeypatch.setattr(member_prices, "READING_S", 0.5)
+    one = replace(asset_of(b"x" * 9999, "P.zip"), hrefs={"s3": "s3://b/P.zip"}, members=("*.jp2",))
+    with Scripted(b"") as silent:
+        conf = config.load(
+            s3_endpoint_url=silent.url, stall_seconds=30.0,
+            aws_access_key_id="k", aws_secret_access_key="s",
+        )  # fmt: skip
+        prices, began = member_prices.MemberPrices(conf, None), time.monotonic()
+
+        prices.read([Request(one, f"/f/{number}") for number in range(20)])
+
+        assert time.monotonic() - began < 10
+        wait_until(lambda: "directories" not in {t.name for t in threading.enumerate()}, 5, "end")
+        assert len(silent.requests) == 1
 
 
 def test_directories_are_counted_against_the_quota(
