@@ -137,8 +137,12 @@ class Recovery(threading.Thread):
     def _sweep_parts(self) -> None:
         """Remove the part files of ended downloads; those of a folder that fails stay for later."""
         for left in self.ledger.retention.litter():
+            process = worker_process()
             try:
-                worker_process().discard(left.asset, left.path, left.token)
+                if process.is_elsewhere(left.path):
+                    self.ledger.retention.return_litter(left)
+                else:
+                    process.discard(left.asset, left.path, left.token)
             except Exception as error:  # noqa: BLE001 - one folder must not cost the others
                 self._sweep_later(left, error)
             else:

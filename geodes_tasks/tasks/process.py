@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from celery.exceptions import Ignore
@@ -16,9 +18,11 @@ from kombu.exceptions import OperationalError
 from geodes_tasks import transports as transport_table
 from geodes_tasks.errors import (
     ConfigError,
+    DiskError,
     GeodesTasksError,
     KeyMissingError,
     OutsideRootsError,
+    Reaction,
     SourcePausedError,
     WorkerStoppingError,
 )
@@ -162,6 +166,41 @@ class WorkerProcess:
             return False
 
         return self.keys.classify(error, attempt.claim.account, gave_since)
+
+    # --- folders ----------------------------------------------------------------------------------
+
+    def checked(self, path: str) -> Path:
+        """Return the path of a download if this worker may write there.
+
+        Raises:
+            OutsideRootsError: it may not; another worker takes the download where one may.
+        """
+        try:
+            return self.folders.checked(path)
+        except OutsideRootsError as error:
+            if folder := self._folder_elsewhere(path):
+                refusal = DiskError(folder, f"this worker writes below {error.roots} only")
+                refusal.remedy = error.remedy
+                # As a folder without permission: its volume may be that of this worker's folders.
+                refusal.__cause__ = PermissionError(errno.EACCES, str(error))
+                self.volumes.refused(Path(folder, "*"), None, refusal)
+                error.reaction = Reaction.LOCAL
+            raise
+
+    def is_elsewhere(self, path: str) -> bool:
+        """Return whether another worker may write to a path, and this one may not."""
+        try:
+            self.folders.checked(path)
+        except OutsideRootsError:
+            return bool(self._folder_elsewhere(path))
+        return False
+
+    def _folder_elsewhere(self, path: str) -> str | None:
+        """Return the folder of another living worker that holds a path by its name."""
+        own = map(str, self.folders.folders)
+        others = sorted(self.ledger.dispatch.published("folders").difference(own))
+        wanted = Path(os.path.normpath(path))
+        return next((one for one in others if wanted.is_relative_to(one)), None)
 
     # --- records ----------------------------------------------------------------------------------
 

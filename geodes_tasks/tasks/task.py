@@ -84,7 +84,7 @@ def _attempt(self: celery.Task) -> UserDict[str, Any]:
         attempt.check_open = partial(process.folders.check_open, claim.path)
         try:
             # The path comes out of Redis: only this worker's settings allow it.
-            path = process.folders.checked(claim.path)
+            path = process.checked(claim.path)
             process.volumes.check(path, claim.asset.size_bytes)
             result = transfer.download(
                 claim.asset,

@@ -49,6 +49,26 @@ def test_without_roots_a_worker_writes_below_its_download_dir(
     assert not outside.exists()
 
 
+@pytest.mark.slow
+def test_each_worker_takes_what_is_below_its_folders(
+    standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
+) -> None:
+    """Two workers with different folders fetch everything: a claim by the wrong one waits."""
+    roots = (tmp_path / "a", tmp_path / "b")
+    for name, root in zip("ab", roots, strict=True):
+        worker(name, settings=settings.replace(download_roots=(root,)))
+    ledger = Ledger.of(settings)
+    wait_until(lambda: len(ledger.dispatch.published("folders")) == 2, 20, "both workers")
+
+    batches = [
+        enqueue([standin.add_item(KiB) for _ in range(6)], download_dir=root, conf=settings)
+        for root in roots
+    ]
+
+    assert [batch.wait(120).states["SUCCESS"] for batch in batches] == [6, 6]
+    assert sum(len(one.history) > 1 for batch in batches for one in batch.results()) > 0
+
+
 def test_enqueue_refuses_what_no_worker_may_write(
     standin: StandIn, settings: Config, worker: WorkerFactory, tmp_path: Path
 ) -> None:

@@ -123,6 +123,32 @@ def test_a_path_outside_the_roots_is_refused(bench: Bench, tmp_path: Path) -> No
     assert not (bench.folder / PART_FOLDER).exists()
 
 
+def test_a_path_of_another_worker_is_left_to_it(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers with different folders: each takes its own, and what is nobody's still fails."""
+    bench.process.folders = AllowedFolders((tmp_path / "allowed",))
+    bench.ledger.dispatch.register("other@host", 4)
+    bench.ledger.dispatch.publish("other@host", (), "", [bench.folder, tmp_path / "allowed"])
+    requests = [bench.request(name=name) for name in ("a", "b")]
+
+    for request in requests:
+        with pytest.raises(Ignore, match="disk"):
+            bench.run(request)
+
+    record = bench.record(requests[0])
+    assert (record.state, record.reason, record.attempts) == (State.RETRY, "disk", 0)
+    assert caplog.text.count(f"{bench.folder}: this worker writes below") == 1
+    bench.folder /= "../elsewhere"
+    with pytest.raises(OutsideRootsError, match="allowed only"):
+        bench.run(bench.request(name="c"))
+    bench.ledger.dispatch.unregister("other@host")
+    bench.folder = tmp_path / "downloads"
+    with pytest.raises(OutsideRootsError, match="allowed only"):
+        bench.run(bench.request(name="d"))
+    assert bench.transport.opened == []
+
+
 def test_litter_outside_the_roots_stays(bench: Bench, tmp_path: Path) -> None:
     """A worker removes nothing where it may not write, whoever asks for it."""
     request = bench.request()

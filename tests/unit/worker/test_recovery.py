@@ -16,7 +16,9 @@ from geodes_tasks.ledger import Claim, Ledger, Request
 from geodes_tasks.ledger.retention import Retention
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
+from geodes_tasks.tasks.allowed_folders import AllowedFolders
 from geodes_tasks.tasks.app import QUEUE
+from geodes_tasks.tasks.process import worker_process
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.partfile import PartFile
 from tests.conftest import Clock, asset_of
@@ -219,6 +221,30 @@ def test_parts_that_nobody_owns_are_swept_up(
     recovery.recover()
 
     assert not (tmp_path / PART_FOLDER).exists()
+    assert fake_ledger.retention.litter() == []
+
+
+def test_parts_in_the_folder_of_another_worker_are_left_to_it(
+    recovery: Recovery, fake_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list keeps them as long as a worker lives that may write there."""
+    request = asked(fake_ledger, tmp_path)
+    claim = claimed(fake_ledger, request)
+    wait = Decision(True, Reason.BACKOFF, 30.0)
+    fake_ledger.leases.postpone(claim, TransferError("h", "x"), wait, ENTRY)
+    fake_ledger.control.cancel([request.download_id])
+    monkeypatch.setattr(worker_process(), "ledger", fake_ledger)
+    monkeypatch.setattr(worker_process(), "folders", AllowedFolders((tmp_path / "own",)))
+    fake_ledger.dispatch.register("other@host", 4)
+    fake_ledger.dispatch.publish("other@host", (), "", [tmp_path])
+
+    recovery.recover()
+
+    (left,) = fake_ledger.retention.litter()
+    assert (left.path, left.token) == (request.path, claim.token)
+    fake_ledger.retention.return_litter(left)
+    fake_ledger.dispatch.unregister("other@host")
+    recovery.recover()
     assert fake_ledger.retention.litter() == []
 
 
