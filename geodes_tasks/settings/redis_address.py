@@ -7,7 +7,7 @@ names Sentinels, which know where the primary is; user and password are those of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, unquote, urlsplit
 
 from geodes_tasks.settings.urls import masked
 
@@ -16,6 +16,16 @@ SENTINEL_PORT = 26379
 _SCHEMES = ("redis", "rediss", "redis+socket", "sentinel")
 REDIS_FORM = "redis://HOST:6379/0"
 _TRUE = {"true", "yes", "1"}
+_FALSE = {"false", "no", "0"}
+_OPTIONS = {
+    "rediss": ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"),
+    "sentinel": (
+        "master_name", "sentinel_password", "sentinel_username", "ssl", "ssl_ca_certs",
+        "ssl_cert_reqs",
+    ),
+}  # fmt: skip
+"""Options behind `?` by scheme: redis-py and kombu raise TypeError for one that they do not know,
+and each knows some that the other does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,8 @@ def checked(url: str) -> str:
         problem = str(error)
     if problem:
         form = "sentinel://HOST:26379/0?master_name=NAME" if "sentinel:" in url else REDIS_FORM
+        if url.startswith("rediss:"):
+            form = form.replace("redis:", "rediss:")
         raise ValueError(f"{masked(url)!r} is no address of Redis: {problem}; write {form}")
     return url
 
@@ -92,6 +104,8 @@ def _problem_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES:
         return "it does not begin with redis://, rediss:// or sentinel://"
+    if problem := _option_problem(parts.scheme, parts.query):
+        return problem
     if parts.scheme == "redis+socket":
         return "" if parts.path.strip("/") else "it names no socket"
     if not url[len(parts.scheme) :].startswith("://"):
@@ -103,6 +117,23 @@ def _problem_of(url: str) -> str:
     if not (sentinel.hosts if sentinel else parts.hostname and parts.port != 0):
         return "it names no host"
     return "it lacks its port" if parts.netloc.endswith(":") else ""
+
+
+def _option_problem(scheme: str, query: str) -> str:
+    """Return what is wrong with the options of an address, empty if nothing is."""
+    known = _OPTIONS.get(scheme, ())
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in {"username", "password"}:
+            return f"{name} is no option: a login is USER:PASSWORD@ before the host"
+        if name not in known:
+            # A password with a `?` in it ends up here: only what can be a name is quoted.
+            shown = name if name.isidentifier() and "@" not in query else "the text behind `?`"
+            return f"{shown} is no option of {scheme}:// (it has {', '.join(known) or 'none'})"
+        if name == "ssl_cert_reqs" and value not in {"", "required"}:
+            return "TLS is always verified: leave ssl_cert_reqs out"
+        if name == "ssl" and value.lower() not in _TRUE | _FALSE:
+            return "ssl is true or false"
+    return ""
 
 
 def sentinel_address(url: str) -> SentinelAddress | None:

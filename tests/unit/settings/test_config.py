@@ -169,7 +169,7 @@ def test_origins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pygeodes_file(region_name="eu", api_key="hush-1")
     named = pygeodes_file("mine.json", download_dir="/named")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-2")
-    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", "redis://user:hush-3@host/0?password=hush-4")
+    monkeypatch.setenv("GEODES_TASKS_REDIS_URL", "redis://user:hush-3@host/0")
     monkeypatch.setenv("geodes_tasks_on_batch", "https://hooks.example/T0/hush-5")
 
     found = {one.name: (one.value, one.origin) for one in settings_in_force(named)}

@@ -141,7 +141,7 @@ def test_missing_key_file() -> None:
     ("url", "whole"),
     [
         ("redis://host:6379/0", "redis://:p%40ss%2Fword@host:6379/0"),
-        ("rediss://worker@host/3?a=b", "rediss://worker:p%40ss%2Fword@host/3?a=b"),
+        ("rediss://me@host/3?ssl_ca_certs=/b", "rediss://me:p%40ss%2Fword@host/3?ssl_ca_certs=/b"),
         ("redis://worker:own@host/0", "redis://worker:own@host/0"),
         ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,10 @@ SENTINELS = "sentinel://worker:p%40ss@h1:26380;h2;[::1]:26382/3?master_name=geod
         "redis://user:secret@h:6380",
         "redis://[::1]:6379/1",
         "rediss://user@h:6380/0?ssl_ca_certs=/ca.pem",
+        "rediss://h/0?ssl_cert_reqs=required&ssl_certfile=/c.pem&ssl_keyfile=/k.pem",
         "redis+socket:///run/redis.sock",
         SENTINELS,
+        f"{SENTINELS}&ssl=true&ssl_ca_certs=/ca.pem&sentinel_username=u&sentinel_password=p",
     ],
 )
 def test_right_addresses_are_taken_as_they_are(url: str) -> None:
@@ -50,6 +53,17 @@ def test_right_addresses_are_taken_as_they_are(url: str) -> None:
         ("redis:h:6379", "`//` is missing"),
         ("sentinel:h:26379", "`//` is missing"),
         ("sentinel://h/x?master_name=g", "'x' is no number"),
+        ("redis://h/0?db=3", "db is no option of redis://"),
+        ("redis://h/0?ssl_cert_reqs=required", "ssl_cert_reqs is no option of redis://"),
+        ("redis://h/0?bogus=", "bogus is no option"),
+        ("redis+socket:///run/r.sock?virtual_host=3", "virtual_host is no option"),
+        ("rediss://h/0?socket_timeout=5", "no option of rediss://.*write rediss://HOST"),
+        ("rediss://h/0?ssl_check_hostname=false", "ssl_check_hostname is no option"),
+        ("rediss://h/0?ssl_cert_reqs=none", "TLS is always verified"),
+        ("rediss://h/0?ssl_cert_reqs=CERT_NONE", "TLS is always verified"),
+        ("sentinel://h/0?master_name=g&ssl_cert_reqs=optional", "TLS is always verified"),
+        ("sentinel://h/0?master_name=g&ssl=on", "ssl is true or false"),
+        ("sentinel://h/0?master_name=g&client_name=x", "client_name is no option"),
     ],
 )
 def test_wrong_addresses_are_one_line(url: str, problem: str) -> None:
@@ -60,14 +74,21 @@ def test_wrong_addresses_are_one_line(url: str, problem: str) -> None:
     text = str(caught.value)
     assert "\n" not in text
     assert "GEODES_TASKS_REDIS_URL" in text
-    assert "write redis://HOST" in text or "write sentinel://HOST" in text
+    assert re.search("write (rediss?|sentinel)://HOST", text)
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://u:hush@h:x/0", "sentinel://u:hush@h/0?sentinel_password=hush"]
+    "url",
+    [
+        "redis://u:hush@h:x/0",
+        "sentinel://u:hush@h/0?sentinel_password=hush",
+        "redis://h/0?password=hush",
+        "redis://u:12?hush@h/0",
+        "redis://u:12?hush=1@h/0",
+    ],
 )
 def test_a_password_in_a_wrong_address_is_not_shown(url: str) -> None:
-    """Neither the password of Redis nor that of the Sentinels is in the message."""
+    """No password of Redis or of the Sentinels is in the message, wherever it stands."""
     with pytest.raises(ConfigError, match="no address of Redis") as caught:
         config.load(redis_url=url)
 
