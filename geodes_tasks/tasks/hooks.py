@@ -48,10 +48,10 @@ THREADS = 2
 JSON = {"Content-Type": "application/json"}
 _SECRET = (
     "GEODES_API_KEY", "GEODES_TASKS_REDIS_URL", "GEODES_TASKS_ON_", "GEODES_TASKS_S3_CREDENTIALS",
-    "AWS_", "FLOWER_BASIC_AUTH",
+    "AWS_", "FLOWER_",
 )  # fmt: skip
 _LOGIN = re.compile(r"://[^/\s@]*:[^/\s@]*@")
-"""A password in an address, as in the variables of proxies."""
+"""A password in an address."""
 
 
 class Hook:
@@ -160,7 +160,10 @@ def harmless(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in variables.items()
-        if not name.startswith(_SECRET) and not _LOGIN.search(value)
+        # Names of settings have any case; an address of a proxy may lack its scheme.
+        if not (key := name.upper()).startswith(_SECRET)
+        and not _LOGIN.search(value)
+        and not (key.endswith("_PROXY") and "@" in value)
     }
 
 

@@ -55,18 +55,27 @@ def test_a_title_is_no_option(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_command_sees_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys and passwords of the worker are not in the environment of its hooks."""
+    """Hooks get no key and no password in their environment, in whatever spelling."""
     monkeypatch.setenv("GEODES_API_KEY", "canary")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     monkeypatch.setenv("GEODES_TASKS_REDIS_URL", "redis://:canary@host")
     monkeypatch.setenv("GEODES_TASKS_ON_BATCH", "https://hooks.example/canary")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:canary@proxy.example:3128")
+    monkeypatch.setenv("geodes_api_key", "canary")
+    monkeypatch.setenv("Aws_Secret_Access_Key", "canary")
+    monkeypatch.setenv("geodes_tasks_on_file", "https://hooks.example/canary")
+    monkeypatch.setenv("https_proxy", "me:canary@proxy.example:3128")
+    monkeypatch.setenv("all_proxy", "socks5h://canary@proxy.example:1080")
+    monkeypatch.setenv("http_proxy", "proxy.example:3128")
+    monkeypatch.setenv("FLOWER_COOKIE_SECRET", "canary")
+    monkeypatch.setenv("INDEX", "https://me:canary@index.example/simple")
     monkeypatch.setenv("MINE", "kept")
 
     hook(f"sh -c 'env > {tmp_path}/env'", 10).call(FACTS)
 
     seen = (tmp_path / "env").read_text()
     assert "MINE=kept" in seen
+    assert "http_proxy=proxy.example:3128" in seen
     assert "canary" not in seen
     assert "canary" not in str(harmless(os.environ))
 
