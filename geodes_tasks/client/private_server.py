@@ -42,6 +42,8 @@ STOP_S = 10.0
 """Seconds in which a server has to end before it is killed."""
 ORPHAN_S = 60.0
 """Time in which the server of a killed run has to end, in seconds."""
+FOLDER_BYTES = 107 - len("/0123456789abcdef-4194304.sock")
+"""Bytes that the path of a socket's folder may have: sun_path has 108 with its end (man 7 unix)."""
 GUARD_S = 20
 """Seconds after which the server of a killed process is stopped: a worker that outlived the process
 stops it earlier, when its downloads are back in the ledger."""
@@ -91,9 +93,8 @@ class PrivateServer:
         self._own = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
-        # sun_path of a Unix socket has 108 bytes (man 7 unix), and not every file system takes
-        # one. One name a process: a server that ends removes its socket, and must not remove that
-        # of the next one.
+        # One name a process: a server that ends removes its socket, and must not remove that of
+        # the next one.
         self._listen_at(runtime_folder() / f"{state.name}-{os.getpid()}.sock")
 
     def _listen_at(self, path: Path) -> None:
@@ -298,15 +299,29 @@ def runtime_folder() -> Path:
     """Return a folder of this user alone, on a local file system, for sockets.
 
     Raises:
-        ConfigError: another user owns it.
+        ConfigError: another user owns it, or it cannot be made.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR") or ""
-    if base and len(base) < 60 and os.access(base, os.W_OK):
-        folder = Path(base) / "geodes-tasks"
-    else:
-        folder = Path(tempfile.gettempdir()) / f"geodes-tasks-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    own = f"geodes-tasks-{os.getuid()}"
+    shared = Path("/tmp") / own  # noqa: S108 - its owner is checked below
+    folders = (
+        Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "geodes-tasks",
+        Path(tempfile.gettempdir()) / own,
+    )
+    folder = next(
+        (
+            one
+            for one in folders
+            if len(os.fsencode(one)) <= FOLDER_BYTES and os.access(one.parent, os.W_OK)
+        ),
+        shared,
+    )
+    remedy = "Set XDG_RUNTIME_DIR to a folder of your own with a short path."
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        # Anybody can put a file or a dangling link of this name into a shared folder.
+        raise ConfigError(str(folder), f"is no folder: {error.strerror}", remedy) from error
     if folder.stat().st_uid != os.getuid() or folder.is_symlink():
-        raise ConfigError(str(folder), "belongs to another user", "Set XDG_RUNTIME_DIR.")
+        raise ConfigError(str(folder), "belongs to another user", remedy)
     folder.chmod(0o700)
     return folder
