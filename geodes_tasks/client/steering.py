@@ -18,7 +18,7 @@ from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
-from geodes_tasks.settings.config import Config
+from geodes_tasks.settings.config import Config, account_form
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer.audit import Expected
 
@@ -69,7 +69,7 @@ class Steering:
         accounts, paused = self.accounts(), self.ledger.control.pauses()
         known = {
             "source": name in SOURCES,
-            "account": name in accounts,
+            "account": account_form(name) in map(account_form, accounts),
             "batch": name in self.ledger.reading.batches(),
         }
         kinds = [kind for kind, is_known in known.items() if is_known or (kind, name) in paused]
@@ -84,8 +84,17 @@ class Steering:
             self.ledger.reading.status(name)
         elif kind == "source" and name not in SOURCES:
             raise UnknownSourceError(name, nearest(name, SOURCES))
-        elif kind == "account" and name not in (known := self.accounts()):
-            raise UnknownAccountError(name, nearest(name, known))
+
+    def _spellings(self, account: str) -> list[str]:
+        """Return the known accounts with the key of this one: older versions took any spelling.
+
+        Raises:
+            UnknownAccountError: there is none.
+        """
+        known, form = self.accounts(), account_form(account)
+        if not (found := [one for one in known if account_form(one) == form]):
+            raise UnknownAccountError(account, nearest(account, known))
+        return found
 
     def _check_kinds(self, batch: str, kinds: Sequence[str]) -> None:
         """Raise the error of a class of errors that neither exists nor is in the batch.
@@ -114,18 +123,24 @@ class Steering:
                 nothing was paused.
             LedgerUnavailableError: Redis does not answer.
         """
-        self._check(kind, name)
+        control = self.ledger.control
         if kind == "account":
-            return self.ledger.control.pause_account(name, BY_HAND)
-        return self.ledger.control.pause(kind, name, BY_HAND)
+            paused = [control.pause_account(one, BY_HAND) for one in self._spellings(name)]
+            return any(paused)
+        self._check(kind, name)
+        return control.pause(kind, name, BY_HAND)
 
     def resume(self, kind: str, name: str) -> bool:
         """Resume what was paused. Return whether it was paused. Raises as ``pause``."""
         control = self.ledger.control
-        # A name that an older version paused unchecked can be resumed.
-        if (kind, name) not in control.pauses():
-            self._check(kind, name)
-        was = control.resume_account(name) if kind == "account" else control.resume(kind, name)
+        if kind == "account":
+            resumed = [control.resume_account(one) for one in self._spellings(name)]
+            was = any(resumed)
+        else:
+            # A name that an older version paused unchecked can be resumed.
+            if (kind, name) not in control.pauses():
+                self._check(kind, name)
+            was = control.resume(kind, name)
         self._sender.send(self.ledger.dispatch.release())
         return was
 
@@ -142,12 +157,13 @@ class Steering:
             ConfigError: less than 1, or more than the settings allow.
             LedgerUnavailableError: Redis does not answer.
         """
-        self._check("account", account)
+        accounts = self._spellings(account)
         most = self.ledger.connection.limits.concurrent
         if number is not None and not 1 <= number <= most:
             hint = "GEODES_TASKS_MAX_CONCURRENT of all workers sets the highest limit."
             raise ConfigError("N", f"{number} is not between 1 and {most}", hint)
-        self.ledger.account.set_limit(account, number)
+        for one in accounts:
+            self.ledger.account.set_limit(one, number)
         # A higher limit starts downloads now.
         self._sender.send(self.ledger.dispatch.release())
         return number or most

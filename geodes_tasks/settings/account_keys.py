@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.config import ACCOUNT_NAME, Config
+from geodes_tasks.settings.config import ACCOUNT_NAME, Config, account_form
 from geodes_tasks.settings.secret import secret_word
 
 
@@ -20,7 +20,7 @@ def named_key(account: str) -> str:
     """
     if not re.fullmatch(ACCOUNT_NAME, account):
         raise ConfigError("GEODES_TASKS_ACCOUNT", f"{account!r} is no name for an account")
-    word = re.sub(r"\W", "_", account).upper()
+    word = account_form(account).upper()
     if word.endswith("FILE"):
         problem = f"account {account!r}: a name that ends in `file` cannot have a key of its own"
         raise ConfigError("GEODES_TASKS_ACCOUNT", problem, "Choose another name.")
@@ -38,7 +38,8 @@ def of_account(settings: Config, account: str) -> Config:
     """
     variable = named_key(account)
     text, file = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
-    if account == settings.account and not (text or file):
+    # A ledger of an older version may have the account in another spelling.
+    if account_form(account) == settings.account and not (text or file):
         return settings
     try:
         key = secret_word(text)
@@ -50,12 +51,12 @@ def of_account(settings: Config, account: str) -> Config:
 
 
 def named_accounts(settings: Config) -> list[str]:
-    """Return the account of the settings and all accounts with a key here, in lower case."""
+    """Return the account of the settings and all accounts with a key here."""
     found = {settings.account}
     for name, value in os.environ.items():
         word = name.removeprefix("GEODES_API_KEY_").removesuffix("_FILE")
         if value and name.startswith("GEODES_API_KEY_") and name != "GEODES_API_KEY_FILE":
-            found.add(word.lower())
+            found.add(account_form(word))
     return sorted(found)
 
 

@@ -10,6 +10,7 @@ import pytest
 from geodes_tasks import enqueue
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
+from tests.fault.test_long_queue import request
 from tests.integration.test_cli import CommandLine, write_items
 from tests.servers import wait_until
 from tests.standin import KiB
@@ -145,6 +146,41 @@ def test_accounts_side_by_side(
     assert "...5678," in node.text
     assert "key-of-the-field-5678" not in node.text
     assert ledger.reading.status("field").states[State.SUCCESS] == 1
+
+
+def test_spellings_of_one_account_share_its_quota(
+    cli: CommandLine, standin: StandIn, worker: WorkerFactory, ledger: Ledger
+) -> None:
+    """However its name is written, an account has one window, one limit and one pause."""
+    standin.set_key("key-of-the-team-1234")
+    key = {"GEODES_API_KEY_TEAM_A": "key-of-the-team-1234"}
+    worker(env=key | {"GEODES_TASKS_QUOTA": "2/hour"})
+
+    for number, name in enumerate(("team-a", "team_a", "TEAM.A")):
+        items = write_items([standin.add_item(KiB) for _ in range(2)])
+        cli("enqueue", items, "--batch", f"b{number}", "--account", name)
+    wait_until(lambda: len(standin.downloads()) == 2, WAIT_S, "the files of the quota")
+    limited, paused = cli("limit", "Team-A", "2"), cli("pause", "--account", "TEAM_A")
+    again = cli("pause", "--account", "team.a")
+
+    assert ledger.dispatch.accounts() == ["team_a"]
+    assert (limited.returncode, paused.stderr) == (0, "TEAM_A: paused\n")
+    assert again.stderr == "team.a: was paused already\n"
+    assert len(standin.downloads()) == 2
+
+
+def test_accounts_of_an_older_ledger_are_steered_with_the_new_one(
+    cli: CommandLine, settings: Config, ledger: Ledger
+) -> None:
+    """A ledger with several spellings of one account keeps its records; one pause covers all."""
+    for number, name in enumerate(("Team-A", "team_a", "other")):
+        ledger.admission.admit(f"b{number}", name, [request(number, "geodes")], lambda _: None)()
+
+    paused = cli("pause", "--account", "team-a")
+
+    assert paused.stderr == "team-a: paused\n"
+    accounts = {one.name: one.paused for one in ledger.account.states()}
+    assert accounts == {"Team-A": "by hand", "team_a": "by hand", "other": None}
 
 
 def test_an_account_without_a_key_says_which_variable_to_set(

@@ -22,6 +22,20 @@ def test_the_variable_of_an_account() -> None:
     assert named_key("my-lab.1") == "GEODES_API_KEY_MY_LAB_1"
 
 
+@pytest.mark.parametrize("name", ["team-a", "team_a", "TEAM.A", "Team-A"])
+def test_names_with_one_variable_are_one_account(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that differ in case or punctuation have one key, so they have one account."""
+    monkeypatch.setenv("GEODES_API_KEY", "of-team")
+    settings = load(account=name)
+
+    assert (settings.account, settings.replace(account=name).account) == ("team_a", "team_a")
+    assert of_account(settings, name).key() == "of-team"
+    monkeypatch.setenv("GEODES_API_KEY_TEAM_A", "of-team")
+    assert named_accounts(load(account=name)) == ["team_a"]
+
+
 @pytest.mark.parametrize(
     "text", ["the-key\r\n", "\ufeffthe-key\n", '"the-key"\n', "'the-key'", ' "the-key" ']
 )
