@@ -26,6 +26,7 @@ from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.terminal import View
 from geodes_tasks.monitoring.wording import in_words
+from geodes_tasks.settings.account_keys import account_form
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transports import chosen
@@ -188,6 +189,7 @@ def admitted(
     ledger.connection.ping()
     if folder is not None:
         enqueue_admission.check_folder(folder, ledger)
+    conf = conf.replace(account=known_account(ledger, conf.account))
     name = name or enqueue_admission.new_batch_name()
     begin: Callable[[], None] | None = machine.start_worker if machine is not None else None
     price = None
@@ -206,6 +208,14 @@ def admitted(
     if on_price is not None and found.files and (not price or price.present != found.present):
         on_price(Quote.of(found, conf))
     return Run(Batch(name, ledger, conf, is_empty=not receipt.downloads), receipt, machine)
+
+
+def known_account(ledger: Ledger, account: str) -> str:
+    """Return an account as the ledger has it: spellings that share a key share its limits."""
+    known = ledger.dispatch.accounts()
+    form = account_form(account)
+    others = (one for one in sorted(known) if account_form(one) == form)
+    return account if account in known else next(others, account)
 
 
 def _with_sets(planned: Iterable[Planned]) -> tuple[Iterable[Planned], bool]:

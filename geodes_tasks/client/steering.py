@@ -18,7 +18,8 @@ from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
-from geodes_tasks.settings.config import Config, account_form
+from geodes_tasks.settings.account_keys import account_form
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer.audit import Expected
 
@@ -86,7 +87,7 @@ class Steering:
             raise UnknownSourceError(name, nearest(name, SOURCES))
 
     def _spellings(self, account: str) -> list[str]:
-        """Return the known accounts with the key of this one: older versions took any spelling.
+        """Return the known accounts with the key of this one, in every spelling.
 
         Raises:
             UnknownAccountError: there is none.
@@ -94,7 +95,9 @@ class Steering:
         known, form = self.accounts(), account_form(account)
         if not (found := [one for one in known if account_form(one) == form]):
             raise UnknownAccountError(account, nearest(account, known))
-        return found
+        # Workers publish the lower case of their variables: one more spelling is no more account.
+        in_ledger = self.ledger.dispatch.accounts()
+        return [one for one in found if one in in_ledger] or found[:1]
 
     def _check_kinds(self, batch: str, kinds: Sequence[str]) -> None:
         """Raise the error of a class of errors that neither exists nor is in the batch.

@@ -8,8 +8,13 @@ import re
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError
-from geodes_tasks.settings.config import ACCOUNT_NAME, Config, account_form
+from geodes_tasks.settings.config import ACCOUNT_NAME, Config
 from geodes_tasks.settings.secret import secret_word
+
+
+def account_form(name: str) -> str:
+    """Return the one form of all names that share the variable of a key: `Team-A` is `team_a`."""
+    return re.sub(r"\W", "_", name.upper().lower())
 
 
 def named_key(account: str) -> str:
@@ -38,8 +43,8 @@ def of_account(settings: Config, account: str) -> Config:
     """
     variable = named_key(account)
     text, file = os.environ.get(variable), os.environ.get(f"{variable}_FILE")
-    # A ledger of an older version may have the account in another spelling.
-    if account_form(account) == settings.account and not (text or file):
+    # A ledger may have the account in another spelling.
+    if account_form(account) == account_form(settings.account) and not (text or file):
         return settings
     try:
         key = secret_word(text)
@@ -51,13 +56,13 @@ def of_account(settings: Config, account: str) -> Config:
 
 
 def named_accounts(settings: Config) -> list[str]:
-    """Return the account of the settings and all accounts with a key here."""
-    found = {settings.account}
+    """Return the account of the settings and all others with a key here, in lower case."""
+    found = dict[str, str]()
     for name, value in os.environ.items():
         word = name.removeprefix("GEODES_API_KEY_").removesuffix("_FILE")
         if value and name.startswith("GEODES_API_KEY_") and name != "GEODES_API_KEY_FILE":
-            found.add(account_form(word))
-    return sorted(found)
+            found[account_form(word)] = account_form(word)
+    return sorted((found | {account_form(settings.account): settings.account}).values())
 
 
 def loose_key_files(settings: Config) -> list[Path]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,21 +32,6 @@ from geodes_tasks.settings.urls import web_url
 ACCOUNT_NAME = r"[\w.-]{1,64}"
 """Names of accounts: they become part of keys in Redis and of environment variables."""
 positive = number(float, above=0)
-_matching_account = matching(ACCOUNT_NAME, "1 to 64 letters, digits, `_`, `.` or `-`")
-
-
-def account_form(name: str) -> str:
-    """Return the one form of all names that share the variable of a key: `Team-A` is `team_a`."""
-    return re.sub(r"\W", "_", name.upper().lower())
-
-
-def account_name(value: object) -> str:
-    """Return the name of an account in its one form.
-
-    Raises:
-        ValueError: not a name for an account.
-    """
-    return account_form(_matching_account(value))
 
 
 def folder(value: Any) -> str:
@@ -150,7 +134,7 @@ class Config(BaseConfig):
     """Folder in which one-machine mode keeps its ledger, and a worker the id of the ledger that it
     used last.
     """
-    account = Field("default", account_name)
+    account = Field("default", matching(ACCOUNT_NAME, "1 to 64 letters, digits, `_`, `.` or `-`"))
     """Name of the account, the unit of limits."""
     # GEODES counts 50 downloads in an hour for each account (GEODES section 3.3).
     quota = Field("50/hour", Quota.parse)

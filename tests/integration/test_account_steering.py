@@ -163,7 +163,7 @@ def test_spellings_of_one_account_share_its_quota(
     limited, paused = cli("limit", "Team-A", "2"), cli("pause", "--account", "TEAM_A")
     again = cli("pause", "--account", "team.a")
 
-    assert ledger.dispatch.accounts() == ["team_a"]
+    assert ledger.dispatch.accounts() == ["team-a"]
     assert (limited.returncode, paused.stderr) == (0, "TEAM_A: paused\n")
     assert again.stderr == "team.a: was paused already\n"
     assert len(standin.downloads()) == 2
