@@ -10,9 +10,11 @@ import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
-from geodes_tasks.errors import DeploymentError
+from geodes_tasks.errors import ConfigError, DeploymentError
+from geodes_tasks.settings.config import Config
 
 USERS = ("worker", "client", "viewer", "flower", "replica", "sentinel")
 """Users of Redis, each with a password and rights of its own."""
@@ -56,8 +58,10 @@ def make_secrets(folder: Path, prefixes: Sequence[str] = ("geodes:",)) -> None:
         prefixes: GEODES_TASKS_KEY_PREFIX of each installation in this Redis.
 
     Raises:
-        DeploymentError: the folder cannot be written.
+        ConfigError: a prefix cannot be used, alone or together with another one.
+        DeploymentError: the folder cannot be read or written.
     """
+    prefixes = _checked(prefixes)
     try:
         passwords = {user: _kept(folder / user / "password") for user in USERS}
         _kept(folder / "flower" / "basic-auth", f"geodes:{secrets.token_urlsafe(18)}")
@@ -68,23 +72,50 @@ def make_secrets(folder: Path, prefixes: Sequence[str] = ("geodes:",)) -> None:
         }
         words["channels"] = " ".join(f"&{p}/0.{name}" for p in prefixes for name in LISTENED)
         # Digests of passwords of this length reveal nothing, and Redis is another system user.
-        _write(folder / "acl" / "users.acl", _acl_file(COMMANDS | words), 0o644)
+        _write(folder / "acl" / "users.acl", _acl_file(COMMANDS | words, prefixes), 0o644)
     except OSError as error:
         raise DeploymentError(str(error.filename or folder), str(error.strerror)) from error
 
 
-def _acl_file(words: dict[str, str]) -> str:
-    """Return the template as Redis reads it: no comments, one line a user."""
+def _checked(prefixes: Sequence[str]) -> list[str]:
+    """Return the prefixes, each once."""
+    for prefix in prefixes:
+        try:
+            Config.key_prefix.parse(prefix)
+        except ValueError as error:
+            raise ConfigError("--prefix", f"{prefix!r} {error}") from error
+    for one, other in pairwise(found := sorted(set(prefixes))):
+        # A pattern of Redis cannot leave out the longer one: `client` could take its messages.
+        if other.startswith(one):
+            problem = f"every key of {other!r} is a key of {one!r} too"
+            remedy = "Name prefixes none of which begins with another, as geodes: and geodes-demo:."
+            raise ConfigError("--prefix", problem, remedy)
+    return found
+
+
+def _acl_file(words: dict[str, str], prefixes: Sequence[str]) -> str:
+    """Return the template as Redis reads it: no comments, one line a user, all prefixes."""
     template = (files("geodes_tasks.client") / "users.acl.template").read_text()
     lines = [line for line in template.splitlines() if line.strip() and line[0] != "#"]
-    return re.sub(r"\n\s+", " ", "\n".join(lines)).format_map(words) + "\n"
+    text = re.sub(r"\n\s+", " ", "\n".join(lines))
+    text = re.sub(
+        r"\S*\{prefix\}\S*",
+        lambda word: " ".join(word[0].replace("{prefix}", prefix) for prefix in prefixes),
+        text,
+    )
+    return text.format_map(words) + "\n"
 
 
 def _kept(path: Path, new: str = "") -> str:
-    """Return what a file holds; write a password first when it is missing."""
-    if not path.is_file():
-        _write(path, new or secrets.token_urlsafe(32), 0o400)
-    return path.read_text().strip()
+    """Return the password in a file; write one first when there is none."""
+    try:
+        password = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    except UnicodeDecodeError:
+        # Not chained: it quotes the file.
+        raise DeploymentError(str(path), "not UTF-8 text") from None
+    if not password:
+        _write(path, password := new or secrets.token_urlsafe(32), 0o400)
+    return password
 
 
 def _write(path: Path, text: str, mode: int) -> None:
@@ -96,6 +127,8 @@ def _write(path: Path, text: str, mode: int) -> None:
     # O_EXCL follows no link, and takes no file that others may read (open(2)).
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
         stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())  # rename(2) may reach the disk before the bytes
     scratch.replace(path)
 
 

@@ -28,6 +28,10 @@ def binary_of(kind: str) -> str:
     return found
 
 
+PREFIXES = ("geodes:", "green:")
+"""Key prefixes of the two installations that share the server."""
+
+
 class SecuredServer(RedisServer):
     """A server with the users of ``geodes-tasks secrets``."""
 
@@ -37,7 +41,7 @@ class SecuredServer(RedisServer):
         super().__init__(folder)
         self.binary = binary
         self.secrets = folder / "secrets"
-        make_secrets(self.secrets)
+        make_secrets(self.secrets, PREFIXES)
         with (self.secrets / "acl" / "users.acl").open("a") as stream:
             # Empties the server, reads its log of refusals, takes rights away; no user of ours may.
             rights = "+hello +ping +acl|log +acl|setuser +flushall"

@@ -18,7 +18,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.dispatch import Wakeup
 from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import Sender
-from tests.integration.secured import SecuredServer, binary_of
+from tests.integration.secured import PREFIXES, SecuredServer, binary_of
 from tests.servers import HOST
 from tests.standin import KiB
 
@@ -129,10 +129,12 @@ def test_a_right_that_a_message_lacks_is_named(server: SecuredServer, settings: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("prefix", PREFIXES)
 def test_each_user_can_do_its_work(
-    server: SecuredServer, settings: Config, worker: WorkerFactory, items: Path
+    server: SecuredServer, settings: Config, worker: WorkerFactory, items: Path, prefix: str
 ) -> None:
     """The client enqueues, the worker downloads, the viewer looks: nobody is refused anything."""
+    settings = settings.replace(key_prefix=prefix)
     client, viewer = server.settings("client", settings), server.settings("viewer", settings)
     one = worker(settings=server.settings("worker", settings))
 
@@ -216,23 +218,27 @@ def test_what_nobody_may(server: SecuredServer, user: str) -> None:
     assert allowed == []
 
 
+@pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize(
     "words",
     [
-        ("LRANGE", "geodes:geodes", "0", "-1"),
-        ("HGETALL", "geodes:unacked"),
-        ("BRPOP", "geodes:geodes", "1"),
-        ("DEL", "geodes:unacked"),
-        ("PUBLISH", "geodes:/0.celery.pidbox", "shutdown"),
-        ("SUBSCRIBE", "geodes:/0.celery.pidbox"),
+        ("LRANGE", "{}geodes", "0", "-1"),
+        ("HGETALL", "{}unacked"),
+        ("BRPOP", "{}geodes", "1"),
+        ("RPOP", "{}geodes"),
+        ("DEL", "{}unacked"),
+        ("PUBLISH", "{}/0.celery.pidbox", "shutdown"),
+        ("SUBSCRIBE", "{}/0.celery.pidbox"),
     ],
 )
 def test_the_client_takes_no_message_and_commands_no_worker(
-    server: SecuredServer, words: tuple[str, ...]
+    server: SecuredServer, words: tuple[str, ...], prefix: str
 ) -> None:
     """It may send work; others' messages, and the remote control of workers, are out of reach."""
     with pytest.raises(redis.exceptions.NoPermissionError):
-        server.client("client").execute_command(*words)  # type: ignore[no-untyped-call]
+        server.client("client").execute_command(  # type: ignore[no-untyped-call]
+            *(word.format(prefix) for word in words)
+        )
 
 
 @pytest.mark.slow

@@ -59,22 +59,24 @@ def test_every_command_of_the_ledger_is_allowed(secrets: Path) -> None:
         assert {f"+{name}" for name in sent} - set(known[user]) == set(), user
 
 
-def test_every_key_of_the_ledger_is_the_clients(secrets: Path) -> None:
-    """The client has the ledger's keys, and of the broker's it reads none."""
+@pytest.mark.parametrize("prefix", ["geodes:", "geodes-demo:", "geodes:green:", "u2"])
+def test_every_key_of_the_ledger_is_the_clients(tmp_path: Path, prefix: str) -> None:
+    """The client has the ledger's keys, and of the broker's it reads none, under each prefix."""
+    make_secrets(tmp_path, (prefix, "site:"))
     keys = [
         key
         for row in rows(section(ARCHITECTURE, "## The ledger"))
         for key in re.findall(r"`([^`]+)`", row[0])
     ]
-    rules = [rule for rule in users(secrets)["client"] if rule.startswith("~")]
+    rules = [rule for rule in users(tmp_path)["client"] if rule.startswith("~")]
     patterns = [rule[1:].replace("[^", "[!") for rule in rules]
 
     assert len(keys) > 15
     for key in keys:
-        name = "geodes:" + re.sub(r"<[^>]*>", "x", key)
+        name = prefix + re.sub(r"<[^>]*>", "x", key)
         assert any(fnmatch(name, pattern) for pattern in patterns), key
     for name in BROKER_KEYS:
-        assert not any(fnmatch(f"geodes:{name}", pattern) for pattern in patterns), name
+        assert not any(fnmatch(f"{prefix}{name}", pattern) for pattern in patterns), name
 
 
 def test_nobody_has_a_whole_category(secrets: Path) -> None:
@@ -124,9 +126,14 @@ def test_saying_it_twice_keeps_the_passwords(secrets: Path) -> None:
 
 def test_another_installation_in_the_same_redis(tmp_path: Path) -> None:
     """Patterns of channels must stand in the file word for word, so each prefix is named."""
-    make_secrets(tmp_path, ("geodes:", "geodes:demo:"))
+    make_secrets(tmp_path, ("geodes:", "site:"))
 
-    rules = users(tmp_path)["worker"]
+    known = users(tmp_path)
 
-    assert "&geodes:/0.celery.pidbox" in rules
-    assert "&geodes:demo:/0.celery.pidbox" in rules
+    for prefix in ("geodes:", "site:"):
+        assert {f"~{prefix}*", f"&{prefix}*", f"&{prefix}/0.celery.pidbox"} <= set(known["worker"])
+        assert {f"~{prefix}", f"%W~{prefix}geodes*", f"&{prefix}/*.celeryev*"} <= set(
+            known["client"]
+        )
+        assert f"%R~{prefix}*" in known["viewer"]
+        assert {f"~{prefix}_kombu.*", f"~{prefix}unacked*"} <= set(known["flower"])

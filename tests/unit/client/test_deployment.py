@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from geodes_tasks.cli.command_group import app
 from geodes_tasks.client import deployment
-from geodes_tasks.errors import DeploymentError
+from geodes_tasks.errors import ConfigError, DeploymentError
 
 ROOT = Path(__file__).parents[3]
 
@@ -119,3 +120,65 @@ def test_the_command_makes_passwords_once(tmp_path: Path) -> None:
     acl = (tmp_path / "acl" / "users.acl").read_text()
     assert "&a:/0.celery.pidbox" in acl
     assert "&b:/0.celery.pidbox" in acl
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "problem"),
+    [
+        (["geo des:"], "'geo des:' must have 1 to 64 letters"),
+        (["a:\nuser evil on nopass ~* +@all"], "must have 1 to 64 letters"),
+        (["geodes:*"], "must have 1 to 64 letters"),
+        ([""], "must have 1 to 64 letters"),
+        (["geodes:demo:", "a:", "geodes:"], "every key of 'geodes:demo:' is a key of 'geodes:'"),
+    ],
+)
+def test_a_prefix_that_would_break_the_rights(
+    tmp_path: Path, prefixes: list[str], problem: str
+) -> None:
+    """A prefix that the setting refuses, or that begins with another, writes nothing at all."""
+    with pytest.raises(ConfigError, match=problem):
+        deployment.make_secrets(tmp_path, prefixes)
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_password_is_none(tmp_path: Path, content: str) -> None:
+    """A file that a full disk or a crash left empty gets a password; nobody logs in without one."""
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "password").write_text(content)
+
+    deployment.make_secrets(tmp_path)
+
+    password = (tmp_path / "worker" / "password").read_text()
+    assert len(password) > 24
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    assert f"user worker on #{digest} " in (tmp_path / "acl" / "users.acl").read_text()
+
+
+def test_a_password_that_is_no_text(tmp_path: Path) -> None:
+    """A password file that cannot be read as text is named, and its content is not quoted."""
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "password").write_bytes(b"s3cr3t\xff")
+
+    with pytest.raises(DeploymentError, match=r"worker/password: not UTF-8 text") as caught:
+        deployment.make_secrets(tmp_path)
+
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_the_bytes_of_a_password_are_on_disk_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a loss of power a file has its password, or is not there."""
+    flushed: list[tuple[int, bool]] = []
+    target = tmp_path / "password"
+
+    def watched(descriptor: int) -> None:
+        flushed.append((os.fstat(descriptor).st_size, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+
+    deployment._write(target, "secret", 0o400)
+
+    assert flushed == [(6, False)]
