@@ -183,7 +183,7 @@ def check_readable(infos: Iterable[zipfile.ZipInfo], title: str) -> None:
         if info.compress_type not in METHODS:
             # Numbers of methods: APPNOTE.TXT 4.4.5; 9 is Deflate64, which Windows uses above 2 GB.
             problem = f"is compressed by method {info.compress_type}, which is not undone here"
-            raise ArchiveError(title, f"its member {name!r} {problem}")
+            raise ArchiveError(title, f"its member {printable(name)!r} {problem}")
 
 
 def checked(
@@ -225,7 +225,7 @@ def checked(
         if not problem and _is_taken(taken, path, is_folder=info.is_dir()):
             problem = "has the name of another member"
         if problem:
-            raise HostileNameError(asset.title, f"its member {name!r} {problem}")
+            raise HostileNameError(asset.title, f"its member {printable(name)!r} {problem}")
         if len(taken) > 2 * MAX_MEMBERS:
             raise ArchiveError(asset.title, f"has more than {MAX_MEMBERS} folders: it is a bomb")
         files[path] = info
@@ -237,7 +237,7 @@ def _is_taken(taken: dict[int, bool], path: str, *, is_folder: bool) -> bool:
     # Two names that are one on a file system that folds case or composes characters.
     folded = unicodedata.normalize("NFC", path).casefold()
     for at, letter in enumerate(folded):
-        # Numbers: the names of the 2,000 folders that one path can name have 4 MB.
+        # Numbers: the names of the 99 folders that one path can name have 0.2 MB.
         if letter == "/" and not taken.setdefault(hash(folded[:at]), True):
             return True
     whole = hash(folded)

@@ -28,6 +28,9 @@ NAME_BYTES = 255
 """Longest file name of the usual file systems, in bytes (NAME_MAX of limits.h)."""
 PATH_BYTES = 4095
 """Longest path of Linux, in bytes: PATH_MAX of limits.h is 4096 with its closing NUL."""
+PATH_PARTS = 100
+"""Most parts of a path. Python makes, reads and removes nested folders by recursion, which ends at
+some hundreds."""
 
 _HINT = "Correct the layout, for example --layout '{collection}/{title}'."
 # Nearly all names: no character that any system could read as another one.
@@ -61,9 +64,8 @@ def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> str:
     else:
         check_layout(layout)
         relative = _filled(layout, asset)
-    for segment in relative.split("/"):
-        if problem := _problem(relative, segment):
-            raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
+    if problem := refused_name(relative):
+        raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
     path = f"{str(Path.absolute(folder)).rstrip('/')}/{relative}"
     try:
         size = len(os.fsencode(path))
@@ -119,6 +121,8 @@ def refused_name(relative: str) -> str | None:
     """Return why a path below a folder is refused; None when it is not."""
     if len(relative) > PATH_BYTES:
         return f"has a path of {len(relative)} characters, the most is {PATH_BYTES}"
+    if (parts := relative.count("/") + 1) > PATH_PARTS:
+        return f"has a path of {parts} parts, the most is {PATH_PARTS}"
     problems = (_problem(relative, segment) for segment in relative.split("/"))
     return next((problem for problem in problems if problem), None)
 

@@ -62,6 +62,7 @@ def planned(title: str, layout: str = DEFAULT_LAYOUT) -> str:
         "x" * 251 + ".zip",
         "CONSOLE.zip",
         "geodes-tasks",
+        "d/" * 99 + "f.zip",
     ],
 )
 def test_harmless_title_is_kept(title: str) -> None:
@@ -125,7 +126,9 @@ def test_harmless_title_is_kept(title: str) -> None:
         ("\uff23ON", "device on Windows"),
         ("x" * 256, "256 bytes, the most is 255"),
         ("é" * 128, "256 bytes"),
-        ("/".join(["x" * 200] * 21), "whole path"),
+        ("/".join(["x" * 200] * 21), "4220 characters, the most is 4095"),
+        ("/".join(["x" * 250] * 16 + ["x" * 67]), "whole path has 4099 bytes"),
+        ("d/" * 100 + "f.zip", "101 parts, the most is 100"),
     ],
 )
 def test_hostile_title_is_refused(title: str, problem: str) -> None:
