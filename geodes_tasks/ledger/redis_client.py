@@ -9,6 +9,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from geodes_tasks.ledger.redis_errors import is_of_replica
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.redis_address import SentinelAddress, sentinel_address
 
@@ -23,8 +24,8 @@ def client_url(url: str) -> str:
     )
 
 
-class _UncheckedConnection:
-    """Send each command without a check of the socket before it.
+class _LedgerConnection:
+    """Send each command without a check of the socket before it; leave a server that is a replica.
 
     The check costs three system calls, as much as the command itself. A connection that broke
     meanwhile fails with the command, which is tried again.
@@ -33,6 +34,17 @@ class _UncheckedConnection:
     def can_read(self, timeout: float = 0.0) -> bool:
         readable: bool = super().can_read(timeout) if timeout else False  # type: ignore[misc]
         return readable
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except redis.ResponseError as error:
+            if not is_of_replica(error):
+                raise
+            # A primary that becomes a replica keeps its connections open, and refuses writes. A new
+            # connection to the same address, of a proxy, leads to the new primary.
+            self.disconnect()  # type: ignore[attr-defined]
+            raise redis.ConnectionError(str(error)) from error
 
 
 def connect(settings: Config) -> redis.Redis:
@@ -61,7 +73,7 @@ def connect(settings: Config) -> redis.Redis:
         client = _primary_of(sentinel, options)
     pool = client.connection_pool
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_UncheckedConnection, kind), {})
+    pool.connection_class = type(kind.__name__, (_LedgerConnection, kind), {})
     return client
 
 

@@ -18,11 +18,11 @@ from geodes_tasks.settings.urls import masked
 # Errors of a server that cannot work, in its own words: the client has a class for some of them
 # only, and has removed the code in front of those.
 # Source: https://github.com/redis/redis, src/server.c.
+_REPLICA = ("read only replica", "Link with MASTER is down")
 _STUCK = (
+    *_REPLICA,
     "used memory > 'maxmemory'",
-    "read only replica",
     "MISCONF",  # it cannot write its disk, so it takes no changes
-    "MASTERDOWN",
     "NOREPLICAS",
     "WRONGTYPE",  # another program wrote this key; recovery of a worker removes it
 )
@@ -60,6 +60,8 @@ class Commands:
 def ledger_error(error: BaseException | None, url: str) -> GeodesTasksError | None:
     """Return the ledger's error for one of the client or the broker; None for any other."""
     match error:
+        case redis.ConnectionError() if is_of_replica(error):
+            return LedgerStuckError(masked(url), _reason(error))
         case redis.ConnectionError() | redis.TimeoutError():
             return LedgerUnavailableError(masked(url), _reason(error))
         case redis.InvalidResponse():
@@ -77,6 +79,11 @@ def ledger_error(error: BaseException | None, url: str) -> GeodesTasksError | No
         case redis.ResponseError() if _is_stuck(str(error)):
             return LedgerStuckError(masked(url), _reason(error))
     return None
+
+
+def is_of_replica(error: redis.RedisError) -> bool:
+    """Return whether a server answered that it is a replica, and not the primary."""
+    return any(word in str(error) for word in _REPLICA)
 
 
 def _is_of_cluster(error: redis.ResponseError) -> bool:

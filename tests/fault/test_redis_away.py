@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -12,11 +13,14 @@ import redis
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.errors import LedgerStuckError, LedgerUnavailableError
-from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal
+from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, Wakeup
 from geodes_tasks.model.states import State
+from geodes_tasks.settings.secret import Secret
+from geodes_tasks.tasks.app import Sender
 from geodes_tasks.tasks.lease_keeper import LeaseKeeper
 from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, wrong
+from tests.integration.door import Door
 from tests.servers import RedisServer, wait_until
 
 if TYPE_CHECKING:
@@ -104,6 +108,46 @@ def test_redis_fails_over_to_its_replica(
     assert wrong(records) == [], fragile.logs
     assert [fragile.downloads(item) for item in items] == [1, 1, 1, 1], fragile.logs
     assert fragile.leftovers() == []
+
+
+@pytest.mark.slow
+def test_the_primary_behind_one_address_becomes_a_replica(
+    scene: Scene, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    """It keeps its connections open: whoever has one leaves it for the new primary, without a loss.
+
+    The ledger's scripts, single commands, transactions and messages of this process and a worker.
+    """
+    with RedisServer(tmp_path / "next") as other, Door(own_redis.port) as door:
+        door.open()
+        scene.change(redis_url=Secret(f"redis://{door.host}/0"), max_concurrent=1)
+        scene.worker("first")
+        assert wrong(scene.settled(scene.enqueue(*scene.items(2)), 20)) == []
+        sender = Sender(scene.settings)
+        wakeup = Wakeup("00" * 16, "item", "title", 1)
+        sender.send([wakeup])
+        identity = scene.ledger.connection.ledger_id()
+        replica_of(other, own_redis)
+
+        with redis.Redis.from_url(other.url) as client:
+            client.replicaof("NO", "ONE")
+        door.target = other.port
+        replica_of(own_redis, other)
+
+        assert scene.ledger.account.pause("default", "now", 0.1)
+        assert scene.ledger.account.resume("default")
+        assert scene.ledger.connection.ledger_id() == identity
+        wait_until(lambda: sent(sender, wakeup), 5, "a message through the new primary")
+        records = scene.settled(scene.enqueue(*scene.items(3)), 20)
+        assert wrong(records) == [], scene.logs
+
+
+def sent(sender: Sender, wakeup: Wakeup) -> bool:
+    """Send a message; return whether the broker took it."""
+    with contextlib.suppress(OperationalError):
+        sender.send([wakeup])
+        return True
+    return False
 
 
 def replica_of(replica: RedisServer, primary: RedisServer) -> None:

@@ -15,7 +15,7 @@ class Door:
 
     def __init__(self, port: int) -> None:
         """Reserve a port, on which connections are refused until the door is opened."""
-        self._target = port
+        self.target = port
         self._listener = self._bound(0)
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.url = f"http://{self.host}"
@@ -55,7 +55,7 @@ class Door:
         with contextlib.suppress(OSError):
             while True:
                 inner, _ = self._listener.accept()
-                outer = socket.create_connection(("127.0.0.1", self._target))
+                outer = socket.create_connection(("127.0.0.1", self.target))
                 self._sockets += [inner, outer]
                 for pair in ((inner, outer), (outer, inner)):
                     threading.Thread(target=pump, args=pair, daemon=True).start()

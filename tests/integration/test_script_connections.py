@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from geodes_tasks.errors import LedgerUnavailableError
+from geodes_tasks.errors import LedgerStuckError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.settings import config
 from tests.conftest import asset_of, require_server
+from tests.integration.door import Door
 from tests.servers import RedisServer
 
 
@@ -107,3 +108,31 @@ def test_an_outage_does_not_pile_up_connections(tmp_path: Path) -> None:
         server.start()
 
         assert admit(ledger, "back", 2) == 2
+
+
+@pytest.mark.parametrize("serves_stale", ["yes", "no"])
+def test_a_primary_that_became_a_replica_is_left(tmp_path: Path, serves_stale: str) -> None:
+    """It keeps its connections open; behind its address, a proxy's, is another server by then."""
+    require_server()
+    with (
+        RedisServer(tmp_path / "old") as old,
+        RedisServer(tmp_path / "new") as new,
+        Door(old.port) as door,
+    ):
+        door.open()
+        ledger = Ledger.of(config.load(redis_url=f"redis://{door.host}/0"))
+        admit(ledger, "first", 1)
+        ledger.dispatch.register("w@h", 4)
+        door.target = new.port
+        with redis.Redis.from_url(old.url) as client:
+            client.config_set("replica-serve-stale-data", serves_stale)
+            client.replicaof("127.0.0.1", "1")
+
+        ledger.dispatch.register("w@h", 4)
+
+        assert ledger.account.resume("acc") is False
+        assert admit(ledger, "second", 2) == 2
+        assert ledger.reading.batches() == ["second"]
+        # A replica that is named as the primary is no server that is away.
+        with pytest.raises(LedgerStuckError, match=r"read only replica|MASTER is down"):
+            admit(Ledger.of(config.load(redis_url=old.url)), "third", 1)
