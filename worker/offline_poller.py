@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from geodes_tasks.transports.http.availability import (
     RouteFailedError,
     RouteMissingError,
 )
-from worker.poller import Poller
+from worker.poller import REQUEST_S, Poller
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class OfflinePoller(Poller):
     def __init__(self, *args: Any) -> None:
         """Prepare; ``start()`` begins."""
         super().__init__(*args)
-        self._failed_rounds = 0
+        self._failed_rounds = Counter[str]()
+        """In a row, by account: of one the key may be refused, or its route fail."""
 
     def poll(self, account: str) -> int:
         """Poll for all files on tape, when it is time; return how many came online."""
@@ -49,7 +51,7 @@ class OfflinePoller(Poller):
         if not ids:
             return 0
         every_s = self.settings.offline_poll_seconds
-        round_ = OfflineRound(self.portal(account), is_patient=self._failed_rounds < PATIENCE)
+        round_ = OfflineRound(self.portal(account), self._failed_rounds[account] < PATIENCE)
         online = 0
         for start in range(0, len(ids), MOST):
             block = ids[start : start + MOST]
@@ -62,7 +64,8 @@ class OfflinePoller(Poller):
             if released < 0 or self.ended.wait(PAUSE_S if start + MOST < len(ids) else 0):
                 return online
             online += released
-        self._failed_rounds = self._failed_rounds + 1 if round_.has_failed else 0
+        failed = self._failed_rounds[account] + 1 if round_.has_failed else 0
+        self._failed_rounds[account] = failed
         self.ledger.offline.end(account, self.worker, every_s * FIRST, every_s * LONGEST, online)
         logger.info("%d files are on tape, %d of them came online", len(ids), online)
         return online
@@ -83,31 +86,45 @@ class OfflineRound:
     misses: int = 0
     """Files in a row that the route for a single file did not know."""
     has_failed: bool = False
+    until: float = 0.0
+    """Time of ``time.monotonic`` at which the last request for a block begins."""
 
     @property
     def is_single_missing(self) -> bool:
         """Return whether the portal has no route for a single file either, as far as known."""
         return self.is_bulk_missing and self.misses >= MISSES
 
+    @property
+    def _is_over(self) -> bool:
+        """Return whether another request for this block has no use, or comes too late."""
+        is_late = time.monotonic() > self.until
+        return is_late or self.has_failed or self.is_single_missing
+
     def poll(self, assets: dict[str, Asset]) -> TapeAnswer:
         """Return which files are online, offline, or unknown to the portal.
 
-        All are polled in bulk first, those without an answer one by one, up to ``singles``.
+        All are polled in bulk first, those without an answer one by one, up to ``singles``, while
+        there is time.
         """
+        self.until = time.monotonic() + REQUEST_S
         words: dict[str, FileAvailability | None] = {}
         polled = [one for one, asset in assets.items() if GEODES in asset.hrefs]
         for start in range(0, len(polled), self.most):
             some = polled[start : start + self.most]
             words.update(zip(some, self._bulk([assets[one] for one in some]), strict=True))
         left = [one for one in polled if words.get(one) is None]
-        # A random sample, so that the same few files do not use up every round.
-        for one in random.sample(left, min(self.singles, len(left))):
+        random.shuffle(left)  # so that the same few files do not use up every round
+        while left and self.singles > 0 and not self._is_over:
+            one = left.pop()
             self.singles -= 1
             words[one] = self._single(assets[one])
+        # Files for which there was no request or no time left wait for the next round.
+        if not (self.has_failed or self.is_single_missing):
+            assets = {one: asset for one, asset in assets.items() if one not in left}
         return self._sorted(assets, words)
 
     def _bulk(self, assets: list[Asset]) -> list[FileAvailability | None]:
-        if self.is_bulk_missing or self.has_failed:
+        if self.is_bulk_missing or self._is_over:
             return [None] * len(assets)
         try:
             return self.portal.bulk(assets)
@@ -124,8 +141,6 @@ class OfflineRound:
         return [None] * len(assets)
 
     def _single(self, asset: Asset) -> FileAvailability | None:
-        if self.is_single_missing or self.has_failed:
-            return None
         try:
             word = self.portal.one(asset)
         except RouteFailedError as error:
@@ -150,8 +165,6 @@ class OfflineRound:
         online = [(word.expires or "~", one) for one, word in found if word and word.online]
         answer.online = [one for _, one in sorted(online)]
         answer.offline = [one for one, word in found if word and not word.online]
-        # Files for which this round had no request left wait for the next one.
-        is_exhausted = self.singles <= 0 and not self.is_single_missing
-        if not (is_exhausted or (self.has_failed and self.is_patient)):
+        if not (self.has_failed and self.is_patient):
             answer.unknown = [one for one, word in found if word is None]
         return answer

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from kombu.exceptions import OperationalError
 
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.offline import ASK_SECONDS
 from geodes_tasks.settings.account_keys import of_account
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
@@ -16,6 +17,9 @@ from geodes_tasks.tasks.loop_guard import LoopGuard
 from geodes_tasks.transports.http.availability import Availability
 
 logger = logging.getLogger(__name__)
+
+REQUEST_S = ASK_SECONDS / 2
+"""Seconds until a response at most: the right to poll lasts longer, and other accounts wait."""
 
 
 class Poller(threading.Thread, ABC):
@@ -71,5 +75,7 @@ class Poller(threading.Thread, ABC):
             ConfigError: this worker has no usable key of the account.
         """
         if account not in self._portals:
-            self._portals[account] = Availability(of_account(self.settings, account))
+            settings = of_account(self.settings, account)
+            limit_s = min(settings.first_byte_seconds, REQUEST_S)
+            self._portals[account] = Availability(settings.replace(first_byte_seconds=limit_s))
         return self._portals[account]
