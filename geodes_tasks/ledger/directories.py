@@ -13,7 +13,7 @@ from geodes_tasks.model.asset import Asset
 MOST_KEPT = 4_000
 """Number of directories that are kept, at most: 14 MB of Redis for those of Sentinel-2 products."""
 KEPT_S = 86_400
-"""Seconds after which all that are kept are removed."""
+"""Seconds after the last one was kept, after which all are removed."""
 _AWAY = (LedgerUnavailableError, LedgerForbiddenError)
 MAX_BYTES = 16 * 1024
 """Bytes of a packed directory that is kept, at most; one of 120 members takes 3,500."""
@@ -47,6 +47,5 @@ class Directories(Part):
             if redis.hlen(key) < MOST_KEPT or redis.hexists(key, str(asset.checksum)):
                 pipeline = redis.pipeline()
                 pipeline.hset(key, str(asset.checksum), text)
-                # For as long as the first one has left.
-                pipeline.expire(key, KEPT_S, nx=True)
+                pipeline.expire(key, KEPT_S)
                 pipeline.execute()

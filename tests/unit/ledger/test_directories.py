@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import fakeredis
 import pytest
 
 from geodes_tasks.ledger import Ledger, directories
 from tests.conftest import asset_of, some_bytes
 
 
-def test_a_directory_is_kept_by_the_checksum_of_its_archive(fake_ledger: Ledger) -> None:
+@pytest.mark.parametrize("version", [(6, 2), (7,)])
+def test_a_directory_is_kept_by_the_checksum_of_its_archive(version: tuple[int, ...]) -> None:
     """Another archive does not have it, nor one without a checksum; a day later it is gone."""
+    server = fakeredis.FakeServer(version=version)
+    fake_ledger = Ledger(fakeredis.FakeRedis(server=server, decode_responses=True))
     asset, content = asset_of(b"archive"), b"PK\x01\x02" + some_bytes(900)
 
     fake_ledger.directories.keep(asset, content)
