@@ -101,7 +101,7 @@ class Waiting:
         for reason in () if self.view.shows_waits else status.waiting:
             if f"waits {reason}" in self._written:
                 continue
-            first = self.ledger.reading.first_waiting(self.batch, reason)
+            first = self.ledger.reading.first_waiting([self.batch], reason)
             record = self.ledger.reading.record(first[0]) if first else None
             if record is not None and record.error is not None:
                 yield f"waits {reason}", in_words(f"waits ({reason})", record.error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import cast
 
@@ -40,8 +41,8 @@ MOST_BLOCKS = 20
 class Reading(Part):
     """Read without changing anything."""
 
-    def first_waiting(self, batch: str, reason: str) -> tuple[str, float] | None:
-        """Return the download of a batch that waits longest for a reason, and since when.
+    def first_waiting(self, batches: Iterable[str], reason: str) -> tuple[str, float] | None:
+        """Return the download of some batches that waits longest for a reason, and since when.
 
         None where none waits, or where more than ten thousand of other batches wait longer.
         """
@@ -51,8 +52,11 @@ class Reading(Part):
                     self._key("since", reason), first, first + BLOCK - 1, withscores=True
                 )
                 ids = [identifier for identifier, _ in rows]
-                scores = redis.zmscore(self._key("batch", batch, "downloads"), ids) if ids else []
-            mine = (row for row, score in zip(rows, scores, strict=True) if score is not None)
+                pipeline = redis.pipeline(transaction=False)
+                for name in batches if ids else ():
+                    pipeline.zmscore(self._key("batch", name, "downloads"), ids)
+                places = zip(*pipeline.execute(), strict=True)
+            mine = (row for row, found in zip(rows, places, strict=True) if {*found} != {None})
             if (found := next(mine, None)) is not None or len(rows) < BLOCK:
                 return found
         return None
@@ -190,7 +194,7 @@ class Reading(Part):
 
         A download in two batches counts twice.
         """
-        counts, accounts = dict[str, int](), set[str]()
+        counts, accounts = defaultdict[str, dict[str, int]](dict), set[str]()
         with self._connection.commands() as redis:
             for name in batches:
                 counters = redis.hgetall(self._key("batch", name))
@@ -198,12 +202,12 @@ class Reading(Part):
                 for field, value in counters.items():
                     kind, _, reason = field.partition(":")
                     if kind == "waiting" and (number := as_count(value)) > 0:
-                        counts[reason] = counts.get(reason, 0) + number
+                        counts[reason][name] = number
         dues = self._dues() if counts else []
         found = []
-        for reason, count in sorted(counts.items()):
-            firsts = filter(None, (self.first_waiting(name, reason) for name in batches))
-            since = min((since for _, since in firsts), default=None)
+        for reason, by_batch in sorted(counts.items()):
+            # Not of the batches without one: the search would read all that others have.
+            first = self.first_waiting(by_batch, reason)
             mine = [(name, due) for why, name, due in dues if why == reason and name in batches]
             ends = [due for _, due in mine[:1]]
             if not mine and len(dues) >= DUE_SAMPLE:
@@ -215,6 +219,7 @@ class Reading(Part):
                     taped = [f"{key}:poll" for key in keys if redis.zcard(f"{key}:tape")]
                     polls = [redis.hget(key, "next") for key in taped]
                 ends += [as_number(then) for then in polls if then]
+            count, since = sum(by_batch.values()), first[1] if first else None
             found.append(Wait(reason, count, min(ends, default=None), since, dict(mine)))
         return found
 
@@ -270,11 +275,10 @@ class Reading(Part):
         key = self._key("errors", batch)
         for prefix in [f"{state}:{kind}" for kind in kinds] or [str(state)]:
             first = f"[{prefix}:"
-            while entries := self._connection.client.zrangebylex(
-                key, first, f"({prefix};", 0, BLOCK
-            ):
-                yield from (entry.split(":", 2)[2] for entry in entries)
-                first = f"({entries[-1]}"
+            with self._connection.commands() as redis:
+                while entries := redis.zrangebylex(key, first, f"({prefix};", 0, BLOCK):
+                    yield from (entry.split(":", 2)[2] for entry in entries)
+                    first = f"({entries[-1]}"
 
     def named(self, batch: str, names: Sequence[str]) -> list[str]:
         """Return the ids of a batch's downloads by item, file name or id, each once.

@@ -184,7 +184,7 @@ def watching(ledger: Ledger) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "what waits, and why", lambda: reading.waits(reading.batches())
     yield "state of all accounts", ledger.account.states
     yield "errors of a batch by class", lambda: reading.failures("failed")
-    yield "first that waits for a reason", lambda: reading.first_waiting("offline", "offline")
+    yield "first that waits for a reason", lambda: reading.first_waiting(["offline"], "offline")
     yield "ids of failed downloads", lambda: list(reading.failed("failed", ["TransferError"]))
     yield "report of a whole batch", lambda: sum(1 for _ in reading.records("finished"))
     yield "batches that finished", ledger.retention.newly_finished

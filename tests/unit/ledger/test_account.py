@@ -722,4 +722,4 @@ def test_since_when_a_batch_waits(fake_ledger: Ledger, clock: Clock) -> None:
     assert since[0] is not None
     assert since[1] is not None
     assert since[1] - since[0] == pytest.approx(50.0, abs=5.0)
-    assert fake_ledger.reading.first_waiting("late", "quota") is None
+    assert fake_ledger.reading.first_waiting(["late"], "quota") is None

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from geodes_tasks.errors import NoDataAssetError, UnknownDownloadError
-from geodes_tasks.ledger import Ledger, Progress, Refusal
+from geodes_tasks.errors import (
+    LedgerUnavailableError,
+    NoDataAssetError,
+    UnknownDownloadError,
+)
+from geodes_tasks.ledger import Ledger, Progress, Refusal, reading
 from geodes_tasks.ledger.dispatch import MESSAGES
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.reading import BLOCK
@@ -24,6 +30,7 @@ from tests.unit.ledger.test_ledger import (
     proven,
     request_of,
 )
+from tests.unit.ledger.test_parts import public
 
 LATER = Decision(True, Reason.BACKOFF, delay_s=30.0)
 
@@ -250,3 +257,51 @@ def test_a_batch_whose_name_has_blanks_is_counted(fake_ledger: Ledger, name: str
     assert status.bytes_done == 7 + 3
     assert wait.last_due.keys() == {name}
     assert_counts_are_right(fake_ledger)
+
+
+def test_batches_without_a_wait_cost_no_search(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is searched once, for the batches together: others read none of it."""
+    ask(fake_ledger, request_of("first"), batch="first")
+    for batch in ("early", "late"):
+        ask(fake_ledger, request_of(batch), batch=batch)
+    for name in ("first", "early", "late"):
+        postponed(fake_ledger, claimed(fake_ledger, request_of(name)), LATER)
+    proven(fake_ledger, request_of("done"), batch="done")
+    monkeypatch.setattr(reading, "BLOCK", 1)
+    client, searched = fake_ledger.connection.client, list[str]()
+    zrange = client.zrange
+
+    def counted(key: str, *args: Any, **named: Any) -> Any:
+        searched.append(key)
+        return zrange(key, *args, **named)
+
+    monkeypatch.setattr(client, "zrange", counted)
+
+    (wait,) = fake_ledger.reading.waits(["done", "late", "early"])
+
+    key = fake_ledger.connection.key("since", "backoff")
+    assert wait.count == 2
+    assert wait.since == client.zscore(key, request_of("early").download_id)
+    assert searched.count(key) == 2
+
+
+READINGS: dict[str, tuple[Any, ...]] = {
+    "first_waiting": ([BATCH], "backoff"), "status": (BATCH,), "batches": (),
+    "downloads": (BATCH,), "records": (BATCH,), "record": ("x",), "error": ("x",),
+    "assets": (["x"],), "read": (["x"],), "running": (), "waits": ([BATCH],), "failures": (BATCH,),
+    "failed": (BATCH,), "named": (BATCH, ["x"]), "totals": (),
+}  # fmt: skip
+"""All methods that read, with arguments."""
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_redis_away_is_an_error_of_the_ledger(fake_ledger: Ledger, name: str) -> None:
+    """Never one of the client: commands and workers know the ledger's only."""
+    assert READINGS.keys() == public(fake_ledger.reading)
+    ask(fake_ledger, request_of("a"))
+    fake_ledger.connection.client.connection_pool.connection_kwargs["server"].connected = False
+
+    with pytest.raises(LedgerUnavailableError):
+        list(getattr(fake_ledger.reading, name)(*READINGS[name]))
