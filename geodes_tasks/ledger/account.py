@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.figures import as_count, as_number
@@ -126,18 +127,21 @@ class Accounts(Part):
             LedgerUnavailableError: Redis does not answer; call it again.
         """
         account = self._key("account", name)
-        with self._connection.commands() as redis:
-            fields, kept = redis.hgetall(account), dict[str, str]()
+
+        def clear(pipeline: Any) -> None:
+            fields, kept = pipeline.hgetall(account), dict[str, str]()
             if "by_hand" in fields:
                 kept = {"by_hand": "1", "paused": fields.get("paused", "")}
                 kept["paused_until"] = "resume"
             if "limit_by_hand" in fields:
                 kept |= {one: fields.get(one, "") for one in ("limit_by_hand", "places")}
-            pipeline = redis.pipeline()
+            pipeline.multi()
             pipeline.unlink(account, *(f"{account}:{part}" for part in ("ring", "poll", "changes")))
             if kept:
                 pipeline.hset(account, mapping=kept)
-            pipeline.execute()
+
+        with self._connection.commands() as redis:
+            redis.transaction(clear, account)
             report = {"reason": Reason.WORKER_STOPPED, "delay": 0, "counted": True}
             for identifier in redis.zrange(f"{account}:leases", 0, -1):
                 token = redis.hget(self._key("download", identifier), "token")
@@ -215,11 +219,16 @@ class Accounts(Part):
     def _end_quota_pause(self, account: str) -> bool:
         """End a pause for the quota before its time. Return whether there was one."""
         key = self._key("account", account)
-        with self._connection.commands() as redis:
-            is_paused: bool = redis.hget(key, "paused") == Reason.QUOTA
+
+        def end(pipeline: Any) -> None:
+            is_paused = pipeline.hget(key, "paused") == Reason.QUOTA
+            pipeline.multi()
             if is_paused:
-                redis.hdel(key, "paused", "paused_until")
-        return is_paused
+                pipeline.hdel(key, "paused", "paused_until")
+
+        with self._connection.commands() as redis:
+            # WATCH: a user may pause it for another reason meanwhile.
+            return any(redis.transaction(end, key))
 
     def gave_since(self, claim: Claim) -> bool:
         """Check whether the portal gave a file to an attempt that began after this one.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+from redis.commands.core import HashCommands
 
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.leases import clock as lease_clock
+from geodes_tasks.model.states import Reason
 from tests.conftest import Clock
 from tests.unit.ledger.test_account import (
     REFUSED,
@@ -39,6 +42,32 @@ def test_quota_that_is_back_ends_no_pause_of_another_cause(
 
     assert pause_of(fake_ledger) == (why, None)
     assert sent_ids(fake_ledger) == []
+
+
+@pytest.mark.parametrize("verb", ["note_quota", "reset"])
+def test_a_pause_by_hand_at_the_same_moment_stays(
+    fake_ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """A user pauses the account between the look at its pause and the end of that."""
+    ends(fake_ledger, claimed(fake_ledger, many(fake_ledger, 1)[0]), REFUSED)
+    assert pause_of(fake_ledger)[0] == Reason.QUOTA
+    asked = fake_ledger.connection.server_time()
+    name = "hget" if verb == "note_quota" else "hgetall"
+    read = getattr(HashCommands, name)
+
+    def interrupted(*args: Any) -> Any:
+        found = read(*args)
+        monkeypatch.undo()
+        fake_ledger.account.pause(ACCOUNT, "by hand", by_hand=True)
+        return found
+
+    monkeypatch.setattr(HashCommands, name, interrupted)
+    if verb == "note_quota":
+        fake_ledger.account.note_quota(ACCOUNT, 50, asked)
+    else:
+        fake_ledger.account.reset(ACCOUNT)
+
+    assert pause_of(fake_ledger) == ("by hand", None)
 
 
 @pytest.mark.parametrize("why", ["by hand", "the key was refused"])
