@@ -23,6 +23,7 @@ def take_over(client: Any, key: Key, schema: str) -> bool:
     for batch in client.zrange(key("batches"), 0, -1):
         _list_errors(client, key, batch)
     _turn_litter(client, key("litter"), key("litter:old"))
+    client.unlink(key("hooks"))  # it would stay for ever, where no worker has hooks any more
     client.set(key("schema"), schema)
     return True
 

@@ -24,6 +24,8 @@ OPEN_BLOCK = 200
 """The number of unfinished batches of which one script looks for the end, drawn by lot."""
 DAY_S = 86400.0
 """The seconds of a day."""
+HOOKS_S = int(30 * DAY_S)
+"""Seconds after the last worker with hooks, from which on no ended batch is kept for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,13 @@ class Retention(Part):
             latest = self._connection.server_time() - seconds
             names: list[str] = redis.zrangebyscore(self._key("batches"), "-inf", latest)
         return names
+
+    def unfinished_batches(self, most: int) -> list[str]:
+        """Return the names of the newest batches that are not over, so many at most."""
+        with self._connection.commands() as redis:
+            names = redis.zrevrange(self._key("batches"), 0, -1)
+        rows = self._counters(names)
+        return [name for name, counters in rows if count_unfinished(counters)][:most]
 
     def forget(self, batch: str, *, unfinished: bool = False) -> None:
         """Remove a batch from the ledger at once; ``sweep`` removes its records.
@@ -198,19 +207,23 @@ class Retention(Part):
         now = self._connection.server_time()
         with self._connection.commands() as redis:
             names = redis.srandmember(self._key("open"), OPEN_BLOCK)
-            pipeline = redis.pipeline(transaction=False)
-            for name in names:
-                pipeline.hgetall(self._key("batch", name))
-            # A key of another type is an error in its row.
-            rows = zip(names, pipeline.execute(raise_on_error=False), strict=True)
-        for name, counters in rows:
-            is_begun = isinstance(counters, dict) and as_count(counters.get("total"))
+        for name, counters in self._counters(names):
             if (
-                is_begun
+                as_count(counters.get("total"))
                 and as_number(counters.get("admitting")) < now
                 and not count_unfinished(counters)
             ):
                 self._note_end(name)
+
+    def _counters(self, batches: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+        """Return the names and counters of batches, without those that are damaged."""
+        with self._connection.commands() as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for name in batches:
+                pipeline.hgetall(self._key("batch", name))
+            # A key of another type is an error in its row.
+            rows = zip(batches, pipeline.execute(raise_on_error=False), strict=True)
+        return [(name, row) for name, row in rows if isinstance(row, dict)]
 
     def _note_end(self, batch: str, most_unfinished: int = 0) -> None:
         """Record the end of a batch, once, unless downloads came into it meanwhile.
@@ -237,6 +250,7 @@ class Retention(Part):
             since = redis.get(self._key("hooks"))
             if since and as_number(counters.get("created")) >= as_number(since):
                 redis.hset(self._key("over"), batch, jsontext.compact(counters))
+                redis.expire(self._key("over"), HOOKS_S)
 
     def newly_finished(self) -> list[BatchStatus]:
         """Return the batches that finished and were not returned yet, to any worker.
@@ -250,6 +264,7 @@ class Retention(Part):
         now = self._connection.server_time()
         with self._connection.commands() as redis:
             redis.set(self._key("hooks"), int(now), nx=True)
+            redis.expire(self._key("hooks"), HOOKS_S)
             self.end_batches()
             found = redis.hgetall(self._key("over"))
             # HDEL answers 1 to one caller only: that one reports the batch.

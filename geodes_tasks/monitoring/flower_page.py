@@ -20,7 +20,7 @@ from geodes_tasks.settings import config
 from geodes_tasks.settings.urls import is_loopback
 
 MOST, ROWS = 50, 200
-"""Batches on the page, the newest and all that are not over; rows of each section."""
+"""Batches on the page, the newest; rows of each section."""
 REFRESH_S = 2
 """Seconds between two readings of the page."""
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Batches</title>

@@ -25,7 +25,7 @@ NAMESPACE = "geodes_tasks"
 SOURCES_AT_0 = {GEODES: 0, S3: 0}
 LOST = "WorkerLostError"
 BATCHES = 100
-"""Number of batches, the newest, of which what is left is exported: a series each."""
+"""Number of unfinished batches, the newest, of which what is left is exported: a series each."""
 
 
 class LedgerCollector(Collector):
@@ -39,7 +39,7 @@ class LedgerCollector(Collector):
         """Yield every metric; only ``ledger_up 0`` while Redis does not answer."""
         reading = self.ledger.reading
         try:
-            names = reading.batches()[:BATCHES]
+            names = self.ledger.retention.unfinished_batches(BATCHES)
             snapshot = SnapshotReader(self.ledger, names, is_brief=True).read()
             counted = [*_counted(reading.totals())]
         except LedgerUnavailableError:
@@ -69,11 +69,10 @@ def _under_way(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _batches(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield what is left of the newest batches that are not over."""
-    unfinished = [status for status in snapshot.batches if status.unfinished]
-    left = {one.batch: one.bytes_left for one in unfinished}
+    left = {one.batch: one.bytes_left for one in snapshot.batches}
     yield _gauge("bytes_left", "Bytes that a batch still has to receive.", left, "batch")
     # A series without a value would be the year 1970: an unknown end has none.
-    ends = {one.batch: at for one in unfinished if (at := snapshot.ends[one.batch].at) is not None}
+    ends = {name: end.at for name, end in snapshot.ends.items() if end.at is not None}
     name, text = "expected_end_timestamp_seconds", "When a batch is expected to end."
     yield _gauge(name, text, ends, "batch")
 

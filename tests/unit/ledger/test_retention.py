@@ -7,7 +7,7 @@ import pytest
 from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger import Admission, Ledger, Withdrawn
 from geodes_tasks.ledger.leases import Progress, Renewal
-from geodes_tasks.ledger.retention import BLOCK, DAY_S, Forgotten
+from geodes_tasks.ledger.retention import BLOCK, DAY_S, HOOKS_S, Forgotten
 from geodes_tasks.model.states import State
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import (
@@ -248,3 +248,20 @@ def test_the_age_of_a_batch_counts_from_its_end(fake_ledger: Ledger, clock: Cloc
     fake_ledger.retention.forget_older(30.0)
 
     assert (kept, fake_ledger.reading.batches()) == ([BATCH], [])
+
+
+def test_nothing_is_kept_for_hooks_that_no_worker_has_any_more(fake_ledger: Ledger) -> None:
+    """What ends is kept for a while after the last worker with hooks, and is removed then."""
+    client, key = fake_ledger.connection.client, fake_ledger.connection.key
+    fake_ledger.retention.newly_finished()
+    proven(fake_ledger, request_of("a"))
+    fake_ledger.retention.end_batches()
+    left = [client.ttl(key(name)) for name in ("hooks", "over")]
+    assert all(0 < seconds <= HOOKS_S for seconds in left), left
+    assert client.hlen(key("over")) == 1
+
+    client.delete(key("hooks"), key("over"))  # that time is over
+    proven(fake_ledger, request_of("b"), batch="later")
+    fake_ledger.retention.end_batches()
+
+    assert not client.exists(key("over"))

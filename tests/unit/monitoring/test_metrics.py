@@ -16,6 +16,7 @@ from geodes_tasks.errors import TransferError
 from geodes_tasks.ledger import Claim, Ledger, Limits, Progress
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
+from geodes_tasks.monitoring import metrics
 from geodes_tasks.monitoring.metrics import LedgerCollector
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import SILENT_PERIODS, SnapshotReader
@@ -128,6 +129,24 @@ def claimed_anew(ledger: Ledger) -> Claim:
     other = request_of("other", size_bytes=25_000)
     ask(ledger, other, batch="more")
     return claimed(ledger, other)
+
+
+def test_an_old_batch_keeps_its_series(busy: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer ones that are over take no place among those of which a series is exported."""
+    monkeypatch.setattr(metrics, "BATCHES", 2)
+    batch = busy.reading.batches()[0]
+    ask(busy, request_of("middle"), batch="middle")
+    for number in range(3):
+        proven(busy, request_of(f"new{number}"), batch=f"new{number}")
+
+    assert names_of(busy) == {batch, "middle"}
+    ask(busy, request_of("last"), batch="last")
+    assert names_of(busy) == {"middle", "last"}
+
+
+def names_of(ledger: Ledger) -> set[str]:
+    """Return the batches with a series of what is left."""
+    return {*re.findall(r'bytes_left{batch="(.*)"}', scraped(ledger))}
 
 
 def test_no_label_names_an_item(busy: Ledger) -> None:
