@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geodes_tasks.errors import DiskError
+from geodes_tasks.errors import DiskError, NotAFileError
+from geodes_tasks.tasks.loop_guard import LoopGuard
 from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer import disk
 
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 CHECK_S = 10.0
 """Seconds after a refusal until one download tries the volume again."""
+LOOK_S = 30.0
+"""Seconds between two looks at what was refused: perhaps no download comes for it any more."""
 IN_A_ROW = 4
 """Number of downloads refused in a row after which the worker takes no message for ``CHECK_S``:
 what is left is for the same volume, or comes to the head of the queue meanwhile."""
@@ -32,6 +36,7 @@ class VolumeRefusal:
     """Size of the smallest file that did not fit; 0 where nothing can be written."""
     until: float
     """Time of ``time.monotonic`` at which it is tried again."""
+    folder: Path
 
 
 class RefusedVolumes:
@@ -42,13 +47,15 @@ class RefusedVolumes:
 
         Args:
             stop: Of the worker.
-            publish: Called with a folder when it is refused, and with None when all can be
-                written to again.
+            publish: Called with a folder when it is refused, and when another can be written to
+                again; with None when all can.
         """
         self._stop, self._publish = stop, publish
         self._refusals: dict[object, VolumeRefusal] = {}
         self._in_a_row = 0
         self._lock = threading.Lock()
+        self._guard = LoopGuard(logger, "looking at refused folders", expected=(OSError,))
+        self._is_watched = False
 
     def check(self, path: Path, size_bytes: int | None) -> None:
         """Check that the volume of a file did not refuse it, or a smaller one, a moment ago.
@@ -85,7 +92,7 @@ class RefusedVolumes:
                 least = min(least, before.least_bytes)
             if before is None or before.error is not error:
                 until = time.monotonic() + CHECK_S
-                self._refusals[key] = VolumeRefusal(error, least, until)
+                self._refusals[key] = VolumeRefusal(error, least, until, path.parent)
             self._in_a_row += 1
             if self._in_a_row >= IN_A_ROW:
                 self._stop.rest(CHECK_S)
@@ -97,21 +104,49 @@ class RefusedVolumes:
                 what, path.parent, error, error.hint,
             )  # fmt: skip
             self._publish(str(path.parent))
+        with self._guard:
+            if not self._is_watched:
+                threading.Thread(target=self._watch, name="refused folders", daemon=True).start()
+                self._is_watched = True
 
     def written(self, path: Path) -> None:
         """Record that a file was written: its volume takes files."""
         self._in_a_row = 0
-        if not self._refusals:
-            return
+        if self._refusals:
+            self._forget((path.parent, volume_of(path)), path.parent)
+
+    def look(self) -> None:
+        """Forget the refusals of what can be written to by now, whether or not a download comes."""
+        for key, refusal in tuple(self._refusals.items()):
+            with contextlib.suppress(DiskError, NotAFileError, OSError):
+                # Its folder may be gone, with the batch, and is not made for this.
+                folder = next(one for one in (refusal.folder / "x").parents if one.is_dir())
+                space = disk.space_of(folder)
+                is_full = space.is_known and space.usable_bytes <= refusal.least_bytes
+                # A download that comes tries more than a test file can.
+                if is_full or time.monotonic() < refusal.until + LOOK_S:
+                    continue
+                disk.probe(folder)
+                self._forget((key,), refusal.folder)
+
+    def _forget(self, keys: Sequence[object], folder: Path) -> None:
         with self._lock:
-            known = [key for key in (path.parent, volume_of(path)) if key in self._refusals]
-            for key in known:
-                del self._refusals[key]
-            is_free = not self._refusals
+            known = [self._refusals.pop(key) for key in keys if key in self._refusals]
+            left = [str(refusal.folder) for refusal in self._refusals.values()]
         if known:
-            logger.warning("%s can be written to again: this worker takes work", path.parent)
-        if known and is_free:
-            self._publish(None)
+            logger.warning("%s can be written to again: this worker takes work", folder)
+            self._publish(left[-1] if left else None)
+
+    def _watch(self) -> None:
+        """Look now and then, until nothing is refused."""
+        while True:
+            time.sleep(LOOK_S)
+            with self._guard:
+                self.look()
+            with self._lock:
+                if not self._refusals:
+                    self._is_watched = False
+                    return
 
 
 def volume_of(path: Path) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from geodes_tasks.errors import DiskError, NotAFileError
 from geodes_tasks.tasks import refused_volumes
 from geodes_tasks.tasks.refused_volumes import IN_A_ROW, RefusedVolumes, volume_of
 from geodes_tasks.tasks.stop_signal import StopSignal
+from geodes_tasks.transfer import disk
+from tests.servers import wait_until
 
 MiB = 1 << 20
 
@@ -98,6 +101,66 @@ def test_a_test_file_is_written_first(
         volumes.check(tmp_path / "folder" / "2", MiB)
     (tmp_path / "folder").unlink()
     volumes.check(tmp_path / "folder" / "2", MiB)
+
+
+def test_what_was_repaired_is_shown_without_a_download(
+    volumes: RefusedVolumes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    published: list[str | None],
+) -> None:
+    """Its batch may have been cancelled: a test file is written; a folder that is gone is not made.
+
+    Another refused folder, which is still none, is the one that is shown then.
+    """
+    gone, broken = tmp_path / "gone", tmp_path / "broken"
+    for folder in (broken, gone):
+        error = DiskError(str(folder), "Permission denied")
+        error.__cause__ = PermissionError(errno.EACCES, "Permission denied")
+        volumes.refused(folder / "1", MiB, error)
+    full = DiskError("/data", "10 EiB needed")
+    volumes.refused(tmp_path / "1", 10 << 60, full)
+    volumes.look()
+    early = list(published)
+    now = time.monotonic() + 1000
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def probe(folder: Path) -> None:
+        if folder == broken:
+            raise DiskError(str(folder), "Permission denied")
+
+    broken.mkdir()
+    monkeypatch.setattr(disk, "probe", probe)
+    volumes.look()
+    volumes.written(tmp_path / "2")
+
+    assert early == [str(broken), str(gone), str(tmp_path)]
+    assert published[3:] == [str(tmp_path), str(broken)]
+    assert not gone.exists()
+    monkeypatch.setattr(disk, "probe", lambda _: None)
+    volumes.look()
+    assert published[-1] is None
+
+
+def test_somebody_looks_at_what_was_refused(
+    volumes: RefusedVolumes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    published: list[str | None],
+) -> None:
+    """A thread does, from the first refusal on, and one error does not end it."""
+    monkeypatch.setattr(refused_volumes, "LOOK_S", 0.01)
+    monkeypatch.setattr(refused_volumes, "CHECK_S", 0.0)
+    errors = [OSError(errno.ESTALE, "stale"), ZeroDivisionError()]
+
+    def probe(_: Path) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(disk, "probe", probe)
+    volumes.refused(tmp_path / "1", MiB, error_of(errno.EIO))
+
+    wait_until(lambda: published == [str(tmp_path), None])
 
 
 def test_a_worker_without_other_work_rests(tmp_path: Path) -> None:
