@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -30,13 +31,24 @@ def data_of(item: Item) -> Asset | None:
 
 
 def write(items: Iterable[Item], output: Path) -> int:
-    """Write items as they come, and return how many; the file appears whole or not at all.
+    """Write items as they come, and return how many; a regular file appears whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    part = output.with_name(f".{output.name}.part")
     form = FORMS.get(output.suffix.lower(), write_collection)
+    try:
+        # In a shared folder Linux follows no link of another user (proc(5), protected_symlinks).
+        is_replaced = stat.S_ISREG(output.stat().st_mode)
+    except FileNotFoundError:
+        is_replaced = True
+    if not is_replaced:
+        # A device or a pipe is written to; a folder cannot be opened.
+        with output.open("w", encoding="utf-8", newline="") as stream:
+            return form(items, stream)
+    # Behind a symbolic link its target is replaced, and the link stays.
+    output = Path(os.path.realpath(output))
+    part = output.with_name(f".{output.name}.part")
     part.unlink(missing_ok=True)
     try:
         # In a shared folder a link may have this name: O_EXCL follows none (open(2)).

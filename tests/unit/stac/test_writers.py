@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,51 @@ def test_no_items_are_written_through_a_link(tmp_path: Path) -> None:
     assert (written, victim.read_text()) == (1, "precious")
     assert not (tmp_path / "items.json").is_symlink()
     assert json.loads((tmp_path / "items.json").read_text())["features"] == [{"id": "a"}]
+
+
+def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    """Who links items.json to a large disk finds the items there, and no unfinished file."""
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "real.json", tmp_path / "items.jsonl"
+    target.write_text("before")
+    link.symlink_to("disk/real.json")
+
+    write([{"id": "a"}], link)
+
+    assert link.is_symlink()
+    assert target.read_text() == '{"id": "a"}\n'
+    assert [path.name for path in target.parent.iterdir()] == ["real.json"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_pipe_is_written_to(tmp_path: Path, named: bool) -> None:
+    """A FIFO is not replaced by a file, and ``-o >(command)`` reaches the command."""
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    reader, writer = os.pipe()
+    if named:
+        os.close(reader)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    written = write([{"id": "a"}], pipe if named else Path(f"/dev/fd/{writer}"))
+
+    os.close(writer)
+    assert written == 1
+    assert b'{"id": "a"}' in os.read(reader, 1000)
+    assert pipe.is_fifo()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("name", [".", "", "sub", "sub/.."])
+def test_a_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A folder is refused before an item is requested."""
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(IsADirectoryError):
+        write(iter(lambda: pytest.fail("searched"), None), Path(name))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["sub"]
 
 
 def test_a_search_that_breaks_leaves_the_file_as_it_was(tmp_path: Path) -> None:
