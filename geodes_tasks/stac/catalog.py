@@ -40,8 +40,6 @@ LONGEST_WAIT_S = 60.0
 """Seconds between two attempts, at most."""
 COLLECTIONS_LIMIT = 10_000
 """Number of collections requested at once: more than the portal has."""
-AVAILABILITY_ITEMS = 100
-"""Number of products that one availability request may name."""
 NAMES_AT_ONCE = 50
 """Number of ids or product names in one search."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
@@ -117,7 +115,7 @@ class Catalog:
         while True:
             body = {**part, "page": number, "limit": size}
             try:
-                return Page.of(self._answer("/api/stac/search", body))
+                return Page.of(self._answer("/api/stac/search", body, "features"))
             except SearchError as error:
                 # A portal with smaller pages may refuse the limit in place of cutting it.
                 if number > 1 or "limit" not in error.problem.lower() or size <= FEWEST_ITEMS:
@@ -139,7 +137,8 @@ class Catalog:
         body: dict[str, Any] = {"page": 1, "limit": COLLECTIONS_LIMIT}
         if query:
             body["query"] = dict(query)
-        found = objects_in(self._answer("/api/stac/collections", body).get("collections"))
+        answer = self._answer("/api/stac/collections", body, "collections")
+        found = objects_in(answer["collections"])
         fields = ("id", "title", "description", "keywords")
         wanted = (words or "").lower().split()
         texts = (" ".join(str(one.get(name)) for name in fields).lower() for one in found)
@@ -159,15 +158,21 @@ class Catalog:
         Raises:
             SearchError, CatalogueUnavailableError: as ``page``.
         """
+        from geodes_tasks.transports.http.availability import BULK, MOST, files_in
+
         files = [{"href": href, "endpointURL": endpoint} for href, endpoint in hrefs]
         online: dict[str, bool] = {}
-        for start in range(0, len(files), AVAILABILITY_ITEMS):
-            block = files[start : start + AVAILABILITY_ITEMS]
-            online |= _online(self._answer("/fastavailability", {"availability": block}))
+        for start in range(0, len(files), MOST):
+            block = {"availability": files[start : start + MOST]}
+            found = files_in(self._answer(BULK, block, "products"))
+            # Products of 2020 have their MD5 in upper case: it is the same MD5.
+            online |= {checksum.lower(): state.online for _, checksum, state in found if checksum}
         return online
 
-    def _answer(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, path: str, body: Mapping[str, Any], expected: str) -> dict[str, Any]:
         """Return the answer to a request; one that fails is repeated, alone.
+
+        An object without the ``expected`` list is a failure too: a gateway may report one with 200.
 
         Raises:
             SearchError: the portal refuses the request.
@@ -186,8 +191,8 @@ class Catalog:
                 problem = str(error).removeprefix(f"{address}: ")
             else:
                 found = reply.json()
-                if isinstance(found, dict) and reply.status == 200:
-                    return found
+                if reply.status == 200 and isinstance(mapping_of(found).get(expected), list):
+                    return dict(found)
                 problem = _refusal(address, reply, found)
                 named = parse_retry_after(
                     reply.headers.get("Retry-After"), now=datetime.now(UTC), most_s=LONGEST_WAIT_S
@@ -208,24 +213,12 @@ def _refusal(address: str, reply: Reply, found: object) -> str:
     Raises:
         SearchError: every attempt will.
     """
-    status, is_json = reply.status, isinstance(found, dict)
-    words = found if isinstance(found, dict) else {}
+    status, words = reply.status, mapping_of(found)
     message = str(words.get("message") or words.get("detail") or "")[:300]
     if 400 <= status < 500 and status not in _BUSY:
         raise SearchError(f"{address}: HTTP {status}", message or "the portal refuses the search")
-    return f"HTTP {status}" + (f": {message}" if message else "" if is_json else ", no JSON")
-
-
-def _online(answer: Mapping[str, Any]) -> dict[str, bool]:
-    """Read which files an answer says are online, by checksum; what is malformed is unknown."""
-    products = objects_in(answer.get("products"))
-    files = [file for product in products for file in objects_in(product.get("files"))]
-    return {
-        # Products of 2020 have their MD5 in upper case: it is the same MD5.
-        file["checksum"].lower(): bool(file.get("available"))
-        for file in files
-        if isinstance(file.get("checksum"), str)
-    }
+    missing = ", no JSON" if found is not words else ", no results" if status == 200 else ""
+    return f"HTTP {status}" + (f": {message}" if message else missing)
 
 
 def _is_named(item: Item, name: str) -> bool:

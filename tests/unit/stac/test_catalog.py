@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geodes_tasks.errors import SearchError
+from geodes_tasks.errors import CatalogueUnavailableError, SearchError
+from geodes_tasks.settings import config
 from geodes_tasks.stac import catalog
 from geodes_tasks.stac.paging import Page
 from geodes_tasks.stac.query import Search, moment, order, tile_code
 from geodes_tasks.transports.http.exchange import Reply
+from geodes_tasks.transports.http.http_client import HttpClient
 
 POINT = {"type": "Point", "coordinates": [1.5, 43.5]}
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
@@ -213,6 +216,38 @@ def test_counts_are_read_where_they_are(
     page = Page.of(answer)
 
     assert (page.matched, page.limit) == (matched, limit)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b'{"message": "Service temporarily unavailable"}', "HTTP 200: Service temporarily"),
+        (b'{"features": null, "collections": {}}', "HTTP 200, no results"),
+        (b"<html>", "HTTP 200, no JSON"),
+    ],
+)
+def test_a_message_in_place_of_results_is_not_nothing(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, problem: str
+) -> None:
+    """An answer without the expected list is requested again, and never counts as 0 found."""
+    answers = [Reply(200, {}, body)] * 5
+    good = b'{"features": [{"id": "a"}], "collections": [{"id": "C"}], "products": []}'
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(
+        HttpClient, "fetch", lambda *_, **__: answers.pop() if answers else Reply(200, {}, good)
+    )
+    portal = catalog.Catalog(config.load())
+
+    assert portal.page(Search(start="2025"))[0] == [{"id": "a"}]
+    assert portal.collections() == [{"id": "C"}]
+    for request in (
+        lambda: list(portal.search(Search(start="2025"))),
+        portal.collections,
+        lambda: portal.availability([("h", "e")]),
+    ):
+        answers.extend([Reply(200, {}, body)] * 6)
+        with pytest.raises(CatalogueUnavailableError, match=problem):
+            request()
 
 
 @pytest.mark.parametrize(

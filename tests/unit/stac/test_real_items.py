@@ -9,8 +9,10 @@ import pytest
 from geodes_tasks.errors import NoDataAssetError
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.pygeodes.item import Item
-from geodes_tasks.stac import catalog, readers
+from geodes_tasks.settings import config
+from geodes_tasks.stac import readers
 from geodes_tasks.stac.assets import assets
+from geodes_tasks.stac.catalog import Catalog
 from tests.portal_items import FILES, as_eodag_3, real_items
 
 MAJA = "SENTINEL2B_20200106-105907-758_L2A_T31TCH_C"
@@ -143,8 +145,9 @@ def test_items_of_other_providers_of_eodag_stay_as_they_are() -> None:
         assets(item | {"assets": {}})
 
 
-def test_an_upper_case_md5_is_the_same_md5() -> None:
+def test_an_upper_case_md5_is_the_same_md5(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer on availability that writes the MD5 in upper case is found by the lower case."""
-    answer = {"products": [{"files": [{"checksum": "AB" * 16, "available": True}]}]}
+    files = [{"checksum": "AB" * 16, "available": True}, {"available": True}]
+    monkeypatch.setattr(Catalog, "_answer", lambda *_: {"products": [{"files": files}]})
 
-    assert catalog._online(answer) == {"ab" * 16: True}
+    assert Catalog(config.load()).availability([(LINK, ENDPOINT)]) == {"ab" * 16: True}

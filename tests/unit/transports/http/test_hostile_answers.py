@@ -23,11 +23,10 @@ from geodes_tasks.errors import (
     UnexpectedAnswerError,
 )
 from geodes_tasks.settings import config
-from geodes_tasks.stac.catalog import _online
 from geodes_tasks.stac.paging import Page
 from geodes_tasks.transports.http import messages, responses
 from geodes_tasks.transports.http.addresses import AddressPolicy, redact
-from geodes_tasks.transports.http.availability import find_number
+from geodes_tasks.transports.http.availability import FileAvailability, files_in, find_number
 from geodes_tasks.transports.http.connections import hide_paths
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.responses import MAX_RETRY_AFTER_S, Answer
@@ -216,17 +215,18 @@ PRODUCTS = st.lists(JSON | st.fixed_dictionaries({}, optional={"files": JSON | F
 @given(st.fixed_dictionaries({}, optional={"products": JSON | PRODUCTS}))
 def test_any_availability_is_known_or_unknown(answer: dict[str, Any]) -> None:
     """What the portal says of files on tape is a bool by checksum; the rest is unknown."""
-    online = _online(answer)
-
-    assert all(type(key) is str and type(value) is bool for key, value in online.items())
+    for _, checksum, state in files_in(answer):
+        assert (type(checksum), type(state.online)) == (str, bool)
 
 
 def test_availability_of_the_good_among_the_bad() -> None:
     """A malformed entry hides no other."""
     files: list[Any] = [None, {"available": True}, {"checksum": "abc", "available": True}, "x"]
 
-    assert _online({"products": [3, {"files": 7}, {"files": files}]}) == {"abc": True}
-    assert _online({}) == {}
+    found = list(files_in({"products": [3, {"files": 7}, {"files": files}]}))
+
+    assert [one for one in found if one[1]] == [("", "abc", FileAvailability(online=True))]
+    assert list(files_in({})) == []
 
 
 @given(st.binary() | JSON.map(json.dumps).map(str.encode) | st.just(b"[" * 100_000))
