@@ -21,9 +21,9 @@ from geodes_tasks.settings import config
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers, writers
 from geodes_tasks.stac.catalog import Catalog
-from geodes_tasks.stac.item_properties import mapping_of, property_of, text_of
+from geodes_tasks.stac.item_properties import NEW_NAMES, mapping_of, property_of, text_of
 from geodes_tasks.stac.paging import PAGE_ITEMS, Item, Results
-from geodes_tasks.stac.query import Search, tile_code
+from geodes_tasks.stac.query import Search, conditions, tile_code
 from geodes_tasks.stac.readers import Found
 
 ASK_ABOVE = 1000
@@ -158,16 +158,16 @@ def search_of(
     Raises:
         SearchError: a value cannot be used.
     """
-    conditions = dict(_json("--query", _text("--query", query))) if query else {}
+    wanted = _json("--query", _text("--query", query)) if query else {}
     where: Any = _text("--intersects", intersects) if intersects else None
     if where and where.lstrip().startswith("{"):
         where = _json("--intersects", where)
     if cloud_cover is not None:
-        conditions["eo:cloud_cover"] = {"lte": cloud_cover}
+        _add(wanted, "--cloud-cover", "eo:cloud_cover", "lte", cloud_cover)
     if tile:
-        conditions["grid:code"] = {"in": [tile_code(one) for one in tile]}
+        _add(wanted, "--tile", "grid:code", "in", [tile_code(one) for one in tile])
     found = Search(
-        query=conditions or None,
+        query=wanted or None,
         bbox=_numbers(bbox) if bbox else None,
         intersects=where,
         # pygeodes takes several in one word: -c PEPS_S1_L1,PEPS_S2_L1C.
@@ -272,6 +272,20 @@ def _write(items: Iterable[Item], output: Path | None) -> int:
 
 
 # --- values ------------------------------------------------------------------------------------
+
+
+def _add(query: dict[str, Any], option: str, name: str, operator: str, value: object) -> None:
+    """Add the condition of an option to those of ``--query``.
+
+    Raises:
+        SearchError: the query has this condition too.
+    """
+    known = {one for one in query if NEW_NAMES.get(one, one) == name}
+    given = {op: want for one in known for op, want in conditions(name, query[one]).items()}
+    if operator in given:
+        problem = f"has {operator!r} of {name}, and so has {option}: leave one of them out"
+        raise SearchError("--query", problem)
+    query[name] = given | {operator: value}
 
 
 def _numbers(text: str) -> list[float]:

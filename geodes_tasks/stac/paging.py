@@ -34,6 +34,8 @@ class Page:
     """How many the whole search finds, where the answer has it."""
     limit: int | None
     """Items on a full page, where the answer has it."""
+    has_next: bool = False
+    """Whether the answer links to a next page."""
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Page:
@@ -41,7 +43,9 @@ class Page:
         context = answer.get("context")
         context = context if isinstance(context, dict) else {}
         matched = _count(context.get("matched"), answer.get("numberMatched"))
-        return cls(objects_in(answer.get("features")), matched, _count(context.get("limit")))
+        has_next = any(link.get("rel") == "next" for link in objects_in(answer.get("links")))
+        items = objects_in(answer.get("features"))
+        return cls(items, matched, _count(context.get("limit")), has_next)
 
 
 def objects_in(value: object) -> list[dict[str, Any]]:
@@ -153,11 +157,11 @@ class Results(Iterator[Item]):
                     logger.warning("a page of the search brought no new item: it ends there")
                 if page.limit:
                     size = page.limit
-                elif number == 1 and 0 < len(page.items) < (page.matched or 0):
+                elif number == 1 and (page.has_next or 0 < len(page.items) < (page.matched or 0)):
                     # A portal that does not name its page length: that of a first page.
                     size = len(page.items)
-                # A short page is the last one, unless the count says that more must follow.
-                is_short = len(page.items) < size
+                # A short page is the last one, unless a count or a link says that more follows.
+                is_short = len(page.items) < size and not page.has_next
                 if len(ids) == known or (
                     is_short if page.matched is None else len(ids) >= page.matched
                 ):

@@ -93,8 +93,10 @@ class Search:
         )
         for collection, area, (urns, names) in itertools.product(each, self._areas(), self._ids()):
             query = self._query()
+            if names and "in" in query.setdefault("identifier", {}):
+                raise SearchError("query", "has 'in' of identifier, and so do the ids")
             if names:
-                query.setdefault("identifier", {})["in"] = names
+                query["identifier"]["in"] = names
             yield {
                 "sortBy": order(self.sort_by),
                 **area,

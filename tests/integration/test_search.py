@@ -106,6 +106,8 @@ def searches(standin: StandIn) -> list[int]:
     [
         {},
         {"page_limit": 7},
+        {"counts": "none"},
+        {"counts": "none", "page_limit": 30},
         {"page_limit": 50, "page_limit_error": True},
         {"counts": "numbers"},
         {"counts": "numbers", "page_limit": 30},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from geodes_tasks.errors import CatalogueUnavailableError, SearchError
 from geodes_tasks.settings import config
 from geodes_tasks.stac import catalog
-from geodes_tasks.stac.paging import Page
+from geodes_tasks.stac.paging import Page, Results
 from geodes_tasks.stac.query import Search, moment, order, tile_code
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.http_client import HttpClient
@@ -248,6 +248,45 @@ def test_a_message_in_place_of_results_is_not_nothing(
         answers.extend([Reply(200, {}, body)] * 6)
         with pytest.raises(CatalogueUnavailableError, match=problem):
             request()
+
+
+def test_names_and_a_query_of_names_are_not_one_of_them() -> None:
+    """The ids of a search do not replace what its query has of the same property."""
+    with pytest.raises(SearchError, match="has 'in' of identifier, and so do the ids"):
+        part(ids=["A"], query={"identifier": ["B"]})
+
+    assert part(ids=["A"], query={"identifier": {"startsWith": "A"}})["query"] == {
+        "identifier": {"startsWith": "A", "in": ["A"]}
+    }
+
+
+# --- pages -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cap", [7, 40])
+def test_a_link_to_a_next_page_is_followed(cap: int) -> None:
+    """A portal that cuts its pages without a word or a count still links to the next one."""
+    items = [{"id": f"{number}"} for number in range(100)]
+
+    def fetch(_: Any, number: int, size: int) -> Page:
+        end = number * min(size, cap)
+        links = [{"rel": "self"}, {"rel": "next"}] if end < len(items) else [None, {"rel": "self"}]
+        return Page.of({"features": items[end - min(size, cap) : end], "links": links})
+
+    assert list(Results(Search(start="2025").parts(), fetch)) == items
+
+
+def test_a_link_to_a_next_page_that_is_empty_ends_the_search() -> None:
+    """A portal that links to a next page from each page is not searched for ever."""
+    pages = [{"features": [{"id": "a"}], "links": [{"rel": "next"}]}] + [
+        {"features": [], "links": [{"rel": "next"}]}
+    ] * 2
+    rest = iter(pages)
+
+    assert list(Results(Search(start="2025").parts(), lambda *_: Page.of(next(rest)))) == [
+        {"id": "a"}
+    ]
+    assert len(list(rest)) == 1
 
 
 @pytest.mark.parametrize(
