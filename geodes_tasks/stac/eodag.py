@@ -9,11 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from geodes_tasks.model.json import OBJECT
 from geodes_tasks.stac.asset_proof import RAWDATA, datatype_of
-from geodes_tasks.stac.item_properties import mapping_of, text_of
+from geodes_tasks.stac.item_properties import mapping_of, property_of, text_of
 from geodes_tasks.stac.query import tile_code
 
 LINK = "eodag:download_link"
-_PREFIX = "geodes:"
+# Names of the portal under eodag: the second one reads the datalake.
+_PROVIDERS = {"geodes", "geodes_s3"}
+_PREFIX = re.compile(r"\Ageodes(_s3)?:")
 # eodag 3 and before named properties as OpenSearch does (eodag's stac_provider.yml of 3.10).
 _EODAG_3 = {
     "downloadLink": LINK,
@@ -30,6 +32,7 @@ _EODAG_3 = {
     "sensorMode": "sar:instrument_mode",
 }
 _VERSION = re.compile(r"V\d+-\d+")
+_DATALAKE = re.compile(r"(zip\+)?s3:")
 
 
 def restored(item: Any) -> Any:
@@ -39,13 +42,17 @@ def restored(item: Any) -> Any:
     under those the archive would be no data, or another file than the same one found otherwise.
     """
     given = item.get("properties") if isinstance(item, OBJECT) else None
-    if not isinstance(given, OBJECT) or not (LINK in given or "downloadLink" in given):
+    if not isinstance(given, OBJECT):
         return item
-    if text_of(given.get("eodag:provider") or given.get("eodag_provider") or "geodes") != "geodes":
+    unnamed = "geodes" if LINK in given or "downloadLink" in given else ""
+    provider = text_of(given.get("eodag:provider") or given.get("eodag_provider") or unnamed)
+    if provider not in _PROVIDERS:
         return item
     named = {k: v for k, v in given.items() if isinstance(k, str) and v not in ("", None)}
     own = {_EODAG_3[name]: value for name, value in named.items() if name in _EODAG_3}
-    own |= {name.removeprefix(_PREFIX): v for name, v in named.items() if name not in _EODAG_3}
+    own |= {_PREFIX.sub("", name): v for name, v in named.items() if name not in _EODAG_3}
+    if provider == "geodes_s3" and LINK in own:
+        own.setdefault("endpoint_url", own[LINK])
     identifier = text_of(own.get("identifier") or own.get("title") or item.get("id"))
     # eodag puts MGRS- before every tile, those of VENUS sites (SUDOUE-4) included.
     tile = tile_code(text_of(own.pop("grid:code", "")).removeprefix("MGRS-"))
@@ -66,7 +73,8 @@ def _assets(
     given = mapping_of(item.get("assets")) or ({"zip": {"href": link}} if link else {})
     assets: dict[str, Mapping[str, Any]] = {}
     for key, asset in given.items():
-        if not isinstance(asset, OBJECT):
+        # The provider geodes_s3 adds the members of the archive, which it alone can open.
+        if not isinstance(asset, OBJECT) or _DATALAKE.match(text_of(asset.get("href"))):
             continue
         # eodag writes the role data on overview tifs (OSO: a QUICKLOOK_HD of 123 MB) and auxiliary
         # on archives, so the portal's own type decides where it is known.
@@ -88,7 +96,8 @@ def _title(known: str, own: Mapping[str, Any], identifier: str, *, is_data: bool
     if "." in known and known.startswith(identifier):
         return known
     try:
-        name = unquote(urlsplit(text_of(own.get("endpoint_url"))).path).rpartition("/")[2]
+        endpoint = text_of(property_of({"properties": own}, "endpoint_url"))
+        name = unquote(urlsplit(endpoint).path).rpartition("/")[2]
     except ValueError:
         name = ""  # a broken address; stac.assets reports it
     if is_data and "." in name and name.endswith(known):

@@ -151,3 +151,35 @@ def test_an_upper_case_md5_is_the_same_md5(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Catalog, "_answer", lambda *_: {"products": [{"files": files}]})
 
     assert Catalog(config.load()).availability([(LINK, ENDPOINT)]) == {"ab" * 16: True}
+
+
+# --- the second provider of eodag for GEODES -----------------------------------------------------
+
+DESCRIBED = f"File size: 15328 bytes\n\nDatatype: RAWDATA\n\nChecksum MD5: {'a' * 32}"
+
+
+@pytest.mark.parametrize("endpoint", ["eodag:download_link", "accessService:endpointURL"])
+def test_an_item_of_geodes_s3_is_the_portals_archive(endpoint: str) -> None:
+    """Its link is the address in the datalake; what it lists of the archive is no file here."""
+    properties = {
+        "title": MAJA,
+        "uid": "URN:X:V1",
+        "eodag:provider": "geodes_s3",
+        "geodes_s3:dataset": "MUSCATE",
+        endpoint: ENDPOINT,
+    }
+    found = {
+        "B01": {"href": f"zip+s3://muscate/{MAJA}.zip!B01.tif", "roles": ["data"]},
+        "xml": {"href": f"s3://muscate/{MAJA}.xml", "roles": ["data"]},
+        "zip": {"href": LINK, "title": "zip", "roles": ["auxiliary"], "description": DESCRIBED},
+    }
+    item = {"type": "Feature", "id": MAJA, "properties": properties, "assets": found}
+
+    (back,) = readers.items_of(item)
+
+    assert not isinstance(back, Exception)
+    (asset,) = assets(back)
+    assert (asset.title, asset.size_bytes) == (f"{MAJA}_V4-0.zip", 15328)
+    assert asset.hrefs == {GEODES: LINK, S3: ENDPOINT}
+    assert (back["id"], back["collection"]) == ("URN:X:V1", "MUSCATE")
+    assert list(readers.items_of(back)) == [back]
