@@ -8,6 +8,7 @@ read with flat memory; the other forms are one JSON document, which is held whol
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import sys
@@ -94,7 +95,15 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
 
 def _from_stream(stream: IO[bytes], name: str) -> Iterator[Found]:
     """Read a stream as one document, or as one item a line where the first line alone is JSON."""
-    lines = _numbered(stream)
+    head = stream.readline()
+    if (encoding := json.detect_encoding(head)) in ("utf-16", "utf-32"):
+        # A mark begins the text: a line of it ends in several bytes.
+        try:
+            stream = io.BytesIO((head + stream.read()).decode(encoding).encode())
+        except UnicodeDecodeError as error:
+            raise SourceError(name, f"is not text in {encoding.upper()}") from error
+        head = stream.readline()
+    lines = _numbered(chain([head], stream))
     first = next(lines, None)
     if first is None:
         raise NoItemsError(name, "is empty")
@@ -238,6 +247,10 @@ def _no_item(value: object) -> str:
 
 
 def _from_object(thing: Any, where: str, depth: int) -> Iterator[Found]:
+    # The table of a search of pygeodes has its items in a column, and each row has one there.
+    is_row = isinstance(thing, Mapping) and "assets" not in thing
+    if (is_row or hasattr(thing, "iloc")) and "item" in thing:
+        thing = thing["item"]
     if isinstance(thing, str | os.PathLike):
         yield from read(os.fsdecode(thing))
     elif isinstance(thing, Mapping):
@@ -247,9 +260,7 @@ def _from_object(thing: Any, where: str, depth: int) -> Iterator[Found]:
     elif (method := _json_method(thing)) is not None:
         yield from _from_library(method, where)
     elif isinstance(thing, Iterable) and not isinstance(thing, bytes | bytearray):
-        # The table that a search of pygeodes returns has its items in a column.
-        things = thing["item"] if "item" in getattr(thing, "columns", ()) else thing  # type: ignore[index]
-        for number, one in enumerate(things, 1):
+        for number, one in enumerate(thing, 1):
             yield from _from_object(one, f"element {number} of {where}", depth + 1)
     else:
         yield ItemError(where, f"is {json_kind(thing)}, not a STAC item")

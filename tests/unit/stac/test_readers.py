@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -84,6 +85,11 @@ ONE_A_LINE = lines(A, B)
         b"\xef\xbb\xbf" + json.dumps(collection(A, B), indent=4).encode(),
         json.dumps(collection(A, B), indent=4).encode("utf-16"),
         json.dumps([A, B]).encode("utf-16"),
+        ONE_A_LINE.decode().encode("utf-16"),
+        codecs.BOM_UTF16_BE
+        + b"\n\r\n\n".decode().encode("utf-16-be")
+        + ONE_A_LINE.decode().encode("utf-16-be"),
+        ONE_A_LINE.replace(b"\n", b"\r\n").decode().encode("utf-32"),
         b"[" + json.dumps(A).encode() + b",\n" + json.dumps(B).encode() + b"]",
     ],
 )
@@ -164,6 +170,7 @@ def test_lists_too_deep(tmp_path: Path) -> None:
         (b"item_id,href\nA,https://h/a.zip\n", "is not JSON: Expecting value at line 1, column 1"),
         (b"<html>\n", "is not JSON"),
         (b"PK\x03\x04\xff\xfe\x00", "is not text in UTF-8"),
+        (b"\xff\xfe{", "is not text in UTF-16"),
         (json.dumps([A, B], indent=1).encode()[:-1], "is not JSON"),
         (json.dumps(collection(A, B), indent=1).encode()[:-9], "is not JSON"),
         (b"[\n" + ONE_A_LINE, "is not JSON"),
@@ -345,9 +352,12 @@ def test_pygeodes_objects(pygeodes: Any) -> None:
     items = [pygeodes.item(item(name)) for name in "AB"]
     frame = pygeodes.frame(items, {"identifier"})
 
-    for objects in (items, iter(items), frame, frame["item"], frame["item"].values):
+    rows = [row for _, row in frame.iterrows()]
+    records = frame.to_dict("records")
+    for objects in (items, iter(items), frame, frame["item"], frame["item"].values, rows, records):
         assert told(readers.items_of(objects)) == ["A", "B"]
-    assert told(readers.items_of(items[0])) == ["A"]
+    for one in (items[0], rows[0], records[0]):
+        assert told(readers.items_of(one)) == ["A"]
 
 
 def test_pystac_objects() -> None:
