@@ -54,9 +54,7 @@ def footprint(item: Mapping[str, Any]) -> str | None:
     geometry, box = _geometry(item)
     where = jsontext.compact(geometry)
     if geometry is not None and len(where) > GEOMETRY_BYTES and box:
-        west, south, east, north = box
-        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-        where = jsontext.compact({"type": "Polygon", "coordinates": [ring]})
+        where = jsontext.compact(_boxed(*box))
         properties[BOXED] = "bbox"
     place = f'"geometry":{where},"bbox":{jsontext.compact(box)},' if geometry is not None else ""
     origin = _origin(item)
@@ -139,17 +137,29 @@ def _geometry(item: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[floa
     geometry = item.get("geometry")
     if not isinstance(geometry, Mapping) or not isinstance(geometry.get("type"), str):
         return None, None
-    coordinates = _unwrapped(str(geometry["type"]), _rounded(geometry.get("coordinates")))
-    points = list(_points(coordinates))
+    place = unwrapped(str(geometry["type"]), _rounded(geometry.get("coordinates")))
+    points = list(_points(place["coordinates"]))
     if not points:
         return None, None
     east = [point[0] for point in points]
     north = [point[1] for point in points]
     box = [min(east), min(north), max(east), max(north)]
     given = item.get("bbox")
-    if isinstance(given, Sequence) and len(given) == 4 and all(map(_is_number, given)):
-        box = [round(float(edge), DIGITS) for edge in given]
-    return {"type": geometry["type"], "coordinates": coordinates}, box
+    if isinstance(given, Sequence) and len(given) in (4, 6) and all(map(_is_number, given)):
+        # RFC 7946 section 5: all the lower edges come first, of three axes in a box with heights.
+        west, south, *_ = given
+        east, north, *_ = given[len(given) // 2 :]
+        box = [round(float(edge), DIGITS) for edge in (west, south, east, north)]
+    return place, box
+
+
+def _boxed(west: float, south: float, east: float, north: float) -> dict[str, Any]:
+    """Return a box as a geometry: two polygons if it lies over the date line."""
+    # RFC 7946 sections 5.2 and 3.1.9: west is more than east there, and the line cuts the geometry.
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    return _polygons(
+        [[[[w, south], [e, south], [e, north], [w, north], [w, south]]] for w, e in spans]
+    )
 
 
 def _is_number(value: object) -> bool:
@@ -171,13 +181,22 @@ def _rounded(value: Any, depth: int = 0) -> Any:
     return round(float(value), DIGITS) if _is_number(value) else None
 
 
-def _unwrapped(kind: str, coordinates: Any) -> Any:
-    """Return coordinates without the level that GEODES adds to polygons."""
+def unwrapped(kind: str, coordinates: Any) -> dict[str, Any]:
+    """Return a geometry without the level that GEODES adds to polygons."""
     # RFC 7946 section 3.1.6: a polygon has three levels of lists, in GEODES some have four.
     deep, probe = 0, coordinates
-    while isinstance(probe, list) and probe:
+    while isinstance(probe, list | tuple) and probe:
         deep, probe = deep + 1, probe[0]
-    return coordinates[0] if (kind, deep) == ("Polygon", 4) else coordinates
+    if (kind, deep) == ("Polygon", 4):
+        return _polygons(coordinates)
+    return {"type": kind, "coordinates": coordinates}
+
+
+def _polygons(found: Any) -> dict[str, Any]:
+    """Return one polygon as it is, and several as a multipolygon."""
+    if len(found) == 1:
+        return {"type": "Polygon", "coordinates": found[0]}
+    return {"type": "MultiPolygon", "coordinates": found}
 
 
 def _points(coordinates: Any) -> list[list[float]]:

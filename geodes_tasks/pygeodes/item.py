@@ -22,7 +22,8 @@ from geodes_tasks.pygeodes.attributes import dotted_names, field_at
 from geodes_tasks.pygeodes.instances import PORTALS
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac import readers
-from geodes_tasks.stac.item_properties import NEW_NAMES, identifier_of, property_of
+from geodes_tasks.stac.item_properties import NEW_NAMES, identifier_of, mapping_of, property_of
+from geodes_tasks.stac.paging import objects_in
 
 STAC_VERSION = "1.0.0"
 """Version of STAC of all items: pystac refuses the beta versions of GEODES, of the same fields."""
@@ -301,9 +302,6 @@ def as_item(thing: Any) -> Item:
     """
     if isinstance(thing, Item):
         return thing
-    # A row of the table of a search has its item in a column.
-    if hasattr(thing, "iloc") and "item" in thing.index:
-        thing = thing["item"]
     check_items(thing)
     found = list(as_items(thing))
     if len(found) != 1:
@@ -317,11 +315,12 @@ def _readable(d: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(readable.get("stac_extensions"), list):
         # pystac iterates over the extensions, so null or a single text would end in a TypeError.
         readable["stac_extensions"] = []
-    readable["links"] = [one for one in d.get("links") or () if "href" in one and "rel" in one]
+    links = objects_in(d.get("links"))
+    readable["links"] = [one for one in links if isinstance(one.get("href"), str) and "rel" in one]
     if "assets" in d:
         # pystac wants an href of each asset; stac.assets names those without one.
-        assets = (d.get("assets") or {}).items()
-        readable["assets"] = {key: one for key, one in assets if one.get("href")}
+        assets = mapping_of(d.get("assets")).items()
+        readable["assets"] = {key: one for key, one in assets if mapping_of(one).get("href")}
     if d.get("type") == "Feature":
         properties = dict(d.get("properties") or {})
         try:

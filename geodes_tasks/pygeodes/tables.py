@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from geodes_tasks.errors import MissingPackageError
+from geodes_tasks.model.footprint import unwrapped
+from geodes_tasks.model.formatting import plural, printable
 from geodes_tasks.pygeodes.item import Collection, Item
 
 WGS84 = 4326
@@ -96,10 +99,25 @@ def _table(given: Any, kind: str, usual: Iterable[str], more: Iterable[str]) -> 
         return Table(objects, dict.fromkeys((*own, *columns)), kind)
     if kind == "collection":
         return geo_table.GeoTable(columns | {kind: objects})
-    # shapely comes with geopandas, which needs it.
-    shapely = import_module("shapely.geometry")
-    shapes = [shapely.shape(_flat(item.geometry)) if item.geometry else None for item in objects]
+    shapes = [_shape(item.geometry) for item in objects]
+    pairs = zip(objects, shapes, strict=True)
+    if lost := [item.id for item, shape in pairs if item.geometry and shape is None]:
+        problem = f"{plural(len(lost), 'item')} without a usable geometry, such as {lost[0]}"
+        warnings.warn(printable(problem), stacklevel=3)
     return geo_table.GeoTable(columns | {kind: objects}, geometry=shapes, crs=WGS84)
+
+
+def _shape(geometry: Any) -> Any:
+    """Return a geometry as shapely has it; None where it has none."""
+    # shapely comes with geopandas, which needs it.
+    shape, errors = import_module("shapely.geometry").shape, import_module("shapely.errors")
+    # It raises what its own reading of malformed coordinates ends in.
+    wrong = (ValueError, TypeError, AttributeError, LookupError)
+    with suppress(errors.ShapelyError, *wrong):
+        if "coordinates" in geometry:  # a GeometryCollection has none
+            geometry = unwrapped(geometry["type"], geometry["coordinates"])
+        return shape(geometry)
+    return None
 
 
 def export_dataframe(dataframe: Any, outfile: str) -> None:
@@ -128,17 +146,3 @@ def _geo_table() -> Any:
         return import_module("geodes_tasks.pygeodes.geo_table")
     except ImportError:
         return None
-
-
-def _flat(geometry: dict[str, Any]) -> dict[str, Any]:
-    """Return the geometry without the extra level that GEODES gives some polygons."""
-    # GeoJSON nests a polygon's numbers three deep (RFC 7946 section 3.1.6), GEODES some four.
-    coordinates = geometry.get("coordinates")
-    if geometry.get("type") == "Polygon" and isinstance(coordinates, list | tuple):
-        deepest = coordinates
-        depth = 0
-        while isinstance(deepest, list | tuple) and deepest:
-            deepest, depth = deepest[0], depth + 1
-        if depth == 4 and len(coordinates) == 1:
-            return geometry | {"coordinates": coordinates[0]}
-    return geometry

@@ -84,6 +84,25 @@ def test_the_box_is_that_of_the_item_or_of_its_points() -> None:
     assert kept(item_of(geometry=geometry, bbox=[0, 1, 2]))["bbox"] == [1.0, 43.0, 2.0, 44.0]
 
 
+@pytest.mark.parametrize("given", [[179, 0, -179, 1], [179, 0, -5, -179, 1, 10]])
+def test_a_box_over_the_date_line(given: list[float]) -> None:
+    """A box has its four edges, whatever its heights, and over the date line it is two polygons."""
+    ring = [[-180 + i / 10_000, 0.5] for i in range(200)]
+    short = {"type": "MultiPolygon", "coordinates": [[[[179, 0], [180, 0], [180, 1], [179, 0]]]]}
+
+    found = kept(item_of(geometry={"type": "Polygon", "coordinates": [ring]}, bbox=given))
+
+    assert kept(item_of(geometry=short, bbox=given))["bbox"] == [179, 0, -179, 1]
+    assert (found["bbox"], found["properties"][BOXED]) == ([179, 0, -179, 1], "bbox")
+    assert found["geometry"] == {
+        "type": "MultiPolygon",
+        "coordinates": [
+            [[[179, 0], [180, 0], [180, 1], [179, 1], [179, 0]]],
+            [[[-180, 0], [-179, 0], [-179, 1], [-180, 1], [-180, 0]]],
+        ],
+    }
+
+
 @pytest.mark.parametrize("coordinates", [["a"], [[1e9, 1.0]], [[1.0]], 5, [[[[]]]], {"a": 1}])
 def test_no_point_no_place(coordinates: Any) -> None:
     """A geometry without one whole point is left out."""
@@ -157,6 +176,9 @@ def test_the_level_that_geodes_adds_is_removed() -> None:
         found = kept(item_of(geometry={"type": kind, "coordinates": coordinates}))
 
         assert found["geometry"]["coordinates"] == ([RING] if kind == "Polygon" else [[RING]])
+
+    several = kept(item_of(geometry={"type": "Polygon", "coordinates": [[RING], [RING]]}))
+    assert several["geometry"] == {"type": "MultiPolygon", "coordinates": [[RING], [RING]]}
 
 
 @pytest.mark.parametrize(("levels", "is_kept"), [(DEEPEST, True), (DEEPEST + 1, False)])

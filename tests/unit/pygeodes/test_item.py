@@ -192,8 +192,24 @@ def test_one_item_is_wanted(thing: Any, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{"links": 3}, {"links": [3]}, {"assets": {"a": 3}}, {"type": "Collection"}]
+    "odd",
+    [
+        {"links": [None, {"rel": "self", "href": 5}, {"rel": "root"}]},
+        {"links": {"self": "x"}},
+        {"assets": {"a.zip": None, "b.zip": 3}},
+        {"assets": []},
+    ],
+    ids=str,
 )
+def test_a_malformed_link_or_asset_costs_no_item(odd: dict[str, Any]) -> None:
+    """It is left out; the item stays, and so does the page of a search that it is on."""
+    item = Item.from_dict(made() | odd)
+
+    assert item.id == made()["id"]
+    assert item.to_dict()["links" if "links" in odd else "assets"] in ([], {})
+
+
+@pytest.mark.parametrize("broken", [{"type": "Collection"}, {"type": "Catalog"}])
 def test_json_that_pystac_cannot_read_is_named(broken: dict[str, Any]) -> None:
     """An item of another program ends in our error with its name, not in one of pystac's."""
     with pytest.raises(ItemError, match="cannot be read as a STAC Item") as caught:
@@ -204,14 +220,14 @@ def test_json_that_pystac_cannot_read_is_named(broken: dict[str, Any]) -> None:
 
 
 def test_a_row_of_the_table_of_a_search_is_its_item() -> None:
-    """The gesture of a notebook, ``table.iloc[0]``, is an item; a number is a mistake."""
+    """``table.iloc[0]`` is an item, as a dict too; a number is a mistake."""
     item, pandas = made(), pytest.importorskip("pandas")
     row = pandas.Series({"collection": "PEPS_S2_L1C", "item": Item.from_dict(item)})
 
     with pytest.raises(TypeError, match="not 42"):
         as_item(42)
 
-    assert as_item(row).id == item["id"]
+    assert as_item(row).id == as_item(row.to_dict()).id == item["id"]
 
 
 @pytest.mark.parametrize(

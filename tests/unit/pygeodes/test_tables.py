@@ -56,6 +56,34 @@ def test_columns_are_added_to_a_data_frame(item: Item) -> None:
     assert "eo:cloud_cover" not in frame.columns
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_malformed_geometry_costs_no_other_item(item: Item) -> None:
+    """It is missing in the table, with one warning; the level that GEODES adds is no fault."""
+    pytest.importorskip("geopandas")
+    ring = [[1, 43], [2, 43], [2, 44], [1, 43]]
+    wrong: list[Any] = [
+        {"type": "Point", "coordinates": [None, 43]},
+        {"type": "Polygon", "coordinates": [[[1, 43], [2, 43]]]},
+        {"type": "Polygon", "coordinates": [[[1, 43], [2, 43, 5], [2, 44], [1, 43]]]},
+        {"type": "Circle", "coordinates": [1, 43]},
+        {"coordinates": [1, 43]},
+        "POINT (1 43)",
+    ]
+    right: list[Any] = [
+        {"type": "Polygon", "coordinates": [[ring]]},
+        {"type": "Polygon", "coordinates": [[ring], [ring]]},
+        {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [1, 43]}]},
+        None,
+    ]
+    items = [Item.from_dict(item.to_dict() | {"geometry": one}) for one in wrong + right]
+
+    with pytest.warns(UserWarning, match=f"6 items without a usable geometry, such as {item.id}"):
+        table = format_items(items)
+
+    kinds = [None if one is None else one.geom_type for one in table["geometry"]]
+    assert kinds == [None] * 6 + ["Polygon", "MultiPolygon", "GeometryCollection", None]
+
+
 def test_items_become_a_table(item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of items is a table with the columns of a search."""
     monkeypatch.setitem(sys.modules, "geopandas", None)
