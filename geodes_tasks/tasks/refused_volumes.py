@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geodes_tasks.errors import DiskError, NotAFileError
@@ -32,6 +32,8 @@ class VolumeRefusal:
     """One refusal of a volume or a folder."""
 
     error: DiskError
+    cause: BaseException | None
+    """Error of the system; None where the file did not fit."""
     least_bytes: int
     """Size of the smallest file that did not fit; 0 where nothing can be written."""
     until: float
@@ -77,22 +79,24 @@ class RefusedVolumes:
                         disk.probe(path.parent)
                     continue
                 if not refusal.least_bytes or (size_bytes or 0) >= refusal.least_bytes:
-                    # One error for many downloads: without this its traceback grows with each.
-                    raise refusal.error.with_traceback(None)
+                    # A new one: the end of an attempt cuts the causes off the error it had.
+                    raise replace(refusal.error) from refusal.cause
 
     def refused(self, path: Path, size_bytes: int | None, error: DiskError) -> None:
         """Record that a file could not be written."""
-        is_folder = isinstance(error.__cause__, PermissionError)
+        cause, now = error.__cause__, time.monotonic()
+        is_folder = isinstance(cause, PermissionError)
         key = path.parent if is_folder else volume_of(path)
         # Without an error of the system it is a size that does not fit into what is free now.
-        least = 0 if error.__cause__ is not None else size_bytes or 0
+        least = 0 if cause is not None else size_bytes or 0
         with self._lock:
             before = self._refusals.get(key)
-            if before is not None and before.error is not error:
-                least = min(least, before.least_bytes)
-            if before is None or before.error is not error:
-                until = time.monotonic() + CHECK_S
-                self._refusals[key] = VolumeRefusal(error, least, until, path.parent)
+            # Until it is tried again a refusal says something new only about a smaller file.
+            if before is None or now >= before.until or least < before.least_bytes:
+                least = min(least, before.least_bytes) if before else least
+                self._refusals[key] = VolumeRefusal(
+                    error, cause, least, now + CHECK_S, path.parent
+                )
             self._in_a_row += 1
             if self._in_a_row >= IN_A_ROW:
                 self._stop.rest(CHECK_S)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks.errors import DiskError, NotAFileError
-from geodes_tasks.tasks import refused_volumes
+from geodes_tasks.tasks import refused_volumes, task
 from geodes_tasks.tasks.refused_volumes import IN_A_ROW, RefusedVolumes, volume_of
 from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer import disk
@@ -62,6 +62,22 @@ def test_a_folder_is_no_volume(volumes: RefusedVolumes, tmp_path: Path) -> None:
     with pytest.raises(DiskError, match="Permission"):
         volumes.check(tmp_path / "a" / "2", MiB)
     volumes.check(tmp_path / "b" / "2", MiB)
+
+
+def test_a_folder_that_is_met_again_closes_no_volume(
+    volumes: RefusedVolumes, tmp_path: Path, published: list[str | None]
+) -> None:
+    """The end of each attempt cuts the causes off its error: the refusal keeps what it is of."""
+    error: DiskError = error_of(errno.EACCES)
+    for name in "123":
+        volumes.refused(tmp_path / "a" / name, MiB, error)
+        task._free(error)
+        with pytest.raises(DiskError, match="Permission") as caught:
+            volumes.check(tmp_path / "a" / "4", MiB)
+        error = caught.value
+
+    volumes.check(tmp_path / "b" / "2", MiB)
+    assert published == [str(tmp_path / "a")]
 
 
 def test_smaller_files_fit(volumes: RefusedVolumes, tmp_path: Path) -> None:
