@@ -196,7 +196,7 @@ class TooLargeError(DiskError):
 
 
 class NotAFileError(DownloadError):
-    """A folder, or something else that is no regular file, has the final name."""
+    """A folder, or something else that cannot be replaced, has the final name."""
 
     path: str
     kind: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from geodes_tasks.errors import DiskError, NotAFileError, TooLargeError
+from geodes_tasks.errors import DiskError, HostileNameError, NotAFileError, TooLargeError
 from geodes_tasks.transfer.destination import PART_FOLDER
 
 RESERVE_BYTES = 16 * 1024 * 1024
@@ -24,8 +24,8 @@ FolderCheck = Callable[[int], None]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Flags of open(2) for a folder that is no link."""
-_NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.EINVAL})
-"""Errors of the name of one file. Every other error is the volume's refusal."""
+_NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
+"""Errors of the name of one file, where the system names one: of writing they are the volume's."""
 
 
 class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
@@ -33,9 +33,11 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
 
     Raises:
         DiskError: full, over quota, read-only, no permission, stale handle, timed out, or any
-            other error but those of a name.
+            other error.
+        HostileNameError: the file system does not take the name.
         TooLargeError: the file system or a limit of the process takes no file of this size.
-        NotAFileError: there is a file where a folder should be, or a folder in place of the file.
+        NotAFileError: there is a file where a folder should be, a folder in place of the file, or
+            a file that this user may not read or replace.
     """
 
     # A class and not a generator: it is entered for each chunk of a transfer, and
@@ -51,8 +53,12 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Raise an error of this package for one of the system."""
-        kind = ""
-        if isinstance(error, IsADirectoryError):
+        kind, path = "", self._path
+        if isinstance(error, PermissionError):
+            path = path.parent / str(error.filename2 or error.filename or "")
+            what = "write-protected" if error.filename2 else "read-protected"
+            kind = f"{what} file" if _is_protected(path) else ""
+        elif isinstance(error, IsADirectoryError):
             kind = "folder"
         elif isinstance(error, NotADirectoryError | FileExistsError):
             kind = "file"
@@ -61,13 +67,22 @@ class disk_errors:  # noqa: N801 - read as a verb, like those of contextlib
         if kind and isinstance(error, OSError):
             # Below an open folder the system knows the last name only (openat(2)).
             is_whole = isinstance(error.filename, str) and error.filename.startswith(os.sep)
-            raise NotAFileError(error.filename if is_whole else str(self._path), kind) from error
+            raise NotAFileError(error.filename if is_whole else str(path), kind) from error
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             # write(2): EFBIG is the limit of the file system or RLIMIT_FSIZE, not a full volume.
             limit = "the file system or this process (`ulimit -f`) takes no file of this size"
             raise TooLargeError(str(self._path), f"{error.strerror}: {limit}") from error
-        if isinstance(error, OSError) and error.errno not in _NAME_ERRNOS:
+        if isinstance(error, OSError) and error.errno in _NAME_ERRNOS and error.filename:
+            problem = f"the file system does not take this name ({error.strerror})"
+            raise HostileNameError(str(self._path), problem) from error
+        if isinstance(error, OSError):
             raise DiskError(str(self._path), error.strerror or str(error)) from error
+
+
+def _is_protected(path: Path) -> bool:
+    """Return whether a permission that is missing is that of a file, and not of its folder."""
+    is_file = os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112 - never raises
+    return is_file and os.access(path.parent, os.W_OK)
 
 
 class closing:  # noqa: N801 - as disk_errors, and a class for the same reason
@@ -185,8 +200,8 @@ def probe(folder: Path) -> None:
                 stream.flush()
                 # NFS and file systems with quotas report a full volume only here (fsync(2)).
                 os.fsync(stream.fileno())
-    except OSError as error:
-        raise DiskError(str(folder), error.strerror or str(error)) from error
+    except HostileNameError as error:
+        raise DiskError(str(folder), error.problem) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from geodes_tasks.errors import (
     DiskError,
     FolderError,
     GeodesTasksError,
+    HostileNameError,
     KeyMissingError,
     LedgerUnavailableError,
     NotAFileError,
@@ -29,7 +30,13 @@ logger = logging.getLogger(__name__)
 GAIN_BYTES = 1024 * 1024
 """New bytes after which a source that broke is opened once more, before another source is."""
 
-_NOT_OF_A_SOURCE = (AttemptEndedError, DiskError, LedgerUnavailableError, NotAFileError)
+_NOT_OF_A_SOURCE = (
+    AttemptEndedError,
+    DiskError,
+    HostileNameError,
+    LedgerUnavailableError,
+    NotAFileError,
+)
 _WAITS = {Reaction.QUOTA, Reaction.THROTTLED, Reaction.AUTH, Reaction.OFFLINE}
 
 

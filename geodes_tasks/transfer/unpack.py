@@ -203,6 +203,7 @@ class Unpacked:
                 if not self._has(member, progress):
                     *parents, name = member.path.split("/")
                     with (
+                        disk_errors(self.final / member.path),
                         closing(open_below(growing.descriptor, parents)) as source,
                         closing(open_below(folder, parents, make=True)) as target,
                     ):

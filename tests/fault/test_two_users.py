@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.errors import TruncatedBodyError
+from geodes_tasks.errors import DiskError, NotAFileError, TruncatedBodyError
 from geodes_tasks.model.results import DownloadResult
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.stac.assets import assets
@@ -114,6 +114,39 @@ def test_a_second_user_replaces_a_changed_file(
     assert bob.outcome is Outcome.DOWNLOADED
     assert isinstance(alice, DownloadResult)
     assert alice.outcome is Outcome.ALREADY_PRESENT
+
+
+@pytest.mark.parametrize(
+    ("mode", "umask", "kind", "text"),
+    [
+        (0o2775, 0o077, NotAFileError, "there is a read-protected file of this name already"),
+        (0o3775, 0o022, NotAFileError, "there is a write-protected file of this name already"),
+        (0o2755, 0o022, DiskError, "Permission denied"),
+        (0o2755, 0o077, DiskError, "Permission denied"),
+    ],
+    ids=["unreadable", "sticky folder", "folder closed", "both"],
+)
+def test_a_file_that_a_second_user_may_not_replace_is_final(
+    standin: StandIn,
+    settings: Config,
+    shared: Path,
+    mode: int,
+    umask: int,
+    kind: type[Exception],
+    text: str,
+) -> None:
+    """The file is named, and no volume: only a permission of the folder is waited for."""
+    item, final = standin.add_item(MiB), shared / "file.zip"
+    assert isinstance(download_as(ALICE, umask, item, final, settings), DownloadResult)
+    final.write_bytes(b"x" * MiB)
+    shared.chmod(mode)
+
+    bob = download_as(BOB, umask, item, final, settings)
+
+    assert type(bob) is kind
+    assert str(bob).startswith(f"{shared}/")
+    assert str(bob).endswith(f": {text}")
+    assert final.read_bytes() == b"x" * MiB
 
 
 def test_a_folder_of_one_user_alone_stays_so(

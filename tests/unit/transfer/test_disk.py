@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks.errors import DiskError, NotAFileError, TooLargeError
+from geodes_tasks.errors import DiskError, HostileNameError, NotAFileError, TooLargeError
 from geodes_tasks.transfer import disk
 from tests.unit.transfer.scene import MiB, files, part_of
 
@@ -35,7 +35,9 @@ class _Usage:
         self.free, self.total = free, 10**12
 
 
-VOLUME_ERRORS = ["ENOSPC", "EDQUOT", "EROFS", "ESTALE", "EIO", "ETIMEDOUT", "ENOMEM", "EREMOTEIO"]
+VOLUME_ERRORS = [
+    "ENOSPC", "EDQUOT", "EROFS", "ESTALE", "EIO", "ETIMEDOUT", "ENOMEM", "EREMOTEIO", "EINVAL",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [getattr(errno, name) for name in VOLUME_ERRORS])
@@ -51,6 +53,31 @@ def test_what_the_disk_says_becomes_a_disk_error(
         monkeypatch.setattr("os.write", refuse)
         with pytest.raises(DiskError, match=os.strerror(number)):
             part.write(b"x")
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ], ids=str)
+def test_a_name_that_the_file_system_refuses_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It is that of one file, named by its final path; other files of the volume do not wait."""
+    real = os.open
+
+    def refuse(path: str, flags: int, *args: int, **more: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(number, os.strerror(number), path)
+        return real(path, flags, *args, **more)
+
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(HostileNameError, match=rf"/a\.zip: .*\({os.strerror(number)}\)") as caught:
+        part_of(tmp_path / "a.zip").__enter__()
+
+    assert "layout" in caught.value.hint
+
+
+def test_a_folder_whose_name_is_refused_is_no_name_of_an_item(tmp_path: Path) -> None:
+    """No layout mends it: another folder does."""
+    with pytest.raises(DiskError, match="File name too long"):
+        disk.probe(tmp_path / ("x" * 300))
 
 
 def test_a_file_above_the_limit_of_the_file_system_is_named(
