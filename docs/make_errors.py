@@ -106,6 +106,8 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "OfflineError": (SAMPLES["href"], 410),
     "LicenceError": (SAMPLES["href"], 423),
     "UnknownDownloadError": ("NAME", "", "april"),
+    "NoObjectError": ("s3", "s3://muscate/a.zip", "no such object"),
+    "ArchivedObjectError": ("s3", "s3://muscate/a.zip", "the object is archived"),
     "FolderError": ("s3", "s3://muscate/S2A_X/", "it is a folder there"),
     "ForbiddenError": (
         SAMPLES["href"],

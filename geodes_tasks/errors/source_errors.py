@@ -122,6 +122,25 @@ class SourceUnreachableError(SourceUnavailableError):
     )
 
 
+class NoObjectError(SourceUnavailableError):
+    """S3 has no such object; without another source it ends as NotFoundError."""
+
+    reaction = Reaction.FINAL
+    remedy = (
+        "Nothing to do: another source is tried where the file has one and --source auto allows it."
+    )
+
+
+class ArchivedObjectError(SourceUnavailableError):
+    """S3 has the object in its archive only."""
+
+    reaction = Reaction.FINAL
+    remedy = (
+        "Allow the portal with --source auto, or have the object restored, then: "
+        "geodes-tasks retry BATCH --class ArchivedObjectError"
+    )
+
+
 class FolderError(SourceUnavailableError):
     """The address is that of a folder, not of one object."""
 
@@ -158,7 +177,7 @@ class OfflineError(FetchError):
 
 
 class NotFoundError(FetchError):
-    """The portal does not have the file."""
+    """The source does not have the file, and no other source is left."""
 
     href: str
     status: int

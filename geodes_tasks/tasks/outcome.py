@@ -10,11 +10,14 @@ from typing import Any, NoReturn
 from celery.exceptions import Ignore
 
 from geodes_tasks.errors import (
+    ArchivedObjectError,
     DiskError,
     DownloadCancelledError,
     GeodesTasksError,
     LeaseLostError,
+    NotFoundError,
     Reaction,
+    SourcePausedError,
     SourceUnavailableError,
 )
 from geodes_tasks.ledger import Claim
@@ -143,6 +146,11 @@ def _retry_or_fail(
     source = attempt.source_of(error)
     if source == GEODES:
         error = decisive(attempt, error, process.classify(attempt, error))
+    elif isinstance(error, ArchivedObjectError | NotFoundError):
+        usable = process.transports(claim.account, claim.asset.hrefs)
+        # A source that a user paused may have it.
+        for paused in claim.closed_sources.intersection(usable):
+            error = SourcePausedError(claim.asset.title, paused)
     decision = retry.decide(
         error,
         claim.attempt,

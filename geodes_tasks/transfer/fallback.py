@@ -15,7 +15,9 @@ from geodes_tasks.errors import (
     HostileNameError,
     KeyMissingError,
     LedgerUnavailableError,
+    NoObjectError,
     NotAFileError,
+    NotFoundError,
     Reaction,
     SourceUnavailableError,
     TransferError,
@@ -103,6 +105,8 @@ def fetch_from_any(fetch: Fetch, transports: Mapping[str, Transport]) -> Source 
 
 def _with_reasons(answer: GeodesTasksError, errors: Sequence[GeodesTasksError]) -> GeodesTasksError:
     """Return the error that ends a download: that of a missing key with the reasons of S3."""
+    if isinstance(answer, NoObjectError):
+        return NotFoundError(answer.href, 404)
     if not isinstance(answer, KeyMissingError):
         return answer
     # Users of the datalake alone have no key: the reason of S3 is what they can mend.
@@ -112,9 +116,9 @@ def _with_reasons(answer: GeodesTasksError, errors: Sequence[GeodesTasksError]) 
 
 
 def _rank(error: GeodesTasksError) -> int:
-    """Rank an error by how much it tells the user: waits first, a source out of reach last."""
+    """Rank an error by how much it tells the user: waits first, a source without it last."""
     if isinstance(error, SourceUnavailableError):
-        return 3
+        return 4 if error.reaction is Reaction.FINAL else 3
     if error.reaction in _WAITS:
         return 0
     return 2 if error.reaction is Reaction.FINAL else 1

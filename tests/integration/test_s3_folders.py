@@ -13,6 +13,7 @@ from geodes_tasks.errors import (
     FolderError,
     HostileNameError,
     NotAFileError,
+    NotFoundError,
     SourceUnavailableError,
 )
 from geodes_tasks.model.asset import Asset
@@ -254,8 +255,8 @@ def test_an_archive_that_is_a_folder_there_comes_from_the_portal(
 
 
 def test_a_prefix_without_objects(s3: S3Server, tmp_path: Path) -> None:
-    """Neither object nor folder is no such object."""
-    with pytest.raises(SourceUnavailableError, match="no such object"):
+    """Neither object nor folder is no such file."""
+    with pytest.raises(NotFoundError, match="no such file"):
         transfer.download(product(s3, "-other"), tmp_path / "x", {"s3": transport_to(s3)})
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geodes_tasks.errors import (
+    ArchivedObjectError,
     GeodesTasksError,
+    NoObjectError,
     ServerError,
     SourceUnavailableError,
     StalledError,
@@ -151,7 +153,8 @@ def test_another_host_is_left_alone_unless_allowed(s3: S3Server) -> None:
 @pytest.mark.parametrize(
     ("status", "code", "expected", "match"),
     [
-        (404, "NoSuchKey", SourceUnavailableError, "no such object"),
+        (404, "NoSuchKey", NoObjectError, "no such object"),
+        (403, "InvalidObjectState", ArchivedObjectError, "archived"),
         (404, "NoSuchBucket", SourceUnavailableError, "no such bucket"),
         (403, "AccessDenied", SourceUnavailableError, "access denied"),
         (403, "InvalidAccessKeyId", SourceUnavailableError, "access key id is not known"),

@@ -13,8 +13,10 @@ from urllib3 import BaseHTTPResponse
 from urllib3 import exceptions as wire
 
 from geodes_tasks.errors import (
+    ArchivedObjectError,
     GeodesTasksError,
     HrefRefusedError,
+    NoObjectError,
     ServerError,
     SourceUnavailableError,
     SourceUnreachableError,
@@ -28,17 +30,22 @@ from geodes_tasks.transports.http.responses import gist, parse_retry_after
 
 MESSAGE_BYTES = 64 * 1024
 """Bytes of an error response that are read, at most."""
-NO_OBJECT, DENIED = "no such object", "access denied to these credentials"
+DENIED = "access denied to these credentials"
 _SLOW_DOWN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 # Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; a status where a
 # server sends no code.
 _WORDS = {
-    "NoSuchKey": NO_OBJECT,
-    "404": NO_OBJECT,
+    "NoSuchKey": "no such object",
+    "404": "no such object",
     "NoSuchBucket": "no such bucket",
     "AccessDenied": DENIED,
     "403": DENIED,
     "InvalidObjectState": "the object is archived",
+}
+_OF_THE_OBJECT = {
+    "NoSuchKey": NoObjectError,
+    "404": NoObjectError,
+    "InvalidObjectState": ArchivedObjectError,
 }
 _EXPIRED_WORDS = {
     "InvalidAccessKeyId": "the access key id is not known there",
@@ -118,7 +125,8 @@ class S3Refusal:
         elif self.message:
             text += f": {self.message}"
         problem = (_WORDS | _OF_THE_SOURCE).get(self.code, text)
-        return SourceUnavailableError("s3", href, problem, self.code in _OF_THE_SOURCE)
+        kind = _OF_THE_OBJECT.get(self.code, SourceUnavailableError)
+        return kind("s3", href, problem, self.code in _OF_THE_SOURCE)
 
 
 def no_answer(error: TransferError | HrefRefusedError) -> GeodesTasksError:

@@ -13,7 +13,12 @@ from xml.etree import ElementTree
 
 from urllib3 import BaseHTTPResponse
 
-from geodes_tasks.errors import FolderError, NoRangesError, SourceUnavailableError
+from geodes_tasks.errors import (
+    FolderError,
+    NoObjectError,
+    NoRangesError,
+    SourceUnavailableError,
+)
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import is_loopback
@@ -23,7 +28,7 @@ from geodes_tasks.transports.body_reader import BodyReader
 from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.http.responses import resumed_total, strong_etag
 from geodes_tasks.transports.s3.address import Address
-from geodes_tasks.transports.s3.refusals import DENIED, NO_OBJECT
+from geodes_tasks.transports.s3.refusals import DENIED
 from geodes_tasks.transports.s3.signed_requests import ConditionError, S3Request, SignedRequests
 
 logger = logging.getLogger(__name__)
@@ -70,8 +75,8 @@ class S3Transport:
                 raise FolderError("s3", wanted.shown, "it is a folder there")
             try:
                 response, start, total = self._response(wanted, offset, strong_etag(etag))
-            except SourceUnavailableError as error:
-                if error.problem != NO_OBJECT or not self._listed(wanted, address, 1):
+            except NoObjectError as error:
+                if not self._listed(wanted, address, 1):
                     raise
                 raise FolderError("s3", wanted.shown, "it is a folder there") from error
             # Closed, a response whose body was not read to its end ends its connection.

@@ -6,16 +6,20 @@ import pytest
 from celery.exceptions import Ignore
 
 from geodes_tasks.errors import (
+    ArchivedObjectError,
     AuthError,
     ForbiddenError,
     HrefRefusedError,
     LicenceError,
+    NoObjectError,
+    NotFoundError,
     OfflineError,
     QuotaError,
     SourceUnavailableError,
     TransferError,
     WorkerStoppingError,
 )
+from geodes_tasks.ledger import News
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks import outcome
@@ -149,6 +153,43 @@ def test_a_forbidden_file_may_come_yet_over_another_source(
     kinds = [one.error.type for one in seen if one.error]
     assert kinds == ["TransferError", "ForbiddenError"]
     assert [one.state for one in seen] == [State.RETRY, State.FAILURE]
+
+
+def test_a_missing_object_is_tried_once_more(bench: Bench, clock: Clock) -> None:
+    """S3 alone has the file in use: as for a 404 of the portal, one more try after some minutes."""
+    missing = NoObjectError("s3", "s3://b/a.zip", "no such object")
+    bench.sources = {"s3": MemoryTransport(CONTENT, errors=[missing] * 2)}
+    request = bench.request(hrefs={"s3": "s3://b/a.zip", "geodes": "https://p/a"})
+    with pytest.raises(Ignore, match="backoff"):
+        bench.run(request)
+    clock.advance(bench.process.settings.offline_poll_seconds + 1)
+    bench.ledger.dispatch.recover()
+
+    with pytest.raises(NotFoundError, match="no such file"):
+        bench.run(request)
+
+    record = bench.record(request)
+    assert (record.state, record.attempts) == (State.FAILURE, 2)
+
+
+@pytest.mark.parametrize("kind", [NoObjectError, ArchivedObjectError])
+def test_what_s3_lacks_waits_for_a_portal_that_is_paused(
+    bench: Bench, kind: type[SourceUnavailableError]
+) -> None:
+    """The portal may have it: the download continues when that source is resumed."""
+    lacking = MemoryTransport(CONTENT, errors=[kind("s3", "s3://b/a.zip", "none")])
+    bench.sources = {"s3": lacking, "geodes": bench.transport}
+    bench.ledger.sources.exchange({"s3": News(offered=True)})
+    bench.ledger.control.pause("source", "geodes", "by hand")
+    request = bench.request(hrefs={"s3": "s3://b/a.zip", "geodes": "https://p/a"})
+
+    with pytest.raises(Ignore, match="paused"):
+        bench.run(request)
+
+    record = bench.record(request)
+    assert (record.state, record.reason, record.attempts) == (State.RETRY, "paused", 0)
+    assert record.error is not None
+    assert record.error.type == "SourcePausedError"
 
 
 def test_a_file_without_a_source_in_use_fails_with_its_reason(bench: Bench) -> None:

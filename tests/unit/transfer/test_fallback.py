@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks.errors import (
+    ArchivedObjectError,
     CatalogueMismatchError,
     FolderError,
     GeodesTasksError,
     HrefRefusedError,
     KeyMissingError,
+    NoObjectError,
     NotFoundError,
     QuotaError,
+    Reaction,
     SourceUnavailableError,
     ThrottledError,
     TransferError,
@@ -67,6 +70,27 @@ def test_the_last_sources_refusal_is_the_answer(final: Path) -> None:
         download(only_s3, final, {"s3": MemoryTransport(CONTENT, errors=[denied])})
 
     assert names(final) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NoObjectError("s3", "s3://bucket/a", "no such object"), NotFoundError),
+        (ArchivedObjectError("s3", "s3://bucket/a", "archived"), ArchivedObjectError),
+    ],
+)
+def test_what_the_last_source_does_not_have_ends(
+    final: Path, error: GeodesTasksError, expected: type[GeodesTasksError]
+) -> None:
+    """A missing object is a missing file, an archived one is final; the portal may have both."""
+    only_s3 = asset_of(CONTENT, hrefs={"s3": "s3://bucket/a"})
+
+    with pytest.raises(expected) as caught:
+        download(only_s3, final, {"s3": MemoryTransport(b"", errors=[error])})
+
+    assert caught.value.reaction is Reaction.FINAL
+    sources = both(MemoryTransport(b"", errors=[error]), MemoryTransport(CONTENT))
+    assert download(BOTH, final, sources).source == "geodes"
 
 
 def test_without_a_key_the_reason_of_the_datalake_is_named(final: Path) -> None:
@@ -188,6 +212,9 @@ def test_an_object_of_another_size_is_left_to_the_other_source(final: Path) -> N
         (TransferError("h", "reset"), NotFoundError("h", 404), TransferError),
         (TransferError("h", "reset"), QuotaError("h", "used"), QuotaError),
         (SourceUnavailableError("s3", "h", "denied"), TransferError("h", "reset"), TransferError),
+        (NoObjectError("s3", "h", "none"), TransferError("h", "reset"), TransferError),
+        (NoObjectError("s3", "h", "none"), SourceUnavailableError("geodes", "h", "denied"),
+         SourceUnavailableError),
         (ThrottledError("h", 3.0), TransferError("h", "reset"), ThrottledError),
     ],
 )  # fmt: skip
