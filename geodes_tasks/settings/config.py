@@ -148,7 +148,7 @@ class Config(BaseConfig):
     """If a worker does not renew its lease for this long, its downloads are given to other workers.
     """
     connect_seconds = Field(15.0, positive)
-    """Timeout of a connection attempt."""
+    """Timeout of a connection attempt; 2 for S3 if unchanged."""
     first_byte_seconds = Field(120.0, positive)
     """Timeout of the first byte of an answer."""
     stall_seconds = Field(60.0, positive)

@@ -20,6 +20,7 @@ from geodes_tasks.errors import (
     NoObjectError,
     ServerError,
     SourceUnavailableError,
+    SourceUnreachableError,
     StalledError,
     ThrottledError,
     TransferError,
@@ -337,6 +338,21 @@ def test_no_answer_is_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
             fetch(S3Transport(settings_for(silent.url, stall_seconds=0.2)), f"s3://{BUCKET}/k")
 
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(("settings", "limit"), [({}, "0.2"), ({"connect_seconds": 0.4}, "0.4")])
+def test_a_connection_has_the_time_that_the_user_set(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], limit: str
+) -> None:
+    """A proxy may need longer; without the setting it is short, and the message has its length."""
+    monkeypatch.setattr(signed_requests, "CONNECT_SECONDS", 0.2)
+    with Scripted(b"") as silent:
+        transport = S3Transport(settings_for(silent.url.replace("http:", "https:"), **settings))
+        began = time.monotonic()
+        with pytest.raises(SourceUnreachableError, match=rf"no answer within {limit} s"):
+            fetch(transport, f"s3://{BUCKET}/k")
+
+    assert float(limit) <= time.monotonic() - began < 3
 
 
 def test_a_late_answer_is_waited_for(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,9 +157,11 @@ class Pools(HTTPAdapter):
             case wire.SSLError() if isinstance(cause, ssl.SSLCertVerificationError):
                 return UntrustedServerError(shown, untrusted + cause.verify_message)
             case wire.ReadTimeoutError():
-                # Without a connection it was the TLS handshake that did not end.
-                silent = StalledError if call.connected else UnreachableError
-                return silent(shown, f"no answer within {timeout.read_timeout:g} s")
+                if call.connected:
+                    return StalledError(shown, f"no answer within {timeout.read_timeout:g} s")
+                # The TLS handshake, or the proxy.
+                problem = f"no answer{over} within {timeout.connect_timeout:g} s"
+                return UnreachableError(shown, problem)
             case wire.ConnectTimeoutError() if not isinstance(error, wire.NewConnectionError):
                 return broken(shown, f"no connection{over} within {timeout.connect_timeout:g} s")
             case wire.ProxyError():

@@ -36,7 +36,8 @@ from geodes_tasks.transports.s3.refusals import EXPIRED, S3Refusal, no_answer
 from geodes_tasks.transports.s3.signature import encoded_path, encoded_query, signed_headers
 
 CONNECT_SECONDS = 2.0
-"""Seconds for a connection: outside CNES the datalake is out of reach and the portal is not."""
+"""Seconds for a connection where the user set none: outside CNES the datalake is out of reach and
+the portal is not."""
 CONNECTIONS = 64
 """Number of connections to one endpoint that are kept open."""
 ATTEMPTS = 2
@@ -95,7 +96,10 @@ class SignedRequests:
         watch = Watch(None, settings.stall_seconds, calls)
         trusted = Path(bundle) if bundle else None
         self._pools = Pools(trusted, watch, CONNECTIONS, proxies_loopback=True)
-        self._timeout = Timeout(connect=CONNECT_SECONDS, read=settings.stall_seconds)
+        # The variables of a child process have the default too, so it cannot count as set.
+        is_set = settings.connect_seconds != Config.connect_seconds.default
+        connect_s = settings.connect_seconds if is_set else CONNECT_SECONDS
+        self._timeout = Timeout(connect=connect_s, read=settings.stall_seconds)
         self._regions: dict[tuple[str, str], str] = {}
 
     def get(self, request: S3Request) -> BaseHTTPResponse:
