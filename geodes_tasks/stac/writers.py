@@ -37,17 +37,18 @@ def write(items: Iterable[Item], output: Path) -> int:
         OSError: it cannot be written.
     """
     form = FORMS.get(output.suffix.lower(), write_collection)
-    try:
-        # In a shared folder Linux follows no link of another user (proc(5), protected_symlinks).
-        is_replaced = stat.S_ISREG(output.stat().st_mode)
-    except FileNotFoundError:
-        is_replaced = True
+    is_followed, is_replaced = True, True
+    with suppress(FileNotFoundError):
+        link = output.lstat()
+        # In a shared folder another user may have put a link there: it is replaced, as a file.
+        is_followed = not stat.S_ISLNK(link.st_mode) or link.st_uid in {0, os.geteuid()}
+        is_replaced = not is_followed or stat.S_ISREG(output.stat().st_mode)
     if not is_replaced:
         # A device or a pipe is written to; a folder cannot be opened.
         with output.open("w", encoding="utf-8", newline="") as stream:
             return form(items, stream)
     # Behind a symbolic link its target is replaced, and the link stays.
-    output = Path(os.path.realpath(output))
+    output = Path(os.path.realpath(output)) if is_followed else output
     part = output.with_name(f".{output.name}.part")
     part.unlink(missing_ok=True)
     try:

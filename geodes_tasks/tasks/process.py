@@ -183,7 +183,7 @@ class WorkerProcess:
                 refusal.remedy = error.remedy
                 # As a folder without permission: its volume may be that of this worker's folders.
                 refusal.__cause__ = PermissionError(errno.EACCES, str(error))
-                self.volumes.refused(Path(folder, "*"), None, refusal)
+                self.volumes.refused(Path(folder, "*"), None, refusal, is_own=False)
                 error.reaction = Reaction.LOCAL
             raise
 

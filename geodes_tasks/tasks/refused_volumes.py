@@ -39,6 +39,8 @@ class VolumeRefusal:
     until: float
     """Time of ``time.monotonic`` at which it is tried again."""
     folder: Path
+    is_own: bool = True
+    """False for a folder in which only other workers may write: no test file goes there."""
 
 
 class RefusedVolumes:
@@ -82,8 +84,10 @@ class RefusedVolumes:
                     # A new one: the end of an attempt cuts the causes off the error it had.
                     raise replace(refusal.error) from refusal.cause
 
-    def refused(self, path: Path, size_bytes: int | None, error: DiskError) -> None:
-        """Record that a file could not be written."""
+    def refused(
+        self, path: Path, size_bytes: int | None, error: DiskError, *, is_own: bool = True
+    ) -> None:
+        """Record that a file could not be written, or, unless it ``is_own``, must not be."""
         cause, now = error.__cause__, time.monotonic()
         is_folder = isinstance(cause, PermissionError)
         key = path.parent if is_folder else volume_of(path)
@@ -95,7 +99,7 @@ class RefusedVolumes:
             if before is None or now >= before.until or least < before.least_bytes:
                 least = min(least, before.least_bytes) if before else least
                 self._refusals[key] = VolumeRefusal(
-                    error, cause, least, now + CHECK_S, path.parent
+                    error, cause, least, now + CHECK_S, path.parent, is_own
                 )
             self._in_a_row += 1
             if self._in_a_row >= IN_A_ROW:
@@ -121,7 +125,8 @@ class RefusedVolumes:
 
     def look(self) -> None:
         """Forget the refusals of what can be written to by now, whether or not a download comes."""
-        for key, refusal in tuple(self._refusals.items()):
+        own = [(key, one) for key, one in tuple(self._refusals.items()) if one.is_own]
+        for key, refusal in own:
             with contextlib.suppress(DiskError, NotAFileError, OSError):
                 # Its folder may be gone, with the batch, and is not made for this.
                 folder = next(one for one in (refusal.folder / "x").parents if one.is_dir())

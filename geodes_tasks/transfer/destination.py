@@ -29,8 +29,8 @@ NAME_BYTES = 255
 PATH_BYTES = 4095
 """Longest path of Linux, in bytes: PATH_MAX of limits.h is 4096 with its closing NUL."""
 PATH_PARTS = 100
-"""Most parts of a path. Python makes, reads and removes nested folders by recursion, which ends at
-some hundreds."""
+"""Number of parts of a path, at most. Python makes, reads and removes nested folders by recursion,
+which ends at some hundreds."""
 
 _HINT = "Correct the layout, for example --layout '{collection}/{title}'."
 # Nearly all names: no character that any system could read as another one.

@@ -311,11 +311,7 @@ URN = "urn:b:100:id"
 
 def test_no_letter_of_a_name_becomes_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
     """A URN is copied from a message as it is in the catalogue."""
-    output.stderr.file, before = sys.stderr, output.stderr.file
-    try:
-        output.write_line(f"failed: {URN}")
-    finally:
-        output.stderr.file = before
+    output.write_line(f"failed: {URN}")
 
     assert capsys.readouterr().err == f"failed: {URN}\n"
 

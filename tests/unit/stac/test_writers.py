@@ -40,6 +40,23 @@ def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path: Path) -> N
     assert [path.name for path in target.parent.iterdir()] == ["real.json"]
 
 
+def test_a_link_of_another_user_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shared folder anyone can make a link to a file of this user."""
+    victim, link = tmp_path / "victim", tmp_path / "items.jsonl"
+    victim.write_text("precious")
+    link.symlink_to(victim)
+    if os.geteuid() == 0:
+        os.lchown(link, 12345, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+
+    write([{"id": "a"}], link)
+
+    assert victim.read_text() == "precious"
+    assert link.read_text() == '{"id": "a"}\n'
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_pipe_is_written_to(tmp_path: Path, named: bool) -> None:
     """A FIFO is not replaced by a file, and ``-o >(command)`` reaches the command."""

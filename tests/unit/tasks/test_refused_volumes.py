@@ -158,6 +158,20 @@ def test_what_was_repaired_is_shown_without_a_download(
     assert published[-1] is None
 
 
+def test_no_test_file_is_written_where_only_other_workers_may_write(
+    volumes: RefusedVolumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of another worker stays named, and nothing is tried there."""
+    error = DiskError(str(tmp_path), "this worker writes below /b only")
+    error.__cause__ = PermissionError(errno.EACCES, "not allowed")
+    volumes.refused(tmp_path / "*", None, error, is_own=False)
+    now = time.monotonic() + 1000
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(disk, "probe", lambda folder: pytest.fail(f"tried {folder}"))
+
+    volumes.look()
+
+
 def test_somebody_looks_at_what_was_refused(
     volumes: RefusedVolumes,
     tmp_path: Path,
