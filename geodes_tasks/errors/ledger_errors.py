@@ -55,7 +55,7 @@ class LedgerSchemaError(LedgerError):
 
 
 class LedgerForbiddenError(LedgerError):
-    """Redis answers but does not permit the command to this user of Redis."""
+    """Redis answers but does not permit the command to this user, or does not know the user."""
 
     url: str
     """Address of the server, its password masked."""
@@ -63,7 +63,7 @@ class LedgerForbiddenError(LedgerError):
 
     template = "Redis at {url} refuses: {problem}"
     remedy = (
-        "Use a user of Redis that has this permission. After an upgrade, make the ACL file again "
+        "Correct GEODES_TASKS_REDIS_URL: a user of Redis that has this permission. After an upgrade, make the ACL file again "
         "(`geodes-tasks secrets DIR` keeps the passwords)."
     )
 

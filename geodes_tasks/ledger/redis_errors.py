@@ -62,6 +62,9 @@ def ledger_error(error: BaseException | None, url: str) -> GeodesTasksError | No
     match error:
         case redis.ConnectionError() if is_of_replica(error):
             return LedgerStuckError(masked(url), _reason(error))
+        case redis.AuthenticationError():
+            problem = f"user or password in the address is missing or wrong ({_reason(error)})"
+            return LedgerForbiddenError(masked(url), problem)
         case redis.ConnectionError() | redis.TimeoutError():
             return LedgerUnavailableError(masked(url), _reason(error))
         case redis.InvalidResponse():
