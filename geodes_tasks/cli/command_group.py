@@ -221,13 +221,33 @@ def _interrupt_on_hangup() -> None:
         signal.signal(signal.SIGHUP, interrupt)
 
 
+def _interrupt_on_termination() -> list[int]:
+    """Treat SIGTERM as Ctrl-C, so that the terminal is left as it was; return what came."""
+    came = list[int]()
+
+    def interrupt(number: int, _: object) -> None:
+        # A second one ends at once.
+        signal.signal(number, signal.SIG_DFL)
+        came.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    return came
+
+
 def run() -> int:
-    """Run the command of the arguments and return its exit code.
+    """Run the command of the arguments and return its exit code; the negative signal that ended it.
 
     Every expected error is one clear line, never a traceback.
     """
     write_for_shell()
     _interrupt_on_hangup()
+    came = _interrupt_on_termination()
+    code = _run()
+    return -came[0] if came else code
+
+
+def _run() -> int:
     if COMPLETE_VARIABLE in os.environ:
         typer.completion.completion_init()  # type: ignore[attr-defined] # re-exported
     # typer exports a single one of its usage errors; the base is the class of all of them.

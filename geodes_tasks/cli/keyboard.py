@@ -9,6 +9,7 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -27,8 +28,14 @@ def keyboard() -> Iterator[Callable[[float], str]]:
         # Arrows and the like are several bytes that begin with escape: no key of ours.
         return "" if typed.startswith(b"\x1b") else typed[:1].decode(errors="ignore").lower()
 
+    def restore(terminal: int, mode: list[Any]) -> None:
+        with contextlib.suppress(termios.error):  # it was closed
+            termios.tcsetattr(terminal, termios.TCSADRAIN, mode)
+        os.close(terminal)
+
     with contextlib.ExitStack() as stack:
         for one in terminals:
-            stack.callback(termios.tcsetattr, one, termios.TCSADRAIN, termios.tcgetattr(one))
+            # Of its own: at a hangup another file takes the place of standard input.
+            stack.callback(restore, os.dup(one), termios.tcgetattr(one))
             tty.setcbreak(one)
         yield key

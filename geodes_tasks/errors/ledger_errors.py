@@ -63,8 +63,8 @@ class LedgerForbiddenError(LedgerError):
 
     template = "Redis at {url} refuses: {problem}"
     remedy = (
-        "Correct GEODES_TASKS_REDIS_URL: a user of Redis that has this permission. After an upgrade, make the ACL file again "
-        "(`geodes-tasks secrets DIR` keeps the passwords)."
+        "Correct GEODES_TASKS_REDIS_URL: a user of Redis that has this permission. After an "
+        "upgrade, make the ACL file again (`geodes-tasks secrets DIR` keeps the passwords)."
     )
 
 

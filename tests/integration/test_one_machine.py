@@ -395,6 +395,51 @@ def test_a_closed_terminal_is_ctrl_c(
     assert still_running(tmp_path) == {}
 
 
+@pytest.mark.usefixtures("hangups")
+@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("words", [("download", "items.json", "-o", "out"), ("watch", "-o", "out")])
+def test_a_signal_leaves_the_terminal_as_it_was(
+    cli: CommandLine, standin: StandIn, tmp_path: Path, words: tuple[str, ...], way: signal.Signals
+) -> None:
+    """The cursor is shown again, keys are echoed, and the first screen is back: ``timeout 60``."""
+    seed(standin, 2, MiB)
+    standin.settings.rate = SLOW
+    is_watch = words[0] == "watch"
+    run = cli.begin("download", "items.json", "-o", "out") if is_watch else None
+    if run is not None:
+        await_transfers(standin)
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    with subprocess.Popen(
+        command(*words), env=os.environ | cli.settings | {"TERM": "xterm-256color"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.set_blocking(ours, False)
+        shown = b""
+        while b"\x1b[?25l" not in shown or not standin.downloads():
+            with contextlib.suppress(BlockingIOError):
+                shown += os.read(ours, 65536)
+            time.sleep(0.05)
+        process.send_signal(way)
+        code = process.wait(20)
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(ours, 65536):
+            shown += piece
+    mode = termios.tcgetattr(theirs)
+    os.close(ours)
+    os.close(theirs)
+    if run is not None:
+        run.send_signal(signal.SIGINT)
+        reap(run)
+
+    assert code == (-signal.SIGTERM if way is signal.SIGTERM else 130)
+    assert mode == before
+    if way is signal.SIGTERM:  # a terminal that is closed takes no more
+        assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
+        assert shown.count(b"\x1b[?1049h") == shown.count(b"\x1b[?1049l")
+    assert still_running(tmp_path) == {}
+
+
 @pytest.mark.slow
 def test_an_outage_is_waited_for(cli: CommandLine, standin: StandIn) -> None:
     """The portal is away at the start and in the middle: the run waits, and ends well."""
