@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from geodes_tasks.client import ledgers
 from geodes_tasks.client.item_like import check_texts
-from geodes_tasks.client.local_server import OneMachine, known_folders
+from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.client.waiting import Waiting
 from geodes_tasks.errors import (
@@ -341,8 +341,5 @@ def batches(*, conf: Config | None = None) -> list[Batch]:
     conf = config.of(conf)
     if ledgers.has_cluster(conf):
         return [Batch(name, None, conf) for name in Ledger.of(conf).reading.batches()]
-    found = []
-    for folder in known_folders(conf):
-        with ledgers.opened(conf, folder) as one:
-            found += [Batch(name, None, conf, folder) for name in one.ledger.reading.batches()]
-    return found
+    private = ledgers.private_batches(conf)
+    return [Batch(name, None, conf, folder) for folder, names in private for name in names]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from geodes_tasks.client import planning
 from geodes_tasks.client.local_server import OneMachine, known_folders
-from geodes_tasks.errors import ConfigError, UnknownBatchError
+from geodes_tasks.errors import ConfigError, GeodesTasksError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.settings.config import Config
+
+logger = logging.getLogger(__name__)
 
 
 def has_cluster(conf: Config) -> bool:
@@ -80,7 +83,8 @@ def opened(conf: Config, folder: Path | None, *, is_new: bool = False) -> Iterat
         is_new: Make a ledger where the folder has none.
 
     Raises:
-        ConfigError: the folder has none, or no server is to be found.
+        ConfigError: the folder has none, the state folder cannot be used, or no server is to be
+            found.
         PrivateProcessError: the server does not start.
     """
     if folder is None:
@@ -131,18 +135,37 @@ def selected(
         problem = "is not set, and nothing was downloaded on this machine yet"
         raise ConfigError("GEODES_TASKS_REDIS_URL", problem, hint)
     else:
-        folder = _folder_of(conf, known, batch) if batch else known[0]
+        folder = _folder_of(conf, batch) if batch else known[0]
         write(f"on this machine: {folder}")
     with opened(conf, folder) as found:
         yield found
 
 
-def _folder_of(conf: Config, known: list[Path], batch: str) -> Path:
+def private_batches(conf: Config) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the folders of this user's private ledgers with their batches, the newest run first.
+
+    Raises:
+        GeodesTasksError: no ledger can be opened; one alone is a line of the log.
+    """
+    is_any, failure = False, None
+    for folder in known_folders(conf):
+        try:
+            with opened(conf, folder) as found:
+                names = found.ledger.reading.batches()
+        except GeodesTasksError as error:
+            logger.warning("the ledger of %s cannot be read: %s", folder, error)
+            failure = error
+            continue
+        is_any = True
+        yield folder, names
+    if failure is not None and not is_any:
+        raise failure
+
+
+def _folder_of(conf: Config, batch: str) -> Path:
     """Return the one folder whose ledger has a batch of this name."""
     having, names = [], list[str]()
-    for folder in known:
-        with opened(conf, folder) as found:
-            there = found.ledger.reading.batches()
+    for folder, there in private_batches(conf):
         names += there
         having += [folder] if batch in there else []
     if not having:

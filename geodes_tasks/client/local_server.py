@@ -67,9 +67,8 @@ class OneMachine:
             wanted: Batches of earlier runs that this run continues.
         """
         self._wanted = wanted
-        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         self.folder = folder
-        self.state = settings.state_dir.expanduser() / digest
+        self.state = settings.state_dir.expanduser() / _state_name(folder)
         own = settings.replace(download_dir=folder)
         self.server = PrivateServer(own, self.state)
         self._stack = contextlib.ExitStack()
@@ -90,20 +89,17 @@ class OneMachine:
             PrivateServerError: it started, and takes no commands.
             ConfigError: no server to be found, the state folder cannot be used, or a hook cannot.
         """
-        try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(self._locked())
-                self.server.use(stack)
-                ledger = Ledger.of(self.settings)
-                ledger.control.begin_run(BROKER_KEYS, self._wanted)
-                # A run whose files are all present has no worker that calls the hook of its batch.
-                hooks = Hooks(self.settings)
-                hooks.batches_done(ledger)
-                stack.callback(self._end_run, hooks)
-                stack.enter_context(cleaned_up(ledger, self.settings.keep_days))
-                self._stack = stack.pop_all()
-        except OSError as error:
-            raise ConfigError("GEODES_TASKS_STATE_DIR", str(error)) from error
+        with _state_errors(), contextlib.ExitStack() as stack:
+            stack.enter_context(self._locked())
+            self.server.use(stack)
+            ledger = Ledger.of(self.settings)
+            ledger.control.begin_run(BROKER_KEYS, self._wanted)
+            # A run whose files are all present has no worker that calls the hook of its batch.
+            hooks = Hooks(self.settings)
+            hooks.batches_done(ledger)
+            stack.callback(self._end_run, hooks)
+            stack.enter_context(cleaned_up(ledger, self.settings.keep_days))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -128,9 +124,17 @@ class OneMachine:
             ledger.control.end_run()
 
     def make_state(self) -> None:
-        """Make the state folder, and record which download folder it belongs to."""
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.state / FOLDER).write_text(str(self.folder))
+        """Make the state folder, and record which download folder it belongs to.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        with _state_errors():
+            self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Never cut short, also not on a full volume: the commands find the ledger by it.
+            part = self.state / f"{FOLDER}.{os.getpid()}"
+            part.write_bytes(os.fsencode(self.folder))
+            part.replace(self.state / FOLDER)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -162,13 +166,15 @@ class OneMachine:
         A run under way shares its server; else one is started for the moment.
 
         Raises:
-            PrivateProcessError, ConfigError: the server does not start.
+            PrivateProcessError: the server does not start.
+            ConfigError: no server to be found, or the state folder cannot be used.
         """
         if not self.state.is_dir():
             yield None
             return
         with contextlib.ExitStack() as stack:
-            self.server.use(stack)
+            with _state_errors():
+                self.server.use(stack)
             ledger = Ledger.of(self.settings)
             if not self.is_under_way:
                 # A run that was killed has not recorded its end.
@@ -273,6 +279,29 @@ def cores() -> int:
 
 def known_folders(settings: Config) -> list[Path]:
     """Return the download folders of this user's one-machine runs, the newest run first."""
-    marks = settings.state_dir.expanduser().glob(f"*/{FOLDER}")
-    found = sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)
-    return [Path(one.read_text()) for one in found]
+    found = []
+    for mark in settings.state_dir.expanduser().glob(f"*/{FOLDER}"):
+        with contextlib.suppress(OSError, ValueError):
+            folder = Path(os.fsdecode(mark.read_bytes()))
+            # A damaged one names another state folder, and hides no other.
+            if _state_name(folder) == mark.parent.name:
+                found.append((mark.stat().st_mtime, folder))
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def _state_name(folder: Path) -> str:
+    """Return the name of the state folder of a download folder."""
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _state_errors() -> Iterator[None]:
+    """Replace an error of the system by one that names the setting of the state folder.
+
+    Raises:
+        ConfigError: in place of the error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError("GEODES_TASKS_STATE_DIR", str(error)) from error

@@ -91,8 +91,20 @@ def folder(given: str | Path) -> Path:
     """Return a download folder in the one spelling that its files' ids are derived from.
 
     Symbolic links stay: a worker may see them elsewhere than this machine does.
+
+    Raises:
+        ConfigError: its name is no text: the ledger keeps UTF-8.
     """
-    return Path(os.path.normpath(Path(given).expanduser().absolute()))
+    path = os.path.normpath(Path(given).expanduser().absolute())
+    if path != _text(path):
+        problem = f"{printable(path)!r} is no text in UTF-8"
+        raise ConfigError("--output-dir", problem, "Rename the folder, or choose another one.")
+    return Path(path)
+
+
+def _text(value: str) -> str:
+    """Return a text that the ledger can keep: half a character of JSON is escaped."""
+    return value.encode(errors="backslashreplace").decode()
 
 
 def plan(
@@ -137,8 +149,8 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
     def refuse(key: str, error: GeodesTasksError) -> None:
         # The id of the item, as in the records of its other files; messages have its name.
         name = printable(text_of(item.get("id"))) or stac_assets.item_name(item)
-        collection = str(item.get("collection") or "")
-        planned.refusals.append(Refusal(name, collection, key, error))
+        collection = _text(str(item.get("collection") or ""))
+        planned.refusals.append(Refusal(name, collection, _text(key), error))
 
     try:
         assets = stac_assets.assets(

@@ -136,6 +136,8 @@ class PrivateServer:
             fcntl.flock(users, fcntl.LOCK_UN)
             if try_lock(users):
                 self._stop()
+                # Before the next process may start one: it would think that this one uses it yet.
+                fcntl.flock(users, fcntl.LOCK_UN)
             elif self._process is not None:
                 self._end_guard()
                 # Others use the server yet: it is no forgotten child, of which Popen would warn.

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
+import geodes_tasks
 from geodes_tasks.client.ledgers import ledger_of
 from geodes_tasks.client.local_server import OneMachine, known_folders
+from geodes_tasks.client.private_server import PrivateServer
 from geodes_tasks.client.steering import Steering
+from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
+from geodes_tasks.settings.config import Config
 from tests.conftest import require_server
 from tests.fault.test_long_queue import request
 from tests.integration.test_cli import CommandLine, write_items
@@ -90,6 +95,79 @@ def test_the_folders_of_all_runs_are_known(folder: Path, tmp_path: Path) -> None
     assert is_under_way
     assert not machine.is_under_way
     assert known_folders(config.load()) == [tmp_path / "later", folder]
+
+
+def test_a_damaged_ledger_hides_no_other(folder: Path, tmp_path: Path) -> None:
+    """Neither a name that was cut short, nor a ledger that no server reads."""
+    state = config.load().state_dir
+    for number, name in enumerate(["", "out", str(tmp_path / "elsewhere")]):
+        mark = state / f"{number:016}" / "folder"
+        mark.parent.mkdir()
+        mark.write_text(name)
+    unreadable = OneMachine(config.load(), tmp_path / "unreadable")
+    unreadable.make_state()
+    (unreadable.state / "users").mkdir()
+
+    names = [one.id for one in geodes_tasks.batches()]
+
+    assert known_folders(config.load()) == [unreadable.folder, folder]
+    assert names == ["monday"]
+    assert geodes_tasks.batch("monday").status().total == 2
+
+
+def test_a_full_state_folder_keeps_the_name_of_the_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that cannot begin is one error of a setting, and the ledger is found as before."""
+
+    def full(path: Path, _: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+    with pytest.raises(ConfigError, match="STATE_DIR: .*No space left"):
+        geodes_tasks.enqueue([], download_dir=folder)
+
+    assert known_folders(config.load()) == [folder]
+
+
+def test_a_state_folder_that_cannot_be_used_is_one_error(tmp_path: Path) -> None:
+    """Also from Python, before anything is queued."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match="STATE_DIR: .*Not a directory"):
+        geodes_tasks.enqueue([], download_dir=tmp_path, conf=Config(state_dir=tmp_path / "file/s"))
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(cli: CommandLine) -> None:
+    """The ledger keeps UTF-8: one line, before a state folder is made."""
+    said = cli("download", write_items([]), "-o", "\udcffout")
+
+    assert said.returncode == 2
+    assert said.stderr.startswith("error: --output-dir: ")
+    assert "is no text in UTF-8. Rename" in said.stderr
+    assert not config.load().state_dir.exists()
+
+
+def test_a_command_begins_while_the_last_one_ends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of the server and that of its process, the next one starts its own."""
+    leave, read = PrivateServer._leave, list[list[str]]()
+
+    def left(self: PrivateServer, users: IO[str]) -> None:
+        leave(self, users)
+        monkeypatch.setattr(PrivateServer, "_leave", leave)
+        with ledger_of(config.load(), folder) as ledger:
+            assert ledger is not None
+            read.append(ledger.reading.batches())
+
+    monkeypatch.setattr(PrivateServer, "_leave", left)
+    with ledger_of(config.load(), folder):
+        pass
+
+    assert read == [["monday"]]
 
 
 def test_the_ledger_of_a_folder_can_be_emptied(folder: Path) -> None:

@@ -14,6 +14,8 @@ from tests.unit.client.test_enqueue_admission import item_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from geodes_tasks.ledger import Ledger
+
 
 @pytest.mark.parametrize(
     ("selected", "problem", "example"),
@@ -54,6 +56,18 @@ def test_items_without_data_are_no_mistake_of_the_selection(tmp_path: Path) -> N
     (planned,) = plan([item_of("a", assets={})], Selection(tmp_path))
 
     assert len(planned.refusals) == 1
+
+
+def test_half_a_character_harms_no_other_item(tmp_path: Path, fake_ledger: Ledger) -> None:
+    """JSON can write one, and a ledger cannot keep it: the item is refused, and named."""
+    hostile = item_of("a", assets={"k\ud800": {"href": "https://h/a.zip", "roles": ["data"]}})
+    hostile |= {"collection": "C\ud800"}
+
+    (planned,) = plan([hostile], Selection(tmp_path))
+    fake_ledger.admission.refuse("b", "acc", planned.refusals)
+
+    (record,) = fake_ledger.reading.records("b")
+    assert (record.asset_key, record.collection) == ("k\\ud800", "C\\ud800")
 
 
 @pytest.mark.parametrize("name", ["include", "exclude", "members"])
