@@ -234,8 +234,13 @@ def _show_price(quote: Quote) -> None:
         write_line(line)
 
 
-def _write_failures(groups: Iterable[FailureGroup], all_of_them: str, *batch: str) -> None:
-    for line in failure_lines(groups, all_of_them, *batch):
+def _write_failures(
+    groups: Iterable[FailureGroup],
+    all_of_them: str,
+    batch: str = "BATCH",
+    folder: Path | None = None,
+) -> None:
+    for line in failure_lines(groups, all_of_them, batch, folder):
         write_line(line)
 
 
@@ -255,12 +260,12 @@ def _check_receipt(run: Run, *, as_json: bool) -> None:
         raise typer.Exit(exit_codes.NOTHING)
 
 
-def _status_object(batch: Batch) -> dict[str, Any]:
+def _status_object(batch: Batch, folder: Path | None = None) -> dict[str, Any]:
     """Return the object of ``status --json``; a batch of nothing is not in the ledger."""
     status = batch.status()
     snapshot = Snapshot(time.time(), [status])
     if status.total:
-        snapshot = SnapshotReader(batch.ledger, [batch.id]).read()
+        snapshot = SnapshotReader(batch.ledger, [batch.id], folder=folder).read()
     return snapshot.status_object(snapshot.batches[0])
 
 
@@ -275,9 +280,9 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     failures = run.batch.ledger.reading.failures(run.batch.id) if has_errors else []
     # Items that were refused when they were enqueued were named then.
     named = [one for one in failures if not one.is_refused]
-    _write_failures(named, _report_command(run), run.batch.id)
+    _write_failures(named, _report_command(run), run.batch.id, run.folder)
     if as_json:
-        write_data(_status_object(run.batch))
+        write_data(_status_object(run.batch, run.folder))
     code = exit_codes.exit_code(status, failures)
     if code and run.machine is not None and run.machine.workers:
         write_line(f"the log of this run's worker: {run.machine.worker_log}")

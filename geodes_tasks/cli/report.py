@@ -42,7 +42,10 @@ def report(
     with open_ledger(output_dir, batch_name) as found:
         name = open_batch(batch_name, found).id
         records = found.ledger.reading.records(name)
-        for line in lines(records, form, batch=name, footprint_of=given.get, left_out=left_out):
+        for line in lines(
+            records, form, batch=name, folder=found.folder, footprint_of=given.get,
+            left_out=left_out,
+        ):  # fmt: skip
             write_data(line)
     if left_out:
         write_line(

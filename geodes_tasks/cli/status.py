@@ -42,7 +42,7 @@ def status(
                 drawn = [section for record in there for section in history_sections(record)]
                 Console(emoji=False).print(Picture(drawn))
             return
-        snapshot = SnapshotReader(ledger, [batch.id]).read()
+        snapshot = SnapshotReader(ledger, [batch.id], folder=found.folder).read()
         if as_json:
             write_data(snapshot.status_object(snapshot.batches[0]))
             return
@@ -64,7 +64,7 @@ def batches(as_json: AsJson = False, output_dir: OutputDir = None) -> None:
         if not names and not as_json:
             write_line("no batch in the ledger yet")
             raise typer.Exit(NOTHING)
-        snapshot = SnapshotReader(found.ledger, names).read()
+        snapshot = SnapshotReader(found.ledger, names, folder=found.folder).read()
     if as_json:
         write_data(snapshot.status_objects())
     else:

@@ -32,6 +32,7 @@ from geodes_tasks.errors import (
     ConfigError,
     LedgerUnavailableError,
     UnknownBatchError,
+    in_folder,
 )
 from geodes_tasks.model.formatting import plural, seconds_of
 from geodes_tasks.model.results import BatchStatus
@@ -95,8 +96,8 @@ def retry(
     """
     if items and (failed or kinds):
         raise ConfigError("ITEM", "name downloads, or use --failed or --class, not both")
-    with steered(output_dir, batch) as (_, steering):
-        chosen = _chosen(steering, "retry", [batch] if batch else [], everything=everything)
+    with steered(output_dir, batch) as (found, steering):
+        chosen = _chosen(found, steering, "retry", [batch] if batch else [], everything=everything)
         if everything:
             chosen = [status for status in chosen if status.states[State.FAILURE]]
         _confirm("retry", chosen, yes=yes)
@@ -126,7 +127,7 @@ def cancel(
         if output_dir and not (batch or everything or found.is_idle):
             # One run at a time is under way in a folder, and its batch is the newest.
             names = found.ledger.reading.batches()[:1]
-        chosen = _chosen(steering, "cancel", names, everything=everything)
+        chosen = _chosen(found, steering, "cancel", names, everything=everything)
         if everything:
             chosen = [status for status in chosen if status.unfinished]
         _confirm("cancel", chosen, yes=yes)
@@ -166,7 +167,7 @@ def forget(
     kept, first = 0, names[0] if names else None
     with open_ledger(output_dir, first) as found:
         steering = Steering(found.conf)
-        chosen = _chosen(steering, "forget", names or [], everything=everything)
+        chosen = _chosen(found, steering, "forget", names or [], everything=everything)
         if age_s is not None:
             old = set(steering.ledger.retention.older_batches(age_s))
             chosen = [status for status in chosen if status.batch in old]
@@ -249,7 +250,7 @@ def limit(
 
 
 def _chosen(
-    steering: Steering, word: str, names: Sequence[str], *, everything: bool
+    found: OpenLedger, steering: Steering, word: str, names: Sequence[str], *, everything: bool
 ) -> list[BatchStatus]:
     """Return the batches that are meant; none is ever meant by default.
 
@@ -263,7 +264,7 @@ def _chosen(
             names = steering.ledger.reading.batches()[:1]
         example = shlex.quote(names[0]) if names else "BATCH"
         hint = f"Type `geodes-tasks {word} {example}`, or `geodes-tasks {word} --all`."
-        raise ConfigError("BATCH", problem, hint)
+        raise ConfigError("BATCH", problem, in_folder(hint, found.folder))
     return steering.batches(names)
 
 

@@ -48,7 +48,8 @@ def watch(
     Example: geodes-tasks watch april. On a terminal, `?` names the keys.
     """
     with open_ledger(output_dir, batch[0] if batch else None) as found:
-        reader = SnapshotReader(found.ledger, chosen(found.ledger, batch or []))
+        names = chosen(found.ledger, batch or [])
+        reader = SnapshotReader(found.ledger, names, folder=found.folder)
         if as_json:
             write_data(reader.read().to_dict())
         elif once:

@@ -241,7 +241,7 @@ class Batch:
             return f"<p><b>{escape(self.id)}</b>: no items</p>"
         try:
             with self._opened() as (ledger, _):
-                snapshot = SnapshotReader(ledger, [self.id]).read()
+                snapshot = SnapshotReader(ledger, [self.id], folder=self.folder).read()
                 rows = list(itertools.islice(ledger.reading.records(self.id), html.RECORD_ROWS))
         except GeodesTasksError as error:
             return f"<p>{escape(repr(self))}: {escape(str(error))}</p>"
@@ -282,7 +282,7 @@ class Batch:
         def waiting(ledger: Ledger, machine: OneMachine | None = None) -> BatchStatus:
             write = html.write_line if not quiet else lambda _: None
             view = html.progress_view(quiet=quiet)
-            one = Waiting(self.id, ledger, view, write, until, machine=machine)
+            one = Waiting(self.id, ledger, view, write, until, machine=machine, folder=self.folder)
             return one.run(timeout)
 
         self._find()

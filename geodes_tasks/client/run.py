@@ -18,11 +18,11 @@ from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Quote, priced
 from geodes_tasks.client.waiting import Waiting
-from geodes_tasks.errors import KeyMissingError
+from geodes_tasks.errors import KeyMissingError, in_folder
 from geodes_tasks.ledger import FailureGroup, Ledger
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.formatting import human_bytes, plural
-from geodes_tasks.model.results import BatchStatus
+from geodes_tasks.model.results import BatchStatus, ErrorInfo
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.terminal import View
 from geodes_tasks.monitoring.wording import in_words
@@ -47,6 +47,11 @@ class Run:
     machine: OneMachine | None = None
     """The server and worker of one-machine mode; None for a cluster."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The download folder of a private ledger; None for that of a cluster."""
+        return self.machine.folder if self.machine is not None else None
+
     def watch(
         self,
         view: View,
@@ -69,8 +74,9 @@ class Run:
         if max_wait_s is None:
             max_wait_s = math.inf if self.machine is None else 0.0
         return Waiting(
-            self.batch.id, self.batch.ledger, view, write, "key", max_wait_s, self.machine
-        ).run()
+            self.batch.id, self.batch.ledger, view, write, "key", max_wait_s, self.machine,
+            self.folder,
+        ).run()  # fmt: skip
 
     def left(self) -> str:
         """Return one line about the rest of an interrupted batch."""
@@ -85,7 +91,10 @@ class Run:
 
 
 def failure_lines(
-    failures: Iterable[FailureGroup], where: str, batch: str = "BATCH"
+    failures: Iterable[FailureGroup],
+    where: str,
+    batch: str = "BATCH",
+    folder: Path | None = None,
 ) -> Iterator[str]:
     """Yield lines for each class of error: how many failed or wait, examples, what to do.
 
@@ -93,8 +102,14 @@ def failure_lines(
         failures: The classes.
         where: What shows them all, for the last line.
         batch: Its name, for the commands that retry.
+        folder: The download folder of a private ledger; None for that of a cluster.
     """
-    command = "geodes-tasks retry BATCH", f"geodes-tasks retry {shlex.quote(batch)}"
+
+    def line(word: str, error: ErrorInfo) -> str:
+        text = in_words(word, error)
+        command = "geodes-tasks retry BATCH", f"geodes-tasks retry {shlex.quote(batch)}"
+        return in_folder(text.replace(*command), folder)
+
     groups = sorted(failures, key=lambda group: -group.count)
     for group in groups[:MOST_CLASSES]:
         word = "refused" if group.is_refused else "failed"
@@ -104,9 +119,9 @@ def failure_lines(
             # The other messages begin with the name of the item or the file.
             is_address = group.example.message.startswith("http")
             name = f": {group.items[0]}" if is_address and group.items else ""
-            yield in_words(f"{word}{name}", group.example).replace(*command)
+            yield line(f"{word}{name}", group.example)
             continue
-        yield in_words(f"{group.count} {word}", group.example).replace(*command)
+        yield line(f"{group.count} {word}", group.example)
         more = f" and {group.count - len(group.items)} more"
         yield f"  {', '.join(group.items)}{more if group.count > len(group.items) else ''}"
     if others := groups[MOST_CLASSES:]:

@@ -7,11 +7,12 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.steering import BY_HAND
-from geodes_tasks.errors import for_reader
+from geodes_tasks.errors import for_reader, in_folder
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus
@@ -51,6 +52,8 @@ class Waiting:
     """Seconds to wait when all that is left is on tape."""
     machine: OneMachine | None = None
     """The server and worker of one-machine mode; None for a cluster."""
+    folder: Path | None = None
+    """The download folder of a private ledger, which the commands name; None for a cluster's."""
 
     _written: set[str] = field(default_factory=set)
     _taped_since: float | None = None
@@ -69,7 +72,7 @@ class Waiting:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
         """
         reading, before = self.ledger.reading, None
-        snapshots = SnapshotReader(self.ledger, [self.batch])
+        snapshots = SnapshotReader(self.ledger, [self.batch], folder=self.folder)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         if self.machine is not None and (first := reading.status(self.batch)).unfinished:
             self.machine.start_workers(first.unfinished, first.bytes_left)
@@ -104,7 +107,8 @@ class Waiting:
             first = self.ledger.reading.first_waiting([self.batch], reason)
             record = self.ledger.reading.record(first[0]) if first else None
             if record is not None and record.error is not None:
-                yield f"waits {reason}", in_words(f"waits ({reason})", record.error)
+                line = in_words(f"waits ({reason})", record.error)
+                yield f"waits {reason}", in_folder(line, self.folder)
         now = time.monotonic()
         if not status.unfinished or now < self._read_at + ACCOUNT_S:
             return
@@ -119,18 +123,28 @@ class Waiting:
 
     def _pause(self, status: BatchStatus) -> tuple[str, str] | None:
         """Return the pause that only a person ends, as a name and a line; None without one."""
-        if ("batch", self.batch) in self.ledger.control.pauses():
-            command = f"geodes-tasks resume --batch {shlex.quote(self.batch)}"
+        pauses = self.ledger.control.pauses()
+        if ("batch", self.batch) in pauses:
+            command = self._resume("batch", self.batch)
             return "batch", for_reader(f"batch {self.batch} is paused; resume it: {command}.")
         name = status.account
         for account in self.ledger.account.states():
             if account.name == name and account.paused and account.paused_until is None:
-                command = f"geodes-tasks resume --account {shlex.quote(name)}"
+                command = self._resume("account", name)
                 line = f"account {name} is paused ({account.paused}); resume it: {command}."
                 # Without an end only a user or a refused key pauses an account.
                 reason = "account" if account.paused == BY_HAND else "waits auth"
                 return reason, for_reader(line)
+        if sources := sorted(source for kind, source in pauses if kind == "source"):
+            waits = self.ledger.sources.ready_on(sources, self.batch, name or "")
+            if waits + status.waiting.get(Reason.PAUSED, 0) >= status.unfinished:
+                command = self._resume("source", sources[0])
+                return "source", for_reader(f"source {sources[0]} is paused; resume it: {command}.")
         return None
+
+    def _resume(self, kind: str, name: str) -> str:
+        command = f"geodes-tasks resume --{kind} {shlex.quote(name)}"
+        return in_folder(command, self.folder)
 
     def _is_stuck(self, status: BatchStatus) -> bool:
         """Return whether what is left will not move, by the rules of this wait."""

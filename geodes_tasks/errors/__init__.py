@@ -11,6 +11,7 @@ from geodes_tasks.errors.base_error import Reaction as Reaction
 from geodes_tasks.errors.download_errors import *
 from geodes_tasks.errors.ledger_errors import *
 from geodes_tasks.errors.remedies import for_reader as for_reader
+from geodes_tasks.errors.remedies import in_folder as in_folder
 from geodes_tasks.errors.remedies import write_for_shell as write_for_shell
 from geodes_tasks.errors.source_errors import *
 from geodes_tasks.errors.usage_errors import *
@@ -20,7 +21,7 @@ _CLASSES = {
     for name, found in list(globals().items())
     if isinstance(found, type) and issubclass(found, GeodesTasksError)
 }
-__all__ = ["Reaction", "reaction_of", "for_reader", "write_for_shell", *_CLASSES]
+__all__ = ["Reaction", "reaction_of", "for_reader", "in_folder", "write_for_shell", *_CLASSES]
 
 
 def reaction_of(kind: str) -> Reaction:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
 _NAME = r"('[^']*'|[\w.-]*\w)"
 _CALLS = {
@@ -35,6 +37,9 @@ _COMMAND_ONLY = (
 )
 """An aside, a clause, a sentence with a command that no call replaces: the smallest goes."""
 
+_STEERING = r"\bgeodes-tasks (?:retry|resume|cancel|forget)\b"
+_FOLDER = re.compile(rf"({_STEERING}) -o (?:'[^']*'|\S*[^\s.,;)])")
+
 _is_at_shell = False
 
 
@@ -49,6 +54,20 @@ def for_reader(text: str) -> str:
     return text if _is_at_shell else in_python(text)
 
 
+def in_folder(text: str, folder: Path | None) -> str:
+    """Return a remedy whose commands steer the private ledger of a folder; None is a cluster's.
+
+    Without the folder a command steers the cluster of the settings, where there is one.
+
+    Example:
+        >>> in_folder("then: geodes-tasks retry april", Path("/data"))
+        'then: geodes-tasks retry -o /data april'
+    """
+    if folder is None:
+        return text
+    return re.sub(_STEERING, lambda found: f"{found[0]} -o {shlex.quote(str(folder))}", text)
+
+
 def in_python(text: str) -> str:
     """Return a remedy with arguments and calls in place of options and commands.
 
@@ -56,6 +75,8 @@ def in_python(text: str) -> str:
         >>> in_python("Use --include '*.zip', then: geodes-tasks retry april")
         "Use include=['*.zip'], then: geodes_tasks.batch('april').retry()"
     """
+    # A batch is found in whatever ledger has it.
+    text = _FOLDER.sub(r"\1", text)
     for command, call in _CALLS.items():
         text = re.sub(command, call, text)
     text = _HANDLE.sub(_handle, text)

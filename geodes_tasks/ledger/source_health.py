@@ -6,7 +6,7 @@ download tries whether it is back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from geodes_tasks.ledger.connection import Part
@@ -92,6 +92,24 @@ class SourceHealth(Part):
             # The lists of keys.lua: what only the portal serves has one of its own.
             lists = [(batch, "ready", sources, account) for sources in ("s3", "geodes+s3")]
             return sum(redis.llen(self._key("batch", *names)) for names in lists)
+
+    def ready_on(self, sources: Collection[str], batch: str, account: str) -> int:
+        """Return the number of ready downloads of a batch that only these sources serve now.
+
+        Raises:
+            LedgerUnavailableError: Redis does not answer.
+        """
+        with self._connection.commands() as redis:
+            known = redis.hgetall(self._key("sources"))
+            lists = [GEODES, *hosts_in(known)] if GEODES in sources else []
+            # Workers that can use S3 report that when they start.
+            is_offered = f"offered:{S3}" in known or not redis.exists(self._key("workers"))
+            if S3 in sources or not is_offered:
+                lists += [f"{one}+{S3}" for one in lists]
+            lists += [S3] if S3 in sources else []
+            return sum(
+                redis.llen(self._key("batch", batch, "ready", one, account)) for one in lists
+            )
 
     def outages(self) -> dict[str, float]:
         """Return the sources and hosts that are out of reach, with the time of the next try.

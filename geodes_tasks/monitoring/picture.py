@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
-from geodes_tasks.errors import Reaction, for_reader, reaction_of
+from geodes_tasks.errors import Reaction, for_reader, in_folder, reaction_of
 from geodes_tasks.ledger import AccountState, FailureGroup, Running, Wait
 from geodes_tasks.model.formatting import human_bytes, human_seconds, plural, printable
 from geodes_tasks.model.results import BatchStatus
@@ -185,11 +186,12 @@ def needs_a_person(snapshot: Snapshot) -> Iterator[Row]:
         if pause.until is None and not (pause.kind == "account" and pause.name in keyless):
             text = f"{pause.kind} {pause.name} is paused: {without_addresses(pause.reason)}"
             command = f"geodes-tasks resume --{pause.kind} {shlex.quote(pause.name)}"
+            command = in_folder(command, snapshot.folder)
             yield Row((text,), Tone.PERSON, notes=(command,))
     for status in snapshot.batches:
         for group in snapshot.failures.get(status.batch, ()):
             if group.state is State.FAILURE or reaction_of(group.type) is Reaction.AUTH:
-                yield failure_row(status, group)
+                yield failure_row(status, group, snapshot.folder)
 
 
 def settings_of(snapshot: Snapshot) -> dict[str, set[str]]:
@@ -204,14 +206,15 @@ def settings_of(snapshot: Snapshot) -> dict[str, set[str]]:
     }
 
 
-def failure_row(status: BatchStatus, group: FailureGroup) -> Row:
+def failure_row(status: BatchStatus, group: FailureGroup, folder: Path | None) -> Row:
     """Return the row of a class of errors that needs a person: count, class, example, command."""
     message = without_addresses(group.example.message)
     hint = hint_of(group)
     # A download that waits for a key is not retried but resumed, with its whole account.
-    command = retry_command(status.batch, group)
+    command = retry_command(status.batch, group, folder)
     if group.state is not State.FAILURE:
         command = f"geodes-tasks resume --account {shlex.quote(status.account or '')}"
+        command = in_folder(command, folder)
     return Row(
         (str(group.count), f"{group.type}: {message}"),
         Tone.PERSON,

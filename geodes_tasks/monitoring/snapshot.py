@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from geodes_tasks.errors import UnknownBatchError
+from geodes_tasks.errors import UnknownBatchError, in_folder
 from geodes_tasks.ledger import (
     AccountState,
     FailureGroup,
@@ -73,6 +74,8 @@ class Snapshot:
     """Number of downloads that silent workers have, by batch."""
     is_idle: bool = False
     """Whether a private server has no run: nothing happens before the next one."""
+    folder: Path | None = None
+    """The download folder of a private ledger, which the commands name; None for a cluster's."""
 
     @property
     def standstill(self) -> str:
@@ -120,7 +123,7 @@ class Snapshot:
                     "class": group.type,
                     "count": group.count,
                     "example": f"{group.item_id}: {group.example.message}",
-                    "command": retry_command(name, group),
+                    "command": retry_command(name, group, self.folder),
                 }
                 for group in self.failures.get(name, ())
                 if group.state is State.FAILURE
@@ -175,11 +178,11 @@ class Snapshot:
         }
 
 
-def retry_command(batch: str, group: FailureGroup) -> str | None:
+def retry_command(batch: str, group: FailureGroup, folder: Path | None) -> str | None:
     """Return the command that retries a class of failures; None where a retry cannot help."""
     # Quoted: names come from other users of Redis, and the command is to be pasted into a shell.
     words = "geodes-tasks", "retry", batch, "--class", group.type
-    return None if group.is_refused else shlex.join(words)
+    return None if group.is_refused else in_folder(shlex.join(words), folder)
 
 
 def moment(seconds: float | None) -> str | None:
@@ -198,6 +201,8 @@ class SnapshotReader:
     """Names of the batches."""
     is_brief: bool = False
     """Whether the errors are left out: only they need records."""
+    folder: Path | None = None
+    """The download folder of a private ledger; None for that of a cluster."""
 
     def read(self) -> Snapshot:
         """Read the ledger once, without the batches that were forgotten meanwhile.
@@ -226,6 +231,7 @@ class SnapshotReader:
             # it: that there is none yet is nothing to see to.
             workers=fleet or (None if ledger.connection.url.startswith("redis+socket") else []),
             is_idle=ledger.connection.is_run_over(),
+            folder=self.folder,
         )
         snapshot = replace(snapshot, silent=silent_workers(snapshot), pauses=self._pauses(snapshot))
         snapshot = replace(snapshot, lost=self._lost(snapshot))

@@ -126,7 +126,7 @@ def test_a_full_state_folder_keeps_the_name_of_the_folder(
 
     monkeypatch.setattr(Path, "write_bytes", full)
 
-    with pytest.raises(ConfigError, match="STATE_DIR: .*No space left"):
+    with pytest.raises(ConfigError, match=r"STATE_DIR: .*No space left"):
         geodes_tasks.enqueue([], download_dir=folder)
 
     assert known_folders(config.load()) == [folder]
@@ -136,7 +136,7 @@ def test_a_state_folder_that_cannot_be_used_is_one_error(tmp_path: Path) -> None
     """Also from Python, before anything is queued."""
     (tmp_path / "file").touch()
 
-    with pytest.raises(ConfigError, match="STATE_DIR: .*Not a directory"):
+    with pytest.raises(ConfigError, match=r"STATE_DIR: .*Not a directory"):
         geodes_tasks.enqueue([], download_dir=tmp_path, conf=Config(state_dir=tmp_path / "file/s"))
 
 
@@ -220,12 +220,14 @@ def test_commands_work_on_the_ledger_of_a_folder(
         ("cancel", batch),
     }  # fmt: skip
     reading = [
-        ("status", batch), ("report", batch), ("watch", batch, "--once"), ("metrics", "--once"),
+        ("status", batch), ("report", batch, "-f", "markdown"), ("watch", batch, "--once"),
+        ("metrics", "--once"),
     ]  # fmt: skip
 
     read = {words[0]: cli(*words, "-o", "out") for words in reading}
     steered = {words[0]: cli(*words, "-o", "out") for words in sorted(steering, reverse=True)}
     verified = cli("verify", "out")
+    unnamed = cli("cancel", "-o", "out", GEODES_TASKS_REDIS_URL="redis://127.0.0.1:1")
     forgotten = cli("forget", "--all", "-o", "out")
 
     assert {name: said.stderr for name, said in read.items() if said.returncode} == {}
@@ -233,6 +235,10 @@ def test_commands_work_on_the_ledger_of_a_folder(
     assert {
         name for name, said in steered.items() if "takes effect at the next" not in said.stderr
     } == set()
+    # Without the folder, the commands would steer the cluster.
+    place = f"-o {tmp_path / 'out'}"
+    assert f"`geodes-tasks cancel {place} {batch}`" in unnamed.stderr
+    assert f"`geodes-tasks retry {place} {batch} --class LicenceError`" in read["report"].stdout
     assert (verified.returncode, forgotten.returncode) == (0, 0), forgotten.stderr
     assert json.loads(cli("batches", "-o", "out", "--json").stdout or "[]") == []
     assert servers_in(tmp_path) == []

@@ -44,6 +44,7 @@ def lines(
     form: Format,
     *,
     batch: str = "",
+    folder: Path | None = None,
     footprint_of: Callable[[str], str | None] = lambda _: None,
     left_out: list[str] | None = None,
 ) -> Iterator[str]:
@@ -53,11 +54,12 @@ def lines(
         records: Records of one batch, in its order.
         form: The format.
         batch: Name of the batch, for Markdown.
+        folder: For Markdown: the download folder of a private ledger; None for a cluster's.
         footprint_of: For STAC: returns geometry and time of an item, None when unknown.
         left_out: For STAC: receives the ids of items without geometry and time.
     """
     if form is Format.MARKDOWN:
-        yield from markdown_lines(records, batch)
+        yield from markdown_lines(records, batch, folder)
     elif form is Format.STAC:
         yield from stac_lines(records, footprint_of, left_out)
     elif form is Format.JSONL:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.formatting import escaped, human_bytes, human_seconds, printable
@@ -89,7 +90,9 @@ class Summary:
                 group.example = record
 
 
-def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[str]:
+def markdown_lines(
+    records: Iterable[DownloadRecord], batch: str, folder: Path | None = None
+) -> Iterator[str]:
     """Yield the summary of a batch as Markdown, line by line."""
     summary = Summary()
     for record in records:
@@ -104,7 +107,7 @@ def markdown_lines(records: Iterable[DownloadRecord], batch: str) -> Iterator[st
             yield f"## {title}"
         # The largest group first: it is the one worth a remedy.
         for kind, group in sorted(groups, key=lambda pair: -pair[1].count):
-            yield from _group(batch, kind, group)
+            yield from _group(batch, kind, group, folder)
 
 
 def _counts(summary: Summary) -> Iterator[str]:
@@ -139,7 +142,7 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{plain(name or 'none')} {count}" for name, count in counts.most_common())
 
 
-def _group(batch: str, kind: str, group: _Group) -> Iterator[str]:
+def _group(batch: str, kind: str, group: _Group, folder: Path | None) -> Iterator[str]:
     """Yield a class of failures or waits: an example, its error, what to do, the command."""
     record, error = group.example, group.example.error or ErrorInfo(kind, "")
     failure = FailureGroup(
@@ -156,7 +159,7 @@ def _group(batch: str, kind: str, group: _Group) -> Iterator[str]:
     if record.state is not State.FAILURE:
         if record.due_at:
             yield f"- Next at: {plain(local_time(record.due_at))}"
-    elif command := retry_command(batch, failure):
+    elif command := retry_command(batch, failure, folder):
         # CommonMark 0.31 section 6.1: a longer run of backticks than any within.
         fence = max(["", *re.findall("`+", command)], key=len) + "`"
         yield f"- Try again: {fence}{escaped(command)}{fence}"

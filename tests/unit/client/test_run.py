@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from geodes_tasks.client.run import failure_lines
 from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.results import ErrorInfo
@@ -44,6 +46,8 @@ def test_a_command_names_the_batch_and_a_line_the_item() -> None:
         "failed: URN:a: https://h/a: not accepted. Accept it, then: "
         "geodes-tasks retry 'my batch' --class LicenceError"
     ]
+    (line,) = failure_lines([one], "the report", "b", Path("/data"))
+    assert line.endswith("then: geodes-tasks retry -o /data b --class LicenceError")
 
 
 def test_a_text_that_was_cut_keeps_its_dots() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from geodes_tasks.client import waiting
 from geodes_tasks.client.waiting import LAST, Until, Waiting, is_ending
+from geodes_tasks.errors import remedies
+from geodes_tasks.ledger import News
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason
 from geodes_tasks.monitoring.terminal import View
@@ -80,6 +84,66 @@ def test_a_pause_by_hand_is_reported_and_blocks(fake_ledger: Ledger, kind: str) 
         if kind == "batch"
         else "account acc is paused (by hand)."
     ]
+
+
+@pytest.mark.parametrize(
+    ("hrefs", "sources", "ends"),
+    [
+        ("geodes", ["geodes"], True),
+        ("geodes", ["s3"], False),
+        ("geodes+s3", ["geodes"], False),
+        ("geodes+s3", ["geodes", "s3"], True),
+        ("s3", ["s3"], True),
+    ],
+)
+def test_a_paused_source_blocks_what_no_other_serves(
+    fake_ledger: Ledger, hrefs: str, sources: list[str], ends: bool
+) -> None:
+    """What another source has continues, and so the wait does."""
+    addresses = {one: f"https://h/{one}" for one in hrefs.split("+")}
+    ask(fake_ledger, request_of("one", hrefs=addresses), batch="ours")
+    fake_ledger.sources.exchange({"s3": News(offered=True)})
+    for source in sources:
+        fake_ledger.control.pause("source", source, "by hand")
+    lines: list[str] = []
+
+    with contextlib.nullcontext() if ends else pytest.raises(TimeoutError):
+        Waiting("ours", fake_ledger, View(), lines.append, "blocked").run(0.1)
+
+    assert lines == ([f"source {sources[0]} is paused."] if ends else [])
+
+
+def test_without_a_worker_for_s3_the_portal_alone_counts(fake_ledger: Ledger) -> None:
+    """A download that both sources have does not move either while the portal is paused."""
+    addresses = {"geodes": "https://h/g", "s3": "s3://b/k"}
+    ask(fake_ledger, request_of("one", hrefs=addresses), batch="ours")
+    fake_ledger.dispatch.register("w1", 1)
+    fake_ledger.control.pause("source", "geodes", "by hand")
+
+    assert Waiting("ours", fake_ledger, View(), until="blocked").run(1).unfinished == 1
+
+
+@pytest.mark.parametrize("kind", ["batch", "account", "source"])
+def test_a_command_names_the_folder_of_a_private_ledger(
+    fake_ledger: Ledger, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pasted into a shell, it steers this ledger also where a cluster is configured."""
+    monkeypatch.setattr(remedies, "_is_at_shell", True)
+    ask(fake_ledger, request_of("one"), batch="ours")
+    name = {"batch": "ours", "account": "acc", "source": "geodes"}[kind]
+    if kind == "account":
+        fake_ledger.control.pause_account("acc", "by hand")
+    else:
+        fake_ledger.control.pause(kind, name, "by hand")
+    lines: list[str] = []
+    folder = Path("/data/my files")
+
+    Waiting("ours", fake_ledger, View(), lines.append, "blocked", folder=folder).run(5)
+
+    (line,) = lines
+    assert line.endswith(f"geodes-tasks resume -o '/data/my files' --{kind} {name}.")
+    # In Python a batch is found in whatever ledger has it.
+    assert "-o" not in remedies.in_python(line)
 
 
 @pytest.mark.parametrize("until", ["done", "key"])

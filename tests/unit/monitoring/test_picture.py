@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,19 @@ def test_a_failure_has_a_hint_that_fits_and_a_command_that_works() -> None:
         "All attempts are used up: it is not retried by itself any more.",
         "geodes-tasks retry pyrenees-april --class ServerError",
     )
+
+
+def test_commands_name_the_folder_of_a_private_ledger() -> None:
+    """Without it they steer the cluster, where one is configured."""
+    snapshot = replace(busy_snapshot(), folder=Path("/data"))
+
+    commands = [row.notes[-1] for row in rows(snapshot, "needs you")]
+    objects = [snapshot.status_object(one) for one in snapshot.batches]
+    failures = [failure for one in objects for failure in one["failures"]]
+
+    assert "geodes-tasks resume -o /data --batch pyrenees-april" in commands
+    assert "geodes-tasks retry -o /data pyrenees-april --class ServerError" in commands
+    assert {one["command"][:27] for one in failures} == {"geodes-tasks retry -o /data"}
 
 
 def test_commands_of_hints_are_not_doubled() -> None:
