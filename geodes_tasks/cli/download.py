@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ from geodes_tasks.errors import (
     ItemNotFoundError,
     NoItemsError,
     NotAFileError,
+    UnknownBatchError,
 )
 from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.formatting import human_bytes
@@ -125,7 +127,10 @@ def download(
         raise ConfigError("--output-dir", str(error), remedy) from error
     checked = runs.check_key(planned, settings)
     try:
-        with runs.begun(checked, selection.folder, settings, on_price=_show_price) as run:
+        with (
+            _forgotten(),
+            runs.begun(checked, selection.folder, settings, on_price=_show_price) as run,
+        ):
             _check_receipt(run, as_json=as_json)
             try:
                 picture = view(stderr, quiet=no_progress)
@@ -181,8 +186,14 @@ def enqueue(
         members=members or (), portal_ranges=portal_ranges,
     )  # fmt: skip
     rank = enqueue_admission.rank_of(priority, weight)
-    empty = Receipt(batch_name or "").to_dict if as_json else None
-    planned = planning.plan(_items(source, settings, empty), selection)
+    name = batch_name or ""
+
+    def empty() -> dict[str, Any]:
+        if wait:
+            return _status_object(Batch(name, conf=settings, is_empty=True))
+        return Receipt(name).to_dict()
+
+    planned = planning.plan(_items(source, settings, empty if as_json else None), selection)
     folder = selection.folder
     run = runs.admitted(planned, settings, batch_name, None, rank, folder, _show_price)
     if as_json and not wait:
@@ -192,9 +203,19 @@ def enqueue(
         if not as_json:
             write_data(run.batch.id)
         return
-    picture = view(stderr, quiet=no_progress)
-    run.watch(picture, write=write_line, max_wait_s=max_wait)
-    _finish(run, as_json=as_json)
+    with _forgotten():
+        run.watch(view(stderr, quiet=no_progress), write=write_line, max_wait_s=max_wait)
+        _finish(run, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _forgotten() -> Iterator[None]:
+    """End the command when its batch is forgotten meanwhile, which cancels what is left of it."""
+    try:
+        yield
+    except UnknownBatchError as error:
+        write_line(f"batch {error.name} was forgotten meanwhile; files stay")
+        raise typer.Exit(exit_codes.CANCELLED) from None
 
 
 def _items(

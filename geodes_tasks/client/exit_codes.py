@@ -9,7 +9,7 @@ from geodes_tasks.ledger import FailureGroup
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import Reason, State
 
-DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT = 0, 3, 4, 5, 6, 7
+DONE, SOME_FAILED, NOTHING, TRANSIENT, OFFLINE, ACCOUNT, CANCELLED = 0, 3, 4, 5, 6, 7, 130
 """Exit codes for the end of a batch."""
 UNKNOWN_ITEM = ItemNotFoundError.__name__
 """Error of an id that the portal does not know: where there is nothing else, nothing was found."""
@@ -34,6 +34,6 @@ def exit_code(status: BatchStatus, failures: Iterable[FailureGroup]) -> int:
         return TRANSIENT if kinds and passing.issuperset(map(reaction_of, kinds)) else SOME_FAILED
     if status.waiting.get(Reason.OFFLINE):
         return OFFLINE
-    return (
-        TRANSIENT if status.unfinished else (SOME_FAILED if status.states[State.REVOKED] else DONE)
-    )
+    if status.unfinished:
+        return TRANSIENT
+    return CANCELLED if status.states[State.REVOKED] else DONE

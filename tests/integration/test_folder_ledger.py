@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 import geodes_tasks
+from geodes_tasks.cli.command_table import INTERRUPTED
 from geodes_tasks.client.ledgers import ledger_of
 from geodes_tasks.client.local_server import OneMachine, known_folders
 from geodes_tasks.client.private_server import PrivateServer
@@ -197,12 +198,32 @@ def test_a_run_under_way_is_read_and_steered(
         total = ledger.reading.status(newest).total
         ledger.control.withdraw(newest, list(ledger.reading.downloads(newest)))
     reap(process, 60.0)
+    assert process.returncode == INTERRUPTED
 
     with ledger_of(config.load(), folder) as ledger:
         assert ledger is not None
         states = ledger.reading.status(newest).states
     assert total == len(items)
     assert states[State.REVOKED] == len(items)
+
+
+@pytest.mark.slow
+def test_a_run_whose_batch_is_forgotten_ends(
+    cli: CommandLine, standin: StandIn, folder: Path
+) -> None:
+    """As a run that is cancelled, with one line."""
+    items = [standin.add_item(4 * MiB) for _ in range(2)]
+    standin.settings.rate = SLOW
+    process = cli.begin("download", write_items(items), "-o", str(folder), "--no-progress")
+    wait_until(lambda: bool(standin.downloads(items[0])), 30.0, "a transfer")
+
+    forgotten = cli("forget", "--all", "--force", "--yes", "-o", str(folder))
+    _, stderr = reap(process, 60.0)
+
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert process.returncode == INTERRUPTED
+    assert "was forgotten meanwhile; files stay" in stderr
+    assert "error: " not in stderr
 
 
 @pytest.mark.slow

@@ -69,6 +69,21 @@ def test_an_empty_source_has_a_form_too(cli: CommandLine) -> None:
         check_form(name, one_object(said.stdout))
 
 
+def test_an_empty_source_has_the_form_of_enqueue(settings: Config) -> None:
+    """That of the receipt or, with `--wait`, of the batch."""
+    Path("none.json").write_text('{"features": []}')
+
+    receipt, ended = (
+        command(settings, "enqueue", "none.json", "--batch", "mine", "--json", *words)
+        for words in ((), ("--wait",))
+    )
+
+    assert (receipt.returncode, ended.returncode) == (4, 4)
+    check_form("receipt", one_object(receipt.stdout))
+    check_form("status", one_object(ended.stdout))
+    assert one_object(ended.stdout)["batch"] == "mine"
+
+
 def test_forms_of_the_set_up(cli: CommandLine) -> None:
     """Settings and checks are lists of objects."""
     check_form("config", json.loads(cli("config", "show", "--json").stdout))
