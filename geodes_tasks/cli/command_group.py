@@ -21,6 +21,7 @@ from geodes_tasks.cli.command_table import (
     COMMANDS,
     COMPLETE_VARIABLE,
     INTERRUPTED,
+    UNCLASSIFIED,
     USAGE,
     help_text,
 )
@@ -38,7 +39,7 @@ from geodes_tasks.errors import (
 from geodes_tasks.model.version import __version__
 from geodes_tasks.monitoring.printable_log import escape_codes
 
-UNCLASSIFIED, NOTHING, ACCOUNT = 1, 4, 7
+NOTHING, ACCOUNT = 4, 7
 """Exit codes of errors that end a command."""
 MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")

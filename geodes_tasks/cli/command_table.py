@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Mapping
 
-USAGE = 2
+UNCLASSIFIED, USAGE = 1, 2
 """Exit code of a wrong use of the command line."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 plus the number of SIGINT (bash(1))."""

@@ -21,6 +21,7 @@ from geodes_tasks.ledger import Refusal, Request
 from geodes_tasks.model import footprint
 from geodes_tasks.model.asset import Asset, Unpack
 from geodes_tasks.model.formatting import printable
+from geodes_tasks.settings import config
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac.item_properties import text_of
 from geodes_tasks.transfer import destination
@@ -93,9 +94,13 @@ def folder(given: str | Path) -> Path:
     Symbolic links stay: a worker may see them elsewhere than this machine does.
 
     Raises:
-        ConfigError: its name is no text: the ledger keeps UTF-8.
+        ConfigError: its name is no text, for the ledger keeps UTF-8; or it is relative to a current
+            folder that was removed.
     """
-    path = os.path.normpath(Path(given).expanduser().absolute())
+    try:
+        path = os.path.normpath(config.folder(given))
+    except ValueError as error:
+        raise ConfigError("--output-dir", str(error), "Go to a folder that exists.") from error
     if path != _text(path):
         problem = f"{printable(path)!r} is no text in UTF-8"
         raise ConfigError("--output-dir", problem, "Rename the folder, or choose another one.")

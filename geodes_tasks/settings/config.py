@@ -35,8 +35,17 @@ positive = number(float, above=0)
 
 
 def folder(value: Any) -> str:
-    """Return the absolute path of a folder, which need not exist."""
-    return str(Path(value).expanduser().absolute())
+    """Return the absolute path of a folder, which need not exist.
+
+    Raises:
+        ValueError: it is relative to a current folder that was removed, or below an unknown home.
+    """
+    try:
+        return str(Path(value).expanduser().absolute())
+    except FileNotFoundError:
+        raise ValueError("is relative, and the current folder was removed") from None
+    except RuntimeError as error:
+        raise ValueError(f"{value}: {error}") from None
 
 
 def hosts(value: Any) -> tuple[str, ...]:

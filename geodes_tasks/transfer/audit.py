@@ -10,10 +10,12 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +237,15 @@ def audit_all(
         return
     # Spawned, not forked: a fork copies locks that threads of the caller hold
     # (https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods).
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
+    # Ctrl-C is for the caller: each process that it reached would print a traceback.
+    # The tracker first, which each pool has: its start unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool = multiprocessing.get_context("spawn").Pool(count)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with pool:
         chunk = CHUNK if len(wanted) > 100 * count else 1
         yield from pool.imap_unordered(audit_one, wanted, chunksize=chunk)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from geodes_tasks import errors
-from geodes_tasks.cli import command_group, command_table
+from geodes_tasks.cli import command_table
 from geodes_tasks.cli.command_table import COMMANDS as COMMANDS_BY_GROUP
 from geodes_tasks.client import exit_codes
 from geodes_tasks.model.states import ALLOWED_MOVES, Outcome, Reason, State
@@ -273,7 +273,7 @@ def test_every_exit_code_is_told() -> None:
     """The table of exit codes has each code that the program uses, once."""
     told = [int(code) for code, _ in rows(section(COMMANDS, "## How it ends"))]
     used = {
-        exit_codes.DONE, command_group.UNCLASSIFIED, command_table.USAGE, exit_codes.SOME_FAILED,
+        exit_codes.DONE, command_table.UNCLASSIFIED, command_table.USAGE, exit_codes.SOME_FAILED,
         exit_codes.NOTHING, exit_codes.TRANSIENT, exit_codes.OFFLINE, exit_codes.ACCOUNT,
         command_table.INTERRUPTED,
     }  # fmt: skip

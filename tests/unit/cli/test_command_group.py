@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +155,41 @@ def test_ctrl_c_at_the_start_is_no_traceback() -> None:
     )  # fmt: skip
 
     assert (said.returncode, said.stdout, said.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("words", ["--version", "config show --json", "config show"])
+@pytest.mark.parametrize(
+    ("output", "code", "problem"),
+    [(">&-", 0, ""), (">/dev/full", 1, "error: .*: No space left on device\n"), ("| :", 1, "")],
+)
+def test_standard_output_that_takes_nothing(
+    words: str, output: str, code: int, problem: str
+) -> None:
+    """Closed, full or left by its reader: one line at most, and no traceback."""
+    line = f"set -o pipefail; {sys.executable} -m geodes_tasks {words} {output}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert re.fullmatch(problem, done.stderr), done.stderr
+    assert done.returncode == code
+
+
+@pytest.mark.parametrize("words", ["batches", "status -o ../out", "download items.json -o out"])
+@pytest.mark.parametrize("folder", [{}, {"GEODES_TASKS_DOWNLOAD_DIR": "/"}])
+def test_a_current_folder_that_was_removed(
+    words: str, folder: dict[str, str], tmp_path: Path
+) -> None:
+    """One line tells it where a relative folder is meant."""
+    (tmp_path / "gone").mkdir()
+    line = f"cd gone; rmdir ../gone; exec {sys.executable} -m geodes_tasks {words}"
+    done = subprocess.run(
+        ["bash", "-c", line], env=os.environ | folder | {"PYTHONSAFEPATH": "1"}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert (done.returncode == 2) == ("error: " in done.stderr)
 
 
 def test_without_arguments_the_help_is_shown() -> None:

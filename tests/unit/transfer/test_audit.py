@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -21,6 +22,23 @@ from geodes_tasks.transfer import audit as verify
 from geodes_tasks.transfer.audit import BAD, Expected, Finding, audit, audit_all
 from tests.conftest import md5, some_bytes
 from tests.unit.monitoring.reports.test_reports import GOOD
+
+
+def hidden_from_ctrl_c(known: Expected) -> verify.Audited:
+    """Return a good result in a process that Ctrl-C does not reach."""
+    is_blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return verify.Audited(known, Finding.RIGHT if is_blocked else Finding.CHANGED)
+
+
+def test_ctrl_c_is_for_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process that it reached would print a traceback."""
+    monkeypatch.setattr(verify, "audit", hidden_from_ctrl_c)
+    wanted = [written(tmp_path / name, b"x") for name in "ab"]
+
+    found = {one.finding for one in audit_all(wanted, processes=2)}
+
+    assert found == {Finding.RIGHT}
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def written(path: Path, content: bytes) -> Expected:
