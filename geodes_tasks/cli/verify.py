@@ -62,13 +62,17 @@ def verify(
             raise ConfigError("--repair", "needs the ledger: leave --against out")
         wanted = audit.of_file(against)
         if target is not None:
-            below = Path(target).absolute()
+            below = planning.folder(target)
             wanted = [one for one in wanted if Path(one.path).absolute().is_relative_to(below)]
         finish(audit_files(wanted, processes, as_json=as_json, opens=opens), wanted)
-    folder = planning.folder(target).resolve() if target and Path(target).is_dir() else None
+    conf = config.load()
+    folder = planning.folder(target).resolve() if target else None
+    # A folder that was moved away has its ledger yet, and every file of it is missing.
+    if folder and not (folder.is_dir() or folder in known_folders(conf)):
+        folder = None
     home = planning.folder(output_dir).resolve() if output_dir else folder
     whole = folder if target else home
-    with open_ledger(config.load(), home, target) as found:
+    with open_ledger(conf, home, target) as found:
         wanted = of_folder(found.ledger, whole) if whole else of_batch(found.ledger, target)
         bad = audit_files(wanted, processes, as_json=as_json, opens=opens)
         wrong = [one.expected for one in bad]

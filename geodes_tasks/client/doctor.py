@@ -133,8 +133,8 @@ def _state_folder(settings: Config) -> Iterator[Check]:
     if has_cluster(settings):
         return
     state = settings.state_dir.expanduser().absolute()
-    there = next(path for path in (state, *state.parents) if path.is_dir())
-    if not os.access(there, os.W_OK):
+    there = next(path for path in (state, *state.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
         error = ConfigError("GEODES_TASKS_STATE_DIR", f"{state} cannot be written to")
         yield Check("state", Level.PROBLEM, str(error), "Set GEODES_TASKS_STATE_DIR elsewhere.")
     else:

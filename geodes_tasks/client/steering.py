@@ -106,7 +106,7 @@ class Steering:
             ConfigError: it names the classes of the batch that are most like it.
         """
         for kind in kinds:
-            if hasattr(errors, kind):
+            if errors.is_class(kind):
                 continue
             there = {one.type for one in self.ledger.reading.failures(batch)}
             if kind not in there:

@@ -24,6 +24,11 @@ _CLASSES = {
 __all__ = ["Reaction", "reaction_of", "for_reader", "in_folder", "write_for_shell", *_CLASSES]
 
 
+def is_class(kind: str) -> bool:
+    """Return whether an error class of this package has this name."""
+    return kind in _CLASSES
+
+
 def reaction_of(kind: str) -> Reaction:
     """Return how workers react to a class of errors, by its name; FINAL for an unknown one.
 

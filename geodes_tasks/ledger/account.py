@@ -136,7 +136,9 @@ class Accounts(Part):
             if "limit_by_hand" in fields:
                 kept |= {one: fields.get(one, "") for one in ("limit_by_hand", "places")}
             pipeline.multi()
-            pipeline.unlink(account, *(f"{account}:{part}" for part in ("ring", "poll", "changes")))
+            # A limit that stays has its reason in the changes.
+            parts = ("ring", "poll") if "limit_by_hand" in kept else ("ring", "poll", "changes")
+            pipeline.unlink(account, *(f"{account}:{part}" for part in parts))
             if kept:
                 pipeline.hset(account, mapping=kept)
 

@@ -439,3 +439,6 @@ def test_one_machine_mode(standin: StandIn) -> None:
     assert found["redis"].text.startswith("one-machine mode brings its own: ")
     assert found["state"].level is Level.OK
     assert os.environ["GEODES_TASKS_STATE_DIR"] in found["state"].text
+    # A file is no folder that one can be made in.
+    below = checked(alone.replace(state_dir=Path(__file__) / "state"))["state"]
+    assert below.level is Level.PROBLEM

@@ -65,12 +65,15 @@ def test_retry_by_item_and_by_class(
     by_class = command(settings, "retry", "mine", "--class", "LicenceError")
     wait_until(lambda: batch.status().states[State.SUCCESS] == 3, 20.0)
     again = command(settings, "retry", "mine", items[0]["id"])
+    no_class = command(settings, "retry", "mine", "--class", "for_reader")
     rest = command(settings, "retry", "mine", "--failed")
     ended = batch.wait(20)
 
     assert by_item.stderr == "mine: 2 downloads queued again\n"
     assert by_class.stderr == "mine: 1 download queued again\n"
     assert again.stderr == "mine: 0 downloads queued again\n"
+    assert no_class.returncode == 2
+    assert no_class.stderr.startswith("error: --class: no error has the class 'for_reader'")
     assert rest.stderr == "mine: 1 download queued again\n"
     assert ended.states[State.SUCCESS] == 4
 

@@ -91,6 +91,13 @@ def test_folder_is_mended_on_one_machine(
     assert len(standin.downloads()) == 3
     assert wrong_files(standin, items) == []
 
+    at_home = cli("verify", "~/out", HOME=str(tmp_path))
+    Path("out").rename("away")
+    moved = ours(cli, "verify", "out")
+
+    assert (at_home.returncode, moved.returncode) == (0, 3)
+    assert "6 files, 0 B: 6 missing" in moved.stderr
+
 
 def ours(cli: CommandLine, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command of one-machine mode."""

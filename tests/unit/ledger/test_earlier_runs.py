@@ -98,8 +98,8 @@ def test_a_pause_by_hand_outlasts_the_run(fake_ledger: Ledger) -> None:
     fake_ledger.control.begin_run([])
 
     assert after_auth.paused is None
-    assert [(one.paused, one.concurrent) for one in fake_ledger.account.states()] == [
-        ("by hand", 2)
+    assert [(one.paused, one.concurrent, one.why) for one in fake_ledger.account.states()] == [
+        ("by hand", 2, "set by hand")
     ]
     assert ("source", "s3") in fake_ledger.control.pauses()
 
