@@ -85,7 +85,7 @@ def dry_run(planned: Iterable[Planned], settings: Config) -> Plan:
 
 
 def _is_present(request: Request, proof: str | None) -> bool:
-    found = proof_at(request.path)
+    found = proof_at(request.path, request.asset)
     if found is None:
         return False
     return str(found) == proof if proof else found.size_bytes == request.asset.size_bytes

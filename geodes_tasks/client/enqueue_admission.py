@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from geodes_tasks.ledger import Ledger
+    from geodes_tasks.model.asset import Asset
     from geodes_tasks.tasks.app import Sender
 
 logger = logging.getLogger(__name__)
@@ -321,17 +322,26 @@ def _send_block(
         refuse(taken)
 
     refuse(block.refusals)
+    assets = {request.path: request.asset for request in block.requests}
     results = ledger.admission.admit(
-        receipt.batch, account, block.requests, proof_at, known=receipt.mostly_known
+        receipt.batch,
+        account,
+        block.requests,
+        lambda path: proof_at(path, assets[path]),
+        known=receipt.mostly_known,
     )
     return count
 
 
-def proof_at(path: str) -> Proof | None:
-    """Return the proof of a file or folder as it is now; None where it cannot be read."""
+def proof_at(path: str, asset: Asset) -> Proof | None:
+    """Return the proof of a file or folder as it is now; None where the asset is no such thing."""
     try:
         found = os.stat(path)  # noqa: PTH116 - half the cost of Path.stat, per file
         is_folder = stat.S_ISDIR(found.st_mode)
+        # With some layouts an archive and its folder have one path. A folder at the source has no
+        # checksum.
+        if not is_folder if asset.unpack else is_folder and asset.checksum:
+            return None
         return multi_object.proof_of(Path(path)) if is_folder else Proof.of(found)
     except OSError:
         return None

@@ -110,7 +110,7 @@ def done(claim: Claim, path: Path) -> DownloadResult:
         verified=True,
         bytes_transferred=BODY.size,
         source="geodes",
-        proof=enqueue_admission.proof_at(str(path)) or Proof(0, 0, 0),
+        proof=enqueue_admission.proof_at(str(path), claim.asset) or Proof(0, 0, 0),
     )
 
 

@@ -93,6 +93,21 @@ def test_archives_become_folders_once(portal: StandIn, run: Run, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_an_archive_in_the_place_of_its_folder_is_named(run: Run, tmp_path: Path) -> None:
+    """With some layouts both have one path: the file is no folder that is there already."""
+    command = ("download", "items.json", "-o", "files", "--layout", "{item}", "--json")
+    outcome(run(*command))
+
+    plan = json.loads(run(*command, "--extract", "--dry-run").stdout)
+    unpacked = run(*command, "--extract")
+
+    assert [one["present"] for one in plan["downloads"]] == [False] * 3
+    assert unpacked.returncode == 3
+    assert json.loads(unpacked.stdout)["failures"][0]["class"] == "NotAFileError"
+    assert (tmp_path / "files" / "P0").is_file()
+
+
+@pytest.mark.slow
 def test_archives_are_kept_on_demand(portal: StandIn, run: Run, tmp_path: Path) -> None:
     """``--keep-archive`` leaves both; alone it is a mistake. One bad archive fails alone."""
     bad = portal.add_item(identifier="BAD", members={"../evil": b"x", "a": b"a"})

@@ -235,7 +235,10 @@ def prove_all(folder: Path, source: str) -> None:
 
 def prove(ledger: Ledger, requests: list[Request]) -> None:
     """Record files as downloaded and proven."""
-    ledger.admission.admit("before", "default", requests, proof_at)()
+    assets = {one.path: one.asset for one in requests}
+    ledger.admission.admit(
+        "before", "default", requests, lambda path: proof_at(path, assets[path])
+    )()
     claims = together(
         ledger, [partial(ledger.leases.claim, one.download_id, "w") for one in requests]
     )
@@ -245,7 +248,7 @@ def prove(ledger: Ledger, requests: list[Request]) -> None:
 def result_of(claim: Any) -> DownloadResult:
     """Say what the engine would have said of the file that is there."""
     assert isinstance(claim, Claim)
-    proof = proof_at(claim.path)
+    proof = proof_at(claim.path, claim.asset)
     assert proof is not None
     return DownloadResult(
         outcome=Outcome.DOWNLOADED, path=claim.path, size_bytes=proof.size_bytes,

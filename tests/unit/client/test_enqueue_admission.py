@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from geodes_tasks.ledger import Admission, Claim, Ledger, Refusal, Request, Wake
 from geodes_tasks.ledger import admission as admitting
 from geodes_tasks.ledger.admission import Admissions
 from geodes_tasks.ledger.connection import Connection
+from geodes_tasks.model.asset import Unpack
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.stac import assets as stac_assets
@@ -195,8 +197,25 @@ def test_a_proven_file_is_stat_on_disk(fake_ledger: Ledger, tmp_path: Path) -> N
     file = tmp_path / "a.zip"
     file.write_bytes(b"x")
 
-    assert proof_at(str(file)) == Proof.of(file.stat())
-    assert proof_at(str(tmp_path / "nothing" / "b")) is None
+    archive = asset_of(b"x")
+
+    assert proof_at(str(file), archive) == Proof.of(file.stat())
+    assert proof_at(str(tmp_path / "nothing" / "b"), archive) is None
+
+
+def test_an_archive_is_no_proof_of_its_folder(tmp_path: Path) -> None:
+    """Nor is a folder one of a file; a folder at the source has no checksum."""
+    (tmp_path / "file").touch()
+    archive = asset_of(b"x")
+    unpacked, folder = replace(archive, unpack=Unpack.DROP), replace(archive, checksum=None)
+
+    is_proven = [
+        proof_at(str(path), asset) is not None
+        for path in (tmp_path, tmp_path / "file")
+        for asset in (archive, unpacked, folder)
+    ]
+
+    assert is_proven == [False, True, True, True, False, True]
 
 
 def test_blocks_are_bounded_and_items_are_whole(
