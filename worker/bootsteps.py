@@ -76,7 +76,7 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         """
         settings = config.load()
         preflight.refuse_options(parent)
-        preflight.refuse_pool_buttons(parent)
+        preflight.replace_pool_buttons(parent)
         preflight.report(settings)
         ledger = Ledger.of(settings)
         accounts = named_accounts(settings)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery.exceptions import ImproperlyConfigured
 from celery.worker import WorkController
-from celery.worker.control import Panel, nok
+from celery.worker.control import Panel, nok, revoke
 
 from geodes_tasks.errors import (
     GeodesTasksError,
@@ -55,10 +55,11 @@ def refuse_options(worker: WorkController) -> None:
         )
 
 
-def refuse_pool_buttons(worker: WorkController) -> None:
-    """Answer the buttons of Flower that change the pool with one sentence, where it cannot change.
+def replace_pool_buttons(worker: WorkController) -> None:
+    """Replace the commands behind buttons of Flower that a pool of threads does not support.
 
-    Celery's own commands end with an AttributeError and a traceback in the log.
+    One sentence answers those that change its size, and *Terminate* revokes: recovery cancels what
+    was revoked. Celery's own commands end with an error and a traceback in the log.
     """
     if hasattr(worker.pool, "grow"):
         return
@@ -69,6 +70,8 @@ def refuse_pool_buttons(worker: WorkController) -> None:
     )
     for command in ("pool_grow", "pool_shrink", "autoscale"):
         Panel.data[command] = lambda *_, **__: nok(text)
+    for command in ("revoke", "terminate"):
+        Panel.data[command] = lambda state, task_id, **_: revoke(state, task_id)
 
 
 def report(settings: Config) -> None:

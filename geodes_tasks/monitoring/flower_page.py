@@ -32,7 +32,9 @@ a {{ color: #2a7ab9 }} code {{ user-select: all }}</style></head>
 <body><p><a href="{prefix}/workers">Workers</a> <a href="{prefix}/tasks">Tasks</a>
 <a href="{prefix}/batches?format=json">JSON</a></p><p role="status"></p><main>{body}</main>
 <script>setInterval(async () => {{
-  const answer = await fetch(location.pathname + "?format=part").catch(() => null);
+  // The whole address without user and password, which fetch refuses.
+  const address = location.origin + location.pathname + "?format=part";
+  const answer = await fetch(address).catch(() => null);
   const text = answer && answer.ok ? await answer.text() : "";
   document.querySelector("p[role]").textContent = text ? "" : "{old}";
   if (text) document.querySelector("main").innerHTML = text;

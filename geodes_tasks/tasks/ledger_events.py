@@ -153,7 +153,9 @@ class LedgerEvents(threading.Thread):
                 queued += itertools.islice(waiting, QUEUED)
         if is_start:
             for identifier in queued:
-                self._shown.pop(identifier, None)
+                # What ran before is not queued again in Celery's state without a retry.
+                if self._shown.get(identifier, ("", ""))[0] in {"PENDING", "RETRY"}:
+                    del self._shown[identifier]
         yield from queued
 
     def _silent(self) -> Iterator[dict[str, Any]]:

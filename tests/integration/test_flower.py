@@ -325,6 +325,25 @@ def test_a_button_that_cannot_work_says_why(
     assert "Traceback" not in process.text
 
 
+def test_terminate_cancels_a_running_download(
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """*Terminate* ends the attempt although no thread can be killed, without a traceback."""
+    flower.start("--read_only=False")
+    standin.settings.rate = 40 * KiB
+    process = worker()
+    batch = enqueue(standin.add_item(4096 * KiB), conf=settings)
+    (record,) = batch.results()
+    wait_until(lambda: states(flower) == {"STARTED": 1}, 20.0, "the start")
+
+    url = f"{flower.url}/api/task/revoke/{record.download_id}?terminate=true"
+    urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10).close()
+
+    wait_until(lambda: batch.status().states["REVOKED"] == 1, 15.0, "the end")
+    wait_until(lambda: states(flower) == {"REVOKED": 1}, 10.0, "the end in Flower")
+    assert "Traceback" not in process.text
+
+
 @pytest.mark.parametrize("prefix", ["", "/monitor"])
 def test_a_page_has_all_batches(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess, prefix: str
@@ -371,6 +390,17 @@ def test_the_page_of_batches_in_a_browser(
     assert f"/task/{record.download_id}" in page
     assert "SCENE.zip" in page
     assert "kB/s" in page
+
+
+def test_the_page_is_read_again_below_an_address_with_a_password(flower: FlowerProcess) -> None:
+    """Opened as ``http://user:password@host/batches``, the page is as fresh as any other."""
+    need_browser()
+    flower.start("--basic_auth=me:secret")
+
+    seen = browser.dom(f"{flower.url}/batches".replace("//", "//me:secret@", 1))
+
+    assert "no batch in the ledger yet" in seen
+    assert '<p role="status"></p>' in seen
 
 
 def test_the_page_says_when_it_is_old(flower: FlowerProcess) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.results import Decision
-from geodes_tasks.tasks.ledger_events import corrections
+from geodes_tasks.settings.config import Config
+from geodes_tasks.tasks.app import make
+from geodes_tasks.tasks.ledger_events import LedgerEvents, corrections
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import ask, claimed, postponed, request_of
 
@@ -24,3 +28,33 @@ def test_a_wait_does_not_depend_on_the_clock_of_this_host(
 
     assert event["type"] == "task-retried"
     assert event["exception"].endswith("(waits 300 s)")
+
+
+def begun(ledger: Ledger) -> LedgerEvents:
+    """Return the thread as it is right after the start of Flower; it does not run."""
+    events = LedgerEvents(make(Config()), ledger)
+    events._began = time.monotonic()
+    return events
+
+
+def compared(events: LedgerEvents) -> list[tuple[str, str]]:
+    """Compare twice, as an event may be on its way; return the kinds and ids that are missing."""
+    list(events.missing())
+    return [(event["type"], event["uuid"]) for event in events.missing()]
+
+
+def test_what_started_and_is_queued_again_is_corrected_right_after_the_start(
+    fake_ledger: Ledger,
+) -> None:
+    """Flower goes back from STARTED to PENDING only after a retry."""
+    request = request_of("a")
+    ask(fake_ledger, request)
+    events = begun(fake_ledger)
+    events.note({"type": "task-started", "uuid": request.download_id, "hostname": "w@h"})
+
+    missing = compared(events)
+
+    assert missing == [
+        ("task-retried", request.download_id),
+        ("task-sent", request.download_id),
+    ]
