@@ -11,6 +11,7 @@ from geodes_tasks.ledger.figures import as_count, count_unfinished
 from geodes_tasks.ledger.source_health import hosts_in
 from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import plural
+from geodes_tasks.model.states import Reason
 
 LEFT_OVER_BLOCK = 50
 """Downloads of earlier runs that one script ends: some milliseconds of Redis."""
@@ -68,6 +69,7 @@ class Control(Part):
                     self._connection.run(
                         "requeue_downloads", f"account:{account}:sent", "inf", *ids
                     )
+                self._requeue_refused(account)
             for batch in continued:
                 self._connection.run("rejoin_rings", batch)
             hosts = redis.hget(self._key("sources"), "hosts")
@@ -144,8 +146,28 @@ class Control(Part):
         return Withdrawn(*map(int, answer))
 
     def resume_account(self, account: str) -> bool:
-        """Resume an account. Return whether it was paused."""
-        return self._accounts.resume(account)
+        """Resume an account: what its key was refused for starts first.
+
+        Return whether it was paused.
+        """
+        was_paused = self._accounts.resume(account)
+        self._requeue_refused(account)
+        return was_paused
+
+    def _requeue_refused(self, account: str) -> None:
+        """Put the downloads of an account that wait for its key in front of its queue."""
+        waiting = f"since:{Reason.AUTH}"
+        with self._connection.commands() as redis:
+            # Each goes in front of the one before: the first to be refused starts first.
+            ids = redis.zrevrange(self._key(waiting), 0, -1)
+            pipeline = redis.pipeline(transaction=False)
+            for identifier in ids:
+                pipeline.hget(self._key("download", identifier), "account")
+            owners = pipeline.execute(raise_on_error=False)
+        mine = [one for one, owner in zip(ids, owners, strict=True) if owner == account]
+        for first in range(0, len(mine), LEFT_OVER_BLOCK):
+            block = mine[first : first + LEFT_OVER_BLOCK]
+            self._connection.run("requeue_downloads", waiting, "inf", *block)
 
     def retry(self, downloads: Sequence[str]) -> int:
         """Retry downloads that failed, were cancelled or wait. Return how many."""

@@ -35,11 +35,14 @@ class Row:
     expired: bool = False
     due: str | None = None
     """``later`` or ``past`` while it waits for a time."""
+    refused: bool = False
+    """It waits for another key."""
 
     def move(self, state: State, *, outcome: Outcome | None = None) -> None:
         """Change the state; every move ends a wait and a lease."""
         self.state, self.outcome = state, outcome
         self.due, self.holder, self.expired = None, None, False
+        self.refused = False
 
     def begin(self) -> None:
         """Be asked for, from nothing or anew."""
@@ -149,6 +152,13 @@ class Model:
         for one in left:
             self.rows[one].batches.remove(batch)
         return self.cancel(set(mine) - set(shared)), len(left)
+
+    def resume(self) -> None:
+        """Let the account go on: nothing waits for another key any more."""
+        self.paused = self.by_hand = False
+        for row in self.rows.values():
+            if row.refused:
+                row.move(State.PENDING)
 
     def new_run(self) -> None:
         """Begin anew: what was unfinished is over, batches are those of earlier runs."""

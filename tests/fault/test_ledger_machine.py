@@ -200,7 +200,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def resume(self) -> None:
         """Let the account go on."""
         assert self.ledger.control.resume_account(ACCOUNT)
-        self.model.paused = self.model.by_hand = False
+        self.model.resume()
 
     @rule()
     def pause(self) -> None:
@@ -298,6 +298,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 row.due = "later" if delay_s else None
                 row.attempts -= not counted
                 self.model.paused |= pause
+                row.refused = pause
                 row.sources = held or row.sources
             row.cancelled = False
             self.noted(self._released)

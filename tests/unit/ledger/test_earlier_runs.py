@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from geodes_tasks.ledger import Admission, Ledger
-from geodes_tasks.model.states import State
+from geodes_tasks.model.results import Decision
+from geodes_tasks.model.states import Reason, State
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import (
     ACCOUNT,
@@ -13,6 +14,7 @@ from tests.unit.ledger.test_ledger import (
     assert_totals_are_right,
     claimed,
     failed,
+    postponed,
     proven,
     request_of,
     sent_ids,
@@ -102,6 +104,22 @@ def test_a_pause_by_hand_outlasts_the_run(fake_ledger: Ledger) -> None:
         ("by hand", 2, "set by hand")
     ]
     assert ("source", "s3") in fake_ledger.control.pauses()
+
+
+def test_nothing_waits_for_a_key_in_a_run_that_continues_a_batch(fake_ledger: Ledger) -> None:
+    """The new run may have a new key; what an earlier run left so is ended."""
+    wanted, left = request_of("wanted"), request_of("left")
+    for request, batch in ((wanted, "tuesday"), (left, "monday")):
+        ask(fake_ledger, request, batch=batch)
+        decision = Decision(True, Reason.AUTH, counted=False, pause="key")
+        postponed(fake_ledger, claimed(fake_ledger, request), decision)
+        fake_ledger.account.reset(ACCOUNT)
+
+    fake_ledger.control.begin_run([], ["tuesday"])
+
+    assert fake_ledger.reading.status("tuesday").waiting == {}
+    assert sent_ids(fake_ledger) == [wanted.download_id]
+    assert state_of(fake_ledger, left) is State.REVOKED
 
 
 def test_old_batches_go_and_the_stats_of_their_files_stay(

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from geodes_tasks.errors import (
+    AuthError,
     ChecksumMismatchError,
     LeaseLostError,
     LedgerSchemaError,
@@ -498,6 +499,28 @@ def test_a_paused_account_sends_nothing(fake_ledger: Ledger) -> None:
 
     assert (paused, resumed, twice) == ([], True, False)
     assert set(sent_ids(fake_ledger)) == {request.download_id for request in requests}
+
+
+def test_what_a_key_was_refused_for_starts_first_after_the_resume(fake_ledger: Ledger) -> None:
+    """Nothing waits for a key any more; what waits for the key of another account stays."""
+    theirs, requests = request_of("theirs"), many(fake_ledger, 4)
+    fake_ledger.admission.admit("other", "other", [theirs], lambda _: None)()
+    refused = [claimed(fake_ledger, request) for request in (theirs, *requests[:2])]
+    for claim in refused:
+        error = AuthError("href", "the key", "401")
+        wait = Decision(True, Reason.AUTH, counted=False, pause="key")
+        fake_ledger.leases.postpone(claim, error, wait, ENTRY)
+    # Messages that were on their way: their downloads stand in front of the refused ones.
+    for request in requests[2:]:
+        assert fake_ledger.leases.claim(request.download_id, "w") is Verdict.WAITING
+
+    fake_ledger.control.resume_account(ACCOUNT)
+
+    assert fake_ledger.reading.status(BATCH).waiting == {}
+    assert fake_ledger.reading.failures(BATCH) == []
+    assert fake_ledger.reading.status("other").waiting == {Reason.AUTH: 1}
+    assert sent_ids(fake_ledger)[:2] == [claim.download_id for claim in refused[1:]]
+    assert_counts_are_right(fake_ledger)
 
 
 def test_a_pause_with_an_end_ends(fake_ledger: Ledger, clock: Clock) -> None:
