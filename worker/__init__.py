@@ -6,6 +6,8 @@ Importing it reads the settings and opens no connection.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from celery import signals
 
@@ -29,11 +31,11 @@ def _install(**_: object) -> None:
 signals.celeryd_init.connect(_install)
 
 
-def _send_ledger_events() -> None:
+def _send_ledger_events(tasks: Mapping[str, Any]) -> None:
     from geodes_tasks.ledger import Ledger
     from geodes_tasks.tasks.ledger_events import LedgerEvents
 
-    LedgerEvents(app, Ledger.of(config.load())).start()
+    LedgerEvents(app, Ledger.of(config.load()), tasks).start()
 
 
 if "flower" in sys.argv[1:]:

@@ -12,7 +12,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,27 @@ NAME_WIDTH = 28
 _WAIT = re.compile(r" \(waits (\d+) s\)\Z")
 
 
-def configure(receiver: type, on_ready: Callable[[], None] = lambda: None) -> None:
+def configure(receiver: type, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
     """Set Flower's defaults, and add the page ``/batches`` to its own.
 
     The user's environment, conf file and options still win.
 
     Args:
         receiver: Class in place of Celery's EventReceiver, which hands on whatever comes.
-        on_ready: Called once Flower has read its options, before it listens.
+        on_ready: Called with the tasks that Flower has stored, before it listens.
     """
-    from flower import events
+    from flower import app, events
     from flower.options import options
     from flower.urls import handlers, settings
 
     from geodes_tasks.monitoring.flower_page import OwnSiteOnly, add_page
 
-    events.EventReceiver = receiver
+    class Events(events.Events):  # type: ignore[misc] # flower has no types
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            on_ready(self.state.tasks)
+
+    app.Events, events.EventReceiver = Events, receiver
     add_page(handlers)
     settings["transforms"] = [OwnSiteOnly]
 
@@ -62,21 +67,20 @@ def configure(receiver: type, on_ready: Callable[[], None] = lambda: None) -> No
     options.address = "127.0.0.1"
     # None: not decided by the user; `protect` decides once it knows the passwords.
     options.read_only = None
-    options.add_parse_callback(_Guard(options, on_ready))
+    options.add_parse_callback(_Guard(options))
 
 
 class _Guard:
     """Calls :func:`protect` after Flower has read its conf file, which may name a password."""
 
-    def __init__(self, options: Any, on_ready: Callable[[], None]) -> None:
-        self.options, self.on_ready, self.readings = options, on_ready, 0
+    def __init__(self, options: Any) -> None:
+        self.options, self.readings = options, 0
 
     def __call__(self) -> None:
         # Flower reads its command line, then the conf file, then its command line again.
         self.readings += 1
         if self.readings > 1 or not Path(self.options.conf).exists():
             protect(self.options)
-            self.on_ready()
 
 
 def protect(options: Any) -> None:

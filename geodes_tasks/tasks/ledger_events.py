@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -56,8 +56,14 @@ ENDED, MOST_ENDED = "ENDED", 20_000
 class LedgerEvents(threading.Thread):
     """Sends the events that are missing, for as long as the process lives."""
 
-    def __init__(self, app: Celery, ledger: Ledger) -> None:
-        """Prepare; ``start()`` begins."""
+    def __init__(self, app: Celery, ledger: Ledger, tasks: Mapping[str, Any]) -> None:
+        """Prepare; ``start()`` begins.
+
+        Args:
+            app: Its broker has the events.
+            ledger: Compared with what events show.
+            tasks: Celery's tasks by id, as Flower had stored them when it ended: it shows them so.
+        """
         super().__init__(name="ledger-events", daemon=True)
         self.app, self.ledger = app, ledger
         self._guard = LoopGuard(logger, "events from the ledger", expected=(OperationalError,))
@@ -70,6 +76,14 @@ class LedgerEvents(threading.Thread):
         self._online = set[str]()
         """Workers that events show as online."""
         self._next_tick = self._began = 0.0
+        self._stored: dict[str, tuple[str, str]] = {}
+        """The same as ``_shown``, for what Flower had stored."""
+        for identifier, task in tasks.items():
+            worker = task.worker.hostname if task.worker else ""
+            if task.state in SHOWN_BY.values():
+                self._stored[identifier] = (task.state, worker)
+            else:
+                self._ended[identifier] = worker
 
     def run(self) -> None:
         """Compare until the process ends; a lost connection begins it anew."""
@@ -113,6 +127,11 @@ class LedgerEvents(threading.Thread):
 
     def missing(self) -> Iterator[dict[str, Any]]:
         """Yield the events of downloads that events show in another state than the ledger has."""
+        if self._stored and time.monotonic() - self._began > BEGIN_S:
+            # Not before: each correction is sent once, and Flower must listen.
+            stored, self._stored = self._stored, {}
+            left = stored.keys() - self._ended.keys()
+            self._shown = {one: stored[one] for one in left} | self._shown
         ids = dict.fromkeys(itertools.islice(self._first(), CHECKED))
         order = sorted(self._shown, key=lambda one: self._shown[one][0] == "RETRY")
         ids |= dict.fromkeys(order[:CHECKED])

@@ -277,6 +277,26 @@ def test_the_queue_is_seen_whenever_flower_starts(
 
 
 @pytest.mark.slow
+def test_what_ended_while_flower_was_down_ends_in_it(
+    standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
+) -> None:
+    """A Flower that stores its tasks shows no STARTED or PENDING of the past after a restart."""
+    options = "--persistent=True", f"--db={flower.folder / 'flower.db'}"
+    flower.start(*options)
+    standin.settings.rate = 40 * KiB
+    worker()
+    batch = enqueue([standin.add_item(4096 * KiB) for _ in range(3)], conf=settings)
+    wait_until(lambda: states(flower) == {"STARTED": 2, "PENDING": 1}, 20.0, "before")
+    flower.stop()
+    batch.cancel()
+    wait_until(lambda: batch.status().states["REVOKED"] == 3, 10.0, "the cancel")
+
+    flower.start(*options)
+
+    wait_until(lambda: states(flower) == {"REVOKED": 3}, 25.0, "the end in Flower")
+
+
+@pytest.mark.slow
 def test_what_a_killed_worker_had_is_shown_as_waiting(
     standin: StandIn, settings: Config, worker: WorkerFactory, flower: FlowerProcess
 ) -> None:

@@ -95,7 +95,7 @@ def test_conf_file_is_waited_for(tmp_path: Any) -> None:
     conf = tmp_path / "flowerconfig.py"
     conf.write_text("basic_auth = ['me:secret']\n")
     chosen = options(address="", conf=str(conf))
-    guard = flower._Guard(chosen, lambda: None)
+    guard = flower._Guard(chosen)
 
     guard()
     before = chosen.basic_auth

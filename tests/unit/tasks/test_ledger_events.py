@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 
+from celery.events.state import Task, Worker
+
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.results import Decision
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import make
-from geodes_tasks.tasks.ledger_events import LedgerEvents, corrections
+from geodes_tasks.tasks.ledger_events import BEGIN_S, LedgerEvents, corrections
 from tests.conftest import Clock
-from tests.unit.ledger.test_ledger import ask, claimed, postponed, request_of
+from tests.unit.ledger.test_ledger import ask, claimed, postponed, proven, request_of
 
 
 def test_a_wait_does_not_depend_on_the_clock_of_this_host(
@@ -30,9 +32,13 @@ def test_a_wait_does_not_depend_on_the_clock_of_this_host(
     assert event["exception"].endswith("(waits 300 s)")
 
 
-def begun(ledger: Ledger) -> LedgerEvents:
-    """Return the thread as it is right after the start of Flower; it does not run."""
-    events = LedgerEvents(make(Config()), ledger)
+def begun(ledger: Ledger, **stored: str) -> LedgerEvents:
+    """Return the thread as it is right after the start of Flower; it does not run.
+
+    ``stored`` are the states of downloads that Flower read from its file.
+    """
+    tasks = {one: Task(one, worker=Worker("w@h"), state=state) for one, state in stored.items()}
+    events = LedgerEvents(make(Config()), ledger, tasks)
     events._began = time.monotonic()
     return events
 
@@ -58,3 +64,18 @@ def test_what_started_and_is_queued_again_is_corrected_right_after_the_start(
         ("task-retried", request.download_id),
         ("task-sent", request.download_id),
     ]
+
+
+def test_what_flower_stored_is_corrected_once_it_listens(fake_ledger: Ledger) -> None:
+    """What ended while Flower was down ends in it, and what had ended there is queued again."""
+    done, again = request_of("done"), request_of("again")
+    proven(fake_ledger, done)
+    ask(fake_ledger, again)
+    events = begun(fake_ledger, **{done.download_id: "STARTED", again.download_id: "SUCCESS"})
+
+    early = compared(events)
+    events._began -= BEGIN_S
+    late = compared(events)
+
+    assert early == [("task-retried", again.download_id), ("task-sent", again.download_id)]
+    assert ("task-succeeded", done.download_id) in late
