@@ -13,6 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ AUTH_FILE = "FLOWER_BASIC_AUTH_FILE"
 OPEN_API = "FLOWER_UNAUTHENTICATED_API"
 NAME_WIDTH = 28
 """Characters of a file's name in the list; both ends are kept, where product names differ."""
-_WAIT = re.compile(r" \(waits (\d+) s\)\Z")
 
 
 def configure(receiver: type, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
@@ -137,7 +137,7 @@ def readable(task: Any) -> Any:
     """Return a row of Flower's list with readable texts; Flower passes a copy of the task."""
     task.kwargs = arguments(task.kwargs)
     if task.state == "RETRY":
-        task.result = wait(task.exception, task.retried)
+        task.result = wait(task.exception)
     elif task.state == "FAILURE":
         # The list has little room, and the page of the task has the whole text.
         task.result = without_addresses(error(task.exception or ""))
@@ -170,16 +170,14 @@ def error(exception: str) -> str:
         return exception  # of another program that may send events
 
 
-def wait(exception: str | None, since: float | None) -> str | None:
-    """Return why a download waits, after the time of day when the wait ends.
-
-    ``since`` is in seconds since 1970; None when Flower has not seen the start of the wait.
-    """
-    match = _WAIT.search(exception or "")
-    if exception is None or match is None or since is None:
+def wait(exception: str | None) -> str:
+    """Return why a download waits, after the time of day when the wait ends."""
+    text, _, due_at = (exception or "").rpartition(" (waits until ")
+    try:
+        due, now = datetime.fromisoformat(due_at.removesuffix(")")).timestamp(), time.time()
+    except (ValueError, OverflowError):
         return without_addresses(exception or "")
-    due, now = since + int(match[1]), time.time()
-    reason = without_addresses(exception[: match.start()])
+    reason = without_addresses(text)
     # A row is drawn long after its event: a time that has passed is none to wait for.
     wait_for = f"until {clock(due, now)}" if due > now else "waits for a free worker"
     return f"{wait_for}, {reason}"

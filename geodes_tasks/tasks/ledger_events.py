@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from celery import Celery
@@ -136,7 +135,7 @@ class LedgerEvents(threading.Thread):
         order = sorted(self._shown, key=lambda one: self._shown[one][0] == "RETRY")
         ids |= dict.fromkeys(order[:CHECKED])
         wrong: dict[str, str] = {}
-        fleet, now = self.ledger.dispatch.fleet(), self.ledger.connection.server_time()
+        fleet = self.ledger.dispatch.fleet()
         for identifier, record in zip(ids, self.ledger.reading.read(list(ids)), strict=True):
             state = str(record.state) if record is not None else "FORGOTTEN"
             ended = (ENDED, self._ended[identifier]) if identifier in self._ended else ("", "")
@@ -152,7 +151,7 @@ class LedgerEvents(threading.Thread):
             if record is None or self._wrong.get(identifier) == state or not shown:
                 worker = (record.worker if record else None) or worker
                 worker = worker or next((one.name for one in fleet), "")
-                yield from corrections(identifier, shown, record, worker, now)
+                yield from corrections(identifier, shown, record, worker)
         self._wrong = wrong
         yield from self._silent()
 
@@ -220,7 +219,7 @@ class _Receiver(Receiver):
 
 
 def corrections(
-    identifier: str, shown: str, record: DownloadRecord | None, worker: str, now: float
+    identifier: str, shown: str, record: DownloadRecord | None, worker: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the events that show a download as the ledger has it.
 
@@ -230,7 +229,6 @@ def corrections(
         record: Its record; None when it was forgotten.
         worker: A worker of the fleet, empty where there is none: Celery's state would make a worker
             of any other name.
-        now: The present, in seconds of the server's clock, as the times of the record.
     """
     state = record.state if record is not None else State.REVOKED
     # PENDING comes before every other state, and every state before an end: Celery's state goes
@@ -246,11 +244,8 @@ def corrections(
         yield event_of("task-started", identifier, worker, record)
     elif state is State.RETRY and record is not None:
         error = record.error.message if record.error else ""
-        left_s = 0.0
-        if record.due_at is not None:
-            left_s = datetime.fromisoformat(record.due_at).timestamp() - now
-        # The form in which a worker writes it: Flower's row turns the seconds into a time of day.
-        waits = f"waits {left_s:.0f} s" if left_s > 0 else "waits for its turn"
+        # The form in which a worker writes it, which Flower's row reads.
+        waits = f"waits until {record.due_at}" if record.due_at else "waits for its turn"
         text = f"{record.reason}: {error}".rstrip(": ") + f" ({waits})"
         yield event_of("task-retried", identifier, worker, record, exception=text, traceback="")
     elif state is State.FAILURE and record is not None and record.error is not None:

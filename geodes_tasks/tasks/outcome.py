@@ -22,7 +22,7 @@ from geodes_tasks.errors import (
 )
 from geodes_tasks.ledger import Claim
 from geodes_tasks.model.asset import GEODES
-from geodes_tasks.model.formatting import human_bytes
+from geodes_tasks.model.formatting import human_bytes, instant
 from geodes_tasks.model.results import Decision, DownloadResult
 from geodes_tasks.model.states import Reason
 from geodes_tasks.tasks.core_binding import is_small
@@ -167,8 +167,9 @@ def _retry_or_fail(
         logger.error("FAILED %s: %s: %s", claim.path, type(error).__name__, error)
         process.discard(claim.asset, claim.path, claim.token)
         raise error
+    now = process.wait_for_redis(process.ledger.connection.server_time)
     process.record(lambda: leases.postpone(claim, error, decision, entry))
-    waits = wait_text(decision)
+    waits = wait_text(decision, now)
     logger.warning("%s (%s, %s)", error, decision.reason, waits)
     if isinstance(error, DiskError):
         process.volumes.refused(Path(claim.path), claim.asset.size_bytes, error)
@@ -193,12 +194,15 @@ def decisive(attempt: LeasedAttempt, error: Exception, classified: Exception) ->
     return next(passing, classified)
 
 
-def wait_text(decision: Decision) -> str:
-    """Return how long a download waits, as far as that is known."""
+def wait_text(decision: Decision, now: float) -> str:
+    """Return until when a download waits, as far as that is known.
+
+    ``now`` is in seconds of the server's clock: those of workers may differ.
+    """
     if decision.reason is Reason.OFFLINE:
         return "waits until it is online"
     if decision.pause and decision.pause_s is None:
         return "waits until the account is resumed"
-    # Seconds, not a time of day: Flower turns a number of seconds in this text into one.
     wait_s = decision.pause_s or decision.delay_s
-    return f"waits {wait_s:.0f} s" if wait_s else "waits for its turn"
+    due = instant(now + wait_s).astimezone().isoformat(timespec="seconds")
+    return f"waits until {due}" if wait_s else "waits for its turn"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -130,10 +130,14 @@ def test_strange_arguments_are_shown_as_they_are(text: str | None) -> None:
 
 def test_waiting_row_says_why_and_until_when() -> None:
     """A waiting download shows its reason and when it continues; never a time that has passed."""
-    error = "quota: https://x/y: download quota used up: 50 in the last 3600 s (waits 90 s)"
+    error = "quota: https://x/y: download quota used up: 50 in the last 3600 s"
+    later, past = (
+        (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat() for seconds in (90, -90)
+    )
 
-    shown = readable(task(state="RETRY", exception=error, retried=time.time()))
-    late = readable(task(state="RETRY", exception=error, retried=1_700_000_000.0))
+    # The clock of the worker, which is wrong, says when it was retried.
+    shown = readable(task(state="RETRY", exception=f"{error} (waits until {later})", retried=1.0))
+    late = readable(task(state="RETRY", exception=f"{error} (waits until {past})", retried=9e9))
 
     reason = "quota: download quota used up: 50 in the last 3600 s"
     assert re.fullmatch(rf"until \d\d:\d\d:\d\d \S+, {reason}", shown.result)

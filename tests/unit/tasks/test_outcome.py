@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from celery.exceptions import Ignore
 
@@ -47,6 +49,23 @@ def test_a_transient_error_waits(bench: Bench) -> None:
     assert str(entry["error"]).startswith("TruncatedBodyError: ")
     ((kind, fields),) = bench.events
     assert (kind, fields["exception"][:8]) == ("task-retried", "backoff:")
+
+
+def test_the_text_in_flower_names_the_due_time_of_the_ledger(bench: Bench, clock: Clock) -> None:
+    """A worker whose clock is weeks behind that of the server names the right time."""
+    clock.advance(2e6)
+    bench.transport.cuts = [100 * KiB]
+    request = bench.request()
+
+    with pytest.raises(Ignore, match="backoff"):
+        bench.run(request)
+
+    due = bench.record(request).due_at
+    ((_, fields),) = bench.events
+    told = fields["exception"].rpartition("(waits until ")[2].rstrip(")")
+    assert due is not None
+    late = datetime.fromisoformat(told) - datetime.fromisoformat(due)
+    assert abs(late.total_seconds()) < 5.0
 
 
 def test_the_next_attempt_resumes(bench: Bench, clock: Clock) -> None:
@@ -202,15 +221,20 @@ def test_a_file_without_a_source_in_use_fails_with_its_reason(bench: Bench) -> N
     assert bench.record(request).state is State.FAILURE
 
 
+def local(seconds: float) -> str:
+    """Return a time as ISO 8601 in the local zone."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat()
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (QuotaError("href", "used", 61.0), "waits 61 s"),
+        (QuotaError("href", "used", 61.0), f"waits until {local(61.0)}"),
         (OfflineError("href", 410), "waits until it is online"),
         (AuthError("href", "the key", "401"), "waits until the account is resumed"),
         (WorkerStoppingError("id"), "waits for its turn"),
     ],
 )
 def test_how_long_a_download_waits_is_told(error: Exception, text: str) -> None:
-    """Flower makes a time of day of the seconds."""
-    assert outcome.wait_text(retry.decide(error, 1, "id", Config())) == text
+    """The time is that of the ledger's clock, in the local zone."""
+    assert outcome.wait_text(retry.decide(error, 1, "id", Config()), 0.0) == text
