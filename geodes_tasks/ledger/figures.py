@@ -78,7 +78,7 @@ class Wait:
     reason: str
     count: int
     next_due: float | None
-    """When the first of them is due, in seconds of the server's clock; None when unknown."""
+    """When the first of them is due, in seconds of the server's clock; None for now or unknown."""
     since: float | None = None
     """Since when the first of them waits, in seconds of that clock; None when unknown."""
     last_due: Mapping[str, float] = field(default_factory=dict)

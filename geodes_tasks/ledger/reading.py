@@ -198,7 +198,7 @@ class Reading(Part):
         with self._connection.commands() as redis:
             for name in batches:
                 counters = redis.hgetall(self._key("batch", name))
-                accounts.add(counters.get("account", ""))
+                accounts.add(self._key("account", counters.get("account", "")))
                 for field, value in counters.items():
                     kind, _, reason = field.partition(":")
                     if kind == "waiting" and (number := as_count(value)) > 0:
@@ -207,20 +207,20 @@ class Reading(Part):
         found = []
         for reason, by_batch in sorted(counts.items()):
             # Not of the batches without one: the search would read all that others have.
-            first = self.first_waiting(by_batch, reason)
+            count, first = sum(by_batch.values()), self.first_waiting(by_batch, reason)
             mine = [(name, due) for why, name, due in dues if why == reason and name in batches]
             ends = [due for _, due in mine[:1]]
-            if not mine and len(dues) >= DUE_SAMPLE:
-                ends = [dues[-1][2]]  # none of those that are due earlier is of these batches
+            if len(dues) >= DUE_SAMPLE:
+                ends = ends or [dues[-1][2]]  # none of those that are due earlier is of these
+            elif len(mine) < count and reason != Reason.OFFLINE:
+                ends = []  # the wait of some is over: they go on as soon as they may
             # A file on tape has no due time of its own: it is due with the next poll.
             if reason == Reason.OFFLINE:
-                keys = [self._key("account", name) for name in accounts]
                 with self._connection.commands() as redis:
-                    taped = [f"{key}:poll" for key in keys if redis.zcard(f"{key}:tape")]
-                    polls = [redis.hget(key, "next") for key in taped]
-                ends += [as_number(then) for then in polls if then]
-            count, since = sum(by_batch.values()), first[1] if first else None
-            found.append(Wait(reason, count, min(ends, default=None), since, dict(mine)))
+                    taped = [f"{key}:poll" for key in accounts if redis.zcard(f"{key}:tape")]
+                    ends += [as_number(then) for key in taped if (then := redis.hget(key, "next"))]
+            end, since = min(ends, default=None), first and first[1]
+            found.append(Wait(reason, count, end, since, dict(mine)))
         return found
 
     def _dues(self) -> list[tuple[str, str, float]]:

@@ -236,15 +236,19 @@ def hint_of(group: FailureGroup) -> str:
 def wait_row(snapshot: Snapshot, wait: Wait) -> Row:
     """Return the row of one reason to wait: how many, why, since when and until when."""
     names = {status.account for status in snapshot.batches if wait.reason in status.waiting}
-    accounts = [one for one in snapshot.accounts if one.name in names]
-    ends = [one.paused_until for one in accounts if one.paused == wait.reason]
-    if wait.reason == Reason.QUOTA:
-        ends += [one.quota_reopens for one in accounts]
-    # The first to end counts: each poll and each reopened window may start some of these.
-    when = min((end for end in (wait.next_due, *ends) if end is not None), default=None)
+    outage, is_quota = ("source", wait.reason), wait.reason == Reason.QUOTA
+    tries = [one.until or 0.0 for one in snapshot.pauses if (one.kind, one.reason) == outage]
+    due = max(wait.next_due or 0.0, min(tries, default=0.0))
+    ends = [
+        max(due, one.paused_until or 0.0, one.quota_reopens or 0.0 if is_quota else 0.0)
+        for one in snapshot.accounts
+        if one.name in names and (one.paused is None or one.paused_until)
+    ]
+    # The first account to go on counts. The portal is asked for files on tape during a pause too.
+    when = due if wait.reason == Reason.OFFLINE else min(ends, default=due)
     since = f"since {clock(wait.since, snapshot.at)}" if wait.since is not None else ""
     words = WAIT_WORDS.get(wait.reason, wait.reason)
-    if wait.reason == Reason.OFFLINE and when is not None and when > snapshot.at:
+    if wait.reason == Reason.OFFLINE and when > snapshot.at:
         text = f"asked again at {clock(when, snapshot.at)} (in {human_seconds(when - snapshot.at)})"
     else:
         text = until(when, snapshot.at)

@@ -17,7 +17,7 @@ from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.ledger.reading import BLOCK
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
-from tests.conftest import publish_limits
+from tests.conftest import Clock, publish_limits
 from tests.unit.ledger.test_ledger import (
     ACCOUNT,
     BATCH,
@@ -121,6 +121,21 @@ def test_waits_by_reason_with_the_first_due(limited: Ledger) -> None:
     assert (wait.reason, wait.count) == ("backoff", 2)
     assert wait.next_due is not None
     assert 25 < wait.next_due - limited.connection.server_time() <= 30
+
+
+def test_a_wait_that_is_over_for_some_has_no_time(fake_ledger: Ledger, clock: Clock) -> None:
+    """Those go on as soon as a worker is free: the time at which another one is due is not next."""
+    ask(fake_ledger, request_of("soon"), request_of("late"))
+    for name, delay in (("soon", 2.0), ("late", 600.0)):
+        decision = Decision(True, Reason.BACKOFF, delay_s=delay)
+        postponed(fake_ledger, claimed(fake_ledger, request_of(name)), decision)
+    clock.advance(3.0)
+    fake_ledger.dispatch.recover("w", 1)
+
+    (wait,) = fake_ledger.reading.waits([BATCH])
+
+    assert (wait.count, wait.next_due) == (2, None)
+    assert wait.last_due[BATCH] > clock.time() + 500
 
 
 def test_failures_are_grouped(limited: Ledger) -> None:

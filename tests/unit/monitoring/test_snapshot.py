@@ -263,6 +263,38 @@ def test_the_quota_of_another_account_ends_no_wait() -> None:
     assert f"next at {clock_text(NOW + 500, NOW)}" in wait_row(snapshot, wait).cells[2]
 
 
+@pytest.mark.parametrize(
+    ("reason", "due", "end"),
+    [
+        ("backoff", None, 300),
+        ("backoff", NOW + 500, 500),
+        ("quota", None, 400),
+        ("offline", NOW + 9, 9),
+    ],
+)
+def test_what_is_due_waits_for_the_pause_of_its_account(
+    reason: str, due: float | None, end: float
+) -> None:
+    """The later time counts, whatever the reason; only the tape is asked during a pause."""
+    status = batch_of("b", {reason: 3}, retry=3)
+    mine = replace(ACCOUNT, paused="throttled", paused_until=NOW + 300, quota_reopens=NOW + 400)
+    by_hand = replace(ACCOUNT, name="other", paused="by hand")
+    wait = Wait(reason, 3, due)
+    snapshot = Snapshot(NOW, [status], accounts=[by_hand, mine], waits=[wait])
+
+    assert f"at {clock_text(NOW + end, NOW)}" in wait_row(snapshot, wait).cells[2]
+
+
+def test_what_waits_for_the_network_is_shown_with_the_next_try() -> None:
+    """A source is tried again at a time of its own, later than the wait of a download."""
+    status = batch_of("b", {"outage": 2}, retry=2)
+    outage = Pause("source", "geodes", Reason.OUTAGE, NOW + 8)
+    wait = Wait("outage", 2, None)
+    snapshot = Snapshot(NOW, [status], waits=[wait], accounts=[FREE], pauses=[outage])
+
+    assert f"next at {clock_text(NOW + 8, NOW)}" in wait_row(snapshot, wait).cells[2]
+
+
 def test_a_refused_key_is_named_to_a_batch_that_has_not_met_it() -> None:
     """The account was paused by a batch that is forgotten: the command is there all the same."""
     refused = "401 from https://p/x: the key was refused"
