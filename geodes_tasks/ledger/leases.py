@@ -131,8 +131,6 @@ class Progress:
     source: str = ""
     received_bytes: int = 0
     """Bytes that this attempt received over the network so far."""
-    bytes_per_second: float = 0.0
-    """Mean over the attempt."""
     collection: str = ""
 
 
@@ -209,7 +207,7 @@ class Leases(Part):
             words: list[object] = []
             for one in progress[first : first + RENEWAL_BLOCK]:
                 words += one.download_id, one.token, one.done_bytes, one.source
-                words += one.received_bytes, round(one.bytes_per_second), one.collection
+                words += one.received_bytes, one.collection
             lease_s = self._connection.limits.lease_seconds
             answers += map(Renewal, self._connection.run("renew_leases", lease_s, *words))
         return answers

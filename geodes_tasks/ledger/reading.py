@@ -165,7 +165,7 @@ class Reading(Part):
     def running(self, batch: str = "") -> list[Running]:
         """Return every download under way, or those of a batch, the longest running first."""
         with self._connection.commands() as redis:
-            accounts = redis.smembers(self._key("accounts"))
+            accounts, now = redis.smembers(self._key("accounts")), self._connection.server_time()
             leases = {
                 identifier: end
                 for account in sorted(accounts)
@@ -183,7 +183,7 @@ class Reading(Part):
             rows = zip(ids, pipeline.execute(), strict=True)
         # A lease may outlive its record or its state for a moment: recovery removes it.
         known = (
-            as_running(identifier, values, leases[identifier])
+            as_running(identifier, values, now, leases[identifier])
             for identifier, (state, *values) in rows
             if state == State.STARTED
         )

@@ -44,7 +44,7 @@ MEAN_SECONDS = 20.0
 def mean_speed(text: str | None, now: float) -> float:
     """Return bytes a second at a time of the server, from the mean that the scripts keep."""
     try:
-        rate, since, at = map(float, (text or "").split())
+        rate, since, at = map(as_number, (text or "").split())
     except ValueError:
         return 0.0
     if now - at > 3 * MEAN_SECONDS:
@@ -109,16 +109,16 @@ class Running:
     lease_end: float = 0.0
     """Time at which another worker takes it over unless its worker renews the lease."""
     bytes_per_second: float = 0.0
-    """Mean over the attempt."""
+    """Mean of some 20 seconds."""
 
 
 RUNNING_FIELDS = ("spec", "done", "worker", "source", "started", "speed")
 
 
 def as_running(
-    identifier: str, values: Sequence[str | None], lease_end: float = 0.0
+    identifier: str, values: Sequence[str | None], now: float, lease_end: float = 0.0
 ) -> Running | None:
-    """Parse the ``RUNNING_FIELDS`` of a download; None for damaged ones."""
+    """Parse the ``RUNNING_FIELDS`` of a download at a time of the server; None for damaged ones."""
     spec, done, worker, source, started, speed = values
     try:
         asset = Asset.from_dict(jsontext.parsed(spec or "{}"))
@@ -134,7 +134,7 @@ def as_running(
         source=source or "",
         started=as_number(started),
         lease_end=lease_end,
-        bytes_per_second=as_number(speed),
+        bytes_per_second=round(mean_speed(speed, now)),
     )
 
 

@@ -260,9 +260,9 @@ def worker_sections(snapshot: Snapshot) -> Iterator[Section]:
     if snapshot.workers is None and not snapshot.running:
         return
     gone = {one.name for one in snapshot.silent}
-    # The sum of the means over each attempt: the mean of a batch looks back 20 s only.
     moving = [one for one in snapshot.running if one.worker not in gone]
-    speed = sum(one.bytes_per_second for one in moving)
+    # Of the batches: a small file is over before it has a speed.
+    speed = sum(one.bytes_per_second for one in snapshot.batches)
     slots = sum(worker.slots for worker in snapshot.alive)
     alive = f"{plural(len(snapshot.alive), 'worker')} alive with {plural(slots, 'slot')}"
     detail = joined(

@@ -199,7 +199,6 @@ class LeasedAttempt(Callbacks):
             max(self.done_bytes, -1),
             self.source,
             self.received_bytes,
-            self.bytes_per_second,
             self.claim.asset.collection,
         )
 

@@ -98,7 +98,7 @@ def fleet(server: SizedServer) -> dict[str, float]:
         for second in range(1, seconds + 1):
             done = second * 10**6
             for one in held:
-                progress = Progress(one.download_id, one.token, done, "geodes", done, 10**6, "C")
+                progress = Progress(one.download_id, one.token, done, "geodes", done, "C")
                 ledger.leases.renew([progress])
     workers = [
         Recovery(ledger, Mailbox(), f"w{n}@host", 16)  # type: ignore[arg-type] # it sends

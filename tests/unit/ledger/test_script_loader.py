@@ -32,7 +32,7 @@ ARGUMENTS = {
     "refuse_downloads": ["b", "a", "[]"],
     "release_downloads": ["", "1", "1", "0", "0"],
     "remove_forgotten": ["b:1", "200", "0"],
-    "renew_leases": ["60", "x", "1", "-1", "", "0", "0", "c"],
+    "renew_leases": ["60", "x", "1", "-1", "", "0", "c"],
     "requeue_downloads": ["due", "10"],
     "rejoin_rings": ["b"],
     "spend_quota": ["a", "1", "60", "r"],

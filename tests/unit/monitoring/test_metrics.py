@@ -112,7 +112,7 @@ def test_what_is_left_of_a_batch_and_when_it_ends(busy: Ledger, clock: Clock) ->
     for second in range(1, 6):
         clock.advance(1.0)
         done = 1000 * second
-        progress = Progress(claim.download_id, claim.token, done, "geodes", done, 1000.0, "C")
+        progress = Progress(claim.download_id, claim.token, done, "geodes", done, "C")
         busy.leases.renew([progress])
     busy.dispatch.register("node1", 4)
     seen = values(scraped(busy))

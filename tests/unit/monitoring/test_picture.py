@@ -158,6 +158,16 @@ def test_a_silent_worker_is_named_with_the_time_of_the_take_over() -> None:
     assert files["node1 geodes"].cells[3] == "505.0 kB/s"
 
 
+def test_the_speed_of_the_workers_is_that_of_the_batches() -> None:
+    """Small files are over before one of them has a speed of its own."""
+    small = replace(running(1, "a.zip", "celery@node1"), bytes_per_second=0.0)
+    snapshot = replace(busy_snapshot(), running=[small])
+
+    (detail,) = (one.detail for one in sections(snapshot) if one.title == "workers")
+
+    assert detail.endswith("1 file at 1.8 MB/s")
+
+
 def test_the_worker_of_a_private_run_takes_no_room() -> None:
     """On one machine a file has its source and its bar, no name of a process."""
     row = file_row(running(1, "a.zip", "one-machine-29484-1@vm"), is_silent=False)
