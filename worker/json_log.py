@@ -6,12 +6,14 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from celery import current_task
+
 KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """Attributes that every record has; the others are the fields of the event."""
 
 
 class JsonFormatter(logging.Formatter):
-    """Write a record as one JSON object: time, level, logger, message, and its own fields."""
+    """Write a record as one JSON object: time, level, logger, message, download, its own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback is a text in it."""
@@ -21,6 +23,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        # The id of a task is that of its download.
+        if current_task:
+            fields["download"] = current_task.request.id
         # Celery adds an object of its own to some records: only plain values are fields.
         own = {name: value for name, value in vars(record).items() if name not in KNOWN}
         fields |= {

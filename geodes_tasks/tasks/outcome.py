@@ -52,10 +52,7 @@ def log_start(claim: Claim) -> None:
         claim.attempt,
         human_bytes(claim.asset.size_bytes),
         taken,
-        extra={
-            "action": "download_taken_over" if taken else "download_started",
-            "download": claim.download_id,
-        },
+        extra={"action": "download_taken_over" if taken else "download_started"},
     )
 
 
@@ -84,7 +81,6 @@ def succeed(
         "verified" if result.verified else "unverified: the catalogue has no checksum",
         extra={
             "action": "download_done",
-            "download": claim.download_id,
             "bytes": result.bytes_transferred,
             "seconds": round(seconds, 3),
         },
@@ -125,7 +121,7 @@ def end(
             # Before the record: afterwards another worker may have claimed the same path again.
             process.discard(claim.asset, claim.path, claim.token)
             process.record(lambda: process.ledger.leases.revoke(claim))
-            logger.info("%s: cancelled", claim.path)
+            logger.info("%s: cancelled", claim.path, extra={"action": "download_cancelled"})
             raise Ignore("cancelled")
         _retry_or_fail(process, row, attempt, error)
     except LeaseLostError as lost:
@@ -161,16 +157,18 @@ def _retry_or_fail(
     process.source_order.failed(attempt.server_of(source, error), error, is_probe=claim.probes)
     if attempt.server_of(source) != GEODES:
         decision = retry.not_of_the_account(decision)
-    entry = attempt.history_entry(row.worker, error)
+    entry, name = attempt.history_entry(row.worker, error), type(error).__name__
     if not decision.retry:
         process.record(lambda: leases.fail(claim, error, entry))
-        logger.error("FAILED %s: %s: %s", claim.path, type(error).__name__, error)
+        fields = {"action": "download_failed", "class": name}
+        logger.error("FAILED %s: %s: %s", claim.path, name, error, extra=fields)
         process.discard(claim.asset, claim.path, claim.token)
         raise error
     now = process.wait_for_redis(process.ledger.connection.server_time)
     process.record(lambda: leases.postpone(claim, error, decision, entry))
     waits = wait_text(decision, now)
-    logger.warning("%s (%s, %s)", error, decision.reason, waits)
+    fields = {"action": "download_waits", "class": name, "reason": str(decision.reason)}
+    logger.warning("%s (%s, %s)", error, decision.reason, waits, extra=fields)
     if isinstance(error, DiskError):
         process.volumes.refused(Path(claim.path), claim.asset.size_bytes, error)
     row.send("task-retried", exception=f"{decision.reason}: {error} ({waits})", traceback="")

@@ -104,6 +104,26 @@ def test_the_last_attempt_ends_as_failure(bench: Bench, clock: Clock) -> None:
     assert not (bench.folder / PART_FOLDER).exists()
 
 
+def test_the_log_has_the_class_of_an_error(
+    bench: Bench, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits and what has failed is found by fields, without reading messages."""
+    bench.transport.errors = [TransferError("h", "reset"), LicenceError("h", 423)]
+    request = bench.request()
+
+    with pytest.raises(Ignore, match="backoff"):
+        bench.run(request)
+    clock.advance(60.0)
+    with pytest.raises(LicenceError):
+        bench.run(request)
+
+    fields = [vars(record) for record in caplog.records if hasattr(record, "class")]
+    assert [(one["action"], one["class"], one.get("reason")) for one in fields] == [
+        ("download_waits", "TransferError", "backoff"),
+        ("download_failed", "LicenceError", None),
+    ]
+
+
 def test_a_hopeless_error_ends_at_once(bench: Bench) -> None:
     """A file whose licence was not accepted is not requested twice."""
     bench.transport.errors = [LicenceError("h", 423)]

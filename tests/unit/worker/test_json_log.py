@@ -6,6 +6,8 @@ import io
 import json
 import logging
 
+import celery
+
 from worker.json_log import use_json
 
 
@@ -28,3 +30,22 @@ def test_each_line_is_an_object_with_the_fields_of_the_event() -> None:
     assert done["time"].endswith("+00:00")
     assert "FileNotFoundError" in failed["traceback"]
     assert "\n" in failed["traceback"]
+
+
+def test_each_line_of_a_task_names_its_download() -> None:
+    """Whoever logs it, so that the lines of one download are found; those of others have none."""
+    out = io.StringIO()
+    logger = logging.Logger("geodes_tasks.x")  # noqa: LOG001 - of this test alone
+    logger.addHandler(logging.StreamHandler(out))
+    use_json(logger)
+    app = celery.Celery(set_as_current=False)
+
+    def task() -> None:
+        logger.warning("reset")
+
+    app.task(task, shared=False).apply(task_id="id-1")
+    logger.warning("idle")
+
+    inside, outside = map(json.loads, out.getvalue().splitlines())
+    assert inside["download"] == "id-1"
+    assert "download" not in outside
