@@ -30,6 +30,8 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
                 pass  # the rest of the total: no counter of its own
             case state:
                 counted[f"state:{state}"] += 1
+        if row["state"] in {State.FAILURE, State.REVOKED}:
+            counted["bytes_ended"] += int(row.get("size", 0)) - int(row.get("done", 0))
         if row["state"] == State.FAILURE:
             counted[f"listed:FAILURE:{json.loads(row['error'])['type']}"] += 1
     return counted

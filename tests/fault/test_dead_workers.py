@@ -84,7 +84,7 @@ def test_killed_worker_is_replaced_from_byte_0(cluster: Scene) -> None:
     actions = {one["action"]: one for one in lines if one.get("download") == record.download_id}
     assert is_right(record), cluster.logs
     assert record.outcome is Outcome.DOWNLOADED
-    assert actions.keys() == {"download_taken_over", "download_done"}
+    assert actions.keys() == {"download_taken_over", "download_restarted", "download_done"}
     assert "taken over from a worker that died" in actions["download_taken_over"]["message"]
     assert actions["download_done"]["bytes"] == 6 * MiB
     assert cluster.leftovers() == []

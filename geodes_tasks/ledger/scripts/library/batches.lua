@@ -83,12 +83,16 @@ local function attach(d, name)
   return true
 end
 
--- Return whether all living batches of a download are paused.
+-- Return whether a download is in living batches, and all of them are paused.
 local function are_batches_paused(d)
+  local any = false
   for _, name in ipairs(d.names) do
-    if call('HEXISTS', P .. 'holds', 'batch:' .. name) == 0 and is_in_batch(d, name) then return false end
+    if is_in_batch(d, name) then
+      if call('HEXISTS', P .. 'holds', 'batch:' .. name) == 0 then return false end
+      any = true
+    end
   end
-  return true
+  return any
 end
 
 local function open_batch(name, account)

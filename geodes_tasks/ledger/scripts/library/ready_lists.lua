@@ -81,11 +81,16 @@ local function enqueue_in(d, name, first)
 end
 
 -- The same for each living batch of a download, as any of them may be paused. Sent for one of them, it is
--- stale in the lists of the others.
+-- stale in the lists of the others. What no batch has any more is cancelled.
 local function enqueue(d, first)
+  local any = false
   for _, name in ipairs(d.names) do
-    if is_in_batch(d, name) then enqueue_in(d, name, first) end
+    if is_in_batch(d, name) then
+      enqueue_in(d, name, first)
+      any = true
+    end
   end
+  if not any then revoke(d) end
 end
 
 -- The same for a record that may be damaged, or of an earlier run: such a one ends.
