@@ -34,7 +34,7 @@ def status(
     with open_ledger(output_dir, batch_name) as found:
         batch, ledger = open_batch(batch_name, found), found.ledger
         if item is not None:
-            records = map(ledger.reading.record, ledger.reading.named(batch.id, [item]))
+            records = ledger.reading.read(ledger.reading.named(batch.id, [item]), batch.id)
             there = [record for record in records if record is not None]
             if as_json:
                 write_data([record.to_dict() for record in there])

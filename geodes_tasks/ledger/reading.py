@@ -117,7 +117,7 @@ class Reading(Part):
             UnknownBatchError: no such batch.
         """
         for ids in self._blocks(batch):
-            yield from filter(None, self.read(ids))
+            yield from filter(None, self.read(ids, batch))
 
     def record(self, download_id: str) -> DownloadRecord | None:
         """Return one record; None when the download is unknown."""
@@ -145,8 +145,8 @@ class Reading(Part):
                 found[identifier] = Asset.from_dict(json.loads(row[0] or ""))
         return found
 
-    def read(self, ids: Sequence[str]) -> list[DownloadRecord | None]:
-        """Return the records of some downloads in one round trip; None for an unknown one.
+    def read(self, ids: Sequence[str], batch: str = "") -> list[DownloadRecord | None]:
+        """Return some records in one round trip, as a batch has them; None for an unknown one.
 
         Raises:
             LedgerUnavailableError: Redis does not answer.
@@ -158,7 +158,7 @@ class Reading(Part):
             # An entry may be an error of the server: the key holds another type.
             found = pipeline.execute(raise_on_error=False)
         return [
-            as_record(identifier, data) if data else None
+            as_record(identifier, data, batch) if data else None
             for identifier, data in zip(ids, found, strict=True)
         ]
 

@@ -142,13 +142,14 @@ _VERIFIED: dict[str, Verified] = {"1": True, "crc32": "crc32"}
 """Values of the field ``verified`` to those of a record."""
 
 
-def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
+def as_record(identifier: str, data: Mapping[str, str], batch: str = "") -> DownloadRecord:
     """Parse the hash of one download; a damaged one becomes a record with DamagedRecordError.
 
+    For a batch that found the file there, the record is of that, and not of the transfer before.
     Other programs may write to the same Redis: one bad hash must not cost the report of a batch.
     """
     try:
-        return _parsed(identifier, data)
+        return _parsed(identifier, _as_found(data, batch))
     except (*UNREADABLE, zlib.error):
         # Not SUCCESS: what cannot be read proves no file.
         known = data.get("state") if isinstance(data, dict) else None
@@ -171,6 +172,18 @@ def as_record(identifier: str, data: Mapping[str, str]) -> DownloadRecord:
             error=ErrorInfo.of(DamagedRecordError(identifier)),
             download_id=identifier,
         )
+
+
+def _as_found(data: Mapping[str, str], batch: str) -> Mapping[str, str]:
+    """Return the fields as they are for a batch: without a transfer where it found the file."""
+    if (found := data.get(f"present:{batch}")) is None:
+        return data
+    rest = {
+        name: value
+        for name, value in data.items()
+        if name not in {"started", "source"} and not name.startswith("bytes")
+    }
+    return rest | {"outcome": Outcome.ALREADY_PRESENT, "finished": found}
 
 
 def _parsed(identifier: str, data: Mapping[str, str]) -> DownloadRecord:

@@ -81,7 +81,6 @@ ALLOWED_MOVES: frozenset[tuple[State | None, State]] = frozenset(
         (State.RETRY, State.REVOKED),  # cancelled while it waited
         (State.RETRY, State.FAILURE),  # the wait ended with an error
         (State.SUCCESS, State.PENDING),  # enqueued again: the file is checked again
-        (State.SUCCESS, State.SUCCESS),  # enqueued again, one stat showed it unchanged
         (State.FAILURE, State.PENDING),  # enqueued or retried
         (State.REVOKED, State.PENDING),  # enqueued or retried
     }

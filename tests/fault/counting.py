@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from geodes_tasks.model.states import State
+from geodes_tasks.model.states import Outcome, State
 
 if TYPE_CHECKING:
     from geodes_tasks.ledger import Ledger
@@ -21,11 +21,14 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
         counted["total"] += 1
         counted["bytes_total"] += int(row.get("size", 0))
         counted["bytes_done"] += int(row.get("done", 0))
+        if row["state"] in {State.FAILURE, State.REVOKED}:
+            counted["bytes_ended"] += int(row.get("size", 0)) - int(row.get("done", 0))
         match row["state"]:
             case State.RETRY:
                 counted[f"waiting:{row['reason']}"] += 1
             case State.SUCCESS:
-                counted[f"outcome:{row['outcome']}"] += 1
+                found = f"present:{batch}" in row
+                counted[f"outcome:{Outcome.ALREADY_PRESENT if found else row['outcome']}"] += 1
             case State.PENDING:
                 pass  # the rest of the total: no counter of its own
             case state:

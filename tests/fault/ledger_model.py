@@ -108,7 +108,6 @@ class Model:
         if row.state in ACTIVE:
             return Admission.JOINED
         if row.state is State.SUCCESS and unchanged:
-            row.outcome = Outcome.ALREADY_PRESENT
             return Admission.PRESENT
         answer = Admission.AGAIN if row.state else Admission.NEW
         row.begin()

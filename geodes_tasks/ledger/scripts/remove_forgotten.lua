@@ -7,7 +7,7 @@ local key, removed, stay = P .. 'forgotten:' .. name, 0, 0
 local ids = call('ZRANGE', key, first, first + most - 1)
 
 local function remove_record(d)
-  add(LEDGER, counter_of(d), -1)
+  add(LEDGER, counter_of(d, LEDGER), -1)
   if call('HGET', P .. 'paths', d.path or '') == d.id then call('HDEL', P .. 'paths', d.path) end
   call('UNLINK', download_key(d.id))
   removed = removed + 1

@@ -242,17 +242,42 @@ def test_a_proven_file_is_looked_at_once(
     assert_counts_are_right(fake_ledger)
 
 
-def test_a_present_file_says_so(fake_ledger: Ledger) -> None:
-    """Its record is SUCCESS, ALREADY_PRESENT, with nothing transferred, in both batches."""
+def test_a_present_file_says_so(fake_ledger: Ledger, clock: Clock) -> None:
+    """In the batch that found it; that which fetched it keeps its outcome, bytes, times, source."""
     request = request_of()
     proven(fake_ledger, request)
+    (before,) = fake_ledger.reading.records(BATCH)
+    clock.advance(60.0)
 
-    ask(fake_ledger, request, batch="second", at=PROOF)
+    for name in ("second", "a third", "second"):
+        ask(fake_ledger, request, batch=name, at=PROOF)
 
-    record = record_of(fake_ledger, request)
+    (first,), (record,) = map(list, map(fake_ledger.reading.records, (BATCH, "second")))
+    assert first == before == record_of(fake_ledger, request)
     assert (record.state, record.outcome) == (State.SUCCESS, Outcome.ALREADY_PRESENT)
     assert (record.bytes_transferred, record.source, record.verified) == (0, None, True)
+    assert (record.started_at, dict(record.sources)) == (None, {})
+    assert str(record.finished_at) > str(before.finished_at)
     assert fake_ledger.dispatch.release() == []
+    assert_counts_are_right(fake_ledger)
+
+
+def test_a_present_file_that_is_fetched_again_is_that_in_all_batches(fake_ledger: Ledger) -> None:
+    """What a batch found is gone with the file, and what a forgotten batch found with the batch."""
+    request = request_of()
+    proven(fake_ledger, request)
+    ask(fake_ledger, request, batch="gone", at=PROOF)
+    fake_ledger.retention.forget("gone")
+    ask(fake_ledger, request, batch="second", at=PROOF)
+    key = fake_ledger.connection.key("download", request.download_id)
+    found = [name for name in fake_ledger.connection.client.hkeys(key) if "present" in name]
+    ask(fake_ledger, request, batch="third", at=None)
+    fake_ledger.leases.finish(claim := claimed(fake_ledger, request), result_of(claim))
+
+    assert found == ["present:second"]
+    for name in (BATCH, "second", "third"):
+        assert nonzero(fake_ledger.reading.status(name).outcomes) == {"DOWNLOADED": 1}
+    assert_counts_are_right(fake_ledger)
 
 
 def test_only_files_that_were_proven_are_looked_at(fake_ledger: Ledger) -> None:

@@ -37,12 +37,11 @@ local function begin_download(d, entry, account)
   make_ready(d)
 end
 
--- Record that a file proven before is still there.
-local function mark_present(d)
-  -- Counted so already, where it was enqueued before: nothing moves.
-  if d.outcome ~= 'ALREADY_PRESENT' then move(d, 'SUCCESS', { outcome = 'ALREADY_PRESENT' }) end
-  set(d, { finished = now_text, bytes = 0 })
-  clear(d, 'source', 'bytes:s3', 'bytes:geodes')
+-- Record that a batch found a file that was proven before: for others the record stays as it is.
+local function mark_present(d, batch)
+  add(batch, counter_of(d, batch), -1)
+  set(d, { ['present:' .. batch] = now_text })
+  add(batch, counter_of(d, batch), 1)
 end
 
 -- Admit one entry; return its answer (see admit_downloads.lua).
@@ -64,7 +63,7 @@ local function admit(entry, batch, account)
   if not entry.spec and proof ~= entry.proof then return 'tell' end
   attach(d, batch)
   if proof and proof == entry.proof then
-    mark_present(d)
+    mark_present(d, batch)
     return 'present'
   end
   begin_download(d, entry, account)

@@ -5,7 +5,7 @@ local function count_in_batch(d, name, sign)
   add(name, 'bytes_total', sign * number(d.size))
   add(name, 'bytes_done', sign * number(d.done))
   add(name, 'bytes_ended', sign * bytes_given_up(d))
-  if d.state then add(name, counter_of(d), sign) end
+  if d.state then add(name, counter_of(d, name), sign) end
 end
 
 -- Return how a batch lists a download for its error, so that readers find it without reading the batch;
@@ -33,8 +33,11 @@ local function other_batches_of(d, batch)
 end
 
 local function set_batches(d, names)
-  local listed = {}
-  for at, name in ipairs(names) do listed[at] = name:gsub(' ', '\n') end
+  local listed, is_left = {}, {}
+  for at, name in ipairs(names) do listed[at], is_left[name] = name:gsub(' ', '\n'), true end
+  for _, name in ipairs(d.names) do
+    if not is_left[name] then clear(d, 'present:' .. name) end
+  end
   d.names = names
   set(d, { batches = table.concat(listed, ' ') })
 end

@@ -1,7 +1,8 @@
 -- The key layout, and the one function that sends a command.
 -- KEYS[1] is the prefix of all keys. Keys are computed, so Redis Cluster is not supported.
 --
---   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...
+--   download:<id>            hash    one record: state, spec (JSON), path, batches, account, ...;
+--                            present:<batch>: when that batch found the file there
 --   batch:<name>             hash    counters: total, state:<S>, outcome:<O> in place of SUCCESS, waiting:<R>
 --                            in place of RETRY, bytes_* (bytes_ended: of failed
 --                            and cancelled ones, not fetched); owner, speed

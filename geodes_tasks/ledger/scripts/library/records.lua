@@ -29,9 +29,11 @@ local function add(batch, counter, amount)
   counters[counter], sums[batch] = (counters[counter] or 0) + amount, counters
 end
 
--- Return the one counter in which a download counts: its state, the reason of its wait or its outcome.
-local function counter_of(d)
+-- Return the one counter in which a download counts in a batch, or in the whole ledger: its state, the
+-- reason of its wait or its outcome. A later batch that found the file there has an outcome of its own.
+local function counter_of(d, batch)
   if d.state == 'RETRY' then return 'waiting:' .. (d.reason or '') end
+  if d.state == 'SUCCESS' and d['present:' .. batch] then return 'outcome:ALREADY_PRESENT' end
   if d.state == 'SUCCESS' then return 'outcome:' .. (d.outcome or '') end
   return 'state:' .. d.state
 end
@@ -50,9 +52,8 @@ end
 -- Count a download in its state or, with sign -1, no more. For the whole ledger only those that have
 -- ended: the others are in `leases` or in a set `since`, and the size of a set costs nothing.
 local function count_state(d, sign)
-  local counter = counter_of(d)
-  if ENDED[d.state] then add(LEDGER, counter, sign) end
-  count_in_batches(d, counter, sign)
+  if ENDED[d.state] then add(LEDGER, counter_of(d, LEDGER), sign) end
+  for _, name in ipairs(d.names) do add(name, counter_of(d, name), sign) end
   count_in_batches(d, 'bytes_ended', sign * bytes_given_up(d))
 end
 

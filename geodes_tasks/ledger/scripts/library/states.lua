@@ -18,6 +18,7 @@ local function move(d, to, values)
   if d.state then
     count_state(d, -1)
     if is_queued(d) then call('ZREM', since_key(d), d.id) end
+    for _, name in ipairs(d.names) do clear(d, 'present:' .. name) end
     if d.counted then clear(d, 'counted', 'speed') end
     local entry = error_entry(d)
     if entry then
