@@ -21,8 +21,6 @@ def recount(ledger: Ledger, batch: str) -> Counter[str]:
         counted["total"] += 1
         counted["bytes_total"] += int(row.get("size", 0))
         counted["bytes_done"] += int(row.get("done", 0))
-        if row["state"] in {State.FAILURE, State.REVOKED}:
-            counted["bytes_ended"] += int(row.get("size", 0)) - int(row.get("done", 0))
         match row["state"]:
             case State.RETRY:
                 counted[f"waiting:{row['reason']}"] += 1
