@@ -12,7 +12,7 @@ from typing import Literal
 
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.steering import BY_HAND
-from geodes_tasks.errors import for_reader, in_folder
+from geodes_tasks.errors import LedgerStuckError, for_reader, in_folder
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus
@@ -120,6 +120,18 @@ class Waiting:
         waited = self.machine is None and now - self._began >= NO_WORKER_S
         if waited and not self.ledger.dispatch.workers():
             yield "worker", "no worker is alive: start one with `geodes-tasks worker`; waiting"
+        if self.machine is not None:
+            try:
+                self.ledger.connection.check_writes()
+            except LedgerStuckError as error:
+                where = f"the private Redis server in {self.machine.state}"
+                yield (
+                    "writes",
+                    (
+                        f"{where} takes no changes: {error.problem}. If its volume is full, make room: "
+                        "the run continues by itself."
+                    ),
+                )
 
     def _pause(self, status: BatchStatus) -> tuple[str, str] | None:
         """Return the pause that only a person ends, as a name and a line; None without one."""

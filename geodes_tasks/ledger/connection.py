@@ -255,6 +255,15 @@ class Connection:
             pipeline.wait(1, WAIT_MS)
             return bool(pipeline.execute()[-1])
 
+    def check_writes(self) -> None:
+        """Write nothing new, to see that the server takes changes.
+
+        Raises:
+            LedgerStuckError: it takes none, for its disk or its memory is full.
+        """
+        with self.commands() as client:
+            client.set(self.key("schema"), SCHEMA, xx=True)
+
     def end_server(self) -> None:
         """Stop a private server after it has written its data; do nothing where there is none.
 

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
+import redis
 
 from geodes_tasks.client.enqueue_admission import proof_at
 from geodes_tasks.client.local_server import MANY_FILES, OneMachine, cores
 from geodes_tasks.client.planning import Selection, plan
+from geodes_tasks.client.private_server import runtime_folder
 from geodes_tasks.ledger import Claim, Ledger
 from geodes_tasks.ledger.script_loader import script_text
 from geodes_tasks.model.results import DownloadResult
@@ -441,6 +443,29 @@ def test_a_signal_leaves_the_terminal_as_it_was(
         assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
         assert shown.count(b"\x1b[?1049h") == shown.count(b"\x1b[?1049l")
     assert still_running(tmp_path) == {}
+
+
+def test_a_server_that_takes_no_changes_is_named(
+    cli: CommandLine, standin: StandIn, tmp_path: Path
+) -> None:
+    """As when its volume is full: one line says so, and the run continues when it takes them."""
+    seed(standin, 6, MiB)
+    standin.settings.rate = MiB
+    process = cli.begin("download", "items.json", "-o", "out", "-j", "1")
+    await_transfers(standin)
+    (path,) = runtime_folder().glob(f"*-{process.pid}.sock")
+    server = redis.Redis(unix_socket_path=str(path))
+    server.config_set("min-replicas-to-write", 1)
+    time.sleep(6.0)
+    server.config_set("min-replicas-to-write", 0)
+    server.close()
+    standin.settings.rate = None
+
+    _, said = reap(process, 60.0)
+
+    assert process.returncode == 0, said
+    assert said.count("takes no changes: NOREPLICAS") == 1
+    assert said.count("the run continues by itself") == 1
 
 
 @pytest.mark.slow
