@@ -124,14 +124,11 @@ class Waiting:
             try:
                 self.ledger.connection.check_writes()
             except LedgerStuckError as error:
-                where = f"the private Redis server in {self.machine.state}"
-                yield (
-                    "writes",
-                    (
-                        f"{where} takes no changes: {error.problem}. If its volume is full, make room: "
-                        "the run continues by itself."
-                    ),
+                line = (
+                    f"the private Redis server in {self.machine.state} takes no changes: "
+                    f"{error.problem}. If its volume is full, make room: the run continues by itself."
                 )
+                yield "writes", line
 
     def _pause(self, status: BatchStatus) -> tuple[str, str] | None:
         """Return the pause that only a person ends, as a name and a line; None without one."""
