@@ -126,7 +126,7 @@ class Waiting:
             except LedgerStuckError as error:
                 line = (
                     f"the private Redis server in {self.machine.state} takes no changes: "
-                    f"{error.problem}. If its volume is full, make room: the run continues by itself."
+                    f"{error.problem}. If its volume is full, make room: it continues by itself."
                 )
                 yield "writes", line
 
