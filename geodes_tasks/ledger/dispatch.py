@@ -223,7 +223,8 @@ class Dispatch(Part):
     def fleet(self) -> list[WorkerState]:
         """Return the workers that were seen lately, by name."""
         with self._connection.commands() as redis:
-            seen = redis.zrange(self._key("workers"), 0, -1, withscores=True)
+            # Without those that are about to be removed (see unregister).
+            seen = redis.zrangebyscore(self._key("workers"), "(0", "+inf", withscores=True)
             pipeline = redis.pipeline(transaction=False)
             for name, _ in seen:
                 pipeline.hmget(self._key("worker", name), "version", "limits", "closed")

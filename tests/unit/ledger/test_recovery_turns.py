@@ -310,3 +310,11 @@ def test_forgetting_costs_the_same_for_each_record_with_much_litter(ledger: Ledg
     assert (kept.removed, kept.left) == (0, 1)
     assert spent["usec"] / spent["calls"] < 1000
     assert client.zscore(litter, one.download_id) is not None
+
+
+def test_a_worker_that_is_being_removed_is_no_silent_one(fake_ledger: Ledger) -> None:
+    """Between the two steps of its removal no view shows it as silent since 1970."""
+    fake_ledger.dispatch.register("w@host", 4)
+    fake_ledger.connection.client.zadd(fake_ledger.connection.key("workers"), {"w@host": 0})
+
+    assert fake_ledger.dispatch.fleet() == []
