@@ -7,17 +7,45 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from celery import signals
 
-from geodes_tasks.errors import write_for_shell
+from geodes_tasks.errors import ConfigError, write_for_shell
 from geodes_tasks.settings import config
+from geodes_tasks.settings.cluster import require_cluster
+from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import make
+
+
+def _settings() -> Config:
+    """Load the settings; a command of Celery ends with one line where they are wrong."""
+    program, words = Path(sys.argv[0]), {*sys.argv[1:]}
+    is_celery = "celery" in {program.name, program.parent.name}
+    try:
+        settings = config.load()
+        if is_celery and words & {"worker", "flower"}:
+            require_cluster(settings, "celery -A worker")
+    except ConfigError as error:
+        if not is_celery:
+            raise
+        sys.exit(_usage_error(error))
+    return settings
+
+
+def _usage_error(error: ConfigError) -> int:
+    """Write an error of the settings as one line; return the exit code."""
+    from geodes_tasks.model.results import ErrorInfo
+    from geodes_tasks.monitoring.wording import in_words
+
+    print(in_words("error", ErrorInfo.of(error)), file=sys.stderr)  # noqa: T201 - Celery logs later
+    return 2
+
 
 # Logs and Flower's pages are for those who run the cluster, at a shell.
 write_for_shell()
-app = make(config.load())
+app = make(_settings())
 app.set_default()
 
 

@@ -17,7 +17,7 @@ from geodes_tasks.cli.command_table import INTERRUPTED
 from geodes_tasks.cli.options import AsJson, ConfigFile
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import dry_run as dry_runs
-from geodes_tasks.client import enqueue_admission, exit_codes, ledgers, planning
+from geodes_tasks.client import enqueue_admission, exit_codes, planning
 from geodes_tasks.client import run as runs
 from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.dry_run import Plan
@@ -40,6 +40,7 @@ from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.monitoring.wording import summary
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
+from geodes_tasks.settings.cluster import require_cluster
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac.readers import Found
 from geodes_tasks.transfer import disk
@@ -178,7 +179,7 @@ def enqueue(
     geodes-tasks search -c PEPS_S2_L1C -o - | geodes-tasks enqueue - -o /data/april --wait
     """
     settings = config.load(config_file, download_dir=output_dir, account=account)
-    ledgers.require_cluster(settings, "enqueue")
+    require_cluster(settings, "enqueue")
     named_key(settings.account)
     selection = planning.Selection(
         planning.folder(settings.download_dir), include=include or (), exclude=exclude or (),

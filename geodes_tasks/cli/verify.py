@@ -25,6 +25,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import human_bytes, plural
 from geodes_tasks.monitoring.terminal import view
 from geodes_tasks.settings import config
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import audit
 from geodes_tasks.transfer.audit import BAD, Audited, Expected
@@ -89,7 +90,7 @@ def open_ledger(conf: Config, folder: Path | None, target: str | None) -> Iterat
     is_private = folder in known_folders(conf)
     if folder is None:
         opened = ledgers.selected(conf, None, target, write_line)
-    elif is_private or ledgers.has_cluster(conf):
+    elif is_private or has_cluster(conf):
         opened = ledgers.opened(conf, folder if is_private else None)
     else:
         write_line(f"nothing was downloaded to {folder}")

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import typer
 
-from geodes_tasks.client.ledgers import require_cluster
 from geodes_tasks.settings import config
+from geodes_tasks.settings.cluster import require_cluster
 
 _START = """
 import sys

@@ -27,6 +27,7 @@ from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.monitoring import dataframe, html
 from geodes_tasks.monitoring.snapshot import SnapshotReader
 from geodes_tasks.settings import config
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 
@@ -68,7 +69,7 @@ class Batch:
         self._conf = config.of(conf)
         self.ledger = ledger or Ledger.of(self._conf)
         self._is_empty = is_empty
-        self._is_found = bool(is_empty or ledger or folder) or ledgers.has_cluster(self._conf)
+        self._is_found = bool(is_empty or ledger or folder) or has_cluster(self._conf)
 
     def __repr__(self) -> str:
         """Name the batch, and the folder of a private ledger."""
@@ -339,7 +340,7 @@ def batches(*, conf: Config | None = None) -> list[Batch]:
         ['april']
     """
     conf = config.of(conf)
-    if ledgers.has_cluster(conf):
+    if has_cluster(conf):
         return [Batch(name, None, conf) for name in Ledger.of(conf).reading.batches()]
     private = ledgers.private_batches(conf)
     return [Batch(name, None, conf, folder) for folder, names in private for name in names]

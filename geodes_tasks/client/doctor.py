@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from geodes_tasks.client.doctor_portal import clock_check, key_file_checks, portal_checks, s3_checks
-from geodes_tasks.client.ledgers import has_cluster
 from geodes_tasks.client.private_server import server_binary
 from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Ledger, WorkerState
 from geodes_tasks.ledger.checks import Check, Level, default_user_check, server_checks
 from geodes_tasks.model.formatting import human_bytes, plural
 from geodes_tasks.model.version import __version__
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transfer import disk
 

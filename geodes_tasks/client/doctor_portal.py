@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from geodes_tasks import transports
-from geodes_tasks.client.ledgers import has_cluster
 from geodes_tasks.errors import AuthError, GeodesTasksError, KeyMissingError, UnreachableError
 from geodes_tasks.ledger.checks import Check, Level
 from geodes_tasks.settings.account_keys import loose_key_files, named_accounts, of_account
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.http.availability import Availability, KeyState
 from geodes_tasks.transports.http.http_client import HttpClient

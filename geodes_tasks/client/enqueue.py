@@ -11,6 +11,7 @@ from geodes_tasks.client.batch import Batch
 from geodes_tasks.client.item_like import ItemsLike, SourceName, check_items, check_source
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac import readers
 from geodes_tasks.transfer import disk
@@ -87,7 +88,7 @@ def enqueue(
         keep_archive=keep_archive, members=members, portal_ranges=portal_ranges,
     )  # fmt: skip
     planned = planning.plan(readers.items_of(items), selection)
-    private = None if ledgers.has_cluster(conf) else folder
+    private = None if has_cluster(conf) else folder
     with ledgers.opened(conf, private, is_new=True) as found:
         if private is not None:
             # One error now, in place of the same error for every download.

@@ -13,29 +13,10 @@ from geodes_tasks.client.local_server import OneMachine, known_folders
 from geodes_tasks.errors import ConfigError, GeodesTasksError, UnknownBatchError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import nearest
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 
 logger = logging.getLogger(__name__)
-
-
-def has_cluster(conf: Config) -> bool:
-    """Return whether the settings name a Redis: its workers download then."""
-    return "redis_url" in conf.given
-
-
-def require_cluster(conf: Config, command: str) -> None:
-    """Check that the settings name a Redis, for a command that needs workers elsewhere.
-
-    Raises:
-        ConfigError: they do not.
-    """
-    if not has_cluster(conf):
-        raise ConfigError(
-            "GEODES_TASKS_REDIS_URL",
-            f"`{command}` needs the Redis of a cluster, and none is configured",
-            "Type: export GEODES_TASKS_REDIS_URL=redis://HOST:6379/0. On one machine "
-            "`geodes-tasks download` needs none.",
-        )
 
 
 def folder_of(conf: Config, given: str | Path | None = None) -> Path:

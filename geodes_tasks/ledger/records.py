@@ -87,7 +87,8 @@ def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatu
         },
         bytes_total=as_count(counters.get("bytes_total")),
         bytes_done=as_count(counters.get("bytes_done")),
-        bytes_ended=as_count(counters.get("bytes_ended")),
+        # Below 0 where the version before, which did not count them, ended what is retried now.
+        bytes_ended=max(as_count(counters.get("bytes_ended")), 0),
         bytes_per_second=mean_speed(counters.get("speed"), now),
     )
 

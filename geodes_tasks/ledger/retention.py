@@ -102,7 +102,8 @@ class Retention(Part):
         """Return the names of the newest batches that are not over, so many at most."""
         with self._connection.commands() as redis:
             names = redis.zrevrange(self._key("batches"), 0, -1)
-        rows = self._counters(names)
+            begun = redis.smembers(self._key("open"))
+        rows = self._counters([name for name in names if name in begun])
         return [name for name, counters in rows if count_unfinished(counters)][:most]
 
     def forget(self, batch: str, *, unfinished: bool = False) -> None:

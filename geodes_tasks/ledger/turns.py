@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from geodes_tasks.ledger.connection import Connection
 from geodes_tasks.ledger.figures import as_count, as_number, batch_states
+from geodes_tasks.model.asset import S3
 from geodes_tasks.model.states import Reason, State
 
 TURNS = 50
@@ -34,17 +35,21 @@ def turns_of(connection: Connection, account: str) -> list[Turn]:
         pipeline = redis.pipeline(transaction=False)
         for name in names:
             pipeline.hgetall(connection.key("batch", name))
-        rows = zip(names, pipeline.execute(raise_on_error=False), strict=True)
+            # What S3 alone serves spends nothing of the quota.
+            pipeline.llen(connection.key("batch", name, "ready", S3, account))
+        found = pipeline.execute(raise_on_error=False)
+        rows = zip(names, found[::2], found[1::2], strict=True)
     return [
         Turn(
             name,
             states[State.PENDING]
             + states[State.RETRY]
+            - on_s3
             - as_count(counters.get(f"waiting:{Reason.OFFLINE}")),
             int(as_number(counters.get("priority"))),
             as_count(counters.get("weight")) or 1,
         )
-        for name, counters in rows
-        if isinstance(counters, dict)
+        for name, counters, on_s3 in rows
+        if isinstance(counters, dict) and isinstance(on_s3, int)
         for states in (batch_states(counters),)
     ]

@@ -63,7 +63,7 @@ def expected_end(
     requests = states[State.PENDING] + states[State.RETRY] - tape - on_s3
     if account is not None and account.probing and not account.quota_count and requests > 0:
         return End(None, "the portal refused for its quota, and no setting names it")
-    others = requests_before(status.batch, requests, turns)
+    others = requests_before(status.batch, requests, turns) if requests > 0 else 0
     quota, why = quota_end(account, requests + others, at), ""
     if account is not None and requests > 0:
         next_due = max(next_due, account.paused_until or 0.0)

@@ -261,8 +261,9 @@ def worker_sections(snapshot: Snapshot) -> Iterator[Section]:
         return
     gone = {one.name for one in snapshot.silent}
     moving = [one for one in snapshot.running if one.worker not in gone]
-    # Of the batches: a small file is over before it has a speed.
-    speed = sum(one.bytes_per_second for one in snapshot.batches)
+    # A small file is over before it has a speed, and one of two batches counts in both of them.
+    running = sum(one.bytes_per_second for one in moving)
+    speed = max(running, *(one.bytes_per_second for one in snapshot.batches), 0.0)
     slots = sum(worker.slots for worker in snapshot.alive)
     alive = f"{plural(len(snapshot.alive), 'worker')} alive with {plural(slots, 'slot')}"
     detail = joined(

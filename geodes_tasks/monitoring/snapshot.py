@@ -236,10 +236,11 @@ class SnapshotReader:
         snapshot = replace(snapshot, silent=silent_workers(snapshot), pauses=self._pauses(snapshot))
         snapshot = replace(snapshot, lost=self._lost(snapshot))
         statuses = [replace(one, bytes_per_second=speed_now(snapshot, one)) for one in statuses]
+        used = {status.account for status in statuses}
         turns = {
             one.name: turns_of(ledger.connection, one.name)
             for one in snapshot.accounts
-            if one.quota_count
+            if one.quota_count and one.name in used
         }
         ends = {
             one.batch: self._end(snapshot, one, turns.get(one.account or "", ()))

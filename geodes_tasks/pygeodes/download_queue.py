@@ -22,6 +22,7 @@ from geodes_tasks.model.states import State
 from geodes_tasks.monitoring import dataframe, html
 from geodes_tasks.monitoring.wording import summary
 from geodes_tasks.pygeodes.instances import PORTALS
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 from geodes_tasks.stac import readers
 from geodes_tasks.transfer import audit, disk
@@ -168,7 +169,7 @@ class DownloadQueue:
             True
         """
         planned: Iterable[Planned] = self._planned()
-        folder = None if ledgers.has_cluster(self.settings) else self.download_dir
+        folder = None if has_cluster(self.settings) else self.download_dir
         if folder is not None:
             # One error now, in place of the same error for every download.
             disk.probe(folder)

@@ -26,6 +26,7 @@ from geodes_tasks.monitoring.snapshot import Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import Picture
 from geodes_tasks.monitoring.wording import STATE_WORDS
 from geodes_tasks.pygeodes.instances import PORTALS
+from geodes_tasks.settings.cluster import has_cluster
 from geodes_tasks.settings.config import Config
 
 RESET_MARK = "profile-reset"
@@ -230,7 +231,7 @@ def _of_ledgers(
     settings: Config, read: Callable[[Ledger], list[Read]], more: Iterable[Path] = ()
 ) -> list[Read]:
     """Return what is read in the cluster's ledger, else in those of the last folders and more."""
-    if ledgers.has_cluster(settings):
+    if has_cluster(settings):
         return read(Ledger.of(settings))
     found = []
     for folder in dict.fromkeys((*known_folders(settings)[:FOLDERS], *more)):

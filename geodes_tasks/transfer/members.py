@@ -13,7 +13,9 @@ from pathlib import Path
 
 from geodes_tasks.errors import (
     HostileNameError,
+    NoObjectError,
     NoRangesError,
+    NotFoundError,
     SourceUnavailableError,
 )
 from geodes_tasks.model.asset import Asset
@@ -56,7 +58,7 @@ def remote(asset: Asset, transports: Mapping[str, Transport]) -> Iterator[zipfil
             opened.plan(archive)
             yield archive
             return
-    raise error
+    raise NotFoundError(error.href, 404) if isinstance(error, NoObjectError) else error
 
 
 @contextlib.contextmanager

@@ -127,6 +127,15 @@ def test_a_206_of_the_whole_without_its_size(final: Path) -> None:
         assert fetched(server, final, asset_for(ZIP, "p.bin")) == ZIP
 
 
+def test_a_206_of_the_beginning_is_no_whole(final: Path) -> None:
+    """A server that answers with its first bytes does not make the catalogue wrong."""
+    part = f"Content-Range: bytes 0-999/{len(ZIP)}"
+    with Scripted(answer(ZIP[:1000], part, status="206 Partial Content")) as server:
+        for _ in range(2):
+            with pytest.raises(UnexpectedAnswerError):
+                fetched(server, final, asset_for(ZIP, "p.bin"))
+
+
 def test_other_bytes_are_no_file_whatever_the_size(final: Path) -> None:
     """The right size does not make up for a wrong MD5."""
     wrong = ZIP[:-1] + b"x"
@@ -166,6 +175,16 @@ def test_a_text_as_an_attachment_is_a_file(final: Path) -> None:
     header = b"ENVI\nsamples = 10\n"
     with Scripted(answer(header, ATTACHED, "Content-Type: text/plain")) as server:
         assert fetched(server, final, asset_for(None, "p.hdr")) == header
+
+
+@pytest.mark.parametrize("title", ["p.xml", "p.txt", "p.csv", "p.tif"])
+def test_a_quota_message_is_no_text_either(final: Path, title: str) -> None:
+    """GEODES' messages have a field of that name; other JSON of any suffix is a file."""
+    with Scripted(answer(QUOTA, ATTACHED)) as server, pytest.raises(QuotaError):
+        fetched(server, final, asset_for(None, title))
+    notebook = b'{"cells": [], "nbformat": 4}'
+    with Scripted(answer(notebook, ATTACHED)) as server:
+        assert fetched(server, final, asset_for(None, "p.ipynb")) == notebook
 
 
 def test_an_empty_body_is_no_file_of_which_nothing_is_known(final: Path) -> None:

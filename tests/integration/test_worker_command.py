@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -89,3 +90,30 @@ def test_the_exporter_waits_for_redis(settings: Config, tmp_path: Path, started:
     assert "geodes_tasks_ledger_up 0.0" in text
     assert "ledger_up is 0 until it answers" in started.text
     assert "Traceback" not in started.text
+
+
+@pytest.mark.parametrize(
+    "program", [["-m", "celery"], [str(Path(sys.executable).with_name("celery"))]]
+)
+@pytest.mark.parametrize("command", ["worker", "flower"])
+def test_celery_names_the_setting_that_it_needs(
+    tmp_path: Path, program: list[str], command: str
+) -> None:
+    """Started by Celery's own command, without an address or with a wrong setting: one line."""
+    env = {name: text for name, text in os.environ.items() if not name.startswith("GEODES_TASKS_")}
+    env |= {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    words = [sys.executable, *program, "-A", "worker", command]
+
+    def said(**variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, env=env | variables, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+
+    missing, wrong = said(), said(GEODES_TASKS_QUOTA="much")
+
+    assert missing.stderr.startswith("error: GEODES_TASKS_REDIS_URL: `celery -A worker` needs")
+    assert "export GEODES_TASKS_REDIS_URL=redis://HOST:6379/0" in missing.stderr
+    assert wrong.stderr.startswith("error: GEODES_TASKS_QUOTA: 'much' is no quota")
+    assert (missing.returncode, wrong.returncode) == (2, 2)
+    assert "Traceback" not in missing.stderr + wrong.stderr

@@ -17,6 +17,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a]")
 _PREFACE = re.compile(rb"\s*(<\?[^>]*>|<!--(?:[^-]|-(?!->))*-->)")
 _HTML = re.compile(rb"\s*(<!doctype\s+html|<html|<head|<body)", re.IGNORECASE)
 _JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{\]])')
+# What GEODES says in place of a file has this field (REGARDS: correlationId, type, message, time).
+_MESSAGE = re.compile(rb'"message"\s*:')
 _TEXT_SUFFIXES = {
     ".xml": "xml", ".kml": "xml", ".gml": "xml", ".safe": "xml", ".svg": "xml", ".html": "html",
     ".htm": "html", ".json": "json", ".geojson": "json", ".txt": "text", ".csv": "text",
@@ -80,6 +82,7 @@ def is_message(
         is_other = kind == "html" or (of_portal and (kind == "json" or media.endswith("json")))
         return is_other and not is_attachment
     wanted = _TEXT_SUFFIXES.get(PurePosixPath(asset.title).suffix.lower())
-    if wanted is None:
-        return not is_attachment or kind in {"html", "json"}
-    return kind in {"html", "json"} and kind != wanted and not is_attachment
+    if kind not in {"html", "json"}:
+        return wanted is None and not is_attachment
+    is_said = kind == "html" or not is_attachment or _MESSAGE.search(first) is not None
+    return kind != wanted and is_said

@@ -50,6 +50,7 @@ _QUOTA_WORDS = re.compile(r"quota|exceeds", re.IGNORECASE)
 _LOGIN_WORDS = re.compile(
     r"log ?in|sign ?in|password|connexion|authenti|mot de passe|keycloak", re.IGNORECASE
 )
+_LOGIN_ADDRESS = re.compile(r"/(?:sso|log-?in|auth|idp|cas|saml|oauth2?|realms)\b", re.IGNORECASE)
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
 
 
@@ -73,6 +74,8 @@ class Answer:
     """True when the response is from the portal, not from a host that it redirected to."""
     redirected: bool = False
     """True when the response came after a redirect."""
+    landed: str = ""
+    """Address after redirects, without its query; empty without one."""
 
 
 def parse_retry_after(
@@ -195,7 +198,7 @@ def _quota(answer: Answer, now: datetime) -> QuotaError:
 def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
     if answer.of_portal and _is_page(answer):
         # GEODES redirects a wrong key without end, or to a login page (GEODES section 3.1).
-        if (answer.redirected and answer.by_portal) or _LOGIN_WORDS.search(answer.body):
+        if (answer.redirected and answer.by_portal) or _is_login(answer):
             return AuthError(answer.href, answer.key_name, "a login page")
     elif answer.of_portal and answer.by_portal and _QUOTA_WORDS.search(answer.body):
         return _quota(answer, now)
@@ -205,7 +208,7 @@ def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
 
 
 def _forbidden(answer: Answer) -> GeodesTasksError:
-    is_login = _is_page(answer) and _LOGIN_WORDS.search(answer.body)
+    is_login = _is_page(answer) and _is_login(answer)
     lost = answer.of_portal and answer.redirected and is_login
     if (answer.of_portal and answer.by_portal) or lost:
         return AuthError(answer.href, answer.key_name, f"HTTP {answer.status}")
@@ -213,6 +216,11 @@ def _forbidden(answer: Answer) -> GeodesTasksError:
     return SourceUnavailableError(
         "the web", answer.href, f"HTTP {answer.status}: {gist(answer.body)}"
     )
+
+
+def _is_login(answer: Answer) -> bool:
+    # A page that a script draws has no words; its address tells.
+    return bool(_LOGIN_WORDS.search(answer.body) or _LOGIN_ADDRESS.search(answer.landed))
 
 
 def _is_page(answer: Answer) -> bool:

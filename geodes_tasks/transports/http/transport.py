@@ -7,6 +7,7 @@ is requested again, as a whole; every other failure goes to the retry rules of t
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -42,6 +43,7 @@ NO_RANGES_SECONDS = 3600.0
 
 # Statuses that may concern the Range header only: GEODES responds 500 to every range.
 _RANGE_REFUSED = {400, 405, 416, 500, 501}
+_WHOLE = re.compile(r"bytes 0-\d+/\*")
 
 
 class Wanted(NamedTuple):
@@ -191,7 +193,7 @@ class HttpTransport:
         # Some servers answer 206 with all bytes to a request without a range. Of a file with a
         # checksum their size need not be named (`bytes 0-9/*`).
         is_whole = responses.resumed_total(headers, reader.length, 0, None) is not None
-        is_whole |= bool(checksum and headers.get("Content-Range", "").startswith("bytes 0-"))
+        is_whole |= bool(checksum and _WHOLE.fullmatch(headers.get("Content-Range", "").strip()))
         if status != 200 and not (status == 206 and is_whole):
             raise self._failure(exchange, b"")
         # Decoded bytes would have another size and checksum than the catalogue announces
@@ -224,6 +226,7 @@ class HttpTransport:
             of_portal=self._client.policy.is_portal(exchange.href),
             by_portal=self._client.policy.is_portal(exchange.url),
             redirected=exchange.redirected,
+            landed=redact(exchange.url) if exchange.redirected else "",
         )
         return responses.failure(answer, now=datetime.now(UTC))
 

@@ -40,7 +40,7 @@ def chain_credentials() -> tuple[str, str, str | None, datetime | None] | None:
         if found is None:
             return None
         frozen = found.get_frozen_credentials()
-    except (BotoCoreError, ValueError, OSError) as error:
+    except (BotoCoreError, RuntimeError, ValueError, OSError) as error:
         # Not chained: the text may quote the output of a credential_process.
         problem = f"they cannot be used ({type(error).__name__})"
         raise ConfigError("the AWS settings", problem) from None

@@ -79,6 +79,15 @@ def test_batches_of_one_account_share_its_quota() -> None:
     assert end == End(NOW + 54 + windows * 120, "60 files and 220 of other batches at 24/2minutes")
 
 
+def test_a_batch_that_requests_nothing_waits_for_no_other() -> None:
+    """All its files are under way: the quota of others does not move its end."""
+    turns = [Turn("b", 0, 0, 1), Turn("urgent", 500, 1, 1)]
+
+    end = expected_end(batch_of("b", started=4, **MOVING), ACCOUNT, at=NOW, turns=turns)
+
+    assert end == End(NOW + 60)
+
+
 def test_the_turns_of_an_account_are_read(fake_ledger: Ledger) -> None:
     """Only what needs a request counts, by batch, with its rank."""
     fake_ledger.control.prioritize("second", 3, 2)
@@ -111,6 +120,10 @@ def test_what_failed_is_not_waited_for(fake_ledger: Ledger) -> None:
 
     assert (status.bytes_total, status.bytes_left) == (4000, 2000)
     assert "bytes_ended" not in status.to_dict()
+    # The version before did not count them, and this one counts one back that is retried.
+    key = fake_ledger.connection.key("batch", BATCH)
+    fake_ledger.connection.client.hset(key, "bytes_ended", -1000)
+    assert fake_ledger.reading.status(BATCH).bytes_left == 4000
 
 
 def test_a_wait_bounds_the_end() -> None:

@@ -258,3 +258,13 @@ def test_a_host_that_the_portal_redirects_to_says_nothing_of_the_account(
     error = responses.failure(answer, now=NOW)
 
     assert type(error) is expected
+
+
+@pytest.mark.parametrize("status", [200, 401, 403])
+@pytest.mark.parametrize("landed", ["https://sso.h/realms/cnes/login", "https://h/auth/start"])
+def test_a_login_page_that_a_script_draws_is_known_by_its_address(status: int, landed: str) -> None:
+    """A wrong key of the portal ends at a page without a word about it."""
+    page = "<html><body><div id='root'></div><script src='main.js'></script></body></html>"
+    answer = Answer("https://h/a", status, {}, page, "the key", True, False, True, landed)
+
+    assert type(responses.failure(answer, now=NOW)) is AuthError
