@@ -146,7 +146,8 @@ class Waiting:
                 return reason, for_reader(line)
         if sources := sorted(source for kind, source in pauses if kind == "source"):
             waits = self.ledger.sources.ready_on(sources, self.batch, name or "")
-            if waits + status.waiting.get(Reason.PAUSED, 0) >= status.unfinished:
+            waits += status.waiting.get(Reason.PAUSED, 0)
+            if waits >= status.unfinished and not status.states[State.STARTED]:
                 command = self._resume("source", sources[0])
                 return "source", for_reader(f"source {sources[0]} is paused; resume it: {command}.")
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import redis
@@ -15,6 +16,11 @@ from geodes_tasks.settings.redis_address import SentinelAddress, sentinel_addres
 
 Client = redis.Redis
 """The client of the Redis protocol; other modules import none."""
+
+
+LEAVE_S = 1.0
+"""Seconds between two tries whether the address leads to another server: redis-py begins a WATCH
+again without end."""
 
 
 def client_url(url: str) -> str:
@@ -31,6 +37,8 @@ class _LedgerConnection:
     meanwhile fails with the command, which is tried again.
     """
 
+    _left_at = -LEAVE_S
+
     def can_read(self, timeout: float = 0.0) -> bool:
         readable: bool = super().can_read(timeout) if timeout else False  # type: ignore[misc]
         return readable
@@ -39,8 +47,9 @@ class _LedgerConnection:
         try:
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
         except redis.ResponseError as error:
-            if not is_of_replica(error):
+            if not is_of_replica(error) or time.monotonic() - self._left_at < LEAVE_S:
                 raise
+            self._left_at = time.monotonic()
             # A primary that becomes a replica keeps its connections open, and refuses writes. A new
             # connection to the same address, of a proxy, leads to the new primary.
             self.disconnect()  # type: ignore[attr-defined]

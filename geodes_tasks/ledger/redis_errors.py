@@ -60,7 +60,7 @@ class Commands:
 def ledger_error(error: BaseException | None, url: str) -> GeodesTasksError | None:
     """Return the ledger's error for one of the client or the broker; None for any other."""
     match error:
-        case redis.ConnectionError() if is_of_replica(error):
+        case redis.RedisError() if is_of_replica(error):
             return LedgerStuckError(masked(url), _reason(error))
         case redis.AuthenticationError():
             problem = f"user or password in the address is missing or wrong ({_reason(error)})"

@@ -107,9 +107,16 @@ class SourceHealth(Part):
             if S3 in sources or not is_offered:
                 lists += [f"{one}+{S3}" for one in lists]
             lists += [S3] if S3 in sources else []
-            return sum(
-                redis.llen(self._key("batch", batch, "ready", one, account)) for one in lists
-            )
+            hosts = (GEODES, *hosts_in(known))
+            every = [S3, *hosts, *(f"{one}+{S3}" for one in hosts)]
+            pipeline = redis.pipeline(transaction=False)
+            for one in every:
+                pipeline.llen(self._key("batch", batch, "ready", one, account))
+            lengths = dict(zip(every, pipeline.execute(), strict=True))
+        # A closed list may hold what another batch started since: it counts where it is the last one.
+        if any(lengths[one] for one in every if one not in lists):
+            return 0
+        return sum(lengths[one] for one in lists)
 
     def outages(self) -> dict[str, float]:
         """Return the sources and hosts that are out of reach, with the time of the next try.

@@ -1,4 +1,4 @@
-"""Whether the settings name the Redis of a cluster, and the error where a command needs one."""
+"""The Redis of a cluster in the settings, and the error where a command needs one."""
 
 from __future__ import annotations
 

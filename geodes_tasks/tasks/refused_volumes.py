@@ -111,7 +111,8 @@ class RefusedVolumes:
                 "this worker takes no more work for the %s of %s: %s. %s",
                 what, path.parent, error, error.hint,
             )  # fmt: skip
-            self._publish(str(path.parent))
+            if is_own:
+                self._publish(str(path.parent))
         with self._guard:
             if not self._is_watched:
                 threading.Thread(target=self._watch, name="refused folders", daemon=True).start()
@@ -141,7 +142,7 @@ class RefusedVolumes:
     def _forget(self, keys: Sequence[object], folder: Path) -> None:
         with self._lock:
             known = [self._refusals.pop(key) for key in keys if key in self._refusals]
-            left = [str(refusal.folder) for refusal in self._refusals.values()]
+            left = [str(one.folder) for one in self._refusals.values() if one.is_own]
         if known:
             logger.warning("%s can be written to again: this worker takes work", folder)
             self._publish(left[-1] if left else None)

@@ -136,3 +136,6 @@ def test_a_primary_that_became_a_replica_is_left(tmp_path: Path, serves_stale: s
         # A replica that is named as the primary is no server that is away.
         with pytest.raises(LedgerStuckError, match=r"read only replica|MASTER is down"):
             admit(Ledger.of(config.load(redis_url=old.url)), "third", 1)
+        # A transaction that watches a key is begun again by the client, not without end.
+        with pytest.raises(LedgerStuckError, match=r"read only replica|MASTER is down"):
+            Ledger.of(config.load(redis_url=old.url)).connection.ledger_id()

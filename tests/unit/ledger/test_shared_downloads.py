@@ -10,6 +10,7 @@ from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import (
+    ACCOUNT,
     AGAIN_AT_ONCE,
     BATCH,
     ENTRY,
@@ -19,6 +20,7 @@ from tests.unit.ledger.test_ledger import (
     many,
     postponed,
     request_of,
+    result_of,
     sent_ids,
     state_of,
 )
@@ -124,3 +126,33 @@ def test_a_state_that_is_none_costs_the_admission_of_no_other_download(
     assert {state_of(fake_ledger, one) for one in requests} == {State.PENDING}
     assert sorted(sent_ids(fake_ledger)) == sorted(one.download_id for one in requests)
     assert_counts_are_right(fake_ledger)
+
+
+def test_the_list_of_a_paused_batch_does_not_grow(fake_ledger: Ledger) -> None:
+    """Each try for the batch that goes on would put the download into it once more."""
+    (request,) = many(fake_ledger, 1)
+    ask(fake_ledger, request, batch=NEXT)
+    fake_ledger.control.pause("batch", BATCH, "by hand")
+    for _ in range(20):
+        postponed(fake_ledger, claimed(fake_ledger, request))
+
+    key = fake_ledger.connection.key("batch", BATCH, "ready", "geodes", ACCOUNT)
+    assert fake_ledger.connection.client.llen(key) == 1
+
+
+def test_a_batch_that_is_over_stays_so_when_another_fetches_its_file_again(
+    fake_ledger: Ledger,
+) -> None:
+    """Its hook was called, and its age counts from its end."""
+    fake_ledger.retention.newly_finished()
+    (request,) = many(fake_ledger, 1)
+    claim = claimed(fake_ledger, request)
+    fake_ledger.leases.finish(claim, result_of(claim))
+    first = [one.batch for one in fake_ledger.retention.newly_finished()]
+
+    ask(fake_ledger, request, batch=NEXT)
+    claim = claimed(fake_ledger, request)
+    fake_ledger.leases.finish(claim, result_of(claim))
+
+    assert first == [BATCH]
+    assert [one.batch for one in fake_ledger.retention.newly_finished()] == [NEXT]

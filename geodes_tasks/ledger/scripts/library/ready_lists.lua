@@ -68,7 +68,6 @@ local function enter_ring(name, account)
   local ring = account_key(account, ':ring')
   if call('ZSCORE', ring, name) then return end
   call('SADD', P .. 'accounts', account)
-  call('SADD', P .. 'open', name)
   local first = -TURNS * number(call('HGET', batch_key(name), 'priority'))
   local range = { ring, first, '(' .. first + TURNS, 'WITHSCORES', 'LIMIT', 0, 1 }
   call('ZADD', ring, call('ZRANGEBYSCORE', unpack(range))[2] or first, name)
@@ -76,21 +75,27 @@ end
 
 -- Put a download into the ready list of a batch: at the head when it is `first`.
 local function enqueue_in(d, name, first)
-  call(first and 'LPUSH' or 'RPUSH', ready_key(name, d.account, known_sources(d.sources)), d.id)
+  local key = ready_key(name, d.account, known_sources(d.sources))
+  -- Nothing leaves the list of a paused batch: each try for another one would add the id once more.
+  if first and call('HEXISTS', P .. 'holds', 'batch:' .. name) == 1
+    and call('LPOS', key, d.id, 'MAXLEN', 1000) then return end
+  call(first and 'LPUSH' or 'RPUSH', key, d.id)
   enter_ring(name, d.account)
 end
 
 -- The same for each living batch of a download, as any of them may be paused. Sent for one of them, it is
 -- stale in the lists of the others. What no batch has any more is cancelled.
 local function enqueue(d, first)
-  local any = false
+  local newest
   for _, name in ipairs(d.names) do
-    if is_in_batch(d, name) then
+    if call('EXISTS', batch_key(name)) == 1 then
       enqueue_in(d, name, first)
-      any = true
+      newest = name
     end
   end
-  if not any then revoke(d) end
+  if not newest then return revoke(d) end
+  -- Others that are over stay so: their hooks were called.
+  call('SADD', P .. 'open', newest)
 end
 
 -- The same for a record that may be damaged, or of an earlier run: such a one ends.

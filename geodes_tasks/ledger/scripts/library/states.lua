@@ -57,6 +57,8 @@ end
 
 -- End a cancelled download that no attempt works on; its part files are left for sweeping.
 local function revoke(d)
+  -- A batch may have the name of one that was forgotten, and must not be counted down.
+  d.names = other_batches_of(d)
   move(d, 'REVOKED', { finished = now_text })
   clear(d, 'cancel')
   leave_litter(d)
