@@ -113,7 +113,7 @@ class SourceHealth(Part):
             for one in every:
                 pipeline.llen(self._key("batch", batch, "ready", one, account))
             lengths = dict(zip(every, pipeline.execute(), strict=True))
-        # A closed list may hold what another batch started since: it counts where it is the last one.
+        # A closed list may hold what another batch started since: it counts where it is the last.
         if any(lengths[one] for one in every if one not in lists):
             return 0
         return sum(lengths[one] for one in lists)
