@@ -34,10 +34,6 @@ def main() -> None:
     # An impatient Ctrl-C while Python ends its threads would print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
-    if code < 0:
-        # The caller sees by which signal it ended.
-        sys.stdout.flush()
-        os.kill(os.getpid(), -code)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import inspect
 import logging
@@ -9,6 +10,7 @@ import os
 import re
 import shlex
 import signal
+import sys
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -222,33 +224,35 @@ def _interrupt_on_hangup() -> None:
         signal.signal(signal.SIGHUP, interrupt)
 
 
-def _interrupt_on_termination() -> list[int]:
-    """Treat SIGTERM as Ctrl-C, so that the terminal is left as it was; return what came."""
-    came = list[int]()
+def _interrupt_on_termination() -> None:
+    """Treat SIGTERM as Ctrl-C, so that the terminal is left as it was; then end by it."""
+
+    def end() -> None:
+        # The caller sees by which signal it ended.
+        for number in ending:
+            sys.stdout.flush()
+            os.kill(os.getpid(), number)
 
     def interrupt(number: int, _: object) -> None:
         # A second one ends at once.
         signal.signal(number, signal.SIG_DFL)
-        came.append(number)
+        ending.append(number)
         raise KeyboardInterrupt
 
+    ending = list[int]()
+    # Before all libraries that clean up at the end: what is registered first is called last.
+    atexit.register(end)
     signal.signal(signal.SIGTERM, interrupt)
-    return came
 
 
 def run() -> int:
-    """Run the command of the arguments and return its exit code; the negative signal that ended it.
+    """Run the command of the arguments and return its exit code.
 
     Every expected error is one clear line, never a traceback.
     """
     write_for_shell()
     _interrupt_on_hangup()
-    came = _interrupt_on_termination()
-    code = _run()
-    return -came[0] if came else code
-
-
-def _run() -> int:
+    _interrupt_on_termination()
     if COMPLETE_VARIABLE in os.environ:
         typer.completion.completion_init()  # type: ignore[attr-defined] # re-exported
     # typer exports a single one of its usage errors; the base is the class of all of them.

@@ -29,6 +29,7 @@ from geodes_tasks.errors import (
     ConfigError,
     DiskError,
     ItemNotFoundError,
+    LedgerError,
     NoItemsError,
     NotAFileError,
     UnknownBatchError,
@@ -139,7 +140,10 @@ def download(
             except KeyboardInterrupt:
                 write_line("interrupted: stopping")
                 run.stop()
-                write_line(f"{run.left()}; the same command again continues")
+                left = ""
+                with contextlib.suppress(LedgerError):  # a stopped service ends the server, too
+                    left = f"{run.left()}; "
+                write_line(f"{left}the same command again continues")
                 raise typer.Exit(INTERRUPTED) from None
             # Known once the search was read to its end.
             is_whole = not (found and (found.missing or found.is_cut))
@@ -305,7 +309,8 @@ def _finish(run: Run, *, as_json: bool, is_whole: bool = True) -> NoReturn:
     _write_failures(named, _report_command(run), run.batch.id, run.folder)
     if as_json:
         write_data(_status_object(run.batch, run.folder))
-    code = exit_codes.exit_code(status, failures)
+    # A batch whose downloads others have too is empty when it is cancelled.
+    code = exit_codes.exit_code(status, failures) if status.total else exit_codes.CANCELLED
     if code and run.machine is not None and run.machine.workers:
         write_line(f"the log of this run's worker: {run.machine.worker_log}")
     raise typer.Exit(code if code or is_whole else exit_codes.SOME_FAILED)

@@ -182,6 +182,7 @@ def forget(
                 write_line(f"{name}: was forgotten meanwhile")
             except BatchUnfinishedError as error:
                 # A batch that is kept does not stop the others.
+                error.remedy = in_folder(error.remedy, found.folder)
                 write_error(error)
                 kept += 1
             else:

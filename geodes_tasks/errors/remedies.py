@@ -38,7 +38,7 @@ _COMMAND_ONLY = (
 """An aside, a clause, a sentence with a command that no call replaces: the smallest goes."""
 
 _STEERING = r"\bgeodes-tasks (?:retry|resume|cancel|forget)\b"
-_FOLDER = re.compile(rf"({_STEERING}) -o (?:'[^']*'|\S*[^\s.,;)])")
+_FOLDER = re.compile(rf"({_STEERING}) -o (?:'[^']*'(?:\"'\"'[^']*')*|\S*[^\s.,;)])")
 
 _is_at_shell = False
 

@@ -15,7 +15,6 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +238,8 @@ def audit_all(
     # (https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods).
     # Ctrl-C is for the caller: each process that it reached would print a traceback.
     # The tracker first, which each pool has: its start unblocks the signal.
+    from multiprocessing import resource_tracker
+
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -445,6 +445,27 @@ def test_a_signal_leaves_the_terminal_as_it_was(
     assert still_running(tmp_path) == {}
 
 
+def test_a_service_that_is_stopped_names_no_damage(
+    cli: CommandLine, standin: StandIn, tmp_path: Path
+) -> None:
+    """The system and Slurm send SIGTERM to all processes at once, the private server's too."""
+    seed(standin, 2, MiB)
+    standin.settings.rate = SLOW
+    process = cli.begin("download", "items.json", "-o", "out")
+    await_transfers(standin)
+    family = [int(pid) for pid in still_running(tmp_path)]
+    for pid in {process.pid, *family}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+    _, said = reap(process)
+
+    assert process.returncode == -signal.SIGTERM
+    assert said.splitlines()[-1].endswith("the same command again continues")
+    assert "remove" not in said
+    assert still_running(tmp_path) == {}
+
+
 def test_a_server_that_takes_no_changes_is_named(
     cli: CommandLine, standin: StandIn, tmp_path: Path
 ) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from geodes_tasks import errors
 from geodes_tasks.errors import GeodesTasksError, for_reader, write_for_shell
-from geodes_tasks.errors.remedies import in_python
+from geodes_tasks.errors.remedies import in_folder, in_python
 from tests.unit.errors.test_errors import CLASSES, example
 from tests.unit.test_layers import SOURCES
 
@@ -95,3 +96,12 @@ def test_a_hint_is_printed_below_the_error() -> None:
 def test_words_of_python(shell: str, python: str) -> None:
     """Commands become calls, options arguments; what only a shell can do is left out."""
     assert in_python(shell) == python
+
+
+@pytest.mark.parametrize("folder", ["/data", "/d/o'brien", "/d/my files/it's 'so'"])
+def test_a_folder_of_any_name_is_left_out_in_python(folder: str) -> None:
+    """A batch is found in whatever ledger has it."""
+    text = in_folder("then: geodes-tasks retry 'april 2025' --class E", Path(folder))
+
+    assert text.startswith("then: geodes-tasks retry -o ")
+    assert in_python(text) == "then: geodes_tasks.batch('april 2025').retry(classes=['E'])"
