@@ -88,6 +88,7 @@ end
 
 -- Return whether a download is in living batches, and all of them are paused.
 local function are_batches_paused(d)
+  if call('EXISTS', P .. 'holds') == 0 then return false end
   local any = false
   for _, name in ipairs(d.names) do
     if is_in_batch(d, name) then
