@@ -13,8 +13,8 @@ from botocore.config import Config as ClientConfig
 from botocore.credentials import RefreshableCredentials
 
 from geodes_tasks.settings.config import Config
+from geodes_tasks.settings.s3_credentials import LIFE_SECONDS, supplier
 from geodes_tasks.transports.s3.aws_session import aws_session
-from geodes_tasks.transports.s3.credentials import LIFE_SECONDS, supplier
 
 if TYPE_CHECKING:
     # The stubs are installed with the tests only.

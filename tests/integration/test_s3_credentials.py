@@ -21,8 +21,8 @@ from geodes_tasks.errors import (
     TruncatedBodyError,
 )
 from geodes_tasks.settings.config import Config, load
+from geodes_tasks.settings.s3_credentials import Credentials, of_answer
 from geodes_tasks.transports import chosen
-from geodes_tasks.transports.s3.credentials import Credentials, of_answer
 from geodes_tasks.transports.s3.transport import S3Transport
 from tests.conftest import some_bytes
 from tests.integration.s3_server import BUCKET, S3Server

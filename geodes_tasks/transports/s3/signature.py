@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import quote
 
-from geodes_tasks.transports.s3.credentials import Credentials
+from geodes_tasks.settings.s3_credentials import Credentials
 
 _NO_BODY = hashlib.sha256(b"").hexdigest()
 _ALGORITHM = "AWS4-HMAC-SHA256"

@@ -28,10 +28,11 @@ from geodes_tasks.errors import (
     TransferError,
 )
 from geodes_tasks.settings.config import Config
+from geodes_tasks.settings.s3_credentials import Credentials
 from geodes_tasks.transports.abort import Call, Calls
 from geodes_tasks.transports.http.connections import Watch
 from geodes_tasks.transports.http.pools import AGENT, Pools, WireRequest
-from geodes_tasks.transports.s3.credentials import Credentials, Keyring
+from geodes_tasks.transports.s3.credentials import Keyring
 from geodes_tasks.transports.s3.refusals import EXPIRED, S3Refusal, no_answer
 from geodes_tasks.transports.s3.signature import encoded_path, encoded_query, signed_headers
 

@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as OfBotocore
 from botocore.credentials import ReadOnlyCredentials
 
-from geodes_tasks.transports.s3.credentials import Credentials
+from geodes_tasks.settings.s3_credentials import Credentials
 from geodes_tasks.transports.s3.signature import encoded_path, encoded_query, signed_headers
 
 HOST = "s3.datalake.cnes.fr:9000"
