@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import signal
-import sys
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -230,7 +229,6 @@ def _interrupt_on_termination() -> None:
     def end() -> None:
         # The caller sees by which signal it ended.
         for number in ending:
-            sys.stdout.flush()
             os.kill(os.getpid(), number)
 
     def interrupt(number: int, _: object) -> None:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping
 
 UNCLASSIFIED, USAGE = 1, 2
-"""Exit code of a wrong use of the command line."""
+"""Exit codes of an error without one of its own, and of a wrong use of the command line."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 plus the number of SIGINT (bash(1))."""
 MOST_WIDTH = 100
