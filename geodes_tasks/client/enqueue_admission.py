@@ -322,12 +322,11 @@ def _send_block(
         refuse(taken)
 
     refuse(block.refusals)
-    assets = {request.path: request.asset for request in block.requests}
     results = ledger.admission.admit(
         receipt.batch,
         account,
         block.requests,
-        lambda path: proof_at(path, assets[path]),
+        lambda request: proof_at(request.path, request.asset),
         known=receipt.mostly_known,
     )
     return count

@@ -26,7 +26,7 @@ from geodes_tasks.model.results import BatchStatus, ErrorInfo
 from geodes_tasks.model.states import State
 from geodes_tasks.monitoring.terminal import View
 from geodes_tasks.monitoring.wording import in_words
-from geodes_tasks.settings.account_keys import account_form
+from geodes_tasks.settings.account_keys import spellings
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transports import chosen
@@ -227,10 +227,8 @@ def admitted(
 
 def known_account(ledger: Ledger, account: str) -> str:
     """Return an account as the ledger has it: spellings that share a key share its limits."""
-    known = ledger.dispatch.accounts()
-    form = account_form(account)
-    others = (one for one in sorted(known) if account_form(one) == form)
-    return account if account in known else next(others, account)
+    known = spellings(account, ledger.dispatch.accounts())
+    return account if account in known or not known else known[0]
 
 
 def _with_sets(planned: Iterable[Planned]) -> tuple[Iterable[Planned], bool]:

@@ -18,7 +18,7 @@ from geodes_tasks.model.asset import GEODES, S3
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.results import BatchStatus
 from geodes_tasks.model.states import State
-from geodes_tasks.settings.account_keys import account_form
+from geodes_tasks.settings.account_keys import spellings
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import Sender
 from geodes_tasks.transfer.audit import Expected
@@ -70,7 +70,7 @@ class Steering:
         accounts, paused = self.accounts(), self.ledger.control.pauses()
         known = {
             "source": name in SOURCES,
-            "account": account_form(name) in map(account_form, accounts),
+            "account": bool(spellings(name, accounts)),
             "batch": name in self.ledger.reading.batches(),
         }
         kinds = [kind for kind, is_known in known.items() if is_known or (kind, name) in paused]
@@ -92,8 +92,8 @@ class Steering:
         Raises:
             UnknownAccountError: there is none.
         """
-        known, form = self.accounts(), account_form(account)
-        if not (found := [one for one in known if account_form(one) == form]):
+        known = self.accounts()
+        if not (found := spellings(account, known)):
             raise UnknownAccountError(account, nearest(account, known))
         # Workers publish the lower case of their variables: one more spelling is no more account.
         in_ledger = self.ledger.dispatch.accounts()

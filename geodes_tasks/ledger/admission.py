@@ -119,7 +119,7 @@ class Admissions(Part):
         batch: str,
         account: str,
         requests: Sequence[Request],
-        stat: Callable[[str], Proof | None],
+        stat: Callable[[Request], Proof | None],
         *,
         known: bool = False,
     ) -> Callable[[], list[Admitted]]:
@@ -129,7 +129,7 @@ class Admissions(Part):
             batch: Name of the batch; made when it is new.
             account: The account whose limits they count against.
             requests: The requests; a few hundred at most, as the script blocks Redis meanwhile.
-            stat: Returns the proof of the file at a path now, None for no file; called only for
+            stat: Returns the proof of the file of a request now, None for no file; called only for
                 files that were verified before.
             known: True when most were requested before: then ids are sent first, and facts of
                 new ones only.
@@ -159,7 +159,7 @@ class Admissions(Part):
                 tell = [i for i in left if answers[i] == "tell"]
                 prove = [i for i in left if answers[i].startswith("prove:")]
                 in_full.update(ids[i] for i in tell)
-                found = _proofs([requests[i].path for i in prove], stat)
+                found = _proofs([requests[i] for i in prove], stat)
                 for i, proof in zip(prove, found, strict=True):
                     proofs[ids[i]] = str(proof or "-")
                 left = sorted(tell + prove)
@@ -262,15 +262,17 @@ def _facts(request: Request, portal_url: str) -> tuple[str, int, str, str, str]:
     return request.path, request.size_bytes, spec, sources, packed
 
 
-def _proofs(paths: Sequence[str], stat: Callable[[str], Proof | None]) -> list[Proof | None]:
+def _proofs(
+    requests: Sequence[Request], stat: Callable[[Request], Proof | None]
+) -> list[Proof | None]:
     """Stat files one after the other, in threads where each stat is slow."""
     # A stat over NFS or Lustre waits for a round trip; on a local disk threads cost more than it
     # does.
     began = time.monotonic()
-    found = [stat(path) for path in paths[:SAMPLE]]
-    rest = paths[SAMPLE:]
+    found = [stat(one) for one in requests[:SAMPLE]]
+    rest = requests[SAMPLE:]
     if not rest or time.monotonic() - began < SAMPLE * SLOW_STAT_S:
-        return found + [stat(path) for path in rest]
+        return found + [stat(one) for one in rest]
     with ThreadPoolExecutor(STATS_AT_ONCE) as pool:
         return found + list(pool.map(stat, rest))
 

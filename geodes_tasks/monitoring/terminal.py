@@ -63,8 +63,8 @@ class Picture:
         if self.height is not None:
             fit(drawn, self.height - len(note))
         for block in drawn:
-            title, detail = escaped(block.section.title.upper()), escaped(block.section.detail)
-            detail = f"  {detail}"
+            title = escaped(block.section.title.upper())
+            detail = f"  {escaped(block.section.detail)}"
             yield Text.assemble((title, "bold"), detail, no_wrap=True, overflow="ellipsis")
             yield from (row for row, _ in block.rows)
             if block.left_out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError
@@ -15,6 +16,12 @@ from geodes_tasks.settings.secret import secret_word
 def account_form(name: str) -> str:
     """Return the one form of all names that share the variable of a key: `Team-A` is `team_a`."""
     return re.sub(r"\W", "_", name.upper().lower())
+
+
+def spellings(account: str, known: Iterable[str]) -> list[str]:
+    """Return those of some accounts that share the key of this one."""
+    form = account_form(account)
+    return [one for one in known if account_form(one) == form]
 
 
 def named_key(account: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import threading
@@ -18,7 +17,6 @@ from kombu.exceptions import OperationalError
 from geodes_tasks import transports as transport_table
 from geodes_tasks.errors import (
     ConfigError,
-    DiskError,
     GeodesTasksError,
     KeyMissingError,
     OutsideRootsError,
@@ -179,11 +177,7 @@ class WorkerProcess:
             return self.folders.checked(path)
         except OutsideRootsError as error:
             if folder := self._folder_elsewhere(path):
-                refusal = DiskError(folder, f"this worker writes below {error.roots} only")
-                refusal.remedy = error.remedy
-                # As a folder without permission: its volume may be that of this worker's folders.
-                refusal.__cause__ = PermissionError(errno.EACCES, str(error))
-                self.volumes.refused(Path(folder, "*"), None, refusal, is_own=False)
+                self.volumes.left_to_others(folder, error)
                 error.reaction = Reaction.LOCAL
             raise
 

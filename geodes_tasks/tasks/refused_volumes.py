@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from geodes_tasks.errors import DiskError, NotAFileError
+from geodes_tasks.errors import DiskError, NotAFileError, OutsideRootsError
 from geodes_tasks.tasks.loop_guard import LoopGuard
 from geodes_tasks.tasks.stop_signal import StopSignal
 from geodes_tasks.transfer import disk
@@ -39,8 +39,6 @@ class VolumeRefusal:
     until: float
     """Time of ``time.monotonic`` at which it is tried again."""
     folder: Path
-    is_own: bool = True
-    """False for a folder in which only other workers may write: no test file goes there."""
 
 
 class RefusedVolumes:
@@ -56,6 +54,8 @@ class RefusedVolumes:
         """
         self._stop, self._publish = stop, publish
         self._refusals: dict[object, VolumeRefusal] = {}
+        self._of_others = set[str]()
+        """Folders into which only other workers may write: nothing is tried there."""
         self._in_a_row = 0
         self._lock = threading.Lock()
         self._guard = LoopGuard(logger, "looking at refused folders", expected=(OSError,))
@@ -84,10 +84,8 @@ class RefusedVolumes:
                     # A new one: the end of an attempt cuts the causes off the error it had.
                     raise replace(refusal.error) from refusal.cause
 
-    def refused(
-        self, path: Path, size_bytes: int | None, error: DiskError, *, is_own: bool = True
-    ) -> None:
-        """Record that a file could not be written, or, unless it ``is_own``, must not be."""
+    def refused(self, path: Path, size_bytes: int | None, error: DiskError) -> None:
+        """Record that a file could not be written."""
         cause, now = error.__cause__, time.monotonic()
         is_folder = isinstance(cause, PermissionError)
         key = path.parent if is_folder else volume_of(path)
@@ -98,25 +96,37 @@ class RefusedVolumes:
             # Until it is tried again a refusal says something new only about a smaller file.
             if before is None or now >= before.until or least < before.least_bytes:
                 least = min(least, before.least_bytes) if before else least
-                self._refusals[key] = VolumeRefusal(
-                    error, cause, least, now + CHECK_S, path.parent, is_own
-                )
-            self._in_a_row += 1
-            if self._in_a_row >= IN_A_ROW:
-                self._stop.rest(CHECK_S)
-                self._in_a_row = 0
+                self._refusals[key] = VolumeRefusal(error, cause, least, now + CHECK_S, path.parent)
+            self._count()
         if before is None:
             what = "folder" if is_folder else "volume"
             logger.error(
                 "this worker takes no more work for the %s of %s: %s. %s",
                 what, path.parent, error, error.hint,
             )  # fmt: skip
-            if is_own:
-                self._publish(str(path.parent))
+            self._publish(str(path.parent))
         with self._guard:
             if not self._is_watched:
                 threading.Thread(target=self._watch, name="refused folders", daemon=True).start()
                 self._is_watched = True
+
+    def left_to_others(self, folder: str, error: OutsideRootsError) -> None:
+        """Record that a download is for a folder into which only other workers may write."""
+        with self._lock:
+            is_new = folder not in self._of_others
+            self._of_others.add(folder)
+            self._count()
+        if is_new:
+            logger.error(
+                "this worker takes no work for %s: this worker writes below %s only. %s",
+                folder, error.roots, error.hint,
+            )  # fmt: skip
+
+    def _count(self) -> None:
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW:
+            self._stop.rest(CHECK_S)
+            self._in_a_row = 0
 
     def written(self, path: Path) -> None:
         """Record that a file was written: its volume takes files."""
@@ -126,8 +136,7 @@ class RefusedVolumes:
 
     def look(self) -> None:
         """Forget the refusals of what can be written to by now, whether or not a download comes."""
-        own = [(key, one) for key, one in tuple(self._refusals.items()) if one.is_own]
-        for key, refusal in own:
+        for key, refusal in tuple(self._refusals.items()):
             with contextlib.suppress(DiskError, NotAFileError, OSError):
                 # Its folder may be gone, with the batch, and is not made for this.
                 folder = next(one for one in (refusal.folder / "x").parents if one.is_dir())
@@ -142,7 +151,7 @@ class RefusedVolumes:
     def _forget(self, keys: Sequence[object], folder: Path) -> None:
         with self._lock:
             known = [self._refusals.pop(key) for key in keys if key in self._refusals]
-            left = [str(one.folder) for one in self._refusals.values() if one.is_own]
+            left = [str(one.folder) for one in self._refusals.values()]
         if known:
             logger.warning("%s can be written to again: this worker takes work", folder)
             self._publish(left[-1] if left else None)

@@ -260,7 +260,7 @@ def grow(ledger: Ledger, length: int, wanted: int) -> Series:
     return Series(tuple(rates[-LOTS * 20 :]), "items/s")
 
 
-def nothing_at(path: str) -> None:
+def nothing_at(request: Request) -> None:
     """Say that no file is there."""
 
 

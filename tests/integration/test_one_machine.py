@@ -237,9 +237,8 @@ def prove_all(folder: Path, source: str) -> None:
 
 def prove(ledger: Ledger, requests: list[Request]) -> None:
     """Record files as downloaded and proven."""
-    assets = {one.path: one.asset for one in requests}
     ledger.admission.admit(
-        "before", "default", requests, lambda path: proof_at(path, assets[path])
+        "before", "default", requests, lambda one: proof_at(one.path, one.asset)
     )()
     claims = together(
         ledger, [partial(ledger.leases.claim, one.download_id, "w") for one in requests]

@@ -77,6 +77,11 @@ class Answer:
     landed: str = ""
     """Address after redirects, without its query; empty without one."""
 
+    @property
+    def is_portals(self) -> bool:
+        """Return whether the portal was asked and answered: only that concerns the account."""
+        return self.of_portal and self.by_portal
+
 
 def parse_retry_after(
     value: str | None, *, now: datetime, most_s: float = MAX_RETRY_AFTER_S
@@ -169,7 +174,7 @@ def failure(answer: Answer, *, now: datetime) -> GeodesTasksError:
             return NotFoundError(href, status, wait_s)
         case 423:
             return LicenceError(href, status)
-        case 403 if answer.by_portal and answer.of_portal and _QUOTA_WORDS.search(answer.body):
+        case 403 if answer.is_portals and _QUOTA_WORDS.search(answer.body):
             return _quota(answer, now)
     # RFC 9110 10.2.3 has Retry-After with 503 and 3xx, RFC 6585 with 429; front ends send it with
     # any status.
@@ -198,9 +203,9 @@ def _quota(answer: Answer, now: datetime) -> QuotaError:
 def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
     if answer.of_portal and _is_page(answer):
         # GEODES redirects a wrong key without end, or to a login page (GEODES section 3.1).
-        if (answer.redirected and answer.by_portal) or _is_login(answer):
+        if (answer.redirected and answer.is_portals) or _is_login(answer):
             return AuthError(answer.href, answer.key_name, "a login page")
-    elif answer.of_portal and answer.by_portal and _QUOTA_WORDS.search(answer.body):
+    elif answer.is_portals and _QUOTA_WORDS.search(answer.body):
         return _quota(answer, now)
     return UnexpectedAnswerError(
         answer.href, answer.status, f"a message in place of the file: {gist(answer.body)}"
@@ -210,7 +215,7 @@ def _message_for_file(answer: Answer, now: datetime) -> GeodesTasksError:
 def _forbidden(answer: Answer) -> GeodesTasksError:
     is_login = _is_page(answer) and _is_login(answer)
     lost = answer.of_portal and answer.redirected and is_login
-    if (answer.of_portal and answer.by_portal) or lost:
+    if answer.is_portals or lost:
         return AuthError(answer.href, answer.key_name, f"HTTP {answer.status}")
     # That host did not receive the key, so its refusal is not about the account.
     return SourceUnavailableError(

@@ -452,12 +452,12 @@ def test_slow_looks_are_made_side_by_side() -> None:
     """Over a network a look takes its time: many are under way at once, all in their places."""
     threads = set[int]()
 
-    def slow(path: str) -> Proof:
+    def slow(request: Request) -> Proof:
         threads.add(threading.get_ident())
         time.sleep(0.002)
-        return Proof(int(path), 0, 0)
+        return Proof(int(Path(request.path).stem), 0, 0)
 
-    found = admitting._proofs([str(number) for number in range(100)], slow)
+    found = admitting._proofs([request_of(f"{number}") for number in range(100)], slow)
 
     assert [proof and proof.size_bytes for proof in found] == list(range(100))
     assert len(threads) > 4

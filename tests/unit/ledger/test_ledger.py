@@ -284,8 +284,8 @@ def test_only_files_that_were_proven_are_looked_at(fake_ledger: Ledger) -> None:
     """A new download costs no stat on a slow shared file system."""
     looked: list[str] = []
 
-    def stat(path: str) -> Proof | None:
-        looked.append(path)
+    def stat(request: Request) -> Proof | None:
+        looked.append(request.path)
         return PROOF
 
     old, new = request_of("old"), request_of("new")

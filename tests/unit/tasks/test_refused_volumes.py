@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks.errors import DiskError, NotAFileError
+from geodes_tasks.errors import DiskError, NotAFileError, OutsideRootsError
 from geodes_tasks.tasks import refused_volumes, task
 from geodes_tasks.tasks.refused_volumes import IN_A_ROW, RefusedVolumes, volume_of
 from geodes_tasks.tasks.stop_signal import StopSignal
@@ -161,10 +161,8 @@ def test_what_was_repaired_is_shown_without_a_download(
 def test_no_test_file_is_written_where_only_other_workers_may_write(
     volumes: RefusedVolumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder of another worker stays named, and nothing is tried there."""
-    error = DiskError(str(tmp_path), "this worker writes below /b only")
-    error.__cause__ = PermissionError(errno.EACCES, "not allowed")
-    volumes.refused(tmp_path / "*", None, error, is_own=False)
+    """The folder of another worker is left to it, and nothing is tried there."""
+    volumes.left_to_others(str(tmp_path), OutsideRootsError(str(tmp_path / "1"), "/b"))
     now = time.monotonic() + 1000
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(disk, "probe", lambda folder: pytest.fail(f"tried {folder}"))
