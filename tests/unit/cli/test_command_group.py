@@ -369,22 +369,24 @@ def test_no_line_of_a_log_passes_codes_on() -> None:
 def test_a_reader_that_went_away_does_not_change_the_end_by_a_signal() -> None:
     """What is left to write is lost with it; the caller still sees the signal."""
     script = (
-        "import contextlib, time; from geodes_tasks.cli import command_group as c;"
+        "import contextlib, os, signal, sys; from geodes_tasks.cli import command_group as c;"
         "c._interrupt_on_termination(); print('x' * 10)\n"
-        "with contextlib.suppress(KeyboardInterrupt): open('/proc/self/fd/2', 'w').write('!');"
-        " time.sleep(30)"
+        "with contextlib.suppress(KeyboardInterrupt):\n"
+        "    sys.stdin.read()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.pause()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONUNBUFFERED": ""},
     ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stderr.read(1)
-        process.stdout.close()
-        process.send_signal(signal.SIGTERM)
+        for stream in (process.stdout, process.stdin):
+            assert stream is not None
+            stream.close()
 
         assert process.wait(30) == -signal.SIGTERM
+        assert process.stderr is not None
         assert process.stderr.read() == b""
