@@ -69,6 +69,11 @@ class Series:
         """Take the larger one, turn by turn."""
         return Series(tuple(map(max, self.values, other.values)), self.unit)
 
+    def plus(self, other: Series) -> Series:
+        """Add another one, turn by turn."""
+        pairs = zip(self.values, other.values, strict=True)
+        return Series(tuple(mine + theirs for mine, theirs in pairs), self.unit)
+
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form."""
         low, high = self.spread
@@ -228,6 +233,13 @@ class Bench:
         return [heading, *(f"  {line}" for line in self.lines), *(f"  {m}" for m in self.missing)]
 
 
+def processor_s(pid: int) -> float:
+    """Give the processor seconds of a process so far."""
+    # Source: ``man 5 proc``; the name before may hold anything, so it is cut off first.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Meter:
     """Seconds of the processors that runs take, those of the server they ask included."""
 
@@ -267,10 +279,7 @@ class Meter:
         return children.ru_utime + children.ru_stime
 
     def _seconds(self) -> float:
-        # Source: ``man 5 proc``; the name before may hold anything, so it is cut off first.
-        fields = Path(f"/proc/{self._server}/stat").read_text().rpartition(")")[2].split()
-        ticks = int(fields[11]) + int(fields[12])
-        return self._client_seconds() + ticks / os.sysconf("SC_CLK_TCK")
+        return self._client_seconds() + processor_s(self._server)
 
 
 def timed(command: Sequence[str], **options: Any) -> float:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
+
+from celery import Celery
 
 import geodes_tasks
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.settings import config
-from tests.servers import RedisServer, WorkerProcess
+from tests.bench.harness import ROOT, processor_s
+from tests.servers import Process, RedisServer, WorkerProcess
 from tests.standin.bodies import GeneratedBody, read
 from tests.standin.items import build
 from tests.standin.spec import ItemSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from geodes_tasks.client.batch import Batch
@@ -136,3 +141,47 @@ class Cluster:
     def used_bytes(self) -> int:
         """Give the memory that the data of Redis takes."""
         return int(self.ledger.connection.client.info("memory")["used_memory"])
+
+
+class PlainCelery:
+    """A worker whose task does ``requests.get`` and nothing else, with a Redis of its own."""
+
+    def __init__(self, folder: Path, pool: str, slots: int) -> None:
+        """Start it, ready for messages."""
+        folder.mkdir()
+        self.redis = RedisServer(folder).start()
+        self.environment = {"PLAIN_BROKER": self.redis.url}
+        self.worker = Process(folder / "worker.log")
+        command = [sys.executable, "-m", "celery", "-A", "tests.bench.peers.plain_celery"]
+        command += ["worker", "--pool", pool, "--concurrency", str(slots), "--loglevel", "INFO"]
+        self.worker.spawn(command, env=os.environ | self.environment, cwd=ROOT)
+        self.worker.wait_for(" ready.")
+
+    @property
+    def processor_s(self) -> float:
+        """Processor seconds of worker and Redis so far; not those of a worker's children."""
+        return processor_s(self.worker.pid) + processor_s(self.redis.pid)
+
+    def seconds(self, arguments: Sequence[str], task: str = "plain.fetch") -> float:
+        """Send a message for each, and wait for the end of the last, which the log tells."""
+        app = Celery("client", broker=self.redis.url)
+        at = self.worker.log.stat().st_size
+        began = time.perf_counter()
+        for argument in arguments:
+            app.send_task(task, (argument,), ignore_result=True)
+        while self._succeeded(at) < len(arguments):
+            assert self.worker.alive, self.worker.text[-3000:]
+            time.sleep(POLL_S)
+        app.close()
+        return time.perf_counter() - began
+
+    def _succeeded(self, at: int) -> int:
+        """Count the tasks that the log, from a place on, tells the end of."""
+        with self.worker.log.open() as log:
+            log.seek(at)
+            return log.read().count(" succeeded in ")
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.worker.stop()
+        self.redis.close()

@@ -22,7 +22,7 @@ from tests.bench import peers
 from tests.bench.harness import AT_MOST, Bench, Meter, Series, last_json, scaled, timed
 from tests.bench.link import can_be_slow, slow_loopback
 from tests.bench.s3server import ACCESS, BUCKET, PROGRAMS, SECRET, S3FileServer, program
-from tests.bench.scene import POLL_S, Cluster
+from tests.bench.scene import Cluster, PlainCelery
 from tests.bench.test_big_file import afresh, fill
 from tests.bench.test_memory import peak_mib
 from tests.standin.bodies import FileBody, GiB, MiB
@@ -51,10 +51,12 @@ OVER_FASTEST, OVER_PROVEN, OVER_CPU, OVER_WORKER = 1.2, 0.85, 1.1, 1.5
 """Times the fastest peer, the fastest peer and md5sum, the processor seconds of s5cmd and md5sum,
 and the fastest peer where the objects go through a worker."""
 LINK = "1gbit"
+SELDOM_S = 0.2
 TRANSFERS, MEMORY_MIB = 8, 400.0
 PEERS = Path(peers.__file__).parent
 Row = tuple[str, str, int]
 WORKER = "geodes_tasks, a worker a core"
+MESSAGES = "as many tasks of plain Celery that do nothing"
 SECRETS: dict[str, Any] = {
     "aws_access_key_id": Secret(ACCESS),
     "aws_secret_access_key": Secret(SECRET),
@@ -127,6 +129,10 @@ def compare(
                 cluster.worker(THREADS // cores(), name=f"core-{number}")
             items = [stored_item(server, row, folder / what, n) for n, row in enumerate(rows)]
             runs[WORKER] = functools.partial(through_worker, cluster, items, folder / "out")
+            plain = PlainCelery(folder / "plain", "threads", THREADS)
+            stack.callback(plain.stop)
+            names = [str(row[0]) for row in rows]
+            runs[MESSAGES] = functools.partial(spent, plain, names)
         meter = Meter(server.pid)
         runs = {name: meter.around(name, run) for name, run in runs.items()}
         seen = bench.in_turn(named(f"{server.kind}, {what}", afresh_in(folder / "out", runs)))
@@ -141,6 +147,13 @@ def md5sums(folder: Path) -> list[str]:
 def one_and_other(fetch: Callable[[], float], folder: Path) -> float:
     """Fetch without proof, then prove: what those do who want both."""
     return fetch() + timed(md5sums(folder / "out"))
+
+
+def spent(plain: PlainCelery, names: list[str]) -> float:
+    """Give the processor seconds of a message for each, of worker and Redis."""
+    before = plain.processor_s
+    plain.seconds(names, "plain.nothing")
+    return plain.processor_s - before
 
 
 def note(
@@ -167,20 +180,21 @@ def note(
     else:
         against, reach = f"{names}, which verify nothing", OVER_FASTEST
     bench.line(row, against, ours.over(best), AT_MOST, reach)
+    # Nobody who verifies is faster than processors that do nothing else but this.
+    least = meter.least("s5cmd and md5sum") if "s5cmd and md5sum" in series else None
+    busy = f"{row}: all processors at work on s5cmd, its server and md5sum"
     if WORKER in series:
         through = series[WORKER].over(best)
         bench.line(f"{row}, through a worker a core", against, through, AT_MOST, OVER_WORKER)
-    if "s5cmd and md5sum" in series:
+        if least:
+            messages = Series(tuple(one / cores() for one in series[MESSAGES].values))
+            bench.line(f"{busy}, and {MESSAGES}", names, least.plus(messages).over(best))
+    if least:
         both = ours.over(series["s5cmd and md5sum"])
         limit = (AT_MOST, OVER_PROVEN) if what == "small" else ()
         bench.line(row, "s5cmd, and then md5sum", both, *limit)
-        # Nobody who verifies is faster than processors that do nothing else but this.
-        least = meter.least("s5cmd and md5sum")
-        bench.line(
-            f"{row}: all processors at work on s5cmd, its server and md5sum",
-            f"the slower of md5sum and {names}" if what == "large" else names,
-            least.over(best),
-        )
+        slowest = f"the slower of md5sum and {names}" if what == "large" else names
+        bench.line(busy, slowest, least.over(best))
 
 
 def stored(folder: Path, server: S3FileServer, what: str, count: int, size: int) -> list[Row]:
@@ -207,7 +221,7 @@ def through_worker(cluster: Cluster, items: list[Item], out: Path) -> float:
     """Give the seconds from the first claim to the last record of a worker that runs."""
     batch = cluster.enqueue(items, out)
     while batch.status().unfinished:
-        time.sleep(POLL_S)
+        time.sleep(SELDOM_S)  # the records tell the time; each look takes some from the workers
     records = batch.results()
     assert all(one.state is State.SUCCESS and one.bytes_transferred for one in records), records[0]
     began = min(datetime.fromisoformat(str(one.started_at)) for one in records)

@@ -25,9 +25,9 @@ from tests.bench.harness import (
     scaled,
     timed,
 )
-from tests.bench.scene import KEY, POLL_S, Cluster, href_of, publish
+from tests.bench.scene import KEY, Cluster, PlainCelery, href_of, publish
 from tests.former import former_version
-from tests.servers import Process, RedisServer
+from tests.servers import RedisServer
 from tests.standin.bodies import KiB
 
 if TYPE_CHECKING:
@@ -42,47 +42,6 @@ COUNT, SIZE, SLOTS = scaled(2000, 100), 64 * KiB, 16
 FEW = scaled(500, 50)
 OVERHEAD, FASTER, ONE_COMMAND, PROCESSOR = 1.5, 20.0, 1.0, 0.55
 PEERS = Path(peers.__file__).parent
-
-
-class PlainCelery:
-    """A worker whose task does ``requests.get`` and nothing else, with a Redis of its own."""
-
-    def __init__(self, folder: Path, pool: str, slots: int) -> None:
-        """Start it, ready for messages."""
-        folder.mkdir()
-        self.redis = RedisServer(folder).start()
-        self.environment = {"PLAIN_BROKER": self.redis.url}
-        self.worker = Process(folder / "worker.log")
-        command = [sys.executable, "-m", "celery", "-A", "tests.bench.peers.plain_celery"]
-        command += ["worker", "--pool", pool, "--concurrency", str(slots), "--loglevel", "INFO"]
-        self.worker.spawn(command, env=os.environ | self.environment, cwd=ROOT)
-        self.worker.wait_for(" ready.")
-
-    def seconds(self, hrefs: Sequence[str]) -> float:
-        """Send a message for each, and wait for the end of the last, which the log tells."""
-        from celery import Celery
-
-        app = Celery("client", broker=self.redis.url)
-        at = self.worker.log.stat().st_size
-        began = time.perf_counter()
-        for href in hrefs:
-            app.send_task("plain.fetch", (href,), ignore_result=True)
-        while self._succeeded(at) < len(hrefs):
-            assert self.worker.alive, self.worker.text[-3000:]
-            time.sleep(POLL_S)
-        app.close()
-        return time.perf_counter() - began
-
-    def _succeeded(self, at: int) -> int:
-        """Count the tasks that the log, from a place on, tells the end of."""
-        with self.worker.log.open() as log:
-            log.seek(at)
-            return log.read().count(" succeeded in ")
-
-    def stop(self) -> None:
-        """Stop both."""
-        self.worker.stop()
-        self.redis.close()
 
 
 def test_small_files(folder: Path, request: pytest.FixtureRequest) -> None:

@@ -24,6 +24,11 @@ def fetch(href: str) -> None:
     requests.get(href, timeout=60).raise_for_status()
 
 
+@app.task(name="plain.nothing")  # type: ignore[untyped-decorator]  # Celery has no types
+def nothing(name: str) -> None:
+    """Do nothing: what a message costs a worker of Celery."""
+
+
 @app.task(name="plain.note")  # type: ignore[untyped-decorator]  # Celery has no types
 def note(item: str, title: str, href: str, path: str, md5: str, size: int) -> None:
     """Take what a download needs to know; only ever sent, never run."""
