@@ -11,14 +11,12 @@ from pathlib import Path
 from geodes_tasks.errors import LedgerStuckError
 from geodes_tasks.ledger.connection import Part
 from geodes_tasks.ledger.dead_workers import end_dead_leases, remove_dead_workers, sum_slots
-from geodes_tasks.ledger.figures import as_count, as_number
+from geodes_tasks.ledger.figures import UNREADABLE, as_count, as_number
 from geodes_tasks.ledger.key_repair import follow_clock, remove_rubbish
 from geodes_tasks.ledger.limits import Limits
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.version import __version__
 
-UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
-"""Exceptions that reading a damaged record raises."""
 SEPARATOR = ":"
 """Between names that a worker publishes; neither an account nor a root can hold it."""
 

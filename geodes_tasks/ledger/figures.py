@@ -12,6 +12,8 @@ from geodes_tasks.model.states import ACTIVE, State
 
 LARGEST = 2**63 - 1
 """Bytes of the largest file that a POSIX file offset reaches (off_t, 64 bits)."""
+UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
+"""Exceptions that reading a damaged record raises."""
 
 
 def as_whole(text: str | None) -> int:

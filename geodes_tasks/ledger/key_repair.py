@@ -12,6 +12,8 @@ KEYS = {
     "slots": "string", "slots_of": "hash", "limits": "string", "fence": "string",
     "hooks": "string", "schema": "string", "since:turn": "zset", "looked": "string",
     "settles": "string", "directories": "hash", "recoverer": "string", "ledger_id": "string",
+    "open": "set", "over": "hash", "kept": "zset", "run": "string", "earlier": "set",
+    "left_over": "hash", "wanted": "set",
 }  # fmt: skip
 """Keys that programs read without a script, with their types."""
 PARTS = {

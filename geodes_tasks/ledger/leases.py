@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from geodes_tasks.errors import LeaseLostError
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.dispatch import UNREADABLE, Dispatch, Wakeup
+from geodes_tasks.ledger.dispatch import Dispatch, Wakeup
 from geodes_tasks.ledger.error_texts import error_json
+from geodes_tasks.ledger.figures import UNREADABLE
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import REDIRECT, Asset

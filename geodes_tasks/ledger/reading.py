@@ -10,13 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import cast
 
-from geodes_tasks import errors
-from geodes_tasks.errors import GeodesTasksError, UnknownDownloadError
+from geodes_tasks.errors import UnknownDownloadError
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.dispatch import UNREADABLE
-from geodes_tasks.ledger.figures import FailureGroup, Totals, Wait, as_count, as_number
-from geodes_tasks.ledger.records import RUNNING_FIELDS, Running, as_record, as_running, as_status
-from geodes_tasks.model import json as jsontext
+from geodes_tasks.ledger.error_texts import built_again
+from geodes_tasks.ledger.figures import UNREADABLE, FailureGroup, Totals, Wait, as_count, as_number
+from geodes_tasks.ledger.records import (
+    RUNNING_FIELDS,
+    Running,
+    as_record,
+    as_running,
+    as_status,
+    item_in,
+)
 from geodes_tasks.model.asset import Asset
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.model.results import BatchStatus, DownloadRecord, ErrorInfo
@@ -127,13 +132,7 @@ class Reading(Part):
         """Return the error of a download as an exception of its own class; None without one."""
         with self._connection.commands() as redis:
             text = redis.hget(self._key("download", download_id), "error")
-        if not text:
-            return None
-        error = jsontext.parsed(text)
-        kind = getattr(errors, error["type"], None)
-        if not error.get("values") or kind is None:
-            return GeodesTasksError(f"{error['type']}: {error['message']}")
-        return cast("Exception", kind(*error["values"]))
+        return built_again(text) if text else None
 
     def assets(self, downloads: Sequence[str]) -> dict[str, Asset]:
         """Return the assets of downloads by id, without those forgotten or damaged meanwhile."""
@@ -299,8 +298,7 @@ class Reading(Part):
         for ids in self._blocks(batch):
             rows = zip(ids, self._fields(ids, "spec", "path"), strict=True)
             for identifier, (spec, path) in rows:
-                item = jsontext.parsed(spec)["item"] if spec else ""
-                for name in (identifier, item, (path or "").rpartition("/")[2]):
+                for name in (identifier, item_in(spec), (path or "").rpartition("/")[2]):
                     if name in found:
                         found[name][identifier] = None
         for name in (name for name, those in found.items() if not those):

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from geodes_tasks.errors import DamagedRecordError, for_reader
-from geodes_tasks.ledger.dispatch import UNREADABLE
-from geodes_tasks.ledger.figures import as_count, as_number, as_whole, batch_states
+from geodes_tasks.ledger.figures import UNREADABLE, as_count, as_number, as_whole, batch_states
 from geodes_tasks.model import checksum as checksums
 from geodes_tasks.model import footprint
 from geodes_tasks.model import json as jsontext
@@ -65,6 +64,14 @@ def error_info(text: str) -> ErrorInfo:
     if not all(isinstance(word, str) for word in words):
         raise TypeError(words)
     return ErrorInfo(words[0], words[1], for_reader(words[2]))
+
+
+def item_in(spec: str | None) -> str:
+    """Parse the item's id in the spec of a download; empty for a damaged one."""
+    try:
+        return str(jsontext.parsed(spec or "")["item"])
+    except UNREADABLE:
+        return ""
 
 
 def as_status(batch: str, counters: Mapping[str, str], now: float) -> BatchStatus:

@@ -10,8 +10,7 @@ from typing import Any
 
 from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger.connection import Part
-from geodes_tasks.ledger.dispatch import UNREADABLE
-from geodes_tasks.ledger.figures import as_count, as_number, count_unfinished
+from geodes_tasks.ledger.figures import UNREADABLE, as_count, as_number, count_unfinished
 from geodes_tasks.ledger.records import as_status
 from geodes_tasks.model import json as jsontext
 from geodes_tasks.model.asset import Asset
@@ -270,7 +269,11 @@ class Retention(Part):
             found = redis.hgetall(self._key("over"))
             # HDEL answers 1 to one caller only: that one reports the batch.
             mine = [name for name in found if redis.hdel(self._key("over"), name)]
-        return [as_status(name, json.loads(found[name]), now) for name in mine]
+        ended = []
+        for name in mine:
+            with contextlib.suppress(*UNREADABLE):
+                ended.append(as_status(name, json.loads(found[name]), now))
+        return ended
 
     def _sweep(self, rest: str) -> Forgotten:
         done = Forgotten()

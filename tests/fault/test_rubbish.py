@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from geodes_tasks.errors import GeodesTasksError
+from geodes_tasks.errors import GeodesTasksError, TransferError
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, Request, Verdict
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.monitoring.metrics import LedgerCollector
 from geodes_tasks.monitoring.picture import sections
 from geodes_tasks.monitoring.snapshot import SnapshotReader
+from geodes_tasks.settings.config import Config
+from geodes_tasks.transfer.retry import decide
 from tests.conftest import asset_of
 from worker.recovery import Recovery
 
@@ -64,6 +66,15 @@ KINDS = {
     "recoverer": "string",
     "litter": "zset",
     "fence": "string",
+    "errors:b": "zset",
+    "open": "set",
+    "over": "hash",
+    "hooks": "string",
+    "limits": "string",
+    "wanted": "set",
+    "earlier": "set",
+    "left_over": "hash",
+    "kept": "zset",
 }
 """The keys of docs/architecture.md, with their types."""
 
@@ -79,6 +90,17 @@ FIELDS = {
     "sources": "until:geodes avoid:geodes why:geodes worked:geodes offered:s3 hosts",
     "holds": "zzz source: batch:",
     "paths": "x",
+    "over": "b",
+    "left_over": "b",
+}
+
+
+ERROR = TransferError("https://h/a", "reset")
+ENTRY = {
+    "at": "2025-01-01T00:00:00+00:00",
+    "worker": "w",
+    "transferred": 7,
+    "error": "TransferError",
 }
 
 
@@ -135,6 +157,15 @@ class Town:
         key = self.ledger.connection.key("account", ACCOUNT, "leases")
         self.ledger.connection.client.zadd(key, {request.download_id: 1})
 
+    def ends(self, claim: Claim, how: str) -> None:
+        """End an attempt: its file is proven, it has failed, or it is to be tried again."""
+        if how == "done":
+            self.ledger.leases.finish(claim, result_of(claim))
+        elif how == "failed":
+            self.ledger.leases.fail(claim, ERROR, ENTRY)
+        else:
+            self.ledger.leases.postpone(claim, ERROR, decide(ERROR, 1, "", Config()), ENTRY)
+
     def state(self, request: Request) -> str | None:
         """Read the state as it stands in the record."""
         key = self.ledger.connection.key("download", request.download_id)
@@ -143,6 +174,7 @@ class Town:
 
     def goes_on(self) -> None:
         """Enqueue, claim, renew, lose a worker, claim again, record: everything works."""
+        self.ledger.retention.newly_finished()
         request = self.enqueue("later", "after")
         assert request.download_id in self.look()
         claim = self.claim(request)
@@ -288,6 +320,44 @@ def test_a_damaged_record(town: Town, where: str, field: str, text: str | None) 
         assert town.state(request) == State.FAILURE, answer
     if isinstance(answer, Verdict):
         assert town.state(request) == State.FAILURE, answer
+    town.goes_on()
+
+
+@pytest.mark.parametrize("text", [None, *TEXTS], ids=lambda text: str(text)[:6])
+@pytest.mark.parametrize("field", [*RECORD.split(), "error", "checksum", "members", "verified"])
+@pytest.mark.parametrize("where", ["failed", "done", "due"])
+def test_commands_meet_a_damaged_record(
+    town: Town, where: str, field: str, text: str | None
+) -> None:
+    """Nothing that a person asks for a batch fails for one record; the others do what was asked."""
+    request, other = town.enqueue("d", "b"), town.enqueue("other", "b")
+    town.look()
+    for one in (request, other):
+        town.ends(town.claim(one), where)
+    client = town.ledger.connection.client
+    record = town.ledger.connection.key("download", request.download_id)
+    if text is None:
+        client.hdel(record, field)
+    else:
+        client.hset(record, field, text)
+    asked = [request.download_id, other.download_id]
+    reading, retention = town.ledger.reading, town.ledger.retention
+
+    town.is_shown()
+    list(reading.records("b"))
+    list(reading.failures("b"))
+    reading.error(request.download_id)
+    reading.named("b", ["other.zip"])
+    retention.proofs(asked)
+    begun = town.ledger.control.retry(asked)
+    list(reading.records("b"))
+    admitted = town.enqueue("d", "new"), town.enqueue("other", "new")
+    town.ledger.control.withdraw("b", asked)
+    retention.forget("b", unfinished=True)
+    retention.sweep()
+
+    assert begun >= (where != "done")
+    assert admitted == (request, other)
     town.goes_on()
 
 

@@ -5,8 +5,9 @@ local begun, run = 0, call('GET', P .. 'run')
 
 -- What was refused when it was enqueued has no path; a path that another file has since stays there.
 local function may_begin(d)
+  if (d.path or '') == '' then return false end
   if d.state == 'RETRY' then return true end
-  if (d.state ~= 'FAILURE' and d.state ~= 'REVOKED') or d.path == '' then return false end
+  if d.state ~= 'FAILURE' and d.state ~= 'REVOKED' then return false end
   local other = record(call('HGET', P .. 'paths', d.path) or '')
   if other.id ~= d.id then end_left_over(other) end
   return other.id == d.id or not (ACTIVE[other.state] or other.state == 'SUCCESS')
