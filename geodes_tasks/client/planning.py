@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,8 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
     for asset in assets:
         try:
             asset = _from_source(asset, selection.source)
-            path = destination.plan(asset, selection.folder, selection.layout)
+            fields = partial(stac_assets.layout_fields, item, asset)
+            path = destination.plan(asset, selection.folder, selection.layout, fields)
             is_archive = asset.title.lower().endswith(ARCHIVE)
             if selection.unpack and (is_archive or selection.members):
                 path = _folder_of(path, asset)
@@ -182,8 +184,6 @@ def _plan_item(item: Mapping[str, Any], selection: Selection) -> Planned:
                     members=wanted,
                     portal_ranges=selection.portal_ranges,
                 )
-            # The fields of the layout refer to the whole item.
-            asset = replace(asset, fields=dict)
             planned.requests.append(Request(asset, path, kept))
             kept = None
         except (ItemError, ConfigError) as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -59,9 +59,6 @@ class Asset:
     """Globs over the members of the archive that are wanted, sorted; none for all of it."""
     portal_ranges: bool = False
     """Whether members are fetched by ranges from the portal too, each a unit of quota."""
-    fields: Callable[[], Mapping[str, str]] = field(default=dict, compare=False, repr=False)
-    """Returns the STAC fields of the item for the layout template, which most layouts do not need;
-    not kept after planning."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the ledger keeps."""

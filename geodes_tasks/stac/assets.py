@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -21,7 +20,7 @@ from geodes_tasks.stac.asset_proof import HREF_TAIL, checksum_of, datatype_of, s
 from geodes_tasks.stac.item_properties import (
     collection_of,
     identifier_of,
-    layout_fields,
+    item_fields,
     mapping_of,
     property_of,
     text_of,
@@ -163,7 +162,7 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
     item_id, collection = text_of(item.get("id")) or identifier_of(item), collection_of(item)
     try:
         source, href = _address(asset.get("href"))
-        title, name = _file_names(key, asset, href)
+        title, _ = _file_names(key, asset, href)
         # JSON can write half characters (\ud800) that no file and no ledger can hold.
         "".join((item_id, collection, key, title)).encode()
     except ValueError as error:
@@ -180,8 +179,19 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
         hrefs={S3: endpoint} | {source: href} if endpoint else {source: href},
         size_bytes=size_of(asset, checksum),
         checksum=checksum,
-        fields=partial(layout_fields, item, key, title, name, checksum),
     )
+
+
+def layout_fields(item: Mapping[str, Any], asset: Asset) -> dict[str, str]:
+    """Return the fields of an item and of one of its assets for ``--layout``."""
+    own = next(one for key, one in item["assets"].items() if str(key) == asset.key)
+    _, name = _file_names(asset.key, own, _address(own["href"])[1])
+    return item_fields(item) | {
+        "title": asset.title,
+        "name": name,
+        "key": asset.key,
+        "checksum": asset.checksum.digest if asset.checksum else "",
+    }
 
 
 def _file_names(key: str, asset: StacAsset, href: str) -> tuple[str, str]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from geodes_tasks.model.checksum import Checksum
 from geodes_tasks.model.json import OBJECT
 
 # The portal renamed its properties on 2025-03-31 and answers 400 to the former names
@@ -100,10 +99,8 @@ def collection_of(item: Mapping[str, Any]) -> str:
     return text_of(item.get("collection")) or text_of(property_of(item, "dataset"))
 
 
-def layout_fields(
-    item: Mapping[str, Any], key: str, title: str, name: str, checksum: Checksum | None
-) -> dict[str, str]:
-    """Return the fields of an item and one of its assets for ``--layout``."""
+def item_fields(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of an item for ``--layout``."""
     properties = properties_of(item)
     scalars = {each: text_of(value) for each, value in properties.items()}
     item_id = text_of(item.get("id")) or identifier_of(item)
@@ -111,10 +108,6 @@ def layout_fields(
         "collection": collection_of(item),
         "item": identifier_of(item),
         "item_id": _UNFIT.sub("_", item_id),
-        "title": title,
-        "name": name,
-        "key": key,
-        "checksum": checksum.digest if checksum else "",
         **_date(properties.get("start_datetime") or properties.get("datetime")),
     }
 

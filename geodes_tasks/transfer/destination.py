@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError, HostileNameError
@@ -46,43 +46,49 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 _DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9])\Z")
 
 
-def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT) -> str:
+Fields = Callable[[], Mapping[str, str]]
+"""Returns the STAC fields of an item and its asset for a layout, which most plans do not need."""
+
+
+def plan(asset: Asset, folder: Path, layout: str = DEFAULT_LAYOUT, fields: Fields = dict) -> str:
     """Return the final path of an asset: absolute, below the download folder, links not resolved.
 
     Args:
-        asset: Asset to download; its ``fields`` fill the layout.
+        asset: Asset to download.
         folder: Download folder; a relative one starts from the current folder.
         layout: Template such as ``{collection}/{grid:code}/{title}``. Its slashes make the
             folders; in any layout but the default, those within a value become ``_``.
+        fields: Fill the layout.
 
     Raises:
         ConfigError: the layout cannot be used, or names a field that the item does not have.
         HostileNameError: the name would leave the folder, or cannot be a file name everywhere.
     """
+
+    def refused(problem: str) -> HostileNameError:
+        return HostileNameError(_name(asset, fields()), problem)
+
     if layout == DEFAULT_LAYOUT:
         relative = asset.title
     else:
         check_layout(layout)
-        relative = _filled(layout, asset)
+        relative = _filled(layout, asset, fields())
     if problem := refused_name(relative):
-        raise HostileNameError(_name(asset), f"file name {printable(relative)!r} {problem}")
+        raise refused(f"file name {printable(relative)!r} {problem}")
     path = f"{str(Path.absolute(folder)).rstrip('/')}/{relative}"
     try:
         size = len(os.fsencode(path))
     except UnicodeEncodeError as error:
         coding = sys.getfilesystemencoding()
-        problem = (
-            f"file name {printable(relative)!r} cannot be written in {coding}: set PYTHONUTF8=1"
-        )
-        raise HostileNameError(_name(asset), problem) from error
+        problem = f"cannot be written in {coding}: set PYTHONUTF8=1"
+        raise refused(f"file name {printable(relative)!r} {problem}") from error
     if size > PATH_BYTES:
-        problem = f"its whole path has {size} bytes, the most is {PATH_BYTES}"
-        raise HostileNameError(_name(asset), problem)
+        raise refused(f"its whole path has {size} bytes, the most is {PATH_BYTES}")
     return path
 
 
-def _name(asset: Asset) -> str:
-    return printable(asset.fields().get("item") or asset.item_id or "item without id")
+def _name(asset: Asset, values: Mapping[str, str]) -> str:
+    return printable(values.get("item") or asset.item_id or "item without id")
 
 
 # --- the layout --------------------------------------------------------------------------------
@@ -101,17 +107,17 @@ def check_layout(layout: str) -> None:
         raise ConfigError("layout", f"{shown!r} must name a path inside the download folder", _HINT)
 
 
-def _filled(layout: str, asset: Asset) -> str:
-    values = asset.fields()
+def _filled(layout: str, asset: Asset, values: Mapping[str, str]) -> str:
+    name = _name(asset, values)
 
     def value(match: re.Match[str]) -> str:
         field = match[1]
         if field not in values:
             known = printable(", ".join(sorted(values)), 2000)
-            problem = f"unknown field {{{printable(field)}}}; {_name(asset)} has: {known}"
+            problem = f"unknown field {{{printable(field)}}}; {name} has: {known}"
             raise ConfigError("layout", problem, _HINT)
         if not values[field]:
-            raise HostileNameError(_name(asset), f"has no value for {{{field}}} of the layout")
+            raise HostileNameError(name, f"has no value for {{{field}}} of the layout")
         return _SEPARATORS.sub("_", values[field])
 
     return _FIELD.sub(value, layout)

@@ -30,7 +30,7 @@ FIELDS = {
 }
 
 
-def asset(title: str = "a.zip", fields: dict[str, str] | None = None) -> Asset:
+def asset(title: str = "a.zip") -> Asset:
     """Build an asset of a title."""
     return Asset(
         item_id="URN:X",
@@ -39,13 +39,17 @@ def asset(title: str = "a.zip", fields: dict[str, str] | None = None) -> Asset:
         title=title,
         hrefs={},
         checksum=Checksum("md5", MD5),
-        fields=lambda: FIELDS | {"title": title} if fields is None else fields,
     )
 
 
 def planned(title: str, layout: str = DEFAULT_LAYOUT) -> str:
     """Give the final path within the download folder."""
-    return str(Path(plan(asset(title), FOLDER, layout)).relative_to(FOLDER))
+    return str(Path(filled(title, layout)).relative_to(FOLDER))
+
+
+def filled(title: str, layout: str, **fields: str) -> str:
+    """Give the final path in the download folder, with a layout of known fields."""
+    return plan(asset(title), FOLDER, layout, lambda: FIELDS | {"title": title} | fields)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +239,8 @@ NAMES = st.lists(NASTY | st.text(max_size=5), max_size=6).map("".join) | st.text
 @given(NAMES, NAMES, st.sampled_from([DEFAULT_LAYOUT, "{collection}/{title}", "{title}{title}"]))
 def test_every_path_is_inside_the_folder(title: str, collection: str, layout: str) -> None:
     """Whatever the title and the values, the path is inside the folder or the name is refused."""
-    wanted = asset(title, {"collection": collection, "title": title})
     try:
-        final = Path(plan(wanted, FOLDER, layout))
+        final = Path(filled(title, layout, collection=collection))
     except HostileNameError as error:
         assert str(error).isprintable()  # noqa: PT017 - both ways are right here
         return
@@ -255,7 +258,7 @@ def test_every_path_is_inside_the_folder(title: str, collection: str, layout: st
 def test_any_layout_is_inside_the_folder_or_refused(layout: str, title: str) -> None:
     """Whatever the layout, the path is inside the folder or one of the two errors says why."""
     try:
-        final = Path(plan(asset(title), FOLDER, layout))
+        final = Path(filled(title, layout))
     except (HostileNameError, ConfigError) as error:
         assert str(error).isprintable()  # noqa: PT017 - both ways are right here
     else:
