@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 READ_BYTES = 1024 * 1024
 """Bytes that are read from a file at once."""
@@ -25,12 +26,15 @@ _MULTIHASH = {
 }
 # A bare digest of 64 digits is SHA-256, never SHA3-256: SAFE manifests name that algorithm.
 _BARE = {digits: name for name, (_, digits) in _MULTIHASH.items() if name != "sha3_256"}
+# BLAKE2 of n bytes: the examples of STAC's file extension, as long as a bare SHA-1.
+_MULTIHASH |= {f"blake2b_{8 * n}": (f"{0x80 + n:x}e402{n:x}", 2 * n) for n in (16, 20, 28, 32, 64)}
+_MULTIHASH |= {f"blake2s_{8 * n}": (f"{0xC0 + n:x}e402{n:x}", 2 * n) for n in (16, 20, 28, 32)}
 _HEX = re.compile(r"[0-9a-f]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """A digest in lower-case hex, and the name of its algorithm in hashlib."""
+    """A digest in lower-case hex, and the name of its algorithm in hashlib, or ``blake2b_128``."""
 
     algorithm: str
     digest: str
@@ -78,16 +82,19 @@ def _parsed(cleaned: str) -> Checksum | None:
     algorithm, colon, digest = cleaned.partition(":")
     if colon:
         return Checksum(algorithm.replace("-", ""), digest.strip())
-    if len(cleaned) in _BARE:
-        return Checksum(_BARE[len(cleaned)], cleaned)
+    # First: some multihashes are as long as a bare digest.
     for name, (prefix, digits) in _MULTIHASH.items():
         if cleaned.startswith(prefix) and len(cleaned) == len(prefix) + digits:
             return Checksum(name, cleaned[len(prefix) :])
-    return None
+    bare = _BARE.get(len(cleaned))
+    return Checksum(bare, cleaned) if bare else None
 
 
 def new_hash(algorithm: str, content: bytes = b"") -> hashlib._Hash:
     """Return a new hashlib object, which has hashed ``content``."""
+    if algorithm.startswith("blake2"):
+        name, _, bits = algorithm.partition("_")
+        return cast("hashlib._Hash", getattr(hashlib, name)(content, digest_size=int(bits) // 8))
     # FIPS builds of OpenSSL refuse MD5 without this flag; here it finds broken bytes, no attacks.
     return hashlib.new(algorithm, content, usedforsecurity=False)
 

@@ -52,6 +52,26 @@ def test_written_forms_are_read_back(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "size_bytes", "prefix"),
+    [
+        ("blake2b", 16, "90e40210"),
+        ("blake2s", 16, "d0e40210"),
+        ("blake2b", 28, "9ce4021c"),
+        ("blake2b", 64, "c0e40240"),
+    ],
+)
+def test_multihashes_as_long_as_a_bare_digest(name: str, size_bytes: int, prefix: str) -> None:
+    """The example of STAC's file extension is BLAKE2b of 128 bits, no SHA-1 of other bytes."""
+    digest = getattr(hashlib, name)(b"geodes", digest_size=size_bytes).hexdigest()
+
+    found = checksum.parse(prefix + digest)
+
+    assert found == Checksum(f"{name}_{8 * size_bytes}", digest)
+    assert checksum.parse(str(found)) == checksum.parse(found.multihash) == found
+    assert found.is_of(b"geodes")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
