@@ -108,6 +108,7 @@ OF_CLASS: dict[str, tuple[object, ...]] = {
     "UnknownDownloadError": ("NAME", "", "april"),
     "NoObjectError": ("s3", "s3://muscate/a.zip", "no such object"),
     "ArchivedObjectError": ("s3", "s3://muscate/a.zip", "the object is archived"),
+    "SourceRefusedError": ("s3", "s3://muscate/a.zip", "access denied to these credentials"),
     "FolderError": ("s3", "s3://muscate/S2A_X/", "it is a folder there"),
     "ForbiddenError": (
         SAMPLES["href"],

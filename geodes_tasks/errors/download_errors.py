@@ -121,13 +121,13 @@ class ChecksumMismatchError(DownloadError):
 
 
 class SizeMismatchError(DownloadError):
-    """The server sent more bytes than the catalogue announces."""
+    """The server has more or fewer bytes than the catalogue says."""
 
     path: str
     expected: int
     """Bytes in the catalogue."""
     actual: int
-    """Bytes received, at least."""
+    """Bytes received; there may be more."""
 
     reaction = Reaction.CORRUPT
     template = "{path}: catalogue says {expected} bytes, received {actual}"

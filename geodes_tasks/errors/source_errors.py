@@ -141,10 +141,25 @@ class ArchivedObjectError(SourceUnavailableError):
     )
 
 
+class SourceRefusedError(SourceUnavailableError):
+    """S3, or a host that is not the portal, does not give this file: denied, or no such bucket."""
+
+    reaction = Reaction.FINAL
+    remedy = (
+        "Check the address and your rights there (other hosts than the portal get no key), or "
+        "allow the portal with --source auto, then: "
+        "geodes-tasks retry BATCH --class SourceRefusedError"
+    )
+
+
 class FolderError(SourceUnavailableError):
     """The address is that of a folder, not of one object."""
 
-    remedy = "Nothing to do: the file is fetched from the portal, or the whole folder from S3."
+    reaction = Reaction.FINAL
+    remedy = (
+        "Allow the portal, which has the file, with --source auto, then: "
+        "geodes-tasks retry BATCH --class FolderError"
+    )
 
 
 class SourcePausedError(FetchError):

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 from celery.exceptions import Ignore
 
 from geodes_tasks.errors import (
-    ArchivedObjectError,
     DiskError,
     DownloadCancelledError,
     GeodesTasksError,
@@ -142,7 +141,10 @@ def _retry_or_fail(
     source = attempt.source_of(error)
     if source == GEODES:
         error = decisive(attempt, error, process.classify(attempt, error))
-    elif isinstance(error, ArchivedObjectError | NotFoundError):
+    elif (
+        isinstance(error, SourceUnavailableError | NotFoundError)
+        and error.reaction is Reaction.FINAL
+    ):
         usable = process.transports(claim.account, claim.asset.hrefs)
         # A source that a user paused may have it.
         for paused in claim.closed_sources.intersection(usable):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -65,19 +64,19 @@ def fetch_from_any(fetch: Fetch, transports: Mapping[str, Transport]) -> Source 
         if source is not last:
             last, start_bytes = source, part.offset
         try:
-            fetch.fetch(source, has_other=bool(left))
+            try:
+                fetch.fetch(source, has_other=bool(left))
+            except FolderError:
+                if asset.checksum is None and len(asset.hrefs) == 1:
+                    return source
+                is_member = source.href != asset.hrefs[source.name]
+                found = _member_for(asset, source.transport.members(source.href))
+                if found is None or is_member:
+                    raise
+                left.insert(0, replace(source, href=found.href))
+                continue
         except _NOT_OF_A_SOURCE:
             raise
-        except FolderError as error:
-            errors.append(error)
-            if asset.checksum is None and len(asset.hrefs) == 1:
-                return source
-            with contextlib.suppress(SourceUnavailableError):
-                found = _member_for(asset, source.transport.members(source.href))
-                if found is not None:
-                    left.insert(0, replace(source, href=found.href))
-            if not left:
-                raise error from None
         except GeodesTasksError as error:
             # A connection of hours breaks, and the same source is most likely the best still. Never
             # without a gain: one that always breaks at the same byte must not be opened for ever.

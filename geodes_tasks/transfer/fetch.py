@@ -54,6 +54,8 @@ class Fetch:
         self._trusts_leftovers = True
         self._expected: int | None = None
         """Size of the file in bytes, by the catalogue or else by the body; None if unknown."""
+        self._announced: int | None = None
+        """Size of the object in bytes, by the source; None if unknown."""
         self._limit: int | None = None
         """Most bytes that the body may have; None if unknown."""
         self._next_check = 0
@@ -152,9 +154,9 @@ class Fetch:
             self._restart()
         self.is_one_body = body.offset == 0
         self._etags[source.name] = body.etag
-        if body.etag:
-            self.part.note_etag(f"{source.name} {body.etag}")
-        self._expected, self._next_check = size if size is not None else total, 0
+        self.part.note_etag(f"{source.name} {body.etag}" if body.etag else "")
+        self._announced, self._next_check = total, 0
+        self._expected = size if size is not None else total
         # The checksum decides: a catalogue whose size is too small does not cut the file.
         decides = self.asset.checksum is not None and None not in {size, total}
         self._limit = max(size or 0, total or 0) if decides else self._expected
@@ -217,6 +219,7 @@ class Fetch:
         """Check that the body brought all bytes.
 
         Raises:
+            SizeMismatchError: the source has fewer than the catalogue; they have been removed.
             TruncatedBodyError: it did not; the part file is kept.
         """
         expected = self._expected
@@ -224,7 +227,12 @@ class Fetch:
             return
         # A catalogue whose size is too large does not make the file short: its checksum decides.
         if self.part.digest() != self.asset.checksum:
-            raise TruncatedBodyError(source.href, expected, self.part.offset)
+            got = self.part.offset
+            # With a checksum these may be the first bytes of the file, to be continued.
+            if got == self._announced and self.asset.checksum is None:
+                self._restart()
+                raise SizeMismatchError(str(self.part.final), expected, got)
+            raise TruncatedBodyError(source.href, expected, got)
 
     def _check_digest(self) -> None:
         """Remove wrong bytes while another source may have the right ones.

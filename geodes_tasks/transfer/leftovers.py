@@ -180,13 +180,15 @@ def read_etag(part: Path) -> str | None:
 
 
 def write_etag(part: Path, etag: str, folder: int) -> None:
-    """Record the validator of a part file's bytes in its folder, which is open.
+    """Record the validator of a part file's bytes in its folder, which is open; "" for none.
 
     Raises:
         OSError: it cannot be written, or another file of that name came in between.
     """
     path = etag_path(part)
     path.unlink(missing_ok=True)  # of this attempt, before it began anew
+    if not etag:
+        return
     with closing(create(path.name, folder)) as descriptor:
         os.write(descriptor, etag.encode()[:ETAG_BYTES])
 

@@ -196,7 +196,7 @@ class PartFile:
         self.offset = 0
 
     def note_etag(self, etag: str) -> None:
-        """Record the validator of the bytes for a next attempt; not for small files."""
+        """Record the validator of the bytes ("": none) for a next attempt; not for small files."""
         if self._has_etag():
             with disk_errors(self.final):
                 write_etag(self.path, etag, self._folder_fd)

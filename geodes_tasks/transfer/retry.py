@@ -19,6 +19,7 @@ from geodes_tasks.errors import (
     Reaction,
     RedirectUnreachableError,
     SourcePausedError,
+    SourceUnavailableError,
     SourceUnreachableError,
     ThrottledError,
     UnreachableError,
@@ -146,8 +147,10 @@ def decide(
         )
     if reaction is Reaction.FINAL:
         return Decision(False)
-    if isinstance(error, UnreachableError | SourceUnreachableError):
-        # No server received a request, so no attempt is counted.
+    is_out = isinstance(error, SourceUnavailableError) and error.whole
+    if is_out or isinstance(error, UnreachableError | SourceUnreachableError):
+        # No server received a request, or it refused the credentials of the source, whatever the
+        # object: no attempt is counted.
         wait = jittered(outage_s(settings), attempt, seed)
         host = REDIRECT + error.host if isinstance(error, RedirectUnreachableError) else None
         return Decision(True, Reason.OUTAGE, wait, counted=False, held=host)

@@ -17,6 +17,7 @@ from geodes_tasks.errors import (
     NotFoundError,
     OfflineError,
     QuotaError,
+    SourceRefusedError,
     SourceUnavailableError,
     TransferError,
     WorkerStoppingError,
@@ -211,7 +212,7 @@ def test_a_missing_object_is_tried_once_more(bench: Bench, clock: Clock) -> None
     assert (record.state, record.attempts) == (State.FAILURE, 2)
 
 
-@pytest.mark.parametrize("kind", [NoObjectError, ArchivedObjectError])
+@pytest.mark.parametrize("kind", [NoObjectError, ArchivedObjectError, SourceRefusedError])
 def test_what_s3_lacks_waits_for_a_portal_that_is_paused(
     bench: Bench, kind: type[SourceUnavailableError]
 ) -> None:

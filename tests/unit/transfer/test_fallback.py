@@ -17,16 +17,18 @@ from geodes_tasks.errors import (
     NotFoundError,
     QuotaError,
     Reaction,
+    ServerError,
     SourceUnavailableError,
     ThrottledError,
     TransferError,
+    TruncatedBodyError,
 )
 from geodes_tasks.model.states import Outcome
 from geodes_tasks.transfer.download import download
 from geodes_tasks.transfer.fallback import GAIN_BYTES
-from geodes_tasks.transports import Transport
+from geodes_tasks.transports import Member, Transport
 from tests.conftest import MemoryTransport, asset_of, some_bytes
-from tests.unit.transfer.scene import CONTENT, HALF, WRONG, Recorder, broken, fetch, names
+from tests.unit.transfer.scene import CONTENT, HALF, WRONG, MiB, Recorder, broken, fetch, names
 from tests.unit.transfer.test_edges import FILES, FolderTransport
 
 PROVEN = asset_of(CONTENT, hrefs={"geodes": "x/product/"})
@@ -274,3 +276,55 @@ def test_a_folder_at_one_of_two_sources_leaves_the_file_to_the_other(final: Path
 
     assert result.source == "s3"
     assert final.read_bytes() == CONTENT
+
+
+def test_bytes_without_a_validator_have_none(final: Path) -> None:
+    """The validator of a source that broke is not kept beside the bytes of another one."""
+    content, other = some_bytes(9 * MiB), some_bytes(9 * MiB, seed=1)
+    hrefs = {"geodes": "https://portal.invalid/a", "s3": "s3://bucket/a"}
+    unproven = asset_of(content, "a.tif", hrefs=hrefs, checksum=None)
+    s3 = MemoryTransport(content, etag='"v1"', cuts=[HALF])
+    geodes = MemoryTransport(other, etag=None, cuts=[8 * MiB])
+    with pytest.raises(TruncatedBodyError, match="bytes announced"):
+        download(unproven, final, {"s3": s3, "geodes": geodes}, token="1")
+
+    download(unproven, final, {"s3": s3, "geodes": geodes}, token="2")
+
+    assert s3.opened == [(0, None), (0, None)]
+    assert final.read_bytes() == content
+
+
+def test_a_folder_leaves_an_error_that_passes(final: Path) -> None:
+    """The portal breaks and S3 has a folder: the portal is tried again, nothing is final."""
+    geodes = MemoryTransport(b"", errors=[TransferError("h", "reset")])
+    sources: dict[str, Transport] = {"geodes": geodes, "s3": FolderTransport(FILES)}
+
+    with pytest.raises(TransferError, match="reset"):
+        download(BOTH, final, sources)
+
+
+def test_a_list_that_fails_leaves_the_file_to_the_other_source(final: Path) -> None:
+    """S3 has a folder and answers 500 to its list: the portal has the file."""
+
+    class Unlisted(FolderTransport):
+        def members(self, href: str) -> list[Member]:
+            raise ServerError(href, "HTTP 500")
+
+    result = download(BOTH, final, {"s3": Unlisted(FILES), "geodes": MemoryTransport(CONTENT)})
+
+    assert result.source == "geodes"
+
+
+def test_folders_in_folders_have_an_end(final: Path) -> None:
+    """An object of the list that is a folder again is not entered."""
+    listed = list[str]()
+
+    class Deeper(FolderTransport):
+        def members(self, href: str) -> list[Member]:
+            listed.append(href)
+            return [Member(PROVEN.title, f"{href}/a", len(CONTENT))]
+
+    with pytest.raises(FolderError, match="is a folder"):
+        download(PROVEN, final, {"geodes": Deeper({})})
+
+    assert len(listed) == 2

@@ -59,6 +59,12 @@ TABLE: list[tuple[BaseException, Decision]] = [
         errors.SourceUnreachableError("s3", "h", "refused", True),
         Decision(True, Reason.OUTAGE, jittered(retry.OUTAGE_S, 1, "id"), counted=False),
     ),
+    (
+        errors.SourceUnavailableError("s3", "h", "the session token has expired", True),
+        Decision(True, Reason.OUTAGE, jittered(retry.OUTAGE_S, 1, "id"), counted=False),
+    ),
+    (errors.SourceRefusedError("s3", "h", "denied"), Decision(False)),
+    (errors.FolderError("s3", "h", "it is a folder there"), Decision(False)),
     (errors.TruncatedBodyError("h", 2, 1), BACK_OFF),
     (errors.SourceUnavailableError("s3", "h", "denied"), BACK_OFF),
     (errors.UnexpectedAnswerError("h", 418, "tea"), BACK_OFF),
