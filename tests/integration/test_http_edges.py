@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from geodes_tasks.errors import ThrottledError, UnexpectedAnswerError
+from geodes_tasks.errors import HrefRefusedError, ThrottledError, UnexpectedAnswerError
 from tests.integration.scripted import Scripted, answer
 from tests.integration.test_http_transport import CONTENT, FILE, fetch, transport_for
 
@@ -71,3 +71,12 @@ def test_a_message_is_known_by_its_media_type(media: str) -> None:
             pytest.raises(UnexpectedAnswerError, match="in place of the file"),
         ):
             fetch(transport_for(server.url), server.url + "/file")
+
+
+@pytest.mark.parametrize("target", ["http://files.example/x", "https://10.0.0.1/x", "ftp://h/x"])
+def test_a_refused_redirect_names_both_addresses(target: str) -> None:
+    """The address that is not opened is in no item: the message says where it comes from."""
+    with Scripted(answer(b"", f"Location: {target}", status="302 Found")) as server:
+        href = server.url + "/file"
+        with pytest.raises(HrefRefusedError, match=f"^{href} redirects to .*: "):
+            fetch(transport_for(server.url), href)

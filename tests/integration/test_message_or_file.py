@@ -15,7 +15,8 @@ from geodes_tasks.errors import (
     ChecksumMismatchError,
     GeodesTasksError,
     QuotaError,
-    SourceUnavailableError,
+    SizeMismatchError,
+    SourceRefusedError,
     UnexpectedAnswerError,
 )
 from geodes_tasks.model.asset import Asset
@@ -278,5 +279,18 @@ def test_another_hosts_xml_is_named(final: Path) -> None:
             **asset_for(None, "T.tif"),
         )  # fmt: skip
         settings = load(portal_url="https://portal.example", allowed_hosts=("127.0.0.1",))
-        with pytest.raises(SourceUnavailableError, match="AccessDenied"):
+        with pytest.raises(SourceRefusedError, match="AccessDenied"):
             transfer.download(asset, final, {"geodes": HttpTransport(settings)})
+
+
+@pytest.mark.parametrize("more", [-7, 7])
+def test_a_wrong_size_without_a_checksum_is_named(final: Path, more: int) -> None:
+    """The portal has all that it announces: the message has its size and that of the catalogue."""
+    size = len(TIFF) + more
+    with (
+        Scripted(answer(TIFF)) as server,
+        pytest.raises(SizeMismatchError, match=f"says {size} bytes, received {len(TIFF)}"),
+    ):
+        fetched(server, final, asset_for(None, "T.tif", size))
+
+    assert not final.parent.exists() or not list(final.parent.rglob("*.part"))

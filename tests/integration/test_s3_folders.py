@@ -306,3 +306,16 @@ def test_a_size_that_no_object_has(size: str) -> None:
         transport = transport_to(server)
         with pytest.raises(SourceUnavailableError, match="its list cannot be read"):
             transport.members("s3://b/k")
+
+
+@pytest.mark.parametrize("token", ["", "<NextContinuationToken>t</NextContinuationToken>"])
+def test_a_list_that_ends_before_its_end(token: str) -> None:
+    """A server that knows no ListObjectsV2, or gives a page twice: no part passes for the whole."""
+    page = f"<L><IsTruncated>true</IsTruncated>{token}"
+    page += "<Contents><Key>k/a</Key><Size>1</Size></Contents></L>"
+    with Scripted(answer(page.encode())) as server:
+        transport = transport_to(server)
+        with pytest.raises(SourceUnavailableError, match="its list ends before its end"):
+            transport.members("s3://b/k")
+
+    assert len(server.requests) == (2 if token else 1)

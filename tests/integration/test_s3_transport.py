@@ -19,6 +19,7 @@ from geodes_tasks.errors import (
     GeodesTasksError,
     NoObjectError,
     ServerError,
+    SourceRefusedError,
     SourceUnavailableError,
     SourceUnreachableError,
     StalledError,
@@ -27,16 +28,18 @@ from geodes_tasks.errors import (
     TruncatedBodyError,
 )
 from geodes_tasks.settings.config import Config, load
+from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transports.http.pools import SERVERS
 from geodes_tasks.transports.s3 import signed_requests
 from geodes_tasks.transports.s3.address import Address
 from geodes_tasks.transports.s3.credentials import has_credentials
 from geodes_tasks.transports.s3.signed_requests import ATTEMPTS
 from geodes_tasks.transports.s3.transport import S3Transport
+from tests.conftest import asset_of
 from tests.integration.s3_server import BUCKET, S3Server
 from tests.integration.scripted import Scripted, answer
 from tests.integration.tunnel import TunnelProxy
-from tests.standin.tls import make_certificate
+from tests.standin.tls import make_certificate, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,8 +159,8 @@ def test_another_host_is_left_alone_unless_allowed(s3: S3Server) -> None:
     [
         (404, "NoSuchKey", NoObjectError, "no such object"),
         (403, "InvalidObjectState", ArchivedObjectError, "archived"),
-        (404, "NoSuchBucket", SourceUnavailableError, "no such bucket"),
-        (403, "AccessDenied", SourceUnavailableError, "access denied"),
+        (404, "NoSuchBucket", SourceRefusedError, "no such bucket"),
+        (403, "AccessDenied", SourceRefusedError, "access denied"),
         (403, "InvalidAccessKeyId", SourceUnavailableError, "access key id is not known"),
         (403, "SignatureDoesNotMatch", SourceUnavailableError, "does not belong"),
         (400, "ExpiredToken", SourceUnavailableError, "session token has expired"),
@@ -166,6 +169,7 @@ def test_another_host_is_left_alone_unless_allowed(s3: S3Server) -> None:
         (503, "SlowDown", ThrottledError, "wait 7 s"),
         (429, "TooManyRequests", ThrottledError, "wait 7 s"),
         (500, "InternalError", ThrottledError, "wait 7 s"),
+        (503, "ServiceUnavailable", ThrottledError, "HTTP 503, not now"),
     ],
 )
 def test_error_codes(
@@ -178,6 +182,71 @@ def test_error_codes(
         fetch(S3Transport(settings_for(s3.url)), f"s3://{BUCKET}/a/b.zip")
 
     assert len(s3.seen) <= ATTEMPTS
+
+
+@pytest.mark.parametrize("named", ["0", "0.01", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_server_that_wants_it_slower_is_not_hammered(named: str) -> None:
+    """It names no time, or one that is over: three requests in three seconds, no thousands."""
+    body = b"<Error><Code>SlowDown</Code></Error>"
+    slow = answer(body, f"Retry-After: {named}", status="503 Slow Down")
+
+    with Scripted(slow) as server, pytest.raises(ThrottledError, match="too many requests"):
+        fetch(S3Transport(settings_for(server.url)), f"s3://{BUCKET}/a/b.zip")
+
+    assert len(server.requests) == 3
+
+
+def test_both_clocks_are_named() -> None:
+    """Whoever is to correct a clock sees by how much it is wrong."""
+    body = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
+    skewed = answer(body, "Date: Wed, 21 Oct 2015 07:28:00 GMT", status="403 Forbidden")
+
+    with Scripted(skewed) as server, pytest.raises(SourceUnavailableError, match="clock") as caught:
+        fetch(S3Transport(settings_for(server.url)), f"s3://{BUCKET}/a/b.zip")
+
+    assert caught.value.whole
+    assert caught.value.problem.endswith(" here, 2015-10-21T07:28:00Z there")
+
+
+def test_a_missing_object_is_missing_where_nobody_may_list() -> None:
+    """The question whether it is a folder is denied: the answer is still that of the object."""
+    missing = answer(b"<Error><Code>NoSuchKey</Code></Error>", status="404 Not Found")
+    denied = answer(b"<Error><Code>AccessDenied</Code></Error>", status="403 Forbidden")
+
+    with Scripted(missing, denied) as server, pytest.raises(NoObjectError, match="no such object"):
+        fetch(S3Transport(settings_for(server.url)), f"s3://{BUCKET}/a/b.zip")
+
+    assert len(server.requests) == 2
+
+
+PAGE = b"<!DOCTYPE html><html><title>Console</title></html>"
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (answer(PAGE), "HTTP 200, a message in place"),
+        (answer(b"<Error><Code>InternalError</Code></Error>"), "HTTP 200, a message in place"),
+        (
+            answer(b"II*", "Content-Range: bytes 0-2/9", status="206 Partial Content"),
+            "HTTP 206, a part in place",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_no_object_is_not_saved(
+    reply: bytes, problem: str, is_known: bool, tmp_path: Path
+) -> None:
+    """The console of a server, a message or a part: no file, whatever the catalogue knows of it."""
+    known: dict[str, Any] = {} if is_known else {"size_bytes": None, "checksum": None}
+    with Scripted(reply) as server:
+        hrefs = {"s3": f"s3://{BUCKET}/a.tif"}
+        asset = asset_of(b"II*\x00" + CONTENT, "a.tif", hrefs=hrefs, **known)
+        transports = {"s3": S3Transport(settings_for(server.url))}
+        with pytest.raises(SourceUnavailableError, match=problem):
+            transfer.download(asset, tmp_path / "a.tif", transports)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (502, "")])
@@ -426,6 +495,21 @@ def test_through_a_tunnel(certificate: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert time.monotonic() - began < 3
     assert proxy.heads[0].startswith(f"CONNECT {server.url.removeprefix('https://')} ")
     assert not [head for head in proxy.heads if TOKEN in head or "key-id" in head]
+
+
+def test_a_proxy_that_speaks_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its certificate may be that of a private authority too."""
+
+    class Secured(Scripted):
+        def _talk(self, connection: socket.socket) -> None:
+            with server_context(certificate).wrap_socket(connection, server_side=True) as secured:
+                super()._talk(secured)
+
+    with Secured(answer(status="407 Login")) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http:", "https:"))
+        transport = S3Transport(settings_for("https://localhost:9", ca_bundle=certificate))
+        with pytest.raises(SourceUnreachableError, match="Tunnel connection failed: 407 Login"):
+            fetch(transport, f"s3://{BUCKET}/a/b.zip")
 
 
 def test_a_proxy_is_told_whole_addresses_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:

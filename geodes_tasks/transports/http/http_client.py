@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -141,7 +142,13 @@ class HttpClient:
         url, came_from, cookies = self.policy.secured(href), "", RequestsCookieJar()
         seen: set[tuple[str, str]] = set()
         while len(seen) <= MAX_HOPS:
-            request = self._prepared(url, came_from, headers, body)
+            try:
+                request = self._prepared(url, came_from, headers, body)
+            except HrefRefusedError as error:
+                if not came_from:
+                    raise
+                found = f"{redact(href)} redirects to {error.href}"
+                raise replace(error, href=found) from error.__cause__
             # Load balancers redirect to the same address until their cookie comes back.
             if came_from and (found := get_cookie_header(cookies, request)):  # type: ignore[no-untyped-call]
                 request.headers["Cookie"] = found

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from geodes_tasks.model.asset import Asset
+from geodes_tasks.transports.body_reader import BodyReader
+from geodes_tasks.transports.http.exchange import MAX_MESSAGE_BYTES
 from geodes_tasks.transports.http.responses import media_type
 
 SNIFFED_BYTES = 512
@@ -44,6 +46,13 @@ def kind_of(first: bytes, media: str = "") -> str:
         return "json"
     is_text = media.startswith("text/") or media.endswith(("json", "xml"))
     return "text" if is_text and start.strip() else ""
+
+
+def text_of(body: bytes) -> str:
+    """Return a body as text; of binary data only how much there is."""
+    if is_binary(body):
+        return f"{len(body)} bytes of binary data"
+    return body.decode("utf-8", "replace")
 
 
 def is_binary(start: bytes) -> bool:
@@ -86,3 +95,32 @@ def is_message(
         return wanted is None and not is_attachment
     is_said = kind == "html" or not is_attachment or _MESSAGE.search(first) is not None
     return kind != wanted and is_said
+
+
+def begin(
+    reader: BodyReader, headers: Mapping[str, str], asset: Asset | None, *, of_portal: bool
+) -> tuple[bytes, bool]:
+    """Read the start of a body; return it, and whether it is a message in place of the file.
+
+    The checksum decides, where there is one.
+
+    Raises:
+        GeodesTasksError: as :meth:`BodyReader.read`.
+    """
+    first = _start(reader, SNIFFED_BYTES)
+    if not is_message(headers, first, reader.length, asset, of_portal=of_portal):
+        return first, False
+    if asset is None or asset.checksum is None:
+        return first, True
+    # No message is longer, so a longer body goes the way of all files: to its checksum.
+    first += _start(reader, MAX_MESSAGE_BYTES)
+    return first, len(first) <= MAX_MESSAGE_BYTES and not asset.checksum.is_of(first)
+
+
+def _start(reader: BodyReader, least: int) -> bytes:
+    """Read at least ``least`` bytes; fewer are the rest of the body."""
+    start = piece = reader.read()
+    while piece and len(start) < least:
+        piece = reader.read()
+        start += piece
+    return start

@@ -118,6 +118,12 @@ class Pools(HTTPAdapter):
             tls["ssl_context"] = tls_context(self._bundle)
         return host, tls
 
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Return the connections of a proxy, with our context where it speaks TLS: a hook too."""
+        if proxy.lower().startswith("https://"):
+            kwargs["proxy_ssl_context"] = tls_context(self._bundle)
+        return super().proxy_manager_for(proxy, **kwargs)
+
     def _pool(self, request: Any) -> HTTPConnectionPool:
         """Return the connections for a request, which has its address as ``url``."""
         place = site(request.url)

@@ -22,6 +22,7 @@ from geodes_tasks.errors import (
     OfflineError,
     QuotaError,
     ServerError,
+    SourceRefusedError,
     SourceUnavailableError,
     ThrottledError,
     UnexpectedAnswerError,
@@ -218,9 +219,9 @@ def _forbidden(answer: Answer) -> GeodesTasksError:
     if answer.is_portals or lost:
         return AuthError(answer.href, answer.key_name, f"HTTP {answer.status}")
     # That host did not receive the key, so its refusal is not about the account.
-    return SourceUnavailableError(
-        "the web", answer.href, f"HTTP {answer.status}: {gist(answer.body)}"
-    )
+    # A host that the portal redirected to may take the next address that the portal signs.
+    kind = SourceUnavailableError if answer.of_portal else SourceRefusedError
+    return kind("the web", answer.href, f"HTTP {answer.status}: {gist(answer.body)}")
 
 
 def _is_login(answer: Answer) -> bool:

@@ -24,7 +24,6 @@ from geodes_tasks.model.asset import Asset
 from geodes_tasks.settings.config import Config
 from geodes_tasks.transports.abort import Call
 from geodes_tasks.transports.base import Body, Member
-from geodes_tasks.transports.body_reader import BodyReader
 from geodes_tasks.transports.http import messages, responses
 from geodes_tasks.transports.http.addresses import (
     Origin,
@@ -33,7 +32,7 @@ from geodes_tasks.transports.http.addresses import (
     redact,
     scrubbed,
 )
-from geodes_tasks.transports.http.exchange import MAX_MESSAGE_BYTES, Exchange
+from geodes_tasks.transports.http.exchange import Exchange
 from geodes_tasks.transports.http.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
@@ -201,14 +200,10 @@ class HttpTransport:
         if checksum is None and not _is_identity(headers):
             problem = f"Content-Encoding {headers['Content-Encoding'][:40]!r} was not requested"
             raise UnexpectedAnswerError(exchange.shown, status, problem)
-        first = _start(reader, messages.SNIFFED_BYTES)
         is_portal = self._client.policy.is_portal(exchange.href)
-        if messages.is_message(headers, first, reader.length, asset, of_portal=is_portal):
-            # No message is longer, so a longer body goes the way of all files: to its checksum.
-            first += _start(reader, MAX_MESSAGE_BYTES) if checksum else b""
-            is_long = len(first) > MAX_MESSAGE_BYTES
-            if checksum is None or not (is_long or checksum.is_of(first)):
-                raise self._failure(exchange, first)
+        first, is_message = messages.begin(reader, headers, asset, of_portal=is_portal)
+        if is_message:
+            raise self._failure(exchange, first)
         etag = responses.strong_etag(headers.get("ETag"))
         return Body(0, reader.length, etag, reader.pieces(first), reader.lengthen)
 
@@ -216,7 +211,8 @@ class HttpTransport:
         """Read the message of the server after its ``first`` bytes; return the error for it."""
         response = exchange.response
         secrets = query_secrets(exchange.href) | query_secrets(exchange.url)
-        body = scrubbed(_text(first + exchange.message()), secrets | self._client.key.secrets())
+        secrets |= self._client.key.secrets()
+        body = scrubbed(messages.text_of(first + exchange.message()), secrets)
         answer = responses.Answer(
             href=exchange.shown,
             status=response.status,
@@ -243,19 +239,3 @@ def _rest(exchange: Exchange, offset: int, etag: str | None, asset: Asset | None
 
 def _is_identity(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Encoding", "").strip().lower() in {"", "identity"}
-
-
-def _start(reader: BodyReader, least: int) -> bytes:
-    """Read at least ``least`` bytes; fewer are the rest of the body."""
-    start = piece = reader.read()
-    while piece and len(start) < least:
-        piece = reader.read()
-        start += piece
-    return start
-
-
-def _text(body: bytes) -> str:
-    """Return a body as text; of binary data only how much there is."""
-    if messages.is_binary(body):
-        return f"{len(body)} bytes of binary data"
-    return body.decode("utf-8", "replace")

@@ -18,6 +18,7 @@ from geodes_tasks.errors import (
     HrefRefusedError,
     NoObjectError,
     ServerError,
+    SourceRefusedError,
     SourceUnavailableError,
     SourceUnreachableError,
     ThrottledError,
@@ -26,11 +27,11 @@ from geodes_tasks.errors import (
     UntrustedServerError,
 )
 from geodes_tasks.transports.http.addresses import SECRET_LENGTH, redact, scrubbed
-from geodes_tasks.transports.http.responses import gist, parse_retry_after
+from geodes_tasks.transports.http.responses import gist, parse_date, parse_retry_after
 
 MESSAGE_BYTES = 64 * 1024
 """Bytes of an error response that are read, at most."""
-DENIED = "access denied to these credentials"
+_DENIED = "access denied to these credentials"
 _SLOW_DOWN = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 # Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; a status where a
 # server sends no code.
@@ -38,13 +39,16 @@ _WORDS = {
     "NoSuchKey": "no such object",
     "404": "no such object",
     "NoSuchBucket": "no such bucket",
-    "AccessDenied": DENIED,
-    "403": DENIED,
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
     "InvalidObjectState": "the object is archived",
 }
 _OF_THE_OBJECT = {
     "NoSuchKey": NoObjectError,
     "404": NoObjectError,
+    "NoSuchBucket": SourceRefusedError,
+    "AccessDenied": SourceRefusedError,
+    "403": SourceRefusedError,
     "InvalidObjectState": ArchivedObjectError,
 }
 _EXPIRED_WORDS = {
@@ -79,6 +83,8 @@ class S3Refusal:
     retry_after_s: float | None
     message: str = ""
     """What the server says for people; empty for nothing."""
+    date: datetime | None = None
+    """Time of the answer, by the clock of the server."""
 
     @classmethod
     def read(cls, response: BaseHTTPResponse, secrets: Iterable[str | None] = ()) -> S3Refusal:
@@ -107,13 +113,15 @@ class S3Refusal:
             scrubbed(redact(headers.get("Location", "")), hidden),
             parse_retry_after(headers.get("Retry-After"), now=datetime.now(UTC)),
             gist(scrubbed(unescape(message.group(1)), hidden)) if message else "",
+            parse_date(headers.get("Date")),
         )
 
     def error(self, href: str) -> GeodesTasksError:
         """Return the error for it."""
         names_wait = self.status >= 500 and self.retry_after_s is not None
         if self.code in _SLOW_DOWN or self.status in {429, 503} or names_wait:
-            return ThrottledError(href, self.retry_after_s)
+            status = 429 if self.code in _SLOW_DOWN else self.status
+            return ThrottledError(href, self.retry_after_s, status)
         text = f"HTTP {self.status} ({self.code})".replace(f" ({self.status})", "")
         if self.status >= 500:
             return ServerError(href, text)
@@ -125,6 +133,9 @@ class S3Refusal:
         elif self.message:
             text += f": {self.message}"
         problem = (_WORDS | _OF_THE_SOURCE).get(self.code, text)
+        if self.code == "RequestTimeTooSkewed" and self.date:
+            here, there = (f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in (datetime.now(UTC), self.date))
+            problem += f": it is {here} here, {there} there"
         kind = _OF_THE_OBJECT.get(self.code, SourceUnavailableError)
         return kind("s3", href, problem, self.code in _OF_THE_SOURCE)
 

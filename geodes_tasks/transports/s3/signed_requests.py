@@ -46,7 +46,7 @@ ATTEMPTS = 2
 PATIENCE_SECONDS = 3.0
 """Seconds for which SlowDown is waited out before it is raised."""
 SLOW_DOWN_SECONDS = 0.5
-"""Seconds to wait after a SlowDown that names no time; doubled each time."""
+"""Seconds to wait after a SlowDown, at least; doubled each time."""
 
 # HTTP status to the header that it refuses: another version, or too few bytes.
 _CONDITION = {412: "If-Match", 416: "Range"}
@@ -137,10 +137,11 @@ class SignedRequests:
             error = refusal.error(request.shown)
             if not isinstance(error, ThrottledError):
                 raise error
-            wait_s = wait_s if error.retry_after_s is None else error.retry_after_s
-            if time.monotonic() + wait_s > deadline:
+            # A server may name no time, one that is over, or 0.
+            pause_s = max(wait_s, error.retry_after_s or 0.0)
+            if time.monotonic() + pause_s > deadline:
                 raise error
-            request.call.sleep(wait_s)
+            request.call.sleep(pause_s)
             wait_s *= 2
             if request.call.broken_off:
                 raise request.interruption

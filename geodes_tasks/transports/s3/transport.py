@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -17,6 +17,7 @@ from geodes_tasks.errors import (
     FolderError,
     NoObjectError,
     NoRangesError,
+    SourceRefusedError,
     SourceUnavailableError,
 )
 from geodes_tasks.model.asset import Asset
@@ -25,10 +26,10 @@ from geodes_tasks.settings.urls import is_loopback
 from geodes_tasks.transports.abort import Calls
 from geodes_tasks.transports.base import Body, Member
 from geodes_tasks.transports.body_reader import BodyReader
+from geodes_tasks.transports.http import messages
 from geodes_tasks.transports.http.addresses import AddressPolicy, origin, redact
 from geodes_tasks.transports.http.responses import resumed_total, strong_etag
 from geodes_tasks.transports.s3.address import Address
-from geodes_tasks.transports.s3.refusals import DENIED
 from geodes_tasks.transports.s3.signed_requests import ConditionError, S3Request, SignedRequests
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class S3Transport:
         *,
         offset: int = 0,
         etag: str | None = None,
-        asset: Asset | None = None,  # noqa: ARG002 - an S3 server names its errors by status
+        asset: Asset | None = None,
     ) -> Iterator[Body]:
         """Open an object, at ``offset`` where the server proves that it resumes."""
         with self._request(href) as (address, wanted):
@@ -76,12 +77,17 @@ class S3Transport:
             try:
                 response, start, total = self._response(wanted, offset, strong_etag(etag))
             except NoObjectError as error:
-                if not self._listed(wanted, address, 1):
+                is_folder = False
+                with suppress(SourceRefusedError):  # many may read objects, and list none
+                    is_folder = bool(self._listed(wanted, address, 1))
+                if not is_folder:
                     raise
                 raise FolderError("s3", wanted.shown, "it is a folder there") from error
             # Closed, a response whose body was not read to its end ends its connection.
             with closing(response):
-                yield _body(response, wanted, start, total)
+                reader = BodyReader(response, wanted.shown, wanted.call, offset=start)
+                first = b"" if start else _first(response, reader, wanted, asset)
+                yield Body(start, total, _etag(response), reader.pieces(first))
 
     def _response(
         self, wanted: S3Request, offset: int, etag: str | None
@@ -125,7 +131,8 @@ class S3Transport:
                 total = resumed_total(response.headers, bytes_left, first, etag, length)
                 if total is None:
                     raise NoRangesError(asset.title)
-                yield _body(response, wanted, first, total)
+                reader = BodyReader(response, wanted.shown, wanted.call, offset=first)
+                yield Body(first, total, _etag(response), reader.pieces())
 
     def members(self, href: str) -> Sequence[Member]:
         """List the objects below a folder; a folder of none or of too many is an error."""
@@ -137,7 +144,7 @@ class S3Transport:
             if not key.endswith("/")
         ]
         if not members or len(found) > MOST_MEMBERS:
-            raise SourceUnavailableError("s3", wanted.shown, f"a folder of {len(members)} objects")
+            raise SourceRefusedError("s3", wanted.shown, f"a folder of {len(members)} objects")
         return members
 
     @contextmanager
@@ -171,22 +178,21 @@ class S3Transport:
                     "s3", wanted.shown, "its list cannot be read"
                 ) from error
             token = page.findtext("{*}NextContinuationToken")
-            if len(found) >= most or not token or token == query.get("continuation-token"):
+            is_cut = page.findtext("{*}IsTruncated", "").strip() == "true"
+            if len(found) >= most or not (token or is_cut):
                 return found[:most]
+            if not token or token == query.get("continuation-token"):
+                raise SourceUnavailableError("s3", wanted.shown, "its list ends before its end")
             query["continuation-token"] = token
         raise SourceUnavailableError("s3", wanted.shown, f"its list has over {MOST_PAGES} pages")
 
     def check_access(self) -> None:
         """Check that the datalake accepts the credentials; raise the reason where it does not."""
         endpoint = self._settings.s3_endpoint_url
-        with self._calls.begin() as call:
-            try:
-                self._requests().get(S3Request(endpoint, "/", endpoint, call)).close()
-            except SourceUnavailableError as error:
-                # A server checks the signature first, so this answer proves the credentials. Most
-                # users may read objects of given buckets and not list all buckets.
-                if error.problem != DENIED:
-                    raise
+        # A server checks the signature first, so a refusal of the request proves the credentials.
+        # Most users may read objects of given buckets and not list all buckets.
+        with suppress(SourceRefusedError), self._calls.begin() as call:
+            self._requests().get(S3Request(endpoint, "/", endpoint, call)).close()
 
     def abort(self, thread: int) -> None:
         """Interrupt the network wait of a thread."""
@@ -224,7 +230,24 @@ def _size(text: str) -> int:
     return size
 
 
-def _body(response: BaseHTTPResponse, wanted: S3Request, start: int, total: int | None) -> Body:
-    """Return the body of a response that starts at a byte of the object."""
-    reader = BodyReader(response, wanted.shown, wanted.call, offset=start)
-    return Body(start, total, strong_etag(response.headers.get("ETag")), reader.pieces())
+def _etag(response: BaseHTTPResponse) -> str | None:
+    return strong_etag(response.headers.get("ETag"))
+
+
+def _first(
+    response: BaseHTTPResponse, reader: BodyReader, wanted: S3Request, asset: Asset | None
+) -> bytes:
+    """Return the first bytes of an object.
+
+    Raises:
+        SourceUnavailableError: a part of it, a page or a message is in its place.
+    """
+    headers, problem = response.headers, "HTTP 206, a part in place of the object"
+    if response.status == 206 and resumed_total(headers, reader.length, 0, None) is None:
+        raise SourceUnavailableError("s3", wanted.shown, problem)
+    first, is_message = messages.begin(reader, headers, asset, of_portal=False)
+    if is_message:
+        # Not quoted: it may echo the signature.
+        problem = "a message in place of the object, check GEODES_TASKS_S3_ENDPOINT_URL"
+        raise SourceUnavailableError("s3", wanted.shown, f"HTTP {response.status}, {problem}")
+    return first
