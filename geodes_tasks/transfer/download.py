@@ -14,6 +14,7 @@ from typing import Any
 from geodes_tasks.errors import (
     CatalogueMismatchError,
     ChecksumMismatchError,
+    DiskError,
     NotAFileError,
     UnexpectedAnswerError,
 )
@@ -94,7 +95,13 @@ def download(
         folder = None if fetch.adopt_whole() else fetch_from_any(fetch, transports)
         if folder is None:
             checksum = _verified(fetch, suspect)
-            part.sync()
+            try:
+                part.sync()
+            except DiskError:
+                # After a failed sync only a checksum tells what the disk has (fsync(2), ERRORS).
+                if asset.checksum is None:
+                    part.discard()
+                raise
             callbacks.confirm()
             # Where a kill follows the rename, no later attempt removes them.
             if not part.leftovers.is_first:

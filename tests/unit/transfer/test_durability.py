@@ -124,6 +124,25 @@ def test_a_sync_that_fails_publishes_nothing(final: Path, monkeypatch: pytest.Mo
     assert not final.exists()
 
 
+def test_after_a_sync_that_failed_bytes_without_a_checksum_are_fetched_again(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may have lost what it could not write, and no later attempt would see that."""
+    asset = asset_of(CONTENT, "a.tif", checksum=None)
+    with monkeypatch.context() as patch:
+
+        def refuse(descriptor: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(DiskError, match="Input/output error"):
+            fetch(final, MemoryTransport(CONTENT), asset)
+
+    result = fetch(final, MemoryTransport(CONTENT), asset, token=2)
+
+    assert (result.outcome, result.bytes_transferred) == (Outcome.DOWNLOADED, len(CONTENT))
+
+
 def test_a_changed_file_without_a_checksum_is_fetched_again(final: Path) -> None:
     """The proof of a file is void once the file changed, also when no checksum can decide."""
     content = zip_of(b"old")
