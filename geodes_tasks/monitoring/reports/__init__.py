@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
+from textwrap import indent
 
 from geodes_tasks.model.formatting import cell
 from geodes_tasks.model.results import DownloadRecord
@@ -48,7 +49,7 @@ def lines(
     footprint_of: Callable[[str], str | None] = lambda _: None,
     left_out: list[str] | None = None,
 ) -> Iterator[str]:
-    """Yield records in a format, line by line, in constant memory; JSON as one line.
+    """Yield records in a format, line by line, in constant memory.
 
     Args:
         records: Records of one batch, in its order.
@@ -65,11 +66,20 @@ def lines(
     elif form is Format.JSONL:
         yield from (json.dumps(record.to_dict()) for record in records)
     elif form is Format.JSON:
-        yield json.dumps([record.to_dict() for record in records], indent=2)
+        yield from _json(records)
     elif form is Format.CSV:
         yield from _csv(records)
     else:
         yield from _md5sums(records)
+
+
+def _json(records: Iterable[DownloadRecord]) -> Iterator[str]:
+    line = "["
+    for record in records:
+        yield line
+        line = indent(json.dumps(record.to_dict(), indent=2), "  ") + ","
+    yield line.removesuffix(",")
+    yield "]"
 
 
 def _csv(records: Iterable[DownloadRecord]) -> Iterator[str]:

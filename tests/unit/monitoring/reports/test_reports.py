@@ -52,19 +52,21 @@ def test_jsonl_is_one_record_a_line() -> None:
     assert json.loads(written[1]) == BAD.to_dict() | {"history": []}
 
 
-def test_jsonl_is_written_as_records_come() -> None:
+@pytest.mark.parametrize("form", [Format.JSONL, Format.JSON, Format.CSV, Format.MD5SUMS])
+def test_a_report_is_written_as_records_come(form: Format) -> None:
     """A report of a million downloads needs no more memory than one of ten."""
 
     def endless() -> object:
         yield GOOD
         raise AssertionError("read ahead")
 
-    assert next(lines(endless(), Format.JSONL))  # type: ignore[arg-type] # any iterable
+    assert next(lines(endless(), form))  # type: ignore[arg-type] # any iterable
 
 
 def test_json_is_one_list() -> None:
     """An empty batch is an empty list."""
-    assert len(json.loads("\n".join(lines([GOOD, BAD], Format.JSON)))) == 2
+    rows = [GOOD.to_dict(), BAD.to_dict()]
+    assert "\n".join(lines([GOOD, BAD], Format.JSON)) == json.dumps(rows, indent=2)
     assert json.loads("\n".join(lines([], Format.JSON))) == []
 
 
