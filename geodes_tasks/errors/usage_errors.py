@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from geodes_tasks.errors.base_error import GeodesTasksError
 from geodes_tasks.errors.remedies import for_reader
 
@@ -160,7 +162,12 @@ class BatchUnfinishedError(UsageError):
     """Number of downloads in state PENDING, STARTED or RETRY."""
 
     template = "batch {batch!r} is kept: it has unfinished downloads ({unfinished})"
-    remedy = "Wait until it is finished, or cancel and forget it (`geodes-tasks forget --force`)."
+
+    def __post_init__(self) -> None:
+        """Name the command that forgets the batch all the same."""
+        command = f"`geodes-tasks forget {shlex.quote(self.batch)} --force`"
+        self.remedy = f"Wait until it is finished, or cancel and forget it ({command})."
+        super().__post_init__()
 
 
 class FolderBusyError(UsageError):
