@@ -39,8 +39,8 @@ ERRING = (State.FAILURE, State.RETRY)
 """The states in which scripts list a download by its error: <state>:<class>:<id>."""
 DUE_SAMPLE = 1000
 """The number of waiting downloads whose due times are read, the earliest first."""
-MOST_BLOCKS = 20
-"""The number of blocks of waiting downloads that are searched for one of a batch."""
+FEW, MOST_BLOCKS = 10, 20
+"""Waiting downloads that are searched for one of a batch: some first, then so many blocks."""
 
 
 class Reading(Part):
@@ -51,10 +51,12 @@ class Reading(Part):
 
         None where none waits, or where more than ten thousand of other batches wait longer.
         """
-        for first in range(0, MOST_BLOCKS * BLOCK, BLOCK):
+        # Mostly the very first is of these batches: of many batches a block each is much to read.
+        bounds = 0, FEW, *range(BLOCK, (MOST_BLOCKS + 1) * BLOCK, BLOCK)
+        for first, end in itertools.pairwise(bounds):
             with self._connection.commands() as redis:
                 rows: list[tuple[str, float]] = redis.zrange(
-                    self._key("since", reason), first, first + BLOCK - 1, withscores=True
+                    self._key("since", reason), first, end - 1, withscores=True
                 )
                 ids = [identifier for identifier, _ in rows]
                 pipeline = redis.pipeline(transaction=False)
@@ -62,7 +64,7 @@ class Reading(Part):
                     pipeline.zmscore(self._key("batch", name, "downloads"), ids)
                 places = zip(*pipeline.execute(), strict=True)
             mine = (row for row, found in zip(rows, places, strict=True) if {*found} != {None})
-            if (found := next(mine, None)) is not None or len(rows) < BLOCK:
+            if (found := next(mine, None)) is not None or len(rows) < end - first:
                 return found
         return None
 

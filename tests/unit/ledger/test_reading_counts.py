@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis.client import Pipeline
 
 from geodes_tasks.errors import (
     LedgerUnavailableError,
@@ -284,7 +285,8 @@ def test_batches_without_a_wait_cost_no_search(
     for name in ("first", "early", "late"):
         postponed(fake_ledger, claimed(fake_ledger, request_of(name)), LATER)
     proven(fake_ledger, request_of("done"), batch="done")
-    monkeypatch.setattr(reading, "BLOCK", 1)
+    monkeypatch.setattr(reading, "FEW", 1)
+    monkeypatch.setattr(reading, "BLOCK", 2)
     client, searched = fake_ledger.connection.client, list[str]()
     zrange = client.zrange
 
@@ -320,3 +322,27 @@ def test_redis_away_is_an_error_of_the_ledger(fake_ledger: Ledger, name: str) ->
 
     with pytest.raises(LedgerUnavailableError):
         list(getattr(fake_ledger.reading, name)(*READINGS[name]))
+
+
+def test_the_longest_wait_of_many_batches_costs_little(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all batches the first to wait is the one: no batch is asked for a block of others."""
+    requests = [request_of(f"r{number}") for number in range(100)]
+    ask(fake_ledger, *requests)
+    for request in requests:
+        postponed(fake_ledger, claimed(fake_ledger, request), LATER)
+    asked: list[int] = []
+    real = Pipeline.zmscore
+
+    def counted(pipeline: Any, key: str, ids: list[str]) -> Any:
+        asked.append(len(ids))
+        return real(pipeline, key, ids)
+
+    monkeypatch.setattr(Pipeline, "zmscore", counted)
+
+    found = fake_ledger.reading.first_waiting([BATCH], Reason.BACKOFF)
+
+    assert found is not None
+    assert found[0] == requests[0].download_id
+    assert sum(asked) <= 10
