@@ -29,6 +29,8 @@ LOST_AFTER_S = 10.0
 """Time in seconds after which a message that was sent and is not in the queue counts as lost."""
 FORGET_S = 3600.0
 """Seconds between two turns in which batches older than KEEP_DAYS are forgotten."""
+SWEPT = 5000
+"""Records of a forgotten batch that one turn reads, at most: part files keep some for long."""
 SWEEPS = 5
 """Number of times one worker tries to remove the part files of one ended download."""
 AWAY = (*REDIS_AWAY, OperationalError)
@@ -129,7 +131,7 @@ class Recovery(threading.Thread):
             return
         retention, keep_days = self.ledger.retention, worker_process().settings.keep_days
         retention.end_batches()
-        retention.sweep()
+        retention.sweep(SWEPT)
         if keep_days and time.monotonic() - self._forgot > FORGET_S:
             self._forgot = time.monotonic()
             retention.forget_older(keep_days)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,9 +139,10 @@ class Retention(Part):
         """
         for batch in self.older_batches(days * DAY_S):
             with self._connection.commands() as redis:
-                finished = redis.hget(self._key("batch", batch), "finished")
-            # An older version recorded no end: the time at which it was enqueued counts.
-            if self._connection.server_time() - float(finished or 0) > days * DAY_S:
+                # It may be enqueued again just now. An older version recorded no end: the time at
+                # which it was enqueued counts.
+                times = redis.hmget(self._key("batch", batch), "finished", "admitting")
+            if self._connection.server_time() - max(map(as_number, times)) > days * DAY_S:
                 with contextlib.suppress(BatchUnfinishedError, UnknownBatchError):
                     self.forget(batch)
         self.sweep()
@@ -158,17 +160,20 @@ class Retention(Part):
                 redis.sadd(self._key("forgotten"), name)
         self.sweep()
 
-    def sweep(self) -> Forgotten:
+    def sweep(self, most: int = sys.maxsize) -> Forgotten:
         """Remove the records of all batches that were forgotten, block by block.
 
         Idempotent: after an interruption the next call continues.
+
+        Args:
+            most: Records of each batch that are read, at most: those behind them come next time.
 
         Raises:
             LedgerUnavailableError: Redis does not answer; call it again.
         """
         with self._connection.commands() as redis:
             rests = sorted(redis.smembers(self._key("forgotten")))
-        return sum((self._sweep(rest) for rest in rests), Forgotten())
+        return sum((self._sweep(rest, most) for rest in rests), Forgotten())
 
     def proofs(self, downloads: Sequence[str]) -> dict[str, str]:
         """Return the proofs of verified files, by the ids of their downloads.
@@ -275,13 +280,12 @@ class Retention(Part):
                 ended.append(as_status(name, json.loads(found[name]), now))
         return ended
 
-    def _sweep(self, rest: str) -> Forgotten:
-        done = Forgotten()
+    def _sweep(self, rest: str, most: int) -> Forgotten:
+        done, began = Forgotten(), self._connection.server_time()
         while True:
-            # Records that stay are skipped by the next call: it begins after as many as are left.
             looked, removed, left = map(
-                int, self._connection.run("remove_forgotten", rest, BLOCK, done.left)
+                int, self._connection.run("remove_forgotten", rest, BLOCK, began)
             )
-            done += Forgotten(removed, left)
-            if looked < BLOCK:
+            done, most = done + Forgotten(removed, left), most - looked
+            if looked < BLOCK or most <= 0:
                 return done

@@ -37,6 +37,8 @@ class Row:
     """``later`` or ``past`` while it waits for a time."""
     refused: bool = False
     """It waits for another key."""
+    forgotten: bool = False
+    """A batch that had it was forgotten, and its record was not looked at since."""
 
     def move(self, state: State, *, outcome: Outcome | None = None) -> None:
         """Change the state; every move ends a wait and a lease."""
@@ -106,6 +108,7 @@ class Model:
             row.batches = [name for name in row.batches if name not in self.earlier]
             row.batches.append(batch)
         if row.state in ACTIVE:
+            row.cancelled = False
             return Admission.JOINED
         if row.state is State.SUCCESS and unchanged:
             return Admission.PRESENT
@@ -151,6 +154,24 @@ class Model:
         for one in left:
             self.rows[one].batches.remove(batch)
         return self.cancel(set(mine) - set(shared)), len(left)
+
+    def forget(self, batch: str) -> None:
+        """Take a batch out of the ledger; what it alone asked for was cancelled before."""
+        for row in self.rows.values():
+            if batch in row.batches:
+                row.batches.remove(batch)
+                row.forgotten = True
+
+    def sweep(self, *, keeps_proofs: bool) -> None:
+        """Remove the records that no batch has any more; a running one stays for now."""
+        for one, row in self.rows.items():
+            if not row.forgotten or (row.state is State.STARTED and not row.batches):
+                continue
+            row.forgotten = False
+            if not row.batches and not (keeps_proofs and row.state is State.SUCCESS):
+                self.rows[one] = Row(row.path, row.could)
+                if self.owners.get(row.path) == one:
+                    del self.owners[row.path]
 
     def resume(self) -> None:
         """Let the account go on: nothing waits for another key any more."""

@@ -94,3 +94,23 @@ def test_cancelled_download_that_waits_leaves_nothing(cluster: Scene) -> None:
 
     assert batch.status().states[State.REVOKED] == 1
     cluster.until(lambda: cluster.leftovers() == [], 5, "the part file is swept up")
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 1.2])
+def test_what_is_enqueued_right_after_its_cancel_is_downloaded(
+    cluster: Scene, wait_s: float
+) -> None:
+    """Whether its worker has been told meanwhile or not: the request that came last counts."""
+    (item,) = cluster.items(1, 4 * MiB)
+    cluster.standin.settings.rate = 1 * MiB
+    cluster.worker("first")
+    former = cluster.enqueue(item)
+    cluster.until(cluster.parts, 10, "a download under way")
+
+    former.cancel()
+    time.sleep(wait_s)
+    batch = cluster.enqueue(item)
+
+    (record,) = cluster.settled(batch, 30)
+    assert record.state is State.SUCCESS, cluster.logs
+    assert cluster.leftovers() == []

@@ -154,7 +154,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert row.due is None
             assert wakeup.download_id not in self.model.sent
             self.model.sent.add(wakeup.download_id)
-            assert self.model.is_open(wakeup.download_id)
+            # A list of the sources that it had before may have it too: its claim waits.
+            assert self.model.is_open(wakeup.download_id) or row.sources != row.could
         assert len(self.model.sent) <= LIMITS.window
 
     # --- clients -----------------------------------------------------------------------------
@@ -183,6 +184,39 @@ class LedgerMachine(RuleBasedStateMachine):
         batch = f"{batch}-{self.run_number}"
         cancelled, left = self.model.withdraw(batch, ids)
         assert self.ledger.control.withdraw(batch, ids) == Withdrawn(cancelled, left)
+
+    @rule(batch=st.sampled_from(BATCHES))
+    def retry_failed(self, batch: str) -> None:
+        """Ask again for all that failed in a batch, as its list of errors has them."""
+        batch = f"{batch}-{self.run_number}"
+        kinds = ("TransferError", "WorkerLostError")
+        ids = list(self.ledger.reading.failed(batch, kinds))
+        failed = {
+            one
+            for one, row in self.model.rows.items()
+            if row.state is State.FAILURE and batch in row.batches
+        }
+        assert set(ids) == failed
+        assert self.ledger.control.retry(ids) == self.model.again(ids)
+
+    @rule(batch=st.sampled_from(BATCHES), swept=st.booleans())
+    def forget(self, batch: str, *, swept: bool) -> None:
+        """Forget a batch while some of it runs; its name may be used again at once."""
+        batch = f"{batch}-{self.run_number}"
+        if batch in self.ledger.reading.batches():
+            self.withdraw(batch.partition("-")[0], list(self.ledger.reading.downloads(batch)))
+            self.ledger.retention.forget(batch, unfinished=True)
+            self.model.forget(batch)
+        if swept:
+            self.sweep()
+
+    @rule()
+    def sweep(self) -> None:
+        """Remove the records of forgotten batches; workers sweep the part files before."""
+        for _ in range(2):
+            self.ledger.retention.litter()
+            self.ledger.retention.sweep()
+        self.model.sweep(keeps_proofs=self.run_number > 0)
 
     @rule(ids=SOME)
     def again(self, ids: list[str]) -> None:
@@ -312,10 +346,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(claim=consumes(claims))
     def revoke(self, claim: Claim) -> None:
-        """Record that a cancelled attempt has stopped."""
+        """Record that a cancelled attempt has stopped; enqueued meanwhile it begins anew."""
         if self.settle(claim, lambda: self.ledger.leases.revoke(claim)):
             row = self.model.rows[claim.download_id]
-            row.move(State.REVOKED)
+            row.move(State.REVOKED if row.cancelled else State.RETRY)
+            row.attempts -= not row.cancelled
             row.cancelled = False
             self.noted(self._released)
 
@@ -384,7 +419,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_out_of_reach(self) -> None:
         """What is unfinished is leased, due, sent, or in a ready list that has its turn."""
-        active = {one for one, row in self.model.rows.items() if row.state in ACTIVE}
+        active = {
+            one for one, row in self.model.rows.items() if row.state in ACTIVE and row.batches
+        }
         assert active <= reachable(self.ledger)
 
     @invariant()

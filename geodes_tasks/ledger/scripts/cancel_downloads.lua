@@ -4,11 +4,10 @@
 local batch, cancelled, left = ARGV[1], 0, 0
 for index = 2, #ARGV do
   local d = record(ARGV[index])
-  local others = ACTIVE[d.state] and batch ~= '' and other_batches_of(d, batch) or {}
-  if #others > 0 then
+  if ACTIVE[d.state] and batch ~= '' and (#d.names > 1 or d.names[1] ~= batch) then
     if detach(d, batch) then
       left = left + 1
-      hand_over(d, others)
+      hand_over(record(d.id))
     end
   elseif ACTIVE[d.state] then
     cancelled = cancelled + 1

@@ -12,7 +12,9 @@ local id, token, report, limits = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), limit
 local d = end_lease(id, token, report.dead)
 if not d then return { 'lost' } end
 local a = load_account(d.account)
-local is_cancelled = d.cancel and report.reason or not (report.error or report.reason)
+-- Enqueued again after its worker was told to stop, it begins anew.
+if not (report.error or report.reason or d.cancel) then report.reason, report.delay = 'worker-stopped', 0 end
+local is_cancelled = d.cancel and (report.reason or not report.error)
 local values = { error = report.error, suspect = report.suspect, deaths = report.deaths,
   history = report.entry and not is_cancelled and longer_history(d, cjson.decode(report.entry)) or nil }
 count_transfer(d, report, values)
@@ -39,12 +41,14 @@ else
   if report.complaint == 'throttled' then
     halve_concurrency(a, limits.concurrent, number(d.started))
   elseif report.complaint == 'refused' then
-    quota_refused(a, report.pause_seconds, report.probe_seconds)
+    -- After the pause one download at a time tries.
+    set(a, { probe = 'due', probe_wait = report.probe_seconds })
   end
   if report.reason == 'offline' then
     wait_for_tape(d, report.delay)
   elseif report.delay > 0 then
-    wait_until(d, now + report.delay)
+    set(d, { due = stamp(now + report.delay) })
+    call('ZADD', P .. 'due', d.due, d.id)
   else
     make_ready(d, true)
   end

@@ -8,12 +8,9 @@ local d = end_lease(id, token)
 if not d then return { 'lost' } end
 local values = { outcome = report.outcome, verified = report.verified, proof = report.proof,
   finished = now_text, checksum = report.checksum, source = report.source, done = report.size,
-  spec = report.spec, members = report.members }
+  size = report.size, spec = report.spec, members = report.members }
 count_transfer(d, report, values)
-if report.size ~= d.size then
-  count_in_batches(d, 'bytes_total', report.size - number(d.size))
-  values.size = report.size
-end
+count_in_batches(d, 'bytes_total', report.size - number(d.size))
 move(d, 'SUCCESS', values)
 call('HDEL', d.key, 'token', 'error', 'suspect', 'gone', 'offline_since')
 local server, a = report.source == 'geodes' and host_of(d) or report.source, load_account(d.account)

@@ -12,5 +12,6 @@ elseif by_hand or a.paused_until == 'resume' then
   return 0
 end
 pause_account(a, why, seconds)
-if probe_seconds then quota_refused(a, seconds, probe_seconds) end
+-- After a pause for the quota one download at a time tries.
+if probe_seconds then set(a, { probe = 'due', probe_wait = probe_seconds }) end
 return 1

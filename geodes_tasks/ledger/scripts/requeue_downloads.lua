@@ -12,7 +12,7 @@ for index = 3, #ARGV do
     if is_queued(d) then
       requeued = requeued + 1
       if has_new_key then
-        move(d, 'PENDING')
+        move(d, 'PENDING', {})
         clear(d, 'error')
       end
     end

@@ -14,16 +14,14 @@ local function may_begin(d)
     or share_folder(decoded(d.spec), decoded(other.spec))
 end
 
--- On a private server this run works on the batch again or, between two runs, the next one.
-local function take_up(name)
-  call('SREM', P .. 'earlier', name)
-  if run == 'off' then call('SADD', P .. 'wanted', name) end
-end
-
 for _, id in ipairs(ARGV) do
   local d = record(id)
   if may_begin(d) then
-    for _, name in ipairs(run and d.names or {}) do take_up(name) end
+    -- On a private server this run works on the batches again or, between two runs, the next one.
+    for _, name in ipairs(run and d.names or {}) do
+      call('SREM', P .. 'earlier', name)
+      if run == 'off' then call('SADD', P .. 'wanted', name) end
+    end
     move(d, 'PENDING', { attempts = 0 })
     call('HSET', P .. 'paths', d.path, id)
     clear(d, 'error', 'finished', 'suspect', 'cancel', 'deaths', 'gone', 'offline_since')

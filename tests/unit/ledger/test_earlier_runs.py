@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from geodes_tasks.ledger import Admission, Ledger
+from geodes_tasks.ledger import Admission, Ledger, Progress, Renewal
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import (
     ACCOUNT,
+    BATCH,
     PROOF,
     ask,
     assert_counts_are_right,
@@ -167,3 +168,24 @@ def test_an_unfinished_batch_is_never_too_old(fake_ledger: Ledger, clock: Clock)
     fake_ledger.retention.forget_older(30.0)
 
     assert state_of(fake_ledger, request_of("a")) is State.PENDING
+
+
+def test_what_runs_in_a_forgotten_batch_ends_itself(fake_ledger: Ledger) -> None:
+    """Its attempt removes its part files and gives its lease back, as on a shared ledger."""
+    fake_ledger.control.begin_run([])
+    request = request_of("a")
+    ask(fake_ledger, request)
+    claim = claimed(fake_ledger, request)
+    fake_ledger.control.withdraw(BATCH, [request.download_id])
+    fake_ledger.retention.forget(BATCH, unfinished=True)
+
+    fake_ledger.retention.sweep()
+
+    assert fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 3)]) == [
+        Renewal.CANCELLED
+    ]
+    fake_ledger.leases.revoke(claim)
+    fake_ledger.retention.sweep()
+    assert fake_ledger.reading.record(request.download_id) is None
+    assert fake_ledger.account.states()[0].running == 0
+    assert_totals_are_right(fake_ledger)

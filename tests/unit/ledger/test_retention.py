@@ -8,7 +8,8 @@ from geodes_tasks.errors import BatchUnfinishedError, UnknownBatchError
 from geodes_tasks.ledger import Admission, Ledger, Withdrawn
 from geodes_tasks.ledger.leases import Progress, Renewal
 from geodes_tasks.ledger.retention import BLOCK, DAY_S, HOOKS_S, Forgotten
-from geodes_tasks.model.states import State
+from geodes_tasks.model.results import Decision
+from geodes_tasks.model.states import Reason, State
 from tests.conftest import Clock
 from tests.unit.ledger.test_ledger import (
     ACCOUNT,
@@ -19,6 +20,7 @@ from tests.unit.ledger.test_ledger import (
     assert_totals_are_right,
     claimed,
     failed,
+    postponed,
     proven,
     request_of,
     result_of,
@@ -190,6 +192,7 @@ def test_litter_is_swept_first(fake_ledger: Ledger, clock: Clock) -> None:
 
     first = forgotten(fake_ledger)
     swept = fake_ledger.retention.litter()
+    clock.advance(1.0)
     last = fake_ledger.retention.sweep()
 
     assert before is State.REVOKED
@@ -250,6 +253,21 @@ def test_the_age_of_a_batch_counts_from_its_end(fake_ledger: Ledger, clock: Cloc
     assert (kept, fake_ledger.reading.batches()) == ([BATCH], [])
 
 
+def test_a_batch_that_is_enqueued_again_is_not_too_old(fake_ledger: Ledger, clock: Clock) -> None:
+    """Between two blocks of its enqueue nothing of it is unfinished; it stays, with its proofs."""
+    proven(fake_ledger, request_of("a"))
+    fake_ledger.admission.end(BATCH)
+    fake_ledger.retention.end_batches()
+    clock.advance(40 * DAY_S)
+    fake_ledger.admission.admit(BATCH, ACCOUNT, [request_of("a")], lambda _: PROOF)()
+
+    fake_ledger.retention.forget_older(30.0)
+
+    ask(fake_ledger, request_of("b"))
+    assert fake_ledger.reading.status(BATCH).total == 2
+    assert fake_ledger.retention.proofs([request_of("a").download_id])
+
+
 def test_nothing_is_kept_for_hooks_that_no_worker_has_any_more(fake_ledger: Ledger) -> None:
     """What ends is kept for a while after the last worker with hooks, and is removed then."""
     client, key = fake_ledger.connection.client, fake_ledger.connection.key
@@ -265,3 +283,30 @@ def test_nothing_is_kept_for_hooks_that_no_worker_has_any_more(fake_ledger: Ledg
     fake_ledger.retention.end_batches()
 
     assert not client.exists(key("over"))
+
+
+def test_a_turn_reads_some_of_what_stays_and_the_next_one_the_rest(
+    fake_ledger: Ledger, clock: Clock
+) -> None:
+    """A worker reads no more of a forgotten batch at once, however many part files keep records."""
+    requests = [request_of(f"r{number}") for number in range(2 * BLOCK)]
+    ask(fake_ledger, *requests)
+    for request in requests:
+        claim = claimed(fake_ledger, request)
+        postponed(fake_ledger, claim, Decision(True, Reason.BACKOFF, delay_s=30.0))
+    fake_ledger.control.cancel([one.download_id for one in requests])
+    fake_ledger.retention.forget(BATCH)
+
+    turns = []
+    for _ in range(2):
+        clock.advance(1.0)
+        turns.append(fake_ledger.retention.sweep(BLOCK))
+    last = fake_ledger.retention.litter(BLOCK)
+    for _ in range(2):
+        clock.advance(1.0)
+        turns.append(fake_ledger.retention.sweep(BLOCK))
+
+    assert len(last) == BLOCK
+    assert turns[:2] == [Forgotten(left=BLOCK)] * 2
+    assert sum(turns[2:], Forgotten()) == Forgotten(removed=BLOCK, left=BLOCK)
+    assert_totals_are_right(fake_ledger)

@@ -31,7 +31,7 @@ ARGUMENTS = {
     "read_portal_pause": ["a"],
     "refuse_downloads": ["b", "a", "[]"],
     "release_downloads": ["", "1", "1", "0", "0"],
-    "remove_forgotten": ["b:1", "200", "0"],
+    "remove_forgotten": ["b:1", "200", "1.5"],
     "renew_leases": ["60", "x", "1", "-1", "", "0", "c"],
     "requeue_downloads": ["due", "10"],
     "rejoin_rings": ["b"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geodes_tasks.errors import TransferError
-from geodes_tasks.ledger import Claim, Ledger, Verdict
+from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, Verdict
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from tests.conftest import Clock
@@ -156,3 +156,54 @@ def test_a_batch_that_is_over_stays_so_when_another_fetches_its_file_again(
 
     assert first == [BATCH]
     assert [one.batch for one in fake_ledger.retention.newly_finished()] == [NEXT]
+
+
+@pytest.mark.parametrize("end", ["finish", "fail", "postpone", "revoke"])
+def test_the_name_of_a_forgotten_batch_counts_nothing_of_it(fake_ledger: Ledger, end: str) -> None:
+    """What ran for a batch that was forgotten is none of the batch that has its name now."""
+    old, new = request_of("old"), request_of("new")
+    ask(fake_ledger, old)
+    claim = claimed(fake_ledger, old)
+    fake_ledger.control.withdraw(BATCH, [old.download_id])
+    fake_ledger.retention.forget(BATCH, unfinished=True)
+    ask(fake_ledger, new)
+
+    if end == "finish":
+        fake_ledger.leases.finish(claim, result_of(claim))
+    elif end == "fail":
+        fake_ledger.leases.fail(claim, TransferError("href", "reset"), ENTRY)
+    elif end == "postpone":
+        postponed(fake_ledger, claim, AGAIN_AT_ONCE)
+    else:
+        fake_ledger.leases.revoke(claim)
+
+    status = fake_ledger.reading.status(BATCH)
+    assert (status.total, status.unfinished, status.bytes_done) == (1, 1, 0)
+    assert_counts_are_right(fake_ledger)
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("batch", [BATCH, NEXT])
+def test_what_is_enqueued_after_its_cancel_goes_on(
+    fake_ledger: Ledger, batch: str, *, is_told: bool
+) -> None:
+    """A running download that is cancelled and enqueued again is downloaded, told or not yet."""
+    request = request_of()
+    ask(fake_ledger, request)
+    claim = claimed(fake_ledger, request)
+    progress = [Progress(claim.download_id, claim.token, 3)]
+    fake_ledger.control.withdraw(BATCH, [request.download_id])
+    answers = fake_ledger.leases.renew(progress) if is_told else []
+
+    ask(fake_ledger, request, batch=batch)
+
+    if is_told:
+        assert answers == [Renewal.CANCELLED]
+        fake_ledger.leases.revoke(claim)
+        claim = claimed(fake_ledger, request)
+        assert claim.attempt == 1
+    else:
+        assert fake_ledger.leases.renew(progress) == [Renewal.OK]
+    fake_ledger.leases.finish(claim, result_of(claim))
+    assert state_of(fake_ledger, request) is State.SUCCESS
+    assert_counts_are_right(fake_ledger)

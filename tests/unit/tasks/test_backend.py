@@ -91,6 +91,7 @@ def test_a_failure_raises_its_own_class(
 
 def test_a_cancelled_download_says_so(result: Any, claim: Claim, fake_ledger: Ledger) -> None:
     """REVOKED without an error is Celery's own TaskRevokedError."""
+    fake_ledger.control.cancel([claim.download_id])
     fake_ledger.leases.revoke(claim)
 
     assert result.state == "REVOKED"

@@ -33,12 +33,6 @@ local function quota_left(account, quota_count, quota_seconds)
   return 0, tonumber(call('ZRANGE', spent, 0, 0, 'WITHSCORES')[2]) + quota_seconds
 end
 
--- Pause an account that the portal refused for its quota; then one download at a time tries.
-local function quota_refused(a, seconds, probe_seconds)
-  set(a, { probe = 'due', probe_wait = probe_seconds })
-  pause_account(a, 'quota', seconds)
-end
-
 -- Return how many downloads may start while it is not known whether there is quota again.
 local function probes_left(probe)
   if not probe then return 1e9 end

@@ -37,13 +37,6 @@ local function begin_download(d, entry, account)
   make_ready(d)
 end
 
--- Record that a batch found a file that was proven before: for others the record stays as it is.
-local function mark_present(d, batch)
-  add(batch, counter_of(d, batch), -1)
-  set(d, { ['present:' .. batch] = now_text })
-  add(batch, counter_of(d, batch), 1)
-end
-
 -- Admit one entry; return its answer (see admit_downloads.lua).
 local function admit(entry, batch, account)
   local d = record(entry.id)
@@ -52,6 +45,7 @@ local function admit(entry, batch, account)
     d = record(entry.id)
   end
   if ACTIVE[d.state] and not end_left_over(d) then
+    clear(d, 'cancel')
     if attach(d, batch) and is_ready(d) then enqueue_in(d, batch) end
     return 'joined'
   end
@@ -63,7 +57,10 @@ local function admit(entry, batch, account)
   if not entry.spec and proof ~= entry.proof then return 'tell' end
   attach(d, batch)
   if proof and proof == entry.proof then
-    mark_present(d, batch)
+    -- This batch found a file that was proven before: for others the record stays as it is.
+    add(batch, counter_of(d, batch), -1)
+    set(d, { ['present:' .. batch] = now_text })
+    add(batch, counter_of(d, batch), 1)
     return 'present'
   end
   begin_download(d, entry, account)

@@ -18,24 +18,13 @@ end
 
 local function list_error(d, name)
   local entry = error_entry(d)
-  if entry and call('EXISTS', batch_key(name)) == 1 then call('ZADD', P .. 'errors:' .. name, 0, entry) end
-end
-
-local function is_in_batch(d, name) return call('ZSCORE', batch_key(name) .. ':downloads', d.id) end
-
--- Return the living batches that a download is in, apart from one.
-local function other_batches_of(d, batch)
-  local found = {}
-  for _, name in ipairs(d.names) do
-    if name ~= batch and is_in_batch(d, name) then found[#found + 1] = name end
-  end
-  return found
+  if entry then call('ZADD', P .. 'errors:' .. name, 0, entry) end
 end
 
 local function set_batches(d, names)
   local listed, is_left = {}, {}
   for at, name in ipairs(names) do listed[at], is_left[name] = name:gsub(' ', '\n'), true end
-  for _, name in ipairs(d.names) do
+  for _, name in ipairs(names_in(d.batches)) do
     if not is_left[name] then clear(d, 'present:' .. name) end
   end
   d.names = names
@@ -52,31 +41,24 @@ local function detach(d, name)
 end
 
 -- Batches of earlier runs on a private server: see ledger/control. A shared ledger has none.
-local private = nil
+local is_private = call('EXISTS', P .. 'run') == 1
 
-local function is_private()
-  if private == nil then private = call('EXISTS', P .. 'run') == 1 end
-  return private
-end
-
-local function is_earlier(name) return is_private() and call('SISMEMBER', P .. 'earlier', name) == 1 end
-
--- Take a download out of the batch of an earlier run; the batch goes with its last one.
-local function leave_earlier(d, name)
-  detach(d, name)
-  if call('EXISTS', batch_key(name) .. ':downloads') == 1 then return end
-  drop_batch(name)
-end
+local function is_earlier(name) return is_private and call('SISMEMBER', P .. 'earlier', name) == 1 end
 
 -- Count a download in one more batch, once. Forgotten batches drop out of its list on the way, and
--- batches of earlier runs: a download is in the last one only, however often it is enqueued. Return
--- whether it was not in this one.
+-- batches of earlier runs, which go with their last download: a download is in the last one only,
+-- however often it is enqueued. Return whether it was not in this one.
 local function attach(d, name)
   if is_in_batch(d, name) then return false end
   if d.batches == '' then call('ZREM', P .. 'kept', d.id) end
   local names, key = {}, batch_key(name)
-  for _, other in ipairs(other_batches_of(d, name)) do
-    if is_earlier(other) then leave_earlier(d, other) else names[#names + 1] = other end
+  for _, other in ipairs(d.names) do
+    if is_earlier(other) then
+      detach(d, other)
+      if call('EXISTS', batch_key(other) .. ':downloads') == 0 then drop_batch(other) end
+    else
+      names[#names + 1] = other
+    end
   end
   names[#names + 1] = name
   set_batches(d, names)
@@ -86,17 +68,12 @@ local function attach(d, name)
   return true
 end
 
--- Return whether a download is in living batches, and all of them are paused.
+-- Return whether a download is in batches, and all of them are paused.
 local function are_batches_paused(d)
-  if call('EXISTS', P .. 'holds') == 0 then return false end
-  local any = false
   for _, name in ipairs(d.names) do
-    if is_in_batch(d, name) then
-      if call('HEXISTS', P .. 'holds', 'batch:' .. name) == 0 then return false end
-      any = true
-    end
+    if call('HEXISTS', P .. 'holds', 'batch:' .. name) == 0 then return false end
   end
-  return any
+  return #d.names > 0
 end
 
 local function open_batch(name, account)

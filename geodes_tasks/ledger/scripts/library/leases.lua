@@ -26,11 +26,6 @@ local function count_transfer(d, report, values)
   count_progress(d.names, grown, math.max(came, 0), report.source or '', report.collection or '')
 end
 
-local function wait_until(d, due)
-  call('ZADD', P .. 'due', stamp(due), d.id)
-  set(d, { due = stamp(due) })
-end
-
 -- Wait for a file to come back from tape. It costs no request: one poll asks for all of them,
 -- soon for the first.
 local function wait_for_tape(d, first_seconds)

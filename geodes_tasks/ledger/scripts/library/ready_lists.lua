@@ -37,10 +37,8 @@ end
 -- gets its lists.
 local function known_sources(sources)
   local host = web_host(sources or '')
-  if host == 'geodes' or sources == 's3' then return sources end
-  for _, known in ipairs(web_hosts) do
-    if known == host then return sources end
-  end
+  local known = '\ngeodes\n' .. (all_sources.hosts or '')
+  if sources == 's3' or string.find(known, '\n' .. host .. '\n', 1, true) then return sources end
   if host == '' or #web_hosts > MOST_HOSTS then return 'geodes' end
   web_hosts[#web_hosts + 1] = host
   set(all_sources, { hosts = table.concat(web_hosts, '\n', 2) .. '\n' })
@@ -83,19 +81,13 @@ local function enqueue_in(d, name, first)
   enter_ring(name, d.account)
 end
 
--- The same for each living batch of a download, as any of them may be paused. Sent for one of them, it is
+-- The same for each batch of a download, as any of them may be paused. Sent for one of them, it is
 -- stale in the lists of the others. What no batch has any more is cancelled.
 local function enqueue(d, first)
-  local newest
-  for _, name in ipairs(d.names) do
-    if call('EXISTS', batch_key(name)) == 1 then
-      enqueue_in(d, name, first)
-      newest = name
-    end
-  end
-  if not newest then return revoke(d) end
-  -- Others that are over stay so: their hooks were called.
-  call('SADD', P .. 'open', newest)
+  if #d.names == 0 then return revoke(d) end
+  for _, name in ipairs(d.names) do enqueue_in(d, name, first) end
+  -- The newest; others that are over stay so: their hooks were called.
+  call('SADD', P .. 'open', d.names[#d.names])
 end
 
 -- The same for a record that may be damaged, or of an earlier run: such a one ends.
@@ -117,9 +109,9 @@ local function is_ready(d)
     and not is_waiting(d.id, d.reason, d.account)
 end
 
--- Serve a download for these batches alone from now on.
-local function hand_over(d, others)
-  set_batches(d, others)
+-- Serve a download that has left a batch for the others alone from now on.
+local function hand_over(d)
+  set_batches(d, d.names)
   if is_ready(d) then make_ready(d) end
 end
 

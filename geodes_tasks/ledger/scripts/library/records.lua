@@ -10,10 +10,16 @@ local function names_in(list)
   return names
 end
 
--- Return the record of a download: its fields, with its `id` and the `names` of its batches.
+local function is_in_batch(d, name) return call('ZSCORE', batch_key(name) .. ':downloads', d.id) end
+
+-- Return the record of a download: its fields, with its `id` and the `names` of the batches that have it.
+-- Forgotten ones stay in its own list, and another batch may have the name of one.
 local function record(id)
   local d = load_hash(download_key(id))
-  d.id, d.names = id, names_in(d.batches)
+  d.id, d.names = id, {}
+  for _, name in ipairs(names_in(d.batches)) do
+    if is_in_batch(d, name) then d.names[#d.names + 1] = name end
+  end
   return d
 end
 

@@ -9,12 +9,11 @@ local FIRST_WINDOW = 64
 
 -- The limits in the settings of the caller: window, concurrent, quota count, quota seconds.
 local function limits_from(first)
-  return {
-    window = tonumber(ARGV[first]),
-    concurrent = tonumber(ARGV[first + 1]),
-    quota_count = tonumber(ARGV[first + 2]),
-    quota_seconds = tonumber(ARGV[first + 3]),
-  }
+  local limits = {}
+  for i, name in ipairs({ 'window', 'concurrent', 'quota_count', 'quota_seconds' }) do
+    limits[name] = tonumber(ARGV[first + i - 1])
+  end
+  return limits
 end
 
 -- Record that a source gave a file: it is in reach.
@@ -115,10 +114,9 @@ local function release(account, limits)
   local chosen, a = {}, load_account(account)
   local sent = a.key .. ':sent'
   local free, window = free_messages(a, limits)
-  if free <= 0 then return chosen, false end
+  local open = free > 0 and open_lists(a)
+  if not open or not open.any then return chosen, false end
   local refill = window and free >= window / 4
-  local open = open_lists(a)
-  if not open.any then return chosen, false end
   local to_portal = open.probing.geodes and 1 or probes_left(a.probe)
   -- Those for S3 on their way are no reason to wait.
   if a.probe and call('ZSCORE', sent, a.probe_sent or '') then to_portal = 0 end

@@ -18,26 +18,21 @@ local function move(d, to, values)
   if d.state then
     count_state(d, -1)
     if is_queued(d) then call('ZREM', since_key(d), d.id) end
-    for _, name in ipairs(d.names) do clear(d, 'present:' .. name) end
+    for _, name in ipairs(names_in(d.batches)) do clear(d, 'present:' .. name) end
     if d.counted then clear(d, 'counted', 'speed') end
     local entry = error_entry(d)
-    if entry then
-      for _, name in ipairs(d.names) do call('ZREM', P .. 'errors:' .. name, entry) end
-    end
+    for _, name in ipairs(entry and d.names or {}) do call('ZREM', P .. 'errors:' .. name, entry) end
   end
   if d.state == 'RETRY' then
     call('ZREM', P .. 'due', d.id)
     if d.reason == 'offline' then call('ZREM', account_key(d.account, ':tape'), d.id) end
     clear(d, 'reason', 'due')
   end
-  values = values or {}
   values.state = to
   set(d, values)
   count_state(d, 1)
   if is_queued(d) then call('ZADD', since_key(d), now_text, d.id) end
-  if d.error then
-    for _, name in ipairs(d.names) do list_error(d, name) end
-  end
+  for _, name in ipairs(d.names) do list_error(d, name) end
 end
 
 -- Return the history of failed attempts (JSON) with one more; the oldest of more than 20 go.
@@ -55,27 +50,24 @@ local function leave_litter(d)
   if tonumber(d.token or '') then call('ZADD', P .. 'litter', d.token, d.id) end
 end
 
--- End a cancelled download that no attempt works on; its part files are left for sweeping.
-local function revoke(d)
-  -- A batch may have the name of one that was forgotten, and must not be counted down.
-  d.names = other_batches_of(d)
+-- End a download that no attempt works on and that nothing will start; its part files are left for
+-- sweeping, unless the next attempt shall continue from them.
+local function revoke(d, keeps_parts)
   move(d, 'REVOKED', { finished = now_text })
   clear(d, 'cancel')
-  leave_litter(d)
+  if not keeps_parts then leave_litter(d) end
 end
 
 -- End a download that an earlier run on a private server left unfinished; see ledger/control.
 -- Returns whether it was one: no batch of this run has it, so nothing would ever start it.
 local function end_left_over(d)
-  if not ACTIVE[d.state] or not is_private() then return false end
-  local names = other_batches_of(d)
-  for _, name in ipairs(names) do
+  if not ACTIVE[d.state] or not is_private then return false end
+  -- A running one has an attempt of this run, which ends it and removes its part files.
+  if call('ZSCORE', account_key(d.account, ':leases'), d.id) then return false end
+  for _, name in ipairs(d.names) do
     if not is_earlier(name) then return false end
   end
-  -- A batch of this run may have the name of an old one, and must not be counted down.
-  d.names = names
-  move(d, 'REVOKED', { finished = now_text })
-  clear(d, 'cancel')
+  revoke(d, true)
   return true
 end
 
@@ -89,7 +81,7 @@ end
 
 -- Whether a record has what every script must know of it.
 local function is_whole(d)
-  return (ACTIVE[d.state] or ENDED[d.state]) and (d.account or '') ~= '' and #d.names > 0
+  return (ACTIVE[d.state] or ENDED[d.state]) and (d.account or '') ~= '' and (d.batches or '') ~= ''
 end
 
 local DAMAGED = '{"type":"DamagedRecordError","message":"the record is damaged",'
