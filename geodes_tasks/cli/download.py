@@ -191,6 +191,8 @@ def enqueue(
         members=members or (), portal_ranges=portal_ranges,
     )  # fmt: skip
     rank = enqueue_admission.rank_of(priority, weight)
+    if batch_name:
+        enqueue_admission.check_batch_name(batch_name)
     name = batch_name or ""
 
     def empty() -> dict[str, Any]:

@@ -78,6 +78,8 @@ def enqueue(
     check_items(items)
     check_source(source)
     rank = enqueue_admission.rank_of(priority, weight)
+    if batch:
+        enqueue_admission.check_batch_name(batch)
     conf = config.of(conf)
     if account is not None:
         named_key(account)

@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import NoPermissionError
 
 from geodes_tasks.client import enqueue_admission
+from geodes_tasks.client.enqueue import enqueue
 from geodes_tasks.client.enqueue_admission import admit, new_batch_name, proof_at
 from geodes_tasks.client.planning import Planned, Selection, plan
 from geodes_tasks.errors import (
@@ -492,3 +493,14 @@ def test_the_collector_is_as_before_whoever_ends_first() -> None:
 
     assert during > usual[0]
     assert gc.get_threshold() == usual
+
+
+def test_a_wrong_name_of_a_batch_is_refused_before_an_item_is_read() -> None:
+    """A million items take minutes to be read: the name is checked first."""
+
+    def items() -> Iterator[dict[str, Any]]:
+        raise AssertionError("read")
+        yield {}
+
+    with pytest.raises(ConfigError, match="is no name"):
+        enqueue(items(), batch="x" * 200)
