@@ -149,7 +149,8 @@ class Model:
     def withdraw(self, batch: str, ids: Iterable[str]) -> tuple[int, int]:
         """Foresee how many are cancelled, and how many leave the batch and go on for another."""
         mine = [one for one in ids if self.rows[one].state in ACTIVE]
-        shared = [one for one in mine if set(self.rows[one].batches) - {batch}]
+        # Or of no batch any more: nothing of it is this one's either.
+        shared = [one for one in mine if self.rows[one].batches != [batch]]
         left = [one for one in shared if batch in self.rows[one].batches]
         for one in left:
             self.rows[one].batches.remove(batch)
