@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, bootsteps, platforms, signals
+from celery.apps.worker import install_worker_term_handler
+from celery.exceptions import ImproperlyConfigured, WorkerShutdown
 from celery.worker import WorkController
 from celery.worker.consumer import Consumer
 
+from geodes_tasks.errors import GeodesTasksError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.monitoring.printable_log import escape_codes
 from geodes_tasks.settings import config
@@ -17,6 +25,7 @@ from geodes_tasks.settings.account_keys import named_accounts
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
 from geodes_tasks.tasks.stop_signal import STOP
 from geodes_tasks.tasks.task_events import Dispatcher
+from geodes_tasks.transfer import disk
 from worker import preflight
 from worker.json_log import use_json
 from worker.message_consumer import use_own_loop
@@ -24,6 +33,9 @@ from worker.parent_watch import ParentWatch
 from worker.recovery import Recovery
 
 logger = logging.getLogger(__name__)
+
+_HANGUP = signal.getsignal(signal.SIGHUP)
+"""Reaction to SIGHUP with which this process was started, before Celery has its own."""
 
 
 def install(app: Celery) -> None:
@@ -67,17 +79,26 @@ class DownloadsStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has
         parent.options |= SILENT
         self.threads: list[Any] = []
         """Threads with a ``stop`` method."""
+        # Before processes are forked: each knows then what was mounted.
+        for folder in config.load().allowed_folders:
+            disk.check_mounted(os.path.realpath(folder))
 
     def start(self, parent: WorkController) -> None:
         """Start the threads, in the worker's main process.
 
         Raises:
-            ImproperlyConfigured: an option, the pool or the ledger cannot be used.
+            WorkerShutdown: an option, the pool or the ledger cannot be used; the log says why.
         """
         settings = config.load()
-        preflight.refuse_options(parent)
-        preflight.replace_pool_buttons(parent)
-        preflight.report(settings)
+        _replace_signal_handlers(parent)
+        try:
+            preflight.refuse_options(parent)
+            preflight.replace_pool_buttons(parent)
+            preflight.report(settings)
+        except (ImproperlyConfigured, GeodesTasksError) as error:
+            hint = getattr(error, "hint", "")
+            logger.critical("this worker ends: %s%s", error, f". {hint}" if hint else "")
+            raise WorkerShutdown(2) from error
         ledger = Ledger.of(settings)
         accounts = named_accounts(settings)
         folders = settings.allowed_folders
@@ -131,8 +152,42 @@ class MessagesStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery has 
             preflight.report_lost_ledger(config.load())
 
 
+def _replace_signal_handlers(worker: WorkController) -> None:
+    """Have SIGQUIT and a second SIGINT requeue at once, and SIGHUP start the worker again.
+
+    Celery's cold shutdown fails with a pool of threads and waits for its downloads without end
+    (celery.apps.worker.on_cold_shutdown); after SIGHUP it waits too, and cannot start again what
+    `geodes-tasks` started. It replaces its handlers before the first step starts.
+    """
+    handle = partial(install_worker_term_handler, worker, how="Warm", callback=None)
+    for name in ("SIGTERM", "SIGQUIT"):
+        handle(sig=name, exitcode=0)
+    signals.worker_shutting_down.connect(partial(_handle_next, handle), weak=False)
+    if _HANGUP is signal.SIG_IGN:  # nohup(1)
+        platforms.signals.ignore("SIGHUP")
+        return
+    # Not where the terminal is closed, or on one machine: there the worker ends with its command.
+    has_terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
+    is_service = not has_terminal and PARENT_VARIABLE not in os.environ
+    callback = _start_again if is_service else None
+    # Nothing is printed: the terminal is gone.
+    handle(sig="SIGHUP", callback=callback, exitcode=0, verbose=False)
+
+
+def _handle_next(handle: Callable[..., None], sig: str, **_: Any) -> None:
+    """Replace the handler of a second Ctrl-C, which Celery installs at the first one."""
+    if sig == "SIGINT":
+        handle(sig=sig, exitcode=1)
+
+
+def _start_again(worker: WorkController) -> None:  # noqa: ARG001 - celery's signature
+    """Replace this process, at its end, by one with the same command line."""
+    atexit.register(os.execv, sys.executable, sys.orig_argv)
+
+
 def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG001
     """Set the deadline of the downloads under way."""
-    grace_s = config.load().grace_seconds
+    is_urgent = sig == "SIGQUIT" or (sig == "SIGINT" and STOP.deadline)
+    grace_s = 0.0 if is_urgent else config.load().grace_seconds
     logger.info("%s: no new work; downloads under way have %g s to end", sig, grace_s)
     STOP.set(grace_s)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geodes_tasks.errors import OutsideRootsError
+from geodes_tasks.transfer import disk
 
 FRESH_S = 1.0
 """Seconds for which it is remembered where a folder is: most files go where the last one went."""
@@ -41,6 +42,7 @@ class AllowedFolders:
 
         Raises:
             OutsideRootsError: the path is relative, no path at all, or outside all folders.
+            DiskError: the file system that was there is not mounted any more.
         """
         # realpath: "embedded null byte"; a link that became a folder meanwhile (EINVAL).
         with contextlib.suppress(ValueError, OSError):
@@ -92,13 +94,14 @@ class AllowedFolders:
             os.close(current)
 
     def _resolved(self, folder: str | Path) -> str:
-        """Return the real path of a folder, as it was up to ``FRESH_S`` ago."""
+        """Return the real path of a folder, as it was up to ``FRESH_S`` ago; raises DiskError."""
         key, now = str(folder), time.monotonic()
         known = self._real.get(key)
         if known is None or now - known[0] >= FRESH_S:
             if len(self._real) >= FOLDERS:
                 self._real.clear()
-            known = self._real[key] = now, os.path.realpath(key)
+            disk.check_mounted(real := os.path.realpath(key))
+            known = self._real[key] = now, real
         return known[1]
 
     def _refusal(self, path: str) -> OutsideRootsError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import UserDict
 from pathlib import Path
@@ -118,7 +119,8 @@ def end(
         if isinstance(error, DownloadCancelledError):
             claim = attempt.claim
             # Before the record: afterwards another worker may have claimed the same path again.
-            process.discard(claim.asset, claim.path, claim.token)
+            with contextlib.suppress(DiskError):
+                process.discard(claim.asset, claim.path, claim.token)
             process.record(lambda: process.ledger.leases.revoke(claim))
             logger.info("%s: cancelled", claim.path, extra={"action": "download_cancelled"})
             raise Ignore("cancelled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -22,6 +23,8 @@ CHECK_S = 10.0
 """Seconds after a refusal until one download tries the volume again."""
 LOOK_S = 30.0
 """Seconds between two looks at what was refused: perhaps no download comes for it any more."""
+OF_FOLDER = frozenset({errno.EACCES, errno.EPERM, errno.ENODEV})
+"""Errors of one folder: no permission, or the mount point of a file system that is gone."""
 IN_A_ROW = 4
 """Number of downloads refused in a row after which the worker takes no message for ``CHECK_S``:
 what is left is for the same volume, or comes to the head of the queue meanwhile."""
@@ -87,7 +90,7 @@ class RefusedVolumes:
     def refused(self, path: Path, size_bytes: int | None, error: DiskError) -> None:
         """Record that a file could not be written."""
         cause, now = error.__cause__, time.monotonic()
-        is_folder = isinstance(cause, PermissionError)
+        is_folder = getattr(cause, "errno", 0) in OF_FOLDER
         key = path.parent if is_folder else volume_of(path)
         # Without an error of the system it is a size that does not fit into what is free now.
         least = 0 if cause is not None else size_bytes or 0

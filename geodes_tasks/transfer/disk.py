@@ -24,6 +24,8 @@ FolderCheck = Callable[[int], None]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Flags of open(2) for a folder that is no link."""
+_MOUNTS = set[str]()
+"""Mount points seen so far: a file below one that is gone would be on another file system."""
 _NAME_ERRNOS = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 """Errors of the name of one file, where the system names one: of writing they are the volume's."""
 
@@ -185,13 +187,30 @@ def open_file(path: Path) -> FileIO:
     return FileIO(descriptor)
 
 
+def check_mounted(folder: str) -> None:
+    """Check that a folder is on the file system that it was on, and remember its mount point.
+
+    Raises:
+        DiskError: that one is not mounted any more.
+    """
+    # autofs(5): a name that ends with a slash mounts again what was unmounted as idle.
+    os.path.exists(os.path.join(folder, ""))  # noqa: PTH110, PTH118 - Path has no slash at its end
+    while not os.path.ismount(folder):
+        if folder in _MOUNTS:
+            problem = "the file system that was there is not mounted any more"
+            raise DiskError(folder, problem) from OSError(errno.ENODEV, problem)
+        folder = os.path.dirname(folder)  # noqa: PTH120 - one second of a fleet has many
+    _MOUNTS.add(folder)
+
+
 def probe(folder: Path) -> None:
     """Check that files can be written in a folder; the folder is created if it does not exist.
 
     Raises:
-        DiskError: full, over quota, read-only, no permission, stale handle.
+        DiskError: full, over quota, read-only, no permission, stale handle, not mounted.
         NotAFileError: something that is no folder has its name.
     """
+    check_mounted(os.path.realpath(folder))
     try:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from geodes_tasks.model.states import Outcome, Reason, State
+from geodes_tasks.settings import config
 from tests.fault.scene import MiB, Scene, elapsed_since, wrong
 
 if TYPE_CHECKING:
@@ -136,3 +142,96 @@ def test_second_sigterm_is_never_wrong(cluster: Scene) -> None:
 
     assert wrong(cluster.settled(batch, 15)) == [], cluster.logs
     assert cluster.leftovers() == []
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (signal.SIGQUIT,),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGTERM, signal.SIGTERM, signal.SIGQUIT),
+    ],
+    ids=["SIGQUIT", "Ctrl-C twice", "SIGTERM twice, then SIGQUIT"],
+)
+def test_a_more_urgent_signal_gives_back_at_once(
+    cluster: Scene, pool: str, numbers: tuple[signal.Signals, ...]
+) -> None:
+    """A long grace time is cut off: nothing is lost, and the log has no traceback."""
+    cluster.change(grace_seconds=60)
+    items = cluster.items(2, 8 * MiB)
+    cluster.standin.settings.rate = 1 * MiB
+    first = cluster.worker("first", pool=pool)
+    batch = cluster.enqueue(*items)
+    for item in items:
+        cluster.fetched(item, MiB)
+    began = time.monotonic()
+
+    for number in numbers:
+        first.send(number)
+        time.sleep(0.3)
+    first.wait(15)
+
+    assert elapsed_since(began) < STOPPED_S, cluster.logs
+    given_back(cluster, batch)
+    assert all(cluster.parts(item) for item in items), "the bytes are gone"
+    assert "Traceback" not in first.text
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_sighup_starts_a_worker_again(cluster: Scene, pool: str) -> None:
+    """The process stays, gives back what does not end in time, and goes on with it."""
+    (item,) = cluster.items(1, 8 * MiB)
+    cluster.standin.settings.rate = 1 * MiB
+    worker = cluster.worker("first", pool=pool)
+    batch = cluster.enqueue(item)
+    cluster.fetched(item, MiB)
+
+    worker.send(signal.SIGHUP)
+    worker.wait_for(" ready.", 20, times=2)
+    cluster.standin.settings.rate = None
+    (record,) = cluster.settled(batch, 20)
+
+    assert (record.state, record.outcome) == (State.SUCCESS, Outcome.RESUMED), cluster.logs
+    assert worker.alive, cluster.logs
+
+
+def test_sighup_does_not_end_a_worker_of_nohup(cluster: Scene) -> None:
+    """``nohup geodes-tasks worker &``: the closed terminal changes nothing."""
+    items = cluster.items(2, 2 * MiB)
+    cluster.standin.settings.rate = 1 * MiB
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        worker = cluster.worker("first", concurrency=1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    batch = cluster.enqueue(*items)
+    cluster.until(cluster.parts, 10, "a download under way")
+
+    worker.send(signal.SIGHUP)
+    records = cluster.settled(batch, 20)
+
+    assert {one.outcome for one in records} == {Outcome.DOWNLOADED}, cluster.logs
+    assert worker.text.count(" ready.") == 1
+
+
+def test_a_closed_terminal_stops_a_worker(cluster: Scene) -> None:
+    """The downloads are given back, as after SIGTERM; it does not start again unseen."""
+    (item,) = cluster.items(1, 8 * MiB)
+    cluster.standin.settings.rate = 1 * MiB
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup of the tests is inherited
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = [sys.executable, "-m", "geodes_tasks", "worker", "--hostname", "seen@%h"]
+        environment = os.environ | config.environment(cluster.settings)
+        os.execve(sys.executable, words, environment)  # noqa: S606 - no shell
+    try:
+        signal.signal(signal.SIGHUP, before)
+        batch = cluster.enqueue(item)
+        cluster.fetched(item, MiB)
+        os.close(terminal)
+        cluster.until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, 20, "its end")
+    finally:
+        subprocess.run(["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
+
+    given_back(cluster, batch)

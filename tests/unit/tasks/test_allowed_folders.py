@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from geodes_tasks.errors import GeodesTasksError, OutsideRootsError
+from geodes_tasks.errors import DiskError, GeodesTasksError, OutsideRootsError
 from geodes_tasks.model.asset import Unpack
 from geodes_tasks.tasks.allowed_folders import FOLDERS, FRESH_S, AllowedFolders
+from geodes_tasks.transfer import disk
 from geodes_tasks.transfer.callbacks import Callbacks
 from geodes_tasks.transfer.destination import PART_FOLDER
 from geodes_tasks.transfer.download import download
@@ -67,6 +68,30 @@ def test_a_root_may_be_a_link_itself(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(tmp_path / "pool7")
 
     assert AllowedFolders((tmp_path / "data",)).checked(f"{tmp_path}/data/a") == tmp_path / "data/a"
+
+
+def test_a_folder_whose_file_system_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare mount point takes files that no other host sees, and that the next mount hides."""
+    mounted = {str(tmp_path), "/"}
+    monkeypatch.setattr(os.path, "ismount", lambda path: path in mounted)
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    roots = AllowedFolders((tmp_path,))
+    wanted = tmp_path / "deep" / "a.zip"
+    assert roots.checked(str(wanted)) == wanted
+
+    mounted.remove(str(tmp_path))
+    now[0] += FRESH_S
+    with pytest.raises(DiskError, match="is not mounted any more"):
+        roots.checked(str(wanted))
+    with pytest.raises(DiskError, match="is not mounted any more"):
+        disk.probe(wanted.parent)
+    assert not wanted.parent.exists()
+
+    mounted.add(str(tmp_path))
+    assert roots.checked(str(wanted)) == wanted
 
 
 class Flipped(Callbacks):
