@@ -63,8 +63,9 @@ class LedgerForbiddenError(LedgerError):
 
     template = "Redis at {url} refuses: {problem}"
     remedy = (
-        "Correct GEODES_TASKS_REDIS_URL: a user of Redis that has this permission. After an "
-        "upgrade, make the ACL file again (`geodes-tasks secrets DIR` keeps the passwords)."
+        "Correct GEODES_TASKS_REDIS_URL, or the password in GEODES_TASKS_REDIS_PASSWORD_FILE: a "
+        "user of Redis that has this permission. After an upgrade, make the ACL file again "
+        "(`geodes-tasks secrets DIR` keeps the passwords)."
     )
 
 

@@ -63,7 +63,7 @@ def ledger_error(error: BaseException | None, url: str) -> GeodesTasksError | No
         case redis.RedisError() if is_of_replica(error):
             return LedgerStuckError(masked(url), _reason(error))
         case redis.AuthenticationError():
-            problem = f"user or password in the address is missing or wrong ({_reason(error)})"
+            problem = f"user or password is missing or wrong ({_reason(error)})"
             return LedgerForbiddenError(masked(url), problem)
         case redis.ConnectionError() | redis.TimeoutError():
             return LedgerUnavailableError(masked(url), _reason(error))
@@ -100,8 +100,8 @@ def _is_stuck(message: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    # The line in a script means nothing to a user.
-    message = str(error).partition(" script: ")[0]
+    # The line in a script, and the command in a pipeline, mean nothing to a user.
+    message = str(error).partition(" script: ")[0].rpartition(" of pipeline caused error: ")[2]
     if isinstance(error, MasterNotFoundError):
         # redis-py lists its clients with 900 characters each, and leaves out what each failed with.
         message, _, failed = message.partition(" : ")

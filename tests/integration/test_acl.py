@@ -260,9 +260,30 @@ def test_nobody_comes_in_without_a_password(
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     # Redis says it in words that differ: no name at all, or a wrong password.
-    assert "refuses: user or password in the address is missing or wrong" in done.stderr
+    assert "refuses: user or password is missing or wrong" in done.stderr
     assert "no answer" not in done.stderr
     assert "a-guess" not in done.stderr
+
+
+def test_a_worker_with_a_wrong_password_ends_with_one_line(
+    server: SecuredServer, settings: Config, tmp_path: Path
+) -> None:
+    """The file of the password is named; no traceback, and the exit code of a wrong setting."""
+    (tmp_path / "password").write_text("a-guess")
+    env = config.environment(settings) | {
+        "GEODES_TASKS_REDIS_URL": server.url.replace("//", "//worker@"),
+        "GEODES_TASKS_REDIS_PASSWORD_FILE": str(tmp_path / "password"),
+    }
+    command = [sys.executable, "-m", "geodes_tasks", "worker"]
+
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | env, timeout=60, check=False
+    )
+
+    assert done.returncode == 2
+    assert "this worker ends: Redis at" in done.stderr
+    assert "GEODES_TASKS_REDIS_PASSWORD_FILE" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

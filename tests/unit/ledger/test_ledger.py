@@ -1423,6 +1423,14 @@ def test_a_blocked_server_is_waited_for_whatever_its_name(
     assert isinstance(known, LedgerUnavailableError)
 
 
+def test_a_refused_command_of_a_pipeline_is_not_quoted(fake_ledger: Ledger) -> None:
+    """A viewer who sets a limit reads what is missing, not keys of the ledger."""
+    said = "Command # 1 (HSET geodes:account:default places 3) of pipeline caused error: no right"
+    known = fake_ledger.connection.failure(redis.exceptions.NoPermissionError(said))
+
+    assert str(known).splitlines()[0].endswith("refuses: no right")
+
+
 def test_a_script_that_a_new_server_does_not_know_is_sent_later(fake_ledger: Ledger) -> None:
     """NOSCRIPT within a pipeline, after a failover, is an outage that passes."""
     known = fake_ledger.connection.failure(redis.exceptions.NoScriptError("No matching script"))
