@@ -80,7 +80,7 @@ class Site:
         """Submit the job script from the checkout."""
         return self.slurm.submit(
             script or ROOT / "deploy" / "slurm" / "geodes-tasks.sbatch",
-            str(self.items), str(self.folder), "monday",
+            str(self.items), os.path.relpath(self.folder, ROOT), "monday",
             options=(f"--nodes={nodes}", "--time=10", f"--job-name={self.home.name}"),
             env=self.env, cwd=ROOT, log=self.home / f"{name}.log",
         )  # fmt: skip
@@ -89,7 +89,7 @@ class Site:
         """Submit an array of workers; the list has one job for each."""
         log = self.home / "worker-%a.log"
         array = self.slurm.submit(
-            ROOT / "deploy" / "slurm" / "workers.sbatch", str(self.folder),
+            ROOT / "deploy" / "slurm" / "workers.sbatch", os.path.relpath(self.folder, ROOT),
             options=(f"--array=1-{count}", "--time=10"), cwd=ROOT, log=log,
             env=self.env | {"GEODES_TASKS_REDIS_URL": redis_url},
         )  # fmt: skip
