@@ -44,6 +44,7 @@ def install(app: Celery) -> None:
     app.steps["consumer"].add(MessagesStep)
     signals.worker_init.connect(use_own_loop, weak=False)
     signals.worker_shutting_down.connect(_on_stop, weak=False)
+    signals.worker_process_init.connect(_leave_the_stop_to_the_parent, weak=False)
     signals.after_setup_logger.connect(_quiet_celery, weak=False)
     if config.load().log_format == "json":
         signals.after_setup_logger.connect(use_json, weak=False)
@@ -183,6 +184,11 @@ def _handle_next(handle: Callable[..., None], sig: str, **_: Any) -> None:
 def _start_again(worker: WorkController) -> None:  # noqa: ARG001 - celery's signature
     """Replace this process, at its end, by one with the same command line."""
     atexit.register(os.execv, sys.executable, sys.orig_argv)
+
+
+def _leave_the_stop_to_the_parent(**_: object) -> None:
+    """Ignore, in a process of a pool, what comes to the whole group: it would die at once."""
+    platforms.signals.ignore("SIGHUP", "SIGQUIT")
 
 
 def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG001

@@ -238,7 +238,7 @@ class WorkerProcess:
     def requeue_and_exit(self, attempts: Sequence[LeasedAttempt]) -> None:
         """Requeue the attempts that did not stop in time, then exit: the last resort of a stop."""
         try:
-            requeued = sum(1 for attempt in attempts if self._requeue(attempt))
+            requeued = sum(1 for attempt in attempts if self.requeue(attempt))
             logger.warning(
                 "%d downloads did not end in time: %d were requeued, the others continue on other "
                 "workers when their leases end",
@@ -250,7 +250,7 @@ class WorkerProcess:
             # Not sys.exit: a thread that is blocked in the kernel would keep the process alive.
             os._exit(0)
 
-    def _requeue(self, attempt: LeasedAttempt) -> bool:
+    def requeue(self, attempt: LeasedAttempt) -> bool:
         """Record that an attempt ends with this worker; return whether the ledger accepted it."""
         claim, error = attempt.claim, WorkerStoppingError(attempt.claim.download_id)
         try:

@@ -95,6 +95,9 @@ def _attempt(self: celery.Task) -> UserDict[str, Any]:
                 proof=claim.proof,
                 suspect=claim.suspect,
             )
+        except SystemExit:  # SIGTERM to a process of a pool (billiard.common.reset_signals)
+            process.requeue(attempt)
+            raise
         except Exception as error:  # noqa: BLE001 - every failure becomes a state, none is lost
             outcome.end(process, row, attempt, error)
     return outcome.succeed(process, claim, result, attempt.seconds)

@@ -179,6 +179,26 @@ def test_a_more_urgent_signal_gives_back_at_once(
 
 
 @pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_to_the_whole_group_stops_a_worker(
+    cluster: Scene, pool: str, number: signal.Signals
+) -> None:
+    """As Slurm and timeout(1) send it: no download of a pool is lost with its process."""
+    items = cluster.items(2, 8 * MiB)
+    cluster.standin.settings.rate = 1 * MiB
+    first = cluster.worker("first", pool=pool)
+    batch = cluster.enqueue(*items)
+    for item in items:
+        cluster.fetched(item, MiB)
+
+    os.killpg(first.pid, number)
+    first.wait(15)
+
+    given_back(cluster, batch)
+    assert all(cluster.parts(item) for item in items), "the bytes are gone"
+
+
+@pytest.mark.parametrize("pool", POOLS)
 def test_sighup_starts_a_worker_again(cluster: Scene, pool: str) -> None:
     """The process stays, gives back what does not end in time, and goes on with it."""
     (item,) = cluster.items(1, 8 * MiB)
