@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from geodes_tasks.errors import LedgerForbiddenError
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.ledger.checks import server_checks
 from geodes_tasks.ledger.dispatch import Wakeup
 from geodes_tasks.settings import config
 from geodes_tasks.tasks.app import Sender
@@ -263,6 +264,18 @@ def test_nobody_comes_in_without_a_password(
     assert "refuses: user or password is missing or wrong" in done.stderr
     assert "no answer" not in done.stderr
     assert "a-guess" not in done.stderr
+
+
+@pytest.mark.parametrize("user", ["worker", "client", "viewer", "flower"])
+def test_doctor_checks_the_server_for_every_user(
+    server: SecuredServer, settings: Config, user: str
+) -> None:
+    """No user of our own ACL file is told to get a right from it."""
+    ledger = Ledger.of(server.settings(user, settings))
+    checks = {one.name: one.text for one in server_checks(ledger.connection)}
+    ledger.connection.client.close()
+
+    assert checks["redis persistence"] == "append-only file"
 
 
 def test_a_worker_with_a_wrong_password_ends_with_one_line(
