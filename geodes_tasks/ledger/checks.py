@@ -125,9 +125,10 @@ def _memory(facts: Mapping[str, Any]) -> Iterator[Check]:
     used, most = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
     # A maxmemory of 0 is no limit, the default on 64-bit systems (redis.conf).
     if most and used >= FULL_SHARE * most:
-        text = f"{human_bytes(used)} of maxmemory {human_bytes(most)} are used: writes fail soon"
+        level, when = (Level.PROBLEM, "now") if used >= most else (Level.WARNING, "soon")
+        text = f"{human_bytes(used)} of maxmemory {human_bytes(most)} are used: writes fail {when}"
         mend = "Raise `maxmemory`, or remove finished batches: geodes-tasks forget BATCH"
-        yield Check("redis memory", Level.WARNING, text, mend)
+        yield Check("redis memory", level, text, mend)
 
 
 def default_user_check(connection: Connection) -> Check:

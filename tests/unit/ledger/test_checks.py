@@ -64,7 +64,7 @@ def bad(ledger: Ledger) -> dict[str, Level]:
         ({"appendonly": "no"}, {"redis persistence": Level.WARNING}),
         ({"maxmemory-policy": "volatile-ttl"}, {"redis eviction": Level.PROBLEM}),
         ({"maxmemory": "64mb"}, {}),
-        ({"maxmemory": "1"}, {"redis memory": Level.WARNING}),
+        ({"maxmemory": "1"}, {"redis memory": Level.PROBLEM}),
         (
             {"appendonly": "no", "maxmemory-policy": "allkeys-lru"},
             {"redis persistence": Level.WARNING, "redis eviction": Level.PROBLEM},
