@@ -2,8 +2,8 @@
 
 Exits with 0 if the worker of that name has renewed its record in the ledger within half a minute,
 else with 1. Without NAME it is the worker started without ``--hostname`` on this host or in this
-container. While Redis does not answer, the exit code is 1 too, but 0 with ``--live``: a liveness
-probe must not kill workers that only wait for Redis.
+container. While Redis does not answer or accepts no writes, the exit code is 1 too, but 0 with
+``--live``: a liveness probe must not kill workers that only wait for Redis.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ def judge(ledger: Ledger, worker: str, *, live: bool = False) -> tuple[int, str]
     """Return the exit code, and a line with the reason."""
     try:
         seconds = ledger.dispatch.silence(worker)
+        if live and (seconds is None or seconds >= WORKER_SECONDS):
+            # While Redis is full, no worker can renew its record.
+            ledger.dispatch.check_writes()
     except LedgerUnavailableError as error:
         return (0 if live else 1), str(error)
     if seconds is None:

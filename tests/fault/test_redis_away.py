@@ -22,6 +22,7 @@ from geodes_tasks.tasks.leased_attempt import LeasedAttempt
 from tests.fault.scene import MiB, Scene, elapsed_since, errors_of, wrong
 from tests.integration.door import Door
 from tests.servers import RedisServer, wait_until
+from worker.health import judge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,6 +246,21 @@ def test_worker_started_without_redis_waits_for_it(fragile: Scene, own_redis: Re
 
     assert wrong(fragile.settled(batch, 30)) == [], fragile.logs
     assert "Traceback" not in worker.text, fragile.logs
+
+
+@pytest.mark.parametrize("setting", [("maxmemory", "1"), ("min-replicas-to-write", "1")])
+def test_no_probe_kills_a_worker_for_a_redis_that_takes_nothing(
+    fragile: Scene, own_redis: RedisServer, setting: tuple[str, str]
+) -> None:
+    """No worker can renew its record then: it is ready no more, but lives."""
+    ledger = fragile.ledger
+    assert judge(ledger, "celery@node7", live=True)[0] == 1
+    ledger.connection.client.config_set(*setting)
+
+    live, line = judge(ledger, "celery@node7", live=True)
+
+    assert (live, judge(ledger, "celery@node7")[0]) == (0, 1)
+    assert "accepts no writes now" in line
 
 
 def test_worker_warns_of_a_redis_that_forgets(fragile: Scene, own_redis: RedisServer) -> None:
