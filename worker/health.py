@@ -30,7 +30,7 @@ def judge(ledger: Ledger, worker: str, *, live: bool = False) -> tuple[int, str]
         seconds = ledger.dispatch.silence(worker)
         if live and (seconds is None or seconds >= WORKER_SECONDS):
             # While Redis is full, no worker can renew its record.
-            ledger.dispatch.check_writes()
+            ledger.connection.check_writes()
     except LedgerUnavailableError as error:
         return (0 if live else 1), str(error)
     if seconds is None:

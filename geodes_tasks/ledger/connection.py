@@ -262,7 +262,8 @@ class Connection:
             LedgerStuckError: it takes none, for its disk or its memory is full.
         """
         with self.commands() as client:
-            client.set(self.key("schema"), SCHEMA, xx=True)
+            # Not the schema: it may be that of another version.
+            client.zadd(self.key("workers"), {"": 0}, xx=True)
 
     def end_server(self) -> None:
         """Stop a private server after it has written its data; do nothing where there is none.

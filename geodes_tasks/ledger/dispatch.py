@@ -296,15 +296,6 @@ class Dispatch(Part):
             seen = redis.zscore(self._key("workers"), worker)
         return None if seen is None else self._connection.server_time() - float(seen)
 
-    def check_writes(self) -> None:
-        """Check that workers can register, by a write that changes nothing.
-
-        Raises:
-            LedgerUnavailableError: Redis does not answer, or accepts no writes.
-        """
-        with self._connection.commands() as redis:
-            redis.zadd(self._key("workers"), {"": 0}, xx=True)
-
     def queued_messages(self, queue: str) -> Iterator[str]:
         """Yield the messages in the broker's queue, as stored; one may come twice.
 
