@@ -500,6 +500,31 @@ def test_a_higher_priority_goes_first(fake_ledger: Ledger) -> None:
     assert not {one.download_id for one in idle} & set(rest)
 
 
+@pytest.mark.parametrize("is_after_small_files", [False, True])
+def test_a_higher_priority_overtakes_what_no_worker_takes_soon(
+    fake_ledger: Ledger, clock: Clock, is_after_small_files: bool
+) -> None:
+    """Of large files two messages a slot wait in the broker, also after many small ones."""
+    ledger = with_limits(fake_ledger, concurrent=4)
+    ledger.dispatch.recover("w", slots=2)
+    if is_after_small_files:
+        for request in many(ledger, 200, "small"):
+            sent_ids(ledger)
+            succeeds(ledger, request)
+        clock.advance(3600)
+        ledger.dispatch.recover("w", slots=2)
+    usual = many(ledger, 100, "usual")
+
+    first = sent_ids(ledger)
+    fake_ledger.control.prioritize("urgent", 5)
+    urgent = many(ledger, 3, "urgent")
+    claim = claimed(ledger, usual[0])
+    next_ones = ledger.leases.finish(claim, result_of(claim))
+
+    assert first == [one.download_id for one in usual[:4]]
+    assert [one.download_id for one in next_ones] == [urgent[0].download_id]
+
+
 def test_a_batch_under_way_may_be_preferred(fake_ledger: Ledger) -> None:
     """A new priority counts from the next message on."""
     ledger = with_limits(fake_ledger, window=4)
@@ -551,9 +576,9 @@ def test_few_messages_wait_in_the_broker_where_downloads_are_slow(
     """Where a stroke takes long to drain the next is smaller, down to two a slot."""
     ledger = with_limits(fake_ledger, concurrent=4)
     many(ledger, 400)
-    ledger.dispatch.recover("w", slots=2)
     sent = sent_ids(ledger)
     at_first = len(sent)
+    ledger.dispatch.recover("w", slots=2)
     for _ in range(150):
         still.advance(1.0)
         claim = ledger.leases.claim(sent.pop(0), "w")

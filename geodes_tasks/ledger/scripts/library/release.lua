@@ -4,8 +4,9 @@
 local OFFER_SECONDS = 120
 -- Ids that one call takes from ready lists, at most: chosen ones, and ones that no longer wait.
 local MOST_CHOSEN, MOST_STALE = 100, 100
--- Messages in the broker at first, where slots outnumber them: nothing overtakes those there.
-local FIRST_WINDOW = 64
+-- Messages in the broker before a worker is there; and seconds after the last refill from which on the
+-- window begins anew, at two messages a slot: no batch of a higher priority overtakes those there.
+local FIRST_WINDOW, WINDOW_SECONDS = 64, 60
 
 -- The limits in the settings of the caller: window, concurrent, quota count, quota seconds.
 local function limits_from(first)
@@ -97,7 +98,9 @@ local function free_messages(a, limits)
   local slots, limit = number(call('GET', P .. 'slots')), concurrency(a, limits.concurrent)
   local on_way = call('ZCARD', a.key .. ':sent')
   if slots > limit then return limit - call('ZCARD', a.key .. ':leases') - on_way end
-  local window = math.min(math.max(number(a.window, FIRST_WINDOW), 1), limits.window)
+  local window = slots == 0 and FIRST_WINDOW or 1
+  if now - number(a.refilled) < WINDOW_SECONDS then window = math.max(number(a.window), window) end
+  window = math.min(window, limits.window)
   return math.max(window, 2 * slots) - on_way, window
 end
 
