@@ -246,7 +246,8 @@ def _show_plan(planned: Iterator[Planned], settings: Config, *, as_json: bool) -
         write_data(plan.to_dict())
     else:
         for row in plan.downloads:
-            size = "present" if row["present"] else human_bytes(row["size_bytes"])
+            bytes_of = row["bytes_to_fetch" if row["by_ranges"] else "size_bytes"]
+            size = "present" if row["present"] else human_bytes(bytes_of)
             write_data(f"{size:>12}  {row['path']}")
     _show_price(plan.quote)
     if plan.refused:

@@ -36,7 +36,7 @@ class Price:
     files: int = 0
     present: int = 0
     bytes_total: int = 0
-    """Bytes of all files; those of unknown size count as none."""
+    """Bytes of all files."""
     bytes_to_fetch: int = 0
     """The same without the files that are present."""
     on_s3: int = 0
@@ -54,12 +54,15 @@ class Price:
     """Archives that are fetched whole for a set of their members."""
     estimated: int = 0
     """Archives of which only members are fetched, their directory not yet read."""
+    unsized: int = 0
+    """Files of unknown size; they count as no bytes."""
 
     def add(self, request: Request, *, is_present: bool) -> None:
         """Count one download."""
         asset, size, cost = request.asset, request.size_bytes, request.cost
         self.files += 1
         self.present += is_present
+        self.unsized += not size
         self.bytes_total += size
         if not is_present:
             self.bytes_to_fetch += size
@@ -125,6 +128,8 @@ class Quote:
         """Yield the price in one line, and a warning when it does not fit."""
         price, quota, free = self.price, self.settings.quota, self.bytes_free
         text = f"{plural(price.files, 'file')}, {human_bytes(price.bytes_total)}"
+        if price.unsized:
+            text += f" and {price.unsized:,} of unknown size"
         if price.present:
             text += f" ({price.present:,} present, {human_bytes(price.bytes_to_fetch)} to fetch)"
         sources = []

@@ -244,6 +244,13 @@ class BatchStatus:
         return max(self.bytes_total - self.bytes_done - self.bytes_ended, 0)
 
     @property
+    def has_unknown_sizes(self) -> bool:
+        """Return whether more is left than the catalogue has sizes for: others count as none."""
+        waits = self.states.get("PENDING", 0) + self.states.get("RETRY", 0)
+        is_above = self.bytes_done + self.bytes_ended > self.bytes_total
+        return not self.bytes_left and (waits > 0 or (is_above and self.unfinished > 0))
+
+    @property
     def ok(self) -> bool:
         """Return whether every download is done; an empty batch is."""
         return self.states.get("SUCCESS", 0) == self.total

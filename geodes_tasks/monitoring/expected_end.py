@@ -13,6 +13,8 @@ from geodes_tasks.model.states import Reason, State
 
 NO_TIME = "the tape names no time"
 """Why the end is unknown: GEODES names no time at which a file comes back from tape."""
+NO_SIZE = "what is left has no size in the catalogue"
+"""Why the end is unknown: the speed alone bounds it, and the bytes left are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def expected_end(
     # Files without a size in the catalogue add nothing: the end is then too early, never too late.
     # Sizes are counted by batch, not by reason: files on tape are as large as the others.
     left_bytes = status.bytes_left * (1 - tape / status.unfinished)
+    if status.has_unknown_sizes and status.bytes_per_second and quota is None:
+        return End(None, NO_SIZE)
     if status.bytes_per_second or quota is not None:
         moving = left_bytes / status.bytes_per_second if status.bytes_per_second else 0.0
         end: float | None = max(at + moving, next_due)

@@ -69,9 +69,9 @@ def _under_way(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _batches(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield what is left of the newest batches that are not over."""
-    left = {one.batch: one.bytes_left for one in snapshot.batches}
+    # An unknown number has no series: 0 bytes left and the year 1970 would be wrong.
+    left = {one.batch: one.bytes_left for one in snapshot.batches if not one.has_unknown_sizes}
     yield _gauge("bytes_left", "Bytes that a batch still has to receive.", left, "batch")
-    # A series without a value would be the year 1970: an unknown end has none.
     ends = {name: end.at for name, end in snapshot.ends.items() if end.at is not None}
     name, text = "expected_end_timestamp_seconds", "When a batch is expected to end."
     yield _gauge(name, text, ends, "batch")

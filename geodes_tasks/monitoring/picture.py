@@ -124,6 +124,9 @@ def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
     """Return the row of a batch: its end, its bytes and its speed, and below it the counts."""
     states, total = status.states, status.bytes_total
     share = status.bytes_done / total if total else float(not status.unfinished)
+    size = f"{human_bytes(status.bytes_done)} of {human_bytes(total)}"
+    if status.has_unknown_sizes:
+        share, size = states.get(State.SUCCESS, 0) / status.total, human_bytes(status.bytes_done)
     share = min(max(share, 0.0), 1.0)
     speed = f"{human_bytes(status.bytes_per_second)}/s" if status.unfinished else ""
     pauses = [f"{p.kind} {p.name}" for p in snapshot.pauses_of(status) if p.until is None]
@@ -140,7 +143,7 @@ def batch_row(snapshot: Snapshot, status: BatchStatus) -> Row:
             status.batch,
             f"{100 * share:.0f} %",
             end,
-            f"{human_bytes(status.bytes_done)} of {human_bytes(total)}",
+            size,
             speed,
         ),
         Tone.PERSON if paused else tone,

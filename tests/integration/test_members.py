@@ -22,6 +22,7 @@ from geodes_tasks.client import member_prices, planning
 from geodes_tasks.client.dry_run import dry_run
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.ledger import Ledger, Request
+from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.utils.profile import DownloadQueue
@@ -229,6 +230,7 @@ def test_the_plan_is_what_is_fetched(
     command = ("download", "few.json", "-o", "f", "--members", "*_B0[28]_10m.jp2", *options)
 
     plan = json.loads(run(*command, "--dry-run", "--json").stdout)
+    rows = run(*command, "--dry-run").stdout.splitlines()
     for_plan = len(portal.downloads())
     done = run(*command, "--json")
     batch = json.loads(done.stdout)["batch"]
@@ -240,6 +242,8 @@ def test_the_plan_is_what_is_fetched(
     fetched = sum(row["bytes_transferred"] for row in report)
     assert sum(row["bytes_to_fetch"] for row in plan["downloads"]) == plan["bytes_to_fetch"]
     assert plan["bytes_to_fetch"] == plan["bytes_total"] == fetched
+    of_rows = [human_bytes(row["bytes_to_fetch"]) for row in plan["downloads"]]
+    assert [row.split("  /")[0].strip() for row in rows] == of_rows
     on_portal = "geodes" in options
     assert {row["portal_requests"] for row in plan["downloads"]} == {
         0 if not on_portal else 3 if by_ranges else 1

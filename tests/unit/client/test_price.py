@@ -66,6 +66,15 @@ def test_without_s3_all_comes_from_the_portal(tmp_path: Path) -> None:
     assert (quote.expected_seconds, unlimited.expected_seconds) == (0.0, None)
 
 
+def test_files_of_unknown_size_are_counted_beside_the_bytes(tmp_path: Path) -> None:
+    """The sum of the others is not said to be that of all."""
+    assets = [asset("a.zip", 10), asset("b.zip", None), asset("c.zip", None)]
+    quote = quote_of(assets, uses_s3=False, quota="off", download_dir=tmp_path)
+
+    text = "3 files, 10 B and 2 of unknown size: 3 from the portal; "
+    assert next(quote.lines()).startswith(text)
+
+
 def test_files_of_other_hosts_cost_no_quota(tmp_path: Path) -> None:
     """They are no requests to the portal, and are named apart."""
     other = asset("o.zip", 10, geodes="https://other.example:8443/o.zip")

@@ -124,6 +124,13 @@ def test_what_is_left_of_a_batch_and_when_it_ends(busy: Ledger, clock: Clock) ->
     assert seen['geodes_tasks_attempt_errors_total{error="WorkerLostError"}'] == 0
 
 
+def test_unknown_bytes_left_are_no_series(busy: Ledger) -> None:
+    """Where the catalogue has no size for what is left, 0 would be wrong."""
+    ask(busy, request_of("unsized", size_bytes=None), batch="unsized")
+
+    assert names_of(busy) == {busy.reading.batches()[-1]}
+
+
 def claimed_anew(ledger: Ledger) -> Claim:
     """Return the lease of the only download of another batch."""
     other = request_of("other", size_bytes=25_000)

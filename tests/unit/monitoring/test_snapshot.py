@@ -13,8 +13,14 @@ from geodes_tasks.errors import TransferError
 from geodes_tasks.ledger import Ledger, Limits, Progress, Turn, Wait, turns_of
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason
-from geodes_tasks.monitoring.expected_end import End, expected_end
-from geodes_tasks.monitoring.picture import end_text, needs_a_person, sections, wait_row
+from geodes_tasks.monitoring.expected_end import NO_SIZE, End, expected_end
+from geodes_tasks.monitoring.picture import (
+    batch_row,
+    end_text,
+    needs_a_person,
+    sections,
+    wait_row,
+)
 from geodes_tasks.monitoring.snapshot import SILENT_PERIODS, Pause, Snapshot, SnapshotReader
 from geodes_tasks.monitoring.terminal import Picture
 from geodes_tasks.monitoring.wording import clock as clock_text
@@ -175,6 +181,35 @@ def test_an_unknown_end_is_none_and_says_why(
     status = batch_of("b", **fields)  # type: ignore[arg-type]  # numbers and waits
 
     assert expected_end(status, FREE, at=NOW, **options) == End(None, why)  # type: ignore[arg-type]
+
+
+UNSIZED: dict[str, Any] = {
+    "bytes_total": 3_000_000, "bytes_done": 4_000_000, "bytes_per_second": 100_000.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "share", "size"),
+    [
+        ({"success": 1, "started": 3} | UNSIZED, "25 %", "4.0 MB"),
+        ({"success": 1, "pending": 3} | UNSIZED | {"bytes_done": 3_000_000}, "25 %", "3.0 MB"),
+        ({"started": 4} | UNSIZED | {"bytes_total": 0}, "0 %", "4.0 MB"),
+        ({"success": 2, "started": 2} | UNSIZED | {"bytes_done": 3_000_000}, "100 %", "3.0 MB of"),
+    ],
+)
+def test_files_without_a_size_in_the_catalogue_make_no_number_false(
+    fields: dict[str, Any], share: str, size: str
+) -> None:
+    """No 100 %, no end that is now, no sum that is above the whole while some are left."""
+    status = batch_of("b", **fields)
+    is_known = share == "100 %"
+    end = expected_end(status, FREE, at=NOW)
+    row = batch_row(Snapshot(NOW, [status], {"b": end}), status)
+
+    assert row.cells[1] == share
+    assert row.cells[3].startswith(size)
+    assert ("of" in row.cells[3]) is is_known
+    assert end == (End(NOW) if is_known else End(None, NO_SIZE))
 
 
 def test_nothing_moves_in_a_fleet_that_is_dead(fake_ledger: Ledger, clock: Clock) -> None:
