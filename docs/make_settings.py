@@ -59,7 +59,9 @@ def _rows() -> Iterator[str]:
     texts = descriptions()
     for name, info in Config.fields.items():
         variables = " or ".join(f"`{variable}`" for variable in names(name))
-        yield f"| {variables} | {_cell(info)} | {texts[name]} |"
+        # No command uses the default address: without one it works on this machine, or refuses.
+        default = NOTHING if name == "redis_url" else _cell(info)
+        yield f"| {variables} | {default} | {texts[name]} |"
 
 
 def descriptions() -> dict[str, str]:

@@ -302,7 +302,9 @@ def _text(option: str, value: str) -> str:
     try:
         return Path(value).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise SearchError(option, f"is no JSON and no file: {error}") from error
+        kind = "GeoJSON, WKT" if option == "--intersects" else "a JSON object"
+        problem = f"{value!r} is neither {kind} nor a file that can be read"
+        raise SearchError(option, problem) from error
 
 
 def _json(option: str, text: str) -> dict[str, Any]:

@@ -96,11 +96,13 @@ def retry(
     """
     if items and (failed or kinds):
         raise ConfigError("ITEM", "name downloads, or use --failed or --class, not both")
-    with steered(output_dir, batch) as (found, steering):
-        chosen = _chosen(found, steering, "retry", [batch] if batch else [], everything=everything)
+    with steered(output_dir, batch) as (_, steering):
+        chosen = _chosen(steering, "retry", [batch] if batch else [], everything=everything)
         if everything:
             chosen = [status for status in chosen if status.states[State.FAILURE]]
         _confirm("retry", chosen, yes=yes)
+        if not chosen:
+            write_line("no batch has a failed download")
         for status in chosen:
             begun = steering.retry(status.batch, kinds or (), items or ())
             write_line(f"{status.batch}: {plural(begun, 'download')} queued again")
@@ -127,10 +129,12 @@ def cancel(
         if output_dir and not (batch or everything or found.is_idle):
             # One run at a time is under way in a folder, and its batch is the newest.
             names = found.ledger.reading.batches()[:1]
-        chosen = _chosen(found, steering, "cancel", names, everything=everything)
+        chosen = _chosen(steering, "cancel", names, everything=everything)
         if everything:
             chosen = [status for status in chosen if status.unfinished]
         _confirm("cancel", chosen, yes=yes)
+        if not chosen:
+            write_line("no batch is unfinished")
         for status in chosen:
             taken = steering.cancel(status.batch, items or (), kinds or ())
             write_line(f"{status.batch}: {taken}")
@@ -167,7 +171,7 @@ def forget(
     kept, first = 0, names[0] if names else None
     with open_ledger(output_dir, first) as found:
         steering = Steering(found.conf)
-        chosen = _chosen(found, steering, "forget", names or [], everything=everything)
+        chosen = _chosen(steering, "forget", names or [], everything=everything)
         if age_s is not None:
             old = set(steering.ledger.retention.older_batches(age_s))
             chosen = [status for status in chosen if status.batch in old]
@@ -251,7 +255,7 @@ def limit(
 
 
 def _chosen(
-    found: OpenLedger, steering: Steering, word: str, names: Sequence[str], *, everything: bool
+    steering: Steering, word: str, names: Sequence[str], *, everything: bool
 ) -> list[BatchStatus]:
     """Return the batches that are meant; none is ever meant by default.
 
@@ -265,7 +269,7 @@ def _chosen(
             names = steering.ledger.reading.batches()[:1]
         example = shlex.quote(names[0]) if names else "BATCH"
         hint = f"Type `geodes-tasks {word} {example}`, or `geodes-tasks {word} --all`."
-        raise ConfigError("BATCH", problem, in_folder(hint, found.folder))
+        raise ConfigError("BATCH", problem, hint)
     return steering.batches(names)
 
 

@@ -65,7 +65,7 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[str]:
     if names:
         for name in names:
             ledger.reading.status(name)  # an unknown one is an error, not one less
-        return list(names)
+        return list(dict.fromkeys(names))
     known = ledger.reading.batches()
     if not known:
         write_line("no batch in the ledger yet")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geodes_tasks.client import planning
 from geodes_tasks.client.local_server import OneMachine, known_folders
-from geodes_tasks.errors import ConfigError, GeodesTasksError, UnknownBatchError
+from geodes_tasks.errors import ConfigError, GeodesTasksError, UnknownBatchError, in_folder
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import nearest
 from geodes_tasks.settings.cluster import has_cluster
@@ -77,7 +77,11 @@ def opened(conf: Config, folder: Path | None, *, is_new: bool = False) -> Iterat
     with machine.opened() as ledger:
         if ledger is None:
             raise ConfigError("-o", f"nothing was downloaded to {folder} on this machine")
-        yield OpenLedger(machine.settings, machine)
+        try:
+            yield OpenLedger(machine.settings, machine)
+        except GeodesTasksError as error:
+            error.remedy = in_folder(error.remedy, folder)
+            raise
 
 
 @contextlib.contextmanager

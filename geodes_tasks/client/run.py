@@ -144,7 +144,9 @@ def check_key(planned: Iterable[Planned], conf: Config) -> Iterable[Planned]:
         # Another host than the portal's gets no key, and needs none.
         at_portal = hrefs.get(GEODES, "").startswith(f"{conf.portal_url.rstrip('/')}/")
         if at_portal and not usable & hrefs.keys() and not Path(request.path).exists():
-            raise KeyMissingError(conf.portal_url, conf.key_variable, "is not set")
+            error = KeyMissingError(conf.portal_url, conf.key_variable, "is not set")
+            error.remedy = in_folder(error.remedy, Path(conf.download_dir))
+            raise error
     return itertools.chain(first, rest)
 
 

@@ -110,7 +110,7 @@ class Steering:
                 continue
             there = {one.type for one in self.ledger.reading.failures(batch)}
             if kind not in there:
-                known = sorted(there) or errors.__all__
+                known = sorted(there) or [*filter(errors.is_class, errors.__all__)]
                 like = nearest(kind, known) or ", ".join(known[:4])
                 raise ConfigError("--class", f"no error has the class {kind!r}", f"Try: {like}.")
 

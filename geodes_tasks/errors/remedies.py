@@ -37,7 +37,8 @@ _COMMAND_ONLY = (
 )
 """An aside, a clause, a sentence with a command that no call replaces: the smallest goes."""
 
-_STEERING = r"\bgeodes-tasks (?:retry|resume|cancel|forget)\b"
+_STEERING = r"\bgeodes-tasks (?:retry|resume|cancel|forget|batches)\b"
+_EITHER = "run: geodes-tasks resume (on one machine: the same command again)"
 _FOLDER = re.compile(rf"({_STEERING}) -o (?:'[^']*'(?:\"'\"'[^']*')*|\S*[^\s.,;)])")
 
 _is_at_shell = False
@@ -65,7 +66,10 @@ def in_folder(text: str, folder: Path | None) -> str:
     """
     if folder is None:
         return text
-    return re.sub(_STEERING, lambda found: f"{found[0]} -o {shlex.quote(str(folder))}", text)
+    text = text.replace(_EITHER, "run the same command again")
+    # Idempotent: a command that names its folder keeps it.
+    command = rf"{_STEERING}(?!.* (?:-o|--output-dir)\b)"
+    return re.sub(command, lambda found: f"{found[0]} -o {shlex.quote(str(folder))}", text)
 
 
 def in_python(text: str) -> str:

@@ -42,7 +42,9 @@ def settings_in_force(config: Path | None = None) -> Iterator[Setting]:
         found = [str(config)] if name in named else []
         found += [each for each in Config.fields[name].variables if each in present]
         found += [str(path) for path, values in weaker if name in values]
-        yield Setting(name, _shown(name, getattr(settings, name)), [*found, "default"][0])
+        # No command uses the default address: without one it works on this machine, or refuses.
+        value = _shown(name, getattr(settings, name)) if found or name != "redis_url" else None
+        yield Setting(name, value, [*found, "default"][0])
 
 
 def _shown(name: str, value: object) -> str | None:

@@ -271,6 +271,12 @@ def of_records(records: Iterable[DownloadRecord], below: Path | None = None) -> 
             )
 
 
+def _no_report(report: Path, problem: str) -> SourceError:
+    error = SourceError(str(report), problem)
+    error.remedy = "Give a report in the format jsonl or json, or a list that md5sum wrote."
+    return error
+
+
 def of_file(report: Path) -> list[Expected]:
     """Read a report (JSON Lines or JSON) or an ``md5sum`` list; paths are relative to its folder.
 
@@ -280,10 +286,10 @@ def of_file(report: Path) -> list[Expected]:
     try:
         text = report.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise SourceError(str(report), error.strerror or str(error)) from error
+        raise _no_report(report, error.strerror or str(error)) from error
     wanted = _of_json(report, text) if text.lstrip()[:1] in {"{", "["} else _of_sums(report, text)
     if not wanted:
-        raise SourceError(str(report), "names no finished file")
+        raise _no_report(report, "names no finished file")
     return wanted
 
 
@@ -293,7 +299,7 @@ def _of_json(report: Path, text: str) -> list[Expected]:
         rows = json.loads(text) if stripped[:1] == "[" else map(json.loads, stripped.splitlines())
         return [_of_row(report, row) for row in rows if row["state"] == State.SUCCESS]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SourceError(str(report), f"is no report: {error!r}") from error
+        raise _no_report(report, f"is no report: {error!r}") from error
 
 
 def _of_row(report: Path, row: dict[str, Any]) -> Expected:
@@ -312,7 +318,7 @@ def _of_sums(report: Path, text: str) -> list[Expected]:
     for number, line in enumerate(text.split("\n"), start=1):
         match = _SUM_LINE.match(line)
         if line and match is None:
-            raise SourceError(str(report), f"line {number} is no line of md5sum")
+            raise _no_report(report, f"line {number} is no line of md5sum")
         if match is not None:
             name = match[3]
             if match[1]:  # md5sum escapes backslash and line ends, and marks such a line by one

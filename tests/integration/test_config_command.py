@@ -24,6 +24,8 @@ def test_config_show(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {one["name"]: one for one in json.loads(data.stdout)}
     assert found["api_key"] == {"name": "api_key", "value": "***", "origin": "GEODES_API_KEY"}
     assert found["download_dir"]["origin"] == "mine.json"
+    # No command uses the default address of Redis.
+    assert found["redis_url"] == {"name": "redis_url", "value": None, "origin": "default"}
     assert "max_concurrent" in table.stdout
     assert "config.toml" in table.stdout
     assert SECRET not in table.stdout + data.stdout

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 import geodes_tasks
+from geodes_tasks import errors
 from geodes_tasks.cli.command_table import INTERRUPTED
 from geodes_tasks.client.ledgers import ledger_of
 from geodes_tasks.client.local_server import OneMachine, known_folders
@@ -249,7 +250,11 @@ def test_commands_work_on_the_ledger_of_a_folder(
     steered = {words[0]: cli(*words, "-o", "out") for words in sorted(steering, reverse=True)}
     verified = cli("verify", "out")
     unnamed = cli("cancel", "-o", "out", GEODES_TASKS_REDIS_URL="redis://127.0.0.1:1")
+    unknown = cli("status", "other", "-o", "out", GEODES_TASKS_REDIS_URL="redis://127.0.0.1:1")
+    no_class = cli("retry", batch, "--class", "X", "-o", "out")
+    twice = cli("watch", batch, batch, "--once", "-o", "out")
     forgotten = cli("forget", "--all", "-o", "out")
+    empty = cli("retry", "--all", "-o", "out"), cli("cancel", "--all", "-o", "out")
 
     assert {name: said.stderr for name, said in read.items() if said.returncode} == {}
     assert {name: said.stderr for name, said in steered.items() if said.returncode} == {}
@@ -260,6 +265,14 @@ def test_commands_work_on_the_ledger_of_a_folder(
     place = f"-o {tmp_path / 'out'}"
     assert f"`geodes-tasks cancel {place} {batch}`" in unnamed.stderr
     assert f"`geodes-tasks retry {place} {batch} --class LicenceError`" in read["report"].stdout
+    assert f"`geodes-tasks batches {place}` lists the batches" in unknown.stderr
+    named = no_class.stderr.strip().rpartition("Try: ")[2].rstrip(".").split(", ")
+    assert {errors.is_class(one) for one in named} == {True}
+    assert twice.stdout.count(batch) == 1
+    assert [said.stderr.splitlines()[0] for said in empty] == [
+        "no batch has a failed download",
+        "no batch is unfinished",
+    ]
     assert (verified.returncode, forgotten.returncode) == (0, 0), forgotten.stderr
     assert json.loads(cli("batches", "-o", "out", "--json").stdout or "[]") == []
     assert servers_in(tmp_path) == []

@@ -567,6 +567,19 @@ def test_search_ends_with_a_code(run: Any, words: tuple[str, ...], code: int) ->
     assert code != 1 or isinstance(done.exception, SearchError)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "kind"),
+    [("--intersects", "POLYGON EMPTY", "GeoJSON, WKT"), ("--query", "[]", "a JSON object")],
+)
+def test_what_is_no_value_is_named_with_what_is_one(
+    run: Any, option: str, value: str, kind: str
+) -> None:
+    """``[]`` is JSON all the same, and a geometry may be WKT."""
+    done = run(option, value)
+
+    assert f"{value!r} is neither {kind} nor a file that can be read" in str(done.exception)
+
+
 def test_many_items_need_a_yes(portal: StandIn) -> None:
     """More than a settable number is not downloaded unasked where nobody can be asked."""
     settings = settings_for(portal)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from geodes_tasks import errors
-from geodes_tasks.errors import GeodesTasksError, for_reader, write_for_shell
+from geodes_tasks.errors import (
+    GeodesTasksError,
+    KeyMissingError,
+    for_reader,
+    write_for_shell,
+)
 from geodes_tasks.errors.remedies import in_folder, in_python
 from tests.unit.errors.test_errors import CLASSES, example
 from tests.unit.test_layers import SOURCES
@@ -105,3 +110,22 @@ def test_a_folder_of_any_name_is_left_out_in_python(folder: str) -> None:
 
     assert text.startswith("then: geodes-tasks retry -o ")
     assert in_python(text) == "then: geodes_tasks.batch('april 2025').retry(classes=['E'])"
+
+
+@pytest.mark.parametrize(
+    ("remedy", "expected"),
+    [
+        (
+            KeyMissingError("href", "GEODES_API_KEY", "is not set").remedy,
+            "then run the same command again.",
+        ),
+        ("`geodes-tasks batches` lists them.", "`geodes-tasks batches -o /d` lists them."),
+        ("Type: geodes-tasks retry --all -o d --yes", "Type: geodes-tasks retry --all -o d --yes"),
+    ],
+)  # fmt: skip
+def test_commands_of_one_machine_work_where_the_reader_stands(remedy: str, expected: str) -> None:
+    """They name the folder, once, and what is said of a cluster is left out."""
+    text = in_folder(remedy, Path("/d"))
+
+    assert text.endswith(expected)
+    assert in_folder(text, Path("/d")) == text

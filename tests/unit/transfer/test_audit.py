@@ -195,8 +195,10 @@ def test_no_report(tmp_path: Path, text: str, problem: str) -> None:
     """A file that is no report is refused in one sentence."""
     (tmp_path / "r").write_text(text)
 
-    with pytest.raises(SourceError, match=problem):
+    with pytest.raises(SourceError, match=problem) as caught:
         verify.of_file(tmp_path / "r")
+
+    assert "a report in the format jsonl or json, or a list that md5sum wrote" in caught.value.hint
 
 
 def test_records_below_a_folder(tmp_path: Path) -> None:
