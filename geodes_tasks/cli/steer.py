@@ -202,7 +202,7 @@ def pause(
     source: OfSource = None,
     output_dir: OutputDir = None,
 ) -> None:
-    """Pause an account, a batch or a source: running downloads end, no new ones start.
+    """Pause an account, a batch or a source: running downloads finish, no new ones start.
 
     Examples: geodes-tasks pause april; geodes-tasks pause --source s3
     """

@@ -164,7 +164,7 @@ class Batch:
         return self._steered(Withdrawn(), lambda steering: steering.cancel(self.id, items))
 
     def pause(self) -> bool:
-        """Pause the batch: running downloads end, no new ones start.
+        """Pause the batch: running downloads finish, no new ones start.
 
         Returns:
             False when it was paused already.
