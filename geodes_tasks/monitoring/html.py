@@ -102,7 +102,8 @@ def picture(snapshot: Snapshot, task_url: str = "", most: int = ROWS) -> str:
 
 
 def _section(section: Section, task_url: str, most: int) -> str:
-    rows = "".join(_row(row, task_url) for row in section.rows[:most])
+    bars = any(row.share is not None for row in section.rows[:most])
+    rows = "".join(_row(row, task_url, bars=bars) for row in section.rows[:most])
     more = len(section.rows) - most
     rest = f"<tr class=note><td colspan=9>and {more} more</td></tr>" if more > 0 else ""
     title = f"<h4>{escape(section.title)} <small>{escape(section.detail)}</small></h4>"
@@ -110,13 +111,16 @@ def _section(section: Section, task_url: str, most: int) -> str:
     return f"{title}<table{kind}>{rows}{rest}</table>"
 
 
-def _row(row: Row, task_url: str) -> str:
+def _row(row: Row, task_url: str, *, bars: bool) -> str:
     # Ids, names and errors come from the catalogue: each is escaped before it enters the page.
     first, *others = (escape(cell) for cell in row.cells)
     if row.link and task_url:
         first = f"<a href='{escape(task_url + row.link)}'>{first}</a>"
     # <meter> needs no style of ours: it is drawn where a page may not have any.
-    bar = [] if row.share is None else [f"<meter value='{row.share:.3f}'></meter>"]
+    # A row without one, of a file of unknown size, leaves its column free.
+    bar = [""] if bars and others else []
+    if row.share is not None:
+        bar = [f"<meter value='{row.share:.3f}'></meter>"]
     # More columns than any section has: a sentence takes the whole line (HTML 4.9.11: clamped).
     span = " colspan=9" if not others else ""
     cells = "".join(f"<td{span}>{cell}</td>" for cell in (first, *bar, *others))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,6 +219,21 @@ def test_a_raised_limit_names_its_own_reason() -> None:
     state = AccountState("lab", None, None, 3, 5, 0, 0.0, 0, None, 6, "4 downloads went well")
 
     assert "3 of 5 at once (5 of 6: 4 downloads went well)" in account_row(state, NOW).cells[1]
+
+
+def test_a_file_of_unknown_size_keeps_the_columns_of_the_others() -> None:
+    """Its bytes do not stand below the per cents of another file."""
+    snapshot = busy_snapshot()
+    files = [
+        replace(one, size_bytes=n and one.size_bytes) for n, one in enumerate(snapshot.running)
+    ]
+    html = picture(replace(snapshot, running=files))
+
+    (table,) = re.findall(r"<h4>files .*?</table>", html)
+    widths = {row.count("<td") for row in table.split("<tr")[1:]}
+
+    assert len(files) > 1
+    assert widths == {7}
 
 
 def test_html_has_the_same_words_and_escapes_names() -> None:
