@@ -46,8 +46,8 @@ MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in 
 NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 OF_CELERY = {"worker", "flower"}
-"""Commands that pass all options on."""
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Commands that pass all other options on."""
+OWN = re.compile(r"-v+|--verbose|-h|--help")
 PLAIN = {str: str, Path: Path, list[str]: list}
 """Types of parameters of which every text is a value, and what makes one of it."""
 
@@ -75,6 +75,10 @@ class CommandGroup(TyperGroup):
             at = shlex.join(args[: args.index("")])
             raise typer.BadParameter(f"the argument after `{at}` is empty, as an unset variable is")
         args = with_one_box(args)
+        if args[0] in OF_CELERY:
+            # The value of another option may be attached to it: -Pthreads has no option -h.
+            own = [word for word in args[1:] if OWN.fullmatch(word)]
+            args = [args[0], *own, "--", *(word for word in args[1:] if word not in own)]
         name, known, rest = super().resolve_command(ctx, args)
         command = loaded(name) if name and known else None
         gc.enable()  # disabled while the libraries are loaded
@@ -106,7 +110,7 @@ def loaded(name: str) -> Any:
     module = import_module(f"geodes_tasks.cli.{MODULES[name]}")
     function = getattr(module, name.replace("-", "_"))
     text, word, examples = inspect.cleandoc(function.__doc__).partition("\n\nExample")
-    settings = PASS_ON if name in OF_CELERY else None
+    settings = {"allow_extra_args": True} if name in OF_CELERY else None
     epilog = " ".join(f"{word}{examples}".split())
     one.command(name, help=text, epilog=epilog, context_settings=settings)(function)
     command: Any = typer.main.get_command(one)

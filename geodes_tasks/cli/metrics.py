@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from typing import Annotated
 
@@ -46,13 +47,15 @@ def metrics(
         try:
             server = MetricsServer(address, port, registry)
         except OSError as error:
-            raise ConfigError("--port", f"{address}:{port}: {error.strerror}") from error
+            option = "--address" if isinstance(error, socket.gaierror) else "--port"
+            raise ConfigError(option, f"{address}:{port}: {error.strerror}") from error
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
-        write_line(f"metrics at http://{address}:{server.server_port}/metrics")
+        host = f"[{address}]" if ":" in address else address
+        write_line(f"metrics at http://{host}:{server.server_port}/metrics")
         ended.wait()
         server.shutdown()
         thread.join()

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import typer
 
+from geodes_tasks.errors import ConfigError
 from geodes_tasks.settings import config
 from geodes_tasks.settings.cluster import require_cluster
 
@@ -20,7 +21,13 @@ from celery.utils import imports
 imports.cwd_in_path = nullcontext
 from celery.__main__ import main
 sys.argv[0] = "celery"
-main()
+try:
+    main()
+except OSError as error:
+    if "flower" not in sys.argv:
+        raise
+    print(f"error: {error}. Correct --port, --address or --db.", file=sys.stderr)
+    sys.exit(2)
 """
 """Python that starts Celery with the installed `worker`, and runs no module of the folder.
 
@@ -37,6 +44,10 @@ def worker(context: typer.Context) -> None:
     Options go to Celery, and `celery worker --help` lists them:
     -c 4 (transfers of this worker), -n NAME@%h, -l INFO, --pidfile FILE.
     """
+    # Celery imports the pool before the check of worker.preflight: a traceback where it is missing.
+    named = {word.rpartition("=")[2].removeprefix("-P") for word in context.args}
+    if pools := named & {"gevent", "eventlet"}:
+        raise ConfigError("--pool", f"{pools.pop()} loses downloads", "Use threads or prefork.")
     _execute_celery("worker", context.args)
 
 

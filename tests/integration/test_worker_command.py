@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -117,3 +118,28 @@ def test_celery_names_the_setting_that_it_needs(
     assert wrong.stderr.startswith("error: GEODES_TASKS_QUOTA: 'much' is no quota")
     assert (missing.returncode, wrong.returncode) == (2, 2)
     assert "Traceback" not in missing.stderr + wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("worker", "--pool", "gevent"), "error: --pool: gevent loses downloads. Use threads"),
+        (("worker", "-Peventlet"), "error: --pool: eventlet loses downloads. Use threads"),
+        (("flower", "--port=PORT"), "error: [Errno 98] Address already in use. Correct --port"),
+        (("metrics", "--port=PORT"), "error: --port: 127.0.0.1:PORT: Address already in use"),
+        (("metrics", "--address=256.1.1.1"), "error: --address: 256.1.1.1:9808: "),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_one_line(
+    settings: Config, words: tuple[str, ...], line: str
+) -> None:
+    """Of libraries too: no traceback, exit code 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [*COMMANDS[0], *(word.replace("PORT", port) for word in words)],
+            env=os.environ | variables(settings), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert done.stderr.splitlines()[-1].startswith(line.replace("PORT", port))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from geodes_tasks.cli import command_group, output
+from geodes_tasks.cli import command_group, output, worker_flower
 from geodes_tasks.cli.command_group import (
     MODULES,
     exit_code_of,
@@ -51,6 +51,17 @@ def test_each_command_is_in_its_module(name: str) -> None:
 
     assert command.help
     assert "-v" in options
+
+
+def test_options_of_celery_arrive_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with the value attached: no letter of it is an option of ours."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(worker_flower, "_execute_celery", lambda _, words: seen.append(words))
+    words = ["-Pthreads", "-nserver@%h", "-c4", "--loglevel", "INFO"]
+
+    command_group.app(["worker", "-v", *words], standalone_mode=False)
+
+    assert seen == [words]
 
 
 def test_help_lists_every_command() -> None:
