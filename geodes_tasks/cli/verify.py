@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from geodes_tasks.cli.options import OutputDir, argument, option
@@ -130,8 +131,10 @@ def audit_files(
     counts: Counter[audit.Finding] = Counter()
     bad, read = [], 0
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    # At its end rich writes a line feed where nobody watches.
+    console = stderr if stderr.is_interactive else Console(quiet=True)
     with Progress(
-        TextColumn("{task.description}"), *columns, console=stderr, transient=True,
+        TextColumn("{task.description}"), *columns, console=console, transient=True,
         disable=not stderr.is_interactive,
     ) as bars:  # fmt: skip
         task = bars.add_task("verify", total=len(wanted))

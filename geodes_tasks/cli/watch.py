@@ -16,7 +16,7 @@ from geodes_tasks.cli.options import AsJson, BatchNames, OutputDir, open_ledger
 from geodes_tasks.cli.output import stderr, write_data, write_line
 from geodes_tasks.client import exit_codes
 from geodes_tasks.client.steering import Steering
-from geodes_tasks.errors import LedgerUnavailableError, UnknownBatchError
+from geodes_tasks.errors import GeodesTasksError, LedgerUnavailableError, UnknownBatchError
 from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.states import State
@@ -120,9 +120,16 @@ class KeyActions:
         self._confirmed: Callable[[], str] | None = None
 
     def press(self, key: str, snapshot: Snapshot) -> bool:
-        """Run the action of a key. Return whether to end."""
-        if not key:
+        """Run the action of a key. Return whether to end; an error of the action does not."""
+        # Those that were forgotten meanwhile are not shown any more.
+        self.names = [one.batch for one in snapshot.batches]
+        try:
+            return bool(key) and self._act(key, snapshot)
+        except GeodesTasksError as error:
+            self.note = f"{error}; {KEYS}"
             return False
+
+    def _act(self, key: str, snapshot: Snapshot) -> bool:
         if self._confirmed is not None:
             act, self._confirmed = self._confirmed, None
             self.note = act() if key == "y" else f"nothing changed; {KEYS}"
@@ -158,9 +165,8 @@ class KeyActions:
         return f"{', '.join(self.names)}: paused; {KEYS}"
 
     def _resume(self) -> str:
-        for name in self.names:
-            self.steering.resume("batch", name)
-        return f"{', '.join(self.names)}: resumed; {KEYS}"
+        names = [name for name in self.names if self.steering.resume("batch", name)]
+        return f"{', '.join(names)}: resumed; {KEYS}" if names else f"no batch was paused; {KEYS}"
 
     def _retry(self) -> str:
         begun = sum(self.steering.retry(name) for name in self.names)

@@ -71,7 +71,8 @@ def test_batch_is_mended_by_the_cluster(
     assert (mended.returncode, after.returncode) == (0, 0), mended.stderr
     assert len(standin.downloads()) == 3
     assert wrong_files(standin, items, folder) == []
-    assert "6 files, 196.6 kB: 6 right" in after.stderr
+    assert after.stderr.splitlines()[-1:] == ["6 files, 196.6 kB: 6 right"]
+    assert "" not in after.stderr.splitlines()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -222,7 +223,10 @@ def test_keys_choose_what_is_drawn(
 def test_the_view_survives_a_restart_of_redis_and_a_forgotten_batch(
     standin: StandIn, settings: Config, terminal: Terminal, tmp_path: Path
 ) -> None:
-    """It says that Redis does not answer, draws again when it does, and leaves out what is gone."""
+    """It says that Redis does not answer, draws again when it does, and leaves out what is gone.
+
+    Keys that steer end it neither then nor later.
+    """
     with RedisServer(tmp_path / "redis", fsync="always") as server:
         own = settings.replace(redis_url=Secret(server.url))
         enqueue(standin.add_item(KiB), conf=own, batch="stays")
@@ -232,6 +236,8 @@ def test_the_view_survives_a_restart_of_redis_and_a_forgotten_batch(
 
         server.kill()
         stopped = terminal.wait_for("Redis does not answer", "stays")
+        terminal.type("t")
+        time.sleep(2.0)
         server.start()
         terminal.wait_for("stays", "forgotten", "q quit")
         Steering(own).forget("forgotten", unfinished=True)
@@ -239,6 +245,8 @@ def test_the_view_survives_a_restart_of_redis_and_a_forgotten_batch(
 
         assert "Traceback" not in stopped
         terminal.wait_for("stays", "q quit")
+        terminal.type("r")
+        terminal.wait_for("no batch was paused", "stays")
 
 
 def test_the_history_of_one_file(standin: StandIn, settings: Config, worker: WorkerFactory) -> None:
