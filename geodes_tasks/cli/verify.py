@@ -131,8 +131,8 @@ def audit_files(
     counts: Counter[audit.Finding] = Counter()
     bad, read = [], 0
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    # At its end rich writes a line feed where nobody watches.
-    console = stderr if stderr.is_interactive else Console(quiet=True)
+    # Into a pipe rich writes an empty line at the end.
+    console = stderr if stderr.is_interactive else Console(quiet=True, emoji=False)
     with Progress(
         TextColumn("{task.description}"), *columns, console=console, transient=True,
         disable=not stderr.is_interactive,

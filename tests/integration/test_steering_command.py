@@ -381,7 +381,7 @@ def test_all_is_every_batch_of_the_ledger(
     assert sorted(first.stderr.splitlines()) == [
         "first: 1 download cancelled", "second: 1 download cancelled",
     ]  # fmt: skip
-    assert second.stderr == ""
+    assert second.stderr == "no batch is unfinished\n"
 
 
 def test_a_person_is_asked(standin: StandIn, settings: Config, ledger: Ledger) -> None:
