@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from geodes_tasks.client import ledgers
-from geodes_tasks.client.item_like import check_texts
+from geodes_tasks.client.item_like import check_text, check_texts
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.steering import Steering
 from geodes_tasks.client.waiting import Waiting
-from geodes_tasks.errors import (
-    ConfigError,
-    FolderBusyError,
-    GeodesTasksError,
-    LedgerUnavailableError,
-)
+from geodes_tasks.errors import FolderBusyError, GeodesTasksError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger, Withdrawn
 from geodes_tasks.ledger.reading import BLOCK
 from geodes_tasks.model.results import BatchStatus, DownloadRecord
@@ -65,7 +63,7 @@ class Batch:
             folder: The download folder whose private ledger has it; None: a cluster's has it.
             is_empty: Nothing was enqueued: the ledger has no such batch, and it is done.
         """
-        self.id, self.folder = name, folder
+        self.id, self.folder = check_text("name", name), folder
         self._conf = config.of(conf)
         self.ledger = ledger or Ledger.of(self._conf)
         self._is_empty = is_empty
@@ -75,6 +73,11 @@ class Batch:
         """Name the batch, and the folder of a private ledger."""
         where = "" if self.folder is None else f", {str(self.folder)!r}"
         return f"Batch({self.id!r}{where})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process opens the same batch, with connections of its own."""
+        opened = functools.partial(Batch, is_empty=self._is_empty)
+        return opened, (self.id, None, self._conf, self.folder)
 
     def _find(self) -> None:
         """Find the private ledger that has the batch, where neither it nor a Redis is named."""
@@ -109,8 +112,7 @@ class Batch:
             (3, 3)
         """
         if self._is_empty:
-            states = dict.fromkeys(map(str, State), 0)
-            outcomes = dict.fromkeys(map(str, Outcome), 0)
+            states, outcomes = (dict.fromkeys(map(str, kind), 0) for kind in (State, Outcome))
             return BatchStatus(batch=self.id, total=0, states=states, outcomes=outcomes)
         with self._opened() as (ledger, _):
             return ledger.reading.status(self.id)
@@ -127,7 +129,7 @@ class Batch:
 
         Raises:
             ConfigError: both classes and items are given, or a class that does not exist.
-            TypeError: one of them is a text in place of a list of texts.
+            TypeError: one of them is no list of texts.
             UnknownBatchError, UnknownDownloadError: no such batch, or it has no such item;
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
@@ -136,10 +138,7 @@ class Batch:
             >>> batch.retry(classes=["NotFoundError"])
             0
         """
-        check_texts("classes", classes)
-        check_texts("items", items)
-        if classes and items:
-            raise ConfigError("items", "name items or classes of errors, not both")
+        classes, items = check_texts("classes", classes), check_texts("items", items)
         return self._steered(0, lambda steering: steering.retry(self.id, classes, items))
 
     def cancel(self, items: Sequence[str] = ()) -> Withdrawn:
@@ -160,7 +159,7 @@ class Batch:
             >>> batch.cancel().cancelled
             0
         """
-        check_texts("items", items)
+        items = check_texts("items", items)
         return self._steered(Withdrawn(), lambda steering: steering.cancel(self.id, items))
 
     def pause(self) -> bool:
@@ -280,26 +279,30 @@ class Batch:
         if self._is_empty:
             return self.status()
 
-        def waiting(ledger: Ledger, machine: OneMachine | None = None) -> BatchStatus:
+        began = time.monotonic()
+
+        def waiting(
+            ledger: Ledger, machine: OneMachine | None = None, other: OneMachine | None = None
+        ) -> BatchStatus:
             write = html.write_line if not quiet else lambda _: None
-            view = html.progress_view(quiet=quiet)
-            one = Waiting(self.id, ledger, view, write, until, machine=machine, folder=self.folder)
-            return one.run(timeout)
+            view, run = html.progress_view(quiet=quiet), (machine, self.folder, other, began)
+            return Waiting(self.id, ledger, view, write, until, math.inf, *run).run(timeout)
 
         self._find()
         if self.folder is None:
             return waiting(self.ledger)
         while True:
+            run = OneMachine(self._conf, self.folder, wanted=[self.id])
             try:
                 # What an interrupted wait has left belongs to this run too.
-                with OneMachine(self._conf, self.folder, wanted=[self.id]) as machine:
-                    ledger = Ledger.of(machine.settings)
-                    Sender(machine.settings).send(ledger.dispatch.release())
-                    return waiting(ledger, machine)
+                with run:
+                    ledger = Ledger.of(run.settings)
+                    Sender(run.settings).send(ledger.dispatch.release())
+                    return waiting(ledger, run)
             except FolderBusyError:
-                # The run of another process has the folder, and works on this batch too.
+                # The run of another thread or process has the folder, and works on this batch too.
                 with contextlib.suppress(LedgerUnavailableError), self._opened() as (ledger, _):
-                    return waiting(ledger)
+                    return waiting(ledger, other=run)
 
 
 def batch(name: str, *, conf: Config | None = None) -> Batch:

@@ -7,6 +7,7 @@ again continues where the last one stopped.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import math
 import os
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -132,7 +134,7 @@ class OneMachine:
         with _state_errors():
             self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Never cut short, also not on a full volume: the commands find the ledger by it.
-            part = self.state / f"{FOLDER}.{os.getpid()}"
+            part = self.state / f"{FOLDER}.{os.getpid()}.{threading.get_ident()}"
             part.write_bytes(os.fsencode(self.folder))
             part.replace(self.state / FOLDER)
 
@@ -150,7 +152,11 @@ class OneMachine:
             stream.truncate(0)
             stream.write(str(os.getpid()))
             stream.flush()
-            yield
+            try:
+                yield
+            finally:
+                # A process that was forked meanwhile has the same lock, and keeps it (flock(2)).
+                fcntl.flock(stream, fcntl.LOCK_UN)
 
     @property
     def is_under_way(self) -> bool:

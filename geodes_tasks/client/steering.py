@@ -185,10 +185,13 @@ class Steering:
             The number of downloads that start again.
 
         Raises:
+            ConfigError: both kinds and names are given, or a class that does not exist.
             UnknownBatchError, UnknownDownloadError: no such batch, or it has none of that name;
                 nothing was changed.
             LedgerUnavailableError: Redis does not answer.
         """
+        if kinds and names:
+            raise ConfigError("items", "name items or classes of errors, not both")
         self._check("batch", batch)
         self._check_kinds(batch, kinds)
         reading = self.ledger.reading

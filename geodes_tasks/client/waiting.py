@@ -12,7 +12,7 @@ from typing import Literal
 
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.steering import BY_HAND
-from geodes_tasks.errors import LedgerStuckError, for_reader, in_folder
+from geodes_tasks.errors import LedgerStuckError, PrivateServerError, for_reader, in_folder
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus
@@ -54,11 +54,15 @@ class Waiting:
     """The server and worker of one-machine mode; None for a cluster."""
     folder: Path | None = None
     """The download folder of a private ledger, which the commands name; None for a cluster's."""
+    other: OneMachine | None = None
+    """The run of another thread or process whose worker this wait relies on."""
+
+    began: float = field(default_factory=time.monotonic)
+    """Start of the wait, in seconds of the monotonic clock."""
 
     _written: set[str] = field(default_factory=set)
     _taped_since: float | None = None
     _read_at: float = -math.inf
-    _began: float = field(default_factory=time.monotonic)
 
     def run(self, timeout: float | None = None) -> BatchStatus:
         """Wait, and return the counts of the end.
@@ -67,13 +71,17 @@ class Waiting:
             timeout: Seconds to wait at most; None is for ever.
 
         Raises:
+            TypeError: the timeout is no number.
             TimeoutError: it took longer; the batch continues.
             PrivateProcessError: the private worker ended by itself.
-            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
+            UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis; the other run
+                ended before the batch.
         """
+        if not isinstance(timeout, int | float | None):
+            raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
         reading, before = self.ledger.reading, None
         snapshots = SnapshotReader(self.ledger, [self.batch], folder=self.folder)
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else self.began + timeout
         if self.machine is not None and (first := reading.status(self.batch)).unfinished:
             self.machine.start_workers(first.unfinished, first.bytes_left)
         with self.view:
@@ -96,6 +104,8 @@ class Waiting:
                     raise TimeoutError(f"batch {self.batch}: {left} after {timeout:g} s")
                 if self.machine is not None:
                     self.machine.check()
+                if self.other is not None and not self.other.is_under_way:
+                    raise PrivateServerError(str(self.other.state), "served a run that is over")
                 time.sleep(LAST_POLL_S if is_ending(status, before) else POLL_S)
                 before = status
 
@@ -117,7 +127,7 @@ class Waiting:
         # What runs meets the refusal itself, and its error says more than the pause.
         if paused and not (paused[0] == "waits auth" and status.states[State.STARTED]):
             yield paused
-        waited = self.machine is None and now - self._began >= NO_WORKER_S
+        waited = self.folder is None and now - self.began >= NO_WORKER_S
         if waited and not self.ledger.dispatch.workers():
             yield "worker", "no worker is alive: start one with `geodes-tasks worker`; waiting"
         if self.machine is not None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -25,7 +28,7 @@ from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.states import State
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
-from tests.conftest import require_server
+from tests.conftest import KEY, require_server
 from tests.fault.test_long_queue import request
 from tests.integration.test_cli import CommandLine, write_items
 from tests.integration.test_one_machine import SLOW, reap
@@ -87,6 +90,44 @@ def test_a_run_shares_the_server_of_a_command(folder: Path) -> None:
         assert (seen, len(servers)) == (1, 1)
         assert ledger.reading.batches() == ["tuesday", "monday"]
     assert servers_in(folder.parent) == []
+
+
+def test_a_wait_takes_over_when_the_run_that_it_relied_on_ends(
+    standin: StandIn, tmp_path: Path
+) -> None:
+    """Threads that wait for batches of one folder share a run, and the last one works alone."""
+    standin.settings.change(rate=200 * KiB)
+    conf = config.load(api_key=KEY, portal_url=standin.url, s3_endpoint_url="http://127.0.0.1:1",
+                       quota="off", max_concurrent=1)  # fmt: skip
+    folder = tmp_path / "out"
+    items = [standin.add_item(100 * KiB) for _ in range(6)]
+    batches = [geodes_tasks.enqueue(items[n : n + 2], download_dir=folder, conf=conf)
+               for n in (0, 2, 4)]  # fmt: skip
+
+    with ThreadPoolExecutor() as pool:
+        statuses = list(pool.map(lambda batch: batch.wait(60, quiet=True), batches * 2))
+
+    assert all(status.ok for status in statuses)
+    assert servers_in(tmp_path) == []
+
+
+def test_a_fork_during_a_run_keeps_no_lock(folder: Path) -> None:
+    """A pool of processes that is made meanwhile does not keep the folder busy for ever."""
+    with OneMachine(config.load(), folder):
+        # Exec would close the files: only fork hands them on (fork(2)).
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+
+    try:
+        with OneMachine(config.load(), folder) as machine:
+            batches = Ledger.of(machine.settings).reading.batches()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    assert batches == ["monday"]
 
 
 def test_the_folders_of_all_runs_are_known(folder: Path, tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_only_downloads_of_the_batch_are_shown(fake_ledger: Ledger) -> None:
     assert shown == ["ours.zip"]
 
 
+def test_a_timeout_is_a_number(fake_ledger: Ledger) -> None:
+    """The message has the value."""
+    with pytest.raises(TypeError, match="timeout is a number of seconds or None, not '5'"):
+        Waiting("ours", fake_ledger, View()).run("5")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["batch", "account"])
 def test_a_pause_by_hand_is_reported_and_blocks(fake_ledger: Ledger, kind: str) -> None:
     """``until="blocked"`` returns when only a person can go on, and the command is named."""
