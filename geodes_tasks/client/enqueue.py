@@ -8,7 +8,13 @@ from pathlib import Path
 from geodes_tasks.client import enqueue_admission, ledgers, planning
 from geodes_tasks.client import run as runs
 from geodes_tasks.client.batch import Batch
-from geodes_tasks.client.item_like import ItemsLike, SourceName, check_items, check_source
+from geodes_tasks.client.item_like import (
+    ItemsLike,
+    SourceName,
+    check_items,
+    check_source,
+    check_text,
+)
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_key
 from geodes_tasks.settings.cluster import has_cluster
@@ -77,12 +83,14 @@ def enqueue(
     """
     check_items(items)
     check_source(source)
+    if batch is not None:
+        check_text("batch", batch)
     rank = enqueue_admission.rank_of(priority, weight)
     if batch:
         enqueue_admission.check_batch_name(batch)
     conf = config.of(conf)
     if account is not None:
-        named_key(account)
+        named_key(check_text("account", account))
         conf = conf.replace(account=account)
     folder = ledgers.folder_of(conf, download_dir)
     selection = planning.Selection(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -37,26 +37,47 @@ def check_items(items: object) -> None:
     """Check that an argument can hold items, where a mistake of the caller is found at once.
 
     Raises:
-        TypeError: it, or an element of a list, is None, a number, bytes or another object.
+        TypeError: it, or an element of a list, is None, a number, bytes, an open file, a class or
+            another object.
         ValueError: it, or an element of a list, is the empty name of a file.
     """
     for one in items if isinstance(items, list | tuple) else (items,):
         # What a generator yields is not read here: it is read once.
         has_form = any(hasattr(one, name) for name in ("to_dict", "as_dict", "__iter__"))
-        if isinstance(one, bytes) or not (has_form or isinstance(one, os.PathLike)):
+        # The elements of an open file are its lines.
+        is_wrong = isinstance(one, bytes | bytearray | type) or hasattr(one, "read")
+        if is_wrong or not (has_form or isinstance(one, os.PathLike)):
             raise TypeError(f"items are STAC items or the name of a file, not {one!r}")
         if isinstance(one, str) and not one:
             raise ValueError("items are STAC items or the name of a file, and this name is empty")
 
 
-def check_texts(name: str, texts: Sequence[str]) -> None:
-    """Check that an argument is a list of texts: one text is a list of its letters too.
+def check_text(name: str, value: object) -> str:
+    """Return an argument that has to be text.
 
     Raises:
-        TypeError: it is one text.
+        TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is text, not {value!r}")
+    return value
+
+
+def check_texts(name: str, texts: Iterable[str] | None) -> list[str]:
+    """Return an argument that has to be a list of texts; None is an empty one.
+
+    Raises:
+        TypeError: it is one text, which is a list of its letters too, or holds something else.
     """
     if isinstance(texts, str):
         raise TypeError(f"{name} is a list, such as [{texts!r}]")
+    # An iterator is exhausted by the first item that it is compared with.
+    given = () if texts is None else texts
+    found = [*given] if isinstance(given, Iterable) else [given]
+    for one in found:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} is a list of texts, and has {one!r}")
+    return found
 
 
 def check_source(source: str) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geodes_tasks.client.item_like import check_texts
+from geodes_tasks.client.item_like import check_text, check_texts
 from geodes_tasks.errors import (
     ConfigError,
     GeodesTasksError,
@@ -56,10 +56,12 @@ class Selection:
 
         Raises:
             ConfigError: one of them cannot be used.
-            TypeError: globs are one text in place of a list of texts.
+            TypeError: globs are no list of texts, or the layout is no text.
         """
         for name in ("include", "exclude", "members"):
-            check_texts(name, getattr(self, name))
+            # The dataclass is frozen from here on.
+            object.__setattr__(self, name, check_texts(name, getattr(self, name)))
+        check_text("layout", self.layout)
         for pattern in self.members:
             if not pattern or not pattern.isprintable():
                 problem = f"{printable(pattern)!r} matches no name"
@@ -97,12 +99,15 @@ def folder(given: str | Path) -> Path:
     Raises:
         ConfigError: its name is no text, for the ledger keeps UTF-8; or it is relative to a current
             folder that was removed.
+        TypeError: it is no path.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"a download folder or file is named by text or a Path, not {given!r}")
     try:
         path = os.path.normpath(config.folder(given))
     except ValueError as error:
         raise ConfigError("--output-dir", str(error), "Go to a folder that exists.") from error
-    if path != _text(path):
+    if path != _text(path) or "\0" in path:
         problem = f"{printable(path)!r} is no text in UTF-8"
         raise ConfigError("--output-dir", problem, "Rename the folder, or choose another one.")
     return Path(path)

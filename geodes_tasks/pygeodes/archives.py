@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,11 +29,15 @@ def final_path(asset: Asset, folder: Path, outfile: str | Path | None = None) ->
 
     Raises:
         HostileNameError: that title leads out of the folder.
+        TypeError: the name is no path.
     """
+    if not isinstance(outfile, str | os.PathLike | None):
+        raise TypeError(f"outfile is the name of a file, not {outfile!r}")
     # As text: a Path drops the leading `./`, which is the user's sign for the current folder.
     text = str(outfile or "")
     path = Path(text) if _HERE.match(text) else folder / Path(text).expanduser()
-    if not text or text.endswith("/") or path.is_dir():
+    # False also for a name that no file can have: the download raises its error.
+    if not text or text.endswith("/") or os.path.isdir(path):  # noqa: PTH112
         return Path(destination.plan(asset, planning.folder(path)))
     return planning.folder(path)
 

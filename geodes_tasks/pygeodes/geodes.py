@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 from geodes_tasks.client import direct_download, ledgers
-from geodes_tasks.client.item_like import ItemLike, ItemsLike, check_texts
+from geodes_tasks.client.item_like import ItemLike, ItemsLike, check_text, check_texts
 from geodes_tasks.errors import GeodesTasksError, NoDataAssetError
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.formatting import plural
@@ -162,7 +162,8 @@ class Geodes(ItemSearch):
             A path for each item, in their order; None where it failed, with a line that says why.
 
         Raises:
-            ValueError: there are more or fewer names than items; nothing was downloaded.
+            TypeError, ValueError: the names are one text, or more or fewer than the items; nothing
+                was downloaded.
 
         Examples:
             >>> [path.suffix for path in geodes.download_item_archives(items)]
@@ -175,6 +176,8 @@ class Geodes(ItemSearch):
             done = {one.download_id for one in queue.results if one.state is State.SUCCESS}
             finals = [archives.planned(one, self.folder) for one in wanted]
             return [Path(one.path) if one and one.download_id in done else None for one in finals]
+        if isinstance(outfiles, str):
+            raise TypeError(f"outfiles is a list, such as [{outfiles!r}]")
         if len(outfiles) != len(wanted):
             raise ValueError(f"{len(outfiles)} names for {plural(len(wanted), 'item')}")
         # One at a time: two items may be given one name, and the second must see the first.
@@ -250,16 +253,15 @@ class Geodes(ItemSearch):
         if [filenames, pattern, members].count(None) != 2:
             raise TypeError("give one of filenames, pattern and members")
         names: Sequence[str]
-        check_texts("filenames", filenames or ())
-        check_texts("members", members or ())
+        wanted, globs = check_texts("filenames", filenames), check_texts("members", members)
         with self._opened(as_item(item)) as archive:
             title = as_item(item).data.title
             if pattern is not None:
-                names = archive_members.matching(archive, pattern, title)
+                names = archive_members.matching(archive, check_text("pattern", pattern), title)
             elif members is not None:
-                names = archive_members.globbed(archive, members, title)
+                names = archive_members.globbed(archive, globs, title)
             else:
-                names = archive_members.named(archive, filenames or (), title)
+                names = archive_members.named(archive, wanted, title)
             return archive_members.extract(archive, names, self.folder)
 
     def _opened(self, item: Item) -> AbstractContextManager[zipfile.ZipFile]:

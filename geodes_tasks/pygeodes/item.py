@@ -10,7 +10,7 @@ import base64
 from collections.abc import Iterator, Mapping
 from html import escape as html_escape
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pystac
 
@@ -112,8 +112,10 @@ class Item(pystac.Item):
     def data_asset(self) -> ItemAsset:
         """The archive: of several data assets the zip, never an XML description. As ``data``."""
         found = self.assets[self.data.key]
-        assert isinstance(found, ItemAsset)  # noqa: S101 - from_dict made them so
-        return found
+        if not isinstance(found, ItemAsset):
+            # One that a user added. The class only adds properties.
+            found.__class__ = ItemAsset
+        return cast("ItemAsset", found)
 
     @property
     def data_asset_checksum(self) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
-from geodes_tasks.client.item_like import ItemLike
-from geodes_tasks.errors import TooManyItemsError
+from geodes_tasks.client.item_like import ItemLike, check_text
+from geodes_tasks.errors import SearchError, TooManyItemsError
 from geodes_tasks.model.formatting import plural
 from geodes_tasks.monitoring import html
 from geodes_tasks.pygeodes import tables
@@ -106,6 +106,8 @@ class ItemSearch:
             >>> len(items), len(table)
             (3, 3)
         """
+        if not isinstance(page, int) or page < 1:
+            raise SearchError("page", f"is a whole number from 1, not {page!r}")
         search = Search(
             query=query, bbox=bbox, intersects=intersects, collections=collections, start=start,
             end=end, sort_by=sortBy,
@@ -140,7 +142,7 @@ class ItemSearch:
         *,
         start: Moment | None = None,
         end: Moment | None = None,
-        ids: Sequence[str] | None = None,
+        ids: Sequence[str] | str | None = None,
     ) -> Iterator[Item]:
         """Yield every item that a search finds, with one page in memory.
 
@@ -213,7 +215,8 @@ class ItemSearch:
             >>> "PEPS_S2_L1C" in [collection.id for collection in found]
             True
         """
-        found = self.catalog.collections(query, words=full_text_search)
+        words = None if full_text_search is None else check_text("words", full_text_search)
+        found = self.catalog.collections(Search(query=query).query, words=words)
         if not quiet:
             html.write_line(f"Found {plural(len(found), 'collection')}")
         made = [Collection.from_dict(one) for one in found]

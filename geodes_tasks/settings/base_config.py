@@ -32,11 +32,16 @@ class BaseConfig:
         """Use the given values; None counts as not given.
 
         Raises:
-            TypeError: there is no such name.
+            TypeError: there is no such name, a name is given twice, or it is no function.
             ConfigError: a value cannot be used; its setting is named, the value is not quoted.
         """
-        given = dict(zip(PYGEODES_NAMES, positional, strict=False)) | given
+        named = dict(zip(PYGEODES_NAMES, positional, strict=False))
+        if len(positional) > len(PYGEODES_NAMES) or named.keys() & given:
+            raise TypeError(f"Config takes {', '.join(PYGEODES_NAMES)} in this order, each once")
+        given = named | given
         if function := given.pop("s3_credentials", None):
+            if not callable(function):
+                raise TypeError(f"s3_credentials is a function, not {type(function).__name__}")
             name = getattr(function, "__name__", "credentials").strip("<>")
             given["s3_credentials_command"] = name = f"{function.__module__}:{name}"
             FUNCTIONS[name] = function

@@ -20,6 +20,9 @@ WINDOW_ITEMS = 10_000
 The portal's index refuses more (index.max_result_window of Elasticsearch).
 """
 
+EMPTY_PAGES = 10
+"""Number of empty pages in a row, each with a link to a next one, that a search skips at most."""
+
 Item = dict[str, Any]
 Part = Mapping[str, Any]
 
@@ -116,7 +119,7 @@ class Results(Iterator[Item]):
             if wanted is not None:
                 # A portal that does not know `ids` finds all its items.
                 items = [item for item in items if item.get("id") in wanted]
-                if not items:
+                if page.items and not items:
                     break
             for item in items:
                 identity = identity_of(item)
@@ -138,7 +141,7 @@ class Results(Iterator[Item]):
         """
         begin: Any = None
         while True:
-            number, size, last = 1, PAGE_ITEMS, None
+            number, size, empty, last = 1, PAGE_ITEMS, 0, None
             ids: set[int] = set()
             while True:
                 problem = "its window of results ends" if number * size > WINDOW_ITEMS else ""
@@ -153,20 +156,24 @@ class Results(Iterator[Item]):
                 yield page, begin is None
                 known = len(ids)
                 ids.update(map(identity_of, page.items))
-                if page.items and len(ids) == known:
+                first, is_old = number == 1 and page.items, len(ids) == known
+                empty = 0 if page.items else empty + 1
+                if page.items and is_old:
                     logger.warning("a page of the search brought no new item: it ends there")
                 if page.limit:
                     size = page.limit
-                elif number == 1 and (page.has_next or 0 < len(page.items) < (page.matched or 0)):
+                elif first and (page.has_next or len(page.items) < (page.matched or 0)):
                     # A portal that does not name its page length: that of a first page.
                     size = len(page.items)
-                # A short page is the last one, unless a count or a link says that more follows.
+                # A short page is the last one, unless a count or a link says that more follows; an
+                # empty one too, for the portal may leave out what this account may not see.
                 is_short = len(page.items) < size and not page.has_next
-                if len(ids) == known or (
-                    is_short if page.matched is None else len(ids) >= page.matched
-                ):
+                is_last = is_short if page.matched is None else len(ids) >= page.matched
+                skips = page.has_next and 0 < empty <= EMPTY_PAGES
+                if is_last or (is_old and not skips):
                     return
-                number, last = number + 1, _sort_value(part, page.items[-1])
+                last = _sort_value(part, page.items[-1]) if page.items else last
+                number += 1
             if last is None or last == begin:
                 self.is_cut = True
                 logger.warning("the portal refuses further pages: %s", problem)

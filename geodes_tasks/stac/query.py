@@ -8,12 +8,16 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from calendar import monthrange
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, Self
 
 from geodes_tasks.errors import SearchError
+from geodes_tasks.model.formatting import printable
 from geodes_tasks.stac.geometry import boxes, geometry, searchable
 from geodes_tasks.stac.item_properties import NEW_NAMES
 
@@ -47,13 +51,30 @@ class Search:
     """Acquired at this time or later."""
     end: Moment | None = None
     """Acquired at this time or earlier; a day, month or year means its end."""
-    ids: Sequence[str] | None = None
+    ids: Sequence[str] | str | None = None
     """Ids of items (URNs), or identifiers of products. An empty list is an error."""
-    sort_by: Sequence[Mapping[str, str] | str] | None = None
+    sort_by: Sequence[Mapping[str, str] | str] | Mapping[str, str] | None = None
     """``{"field", "direction"}`` or names, ``-name`` for descending; made total by itself."""
 
     def __post_init__(self) -> None:
-        """Warn of former names of properties: the portal refuses them, so the new ones are sent."""
+        """Warn of former names of properties: the portal refuses them, so the new ones are sent.
+
+        Raises:
+            SearchError: the query, the ids or the collections have the wrong type.
+        """
+        query = {} if self.query is None else self.query
+        if not (isinstance(query, Mapping) and all(isinstance(name, str) for name in query)):
+            problem = f"is {{property: {{operator: value}}}}, not {query!r}"
+            raise SearchError("query", printable(problem))
+        for field in ("collections", "ids"):
+            if (given := getattr(self, field)) is not None:
+                # One text is one of them; the elements of an iterator are read more than once.
+                is_list = isinstance(given, Iterable) and not isinstance(given, str)
+                found = [*given] if is_list else [given]
+                if wrong := [one for one in found if not isinstance(one, str)]:
+                    raise SearchError(field, printable(f"are texts, not {wrong[0]!r}"))
+                # The dataclass is frozen from here on.
+                object.__setattr__(self, field, found)
         for name in NEW_NAMES.keys() & (self.query or {}).keys():
             logger.warning("the portal now calls %s %s: searching for that", name, NEW_NAMES[name])
 
@@ -84,7 +105,7 @@ class Search:
         Raises:
             SearchError: a value cannot be used.
         """
-        collections = [self.collections] if isinstance(self.collections, str) else self.collections
+        collections = self.collections
         for name, given in (("collections", collections), ("ids", self.ids)):
             if given is not None and not given:
                 raise SearchError(name, "is an empty list: give one or more, or leave it out")
@@ -154,12 +175,22 @@ def _value(value: Any, timely: bool, operator: str) -> Any:
         return [_value(one, timely, operator) for one in value]
     if isinstance(value, date) or (timely and isinstance(value, str)):
         return moment(value, end=operator in {"lte", "gt"})
-    return value
+    if isinstance(value, str | int | float | Mapping | None):
+        return value
+    if isinstance(value, Real | Decimal):
+        # A number of numpy or decimal is none for JSON.
+        return int(value) if isinstance(value, Integral) else float(str(value))
+    raise SearchError(
+        "query", printable(f"{value!r} is no text, number or time, nor a list of them")
+    )
 
 
-def order(sort_by: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, str]]:
+def order(
+    sort_by: Sequence[Mapping[str, str] | str] | Mapping[str, str] | None,
+) -> list[dict[str, str]]:
     """Make a sort that puts any two items in one order, whatever the caller's leaves open."""
-    fields = [_field(one) for one in ([sort_by] if isinstance(sort_by, str) else sort_by or ())]
+    given = [sort_by] if isinstance(sort_by, str | Mapping) else sort_by or ()
+    fields = [_field(one) for one in given]
     named = {field["field"].removeprefix("properties.") for field in fields}
     # The identifier alone decides; the time before it only where nothing was asked for.
     missing = ORDER if not fields else ORDER[-1:]
@@ -169,11 +200,11 @@ def order(sort_by: Sequence[Mapping[str, str] | str] | None) -> list[dict[str, s
 def _field(one: Mapping[str, str] | str) -> dict[str, str]:
     if isinstance(one, str):
         one = {"field": one.lstrip("+-"), "direction": "desc" if one.startswith("-") else "asc"}
+    prefix, name = "", one.get("field", "") if isinstance(one, Mapping) else ""
+    if not name or not isinstance(name, str):
+        raise SearchError("sort_by", printable(f'has {one!r}, which has no "field"'))
     # The portal takes every word but `asc` for descending.
     ascending = str(one.get("direction", "asc")).lower().startswith("asc")
-    prefix, name = "", one.get("field", "")
-    if not name:
-        raise SearchError("sort_by", 'has no "field"')
     if name.startswith("properties."):
         prefix, name = "properties.", name.removeprefix("properties.")
     return {
@@ -206,9 +237,13 @@ def moment(value: Moment, *, end: bool = False) -> str:
     Raises:
         SearchError: no time.
     """
-    first, last = _span(value)
-    chosen = last if end else first
-    return chosen.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        first, last = _span(value)
+        chosen = (last if end else first).astimezone(UTC)
+    except (AttributeError, ValueError, OverflowError) as error:
+        problem = "is no time; write 2025-04-02 or 2025-04-02T17:57Z"
+        raise SearchError(printable(repr(value)), problem) from error
+    return chosen.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _span(value: Moment) -> tuple[datetime, datetime]:
@@ -216,23 +251,18 @@ def _span(value: Moment) -> tuple[datetime, datetime]:
         at = value if value.tzinfo else value.replace(tzinfo=UTC)
         return at, at
     if isinstance(value, date):
-        return _days(value, value + timedelta(days=1))
+        return _days(value, value)
     text = value.strip()
-    try:
-        if match := _MONTH.match(text):
-            first = date(int(match[1]), int(match[2]), 1)
-            return _days(first, (first + timedelta(days=32)).replace(day=1))
-        if _YEAR.match(text):
-            return _days(date(int(text), 1, 1), date(int(text) + 1, 1, 1))
-        if len(text) <= 10:
-            return _span(date.fromisoformat(text))
-        return _span(datetime.fromisoformat(text))
-    except (ValueError, OverflowError) as error:
-        raise SearchError(
-            repr(value), "is no time; write 2025-04-02 or 2025-04-02T17:57Z"
-        ) from error
+    if match := _MONTH.match(text):
+        first = date(int(match[1]), int(match[2]), 1)
+        return _days(first, first.replace(day=monthrange(first.year, first.month)[1]))
+    if _YEAR.match(text):
+        return _days(date(int(text), 1, 1), date(int(text), 12, 31))
+    if len(text) <= 10:
+        return _span(date.fromisoformat(text))
+    return _span(datetime.fromisoformat(text))
 
 
-def _days(first: date, after: date) -> tuple[datetime, datetime]:
-    begin, end = (datetime.combine(day, time(), UTC) for day in (first, after))
-    return begin, end - timedelta(milliseconds=1)
+def _days(first: date, last: date) -> tuple[datetime, datetime]:
+    end = time(23, 59, 59, 999_000)
+    return datetime.combine(first, time(), UTC), datetime.combine(last, end, UTC)

@@ -251,7 +251,15 @@ def _from_object(thing: Any, where: str, depth: int) -> Iterator[Found]:
     is_row = isinstance(thing, Mapping) and "assets" not in thing
     if (is_row or hasattr(thing, "iloc")) and "item" in thing:
         thing = thing["item"]
-    if isinstance(thing, str | os.PathLike):
+    elif "item" in getattr(thing, "_fields", ()):
+        thing = thing.item  # a row of itertuples()
+    elif hasattr(thing, "iloc") and hasattr(thing, "columns"):
+        # Iteration over a table of pandas yields the names of its columns.
+        thing = thing.to_dict("records")
+    if isinstance(thing, str) and thing.lstrip().startswith("{"):
+        # JSON, as geographic file formats return it of a table.
+        yield from _from_stream(io.BytesIO(thing.encode(errors="surrogatepass")), where)
+    elif isinstance(thing, str | os.PathLike):
         yield from read(os.fsdecode(thing))
     elif isinstance(thing, Mapping):
         yield from _from_json(thing, where)

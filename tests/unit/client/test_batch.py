@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from geodes_tasks.client import waiting
-from geodes_tasks.client.batch import Batch
+from geodes_tasks.client.batch import Batch, batch
+from geodes_tasks.client.enqueue import enqueue
 from geodes_tasks.client.exit_codes import exit_code
-from geodes_tasks.errors import UnknownBatchError
+from geodes_tasks.errors import NotFoundError, UnknownBatchError
 from geodes_tasks.ledger import Claim, FailureGroup, Ledger, Request
 from geodes_tasks.model.results import BatchStatus, ErrorInfo
 from geodes_tasks.model.states import Reason, State
@@ -36,6 +40,34 @@ def failed(kind: str) -> FailureGroup:
 
 WAITS = FailureGroup(State.RETRY, "TransferError", 1, ErrorInfo("TransferError", "text"), "URN:b")
 """A download that waits after an error: no failure."""
+
+
+def test_a_batch_goes_to_another_process(tmp_path: Path) -> None:
+    """A pool of processes takes a handle, which opens connections of its own there."""
+    private, empty = Batch("a", folder=tmp_path), Batch("b", is_empty=True)
+
+    found = pickle.loads(pickle.dumps([private, empty]))  # noqa: S301 - our own
+
+    assert [(one.id, one.folder) for one in found] == [("a", tmp_path), ("b", None)]
+    assert found[1].status().ok
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Batch(5),  # type: ignore[arg-type]
+        lambda: batch(None),  # type: ignore[arg-type]
+        lambda: Batch("a").retry([5]),  # type: ignore[list-item]
+        lambda: Batch("a").retry(items=[NotFoundError]),  # type: ignore[list-item]
+        lambda: Batch("a").cancel(5),  # type: ignore[arg-type]
+        lambda: enqueue([], batch=5),  # type: ignore[arg-type]
+        lambda: enqueue([], account=5),  # type: ignore[arg-type]
+    ],
+)
+def test_an_argument_of_another_type_is_named(call: Callable[[], object]) -> None:
+    """The message has the name of the argument and the value."""
+    with pytest.raises(TypeError, match=r"(5|None|NotFoundError'>)$"):
+        call()
 
 
 @pytest.mark.parametrize(

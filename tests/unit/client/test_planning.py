@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from geodes_tasks.client.item_like import check_items
-from geodes_tasks.client.planning import Selection, plan
+from geodes_tasks.client.planning import Selection, folder, plan
 from geodes_tasks.errors import ConfigError
 from tests.unit.client.test_enqueue_admission import item_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from geodes_tasks.ledger import Ledger
 
 
@@ -77,7 +78,46 @@ def test_one_text_is_no_list_of_globs(name: str, tmp_path: Path) -> None:
         Selection(tmp_path, **{name: "*.zip"})  # type: ignore[arg-type] # the mistake
 
 
-@pytest.mark.parametrize("items", [None, 42, b"x", object(), [None], [{}, 42], (object(),)])
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"include": 5}, "include is a list of texts, and has 5"),
+        ({"exclude": ["a", None]}, "exclude is a list of texts, and has None"),
+        ({"members": [b"x"]}, "members is a list of texts, and has b'x'"),
+        ({"layout": None}, "layout is text, not None"),
+        ({"layout": Path("{title}")}, "layout is text, not PosixPath"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(
+    given: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    """The message has the name of the argument and the value."""
+    with pytest.raises(TypeError, match=re.escape(named)):
+        Selection(tmp_path, **given)
+
+
+def test_globs_of_a_generator_fit_each_item(tmp_path: Path) -> None:
+    """They are read once, and not by the first item alone."""
+    items = [item_of(name) for name in "ab"]
+    selection = Selection(tmp_path, include=(glob for glob in ["*"]))  # type: ignore[arg-type]
+
+    assert [len(one.requests) for one in plan(items, selection)] == [1, 1]
+
+
+@pytest.mark.parametrize("given", [5, b"a", ["a"], None])
+def test_a_folder_of_another_type_is_named(given: Any) -> None:
+    """The message has the value."""
+    with pytest.raises(TypeError, match=re.escape(f"text or a Path, not {given!r}")):
+        folder(given)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        None, 42, b"x", bytearray(b"x"), object(), dict, [None], [{}, 42], (object(),),
+        io.StringIO("{}"), [io.BytesIO(b"{}")],
+    ],
+)  # fmt: skip
 def test_what_cannot_hold_items_is_refused_at_the_call(items: object) -> None:
     """A mistake of the caller never becomes a failed download."""
     with pytest.raises(TypeError, match="items are STAC items or the name of a file, not"):

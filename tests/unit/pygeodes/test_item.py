@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +255,29 @@ def test_where_an_archive_goes(outfile: str | None, path: str, tmp_path: Path) -
     found = final_path(asset, tmp_path / "files", outfile)
 
     assert found == Path(os.path.normpath(tmp_path / path.format(title=asset.title)))
+
+
+@pytest.mark.parametrize("outfile", [5, b"x.zip", ["x.zip"]])
+def test_a_name_of_another_type_is_no_file(outfile: Any, tmp_path: Path) -> None:
+    """The message has the value; it was taken for the text that Python shows of it."""
+    with pytest.raises(TypeError, match=re.escape(f"not {outfile!r}")):
+        final_path(as_item(made()).data, tmp_path, outfile)
+
+
+def test_a_name_that_no_file_can_have_is_left_to_the_download(tmp_path: Path) -> None:
+    """Its length is no error of the system in the middle of nothing."""
+    assert final_path(as_item(made()).data, tmp_path, "a" * 300) == tmp_path / ("a" * 300)
+
+
+def test_an_asset_that_a_user_added_has_its_size() -> None:
+    """Pystac puts an object of its own class among the assets."""
+    item = Item("own", None, None, datetime(2025, 1, 1, tzinfo=UTC), {})
+    item.add_asset("a.zip", pystac.Asset("https://h/a.zip", description="File size: 5 bytes",
+                                         roles=["data"]))  # fmt: skip
+
+    assert (item.filesize, item.data_asset_checksum, item.data_asset.href) == (
+        5, None, "https://h/a.zip",
+    )  # fmt: skip
 
 
 def test_importing_the_package_needs_no_pystac() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,22 @@ def test_bad_value(
 
     assert str(caught.value).isprintable()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("positional", "given", "named"),
+    [
+        (("k",), {"api_key": "j"}, "each once"),
+        (tuple("abcdefghijkl"), {}, "in this order"),
+        ((), {"s3_credentials": 5}, "s3_credentials is a function, not int"),
+    ],
+)
+def test_arguments_that_no_function_takes(
+    positional: tuple[str, ...], given: dict[str, Any], named: str
+) -> None:
+    """None is dropped without a word."""
+    with pytest.raises(TypeError, match=named):
+        Config(*positional, **given)
 
 
 def test_key_name(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from geodes_tasks.errors import CatalogueUnavailableError, SearchError
 from geodes_tasks.settings import config
 from geodes_tasks.stac import catalog
-from geodes_tasks.stac.paging import Page, Results
+from geodes_tasks.stac.paging import EMPTY_PAGES, Page, Results
 from geodes_tasks.stac.query import Search, moment, order, tile_code
 from geodes_tasks.transports.http.exchange import Reply
 from geodes_tasks.transports.http.http_client import HttpClient
@@ -276,17 +278,76 @@ def test_a_link_to_a_next_page_is_followed(cap: int) -> None:
     assert list(Results(Search(start="2025").parts(), fetch)) == items
 
 
-def test_a_link_to_a_next_page_that_is_empty_ends_the_search() -> None:
-    """A portal that links to a next page from each page is not searched for ever."""
-    pages = [{"features": [{"id": "a"}], "links": [{"rel": "next"}]}] + [
-        {"features": [], "links": [{"rel": "next"}]}
-    ] * 2
+@pytest.mark.parametrize(
+    ("empty", "found", "asked"),
+    [(1, ["a", "b"], 4), (EMPTY_PAGES, ["a", "b"], EMPTY_PAGES + 3), (99, ["a"], EMPTY_PAGES + 2)],
+)
+def test_empty_pages_with_a_link_to_the_next_are_skipped(
+    empty: int, found: list[str], asked: int
+) -> None:
+    """What follows them is found; a portal whose pages all have a link is not read for ever."""
+    more = [{"rel": "next"}]
+    pages: list[dict[str, Any]] = [{"features": [{"id": "a"}], "links": more}]
+    pages += [{"features": [], "links": more}] * empty + [{"features": [{"id": "b"}]}, {}]
     rest = iter(pages)
 
-    assert list(Results(Search(start="2025").parts(), lambda *_: Page.of(next(rest)))) == [
-        {"id": "a"}
-    ]
-    assert len(list(rest)) == 1
+    items = Results(Search(start="2025").parts(), lambda *_: Page.of(next(rest)))
+
+    assert [item["id"] for item in items] == found
+    assert len(pages) - len(list(rest)) == asked
+
+
+def test_a_first_page_may_be_empty() -> None:
+    """Its length is not that of a page."""
+    links = [{"rel": "next"}]
+    pages = [{"features": [], "links": links}, {"features": [{"id": "a"}], "links": links}, {}]
+    sizes: list[int] = []
+
+    def fetch(_: Any, number: int, size: int) -> Page:
+        sizes.append(size)
+        return Page.of(pages[number - 1])
+
+    assert list(Results(Search(start="2025").parts(), fetch)) == [{"id": "a"}]
+    assert sizes == [80, 80, 80]
+
+
+@pytest.mark.parametrize(
+    ("search", "named"),
+    [
+        ({"query": "dataset"}, "query: is {property: {operator: value}}, not 'dataset'"),
+        ({"query": [1]}, "not [1]"),
+        ({"query": {5: 1}}, "not {5: 1}"),
+        ({"query": {"a": b"x"}}, "query: b'x' is no text, number or time"),
+        ({"query": {"a": {"in": [1j]}}}, "1j is no text"),
+        ({"collections": 5}, "collections: are texts, not 5"),
+        ({"collections": ["C", None]}, "not None"),
+        ({"ids": [5]}, "ids: are texts, not 5"),
+        ({"start": 5}, "5: is no time"),
+        ({"end": "0001-01-01T00:00+14:00"}, "is no time"),
+        ({"sort_by": [5]}, "sort_by: has 5, which has no"),
+        ({"sort_by": [{"field": 5}]}, "sort_by: has {'field': 5}"),
+    ],
+)
+def test_a_value_of_another_type_is_named(search: dict[str, Any], named: str) -> None:
+    """A mistake in a search is one clear line, not an error of a library below."""
+    with pytest.raises(SearchError, match=re.escape(named)):
+        list(Search(**search).parts())
+
+
+def test_what_programs_write_is_taken() -> None:
+    """One id or one field to sort by alone, an iterator, numbers of decimal, the last year."""
+    (found,) = Search(
+        ids="URN:A",
+        collections=iter(["C"]),  # type: ignore[arg-type]
+        sort_by={"field": "datetime", "direction": "desc"},
+        query={"eo:cloud_cover": {"lte": Decimal("20.5")}},
+        end="9999",
+    ).parts()
+
+    assert (found["ids"], found["collections"]) == (["URN:A"], ["C"])
+    assert found["sortBy"][0] == {"field": "datetime", "direction": "desc"}
+    assert found["query"]["eo:cloud_cover"] == {"lte": 20.5}
+    assert found["query"]["start_datetime"] == {"lte": "9999-12-31T23:59:59.999Z"}
 
 
 @pytest.mark.parametrize(

@@ -353,11 +353,25 @@ def test_pygeodes_objects(pygeodes: Any) -> None:
     frame = pygeodes.frame(items, {"identifier"})
 
     rows = [row for _, row in frame.iterrows()]
-    records = frame.to_dict("records")
-    for objects in (items, iter(items), frame, frame["item"], frame["item"].values, rows, records):
+    named, records = list(frame.itertuples()), frame.to_dict("records")
+    columns = frame["item"], frame["item"].values
+    for objects in (items, iter(items), frame, *columns, rows, named, records):
         assert told(readers.items_of(objects)) == ["A", "B"]
-    for one in (items[0], rows[0], records[0]):
+    for one in (items[0], rows[0], named[0], records[0]):
         assert told(readers.items_of(one)) == ["A"]
+
+
+def test_tables_of_other_programs() -> None:
+    """The items of a table are JSON text after a geographic file, or its rows are items."""
+    pandas = pytest.importorskip("pandas")
+    texts = pandas.DataFrame({"id": ["a", "b"], "item": [json.dumps(A), json.dumps(B)]})
+
+    assert told(readers.items_of(texts)) == ["A", "B"]
+    assert told(readers.items_of(json.dumps(A))) == ["A"]
+    assert told(readers.items_of(pandas.DataFrame([A, B]))) == ["A", "B"]
+    assert told(readers.items_of(pandas.DataFrame({"name": ["a"]}))) == [
+        "element 1 of the given object: is JSON but no STAC item; its keys: name"
+    ]
 
 
 def test_pystac_objects() -> None:
