@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from geodes_tasks import transports as transport_table
 from geodes_tasks.client import single_downloads
-from geodes_tasks.errors import GeodesTasksError, Reaction
+from geodes_tasks.errors import GeodesTasksError, LeaseLostError, Reaction
 from geodes_tasks.ledger import Ledger, Running
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, download_id
 from geodes_tasks.model.formatting import human_seconds
@@ -40,6 +40,8 @@ Answer = TypeVar("Answer")
 
 SHOW_S = 0.2
 """Time between two updates of the progress, in seconds."""
+SHARED_S = 0.5
+"""Time to another attempt when a second download of the same file took the bytes, in seconds."""
 _NO_USE = {Reaction.AUTH, Reaction.OFFLINE, Reaction.LOCAL, Reaction.FINAL}
 """Reactions that a short wait never mends: a user has to act, or hours pass."""
 
@@ -119,6 +121,9 @@ def patiently(
     def wait_after(error: GeodesTasksError) -> float:
         nonlocal decision, attempts
         attempts += 1
+        if isinstance(error, LeaseLostError) and attempts < settings.max_attempts:
+            # Another thread or process downloads the same file, and continues with these bytes.
+            return SHARED_S
         decision = retry.decide(error, attempts, seed, settings)
         if not decision.retry or error.reaction in _NO_USE:
             answer = key_check.KeyCheck(settings).classify(error, settings.account)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -37,6 +38,8 @@ from geodes_tasks.transports import Transport
 EXPECTED_BYTES = 1 << 40
 """Bytes that are expected of a file at its final name where the catalogue has no size: 1 TiB."""
 DEFAULT_ALGORITHM = "md5"
+_LOCK, _LAST = threading.Lock(), [0]
+"""The last token of this process, and the lock around it."""
 
 
 def download(
@@ -76,7 +79,7 @@ def download(
         GeodesTasksError: what the transports and ``callbacks`` raise.
     """
     callbacks = callbacks or Callbacks()
-    token = token or str(time.time_ns() // 1_000_000)
+    token = token or _new_token()
     if asset.unpack:
         options: dict[str, Any] = {"callbacks": callbacks, "token": token, "suspect": suspect}
         whole = partial(download, **options)
@@ -108,6 +111,13 @@ def download(
                 part.leftovers.sweep()
             return _published(fetch, checksum, None if replace else names)
     return multi_object.download_product(asset, final, folder, callbacks, token, download)
+
+
+def _new_token() -> str:
+    """Return the time in milliseconds; threads that call at the same time get different numbers."""
+    with _LOCK:
+        _LAST[0] = max(_LAST[0] + 1, time.time_ns() // 1_000_000)
+        return str(_LAST[0])
 
 
 def discard(asset: Asset, final: Path, token: str) -> None:

@@ -10,8 +10,10 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pygeodes
@@ -82,6 +84,26 @@ def whole(standin: StandIn, item: ItemJson) -> bytes:
 def title(item: ItemJson) -> str:
     """Give the file name of an item's archive."""
     return next(str(key) for key in item["assets"] if key.endswith(".zip"))
+
+
+# --- at the same time ---
+
+
+def test_threads_that_download_one_item_get_its_file(
+    standin: StandIn, conf: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of them publishes; the others find the file, and none tells of leases or other files."""
+    standin.settings.change(rate=400 * KiB)
+    geodes, item = Geodes(conf), standin.add_item(200 * KiB)
+    # The worst case: all of them begin in one millisecond.
+    clock = SimpleNamespace(time_ns=lambda: 1_800_000_000_000_000_000)
+    monkeypatch.setattr("geodes_tasks.transfer.download.time", clock)
+
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(geodes.download_item_archive, [item] * 4))
+
+    assert [path.read_bytes() for path in paths] == [whole(standin, item)]
+    assert list((tmp_path / "downloads").iterdir()) == list(paths)
 
 
 # --- the page ----------------------------------------------------------------------------------
