@@ -106,4 +106,6 @@ def enqueue(
         # The workers of a cluster have published their folders; one machine has no worker yet.
         shared = None if private is not None else folder
         run = runs.admitted(planned, found.conf, batch, rank=rank, folder=shared)
+        if private is not None:
+            found.ledger.control.keep(run.batch.id)
     return Batch(run.batch.id, None, conf, private, is_empty=not run.receipt.downloads)

@@ -84,6 +84,9 @@ class Waiting:
         deadline = math.inf if timeout is None else self.began + timeout
         if self.machine is not None and (first := reading.status(self.batch)).unfinished:
             self.machine.start_workers(first.unfinished, first.bytes_left)
+        if self.until != "key" and self.folder is not None:
+            # Its handle outlasts an interrupted wait, and runs of other batches.
+            self.ledger.control.keep(self.batch)
         with self.view:
             while True:
                 status = reading.status(self.batch)

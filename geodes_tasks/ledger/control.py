@@ -52,15 +52,24 @@ class Control(Part):
 
         Args:
             broker_keys: Keys of the broker to remove.
-            wanted: Batches of earlier runs that this run continues.
+            wanted: Batches of earlier runs that this run continues. So it does with those of
+                :meth:`keep`, and with what was enqueued or retried between two runs.
         """
         with self._connection.commands() as redis:
             if wanted:
                 redis.sadd(self._key("wanted"), *wanted)
             redis.set(self._key("run"), "on")
             accounts = redis.smembers(self._key("accounts"))
-            continued = redis.smembers(self._key("wanted"))
-            self._set_aside(set(redis.zrange(self._key("batches"), 0, -1)) - continued, accounts)
+            names = redis.zrange(self._key("batches"), 0, -1)
+            pipeline = redis.pipeline(transaction=False)
+            for name in names:
+                pipeline.hgetall(self._key("batch", name))
+            continued = redis.smembers(self._key("wanted")) | {
+                name
+                for name, counters in zip(names, pipeline.execute(), strict=True)
+                if "is_kept" in counters and count_unfinished(counters)
+            }
+            self._set_aside(set(names) - continued, accounts)
             for account in accounts:
                 self._accounts.reset(account)
                 # Interrupted here, recovery finds that these messages are lost.
@@ -78,6 +87,13 @@ class Control(Part):
                 redis.hset(self._key("sources"), "hosts", hosts)
             ended = "wanted", "workers", "slots", "slots_of", "recoverer", *broker_keys
             redis.unlink(*map(self._key, ended))
+
+    def keep(self, batch: str) -> None:
+        """Let all runs on a private server continue a batch until it is over, for its handle."""
+        key = self._key("batch", batch)
+        with self._connection.commands() as redis:
+            if redis.exists(key):
+                redis.hset(key, "is_kept", "1")
 
     def _set_aside(self, batches: Collection[str], accounts: Collection[str]) -> None:
         """Mark batches as those of earlier runs: nothing that is ready in them starts."""

@@ -111,6 +111,21 @@ def test_a_wait_takes_over_when_the_run_that_it_relied_on_ends(
     assert servers_in(tmp_path) == []
 
 
+def test_an_interrupted_wait_cancels_no_other_batch(standin: StandIn, tmp_path: Path) -> None:
+    """Each batch of a folder is downloaded by its own wait, whatever ended the others early."""
+    standin.settings.change(rate=200 * KiB)
+    conf = config.load(api_key=KEY, portal_url=standin.url, s3_endpoint_url="http://127.0.0.1:1",
+                       quota="off", max_concurrent=1)  # fmt: skip
+    items = [standin.add_item(100 * KiB) for _ in range(4)]
+    first, second = (geodes_tasks.enqueue(items[n : n + 2], download_dir=tmp_path / "out",
+                                          conf=conf) for n in (0, 2))  # fmt: skip
+
+    with pytest.raises(TimeoutError):
+        first.wait(0.3, quiet=True)
+
+    assert [one.wait(60, quiet=True).outcomes["DOWNLOADED"] for one in (first, second)] == [2, 2]
+
+
 def test_a_fork_during_a_run_keeps_no_lock(folder: Path) -> None:
     """A pool of processes that is made meanwhile does not keep the folder busy for ever."""
     with OneMachine(config.load(), folder):

@@ -71,6 +71,29 @@ def test_what_is_enqueued_between_two_runs_is_for_the_next(fake_ledger: Ledger) 
     assert state_of(fake_ledger, request_of("a")) is State.REVOKED
 
 
+def test_a_batch_with_a_handle_is_continued_until_it_is_over(fake_ledger: Ledger) -> None:
+    """Interrupted runs of other batches do not cancel it; when it is over it is one of the past."""
+    ask(fake_ledger, request_of("a"), batch="handle")
+    ask(fake_ledger, request_of("b"), batch="other")
+    fake_ledger.control.keep("handle")
+    fake_ledger.control.keep("unknown")
+
+    for _ in range(2):
+        fake_ledger.control.begin_run([])
+        while fake_ledger.control.end_left_overs():
+            pass
+    sent = sent_ids(fake_ledger)
+    fake_ledger.control.cancel([request_of("a").download_id])
+    fake_ledger.control.begin_run([])
+    ask(fake_ledger, request_of("a"), batch="new")
+
+    assert sent == [request_of("a").download_id]
+    assert state_of(fake_ledger, request_of("b")) is State.REVOKED
+    assert "unknown" not in fake_ledger.reading.batches()
+    assert "handle" not in fake_ledger.reading.batches()
+    assert_counts_are_right(fake_ledger)
+
+
 def test_what_is_retried_between_two_runs_is_for_the_next(fake_ledger: Ledger) -> None:
     """The retry of a batch of an earlier run is taken up by the next one; the rest stays ended."""
     failed(fake_ledger, request_of("a"), batch="monday")
