@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 from rich.live import Live
+from rich.text import Text
 
 from geodes_tasks.client import ledgers, single_downloads
 from geodes_tasks.client.local_server import known_folders
@@ -217,14 +219,20 @@ def _shown(settings: Config, *, plain: bool) -> Iterator[Callable[[Profile], Non
         return
     if html.in_notebook():
         cell = html.Cell()
-        yield lambda _: cell.draw("".join(map(html.picture, _of_ledgers(settings, _unfinished))))
+        yield lambda profile: cell.draw(
+            "".join(map(html.picture, _of_ledgers(settings, _unfinished)))
+            or f"<p>{escape(profile.line())}</p>"
+        )
         return
     # Without its own thread: between two readings nothing on the screen changes.
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda _: live.update(
-            Picture([one for each in _of_ledgers(settings, _unfinished) for one in sections(each)]),
-            refresh=True,
-        )
+
+        def show(profile: Profile) -> None:
+            rows = [one for each in _of_ledgers(settings, _unfinished) for one in sections(each)]
+            # At the end nothing is unfinished: the line stays on the screen.
+            live.update(Picture(rows) if rows else Text(profile.line()), refresh=True)
+
+        yield show
 
 
 def _of_ledgers(

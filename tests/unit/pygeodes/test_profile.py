@@ -59,8 +59,29 @@ def test_a_watched_profile_is_the_picture_of_watch(
 
     with profiles._shown(config.load(), plain=False) as show:
         show(Profile())
+        during = out.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+        fake_ledger.control.cancel([request_of("a").download_id])
+        show(Profile())
 
+    assert "BATCHES" in during
+    assert "0 of 1 done, 1 queued" in during
+    assert "no worker is alive" in during
+    # The screen is not left empty.
     text = out.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
-    assert "BATCHES" in text
-    assert "0 of 1 done, 1 queued" in text
-    assert "no worker is alive" in text
+    assert "Current downloads: 0 | Pending downloads: 0" in text
+
+
+def test_a_watched_profile_leaves_a_line_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing is unfinished the cell is not empty."""
+    drawn: list[str] = []
+    monkeypatch.setattr("geodes_tasks.monitoring.html.in_notebook", lambda: True)
+    monkeypatch.setattr(
+        "geodes_tasks.monitoring.html.Cell.draw", lambda _, text: drawn.append(text)
+    )
+    monkeypatch.setattr(profiles, "known_folders", lambda *_: [])
+
+    with profiles._shown(config.load(), plain=False) as show:
+        show(Profile())
+
+    assert len(drawn) == 1
+    assert "Current downloads: 0 | Pending downloads: 0" in drawn[0]
