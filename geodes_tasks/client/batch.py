@@ -188,7 +188,7 @@ class Batch:
             return verb(steering)
 
     def results(self) -> list[DownloadRecord]:
-        """Return the record of each download, in the order of the requests.
+        """Return the records in the order of enqueueing; refused or present ones may stand apart.
 
         Raises:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis.
@@ -223,7 +223,7 @@ class Batch:
         return [one for one in found if one is not None and one.state is State.FAILURE]
 
     def to_dataframe(self) -> Any:
-        """Return a pandas data frame with a row for each download, in order.
+        """Return a pandas data frame with a row for each download, ordered as ``results()``.
 
         Raises:
             MissingPackageError: pandas is not installed.
