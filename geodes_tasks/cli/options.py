@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,15 +23,21 @@ from geodes_tasks.settings.quota import parse_rate
 option, argument = (partial(one, show_default=False) for one in (typer.Option, typer.Argument))
 """An option and an argument whose help names the default itself, or that have none."""
 
+_PLAIN_WORD = re.compile(r"\w[\w.,:@%+=/-]*")
+"""A word that means itself in every shell, and is no option."""
+
 
 def complete_batch(incomplete: str) -> list[str]:
-    """Return the names of batches for the completion of a shell; none where no Redis answers."""
+    """Return the names of batches for the completion of a shell; none where no Redis answers.
+
+    A name with a character that a shell obeys is left out: zsh would run a command in it at once.
+    """
     # The shell shows every line that is printed here as a completion: an error prints nothing.
     try:
         names = [one.id for one in batches()]
     except GeodesTasksError:
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [one for one in names if one.startswith(incomplete) and _PLAIN_WORD.fullmatch(one)]
 
 
 def rate_text(text: str) -> str:

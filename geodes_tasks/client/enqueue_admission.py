@@ -105,6 +105,8 @@ def check_batch_name(name: str) -> None:
     if not name.strip() or not name.isprintable() or len(name) > BATCH_NAME:
         problem = f"{printable(name)!r} is no name: 1 to {BATCH_NAME} printable characters"
         raise ConfigError("--batch", problem, hint)
+    if name.startswith("-"):
+        raise ConfigError("--batch", f"{name!r} is an option where a command names the batch", hint)
     if ":downloads" in name or ":ready" in name:
         raise ConfigError("--batch", f"{name!r} is what the ledger calls parts of a batch", hint)
 

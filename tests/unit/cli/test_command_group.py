@@ -11,10 +11,11 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from geodes_tasks.cli import command_group, output, worker_flower
+from geodes_tasks.cli import command_group, options, output, worker_flower
 from geodes_tasks.cli.command_group import (
     MODULES,
     exit_code_of,
@@ -230,6 +231,17 @@ def test_commands_and_formats_are_completed() -> None:
 
     assert commands == ["report", "retry", "resume"]
     assert sorted(formats) == ["markdown", "md5sums"]
+
+
+def test_only_names_that_no_shell_obeys_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other users of Redis name batches, and zsh runs a command in a completion at once."""
+    names = [r"\$(touch x)", "`x`", "a b", "a;x", "--all", "~root", "a\nb", "été.2025:a/b@c"]
+    monkeypatch.setattr(
+        options, "batches", lambda: [SimpleNamespace(id=name) for name in [*names, "april"]]
+    )
+
+    assert options.complete_batch("") == ["été.2025:a/b@c", "april"]
+    assert options.complete_batch("a") == ["april"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -214,6 +214,7 @@ def test_a_batch_may_be_called_so(name: str) -> None:
     ("name", "problem"),
     [
         ("", "is no name"), (" ", "is no name"), ("a\nb", "is no name"), ("\x1b[2J", "is no name"),
+        ("--all", "is an option"),
         ("x" * 129, "1 to 128"), ("a:downloads", "parts of a batch"), ("a:ready:b", "parts of"),
     ],
 )  # fmt: skip
