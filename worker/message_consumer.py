@@ -174,6 +174,9 @@ class MessageConsumer(Consumer):  # type: ignore[misc] # celery has no types
 
         def guarded(message: Any) -> None:
             try:
+                # kombu could not unpack it; Celery would keep it until its ETA, and take more.
+                if message is not None and (message.errors or message.headers.get("eta")):
+                    raise ValueError("compressed, or for later")
                 handle(message)
             except MALFORMED as error:
                 if is_task(message):
@@ -258,12 +261,13 @@ class _Commands(threading.Thread):
 
 
 def is_task(message: Any) -> bool:
-    """Return whether a message has the form of a task, so that an error with it is the worker's."""
+    """Return whether a message has the form of our task, so that an error is the worker's."""
     try:
         arguments, named, embedded = message.payload
         headers = message.headers
         return (
-            isinstance(headers["id"], str)
+            not headers.get("eta")
+            and isinstance(headers["id"], str)
             and isinstance(headers["task"], str)
             and isinstance(arguments, list)
             and isinstance(named, dict)

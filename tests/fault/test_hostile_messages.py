@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import uuid
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 
 from geodes_tasks.model.states import State
 from geodes_tasks.tasks.app import QUEUE, TASK
-from tests.fault.scene import KiB, Scene, wrong
+from tests.fault.scene import KiB, MiB, Scene, wrong
 from tests.servers import wait_until
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ def message(body: bytes, content_type: str = "application/json", task: str = TAS
             "delivery_info": {"exchange": "", "routing_key": QUEUE},
         },
     })  # fmt: skip
+
+
+NO_TASK = json.dumps([[], {"item": "a", "file": "b", "size": "c"}, {}]).encode()
+"""Body of a message for a download that nobody enqueued."""
+
+
+def with_header(text: str, name: str, value: str) -> str:
+    """Give a message one more header."""
+    found = json.loads(text)
+    found["headers"][name] = value
+    return json.dumps(found)
 
 
 def push(scene: Scene, *texts: str) -> None:
@@ -87,6 +99,31 @@ def test_unknown_tasks_and_rubbish_stop_nobody(scene: Scene) -> None:
 
     goes_on(scene)
     assert one.alive
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_compressed_message_is_not_unpacked(scene: Scene, pool: str) -> None:
+    """kombu makes gigabytes of a megabyte for whoever names a compression in a header."""
+    one = scene.worker("one", options=("--pool", pool))
+    packer = zlib.compressobj()
+    bomb = b"".join([packer.compress(bytes(MiB)) for _ in range(500)]) + packer.flush()
+    kinds = "application/x-gzip", "gzip", "xz", "zstd", "no compression"
+
+    push(scene, *[with_header(message(bomb), "compression", kind) for kind in kinds])
+
+    goes_on(scene)
+    status = Path(f"/proc/{one.pid}/status").read_text()
+    assert int(status.partition("VmHWM:")[2].split()[0]) < 300 * KiB, scene.logs
+
+
+def test_a_message_for_later_is_dropped(scene: Scene) -> None:
+    """The program sends none: Celery would keep as many as come, in memory."""
+    one = scene.worker("one")
+
+    push(scene, with_header(message(NO_TASK), "eta", "2099-01-01T00:00:00+00:00"))
+
+    scene.until(lambda: "a malformed message was dropped" in one.text, 30, "the refusal")
+    goes_on(scene)
 
 
 def test_text_that_is_no_message(scene: Scene) -> None:
