@@ -14,13 +14,10 @@ from celery.exceptions import ImproperlyConfigured
 from celery.worker import WorkController
 from celery.worker.control import Panel, nok, revoke
 
-from geodes_tasks.errors import (
-    GeodesTasksError,
-    LedgerSchemaError,
-    LedgerUnavailableError,
-)
+from geodes_tasks.errors import GeodesTasksError, LedgerError, LedgerSchemaError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.checks import Level, server_checks
+from geodes_tasks.ledger.key_repair import remove_rubbish
 from geodes_tasks.settings.account_keys import loose_key_files
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import masked
@@ -75,7 +72,7 @@ def replace_pool_buttons(worker: WorkController) -> None:
 
 
 def report(settings: Config) -> None:
-    """Log a warning for each setting that puts downloads at risk.
+    """Log a warning for each setting that puts downloads at risk, and mend keys of another type.
 
     Raises:
         ImproperlyConfigured: the ledger has downloads that this version cannot work on.
@@ -88,9 +85,11 @@ def report(settings: Config) -> None:
         for check in server_checks(ledger.connection):
             if check.level is not Level.OK:
                 logger.warning("%s", check)
+        # Of the broker's keys too: Celery does not start with one of another type.
+        remove_rubbish(ledger.connection)
     except LedgerSchemaError as error:
         raise ImproperlyConfigured(f"{error}. {error.hint}") from error
-    except LedgerUnavailableError as error:
+    except LedgerError as error:
         logger.warning("%s", error)
 
 

@@ -14,6 +14,12 @@ KEYS = {
     "settles": "string", "directories": "hash", "recoverer": "string", "ledger_id": "string",
     "open": "set", "over": "hash", "kept": "zset", "run": "string", "earlier": "set",
     "left_over": "hash", "wanted": "set",
+    # Of the broker: kombu writes its bindings when a worker or a sender connects.
+    "geodes": "list",
+    **dict.fromkeys(
+        map("_kombu.binding.{}".format,
+            ("geodes", "celeryev", "celery.pidbox", "reply.celery.pidbox")), "set",
+    ),
 }  # fmt: skip
 """Keys that programs read without a script, with their types."""
 PARTS = {

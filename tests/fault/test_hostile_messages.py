@@ -21,6 +21,11 @@ from tests.servers import wait_until
 if TYPE_CHECKING:
     from geodes_tasks.client.batch import Batch
 
+BROKER_KEYS = [QUEUE, *(f"_kombu.binding.{name}" for name in (
+    QUEUE, "celeryev", "celery.pidbox", "reply.celery.pidbox"
+))]  # fmt: skip
+"""Keys that kombu reads or writes."""
+
 
 class Bomb:
     """What writes a file when it is unpickled."""
@@ -150,12 +155,15 @@ def test_rubbish_among_commands_ends_no_worker(scene: Scene) -> None:
     assert one.alive, scene.logs
 
 
-def test_a_queue_that_is_no_list_ends_no_worker(scene: Scene) -> None:
-    """The broker refuses each question for a message, until the key is one again."""
-    one, ledger = scene.worker("one"), scene.ledger.connection
-    ledger.client.set(ledger.key(QUEUE), "rubbish")
-    scene.until(lambda: "WRONGTYPE" in one.text, 30, "the refusals")
-    ledger.client.delete(ledger.key(QUEUE))
+@pytest.mark.parametrize("name", BROKER_KEYS)
+def test_a_key_of_the_broker_of_another_type_is_removed(scene: Scene, name: str) -> None:
+    """A worker starts, and one that runs goes on, though `client` may write to these keys."""
+    ledger = scene.ledger.connection
+    ledger.client.set(ledger.key(name), "rubbish")
+    one = scene.worker("one")
+    ledger.client.delete(ledger.key(name))
+    ledger.client.set(ledger.key(name), "rubbish")
+    scene.until(lambda: ledger.client.type(ledger.key(name)) != "string", 30, "the repair")
 
     goes_on(scene)
     assert one.alive, scene.logs
