@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from geodes_tasks.errors import GeodesTasksError, LedgerError, LedgerSchemaError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.checks import Level, server_checks
 from geodes_tasks.ledger.key_repair import remove_rubbish
+from geodes_tasks.model.atomic_write import replacing
 from geodes_tasks.settings.account_keys import loose_key_files
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.urls import masked
@@ -139,10 +139,8 @@ def _remembered(file: Path) -> tuple[str, str] | None:
 def _remember(file: Path, ledger_id: str) -> None:
     """Replace the file atomically, and remove those of ledgers that are not used any more."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # rename(2) is atomic: workers of one host that connect at once never read half an id.
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(f"{ledger_id} {datetime.now(UTC).isoformat(timespec='seconds')}\n")
-    scratch.replace(file)
+    with replacing(file) as stream:
+        stream.write(f"{ledger_id} {datetime.now(UTC).isoformat(timespec='seconds')}\n")
     for other in file.parent.iterdir():
         # Another worker may remove it first.
         with contextlib.suppress(FileNotFoundError):

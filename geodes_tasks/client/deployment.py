@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import shutil
@@ -14,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from geodes_tasks.errors import ConfigError, DeploymentError
+from geodes_tasks.model.atomic_write import replacing
 from geodes_tasks.settings.config import Config
 
 USERS = ("worker", "client", "viewer", "flower", "replica", "sentinel")
@@ -118,18 +118,11 @@ def _kept(path: Path, new: str = "") -> str:
     return password
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def _write(path: Path, text: str, permissions: int) -> None:
     """Write a file in one step; no other user can read it at any moment."""
-    # rename(2) replaces in one step: a Redis that starts meanwhile never reads half a file.
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    # O_EXCL follows no link, and takes no file that others may read (open(2)).
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
+    with replacing(path, permissions=permissions, encoding="utf-8") as stream:
         stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())  # rename(2) may reach the disk before the bytes
-    scratch.replace(path)
 
 
 def copy_deploy_files(folder: Path) -> list[Path]:

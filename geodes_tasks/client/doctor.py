@@ -108,7 +108,7 @@ def folder_checks(settings: Config) -> Iterator[Check]:
     """Check the download folder, and in one-machine mode the folder of the private ledger."""
     folder = Path(settings.download_dir).absolute()
     # The folder is not made: a diagnosis leaves nothing behind.
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = disk.nearest(folder)
     try:
         disk.probe(there)
     except GeodesTasksError as error:
@@ -133,7 +133,7 @@ def _state_folder(settings: Config) -> Iterator[Check]:
     if has_cluster(settings):
         return
     state = settings.state_dir.expanduser().absolute()
-    there = next(path for path in (state, *state.parents) if path.exists())
+    there = disk.nearest(state)
     if not (there.is_dir() and os.access(there, os.W_OK)):
         error = ConfigError("GEODES_TASKS_STATE_DIR", f"{state} cannot be written to")
         yield Check("state", Level.PROBLEM, str(error), "Set GEODES_TASKS_STATE_DIR elsewhere.")

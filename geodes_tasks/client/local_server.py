@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from geodes_tasks.errors import (
     PrivateProcessError,
 )
 from geodes_tasks.ledger import Ledger
+from geodes_tasks.model.atomic_write import replacing
 from geodes_tasks.settings import config
 from geodes_tasks.settings.config import Config
 from geodes_tasks.tasks.app import BROKER_KEYS, PARENT_VARIABLE
@@ -134,9 +134,8 @@ class OneMachine:
         with _state_errors():
             self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Never cut short, also not on a full volume: the commands find the ledger by it.
-            part = self.state / f"{FOLDER}.{os.getpid()}.{threading.get_ident()}"
-            part.write_bytes(os.fsencode(self.folder))
-            part.replace(self.state / FOLDER)
+            with replacing(self.state / FOLDER, "wb") as stream:
+                stream.write(os.fsencode(self.folder))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from geodes_tasks.ledger import Ledger, Request
 from geodes_tasks.model.asset import GEODES, PREVIEW_ROUTE, S3
 from geodes_tasks.model.formatting import human_bytes, human_seconds, plural
 from geodes_tasks.settings.config import Config
+from geodes_tasks.transfer.disk import nearest
 from geodes_tasks.transports import chosen
 
 HOUR_S = 3600.0
@@ -120,8 +121,7 @@ class Quote:
         """Return the free bytes of the volume; None where this host does not have the folder."""
         folder = Path(self.settings.download_dir)
         with contextlib.suppress(OSError):
-            exists = next(one for one in (folder, *folder.parents) if one.exists())
-            return shutil.disk_usage(exists).free
+            return shutil.disk_usage(nearest(folder)).free
         return None
 
     def lines(self) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from geodes_tasks.errors import ItemError
 from geodes_tasks.model.asset import GEODES, Asset
+from geodes_tasks.model.atomic_write import replacing
 from geodes_tasks.model.formatting import cell, printable
 from geodes_tasks.stac import assets as stac_assets
 from geodes_tasks.stac.item_properties import identifier_of, property_of, text_of
@@ -49,16 +50,8 @@ def write(items: Iterable[Item], output: Path) -> int:
             return form(items, stream)
     # Behind a symbolic link its target is replaced, and the link stays.
     output = Path(os.path.realpath(output)) if is_followed else output
-    part = output.with_name(f".{output.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        # In a shared folder a link may have this name: O_EXCL follows none (open(2)).
-        with part.open("x", encoding="utf-8", newline="") as stream:
-            written = form(items, stream)
-        os.replace(part, output)  # noqa: PTH105 - as everywhere files are published
-    finally:
-        part.unlink(missing_ok=True)
-    return written
+    with replacing(output, encoding="utf-8", newline="") as stream:
+        return form(items, stream)
 
 
 def write_collection(items: Iterable[Item], stream: TextIO) -> int:

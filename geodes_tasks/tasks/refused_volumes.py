@@ -142,7 +142,7 @@ class RefusedVolumes:
         for key, refusal in tuple(self._refusals.items()):
             with contextlib.suppress(DiskError, NotAFileError, OSError):
                 # Its folder may be gone, with the batch, and is not made for this.
-                folder = next(one for one in (refusal.folder / "x").parents if one.is_dir())
+                folder = disk.nearest(refusal.folder)
                 space = disk.space_of(folder)
                 is_full = space.is_known and space.usable_bytes <= refusal.least_bytes
                 # A download that comes tries more than a test file can.

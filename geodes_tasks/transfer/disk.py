@@ -203,6 +203,12 @@ def check_mounted(folder: str) -> None:
     _MOUNTS.add(folder)
 
 
+def nearest(path: Path) -> Path:
+    """Return a path where something has it, else the nearest folder above it that is there."""
+    # os.path: no error for a name that is too long, or a folder that this user may not search.
+    return next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110
+
+
 def probe(folder: Path) -> None:
     """Check that files can be written in a folder; the folder is created if it does not exist.
 

@@ -33,6 +33,7 @@ from geodes_tasks.transfer.disk import (
     closing,
     create,
     disk_errors,
+    nearest,
     open_below,
     open_file,
     space_of,
@@ -153,7 +154,7 @@ class Unpacked:
                 files = selected(files, asset.members, asset.title)
             check_readable(files.values(), asset.title)
             with disk_errors(self.final):
-                space = space_of(next(one for one in self.final.parents if one.exists()))
+                space = space_of(nearest(self.final.parent))
             space.check_capacity(self.final, sum(info.file_size for info in files.values()))
             members = {
                 path: MemberFile(path, info.file_size, f"{info.CRC:08x}")

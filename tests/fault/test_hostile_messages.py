@@ -108,7 +108,7 @@ def test_unknown_tasks_and_rubbish_stop_nobody(scene: Scene) -> None:
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_compressed_message_is_not_unpacked(scene: Scene, pool: str) -> None:
-    """kombu makes gigabytes of a megabyte for whoever names a compression in a header."""
+    """Kombu makes gigabytes of a megabyte for whoever names a compression in a header."""
     one = scene.worker("one", options=("--pool", pool))
     packer = zlib.compressobj()
     bomb = b"".join([packer.compress(bytes(MiB)) for _ in range(500)]) + packer.flush()

@@ -153,3 +153,10 @@ def test_no_descriptor_stays_open_on_the_way(tmp_path: Path, missing: str) -> No
     assert descriptors() == before
     assert (tmp_path / "x" / missing).is_dir()
     os.close(top)
+
+
+def test_the_nearest_folder_of_a_path_that_the_system_refuses(tmp_path: Path) -> None:
+    """A name that is too long, as a folder that this user may not search, is not there."""
+    assert disk.nearest(tmp_path / ("x" * 300) / "a") == tmp_path
+    assert disk.nearest(tmp_path / "a" / "b") == tmp_path
+    assert disk.nearest(tmp_path) == tmp_path
