@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -323,7 +324,9 @@ def runtime_folder() -> Path:
     except OSError as error:
         # Anybody can put a file or a dangling link of this name into a shared folder.
         raise ConfigError(str(folder), f"is no folder: {error.strerror}", remedy) from error
-    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+    # Once, and no link: another user who owns it could exchange it between two looks.
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
         raise ConfigError(str(folder), "belongs to another user", remedy)
     folder.chmod(0o700)
     return folder

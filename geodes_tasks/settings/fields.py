@@ -51,6 +51,8 @@ class Field(Generic[T]):
             ConfigError: it cannot be used; the setting is named, the value is not quoted.
         """
         try:
+            if "\0" in str(value):  # files have any text: a path with one is a ValueError later
+                raise ValueError("holds a null character")
             config.__dict__[self.name] = self.parsed(config, value)
         except (TypeError, ValueError) as error:
             # Not chained: the error below may quote a secret.

@@ -49,6 +49,17 @@ def test_what_others_put_there_is_one_error(shared: Path) -> None:
         assert "XDG_RUNTIME_DIR" in str(caught.value.remedy)
 
 
+def test_a_link_that_is_exchanged_is_not_followed(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look decides: whoever owns the link may exchange it for a folder before a second one."""
+    (shared / OWN).symlink_to(".")
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)  # by then
+
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        runtime_folder()
+
+
 @pytest.mark.parametrize("variable", ["TMPDIR", "XDG_RUNTIME_DIR"])
 def test_a_long_path_is_left_out(
     shared: Path, monkeypatch: pytest.MonkeyPatch, variable: str

@@ -275,3 +275,10 @@ def test_a_relative_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ConfigError, match="'downloads' is a relative path"):
         load()
+
+
+@pytest.mark.parametrize("name", ["download_dir", "state_dir", "ca_bundle", "download_roots"])
+def test_a_null_character_is_named(name: str) -> None:
+    """A file of settings, which may be a stranger's, can hold one; no path can."""
+    with pytest.raises(ConfigError, match="holds a null character"):
+        Config(**{name: "/data/\0"})
