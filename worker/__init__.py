@@ -30,17 +30,10 @@ def _settings() -> Config:
     except ConfigError as error:
         if not is_celery:
             raise
-        sys.exit(_usage_error(error))
+        from geodes_tasks.monitoring.wording import end_with
+
+        end_with(error)
     return settings
-
-
-def _usage_error(error: ConfigError) -> int:
-    """Write an error of the settings as one line; return the exit code."""
-    from geodes_tasks.model.results import ErrorInfo
-    from geodes_tasks.monitoring.wording import in_words
-
-    print(in_words("error", ErrorInfo.of(error)), file=sys.stderr)  # noqa: T201 - Celery logs later
-    return 2
 
 
 # Logs and Flower's pages are for those who run the cluster, at a shell.

@@ -20,7 +20,7 @@ from typing import Any
 from geodes_tasks import errors
 from geodes_tasks.errors import ConfigError
 from geodes_tasks.model.formatting import human_bytes, shortened
-from geodes_tasks.monitoring.wording import clock, without_addresses
+from geodes_tasks.monitoring.wording import clock, end_with, without_addresses
 from geodes_tasks.settings.urls import is_loopback
 
 COLUMNS = "kwargs,state,result,received,runtime,worker,uuid"
@@ -33,6 +33,9 @@ AUTH_FILE = "FLOWER_BASIC_AUTH_FILE"
 OPEN_API = "FLOWER_UNAUTHENTICATED_API"
 NAME_WIDTH = 28
 """Characters of a file's name in the list; both ends are kept, where product names differ."""
+
+_UNREADABLE = ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError
+"""Errors of texts that another program wrote."""
 
 
 def configure(receiver: type, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
@@ -80,7 +83,10 @@ class _Guard:
         # Flower reads its command line, then the conf file, then its command line again.
         self.readings += 1
         if self.readings > 1 or not Path(self.options.conf).exists():
-            protect(self.options)
+            try:
+                protect(self.options)
+            except ConfigError as error:
+                end_with(error)
 
 
 def protect(options: Any) -> None:
@@ -112,8 +118,10 @@ def credentials(file: Path) -> list[str]:
     """
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise ConfigError(AUTH_FILE, f"{file}: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        # Not chained, and no words of a decoder: it quotes the file.
+        problem = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(AUTH_FILE, f"{file}: {problem}") from None
     if not (known := [line for line in lines if re.fullmatch(r"[^:]+:.+", line)]):
         raise ConfigError(AUTH_FILE, f"{file} has no line USER:PASSWORD")
     return known
@@ -166,7 +174,7 @@ def error(exception: str) -> str:
         given = ast.literal_eval(f"({values},)")
         # Celery cuts a long repr with '...', which reads as Ellipsis: the values are not whole.
         return exception if ... in given else f"{name}: {kind(*given)}"
-    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
+    except (ArithmeticError, *_UNREADABLE):
         return exception  # of another program that may send events
 
 
@@ -189,7 +197,11 @@ def result(text: str | None) -> str | None:
     if not values.get("outcome"):
         return text
     proven = "verified" if values.get("verified") else "unverified: the catalogue has no checksum"
-    fetched = f"{human_bytes(values.get('bytes_transferred'))} from {values.get('source')}, "
+    try:
+        size = human_bytes(values.get("bytes_transferred"))
+    except (ArithmeticError, *_UNREADABLE):
+        return text
+    fetched = f"{size} from {values.get('source')}, "
     return f"{values['outcome']}, {fetched if values.get('source') else ''}{proven}"
 
 
@@ -197,6 +209,6 @@ def _literal(text: str | None) -> dict[str, Any]:
     """Parse a dictionary as Python writes it; empty for anything else, truncated text included."""
     try:
         value = ast.literal_eval(text or "")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except _UNREADABLE:
         return {}
     return value if isinstance(value, dict) else {}

@@ -81,7 +81,7 @@ def add_page(handlers: list[Any]) -> None:
 
 
 class OwnSiteOnly(OutputTransform):
-    """Refuse web pages of other sites (403) where Flower has no password.
+    """Refuse web pages of other sites (403) where Flower has no password, and their frames.
 
     A page that is open in the user's browser reaches loopback, too: with Flower's own
     ``Access-Control-Allow-Origin: *``, or by a name of its own that resolves to 127.0.0.1. One
@@ -102,6 +102,8 @@ class OwnSiteOnly(OutputTransform):
     ) -> tuple[int, Any, bytes]:
         """Return status, headers and first bytes of the response."""
         if self.is_own:
+            # A page of another site would have its reader click Flower's buttons in a frame.
+            headers["X-Frame-Options"] = "SAMEORIGIN"
             return status_code, headers, chunk
         return 403, HTTPHeaders({"Content-Length": "0"}), b""
 

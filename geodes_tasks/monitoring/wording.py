@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NoReturn
 
+from geodes_tasks.errors import ConfigError
 from geodes_tasks.model.formatting import human_seconds, instant
 from geodes_tasks.model.results import BatchStatus, ErrorInfo
 from geodes_tasks.model.states import Outcome, Reason, State
@@ -92,6 +95,12 @@ def in_words(word: str, error: ErrorInfo) -> str:
     # Three dots show that a text was cut: they stay.
     end = "" if message.endswith((".", "?")) else "."
     return f"{word}: {message}{end} {error.hint}".rstrip()
+
+
+def end_with(error: ConfigError) -> NoReturn:
+    """End a program of Celery with exit code 2 and one line: it would print a traceback."""
+    sys.stderr.write(in_words("error", ErrorInfo.of(error)) + "\n")
+    sys.exit(2)
 
 
 def clock(when: float, now: float) -> str:

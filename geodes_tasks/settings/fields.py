@@ -50,9 +50,9 @@ class Field(Generic[T]):
         Raises:
             ConfigError: it cannot be used; the setting is named, the value is not quoted.
         """
+        if "\0" in str(value):  # a file has any text, and a path with one is a ValueError later
+            raise ConfigError(self.variables[0], "holds a null character")
         try:
-            if "\0" in str(value):  # files have any text: a path with one is a ValueError later
-                raise ValueError("holds a null character")
             config.__dict__[self.name] = self.parsed(config, value)
         except (TypeError, ValueError) as error:
             # Not chained: the error below may quote a secret.

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import urllib.error
@@ -561,6 +562,8 @@ def test_pages_of_other_sites_read_nothing(flower: FlowerProcess) -> None:
         except urllib.error.HTTPError as error:
             return error.code
 
+    with urllib.request.urlopen(flower.url + "/workers", timeout=10) as answer:
+        assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
     for path in ("/api/tasks", "/tasks", "/batches?format=json", "/metrics"):
         found = [(host, origin, status_of(path, host, origin)) for host, origin, _ in SITES]
 
@@ -651,6 +654,20 @@ def test_password_where_others_can_reach_it(flower: FlowerProcess) -> None:
     assert password is not None
     assert [flower.get(path)[0] for path in ("/tasks", "/api/tasks", "/workers")] == [401] * 3
     assert flower.get("/api/tasks", f"{password[1]}:{password[2]}")[0] == 200
+
+
+def test_a_file_of_passwords_that_is_missing_is_one_line(settings: Config, tmp_path: Path) -> None:
+    """Flower does not start open, and prints no traceback of Celery."""
+    variables = config.environment(settings) | {"FLOWER_BASIC_AUTH_FILE": "/nonexistent"}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", APP, "flower"], env=os.environ | variables,
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 2
+    assert "error: FLOWER_BASIC_AUTH_FILE: /nonexistent: No such file" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_conf_file_of_ones_own_wins(flower: FlowerProcess) -> None:

@@ -183,6 +183,15 @@ def test_a_forged_error_ends_no_row(values: str) -> None:
     assert "TransferError" in readable(task(state="FAILURE", exception=told)).result
 
 
+@pytest.mark.parametrize("count", ["'many'", "[]", "9" * 400])
+def test_a_forged_result_ends_no_row(count: str) -> None:
+    """Flower would write a traceback for each of them, whenever somebody reads its list."""
+    told = f"{{'outcome': 'x', 'source': 's', 'bytes_transferred': {count}}}"
+
+    assert readable(task(state="SUCCESS", result=told)).result == told
+    assert readable(task(state="FAILURE", exception=f"ThrottledError('x', {count})")).result
+
+
 def test_moving_numbers_are_left_alone() -> None:
     """What a running download tells of itself is shown as it is."""
     text = "42 % of 764.2 MB, 61.0 MB/s, 7 s left"
@@ -205,13 +214,13 @@ def test_password_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert chosen.read_only is False
 
 
-@pytest.mark.parametrize("content", ["", "only-a-name\n", None])
+@pytest.mark.parametrize("content", [b"", b"only-a-name\n", b"user:p\xff\n", None])
 def test_password_file_that_will_not_do(
-    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Flower does not start open because a file is empty or missing."""
     if content is not None:
-        (tmp_path / "auth").write_text(content)
+        (tmp_path / "auth").write_bytes(content)
     monkeypatch.setenv("FLOWER_BASIC_AUTH_FILE", str(tmp_path / "auth"))
 
     with pytest.raises(ConfigError, match="FLOWER_BASIC_AUTH_FILE"):
