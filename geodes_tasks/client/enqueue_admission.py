@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from geodes_tasks.client.planning import Planned
 from geodes_tasks.client.price import Price
-from geodes_tasks.errors import ConfigError, GeodesTasksError, LedgerUnavailableError
+from geodes_tasks.errors import ConfigError, GeodesTasksError
 from geodes_tasks.ledger import Admission, FailureGroup, Refusal
 from geodes_tasks.model.formatting import printable
 from geodes_tasks.model.results import ErrorInfo, Proof
 from geodes_tasks.model.states import State
-from geodes_tasks.settings.urls import masked
 from geodes_tasks.transfer import multi_object
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ def admit(
         if not has_begun and any(receipt.admissions[name] for name in _WORK):
             has_begun = True
             if not is_few:
-                _call(ledger, sender)
+                sender.wake(ledger)
             if on_work is not None:
                 on_work()
 
@@ -223,7 +222,7 @@ def admit(
         status = ledger.reading.status(batch)
         receipt.downloads, receipt.bytes_total = status.total, status.bytes_total
     if not is_few:
-        _call(ledger, sender)
+        sender.wake(ledger)
     if ledger.connection.replicas_confirm() is False:
         logger.warning(
             "no replica of Redis confirmed batch %s within a second: if the primary is lost now, "
@@ -268,21 +267,6 @@ def _rare_collections() -> Iterator[None]:
 
 _collections = threading.Lock()
 """Held by the thread that changed the garbage collector, which all threads share."""
-
-
-def _call(ledger: Ledger, sender: Sender) -> None:
-    """Send messages for the downloads that can start."""
-    if not (released := ledger.dispatch.release()):
-        return
-    # With the first message: a command whose files are all there sends none.
-    from kombu.exceptions import OperationalError
-
-    try:
-        sender.send(released)
-    except OperationalError as error:
-        # kombu raises this for a server that is away and for one that refuses: its cause differs.
-        known = ledger.connection.failure(error.__cause__)
-        raise known or LedgerUnavailableError(masked(ledger.connection.url), str(error)) from error
 
 
 def _blocks(planned: Iterable[Planned]) -> Iterator[Planned]:

@@ -144,7 +144,7 @@ class Steering:
             if (kind, name) not in control.pauses():
                 self._check(kind, name)
             was = control.resume(kind, name)
-        self._sender.send(self.ledger.dispatch.release())
+        self._sender.wake(self.ledger)
         return was
 
     def limit(self, account: str, number: int | None) -> int:
@@ -168,7 +168,7 @@ class Steering:
         for one in accounts:
             self.ledger.account.set_limit(one, number)
         # A higher limit starts downloads now.
-        self._sender.send(self.ledger.dispatch.release())
+        self._sender.wake(self.ledger)
         return number or most
 
     # --- retry, cancel, forget -------------------------------------------------------------------
@@ -200,7 +200,7 @@ class Steering:
             pass
         wanted = reading.named(batch, names) if names else reading.failed(batch, kinds)
         begun = sum(self.ledger.control.retry(block) for block in _blocks(wanted))
-        self._sender.send(self.ledger.dispatch.release())
+        self._sender.wake(self.ledger)
         return begun
 
     def cancel(self, batch: str, names: Sequence[str] = (), kinds: Sequence[str] = ()) -> Withdrawn:
@@ -250,7 +250,7 @@ class Steering:
         if not self.ledger.reading.batches():
             # With its last batch a private ledger is empty: it keeps no stats of files either.
             self.ledger.retention.forget_stats()
-        self._sender.send(self.ledger.dispatch.release())
+        self._sender.wake(self.ledger)
 
 
 def _blocks(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from geodes_tasks.errors import LedgerUnavailableError
 from geodes_tasks.model.formatting import human_bytes
 from geodes_tasks.settings.config import Config
 from geodes_tasks.settings.redis_address import sentinel_address
+from geodes_tasks.settings.urls import masked
 from geodes_tasks.transports.rate import rate_limit
 
 if TYPE_CHECKING:
     # Celery takes as long to load as all of a command whose files are there, which sends nothing.
     from celery import Celery
 
-    from geodes_tasks.ledger import Wakeup
+    from geodes_tasks.ledger import Ledger, Wakeup
 
 TASK = "geodes_tasks.download"
 EVENTS = "geodes_tasks.tasks.task_events:Events"
@@ -173,6 +175,25 @@ class Sender:
                     self._dispatcher.publish_many("task-sent", sent, producer)
         except BatchPublishError as error:
             raise OperationalError(str(error)) from error.__cause__
+
+    def wake(self, ledger: Ledger) -> None:
+        """Send messages for the downloads that can start now, as a command does.
+
+        Raises:
+            LedgerError: Redis does not answer, or refuses; a worker sends them later.
+        """
+        # The first message loads kombu: a command whose files are all there sends none.
+        if not (released := ledger.dispatch.release()):
+            return
+        from kombu.exceptions import OperationalError
+
+        try:
+            self.send(released)
+        except OperationalError as error:
+            # kombu raises this for a server that is away and for one that refuses: its cause tells.
+            known = ledger.connection.failure(error.__cause__)
+            url = masked(ledger.connection.url)
+            raise known or LedgerUnavailableError(url, str(error)) from error
 
     def _send(self, producer: Any, wakeup: Wakeup, *, is_first: bool) -> dict[str, Any]:
         """Send one message; return its event for Flower."""

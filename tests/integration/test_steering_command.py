@@ -92,6 +92,24 @@ def test_cancel_spares_what_another_batch_asks_for(
     assert [record.state for record in other.results()] == [State.PENDING]
 
 
+def test_a_broker_that_refuses_is_one_line(
+    standin: StandIn, settings: Config, ledger: Ledger
+) -> None:
+    """The ledger takes the change and the broker no message: a worker sends it later."""
+    connection, binding = ledger.connection, ledger.connection.key("_kombu.binding.geodes")
+    command(settings, "pause", "--account", settings.account)
+    enqueue([standin.add_item(KiB)], conf=settings, batch="mine")
+    connection.client.delete(binding)
+    connection.client.set(binding, "rubbish")
+
+    said = command(settings, "resume", "--account", settings.account)
+
+    assert said.returncode == 1
+    assert said.stderr.startswith("error: Redis at ")
+    assert "WRONGTYPE" in said.stderr
+    assert ledger.account.states()[0].paused is None
+
+
 def test_cancel_some_of_a_batch(standin: StandIn, settings: Config, ledger: Ledger) -> None:
     """What is named is cancelled, once; the rest stays queued."""
     items = [standin.add_item(KiB) for _ in range(3)]

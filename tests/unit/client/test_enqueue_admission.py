@@ -36,6 +36,7 @@ from geodes_tasks.model.asset import Unpack
 from geodes_tasks.model.results import DownloadResult, Proof
 from geodes_tasks.model.states import Outcome, State
 from geodes_tasks.stac import assets as stac_assets
+from geodes_tasks.tasks.app import Sender
 from tests.conftest import asset_of, md5
 
 BOTH = {"geodes": "https://portal.invalid/a", "s3": "s3://bucket/a"}
@@ -54,6 +55,8 @@ class Mailbox:
         if self.error:
             raise self.error
         self.sent.extend(wakeups)
+
+    wake = Sender.wake
 
 
 def admitted(
