@@ -74,18 +74,18 @@ class RefusedVolumes:
         """
         if not self._refusals:
             return
-        with self._lock:
-            for key in (path.parent, volume_of(path)):
-                refusal = self._refusals.get(key)
-                if refusal is None:
-                    continue
-                if time.monotonic() >= refusal.until:
-                    if not refusal.least_bytes:
-                        disk.probe(path.parent)
-                    continue
-                if not refusal.least_bytes or (size_bytes or 0) >= refusal.least_bytes:
-                    # A new one: the end of an attempt cuts the causes off the error it had.
-                    raise replace(refusal.error) from refusal.cause
+        # Without the lock: a stale mount can block any of this, and other volumes continue.
+        for key in (path.parent, volume_of(path)):
+            refusal = self._refusals.get(key)
+            if refusal is None:
+                continue
+            if time.monotonic() >= refusal.until:
+                if not refusal.least_bytes:
+                    disk.probe(path.parent)
+                continue
+            if not refusal.least_bytes or (size_bytes or 0) >= refusal.least_bytes:
+                # A new one: the end of an attempt cuts the causes off the error it had.
+                raise replace(refusal.error) from refusal.cause
 
     def refused(self, path: Path, size_bytes: int | None, error: DiskError) -> None:
         """Record that a file could not be written."""

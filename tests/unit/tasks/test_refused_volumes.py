@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -51,6 +52,28 @@ def test_what_needs_the_volume_waits(
     volumes.written(tmp_path / "b" / "2")
     volumes.check(tmp_path / "b" / "2", None)
     assert published == [str(tmp_path / "a"), None]
+
+
+def test_a_test_file_that_hangs_holds_up_its_own_volume_only(
+    volumes: RefusedVolumes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stale mount blocks without end, and the worker's other volumes continue."""
+    monkeypatch.setattr(refused_volumes, "CHECK_S", 0.0)
+    stale, begun, end = tmp_path / "1", threading.Event(), threading.Event()
+    volumes.refused(stale, MiB, error_of(errno.ESTALE))
+    monkeypatch.setattr(disk, "probe", lambda _: begun.set() or end.wait(30))
+    hung = threading.Thread(target=volumes.check, args=(stale, MiB))
+    hung.start()
+    begun.wait(10)
+
+    other = threading.Thread(target=volumes.check, args=(Path("/proc/elsewhere/2"), MiB))
+    other.start()
+    other.join(5)
+
+    assert not other.is_alive()
+    end.set()
+    for one in (hung, other):
+        one.join()
 
 
 def test_a_folder_is_no_volume(volumes: RefusedVolumes, tmp_path: Path) -> None:
