@@ -41,6 +41,15 @@ def test_a_renewal_counts_from_when_it_was_asked_for(
     keeper: LeaseKeeper, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a slow Redis answers may be old already; a renewal that the keeper had is as good."""
+    granted_at, renew = list[float](), Leases.renew
+
+    def slow(*arguments: Any) -> Any:
+        granted_at.append(clock())
+        answer = renew(*arguments)
+        time.sleep(0.05)
+        return answer
+
+    monkeypatch.setattr(Leases, "renew", slow)
     with keeper.keep(claim) as attempt:
         attempt.renewed_at -= 20.0
         before = clock()
@@ -48,7 +57,7 @@ def test_a_renewal_counts_from_when_it_was_asked_for(
         monkeypatch.setattr(Leases, "renew", unanswered)
         attempt.confirm()
 
-    assert before <= attempt.renewed_at <= clock()
+    assert before <= attempt.renewed_at <= granted_at[0]
 
 
 def test_a_tick_renews_and_tells(
@@ -200,6 +209,44 @@ def test_what_outlives_the_stop_is_given_back(
 
     assert seen
     assert given[0] is attempt
+
+
+def test_what_ends_soon_after_the_stop_is_not_given_back(keeper: LeaseKeeper, claim: Claim) -> None:
+    """At the end of the grace time a file gets the seconds that its last chunk takes."""
+    given: list[LeasedAttempt] = []
+    keeper.requeue = given.extend
+    keeper.stop.set(0.0)
+
+    with keeper.keep(claim):
+        keeper._end_attempts()
+
+    assert given == []
+
+
+def test_only_an_attempt_that_is_blocked_is_aborted(keeper: LeaseKeeper, claim: Claim) -> None:
+    """One that moves ends by itself at its next chunk, and keeps its connection."""
+    aborted: list[LeasedAttempt] = []
+    keeper.abort = aborted.append
+    keeper.stop.set(0.0)
+
+    with keeper.keep(claim) as attempt:
+        keeper._end_attempts()
+        moving = list(aborted)
+        attempt.active_at -= keeper.period_s
+        keeper._end_attempts()
+
+    assert (moving, aborted) == ([], [attempt])
+
+
+def test_after_failures_a_worker_without_work_asks_whether_leases_can_be_renewed(
+    keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no work until then, so that no attempt would ask."""
+    monkeypatch.setattr(Leases, "renew", unanswered)
+    keeper._failing_since = 1.0
+
+    with pytest.raises(LedgerUnavailableError, match="connection refused"):
+        keeper.renew_all()
 
 
 ANY_ERROR = [

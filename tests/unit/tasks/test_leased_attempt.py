@@ -12,12 +12,14 @@ from geodes_tasks.errors import (
     LedgerForbiddenError,
     LedgerUnavailableError,
     QuotaError,
+    RedirectUnreachableError,
     UnreachableError,
     WorkerStoppingError,
 )
 from geodes_tasks.ledger import Claim, Ledger, Limits, Progress, Renewal, clock
 from geodes_tasks.ledger.account import Accounts
 from geodes_tasks.ledger.leases import Leases
+from geodes_tasks.model.asset import REDIRECT
 from geodes_tasks.tasks import leased_attempt
 from geodes_tasks.tasks.leased_attempt import FRESH_S, LeasedAttempt
 from geodes_tasks.tasks.stop_signal import StopSignal
@@ -196,6 +198,16 @@ def test_confirming_asks_whose_lease_it_is(
         attempt.confirm()
 
 
+# --- whose error it is ---------------------------------------------------------------------------
+
+
+def test_an_error_of_a_redirect_is_that_of_its_host(attempt: LeasedAttempt) -> None:
+    """The portal answered: what is down is the host that it named, whatever its name."""
+    error = RedirectUnreachableError("https://portal/a", "refused", "geodes")
+
+    assert attempt.server_of("geodes", error) == REDIRECT + "geodes"
+
+
 # --- the returned quota --------------------------------------------------------------------------
 
 
@@ -221,3 +233,19 @@ def test_quota_that_cannot_be_returned_stays_spent(
 
     spent = ledger.connection.key("account", claim.account, "spent")
     assert ledger.connection.client.zcard(spent) == 1
+
+
+def test_a_request_is_returned_once(
+    claim: Claim, fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two errors of one attempt return the one request that did not reach the portal."""
+    ledger = Ledger(fake_ledger.connection.client, Limits(quota_count=3, quota_seconds=60.0))
+    attempt = LeasedAttempt(claim, ledger, StopSignal())
+    attempt.before_open("geodes")
+    refunds = list[str]()
+    monkeypatch.setattr(Accounts, "refund", lambda *given: refunds.append(given[-1]))
+
+    for _ in range(2):
+        attempt.return_quota(UnreachableError("https://h", "refused"))
+
+    assert len(refunds) == 1

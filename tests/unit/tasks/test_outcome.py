@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 from celery.exceptions import Ignore
@@ -10,6 +12,7 @@ from celery.exceptions import Ignore
 from geodes_tasks.errors import (
     ArchivedObjectError,
     AuthError,
+    DownloadCancelledError,
     ForbiddenError,
     HrefRefusedError,
     LicenceError,
@@ -19,6 +22,7 @@ from geodes_tasks.errors import (
     QuotaError,
     SourceRefusedError,
     SourceUnavailableError,
+    ThrottledError,
     TransferError,
     WorkerStoppingError,
 )
@@ -168,6 +172,46 @@ def test_waiting_costs_no_attempt(bench: Bench, error: Exception, reason: str) -
 
     record = bench.record(request)
     assert (record.state, record.reason, record.attempts) == (State.RETRY, reason, 0)
+
+
+def test_what_another_host_refuses_pauses_no_account(bench: Bench) -> None:
+    """Only the portal's own answers do: its items wait."""
+    connection, hrefs = bench.ledger.connection, {"geodes": "https://other.example/a.zip"}
+    connection.limits = replace(connection.limits, portal_url="https://portal.example")
+    bench.transport.errors = [ThrottledError(hrefs["geodes"], 60.0)] * 2
+    bench.sources["s3"] = MemoryTransport(CONTENT)
+
+    with pytest.raises(Ignore, match="throttled"):
+        bench.run(bench.request(hrefs=hrefs))
+    bench.run(bench.request("b", hrefs=hrefs | {"s3": "s3://b/b.zip"}))
+
+    assert [one.paused for one in bench.ledger.account.states()] == [None]
+
+
+def test_a_cancelled_attempt_is_no_failed_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection was aborted; its part file goes before another attempt may begin."""
+    request, states = bench.request(), list[State]()
+    tidy, aborted = bench.process.discard, MemoryTransport.open
+
+    def discard(*given: Any) -> None:
+        states.append(bench.record(request).state)
+        tidy(*given)
+
+    def abort(*given: Any, **known: Any) -> Any:
+        (attempt,) = bench.process.keeper.attempts
+        attempt.ended = DownloadCancelledError(request.download_id)
+        return aborted(*given, **known)
+
+    bench.transport.errors = [TransferError("h", "aborted")]
+    monkeypatch.setattr(bench.process, "discard", discard)
+    monkeypatch.setattr(MemoryTransport, "open", abort)
+
+    with pytest.raises(Ignore, match="cancelled"):
+        bench.run(request)
+
+    assert [*states, bench.record(request).state] == [State.STARTED, State.REVOKED]
 
 
 def test_a_forbidden_file_may_come_yet_over_another_source(

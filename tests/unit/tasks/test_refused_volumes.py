@@ -61,7 +61,12 @@ def test_a_test_file_that_hangs_holds_up_its_own_volume_only(
     monkeypatch.setattr(refused_volumes, "CHECK_S", 0.0)
     stale, begun, end = tmp_path / "1", threading.Event(), threading.Event()
     volumes.refused(stale, MiB, error_of(errno.ESTALE))
-    monkeypatch.setattr(disk, "probe", lambda _: end.wait(30 if begun.set() is None else 0))
+
+    def hang(_: Path) -> None:
+        begun.set()
+        end.wait(30)
+
+    monkeypatch.setattr(disk, "probe", hang)
     hung = threading.Thread(target=volumes.check, args=(stale, MiB))
     hung.start()
     begun.wait(10)
