@@ -297,7 +297,7 @@ class Batch:
                 # What an interrupted wait has left belongs to this run too.
                 with run:
                     ledger = Ledger.of(run.settings)
-                    Sender(run.settings).send(ledger.dispatch.release())
+                    Sender(run.settings).wake(ledger)
                     return waiting(ledger, run)
             except FolderBusyError:
                 # The run of another thread or process has the folder, and works on this batch too.

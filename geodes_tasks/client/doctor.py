@@ -147,11 +147,12 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
     Source: proc_pid_mountinfo(5): the mount point is field 5, the type the first after `-`.
     """
     try:
-        lines = mounts.read_text().splitlines()
+        # Any user can mount something at a name of any bytes, also those that splitlines() takes.
+        lines = os.fsdecode(mounts.read_bytes()).split("\n")
     except OSError:
         return "unknown"
     best, kind = -1, "unknown"
-    for line in lines:
+    for line in filter(None, lines):
         left, _, right = line.partition(" - ")
         point = left.split()[4].replace("\\040", " ")
         if path.is_relative_to(point) and len(point) >= best:

@@ -48,8 +48,8 @@ def read(conf: Config) -> list[DownloadRecord]:
     found: dict[str, DownloadRecord] = {}
     for path in (_path(conf).with_suffix(".1"), _path(conf)):
         with contextlib.suppress(OSError):
-            for line in path.read_text().splitlines():
-                # A process that was killed may have left half a line.
+            for line in path.read_text(errors="replace").splitlines():
+                # A process that was killed may have left half a line, a disk anything.
                 with contextlib.suppress(ValueError, TypeError, KeyError):
                     record = _parsed(line)
                     found[record.download_id] = record
@@ -88,7 +88,7 @@ def _parsed(line: str) -> DownloadRecord:
 
 def _is_alive(record: DownloadRecord) -> bool:
     pid, _, host = (record.worker or "").partition("@")
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != socket.gethostname() or not pid.isdecimal():
         return True
     try:
         # Signal 0 checks only whether there is such a process (kill(2)).

@@ -295,8 +295,9 @@ def of_file(report: Path) -> list[Expected]:
 
 def _of_json(report: Path, text: str) -> list[Expected]:
     try:
-        stripped = text.lstrip()
-        rows = json.loads(text) if stripped[:1] == "[" else map(json.loads, stripped.splitlines())
+        # Not splitlines(): a text in JSON may hold U+2028 and U+0085 as they are (RFC 8259).
+        is_list, lines = text.lstrip()[:1] == "[", filter(str.strip, text.split("\n"))
+        rows = json.loads(text) if is_list else map(json.loads, lines)
         return [_of_row(report, row) for row in rows if row["state"] == State.SUCCESS]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _no_report(report, f"is no report: {error!r}") from error

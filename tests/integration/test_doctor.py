@@ -386,12 +386,13 @@ def test_folder_that_cannot_be_written(settings: Config, tmp_path: Path) -> None
 
 
 def test_kind_of_file_system(tmp_path: Path) -> None:
-    """The innermost mount point above a path decides, spaces in its name included."""
+    """The innermost mount point above a path decides; names have spaces, and any bytes."""
     mounts = tmp_path / "mountinfo"
-    mounts.write_text(
-        "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
-        "40 22 0:40 / /data rw - lustre mds:/work rw\n"
-        "41 40 0:41 / /data/my\\040data rw - nfs4 host:/d rw\n"
+    mounts.write_bytes(
+        b"42 22 0:42 / /mnt/\xff\xc2\x85\xe2\x80\xa8 rw - fuse x rw\n"
+        b"22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n"
+        b"40 22 0:40 / /data rw - lustre mds:/work rw\n"
+        b"41 40 0:41 / /data/my\\040data rw - nfs4 host:/d rw\n"
     )
 
     kinds = [file_system(Path(p), mounts) for p in ("/home/x", "/data/x", "/data/my data/x")]

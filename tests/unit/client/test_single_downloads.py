@@ -86,6 +86,15 @@ def test_the_file_stays_small(conf: Config, monkeypatch: pytest.MonkeyPatch) -> 
     assert 1 <= len(single_downloads.read(conf)) <= 2
 
 
+def test_a_damaged_line_costs_no_other_one(conf: Config) -> None:
+    """A crash of the machine leaves any bytes."""
+    single_downloads.recorded(conf, asset_of(b"content"), Path("/data/a.zip"), lambda: RESULT)
+    (file,) = conf.state_dir.iterdir()
+    file.write_bytes(b"\xff\0\n" + file.read_bytes())
+
+    assert [one.state for one in single_downloads.read(conf)] == [State.SUCCESS]
+
+
 def test_a_state_folder_that_takes_nothing(tmp_path: Path) -> None:
     """The download matters more than its record."""
     (tmp_path / "file").write_text("")

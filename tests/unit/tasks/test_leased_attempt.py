@@ -86,6 +86,30 @@ def test_a_preview_costs_no_quota(claim: Claim, fake_ledger: Ledger) -> None:
     assert ledger.account.spend(claim.account).wait_s == 0.0
 
 
+def test_without_a_quota_no_request_is_counted(
+    attempt: LeasedAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`GEODES_TASKS_QUOTA=off` costs no round trip."""
+    attempt.ledger.connection.limits = Limits(quota_count=0)
+    monkeypatch.setattr(Accounts, "spend", unanswered)
+
+    attempt.before_open("geodes")
+
+
+def test_only_a_byte_of_the_portal_ends_a_probe(
+    attempt: LeasedAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes from S3 says nothing about the portal, for which the others wait."""
+    ended = list[str]()
+    monkeypatch.setattr(Accounts, "end_probe", lambda *_: ended.append(attempt.source))
+    attempt._is_probe = True
+    for source in ("s3", "geodes"):
+        attempt.source = source
+        attempt.progress(1, 1)
+
+    assert ended == ["geodes"]
+
+
 def test_the_datalake_costs_no_quota(claim: Claim, fake_ledger: Ledger) -> None:
     """Only the portal counts requests."""
     ledger = Ledger(fake_ledger.connection.client, Limits(quota_count=1, quota_seconds=60.0))

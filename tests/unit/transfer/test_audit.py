@@ -168,6 +168,17 @@ def test_reports_are_read_back(tmp_path: Path, form: str) -> None:
     assert {audit(one).finding for one in wanted} == {Finding.RIGHT}
 
 
+def test_a_report_holds_any_text(tmp_path: Path) -> None:
+    """Other programs write U+2028 and U+0085 as they are, which are no ends of lines in JSON."""
+    row = {"state": "SUCCESS", "path": "a.zip", "size_bytes": 1, "checksum": None}
+    text = json.dumps(row | {"item_id": "a\u2028b\u0085c"}, ensure_ascii=False)
+    (tmp_path / "r.jsonl").write_text(f"{text}\n\n{text}\n", encoding="utf-8")
+
+    assert [one.path for one in verify.of_file(tmp_path / "r.jsonl")] == [
+        str(tmp_path / "a.zip")
+    ] * 2
+
+
 def test_list_of_md5sum_itself(tmp_path: Path) -> None:
     """What `md5sum` writes is read, relative paths beside the list."""
     (tmp_path / "a b.zip").write_bytes(b"x")
