@@ -212,3 +212,19 @@ def test_what_runs_in_a_forgotten_batch_ends_itself(fake_ledger: Ledger) -> None
     assert fake_ledger.reading.record(request.download_id) is None
     assert fake_ledger.account.states()[0].running == 0
     assert_totals_are_right(fake_ledger)
+
+
+def test_downloads_of_one_score_end_in_one_block(fake_ledger: Ledger) -> None:
+    """Two commands that enqueue into one batch at once may give two downloads one place."""
+    requests = [request_of(name) for name in "abc"]
+    ask(fake_ledger, *requests, batch="earlier")
+    ids = [one.download_id for one in requests]
+    connection = fake_ledger.connection
+    downloads = connection.key("batch", "earlier", "downloads")
+    connection.client.zadd(downloads, dict.fromkeys(ids, 7))
+    fake_ledger.control.begin_run([])
+
+    while fake_ledger.control.end_left_overs(1):
+        pass
+
+    assert fake_ledger.reading.status("earlier").states[State.REVOKED] == 3
