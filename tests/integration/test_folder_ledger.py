@@ -178,11 +178,10 @@ def test_a_full_state_folder_keeps_the_name_of_the_folder(
 ) -> None:
     """A run that cannot begin is one error of a setting, and the ledger is found as before."""
 
-    def full(path: Path, _: bytes) -> int:
-        path.touch()
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
 
     with pytest.raises(ConfigError, match=r"STATE_DIR: .*No space left"):
         geodes_tasks.enqueue([], download_dir=folder)

@@ -1092,6 +1092,21 @@ def test_a_cancelled_attempt_that_ends_otherwise_is_revoked_too(
     assert_counts_are_right(fake_ledger)
 
 
+def test_a_cancelled_download_of_a_dead_worker_is_no_failure(
+    fake_ledger: Ledger, clock: Clock
+) -> None:
+    """Also where that was its last attempt."""
+    ledger = Ledger(fake_ledger.connection.client, Limits(max_attempts=1))
+    ask(ledger, request_of("a"))
+    claimed(ledger, request_of("a"))
+    ledger.control.cancel([request_of("a").download_id])
+    clock.advance(ledger.connection.limits.lease_seconds + 1)
+
+    ledger.dispatch.recover()
+
+    assert state_of(ledger, request_of("a")) is State.REVOKED
+
+
 @pytest.mark.parametrize("newest", [True, False])
 def test_what_another_batch_asks_for_goes_on(fake_ledger: Ledger, newest: bool) -> None:
     """A batch that is cancelled loses what it shares, and the other batch gets it all the same."""
