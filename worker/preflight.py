@@ -13,7 +13,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.worker import WorkController
 from celery.worker.control import Panel, nok, revoke
 
-from geodes_tasks.errors import GeodesTasksError, LedgerError, LedgerSchemaError
+from geodes_tasks.errors import GeodesTasksError, LedgerSchemaError, LedgerUnavailableError
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.ledger.checks import Level, server_checks
 from geodes_tasks.ledger.key_repair import remove_rubbish
@@ -76,6 +76,7 @@ def report(settings: Config) -> None:
 
     Raises:
         ImproperlyConfigured: the ledger has downloads that this version cannot work on.
+        LedgerForbiddenError: Redis refuses the user, its password or a command.
     """
     for file in loose_key_files(settings):
         logger.warning("%s holds a key and others may read it: chmod 600 %s", file, file)
@@ -89,7 +90,7 @@ def report(settings: Config) -> None:
         remove_rubbish(ledger.connection)
     except LedgerSchemaError as error:
         raise ImproperlyConfigured(f"{error}. {error.hint}") from error
-    except LedgerError as error:
+    except LedgerUnavailableError as error:
         logger.warning("%s", error)
 
 

@@ -200,6 +200,7 @@ def test_a_cancelled_attempt_is_no_failed_one(
         tidy(*given)
 
     def abort(*given: Any, **known: Any) -> Any:
+        bench.ledger.control.cancel([request.download_id])
         (attempt,) = bench.process.keeper.attempts
         attempt.ended = DownloadCancelledError(request.download_id)
         return aborted(*given, **known)
