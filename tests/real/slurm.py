@@ -161,7 +161,8 @@ class Slurm:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._nodes[name] = self._spawn_node(name)
-            self.run("scontrol", "update", f"NodeName={name}", "State=RESUME")
+            with contextlib.suppress(subprocess.CalledProcessError):  # it may be back by itself
+                self.run("scontrol", "update", f"NodeName={name}", "State=RESUME")
             wait_until(self._is_idle, START_S, "the node again")
 
     def _spawn_node(self, name: str) -> Process:
