@@ -206,6 +206,14 @@ def test_layout_of_broken_braces(layout: str) -> None:
         planned("a.zip", layout)
 
 
+def test_a_name_that_this_python_cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the C locale without UTF-8 mode a name with an accent is refused, with what helps."""
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii"))
+
+    with pytest.raises(HostileNameError, match="PYTHONUTF8=1"):
+        planned("données.zip")
+
+
 def test_relative_folder_is_made_absolute(monkeypatch: Any, tmp_path: Path) -> None:
     """The final path does not depend on a later change of folder, and follows no link."""
     (tmp_path / "real").mkdir()

@@ -87,6 +87,16 @@ def test_a_body_is_proven_by_sha3(final: Path) -> None:
     assert (result.verified, final.read_bytes()) == (True, CONTENT)
 
 
+def test_an_empty_body_of_which_nothing_is_known_is_no_file(final: Path) -> None:
+    """Without size and checksum in the catalogue it may be an answer without a file."""
+    asset = asset_of(b"", "a.txt", checksum=None, size_bytes=None)
+
+    with pytest.raises(UnexpectedAnswerError, match="empty"):
+        fetch(final, MemoryTransport(b""), asset)
+
+    assert names(final) == []
+
+
 def test_an_empty_file_is_a_file(final: Path) -> None:
     """A catalogue may announce 0 bytes."""
     result = fetch(final, MemoryTransport(b""), asset_of(b""))
