@@ -41,7 +41,8 @@ def check_items(items: object) -> None:
             another object.
         ValueError: it, or an element of a list, is the empty name of a file.
     """
-    for one in items if isinstance(items, list | tuple) else (items,):
+    is_row = hasattr(items, "_fields")  # of a table's itertuples()
+    for one in items if isinstance(items, list | tuple) and not is_row else (items,):
         # What a generator yields is not read here: it is read once.
         has_form = any(hasattr(one, name) for name in ("to_dict", "as_dict", "__iter__"))
         # The elements of an open file are its lines.

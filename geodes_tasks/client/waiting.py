@@ -12,7 +12,13 @@ from typing import Literal
 
 from geodes_tasks.client.local_server import OneMachine
 from geodes_tasks.client.steering import BY_HAND
-from geodes_tasks.errors import LedgerStuckError, PrivateServerError, for_reader, in_folder
+from geodes_tasks.errors import (
+    LedgerStuckError,
+    PrivateServerError,
+    SourceUnavailableError,
+    for_reader,
+    in_folder,
+)
 from geodes_tasks.ledger import Ledger
 from geodes_tasks.model.formatting import plural
 from geodes_tasks.model.results import BatchStatus
@@ -29,11 +35,14 @@ LAST = 16
 """Number of unfinished downloads that count as the last few."""
 NO_WORKER_S = 10.0
 """Seconds without a worker after which that is reported: schedulers start workers later."""
+REFUSED_S = 30.0
+"""Seconds after which credentials that S3 refuses end a wait: they are tried each 10 s."""
 ACCOUNT_S = 2.0
 """Seconds between two readings of workers and accounts."""
 
 Until = Literal["done", "key", "blocked"]
-"""``done``: no download is unfinished. ``key``: or all that is left waits for a key.
+"""``done``: no download is unfinished. ``key``: or all that is left waits for a key, or for
+credentials that S3 does not refuse.
 ``blocked``: or it waits for a person, for a key or for the end of a pause."""
 
 
@@ -174,13 +183,22 @@ class Waiting:
         if not status.states[State.STARTED] and self.until != "done":
             if status.waiting.get(Reason.AUTH):
                 return True
-            if self.until == "blocked" and self._pause(status):
+            if self._lacks_credentials(status) or (self.until == "blocked" and self._pause(status)):
                 return True
         if status.unfinished != status.waiting.get(Reason.OFFLINE, 0):
             self._taped_since = None
             return False
         self._taped_since = self._taped_since or time.monotonic()
         return time.monotonic() - self._taped_since >= self.max_wait_s
+
+    def _lacks_credentials(self, status: BatchStatus) -> bool:
+        """Return whether S3 refuses the credentials for what is left: a person replaces them."""
+        if status.waiting.get(Reason.OUTAGE, 0) < max(status.unfinished, 1):
+            return False
+        first = self.ledger.reading.first_waiting([self.batch], Reason.OUTAGE)
+        error = record.error if first and (record := self.ledger.reading.record(first[0])) else None
+        is_refused = error is not None and error.type == SourceUnavailableError.__name__
+        return is_refused and time.monotonic() - self.began >= REFUSED_S
 
 
 def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:

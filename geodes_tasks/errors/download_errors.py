@@ -182,7 +182,9 @@ class DiskError(DownloadError):
 
     reaction = Reaction.LOCAL
     template = "{path}: {problem}"
-    remedy = "Free space or repair the folder; this worker takes work again when it can write."
+    remedy = (
+        "Free space, or repair or mount the folder; this worker takes work again when it can write."
+    )
 
 
 class TooLargeError(DiskError):

@@ -97,7 +97,7 @@ class UnexpectedAnswerError(FetchError):
 
 
 class SourceUnavailableError(FetchError):
-    """This source cannot give the file, another may: no credentials, denied, no such key."""
+    """This source cannot give the file now, another may: its credentials are refused or expired."""
 
     source: str
     href: str
@@ -146,9 +146,9 @@ class SourceRefusedError(SourceUnavailableError):
 
     reaction = Reaction.FINAL
     remedy = (
-        "Check the address and your rights there (other hosts than the portal get no key), or "
-        "allow the portal with --source auto, then: "
-        "geodes-tasks retry BATCH --class SourceRefusedError"
+        "Check the address and your rights there (other hosts than the portal get no key), then: "
+        "geodes-tasks retry BATCH --class SourceRefusedError. If the portal has the file, download "
+        "or enqueue it again with --source auto."
     )
 
 
@@ -156,10 +156,7 @@ class FolderError(SourceUnavailableError):
     """The address is that of a folder, not of one object."""
 
     reaction = Reaction.FINAL
-    remedy = (
-        "Allow the portal, which has the file, with --source auto, then: "
-        "geodes-tasks retry BATCH --class FolderError"
-    )
+    remedy = "If the portal has the file, download or enqueue it again with --source auto."
 
 
 class SourcePausedError(FetchError):

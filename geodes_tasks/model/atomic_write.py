@@ -28,7 +28,7 @@ def replacing(
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}")
     # O_EXCL follows no link that another user made in a shared folder (open(2)).
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
     try:

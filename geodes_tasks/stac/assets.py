@@ -184,7 +184,11 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
 
 def layout_fields(item: Mapping[str, Any], asset: Asset) -> dict[str, str]:
     """Return the fields of an item and of one of its assets for ``--layout``."""
-    own = next(one for key, one in item["assets"].items() if str(key) == asset.key)
+    own = next(
+        one
+        for key, one in item["assets"].items()
+        if str(key) == asset.key and isinstance(one, OBJECT)
+    )
     _, name = _file_names(asset.key, own, _address(own["href"])[1])
     return item_fields(item) | {
         "title": asset.title,

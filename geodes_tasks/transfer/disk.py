@@ -195,12 +195,26 @@ def check_mounted(folder: str) -> None:
     """
     # autofs(5): a name that ends with a slash mounts again what was unmounted as idle.
     os.path.exists(os.path.join(folder, ""))  # noqa: PTH110, PTH118 - Path has no slash at its end
-    while not os.path.ismount(folder):
+    device = device_of(folder)
+    # Not os.path.ismount, which resolves the parent of each level: one second has many folders.
+    while folder != "/":
+        above = os.path.dirname(folder)  # noqa: PTH120
+        device_above = device_of(above)
+        if device not in {None, device_above}:
+            break
         if folder in _MOUNTS:
             problem = "the file system that was there is not mounted any more"
             raise DiskError(folder, problem) from OSError(errno.ENODEV, problem)
-        folder = os.path.dirname(folder)  # noqa: PTH120 - one second of a fleet has many
+        folder, device = above, device_above
     _MOUNTS.add(folder)
+
+
+def device_of(path: str) -> object:
+    """Return the device of a path, which is no link; None where nothing has it."""
+    try:
+        return os.lstat(path).st_dev
+    except OSError:
+        return None
 
 
 def nearest(path: Path) -> Path:

@@ -249,6 +249,19 @@ def test_what_is_no_object_is_not_saved(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["a.vrt", "MTD", "a.txt"])
+def test_a_text_of_which_nothing_is_known_is_a_file(name: str, tmp_path: Path) -> None:
+    """An object has an ETag, which no page and no message has."""
+    content = b'{"type": "any text"}'
+    hrefs = {"s3": f"s3://{BUCKET}/{name}"}
+    asset = asset_of(content, name, hrefs=hrefs, size_bytes=None, checksum=None)
+    with Scripted(answer(content, "Content-Type: text/plain", 'ETag: "a"')) as server:
+        transports = {"s3": S3Transport(settings_for(server.url))}
+        transfer.download(asset, tmp_path / name, transports)
+
+    assert (tmp_path / name).read_bytes() == content
+
+
 @pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (502, "")])
 def test_server_errors(s3: S3Server, status: int, code: str) -> None:
     """A server that fails and names no time is tried again by the usual rules."""

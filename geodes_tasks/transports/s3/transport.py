@@ -245,6 +245,9 @@ def _first(
     headers, problem = response.headers, "HTTP 206, a part in place of the object"
     if response.status == 206 and resumed_total(headers, reader.length, 0, None) is None:
         raise SourceUnavailableError("s3", wanted.shown, problem)
+    # Every object has an ETag (GetObject), a page or a message none; a file may be any text.
+    if "ETag" in headers:
+        return b""
     first, is_message = messages.begin(reader, headers, asset, of_portal=False)
     if is_message:
         # Not quoted: it may echo the signature.

@@ -10,12 +10,14 @@ import pytest
 
 from geodes_tasks.client import waiting
 from geodes_tasks.client.waiting import LAST, Until, Waiting, is_ending
-from geodes_tasks.errors import remedies
+from geodes_tasks.errors import SourceUnavailableError, SourceUnreachableError, remedies
 from geodes_tasks.ledger import News
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason
 from geodes_tasks.monitoring.terminal import View
-from tests.unit.ledger.test_ledger import ask, claimed, postponed, request_of
+from geodes_tasks.settings.config import Config
+from geodes_tasks.transfer.retry import decide
+from tests.unit.ledger.test_ledger import ENTRY, ask, claimed, postponed, request_of
 from tests.unit.monitoring.test_terminal import status_of
 
 if TYPE_CHECKING:
@@ -117,6 +119,25 @@ def test_a_paused_source_blocks_what_no_other_serves(
         Waiting("ours", fake_ledger, View(), lines.append, "blocked").run(0.1)
 
     assert lines == ([f"source {sources[0]} is paused."] if ends else [])
+
+
+@pytest.mark.parametrize("until", ["key", "blocked", "done"])
+@pytest.mark.parametrize("waited_s", [0.0, waiting.REFUSED_S])
+@pytest.mark.parametrize("kind", [SourceUnavailableError, SourceUnreachableError])
+def test_credentials_that_s3_refuses_end_a_wait(
+    fake_ledger: Ledger, kind: type[SourceUnavailableError], waited_s: float, until: Until
+) -> None:
+    """A person replaces them, once they were tried again; a network comes back by itself."""
+    ask(fake_ledger, request_of("one", hrefs={"s3": "s3://b/k"}), batch="ours")
+    refused = kind("s3", "s3://b/k", "the secret key is wrong", whole=True)
+    claim = claimed(fake_ledger, request_of("one", hrefs={"s3": "s3://b/k"}))
+    fake_ledger.leases.postpone(claim, refused, decide(refused, 1, "", Config()), ENTRY)
+    ends = kind is SourceUnavailableError and until != "done" and waited_s
+
+    with contextlib.nullcontext() if ends else pytest.raises(TimeoutError):
+        one = Waiting("ours", fake_ledger, View(), until=until)
+        one.began -= waited_s
+        one.run(waited_s + 0.1)
 
 
 def test_without_a_worker_for_s3_the_portal_alone_counts(fake_ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from geodes_tasks.client.item_like import check_items
 from geodes_tasks.errors import ItemError, NoItemsError, SourceError
 from geodes_tasks.stac import readers
 
@@ -358,6 +359,7 @@ def test_pygeodes_objects(pygeodes: Any) -> None:
     for objects in (items, iter(items), frame, *columns, rows, named, records):
         assert told(readers.items_of(objects)) == ["A", "B"]
     for one in (items[0], rows[0], named[0], records[0]):
+        check_items(one)
         assert told(readers.items_of(one)) == ["A"]
 
 

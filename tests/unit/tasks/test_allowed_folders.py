@@ -75,7 +75,9 @@ def test_a_folder_whose_file_system_is_gone_is_refused(
 ) -> None:
     """A bare mount point takes files that no other host sees, and that the next mount hides."""
     mounted = {str(tmp_path), "/"}
-    monkeypatch.setattr(os.path, "ismount", lambda path: path in mounted)
+    monkeypatch.setattr(
+        disk, "device_of", lambda path: max(one for one in mounted if path.startswith(one))
+    )
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     roots = AllowedFolders((tmp_path,))
