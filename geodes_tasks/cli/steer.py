@@ -103,6 +103,7 @@ def retry(
         _confirm("retry", chosen, yes=yes)
         if not chosen:
             write_line("no batch has a failed download")
+            raise typer.Exit
         for status in chosen:
             begun = steering.retry(status.batch, kinds or (), items or ())
             write_line(f"{status.batch}: {plural(begun, 'download')} queued again")
@@ -135,6 +136,7 @@ def cancel(
         _confirm("cancel", chosen, yes=yes)
         if not chosen:
             write_line("no batch is unfinished")
+            raise typer.Exit
         for status in chosen:
             taken = steering.cancel(status.batch, items or (), kinds or ())
             write_line(f"{status.batch}: {taken}")

@@ -45,7 +45,8 @@ def enqueue(
     """Queue items for download. Idempotent: the same items again never download a file twice.
 
     With ``GEODES_TASKS_REDIS_URL`` the workers of that cluster download. Without it the batch is
-    kept for this machine, and downloaded while its ``wait()`` runs.
+    kept for this machine, and downloaded while its ``wait()`` or another run into that folder is
+    under way.
 
     Args:
         items: ``pystac.Item``, pygeodes items, plain dicts, collections of these, or the name

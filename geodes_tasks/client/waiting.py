@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +88,7 @@ class Waiting:
             UnknownBatchError, LedgerUnavailableError: no such batch, or no Redis; the other run
                 ended before the batch.
         """
-        if not isinstance(timeout, int | float | None):
+        if not isinstance(timeout, Real | None):
             raise TypeError(f"timeout is a number of seconds or None, not {timeout!r}")
         reading, before = self.ledger.reading, None
         snapshots = SnapshotReader(self.ledger, [self.batch], folder=self.folder)
@@ -95,7 +97,8 @@ class Waiting:
             self.machine.start_workers(first.unfinished, first.bytes_left)
         if self.until != "key" and self.folder is not None:
             # Its handle outlasts an interrupted wait, and runs of other batches.
-            self.ledger.control.keep(self.batch)
+            with contextlib.suppress(LedgerStuckError):  # `enqueue` has marked it already
+                self.ledger.control.keep(self.batch)
         with self.view:
             while True:
                 status = reading.status(self.batch)

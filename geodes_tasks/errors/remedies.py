@@ -39,7 +39,7 @@ _COMMAND_ONLY = (
 
 _STEERING = r"\bgeodes-tasks (?:retry|resume|cancel|forget|batches)\b"
 _EITHER = "run: geodes-tasks resume (on one machine: the same command again)"
-_FOLDER = re.compile(rf"({_STEERING}) -o (?:'[^']*'(?:\"'\"'[^']*')*|\S*[^\s.,;)])")
+_FOLDER = re.compile(rf"({_STEERING}) -o (?:'[^']*'(?:\"'\"'[^']*')*|\S*[^\s.,;)`])")
 
 _is_at_shell = False
 

@@ -10,7 +10,12 @@ import pytest
 
 from geodes_tasks.client import waiting
 from geodes_tasks.client.waiting import LAST, Until, Waiting, is_ending
-from geodes_tasks.errors import SourceUnavailableError, SourceUnreachableError, remedies
+from geodes_tasks.errors import (
+    LedgerStuckError,
+    SourceUnavailableError,
+    SourceUnreachableError,
+    remedies,
+)
 from geodes_tasks.ledger import News
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason
@@ -72,6 +77,31 @@ def test_a_timeout_is_a_number(fake_ledger: Ledger) -> None:
     """The message has the value."""
     with pytest.raises(TypeError, match="timeout is a number of seconds or None, not '5'"):
         Waiting("ours", fake_ledger, View()).run("5")  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers(fake_ledger: Ledger) -> None:
+    """A timeout out of a table is one."""
+    numpy = pytest.importorskip("numpy")
+    ask(fake_ledger, request_of("one"), batch="ours")
+
+    for timeout in (numpy.float64(0.0), numpy.int64(0)):
+        with pytest.raises(TimeoutError):
+            Waiting("ours", fake_ledger, View()).run(timeout)
+
+
+def test_a_timeout_holds_though_redis_takes_no_changes(
+    fake_ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The mark of a batch with a handle is one more write that may be refused."""
+
+    def refused(*_: object) -> None:
+        raise LedgerStuckError("redis://r", "NOREPLICAS")
+
+    ask(fake_ledger, request_of("one"), batch="ours")
+    monkeypatch.setattr(fake_ledger.control, "keep", refused)
+
+    with pytest.raises(TimeoutError):
+        Waiting("ours", fake_ledger, View(), folder=tmp_path).run(0.1)
 
 
 @pytest.mark.parametrize("kind", ["batch", "account"])

@@ -95,6 +95,7 @@ def test_a_hint_is_printed_below_the_error() -> None:
         ("geodes-tasks resume --batch b.1", "geodes_tasks.batch('b.1').resume()"),
         ("Raise it; `geodes-tasks doctor` checks all. Then go.", "Raise it. Then go."),
         ("Use --exclude '*.xml' or --source s3.", "Use exclude=['*.xml'] or source='s3'."),
+        ("Check; `geodes-tasks batches -o /d/x` lists.", "Check; `geodes_tasks.batches()` lists."),
         ("Type: export A=1, or name one with -o.", "Set A=1, or name one with download_dir."),
     ],
 )  # fmt: skip
