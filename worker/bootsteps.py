@@ -23,7 +23,7 @@ from geodes_tasks.monitoring.printable_log import escape_codes
 from geodes_tasks.settings import config
 from geodes_tasks.settings.account_keys import named_accounts
 from geodes_tasks.tasks.app import PARENT_VARIABLE, Sender
-from geodes_tasks.tasks.stop_signal import STOP
+from geodes_tasks.tasks.stop_signal import STOP, restart_if_asked
 from geodes_tasks.tasks.task_events import Dispatcher
 from geodes_tasks.transfer import disk
 from worker import preflight
@@ -183,7 +183,8 @@ def _handle_next(handle: Callable[..., None], sig: str, **_: Any) -> None:
 
 def _start_again(worker: WorkController) -> None:  # noqa: ARG001 - celery's signature
     """Replace this process, at its end, by one with the same command line."""
-    atexit.register(os.execv, sys.executable, sys.orig_argv)
+    STOP.is_restart = not STOP.deadline  # unless it was told to end
+    atexit.register(restart_if_asked)
 
 
 def _leave_the_stop_to_the_parent(**_: object) -> None:
@@ -194,6 +195,7 @@ def _leave_the_stop_to_the_parent(**_: object) -> None:
 def _on_stop(sig: str, how: str, exitcode: int, **_: Any) -> None:  # noqa: ARG001
     """Set the deadline of the downloads under way."""
     is_urgent = sig == "SIGQUIT" or (sig == "SIGINT" and STOP.deadline)
+    STOP.is_restart &= sig == "SIGHUP"
     grace_s = 0.0 if is_urgent else config.load().grace_seconds
     logger.info("%s: no new work; downloads under way have %g s to end", sig, grace_s)
     STOP.set(grace_s)

@@ -69,6 +69,8 @@ class OneMachine:
             wanted: Batches of earlier runs that this run continues.
         """
         self._wanted = wanted
+        self.continued: list[str] = []
+        """Batches of earlier runs that this one continues, once it has begun."""
         self.folder = folder
         self.state = settings.state_dir.expanduser() / _state_name(folder)
         own = settings.replace(download_dir=folder)
@@ -95,7 +97,7 @@ class OneMachine:
             stack.enter_context(self._locked())
             self.server.use(stack)
             ledger = Ledger.of(self.settings)
-            ledger.control.begin_run(BROKER_KEYS, self._wanted)
+            self.continued = ledger.control.begin_run(BROKER_KEYS, self._wanted)
             # A run whose files are all present has no worker that calls the hook of its batch.
             hooks = Hooks(self.settings)
             hooks.batches_done(ledger)

@@ -18,6 +18,7 @@ from geodes_tasks.errors import (
     LedgerStuckError,
     PrivateServerError,
     SourceUnavailableError,
+    UnknownBatchError,
     for_reader,
     in_folder,
 )
@@ -99,6 +100,12 @@ class Waiting:
             # Its handle outlasts an interrupted wait, and runs of other batches.
             with contextlib.suppress(LedgerStuckError):  # `enqueue` has marked it already
                 self.ledger.control.keep(self.batch)
+        for other in self.machine.continued if self.machine is not None else ():
+            with contextlib.suppress(UnknownBatchError):
+                if other != self.batch and reading.status(other).unfinished:
+                    command = f"geodes-tasks cancel {shlex.quote(other)}"
+                    line = f"batch {other} of an earlier run continues too; end it: {command}."
+                    self.write(for_reader(in_folder(line, self.folder)))
         with self.view:
             while True:
                 status = reading.status(self.batch)

@@ -14,6 +14,7 @@ _CALLS = {
     rf"geodes-tasks retry {_NAME} --class (\w+)": r"batch(\1).retry(classes=['\2'])",
     rf"geodes-tasks retry {_NAME}": r"batch(\1).retry()",
     r"geodes-tasks retry\b": "batch.retry()",
+    rf"geodes-tasks cancel {_NAME}": r"batch(\1).cancel()",
     rf"geodes-tasks resume --batch {_NAME}": r"batch(\1).resume()",
     r"geodes-tasks search -c (\w+) --start (\w+) --end (\w+)": (
         r"geodes.search_items(collections=['\1'], start='\2', end='\3')"

@@ -44,7 +44,7 @@ class Control(Part):
         super().__init__(connection)
         self._accounts = accounts
 
-    def begin_run(self, broker_keys: Sequence[str], wanted: Sequence[str] = ()) -> None:
+    def begin_run(self, broker_keys: Sequence[str], wanted: Sequence[str] = ()) -> list[str]:
         """Begin a new run on a private server where nothing else runs; proofs of files are kept.
 
         Nothing starts what earlier runs left unfinished. :meth:`end_left_overs` ends it, and so
@@ -54,6 +54,9 @@ class Control(Part):
             broker_keys: Keys of the broker to remove.
             wanted: Batches of earlier runs that this run continues. So it does with those of
                 :meth:`keep`, and with what was enqueued or retried between two runs.
+
+        Returns:
+            The batches that it continues.
         """
         with self._connection.commands() as redis:
             if wanted:
@@ -87,6 +90,7 @@ class Control(Part):
                 redis.hset(self._key("sources"), "hosts", hosts)
             ended = "wanted", "workers", "slots", "slots_of", "recoverer", *broker_keys
             redis.unlink(*map(self._key, ended))
+        return sorted(continued)
 
     def keep(self, batch: str) -> None:
         """Let all runs on a private server continue a batch until it is over, for its handle."""

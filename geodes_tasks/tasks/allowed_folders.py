@@ -32,8 +32,8 @@ class AllowedFolders:
     def __init__(self, folders: Sequence[Path]) -> None:
         """Store the folders; reads no disk yet."""
         self.folders = tuple(folders)
-        self._real: dict[str, tuple[float, str]] = {}
-        """Path of a folder to when it was resolved, and to what."""
+        self._real: dict[tuple[str, bool], tuple[float, str]] = {}
+        """Path of a folder, and whether its mount is checked, to when and what it was resolved."""
         self._inside: dict[tuple[int, int], float] = {}
         """Device and inode of a folder to when it was found to be an allowed one."""
 
@@ -50,7 +50,12 @@ class AllowedFolders:
             # Links that are changed after this check: see ``check_open``.
             parent, name = os.path.split(path)
             is_plain = name not in {"", ".", ".."} and not is_link(path)
-            real = Path(self._resolved(parent), name) if is_plain else Path(os.path.realpath(path))
+            real = (
+                Path(self._resolved(parent, is_checked=True), name)
+                if is_plain
+                else Path(os.path.realpath(path))
+            )
+            # A folder that is not mounted concerns only what is below it.
             allowed = map(self._resolved, self.folders)
             if (wanted := Path(path)).is_absolute() and any(map(real.is_relative_to, allowed)):
                 return wanted
@@ -93,14 +98,16 @@ class AllowedFolders:
         finally:
             os.close(current)
 
-    def _resolved(self, folder: str | Path) -> str:
+    def _resolved(self, folder: str | Path, *, is_checked: bool = False) -> str:
         """Return the real path of a folder, as it was up to ``FRESH_S`` ago; raises DiskError."""
-        key, now = str(folder), time.monotonic()
+        key, now = (str(folder), is_checked), time.monotonic()
         known = self._real.get(key)
         if known is None or now - known[0] >= FRESH_S:
             if len(self._real) >= FOLDERS:
                 self._real.clear()
-            disk.check_mounted(real := os.path.realpath(key))
+            real = os.path.realpath(folder)
+            if is_checked:
+                disk.check_mounted(real)
             known = self._real[key] = now, real
         return known[1]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import UserDict
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +21,7 @@ from geodes_tasks.errors import (
     SourceUnavailableError,
 )
 from geodes_tasks.ledger import Claim
+from geodes_tasks.ledger.retention import Litter
 from geodes_tasks.model.asset import GEODES
 from geodes_tasks.model.formatting import human_bytes, instant
 from geodes_tasks.model.results import Decision, DownloadResult
@@ -119,9 +120,14 @@ def end(
         if isinstance(error, DownloadCancelledError):
             claim = attempt.claim
             # Before the record: afterwards another worker may have claimed the same path again.
-            with contextlib.suppress(DiskError):
+            left = None
+            try:
                 process.discard(claim.asset, claim.path, claim.token)
+            except DiskError:
+                left = Litter(claim.asset, claim.path, claim.token, claim.download_id)
             process.record(lambda: process.ledger.leases.revoke(claim))
+            if left:
+                process.wait_for_redis(partial(process.ledger.retention.return_litter, left))
             logger.info("%s: cancelled", claim.path, extra={"action": "download_cancelled"})
             raise Ignore("cancelled")
         _retry_or_fail(process, row, attempt, error)

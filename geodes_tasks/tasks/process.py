@@ -37,7 +37,7 @@ from geodes_tasks.tasks.lease_keeper import LeaseKeeper
 from geodes_tasks.tasks.leased_attempt import REDIS_AWAY, LeasedAttempt
 from geodes_tasks.tasks.refused_volumes import RefusedVolumes
 from geodes_tasks.tasks.source_order import SourceOrder
-from geodes_tasks.tasks.stop_signal import STOP
+from geodes_tasks.tasks.stop_signal import STOP, restart_if_asked
 from geodes_tasks.transfer import download as transfer
 from geodes_tasks.transfer import retry
 from geodes_tasks.transports import Transport
@@ -248,6 +248,7 @@ class WorkerProcess:
             logging.shutdown()
         finally:
             # Not sys.exit: a thread that is blocked in the kernel would keep the process alive.
+            restart_if_asked()
             os._exit(0)
 
     def requeue(self, attempt: LeasedAttempt) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import sys
 import time
 
 CUT_OFF_S = 120.0
@@ -27,6 +29,9 @@ class StopSignal:
         deadline = time.monotonic() + grace_s
         if not self.deadline or deadline < self.deadline:
             self._page[:8] = struct.pack("d", deadline)
+
+    is_restart = False
+    """Whether the process that was told to stop starts again afterwards."""
 
     def clear(self) -> None:
         """Remove the deadline."""
@@ -66,3 +71,9 @@ class StopSignal:
 
 STOP = StopSignal()
 """The stop signal of this worker. CLOCK_MONOTONIC is one for all processes of a host."""
+
+
+def restart_if_asked() -> None:
+    """Replace this process by one with the same command line, where a signal asked for that."""
+    if STOP.is_restart:
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - its own command

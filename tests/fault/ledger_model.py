@@ -105,7 +105,8 @@ class Model:
         if row.state not in ACTIVE and self._taken(one):
             return Admission.TAKEN
         if batch not in row.batches:
-            row.batches = [name for name in row.batches if name not in self.earlier]
+            kept = [] if row.cancelled else row.batches
+            row.batches = [name for name in kept if name not in self.earlier]
             row.batches.append(batch)
         if row.state in ACTIVE:
             row.cancelled = False

@@ -216,6 +216,24 @@ def test_sighup_starts_a_worker_again(cluster: Scene, pool: str) -> None:
     assert worker.alive, cluster.logs
 
 
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGHUP, signal.SIGTERM), (signal.SIGTERM, signal.SIGHUP)]
+)
+def test_a_worker_that_is_told_to_end_does_not_start_again(
+    cluster: Scene, pool: str, numbers: tuple[signal.Signals, ...]
+) -> None:
+    """Before or after SIGHUP: who wants it to end need not kill it."""
+    worker = cluster.worker("first", pool=pool)
+    cluster.change(grace_seconds=1)
+
+    for number in numbers:
+        worker.send(number)
+    worker.wait(20)
+
+    assert worker.text.count(" ready.") == 1, cluster.logs
+
+
 def test_sighup_does_not_end_a_worker_of_nohup(cluster: Scene) -> None:
     """``nohup geodes-tasks worker &``: the closed terminal changes nothing."""
     items = cluster.items(2, 2 * MiB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,6 +78,24 @@ def test_a_timeout_is_a_number(fake_ledger: Ledger) -> None:
     """The message has the value."""
     with pytest.raises(TypeError, match="timeout is a number of seconds or None, not '5'"):
         Waiting("ours", fake_ledger, View()).run("5")  # type: ignore[arg-type]
+
+
+def test_batches_that_continue_too_are_named(fake_ledger: Ledger) -> None:
+    """They use the same quota: one line tells, and how to end them; not what is over or gone."""
+    for name in ("ours", "earlier"):
+        ask(fake_ledger, request_of(name), batch=name)
+    machine = SimpleNamespace(
+        continued=["earlier", "forgotten", "ours"], start_workers=print, check=lambda: None
+    )
+    lines: list[str] = []
+
+    with pytest.raises(TimeoutError):
+        Waiting("ours", fake_ledger, View(), lines.append, machine=machine).run(0.0)  # type: ignore[arg-type]
+
+    assert lines == [
+        "batch earlier of an earlier run continues too; end it: "
+        "geodes_tasks.batch('earlier').cancel()."
+    ]
 
 
 def test_numbers_of_numpy_are_numbers(fake_ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from geodes_tasks.errors import TransferError
 from geodes_tasks.ledger import Claim, Ledger, Progress, Renewal, Verdict
+from geodes_tasks.ledger.control import Withdrawn
 from geodes_tasks.model.results import Decision
 from geodes_tasks.model.states import Reason, State
 from tests.conftest import Clock
@@ -206,4 +207,20 @@ def test_what_is_enqueued_after_its_cancel_goes_on(
         assert fake_ledger.leases.renew(progress) == [Renewal.OK]
     fake_ledger.leases.finish(claim, result_of(claim))
     assert state_of(fake_ledger, request) is State.SUCCESS
+    # The batch that cancelled it has it no more, as if the other one had come first.
+    assert fake_ledger.reading.status(BATCH).total == (batch == BATCH)
     assert_counts_are_right(fake_ledger)
+
+
+def test_a_file_that_both_batches_cancelled_is_not_downloaded(fake_ledger: Ledger) -> None:
+    """Cancelled by the first, enqueued by the second, cancelled by that one too."""
+    request = request_of()
+    ask(fake_ledger, request)
+    claim = claimed(fake_ledger, request)
+    fake_ledger.control.withdraw(BATCH, [request.download_id])
+    ask(fake_ledger, request, batch="other")
+
+    assert fake_ledger.control.withdraw("other", [request.download_id]) == Withdrawn(1, 0)
+
+    answer = fake_ledger.leases.renew([Progress(claim.download_id, claim.token, 3)])
+    assert answer == [Renewal.CANCELLED]

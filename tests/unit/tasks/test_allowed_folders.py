@@ -96,6 +96,24 @@ def test_a_folder_whose_file_system_is_gone_is_refused(
     assert roots.checked(str(wanted)) == wanted
 
 
+def test_a_root_that_is_gone_concerns_only_its_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's other roots, named before or behind it, are written to."""
+    gone, other = tmp_path / "gone", tmp_path / "other"
+    mounted = {"/", str(gone)}
+    monkeypatch.setattr(
+        disk, "device_of", lambda path: max(one for one in mounted if path.startswith(one))
+    )
+    disk.check_mounted(str(gone))
+    mounted.remove(str(gone))
+
+    for roots in (AllowedFolders((gone, other)), AllowedFolders((other, gone))):
+        assert roots.checked(f"{other}/a.zip") == other / "a.zip"
+        with pytest.raises(DiskError, match="is not mounted any more"):
+            roots.checked(f"{gone}/a.zip")
+
+
 class Flipped(Callbacks):
     """A colleague exchanges the folder for a link to one elsewhere, and back, at given moments."""
 

@@ -12,6 +12,7 @@ from celery.exceptions import Ignore
 from geodes_tasks.errors import (
     ArchivedObjectError,
     AuthError,
+    DiskError,
     DownloadCancelledError,
     ForbiddenError,
     HrefRefusedError,
@@ -213,6 +214,31 @@ def test_a_cancelled_attempt_is_no_failed_one(
         bench.run(request)
 
     assert [*states, bench.record(request).state] == [State.STARTED, State.REVOKED]
+
+
+def test_part_files_of_a_cancelled_download_that_stay_are_swept_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is away for the moment does not keep them for ever."""
+    request = bench.request()
+
+    def refuse(*_: object) -> None:
+        raise DiskError("/data", "not mounted any more")
+
+    def cancel(*given: Any, **known: Any) -> Any:
+        (attempt,) = bench.process.keeper.attempts
+        bench.ledger.control.cancel([request.download_id])
+        attempt.ended = DownloadCancelledError(request.download_id)
+        raise TransferError("h", "aborted")
+
+    monkeypatch.setattr(bench.process, "discard", refuse)
+    monkeypatch.setattr(MemoryTransport, "open", cancel)
+
+    with pytest.raises(Ignore, match="cancelled"):
+        bench.run(request)
+
+    assert bench.record(request).state is State.REVOKED
+    assert [one.download_id for one in bench.ledger.retention.litter()] == [request.download_id]
 
 
 def test_a_forbidden_file_may_come_yet_over_another_source(

@@ -45,8 +45,8 @@ local function admit(entry, batch, account)
     d = record(entry.id)
   end
   if ACTIVE[d.state] and not end_left_over(d) then
-    clear(d, 'cancel')
     if attach(d, batch) and is_ready(d) then enqueue_in(d, batch) end
+    clear(d, 'cancel')
     return 'joined'
   end
   if not entry.spec and d.state ~= 'SUCCESS' then return 'tell' end

@@ -53,9 +53,11 @@ local function attach(d, name)
   if d.batches == '' then call('ZREM', P .. 'kept', d.id) end
   local names, key = {}, batch_key(name)
   for _, other in ipairs(d.names) do
-    if is_earlier(other) then
+    local goes = is_earlier(other)
+    -- Cancelled and not ended yet: it leaves its batch, as it would if the new one had come first.
+    if goes or d.cancel and d.state == 'STARTED' then
       detach(d, other)
-      if call('EXISTS', batch_key(other) .. ':downloads') == 0 then drop_batch(other) end
+      if goes and call('EXISTS', batch_key(other) .. ':downloads') == 0 then drop_batch(other) end
     else
       names[#names + 1] = other
     end
