@@ -183,7 +183,8 @@ class DiskError(DownloadError):
     reaction = Reaction.LOCAL
     template = "{path}: {problem}"
     remedy = (
-        "Free space, or repair or mount the folder; this worker takes work again when it can write."
+        "Free space or repair the folder, or mount it; this worker takes work again when it can "
+        "write."
     )
 
 
