@@ -45,7 +45,7 @@ ACCOUNT_S = 2.0
 
 Until = Literal["done", "key", "blocked"]
 """``done``: no download is unfinished. ``key``: or all that is left waits for a key, or for
-credentials that S3 does not refuse.
+other credentials of S3.
 ``blocked``: or it waits for a person, for a key or for the end of a pause."""
 
 
@@ -203,12 +203,12 @@ class Waiting:
 
     def _lacks_credentials(self, status: BatchStatus) -> bool:
         """Return whether S3 refuses the credentials for what is left: a person replaces them."""
-        if status.waiting.get(Reason.OUTAGE, 0) < max(status.unfinished, 1):
+        waits = status.waiting.get(Reason.OUTAGE, 0)
+        if waits < max(status.unfinished, 1) or time.monotonic() - self.began < REFUSED_S:
             return False
         first = self.ledger.reading.first_waiting([self.batch], Reason.OUTAGE)
         error = record.error if first and (record := self.ledger.reading.record(first[0])) else None
-        is_refused = error is not None and error.type == SourceUnavailableError.__name__
-        return is_refused and time.monotonic() - self.began >= REFUSED_S
+        return error is not None and error.type == SourceUnavailableError.__name__
 
 
 def is_ending(status: BatchStatus, before: BatchStatus | None) -> bool:

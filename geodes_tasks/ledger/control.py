@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from geodes_tasks.ledger.account import Accounts
@@ -67,12 +67,14 @@ class Control(Part):
             pipeline = redis.pipeline(transaction=False)
             for name in names:
                 pipeline.hgetall(self._key("batch", name))
+            found = dict(zip(names, pipeline.execute(), strict=True))
             continued = redis.smembers(self._key("wanted")) | {
                 name
-                for name, counters in zip(names, pipeline.execute(), strict=True)
+                for name, counters in found.items()
                 if "is_kept" in counters and count_unfinished(counters)
             }
-            self._set_aside(set(names) - continued, accounts)
+            others = {name: found[name] for name in names if name not in continued}
+            self._set_aside(others, accounts)
             for account in accounts:
                 self._accounts.reset(account)
                 # Interrupted here, recovery finds that these messages are lost.
@@ -99,17 +101,17 @@ class Control(Part):
             if redis.exists(key):
                 redis.hset(key, "is_kept", "1")
 
-    def _set_aside(self, batches: Collection[str], accounts: Collection[str]) -> None:
-        """Mark batches as those of earlier runs: nothing that is ready in them starts."""
+    def _set_aside(
+        self, batches: Mapping[str, Mapping[str, str]], accounts: Collection[str]
+    ) -> None:
+        """Mark batches, given with their counters, as of earlier runs: nothing in them starts."""
         if not batches:
             return
         with self._connection.commands() as redis:
             hosts = hosts_in(redis.hgetall(self._key("sources")))
             lists = [one + s3 for one in (GEODES, *hosts) for s3 in ("", f"+{S3}")] + [S3]
             pipeline = redis.pipeline(transaction=False)
-            for batch in batches:
-                pipeline.hgetall(self._key("batch", batch))
-            for batch, counters in zip(batches, pipeline.execute(), strict=True):
+            for batch, counters in batches.items():
                 if count_unfinished(counters):
                     pipeline.hsetnx(self._key("left_over"), batch, "-inf")
                 for account in accounts:

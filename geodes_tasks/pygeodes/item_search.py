@@ -215,7 +215,9 @@ class ItemSearch:
             >>> "PEPS_S2_L1C" in [collection.id for collection in found]
             True
         """
-        words = None if full_text_search is None else check_text("words", full_text_search)
+        words = full_text_search
+        if words is not None:
+            check_text("full_text_search", words)
         found = self.catalog.collections(Search(query=query).query, words=words)
         if not quiet:
             html.write_line(f"Found {plural(len(found), 'collection')}")

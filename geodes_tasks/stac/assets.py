@@ -72,8 +72,7 @@ def assets(
     """
     if not isinstance(item, OBJECT):
         raise ItemError(NO_NAME, f"is {json_kind(item)}, not a STAC item")
-    given = mapping_of(item.get("assets")).items()
-    found: dict[str, StacAsset] = {str(key): one for key, one in given if isinstance(one, OBJECT)}
+    found = _assets_of(item)
     default = [key for key, asset in found.items() if _is_default(key, asset)]
     chosen = _selected(found, default, _globs(include), _globs(exclude))
     if not chosen:
@@ -92,6 +91,12 @@ def assets(
                 raise
             on_refusal(key, error)
     return kept
+
+
+def _assets_of(item: Mapping[str, Any]) -> dict[str, StacAsset]:
+    """Return the assets of an item by key, without what is no object."""
+    given = mapping_of(item.get("assets")).items()
+    return {str(key): one for key, one in given if isinstance(one, OBJECT)}
 
 
 def item_name(item: object) -> str:
@@ -184,11 +189,7 @@ def _asset(item: Mapping[str, Any], key: str, asset: StacAsset, endpoint: str | 
 
 def layout_fields(item: Mapping[str, Any], asset: Asset) -> dict[str, str]:
     """Return the fields of an item and of one of its assets for ``--layout``."""
-    own = next(
-        one
-        for key, one in item["assets"].items()
-        if str(key) == asset.key and isinstance(one, OBJECT)
-    )
+    own = _assets_of(item)[asset.key]
     _, name = _file_names(asset.key, own, _address(own["href"])[1])
     return item_fields(item) | {
         "title": asset.title,

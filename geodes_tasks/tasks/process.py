@@ -248,8 +248,10 @@ class WorkerProcess:
             logging.shutdown()
         finally:
             # Not sys.exit: a thread that is blocked in the kernel would keep the process alive.
-            restart_if_asked()
-            os._exit(0)
+            try:
+                restart_if_asked()
+            finally:
+                os._exit(0)
 
     def requeue(self, attempt: LeasedAttempt) -> bool:
         """Record that an attempt ends with this worker; return whether the ledger accepted it."""

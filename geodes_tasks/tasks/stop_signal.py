@@ -20,6 +20,9 @@ class StopSignal:
     as it could with ``multiprocessing.Value``.
     """
 
+    is_restart = False
+    """Whether the worker's first process, alone, starts again after its stop."""
+
     def __init__(self) -> None:
         """Map the page."""
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
@@ -29,9 +32,6 @@ class StopSignal:
         deadline = time.monotonic() + grace_s
         if not self.deadline or deadline < self.deadline:
             self._page[:8] = struct.pack("d", deadline)
-
-    is_restart = False
-    """Whether the process that was told to stop starts again afterwards."""
 
     def clear(self) -> None:
         """Remove the deadline."""

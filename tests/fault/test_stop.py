@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,7 @@ from tests.fault.scene import MiB, Scene, elapsed_since, wrong
 
 if TYPE_CHECKING:
     from geodes_tasks.client.batch import Batch
+    from tests.servers import WorkerProcess
 
 GRACE_S = 1
 STOPPED_S = GRACE_S + 5
@@ -33,6 +34,17 @@ def cluster(scene: Scene) -> Scene:
     return scene
 
 
+def two_under_way(scene: Scene, pool: str) -> tuple[WorkerProcess, Batch, list[Any]]:
+    """Start a worker and two slow downloads, of which a MiB is there."""
+    items = scene.items(2, 8 * MiB)
+    scene.standin.settings.rate = 1 * MiB
+    first = scene.worker("first", pool=pool)
+    batch = scene.enqueue(*items)
+    for item in items:
+        scene.fetched(item, MiB)
+    return first, batch, items
+
+
 def given_back(scene: Scene, batch: Batch) -> None:
     """Check that every download is back in the queue as if it had not been tried."""
     for record in batch.results():
@@ -44,12 +56,7 @@ def given_back(scene: Scene, batch: Batch) -> None:
 @pytest.mark.parametrize("pool", POOLS)
 def test_stopped_worker_gives_its_downloads_back(cluster: Scene, pool: str) -> None:
     """SIGTERM under slow downloads: the worker ends soon, another goes on with its bytes."""
-    items = cluster.items(2, 8 * MiB)
-    cluster.standin.settings.rate = 1 * MiB
-    first = cluster.worker("first", pool=pool)
-    batch = cluster.enqueue(*items)
-    for item in items:
-        cluster.fetched(item, MiB)
+    first, batch, items = two_under_way(cluster, pool)
     began = time.monotonic()
 
     first.term()
@@ -159,12 +166,7 @@ def test_a_more_urgent_signal_gives_back_at_once(
 ) -> None:
     """A long grace time is cut off: nothing is lost, and the log has no traceback."""
     cluster.change(grace_seconds=60)
-    items = cluster.items(2, 8 * MiB)
-    cluster.standin.settings.rate = 1 * MiB
-    first = cluster.worker("first", pool=pool)
-    batch = cluster.enqueue(*items)
-    for item in items:
-        cluster.fetched(item, MiB)
+    first, batch, items = two_under_way(cluster, pool)
     began = time.monotonic()
 
     for number in numbers:
@@ -184,12 +186,7 @@ def test_a_signal_to_the_whole_group_stops_a_worker(
     cluster: Scene, pool: str, number: signal.Signals
 ) -> None:
     """As Slurm and timeout(1) send it: no download of a pool is lost with its process."""
-    items = cluster.items(2, 8 * MiB)
-    cluster.standin.settings.rate = 1 * MiB
-    first = cluster.worker("first", pool=pool)
-    batch = cluster.enqueue(*items)
-    for item in items:
-        cluster.fetched(item, MiB)
+    first, batch, items = two_under_way(cluster, pool)
 
     os.killpg(first.pid, number)
     first.wait(15)
